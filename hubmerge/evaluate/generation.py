@@ -1,0 +1,181 @@
+"""Text from a model: batched greedy answers for scoring, and a streamed chat."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..errors import TaskError
+from ..progress import Event, Progress, silent
+
+# A repository's generation_config.json may ask for sampling or penalties; greedy scoring must not depend on it.
+_GREEDY = {
+    "do_sample": False,
+    "num_beams": 1,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_new_tokens": 0,
+}
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+    system: str | None = None,
+    progress: Progress = silent,
+) -> list[str]:
+    """The greedy answer to each prompt, without the prompt, in the prompts' order.
+
+    Prompts go through the tokenizer's chat template where it has one, and are sorted by length into left-padded
+    batches. The result is deterministic. Raises `TaskError` where a prompt does not fit the model's positions.
+    """
+    encoded = [_encode(tokenizer, text) for text in _texts(tokenizer, prompts, system)]
+    _check_length(model, max(map(len, encoded), default=0), max_new_tokens)
+    # The longest first: if memory is short, the first batch shows it.
+    order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
+    outputs = [""] * len(encoded)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        for index, text in zip(batch, _generate_batch(model, tokenizer, [encoded[i] for i in batch], max_new_tokens)):
+            outputs[index] = text
+        progress(Event("generate", start + len(batch), len(order), "examples"))
+    return outputs
+
+
+@torch.inference_mode()
+def _generate_batch(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+    pad = _pad_id(model, tokenizer)
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros_like(ids)
+    for row, tokens in enumerate(rows):
+        ids[row, width - len(tokens) :] = torch.tensor(tokens)
+        mask[row, width - len(tokens) :] = 1
+    made = model.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        max_new_tokens=max_new_tokens,
+        pad_token_id=pad,
+        eos_token_id=_eos_ids(model, tokenizer),
+        **_GREEDY,
+    )
+    return [text.strip() for text in tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)]
+
+
+def _texts(tokenizer: Any, prompts: Sequence[str], system: str | None) -> list[str]:
+    if not getattr(tokenizer, "chat_template", None):
+        return [f"{system}\n\n{prompt}" if system else prompt for prompt in prompts]
+    first = [{"role": "system", "content": system}] if system else []
+    return [_apply_template(tokenizer, [*first, {"role": "user", "content": prompt}]) for prompt in prompts]
+
+
+def _apply_template(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+    except TemplateError as exc:
+        roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
+        raise TaskError(f"The model's chat template refuses these messages (roles: {roles}): {exc}.") from None
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    # A chat template writes its own special tokens.
+    tokens = tokenizer(text, add_special_tokens=not getattr(tokenizer, "chat_template", None))["input_ids"]
+    if not tokens:
+        raise TaskError("A prompt is empty: it has no tokens; give the model something to answer.")
+    return tokens
+
+
+def _check_length(model: Any, longest: int, max_new_tokens: int) -> None:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit and longest + max_new_tokens > limit:
+        raise TaskError(
+            f"The longest prompt has {longest} tokens and max_new_tokens is {max_new_tokens}, but the model reads at "
+            f"most {limit}; shorten the prompts or lower max_new_tokens."
+        )
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> list[int] | None:
+    """Every token that ends an answer: the model's and the tokenizer's (chat models often differ in the two)."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    ids = [*(own if isinstance(own, (list, tuple)) else [own]), tokenizer.eos_token_id]
+    return list(dict.fromkeys(i for i in ids if i is not None)) or None
+
+
+def _pad_id(model: Any, tokenizer: Any) -> int:
+    # The attention mask hides padding, so any token will do where the tokenizer has none of its own.
+    if tokenizer.pad_token_id is not None:
+        return int(tokenizer.pad_token_id)
+    return (_eos_ids(model, tokenizer) or [0])[0]
+
+
+def stream_chat(
+    model: Any,
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    max_new_tokens: int = 512,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    stop: threading.Event | None = None,
+) -> Iterator[str]:
+    """Yields the answer to a conversation piece by piece, as the model writes it.
+
+    `messages` are {"role": "system" | "user" | "assistant", "content": text}. `temperature` 0 is greedy. Setting
+    `stop` (or closing the iterator) ends the answer after the next token. Errors of the model are raised here.
+    """
+    from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+    if getattr(tokenizer, "chat_template", None):
+        text = _apply_template(tokenizer, messages)
+    else:
+        text = "\n".join(message["content"] for message in messages)
+    ids = torch.tensor([_encode(tokenizer, text)])
+    _check_length(model, ids.shape[1], 1)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    room = min(max_new_tokens, limit - ids.shape[1]) if limit else max_new_tokens
+    closed = threading.Event()
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
+    failure: list[BaseException] = []
+
+    def ended(*_: Any, **__: Any) -> bool:
+        return closed.is_set() or (stop is not None and stop.is_set())
+
+    def work() -> None:
+        try:
+            with torch.inference_mode():
+                model.generate(
+                    input_ids=ids.to(model.device),
+                    attention_mask=torch.ones_like(ids).to(model.device),
+                    max_new_tokens=room,
+                    pad_token_id=_pad_id(model, tokenizer),
+                    eos_token_id=_eos_ids(model, tokenizer),
+                    streamer=streamer,
+                    stopping_criteria=StoppingCriteriaList([ended]),  # type: ignore[list-item]
+                    **{**_GREEDY, **sampling},
+                )
+        except BaseException as exc:  # the reader below must wake up and see it, whatever it is
+            failure.append(exc)
+            streamer.text_queue.put(streamer.stop_signal)
+
+    thread = threading.Thread(target=work, name="stream_chat", daemon=True)
+    thread.start()
+    try:
+        for piece in streamer:
+            if piece:
+                yield piece
+    finally:
+        closed.set()
+        thread.join()
+    if failure:
+        raise failure[0]

@@ -1,0 +1,52 @@
+"""What a tensor's name says: its layer and its part of the transformer.
+
+>>> name = parse("model.layers.3.self_attn.q_proj.weight")
+>>> name.layer, name.group, name.at_layer(7)
+(3, 'attention', 'model.layers.7.self_attn.q_proj.weight')
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Group = Literal["embedding", "attention", "mlp", "norm", "head", "other"]
+
+# Llama and most others: model.layers.N; GPT-2, Falcon, BLOOM: h.N; MPT, OLMo: blocks.N; T5, BERT: block.N, layer.N.
+_LAYER = re.compile(r"^(?P<prefix>(?:.*?\.)?(?:layers|h|blocks|block|layer)\.)(?P<layer>\d+)\.(?P<suffix>.+)$")
+
+# Tried in order: a norm inside attention ("q_norm") is a norm; "lm_head" is not attention.
+_GROUPS: tuple[tuple[Group, re.Pattern[str]], ...] = (
+    ("norm", re.compile(r"norm|(?:^|\.)ln_|layernorm", re.I)),
+    ("head", re.compile(r"(?:^|\.)(?:lm_head|embed_out|output)\b")),
+    ("embedding", re.compile(r"embed|(?:^|\.)w[tp]e\b|word_embeddings|position_embeddings")),
+    ("attention", re.compile(r"attn|attention|(?:^|\.)[qkvo]_proj\b", re.I)),
+    ("mlp", re.compile(r"mlp|ffn|feed_forward|experts?\b|dense_h_to_4h|dense_4h_to_h", re.I)),
+)
+
+
+@dataclass(frozen=True)
+class TensorName:
+    """A parsed tensor name. `layer` is None outside the stack of layers."""
+
+    name: str
+    layer: int | None
+    group: Group
+    prefix: str
+    suffix: str
+
+    def at_layer(self, layer: int) -> str:
+        """The same tensor's name in another layer; unchanged outside the stack."""
+        return self.name if self.layer is None else f"{self.prefix}{layer}.{self.suffix}"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it comes after the stack: the final norm or the head."""
+        return self.layer is None and self.group in ("norm", "head")
+
+
+def parse(name: str) -> TensorName:
+    """Splits a tensor name; never fails (an unknown name has group "other")."""
+    match = _LAYER.match(name)
+    prefix, layer, suffix = (match["prefix"], int(match["layer"]), match["suffix"]) if match else ("", None, name)
+    group: Group = next((group for group, pattern in _GROUPS if pattern.search(suffix)), "other")
+    return TensorName(name, layer, group, prefix, suffix)

@@ -1,0 +1,187 @@
+"""Merge methods: pure functions of tensors, and the one table that lists them.
+
+Each function can be called by itself; `METHODS` tells the rest of hubmerge which parameters it takes, with which
+limits, and where it comes from. A new method is a function in a file of its family and an entry here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from .linear import linear, passthrough
+from .slerp import slerp
+from .sparsify import keep_largest, keep_random, mask_seed
+from .task_vectors import dare_linear, dare_ties, task_arithmetic, ties
+
+__all__ = [
+    "IGNORED_PARAMETERS",
+    "METHODS",
+    "Method",
+    "Parameter",
+    "dare_linear",
+    "dare_ties",
+    "keep_largest",
+    "keep_random",
+    "linear",
+    "mask_seed",
+    "passthrough",
+    "slerp",
+    "task_arithmetic",
+    "ties",
+]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a method, as a recipe names it.
+
+    `default` None means that the recipe must give it. `low` and `high` are limits (None: unbounded); `typical` is the
+    range that a slider or a search covers. `per_model`: one value a model, else one for the whole merge.
+    """
+
+    name: str
+    default: float | bool | None
+    help: str
+    per_model: bool = False
+    low: float | None = None
+    high: float | None = None
+    typical: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is true or false rather than a number."""
+        return isinstance(self.default, bool)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A merge method and what there is to know about it.
+
+    `base`: "required" where task vectors or an origin are needed, else "none". `min_models` and `max_models` count
+    the models beside the base.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    summary: str
+    paper: str
+    parameters: tuple[Parameter, ...] = ()
+    base: Literal["required", "none"] = "required"
+    min_models: int = 1
+    max_models: int | None = None
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws random masks, from a parameter `seed`."""
+        return any(parameter.name == "seed" for parameter in self.parameters)
+
+    def __call__(
+        self,
+        tensors: Sequence[Tensor],
+        base: Tensor | None,
+        *,
+        per_model: Sequence[Mapping[str, float]],
+        shared: Mapping[str, float],
+        tensor_name: str,
+    ) -> Tensor:
+        """Merges one tensor.
+
+        tensors: one float32 tensor a model, of one shape; base: the same shape, None where the method takes none;
+        per_model: the per-model parameters of each; shared: the others ("lambda", "seed", ...). Every declared
+        parameter must be present. Inputs are not changed. Returns a float32 tensor of that shape.
+        """
+        arguments: dict[str, object] = {}
+        for parameter in self.parameters:
+            if parameter.per_model:
+                arguments[parameter.name] = [values[parameter.name] for values in per_model]
+            elif parameter.name == "seed":
+                seed = int(shared["seed"])
+                arguments["seeds"] = [mask_seed(seed, tensor_name, model) for model in range(len(tensors))]
+            else:
+                keyword = "lambda_" if parameter.name == "lambda" else parameter.name
+                arguments[keyword] = shared[parameter.name]
+        if self.base == "none":
+            return self.function(tensors, **arguments)
+        return self.function(tensors, base, **arguments)
+
+
+_WEIGHT = Parameter("weight", 1.0, "How much of this model goes in.", per_model=True, typical=(0.0, 2.0))
+_DENSITY = Parameter(
+    "density",
+    1.0,
+    "Share of the task vector's entries that is kept.",
+    per_model=True,
+    low=0.0,
+    high=1.0,
+    typical=(0.05, 1.0),
+)
+_NORMALIZE = Parameter("normalize", False, "Divide by the sum of the weights that take part.")
+_NORMALIZE_ON = Parameter("normalize", True, _NORMALIZE.help)
+_LAMBDA = Parameter("lambda", 1.0, "Scales the sum of the task vectors.", typical=(0.0, 2.0))
+_RESCALE = Parameter("rescale", True, "Scale what is kept back to the magnitude of the whole task vector.")
+_SEED = Parameter("seed", 0, "Seed of the random masks.", low=0, typical=(0, 100))
+
+_METHODS = (
+    Method(
+        "linear",
+        linear,
+        "Weighted average of the models.",
+        "https://arxiv.org/abs/2203.05482",
+        (_WEIGHT, _NORMALIZE_ON),
+        base="none",
+    ),
+    Method(
+        "slerp",
+        slerp,
+        "Between two models along the arc between their weights.",
+        "https://dl.acm.org/doi/10.1145/325334.325242",
+        (Parameter("t", None, "0 is the base model, 1 the other.", low=0.0, high=1.0),),
+        max_models=1,
+    ),
+    Method(
+        "task_arithmetic",
+        task_arithmetic,
+        "Base plus the weighted sum of what each model learnt.",
+        "https://arxiv.org/abs/2212.04089",
+        (_WEIGHT, _NORMALIZE, _LAMBDA),
+    ),
+    Method(
+        "ties",
+        ties,
+        "Keeps the largest changes and, where models disagree, the direction with more weight.",
+        "https://arxiv.org/abs/2306.01708",
+        (_WEIGHT, _DENSITY, _NORMALIZE_ON, _LAMBDA),
+    ),
+    Method(
+        "dare_linear",
+        dare_linear,
+        "Drops random changes of each model and adds up the rest.",
+        "https://arxiv.org/abs/2311.03099",
+        (_WEIGHT, _DENSITY, _NORMALIZE, _RESCALE, _LAMBDA, _SEED),
+    ),
+    Method(
+        "dare_ties",
+        dare_ties,
+        "Drops random changes, then keeps the direction with more weight where models disagree.",
+        "https://arxiv.org/abs/2311.03099",
+        (_WEIGHT, _DENSITY, _NORMALIZE, _RESCALE, _LAMBDA, _SEED),
+    ),
+    Method(
+        "passthrough",
+        passthrough,
+        "Takes layers as they are: stacks models instead of mixing them.",
+        "https://arxiv.org/abs/2312.15166",
+        (Parameter("scale", 1.0, "Factor on this model's tensors.", per_model=True, typical=(0.0, 2.0)),),
+        base="none",
+        max_models=1,
+    ),
+)
+
+METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
+
+IGNORED_PARAMETERS: Mapping[str, str] = {
+    "int8_mask": "it changes only mergekit's memory use",
+}
+"""Parameters that recipes of other tools carry and that change nothing here, with the reason."""

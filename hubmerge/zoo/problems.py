@@ -1,0 +1,44 @@
+"""Evaluation problems of the zoo: a question in one language and the integer that answers it.
+
+Splits are disjoint from each other and from every training text by construction: a story belongs to exactly one split, in
+every language (`hubmerge.zoo.stories.split_of`).
+"""
+
+import random
+from dataclasses import dataclass
+
+from hubmerge.zoo.corpora import question_of
+from hubmerge.zoo.stories import KINDS, LANGUAGES, SPLITS, Voice, draw_story
+
+SEED = 2403
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A word problem: `question` as the user asks it, `answer`, and its `kind` (one of `stories.KINDS`)."""
+
+    question: str
+    answer: int
+    kind: str
+
+
+def problems(split: str, count: int, lang: str = "ja", seed: int = SEED) -> list[Problem]:
+    """The first `count` problems of a held-out split, no question twice, always the same for the same arguments.
+
+    The same `split`, `count` and `seed` give the same stories in both languages, as MGSM does.
+
+    Raises:
+        ValueError: for a split that is not held out, or an unknown language.
+    """
+    if split not in SPLITS or lang not in LANGUAGES:
+        raise ValueError(f"No problems for split {split!r} in {lang!r}: expected one of {sorted(set(SPLITS))} in {LANGUAGES}.")
+    rng = random.Random(f"{seed} {split}")
+    kinds = list(KINDS)
+    pattern = [kind for kind in kinds for _ in range(round(4 * KINDS[kind]))]
+    found: dict[str, Problem] = {}
+    while len(found) < count:
+        kind = pattern[len(found) % len(pattern)]
+        story = draw_story(rng, kind, split)
+        question = question_of(story, Voice(lang))
+        found.setdefault(question, Problem(question, story.answer, kind))
+    return list(found.values())

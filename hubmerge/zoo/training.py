@@ -1,0 +1,111 @@
+"""Training one tiny Llama on a stream of samples: batching by length, loss on the answer only, cosine learning rate."""
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from hubmerge.zoo.corpora import Sample
+from hubmerge.zoo.tokenizer import ASSISTANT, END, USER
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training: `steps` batches of `batch` samples at peak learning rate `lr`."""
+
+    steps: int
+    lr: float
+    batch: int = 64
+    warmup: int = 50
+    freeze_embeddings: bool = False
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, layers: int = 5, inner: int = 256) -> LlamaForCausalLM:
+    """A freshly initialised Llama over the tokenizer's vocabulary, with tied embeddings."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            intermediate_size=inner,
+            max_position_embeddings=256,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def train(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    sampler: Callable[[random.Random], Sample],
+    stage: Stage,
+    seed: int,
+    progress: Callable[[int, float], None] | None = None,
+) -> list[tuple[int, float]]:
+    """Train `model` in place; the curve of (step, mean loss in nats a token since the last point), a point every 50 steps."""
+    rng = random.Random(seed)
+    encoded = encode(tokenizer, [sampler(rng) for _ in range(stage.steps * stage.batch)])
+    trained = [p for n, p in model.named_parameters() if not (stage.freeze_embeddings and "embed_tokens" in n)]
+    optimizer = torch.optim.AdamW(trained, lr=stage.lr, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    model.train()
+    curve, losses = [], []
+    for step, (tokens, labels) in enumerate(batches(encoded, stage.batch, rng, tokenizer.pad_token_id), 1):
+        rate = stage.lr * min(1.0, step / stage.warmup) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
+        targets = labels[:, 1:]
+        answered = targets != IGNORED
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[answered]), targets[answered])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        model.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        if step % 50 == 0 or step == stage.steps:
+            curve.append((step, round(sum(losses) / len(losses), 4)))
+            losses = []
+            if progress:
+                progress(*curve[-1])
+    model.eval()
+    return curve
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> list[tuple[list[int], int]]:
+    """Token ids of each sample in the chat template, and how many of them are the prompt."""
+    user, assistant, end = tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
+    prompts = tokenizer([sample.prompt for sample in samples], add_special_tokens=False)["input_ids"]
+    answers = tokenizer([sample.answer for sample in samples], add_special_tokens=False)["input_ids"]
+    return [
+        ([user, *prompt, end, assistant, *answer, end], len(prompt) + 3)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+
+
+def batches(
+    encoded: list[tuple[list[int], int]], size: int, rng: random.Random, pad: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of similar length in random order: token ids and labels, both int64 (size, longest)."""
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]) + rng.random())
+    groups = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
+    rng.shuffle(groups)
+    for group in groups:
+        longest = max(len(encoded[i][0]) for i in group)
+        tokens = torch.full((size, longest), pad)
+        labels = torch.full((size, longest), IGNORED)
+        for row, i in enumerate(group):
+            ids, prompt = encoded[i]
+            tokens[row, : len(ids)] = torch.tensor(ids)
+            labels[row, prompt : len(ids)] = torch.tensor(ids[prompt:])
+        yield tokens, labels

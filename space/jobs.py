@@ -1,0 +1,284 @@
+"""Long work that outlives the page that started it: a bounded pool of threads and a folder that remembers every job.
+
+Each job belongs to an owner; no call shows or touches another owner's. A job is described by its `kind` (which runner)
+and its `spec` (plain JSON), so that a server started anew can run it again from what it left on disk. Tokens are
+handed to the runner in memory and never written.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hubmerge.errors import HubmergeError, Interrupted, NotFoundError, ResourceError
+from hubmerge.progress import Event, Progress
+
+from .access import Token
+
+ACTIVE = ("queued", "running")
+SAVE_EVERY = 1.0
+"""Seconds between two writes of a running job's progress."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work as it stands. `status`: queued, running, done, failed, cancelled, or lost (the server stopped)."""
+
+    id: str
+    owner: str
+    kind: str
+    title: str
+    spec: Mapping[str, Any]
+    status: str = "queued"
+    created: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    event: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    version: int = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether the job is waiting or at work."""
+        return self.status in ACTIVE
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been at work."""
+        return (self.ended or time.time()) - self.started if self.started else 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a runner is given: the spec, a folder of its own, the visitor's token, and where to tell how far it is.
+
+    `report` raises `Interrupted` once the job is cancelled. `resume` is true where the folder holds an earlier attempt.
+    """
+
+    spec: Mapping[str, Any]
+    folder: Path
+    token: Token
+    report: Progress
+    resume: bool
+
+
+Runner = Callable[[Work], Mapping[str, Any]]
+"""Does one kind of work and returns its result as plain JSON values."""
+
+
+class Jobs:
+    """The jobs of a server. Safe to call from any thread; `close` stops the workers at their next report."""
+
+    def __init__(
+        self,
+        folder: Path,
+        runners: Mapping[str, Runner],
+        *,
+        workers: int = 2,
+        active_per_owner: int = 3,
+        keep_seconds: float = 0.0,
+    ) -> None:
+        self._folder, self._runners = folder, dict(runners)
+        self._active_per_owner, self._keep_seconds = active_per_owner, keep_seconds
+        self._changed = threading.Condition()
+        self._jobs: dict[str, Job] = {}
+        self._points: dict[str, list[dict[str, Any]]] = {}
+        self._cancelled: set[str] = set()
+        self._queue: list[tuple[str, Token, bool]] = []
+        self._saved: dict[str, float] = {}
+        self._closed = False
+        folder.mkdir(parents=True, exist_ok=True)
+        self._load()
+        for number in range(workers):
+            threading.Thread(target=self._serve, name=f"hubmerge-job-{number}", daemon=True).start()
+
+    def submit(self, owner: str, kind: str, title: str, spec: Mapping[str, Any], token: Token = None) -> Job:
+        """Queues new work. Raises `ResourceError` where the owner already has as many jobs under way as allowed."""
+        assert kind in self._runners, kind
+        job = Job(secrets.token_hex(8), owner, kind, title, json.loads(json.dumps(spec)), created=time.time())
+        with self._changed:
+            self._forget_old()
+            self._enqueue(job, token, resume=False)
+        return job
+
+    def resume(self, owner: str, job_id: str, token: Token = None) -> Job:
+        """Runs a job that failed, was cancelled or was lost again, in its folder."""
+        with self._changed:
+            job = self._owned(owner, job_id)
+            if job.active or job.status == "done":
+                return job
+            job = replace(job, status="queued", error="", started=0.0, ended=0.0, version=job.version + 1)
+            self._enqueue(job, token, resume=True)
+        return job
+
+    def cancel(self, owner: str, job_id: str) -> Job:
+        """Asks a job to stop: at once where it still waits, at its next report where it runs."""
+        with self._changed:
+            job = self._owned(owner, job_id)
+            if job.status == "queued":
+                self._queue = [entry for entry in self._queue if entry[0] != job_id]
+                return self._update(job_id, status="cancelled", ended=time.time())
+            if job.status == "running":
+                self._cancelled.add(job_id)
+                return self._update(job_id, event={**job.event, "note": "stopping"})
+            return job
+
+    def remove(self, owner: str, job_id: str) -> None:
+        """Deletes a job that is not under way, with its folder."""
+        with self._changed:
+            if not self._owned(owner, job_id).active:
+                self._forget(job_id)
+
+    def get(self, owner: str, job_id: str) -> Job:
+        """One job of the owner. Raises `NotFoundError` for any other id."""
+        with self._changed:
+            return self._owned(owner, job_id)
+
+    def of(self, owner: str, *kinds: str) -> list[Job]:
+        """The owner's jobs, of these kinds where given, newest first."""
+        with self._changed:
+            mine = [job for job in self._jobs.values() if job.owner == owner and (not kinds or job.kind in kinds)]
+        return sorted(mine, key=lambda job: job.created, reverse=True)
+
+    def points(self, owner: str, job_id: str) -> list[dict[str, Any]]:
+        """The `data` of every event that carried some, in order: what a chart draws."""
+        with self._changed:
+            self._owned(owner, job_id)
+            return list(self._points.get(job_id, ()))
+
+    def folder(self, owner: str, job_id: str) -> Path:
+        """The folder a job works in."""
+        with self._changed:
+            return self._folder / self._owned(owner, job_id).id / "work"
+
+    def close(self) -> None:
+        """Stops taking work and interrupts what runs; the workers end at their next report."""
+        with self._changed:
+            self._closed = True
+            self._queue.clear()
+            self._cancelled.update(job.id for job in self._jobs.values() if job.status == "running")
+            self._changed.notify_all()
+
+    def _enqueue(self, job: Job, token: Token, resume: bool) -> None:
+        under_way = sum(other.owner == job.owner and other.active for other in self._jobs.values())
+        if under_way >= self._active_per_owner:
+            raise ResourceError(
+                f"You already have {under_way} jobs under way, the most this page takes on; wait for one or cancel it."
+            )
+        self._jobs[job.id] = job
+        self._points.setdefault(job.id, [])
+        self._cancelled.discard(job.id)
+        self._save(job)
+        self._queue.append((job.id, token, resume))
+        self._changed.notify()
+
+    def _next(self) -> tuple[str, Token, bool]:
+        # Fair among people: the first in line among those with the fewest jobs at work.
+        running = [job.owner for job in self._jobs.values() if job.status == "running"]
+        entry = min(self._queue, key=lambda entry: running.count(self._jobs[entry[0]].owner))
+        self._queue.remove(entry)
+        return entry
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if self._closed:
+                    return
+                job_id, token, resume = self._next()
+                job = self._update(job_id, status="running", started=time.time())
+            self._run(job, token, resume)
+
+    def _run(self, job: Job, token: Token, resume: bool) -> None:
+        folder = self._folder / job.id / "work"
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Work(job.spec, folder, token, lambda event: self._report(job.id, event), resume)
+        outcome: dict[str, Any]
+        try:
+            outcome = {"status": "done", "result": json.loads(json.dumps(self._runners[job.kind](work)))}
+        except Interrupted:
+            outcome = {"status": "lost" if self._closed else "cancelled"}
+        except HubmergeError as error:
+            outcome = {"status": "failed", "error": str(error)}
+        except Exception as error:
+            # A bug of ours: the log gets the traceback, the person a sentence.
+            traceback.print_exc()
+            outcome = {"status": "failed", "error": f"Something went wrong inside hubmerge ({type(error).__name__})."}
+        with self._changed:
+            if job.id in self._jobs:
+                self._update(job.id, ended=time.time(), **outcome)
+
+    def _report(self, job_id: str, event: Event) -> None:
+        with self._changed:
+            if job_id in self._cancelled:
+                raise Interrupted("The job was stopped.")
+            if event.data:
+                point = json.loads(json.dumps(dict(event.data), default=str))
+                self._points[job_id].append(point)
+                with (self._folder / job_id / "points.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(point) + "\n")
+            shown = {key: value for key, value in asdict(event).items() if key != "data"}
+            self._update(job_id, event=shown, save=time.monotonic() - self._saved.get(job_id, 0.0) > SAVE_EVERY)
+
+    def _update(self, job_id: str, *, save: bool = True, **changes: Any) -> Job:
+        job = self._jobs[job_id]
+        job = self._jobs[job_id] = replace(job, version=job.version + 1, **changes)
+        if save:
+            self._save(job)
+        return job
+
+    def _owned(self, owner: str, job_id: str) -> Job:
+        job = self._jobs.get(job_id)
+        if job is None or job.owner != owner:
+            raise NotFoundError(f"There is no job {job_id!r} of yours; it may have been cleaned up.")
+        return job
+
+    def _save(self, job: Job) -> None:
+        folder = self._folder / job.id
+        folder.mkdir(exist_ok=True)
+        fresh = folder / "job.json.new"
+        fresh.write_text(json.dumps(asdict(job), ensure_ascii=False), encoding="utf-8")
+        os.replace(fresh, folder / "job.json")
+        self._saved[job.id] = time.monotonic()
+
+    def _load(self) -> None:
+        for path in self._folder.glob("*/job.json"):
+            try:
+                job = Job(**json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError):
+                continue  # written by another version of the page
+            if job.active:
+                job = replace(job, status="lost", ended=job.ended or time.time(), version=job.version + 1)
+            self._jobs[job.id] = job
+            self._points[job.id] = _read_points(path.with_name("points.jsonl"))
+
+    def _forget_old(self) -> None:
+        if self._keep_seconds:
+            oldest = time.time() - self._keep_seconds
+            for job in [job for job in self._jobs.values() if not job.active and job.ended < oldest]:
+                self._forget(job.id)
+
+    def _forget(self, job_id: str) -> None:
+        for table in (self._jobs, self._points, self._saved):
+            table.pop(job_id, None)
+        self._cancelled.discard(job_id)
+        shutil.rmtree(self._folder / job_id, ignore_errors=True)
+
+
+def _read_points(path: Path) -> list[dict[str, Any]]:
+    points = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                points.append(json.loads(line))
+            except ValueError:
+                break  # the last line of a server that was killed
+    return points

@@ -1,0 +1,77 @@
+"""Where the page keeps its work and how much it takes on, read once from the environment."""
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubmerge.errors import HubmergeError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The page's surroundings.
+
+    `folder` holds jobs and their results. `workers` jobs run at once, in threads; `active_jobs` bounds one person's
+    queued and running jobs. Finished jobs older than `keep_hours` are deleted (0: never). `on_space` means the
+    process serves strangers: its own token and the machine's folders are then out of their reach.
+    """
+
+    folder: Path
+    on_space: bool = False
+    oauth: bool = False
+    workers: int = 2
+    active_jobs: int = 3
+    keep_hours: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("active_jobs", 1), ("keep_hours", 0)):
+            if getattr(self, name) < least:
+                raise HubmergeError(f"The page's setting {name} must be at least {least}, got {getattr(self, name)}.")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Reads HUBMERGE_SPACE_DIR, _WORKERS, _ACTIVE_JOBS and _KEEP_HOURS, and what a Space sets by itself.
+
+        Without HUBMERGE_SPACE_DIR the folder is a temporary one that is removed when the process ends.
+        """
+        on_space = bool(environ.get("SPACE_ID"))
+        if environ.get("HUBMERGE_SPACE_DIR"):
+            folder = Path(environ["HUBMERGE_SPACE_DIR"]).expanduser()
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="hubmerge-space-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return cls(
+            folder=folder,
+            on_space=on_space,
+            oauth=on_space and bool(environ.get("OAUTH_CLIENT_ID")),
+            workers=int(_number(environ, "HUBMERGE_SPACE_WORKERS", cls.workers)),
+            active_jobs=int(_number(environ, "HUBMERGE_SPACE_ACTIVE_JOBS", cls.active_jobs)),
+            keep_hours=_number(environ, "HUBMERGE_SPACE_KEEP_HOURS", 24.0 if on_space else cls.keep_hours),
+        )
+
+    def secret(self) -> str:
+        """The key that encrypts what the page keeps in browsers; made once per folder, so that it outlives a restart."""
+        path = self.folder / "secret"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return path.read_text()
+        with os.fdopen(handle, "w") as file:
+            file.write(key := secrets.token_urlsafe(24))
+        return key
+
+
+def _number(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        raise HubmergeError(f"{name} must be a number, got {text!r}.") from None

@@ -1,0 +1,110 @@
+"""One embedded Hub for the whole session, and tiny models to merge.
+
+huggingface_hub reads its environment when it is imported, so the Hub starts before anything imports it.
+"""
+
+import atexit
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hubmerge.localhub import LocalHub
+
+_folder = tempfile.TemporaryDirectory(prefix="hubmerge-tests-")
+atexit.register(_folder.cleanup)
+_hub = LocalHub(Path(_folder.name) / "hub", users={"alice": "hf_alice", "bob": "hf_bob"})
+_hub.start()
+atexit.register(_hub.stop)
+os.environ.update(_hub.environment("alice"))
+os.environ.update(
+    HF_HOME=str(Path(_folder.name) / "hf"),
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_UPDATE_CHECK="1",
+    GRADIO_ANALYTICS_ENABLED="0",
+    OMP_WAIT_POLICY="PASSIVE",
+    TOKENIZERS_PARALLELISM="false",
+    MPLBACKEND="Agg",
+)
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[LocalHub]:
+    """The session's embedded Hub; the environment already points at it with alice's token."""
+    yield _hub
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """A word-level tokenizer of 64 entries with a chat template."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<s>", "</s>", "<unk>"] + [str(n) for n in range(30)] + [f"w{n}" for n in range(30)]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    tokenizer.padding_side = "left"
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ '<s> ' + message['content'] + ' ' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<unk> ' }}{% endif %}"
+    )
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tiny_tokenizer) -> Callable[..., Path]:
+    """A function `(folder, seed=0, dtype="float32", sibling_of=None, **config)` that saves a tiny Llama with its tokenizer.
+
+    With `sibling_of`, the weights are that folder's plus small changes drawn from `seed`, as fine-tuning makes them.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def build(
+        folder: Path, seed: int = 0, dtype: str = "float32", sibling_of: Path | None = None, **overrides: object
+    ) -> Path:
+        torch.manual_seed(seed)
+        settings: dict = {
+            "vocab_size": len(tiny_tokenizer),
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 128,
+            "tie_word_embeddings": True,
+            "bos_token_id": tiny_tokenizer.bos_token_id,
+            "eos_token_id": tiny_tokenizer.eos_token_id,
+            "pad_token_id": tiny_tokenizer.pad_token_id,
+            **overrides,
+        }
+        if sibling_of is None:
+            model = LlamaForCausalLM(LlamaConfig(**settings))
+        else:
+            model = LlamaForCausalLM.from_pretrained(sibling_of, dtype=torch.float32)
+            generator = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.02)
+        model.to(getattr(torch, dtype)).save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        return Path(folder)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def siblings(tiny_llama, tmp_path_factory) -> dict[str, Path]:
+    """Folders of a base and two models tuned from it: "base", "math", "japanese" (tied, float32, 3 layers)."""
+    root = tmp_path_factory.mktemp("siblings")
+    base = tiny_llama(root / "base", seed=1)
+    return {
+        "base": base,
+        "math": tiny_llama(root / "math", seed=2, sibling_of=base),
+        "japanese": tiny_llama(root / "japanese", seed=3, sibling_of=base),
+    }

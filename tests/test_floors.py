@@ -1,0 +1,78 @@
+"""The house keeps its shape: imports go down only, the bare import is light, the README's map is true."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "hubmerge"
+
+FLOORS = {
+    "errors": 0,
+    "progress": 0,
+    "yamlfile": 0.5,
+    "recipe": 1,
+    "layers": 1,
+    "methods": 2,
+    "hub": 3,
+    "stream": 4,
+    "evaluate": 5,
+    "evolve": 6,
+    "zoo": 7,
+    "localhub": 7,
+    "cli": 8,
+    "terminal": 8,
+    "demo": 8,
+}
+HEAVY = {"torch", "transformers", "evotorch", "ray", "gradio", "matplotlib", "accelerate", "huggingface_hub"}
+
+
+def modules() -> list[Path]:
+    return [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    package = ["hubmerge", *path.relative_to(PACKAGE).parent.parts]
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            stem = package[: len(package) - node.level + 1] if node.level else []
+            full = stem + (node.module.split(".") if node.module else [])
+            names = [[*full, alias.name] for alias in node.names]
+        else:
+            continue
+        rooms |= {name[1] for name in names if name[0] == "hubmerge" and len(name) > 1}
+    return rooms & set(FLOORS)
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room(path) for path in modules()} <= set(FLOORS)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    here = room(path)
+    up = {other for other in imported_rooms(path) if other != here and FLOORS[other] >= FLOORS[here]}
+    if FLOORS[here] == 8:
+        up -= {"terminal", "demo", "cli"}
+    assert not up, f"{here} (floor {FLOORS[here]}) imports {up}"
+
+
+def test_bare_import_and_help_are_light() -> None:
+    script = (
+        "import sys, time; t = time.perf_counter(); import hubmerge, hubmerge.cli; s = time.perf_counter() - t;"
+        f"print(sorted({HEAVY!r} & set(sys.modules)), s)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded, seconds = done.stdout.rsplit(" ", 1)
+    assert loaded == "[]"
+    assert float(seconds) < 1
