@@ -50,7 +50,9 @@ class ModelRef:
                 f"{self.repo_id!r} is neither a Hub ID (org/name) nor an existing folder; write a folder as ./name."
             )
         if self.revision is not None and not _REVISION.fullmatch(self.revision):
-            raise RecipeError(f"{self.revision!r} is not a revision of {self.repo_id}; expected a branch, tag or commit.")
+            raise RecipeError(
+                f"{self.revision!r} is not a revision of {self.repo_id}; expected a branch, tag or commit."
+            )
 
     @classmethod
     def parse(cls, text: str) -> "ModelRef":

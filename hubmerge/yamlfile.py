@@ -50,7 +50,7 @@ def load_mapping(source: str | Path, what: str, error: type[HubmergeError]) -> d
     if len(text) > MAX_CHARACTERS:
         raise error(f"The {what} has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read.")
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+        document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

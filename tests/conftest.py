@@ -6,7 +6,7 @@ huggingface_hub reads its environment when it is imported, so the Hub starts bef
 import atexit
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,9 +31,9 @@ os.environ.update(
 
 
 @pytest.fixture(scope="session")
-def hub() -> Iterator[LocalHub]:
+def hub() -> LocalHub:
     """The session's embedded Hub; the environment already points at it with alice's token."""
-    yield _hub
+    return _hub
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def tiny_tokenizer():
 
 @pytest.fixture(scope="session")
 def tiny_llama(tiny_tokenizer) -> Callable[..., Path]:
-    """A function `(folder, seed=0, dtype="float32", sibling_of=None, **config)` that saves a tiny Llama with its tokenizer.
+    """A function `(folder, seed=0, dtype="float32", sibling_of=None, **config)` that saves a tiny Llama and its tokenizer.
 
     With `sibling_of`, the weights are that folder's plus small changes drawn from `seed`, as fine-tuning makes them.
     """

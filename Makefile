@@ -1,0 +1,35 @@
+# Every target makes .venv and installs by itself. `make demo` is the place to start.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo space test fast check bench clean
+
+demo: $(INSTALLED)  ## the whole product on tiny trained models: resolve, merge, evolve, push, load back, chat
+	$(BIN)/hubmerge demo
+
+space: $(INSTALLED)  ## the web app on the demo models, at http://127.0.0.1:7860
+	$(BIN)/hubmerge space --demo
+
+test: $(INSTALLED)  ## the whole suite
+	$(BIN)/python -m pytest
+
+fast: $(INSTALLED)  ## the suite without its slow tests
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(INSTALLED)  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## hubmerge beside plain file I/O and, where it is installed, mergekit
+	$(BIN)/python benchmarks/merge.py
+
+clean:  ## what can be made again
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@

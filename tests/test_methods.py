@@ -1,0 +1,155 @@
+"""Merge methods against plain definitions, in degenerate cases, and for what must not matter."""
+
+import doctest
+import sys
+
+import pytest
+import torch
+
+from hubmerge import methods
+from hubmerge.methods import METHODS, keep_largest, keep_random, mask_seed
+
+
+def tensors(count: int, *shape: int, seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape or (8, 6), generator=generator) for _ in range(count)]
+
+
+def run(name: str, models: list[torch.Tensor], base: torch.Tensor | None, **given: object) -> torch.Tensor:
+    """Calls the table's entry with its defaults, `given` replacing them (a list for per-model parameters)."""
+    method = METHODS[name]
+    per_model: list[dict] = [{} for _ in models]
+    shared: dict = {}
+    for parameter in method.parameters:
+        value = given.get(parameter.name, parameter.default)
+        if parameter.per_model:
+            values = value if isinstance(value, list) else [value] * len(models)
+            for target, each in zip(per_model, values, strict=True):
+                target[parameter.name] = each
+        else:
+            shared[parameter.name] = value
+    return method(models, base, per_model=per_model, shared=shared, tensor_name="layers.0.weight")
+
+
+def test_linear_is_the_weighted_average() -> None:
+    a, b = tensors(2)
+    torch.testing.assert_close(run("linear", [a, b], None, weight=[1, 3]), (a + 3 * b) / 4)
+    torch.testing.assert_close(run("linear", [a, b], None, weight=[1, 3], normalize=False), a + 3 * b)
+    torch.testing.assert_close(run("linear", [a, b], None, weight=[1, -1]), a - b)
+
+
+def test_slerp_walks_the_arc() -> None:
+    base, other = tensors(2)
+    torch.testing.assert_close(run("slerp", [other], base, t=0.0), base)
+    torch.testing.assert_close(run("slerp", [other], base, t=1.0), other)
+    unit_a, unit_b = base / base.norm(), other / other.norm()
+    middle = run("slerp", [unit_b], unit_a, t=0.5)
+    assert middle.norm().item() == pytest.approx(1, abs=1e-6)
+    assert torch.dot(middle.flatten(), unit_a.flatten()) == pytest.approx(
+        torch.dot(middle.flatten(), unit_b.flatten()).item(), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("other", [torch.ones(4) * 2, torch.zeros(4)])
+def test_slerp_of_parallel_and_zero_tensors_is_linear(other: torch.Tensor) -> None:
+    torch.testing.assert_close(run("slerp", [other], torch.ones(4), t=0.25), 0.75 * torch.ones(4) + 0.25 * other)
+
+
+def test_task_arithmetic_adds_what_was_learnt() -> None:
+    base, a, b = tensors(3)
+    expected = base + 0.8 * (0.5 * (a - base) + 2 * (b - base))
+    torch.testing.assert_close(run("task_arithmetic", [a, b], base, weight=[0.5, 2], **{"lambda": 0.8}), expected)
+
+
+def plain_ties(models, base, weight, density, normalize, scale):
+    """TIES entry by entry, as its paper's Algorithm 1 reads."""
+    trimmed = []
+    for model, d in zip(models, density, strict=True):
+        delta = (model - base).flatten()
+        kept = torch.zeros_like(delta)
+        top = delta.abs().topk(max(1, int(d * delta.numel()))).indices
+        kept[top] = delta[top]
+        trimmed.append(kept)
+    out = base.flatten().clone()
+    for i in range(out.numel()):
+        values = [w * float(t[i]) for w, t in zip(weight, trimmed, strict=True)]
+        sign = 1 if sum(values) >= 0 else -1
+        agree = [(w, v) for w, v in zip(weight, values, strict=True) if v * sign > 0]
+        total, divisor = sum(v for _, v in agree), sum(w for w, _ in agree)
+        out[i] += scale * (total / divisor if normalize and abs(divisor) > 1e-8 else total)
+    return out.view_as(base)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("density", [[1.0, 1.0, 1.0], [0.5, 0.3, 0.9], [0.0, 0.1, 1.0]])
+def test_ties_follows_the_paper(normalize: bool, density: list[float]) -> None:
+    base, *models = tensors(4, seed=5)
+    weight = [0.7, 1.3, 0.4]
+    got = run("ties", models, base, weight=weight, density=density, normalize=normalize, **{"lambda": 1.2})
+    torch.testing.assert_close(got, plain_ties(models, base, weight, density, normalize, 1.2))
+
+
+def test_keep_largest_keeps_exactly_the_share() -> None:
+    (delta,) = tensors(1, 40, 25)
+    for density in (0.001, 0.1, 0.5, 0.999):
+        kept = keep_largest(delta, density)
+        assert int((kept != 0).sum()) == max(1, int(density * 1000))
+        assert kept.abs()[kept != 0].min() >= delta.abs()[kept == 0].max()
+
+
+def test_keep_random_keeps_the_share_and_the_magnitude() -> None:
+    (delta,) = tensors(1, 200, 100)
+    kept = keep_random(delta, 0.3, rescale=True, seed=7)
+    assert float((kept != 0).float().mean()) == pytest.approx(0.3, abs=0.02)
+    assert float(kept.abs().sum()) == pytest.approx(float(delta.abs().sum()), rel=1e-4)
+    plain = keep_random(delta, 0.3, rescale=False, seed=7)
+    assert torch.equal(plain[plain != 0], delta[plain != 0])
+
+
+def test_masks_are_nested_and_depend_on_nothing_but_their_seed() -> None:
+    (delta,) = tensors(1, 50, 50)
+    low, high = (keep_random(delta, d, rescale=False, seed=3) != 0 for d in (0.2, 0.6))
+    assert bool((high | ~low).all())
+    torch.manual_seed(99)
+    assert torch.equal(keep_random(delta, 0.2, rescale=False, seed=3) != 0, low)
+    assert len({mask_seed(s, n, m) for s in (0, 1) for n in ("a", "b") for m in (0, 1)}) == 8
+
+
+@pytest.mark.parametrize("name", ["dare_linear", "dare_ties"])
+def test_dare_at_full_density_drops_nothing(name: str) -> None:
+    base, a, b = tensors(3)
+    plain = {"dare_linear": "task_arithmetic", "dare_ties": "ties"}[name]
+    given = {"weight": [0.5, 0.9], "normalize": False}
+    torch.testing.assert_close(run(name, [a, b], base, **given), run(plain, [a, b], base, **given))
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_keeps_inputs_shape_and_dtype(name: str) -> None:
+    method = METHODS[name]
+    count = min(method.max_models or 3, 3)
+    base, *models = tensors(count + 1)
+    before = [tensor.clone() for tensor in (base, *models)]
+    given = {p.name: 0.4 for p in method.parameters if p.default is None or p.name == "density"}
+    result = run(name, models, base if method.base == "required" else None, **given)
+    assert (result.shape, result.dtype) == (base.shape, torch.float32)
+    assert all(torch.equal(x, y) for x, y in zip((base, *models), before, strict=True))
+    assert all(result.data_ptr() != tensor.data_ptr() for tensor in (base, *models))
+
+
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.base == "required" and m.max_models is None])
+def test_models_equal_to_the_base_change_nothing(name: str) -> None:
+    (base,) = tensors(1)
+    torch.testing.assert_close(run(name, [base.clone(), base.clone()], base), base)
+
+
+def test_the_table_is_complete() -> None:
+    for name, method in METHODS.items():
+        assert method.name == name
+        assert method.paper.startswith("https://")
+        assert method.summary.endswith(".")
+        assert method.function.__name__ in methods.__all__
+
+
+@pytest.mark.parametrize("module", ["linear", "slerp", "sparsify", "task_vectors"])
+def test_docstring_examples(module: str) -> None:
+    assert doctest.testmod(sys.modules[f"hubmerge.methods.{module}"]).failed == 0
