@@ -44,7 +44,8 @@ def generate(
     outputs = [""] * len(encoded)
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        for index, text in zip(batch, _generate_batch(model, tokenizer, [encoded[i] for i in batch], max_new_tokens)):
+        made = _generate_batch(model, tokenizer, [encoded[i] for i in batch], max_new_tokens)
+        for index, text in zip(batch, made, strict=True):
             outputs[index] = text
         progress(Event("generate", start + len(batch), len(order), "examples"))
     return outputs

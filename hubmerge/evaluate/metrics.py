@@ -16,7 +16,7 @@ _SMALL_UNITS = {"十": 10, "百": 100, "千": 1000}
 _BIG_UNITS = {"万": 10**4, "億": 10**8, "兆": 10**12}
 
 # Full-width forms become ASCII one by one: NFKC as a whole would also turn "m²" into "m2".
-_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_PLAIN: dict[int, int | str] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _PLAIN |= dict.fromkeys(map(ord, "−–‒﹣"), "-")
 _PLAIN |= dict.fromkeys(map(ord, "٬\u00a0\u202f\u2009"), ",")  # thousands separators in Arabic and French
 _PLAIN[ord("٫")] = "."
@@ -56,7 +56,7 @@ def numbers(text: str) -> list[Decimal]:
             continue
         value = _value(body)
         if value is not None:
-            found.append(-value if match["sign"] else value)
+            found.append(value.copy_negate() if match["sign"] else value)
     return found
 
 
@@ -90,7 +90,8 @@ def _value(body: str) -> Decimal | None:
                 return None
             total += (section + (current or 0)) * _BIG_UNITS[token["unit"]]
             section, current = Decimal(0), None
-    return total + section + (current or 0)
+    # Decimal rounds sums, not what is read: an id of 40 digits stays itself.
+    return current if current is not None and not (total or section) else total + section + (current or 0)
 
 
 def exact_number(text: str, answer: str) -> bool:

@@ -1,0 +1,139 @@
+"""Rows of a dataset: .jsonl, .json, .csv or .tsv files of a Hub dataset repository or a folder, or written in place."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import TaskError
+from ..recipe import ModelRef
+
+Row = Mapping[str, Any]
+
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where a task's rows come from. `locate` maps a file name to a local path; `source` names it for people."""
+
+    locate: Callable[[str], Path]
+    source: str | None
+    columns: tuple[str, ...] | None
+
+    def read(self, file: str | Sequence[Row], split: str) -> list[Row]:
+        """The rows of one file, or of a list written in place. Raises `TaskError` where it is not such a table."""
+        if isinstance(file, str):
+            return read_rows(self.locate(file), columns=self.columns)
+        if not isinstance(file, Sequence) or not all(isinstance(row, Mapping) for row in file):
+            raise TaskError(f"`{split}` of the task's examples must be a file name or a list of rows, got {file!r}.")
+        return [row for row in file if isinstance(row, Mapping)]
+
+
+def open_rows(where: Mapping[str, Any], relative_to: Path, *, token: str | None) -> Rows:
+    """Opens `{repo_id, revision}` (pinned to its commit now) or `{folder}`; a folder is relative to `relative_to`."""
+    columns = where.get("columns")
+    if columns is not None and not (isinstance(columns, list) and all(isinstance(c, str) for c in columns)):
+        raise TaskError(
+            f"`columns` must be a list of names for the columns of a file without a header, got {columns!r}."
+        )
+    names = tuple(columns) if columns else None
+    repo_id, folder = where.get("repo_id"), where.get("folder")
+    if repo_id is not None and folder is not None:
+        raise TaskError("The task's examples name both `repo_id` and `folder`; keep one.")
+    if isinstance(repo_id, str):
+        return _open_repository(repo_id, where.get("revision"), names, token)
+    base = relative_to / Path(str(folder or "")).expanduser()
+    return Rows(lambda file: _local(base, file), str(base) if folder else None, names)
+
+
+def _open_repository(repo_id: str, revision: Any, columns: tuple[str, ...] | None, token: str | None) -> Rows:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    from ..hub.errors import hub_errors
+    from ..hub.session import patiently
+
+    ref = ModelRef.parse(f"{repo_id}@{revision}" if revision is not None else repo_id)
+    with hub_errors(f"reading the dataset {ref}"):
+        info = patiently(lambda: HfApi(token=token).dataset_info(ref.repo_id, revision=ref.revision, timeout=30))
+
+    def locate(file: str) -> Path:
+        with hub_errors(f"reading {file} of the dataset {ref}"):
+            path = hf_hub_download(ref.repo_id, _plain_path(file), repo_type="dataset", revision=info.sha, token=token)
+        return Path(path)
+
+    return Rows(locate, str(ref.pinned(info.sha)), columns)
+
+
+def _local(base: Path, file: str) -> Path:
+    path = base / _plain_path(file)
+    if not path.is_file():
+        raise TaskError(f"There is no example file {path}; check `folder` and the file names of the task.")
+    return path
+
+
+def _plain_path(file: str) -> str:
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts:
+        raise TaskError(f"The example file {file!r} points outside its folder; give a path inside it.")
+    return file
+
+
+def read_rows(path: Path, *, columns: Sequence[str] | None = None) -> list[Row]:
+    """Rows of one file, by its suffix. `columns` names the columns of a .csv or .tsv without a header line."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".jsonl":
+            rows = _json_lines(path)
+        elif suffix == ".json":
+            rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        elif suffix in (".csv", ".tsv"):
+            rows = _table(path, "\t" if suffix == ".tsv" else ",", columns)
+        else:
+            raise TaskError(f"{path.name} is not an example file; expected .jsonl, .json, .csv or .tsv.")
+    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as exc:
+        raise TaskError(f"The example file {path.name} cannot be read: {exc}.") from None
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise TaskError(f"The example file {path.name} must hold a list of objects with named fields.")
+    return rows
+
+
+def _json_lines(path: Path) -> list[Any]:
+    rows = []
+    with path.open(encoding="utf-8-sig") as lines:  # U+2028 may stand inside a JSON string: no str.splitlines here
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError as exc:
+                    raise TaskError(f"{path.name}, line {number}: not JSON ({exc.msg}).") from None
+    return rows
+
+
+def _table(path: Path, delimiter: str, columns: Sequence[str] | None) -> list[Row]:
+    # In TSV a quote is an ordinary character (MGSM has some).
+    quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        rows: list[Row] = []
+        for row in csv.DictReader(lines, fieldnames=columns, delimiter=delimiter, quoting=quoting):
+            if None in row or None in row.values():
+                raise TaskError(f"{path.name}, row {len(rows) + 1}: expected as many columns as there are names.")
+            rows.append(row)
+        return rows
+
+
+def fill(template: str, row: Row, where: str) -> str:
+    """`template` with each {field} replaced by the row's value. Raises `TaskError` for a field the row lacks."""
+
+    def value(match: re.Match[str]) -> str:
+        field = match[1]
+        if field not in row:
+            raise TaskError(f"{where}: there is no field {field!r}; this row has {', '.join(map(str, row))}.")
+        return str(row[field])
+
+    if not isinstance(template, str):
+        raise TaskError(f"{where}: `prompt` and `answer` must be text with {{fields}}, got {template!r}.")
+    return _FIELD.sub(value, template)

@@ -1,0 +1,83 @@
+"""A model and its tokenizer by Hub ID or folder, ready to answer."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ResourceError, SourceError
+from ..hub.errors import hub_errors
+from ..hub.source import open_source
+from ..recipe import ModelRef
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_SHARE = 0.85  # of the free memory that weights may take; the rest is for activations and the KV cache
+
+
+def load_model(
+    name: str | ModelRef, *, token: str | None = None, dtype: str | None = None, device: str | None = None
+) -> tuple[Any, Any]:
+    """Loads (model, tokenizer) for generation from `org/name@revision` or a folder; the model is in eval mode.
+
+    `dtype` is "float32", "float16" or "bfloat16"; by default float32 on a CPU where it fits (half precision is slow
+    there) and else the checkpoint's own. `device` defaults to the GPU where there is one. A model that does not fit
+    the device's free memory is spread over GPU, memory and disk by accelerate. Only safetensors are read and no code
+    of the repository is run. Raises `SourceError`, `ResourceError` or `HubError`.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ref = name if isinstance(name, ModelRef) else ModelRef.parse(name)
+    if ref.lora is not None:
+        raise SourceError(f"{ref} names a LoRA, which cannot be loaded directly; merge it first.")
+    source = open_source(ref, token=token)
+    where = str(Path(ref.repo_id).expanduser()) if source.is_folder else ref.repo_id
+    shared: dict[str, Any] = {"revision": source.commit, "token": token, "trust_remote_code": False}
+    if source.is_folder:
+        shared["local_files_only"] = True
+    place = torch.device(device or _best_device())
+    free = free_memory(place) * _SHARE
+    wanted = _choose_dtype(dtype, place, source.parameters, free)
+    size = source.nbytes if wanted is None else source.parameters * wanted.itemsize
+    placement: dict[str, Any] = {}
+    if size > free:
+        if device is not None:
+            raise ResourceError(
+                f"{ref} needs {size / 1e9:.1f} GB but {place} has {free / 1e9:.1f} GB to give; leave the device open "
+                "to spread it over memory and disk, or use a smaller dtype."
+            )
+        placement = {"device_map": "auto", "offload_folder": tempfile.mkdtemp(prefix="hubmerge-offload-")}
+    try:
+        with hub_errors(f"loading {ref}"):
+            tokenizer = AutoTokenizer.from_pretrained(where, **shared)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                where, dtype=wanted or "auto", use_safetensors=True, **shared, **placement
+            )
+    except (OSError, ValueError, KeyError, ImportError) as exc:
+        first = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+        raise SourceError(f"transformers cannot load {ref}: {first}") from exc
+    return (model if placement else model.to(place)).eval(), tokenizer
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _choose_dtype(dtype: str | None, place: torch.device, count: int, free: float) -> torch.dtype | None:
+    """The dtype to load in; None for the checkpoint's own."""
+    if dtype is not None:
+        if dtype not in _DTYPES:
+            raise SourceError(f"Unknown dtype {dtype!r}; expected one of {', '.join(_DTYPES)}.")
+        return _DTYPES[dtype]
+    return torch.float32 if place.type == "cpu" and count * 4 <= free else None
+
+
+def free_memory(device: torch.device) -> int:
+    """Free bytes on a CUDA device, or of the machine's memory for any other."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)

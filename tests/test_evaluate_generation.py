@@ -1,0 +1,146 @@
+"""Batched answers equal one-by-one greedy decoding; loading, scoring and the streamed chat."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from hubmerge.errors import NotFoundError, SourceError, TaskError
+from hubmerge.evaluate.generation import generate, stream_chat
+from hubmerge.evaluate.models import load_model
+from hubmerge.evaluate.score import evaluate, grade
+from hubmerge.evaluate.task import Example, Task
+
+PROMPTS = ["w1 w2", "w3", "w4 w5 w6 w7 w8 w9 10", "1 2 3", "w20 w21 5", "29"]
+
+
+@pytest.fixture(scope="module")
+def loaded(siblings):
+    return load_model(str(siblings["math"]), dtype="float32")
+
+
+@torch.no_grad()
+def naive(model, tokenizer, prompt: str, max_new_tokens: int) -> str:
+    """Greedy decoding as the definition says: no batch, no cache, no padding."""
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+    )
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    new: list[int] = []
+    for _ in range(max_new_tokens):
+        token = int(model(input_ids=torch.tensor([ids + new]), use_cache=False).logits[0, -1].argmax())
+        if token == tokenizer.eos_token_id:
+            break
+        new.append(token)
+    return tokenizer.decode(new, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_batches_answer_like_one_by_one(loaded, batch_size: int) -> None:
+    model, tokenizer = loaded
+    expected = [naive(model, tokenizer, prompt, 12) for prompt in PROMPTS]
+    assert len(set(expected)) > 1
+    events = []
+    made = generate(model, tokenizer, PROMPTS, max_new_tokens=12, batch_size=batch_size, progress=events.append)
+    assert made == expected
+    assert (events[-1].done, events[-1].total) == (len(PROMPTS), len(PROMPTS))
+
+
+def test_a_repositorys_sampling_settings_change_nothing(loaded) -> None:
+    model, tokenizer = loaded
+    expected = generate(model, tokenizer, PROMPTS, max_new_tokens=12)
+    before = model.generation_config.to_dict()
+    try:
+        model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=1.9, num_beams=3)
+        assert generate(model, tokenizer, PROMPTS, max_new_tokens=12) == expected
+    finally:
+        model.generation_config.update(**before)
+
+
+def test_a_model_without_template_gets_the_plain_prompt(loaded) -> None:
+    model, tokenizer = loaded
+    template, tokenizer.chat_template = tokenizer.chat_template, None
+    try:
+        assert len(generate(model, tokenizer, PROMPTS, max_new_tokens=4)) == len(PROMPTS)
+    finally:
+        tokenizer.chat_template = template
+
+
+def test_prompts_that_do_not_fit_are_refused_before_the_work(loaded) -> None:
+    model, tokenizer = loaded
+    with pytest.raises(TaskError, match="reads at most 128"):
+        generate(model, tokenizer, ["w1 " * 120], max_new_tokens=32)
+
+
+def test_evaluate_scores_what_the_model_says(loaded) -> None:
+    model, tokenizer = loaded
+    outputs = generate(model, tokenizer, PROMPTS, max_new_tokens=8)
+    answers = [next((word for word in reversed(text.split()) if word.isdigit()), None) for text in outputs]
+    examples = tuple(Example(prompt, answer or "99") for prompt, answer in zip(PROMPTS, answers, strict=True))
+    task = Task("echo", test=examples, max_new_tokens=8)
+    scores = evaluate(model, tokenizer, task.test, task)
+    assert scores.outputs == tuple(outputs)
+    assert scores.correct == tuple(answer is not None for answer in answers)
+    assert scores.seconds > 0
+    assert scores.interval[0] <= scores.score <= scores.interval[1]
+
+
+def test_correct_needs_the_number_and_the_language() -> None:
+    examples = tuple(Example(f"q{i}", "20") for i in range(4))
+    task = Task("ja", test=examples, language="ja")
+    outputs = [
+        "13+7=20. リンゴを20個持っています。",
+        "13+7=20. Tom has 20 apples.",
+        "リンゴを21個持っています。",
+        "20",
+    ]
+    scores = grade(outputs, examples, task)
+    assert scores.correct == (True, False, False, False)
+    assert scores.number == (True, True, False, True)
+    assert (scores.score, scores.number_share, scores.language_share) == (0.25, 0.75, 0.5)
+
+
+def test_chat_streams_the_greedy_answer(loaded) -> None:
+    model, tokenizer = loaded
+    expected = generate(model, tokenizer, PROMPTS, max_new_tokens=12)
+    prompt, answer = next((p, a) for p, a in zip(PROMPTS, expected, strict=True) if len(a.split()) > 3)
+    pieces = list(stream_chat(model, tokenizer, [{"role": "user", "content": prompt}], max_new_tokens=12))
+    assert len(pieces) > 1
+    assert "".join(pieces).split() == answer.split()
+
+
+def test_chat_stops_when_told_and_when_left(loaded) -> None:
+    model, tokenizer = loaded
+    messages = [{"role": "user", "content": "w4 w5"}]
+    stop = threading.Event()
+    stop.set()
+    assert len("".join(stream_chat(model, tokenizer, messages, max_new_tokens=50, stop=stop)).split()) <= 1
+    before = threading.active_count()
+    answer = stream_chat(model, tokenizer, messages, max_new_tokens=100, temperature=0.7)
+    next(answer)
+    answer.close()
+    assert threading.active_count() == before
+
+
+def test_chat_raises_what_the_model_raises(loaded, monkeypatch) -> None:
+    model, tokenizer = loaded
+    monkeypatch.setattr(model, "forward", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(stream_chat(model, tokenizer, [{"role": "user", "content": "w1"}], max_new_tokens=4))
+
+
+def test_load_model_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        load_model("alice/no-such-model")
+    with pytest.raises(SourceError):
+        load_model(str(tmp_path))
+
+
+def test_load_model_keeps_the_asked_dtype(siblings) -> None:
+    model, tokenizer = load_model(str(siblings["base"]), dtype="bfloat16", device="cpu")
+    assert model.dtype == torch.bfloat16
+    assert not model.training
+    assert tokenizer.chat_template
+    with pytest.raises(SourceError, match="bfloat16"):
+        load_model(str(siblings["base"]), dtype="int4")

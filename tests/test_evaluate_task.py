@@ -1,0 +1,118 @@
+"""Tasks: files in every format, splits that share nothing, sizes that a seed fixes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hubmerge.errors import NotFoundError, TaskError
+from hubmerge.evaluate.task import Example, Task, load_task
+
+
+def rows(start: int, n: int) -> list[dict]:
+    return [{"question": f"What is {i} plus 1?", "answer": i + 1} for i in range(start, start + n)]
+
+
+def spec(**changes) -> dict:
+    examples = {"search": rows(0, 20), "validation": rows(20, 10), "test": rows(30, 15)}
+    return {"name": "sums", "examples": examples, **changes}
+
+
+def test_splits_are_read_and_limited() -> None:
+    task = load_task(spec(), counts={"search": 5}, seed=3)
+    assert (len(task.search), len(task.validation), len(task.test)) == (5, 10, 15)
+    assert task == load_task(spec(), counts={"search": 5}, seed=3)
+    assert task.search != load_task(spec(), counts={"search": 5}, seed=4).search
+    assert set(task.search) < set(load_task(spec()).search)
+    assert task.key == load_task(spec(), counts={"search": 5}, seed=3).key != load_task(spec()).key
+
+
+def test_overlap_is_refused_whatever_case_width_and_spacing() -> None:
+    shared = [{"question": "  what is １ PLUS 1? ", "answer": 2}]
+    with pytest.raises(TaskError, match=r"PLUS 1.*both the search and the test split"):
+        load_task({"examples": {"search": rows(0, 3), "test": rows(5, 3) + shared}})
+
+
+def test_one_file_is_cut_into_disjoint_splits(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in rows(0, 30)]
+    (tmp_path / "all.jsonl").write_text("\n".join([*lines, lines[0]]) + "\n")
+    examples = {"folder": str(tmp_path), "search": "all.jsonl", "validation": "all.jsonl", "test": "all.jsonl"}
+    task = load_task({"examples": examples}, counts={"search": 12, "validation": 8})
+    assert (len(task.search), len(task.validation), len(task.test)) == (12, 8, 10)
+    with pytest.raises(TaskError, match="no examples are left"):
+        load_task({"examples": examples})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("t.jsonl", '{"question": "一は？", "answer": "1"}\n\n{"question": "二\u2028は？", "answer": "2"}\n', None),
+        ("t.json", '[{"question": "一は？", "answer": "1"}, {"question": "二\u2028は？", "answer": "2"}]', None),
+        ("t.csv", 'question,answer\n"一は？",1\n"二\u2028は？",2\n', None),
+        ("t.tsv", "一は？\t1\n二\u2028は？\t2\n", ["question", "answer"]),
+    ],
+)
+def test_formats(tmp_path: Path, name: str, text: str, columns: list[str] | None) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "task.yaml").write_text(
+        json.dumps({"examples": {"folder": ".", "test": name, **({"columns": columns} if columns else {})}})
+    )
+    task = load_task(tmp_path / "task.yaml")
+    assert set(task.test) == {Example("一は？", "1"), Example("二\u2028は？", "2")}
+
+
+def test_examples_come_from_a_pinned_dataset_of_the_hub(hub) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo("alice/evaluate-sums", repo_type="dataset", exist_ok=True)
+    first = api.upload_file(
+        path_or_fileobj="\n".join(map(json.dumps, rows(0, 4))).encode(),
+        path_in_repo="test.jsonl",
+        repo_id="alice/evaluate-sums",
+        repo_type="dataset",
+    )
+    task = load_task({"examples": {"repo_id": "alice/evaluate-sums", "test": "test.jsonl"}})
+    assert len(task.test) == 4
+    assert task.source == f"alice/evaluate-sums@{first.oid}"
+    with pytest.raises(NotFoundError):
+        load_task({"examples": {"repo_id": "alice/evaluate-sums", "test": "missing.jsonl"}})
+    with pytest.raises(NotFoundError):
+        load_task({"examples": {"repo_id": "alice/no-such-dataset", "test": "test.jsonl"}})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrik": "exact_number"}, "did you mean 'metric'"),
+        ({"metric": "bleu"}, "unknown metric"),
+        ({"language": "xx"}, "ISO 639"),
+        ({"language": False}, "in quotes"),
+        ({"max_new_tokens": 0}, "at least 1"),
+        ({"prompt": "{queston}"}, "no field 'queston'.*question, answer"),
+        ({"answer": "none"}, "no number"),
+        ({"examples": {"train": "x.jsonl"}}, "Unknown key 'train'"),
+        ({"examples": {"test": "../x.jsonl"}}, "outside its folder"),
+        ({"examples": {"test": "x.jsonl"}}, "no example file"),
+        ({"examples": {"test": 3}}, "file name or a list"),
+        ({"examples": {}}, "has no examples"),
+        ({"examples": None}, "needs `examples:`"),
+    ],
+)
+def test_bad_tasks_say_what_is_wrong(change: dict, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        load_task(spec(**change))
+
+
+def test_unknown_task_names_the_built_in_ones() -> None:
+    with pytest.raises(TaskError, match="ja-word-problems"):
+        load_task("no-such-task")
+
+
+def test_a_template_reads_fields_only() -> None:
+    task = load_task(spec(prompt="Q: {question} {{x}}", examples={"test": [{"question": "a", "x": "b", "answer": 1}]}))
+    assert task.test[0].prompt == "Q: a {b}"
+
+
+def test_task_without_language_needs_none() -> None:
+    assert Task("t", test=(Example("1+1?", "2"),)).language is None
