@@ -1,0 +1,125 @@
+"""What makes a list of files a checkpoint that can be merged; everything else is refused with the reason.
+
+Pure functions of file names, config and headers: the same rules hold for a repository and for a folder.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from ..errors import SourceError
+from .headers import TensorHeader
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+WEIGHTS = "model.safetensors"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+"""Endings of files that run code when read. They are neither read nor pushed."""
+
+
+def check_name(name: str, where: str) -> str:
+    """`name` if it stays inside its folder on every system; raises `SourceError` otherwise."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or not name.isprintable() or set(name) & set('\\:*?"<>|'):
+        raise SourceError(f"{where} holds a file named {name!r}, which could leave its folder; do not use this model.")
+    return name
+
+
+def find_weights(files: Collection[str], where: str) -> str:
+    """The file that says where the weights are: the index, or the one safetensors file.
+
+    Raises `SourceError` where there are none, only pickles, only GGUF, or several files without an index.
+    """
+    if CONFIG not in files and "adapter_config.json" in files:
+        raise SourceError(f"{where} is an adapter, not a whole model (adapter_config.json); merge it into its base.")
+    if "model_index.json" in files and CONFIG not in files:
+        raise SourceError(f"{where} is a diffusers pipeline (model_index.json); expected a transformers model.")
+    if INDEX in files:
+        return INDEX
+    if WEIGHTS in files:
+        return WEIGHTS
+    top = [name for name in files if "/" not in name]
+    tensors = sorted(name for name in top if name.endswith(".safetensors"))
+    if len(tensors) == 1:
+        return tensors[0]
+    if tensors:
+        raise SourceError(f"{where} has {len(tensors)} safetensors files but no {INDEX}; it may be half uploaded.")
+    if pickles := sorted(name for name in top if name.endswith(PICKLES)):
+        raise SourceError(
+            f"{where} has its weights only as pickles ({pickles[0]}), which can run code when read; convert it with "
+            "https://huggingface.co/spaces/safetensors/convert and use the converted revision."
+        )
+    if gguf := sorted(name for name in files if name.endswith(".gguf")):
+        raise SourceError(f"{where} has its weights only as GGUF ({gguf[0]}); use the model that it was made from.")
+    raise SourceError(f"{where} has no safetensors weights; expected {WEIGHTS} or {INDEX}.")
+
+
+def parse_config(text: str | None, where: str) -> Mapping[str, Any]:
+    """config.json as a mapping; raises `SourceError` where it is missing, broken, or says the weights are quantised."""
+    if text is None:
+        raise SourceError(f"{where} has no {CONFIG}, so it is not a transformers model.")
+    config = _json_mapping(text, CONFIG, where)
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        if quantised := part.get("quantization_config"):
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+            raise SourceError(
+                f"{where} is quantised ({method or 'see quantization_config in config.json'}); "
+                "merge the model it was made from (float16, bfloat16 or float32)."
+            )
+    return config
+
+
+def parse_index(text: str | None, files: Collection[str], where: str) -> Mapping[str, str]:
+    """The weight map (tensor name -> shard) of the index; raises `SourceError` for a shard that is not in `files`."""
+    if text is None:
+        raise SourceError(f"{where} has no {INDEX}.")
+    weight_map = _json_mapping(text, INDEX, where).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise SourceError(f"{INDEX} of {where} has no weight_map of tensor names to files; save the model again.")
+    for shard in sorted(set(weight_map.values())):
+        check_name(shard, f"{INDEX} of {where}")
+        if shard not in files:
+            raise SourceError(f"{where} lacks the shard {shard} that its index names; it may be half uploaded.")
+        if not shard.endswith(".safetensors"):
+            raise SourceError(f"{INDEX} of {where} names {shard}, which is not a safetensors file.")
+    return weight_map
+
+
+def collect(
+    shards: Iterable[tuple[TensorHeader, ...]], weight_map: Mapping[str, str] | None, files: Collection[str], where: str
+) -> dict[str, TensorHeader]:
+    """The tensors of all shards by name, checked against the index.
+
+    Raises `SourceError` for a tensor in two shards, one that the index names and its shard lacks, and for weights
+    stored in less than 16 bits.
+    """
+    if unreadable := sorted({"quantize_config.json", "quant_config.json"} & set(files)):
+        raise SourceError(f"{where} is quantised ({unreadable[0]}); merge the model it was made from.")
+    tensors: dict[str, TensorHeader] = {}
+    for tensor in (tensor for shard in shards for tensor in shard):
+        if other := tensors.get(tensor.name):
+            raise SourceError(
+                f"{where} holds the tensor {tensor.name} twice, in {other.file} and in {tensor.file}; save it again."
+            )
+        if tensor.dtype.startswith(("F8_", "F6_", "F4")):
+            raise SourceError(
+                f"{where} stores {tensor.name} as {tensor.dtype}, which is quantised; "
+                "merge the model it was made from (float16, bfloat16 or float32)."
+            )
+        tensors[tensor.name] = tensor
+    for name, shard in (weight_map or {}).items():
+        if name not in tensors or tensors[name].file != shard:
+            raise SourceError(f"The shard {shard} of {where} lacks the tensor {name} that the index promises.")
+    if not tensors:
+        raise SourceError(f"{where} has weight files, but not one tensor in them.")
+    return tensors
+
+
+def _json_mapping(text: str, file: str, where: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise SourceError(f"{file} of {where} is not valid JSON; fetch or save the model again.") from None
+    if not isinstance(document, dict):
+        raise SourceError(f"{file} of {where} must be a JSON object, but it holds {type(document).__name__}.")
+    return document

@@ -1,0 +1,142 @@
+"""The header of a safetensors file: which tensors lie where, known without reading a weight.
+
+The format: 8 bytes with the header's length n (little endian), n bytes of JSON, then the tensors without gaps.
+Source: https://github.com/huggingface/safetensors#format
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from ..errors import SourceError
+
+DTYPE_BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+"""Bits of one element, by the name that safetensors gives the dtype."""
+
+FIRST_READ = 64 * 1024
+"""Bytes of the first request: a header of 400 tensors fits, so most files need only one."""
+
+LONGEST_HEADER = 100_000_000
+"""Bytes; the same limit as the safetensors library's."""
+
+ReadRange = Callable[[int, int], bytes]
+"""Reads the bytes from start up to but not including stop."""
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """Where one tensor lies: `dtype` as safetensors names it ("BF16"), bytes `start` to `stop` of the whole `file`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    start: int
+    stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """The tensor's size in bytes."""
+        return self.stop - self.start
+
+    @property
+    def parameters(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+
+def read_headers(read: ReadRange, file: str, size: int, where: str) -> tuple[TensorHeader, ...]:
+    """The tensors of one safetensors file, in the order of their bytes, read with one or two small reads.
+
+    `size` is the file's size in bytes; `where` names the model in messages. Raises `SourceError` for everything that
+    the format forbids: a file cut short, a header that lies about it, overlapping tensors, a name given twice.
+    """
+    if size < 8:
+        raise SourceError(f"{file} of {where} has only {size} bytes; it was cut short, so fetch it again.")
+    first = read(0, min(size, FIRST_READ))
+    if first.startswith(b"version https://git-lfs"):
+        raise SourceError(f"{file} of {where} is a Git LFS pointer, not the weights; run `git lfs pull` in the folder.")
+    length = int.from_bytes(first[:8], "little")
+    if length > LONGEST_HEADER:
+        raise SourceError(f"{file} of {where} is not a safetensors file: its header would be {length:,} bytes long.")
+    if 8 + length > size:
+        raise SourceError(
+            f"{file} of {where} ends inside its header ({size:,} bytes, the header alone needs {8 + length:,}); "
+            "it was cut short, so fetch it again."
+        )
+    header = first[8 : 8 + length]
+    if len(header) < length:
+        header += read(len(first), 8 + length)
+    return parse_header(header, file, size, where)
+
+
+def parse_header(header: bytes, file: str, size: int, where: str) -> tuple[TensorHeader, ...]:
+    """The tensors that the JSON `header` of a safetensors file of `size` bytes declares; see `read_headers`."""
+    try:
+        document = json.loads(header.decode("utf-8"), object_pairs_hook=_without_repeats)
+    except _Repeated as exc:
+        raise SourceError(f"{file} of {where} names the tensor {exc} twice; save the model again.") from None
+    except (ValueError, RecursionError):
+        raise SourceError(f"{file} of {where} is not a safetensors file: its header is not valid JSON.") from None
+    if not isinstance(document, dict):
+        raise SourceError(f"{file} of {where} is not a safetensors file: its header is not a table of tensors.")
+    document.pop("__metadata__", None)
+    data = 8 + len(header)
+    tensors = sorted((_tensor(name, entry, file, data, where) for name, entry in document.items()), key=_position)
+    end = data
+    for tensor in tensors:
+        if tensor.start != end:
+            raise SourceError(f"{file} of {where} has a gap or an overlap before {tensor.name}; fetch it again.")
+        end = tensor.stop
+    if end != size:
+        problem = "it was cut short" if end > size else "it has bytes that belong to no tensor"
+        raise SourceError(
+            f"{file} of {where} has {size:,} bytes, but its header describes {end:,}; {problem}, so fetch it again."
+        )
+    return tuple(tensors)
+
+
+def _tensor(name: str, entry: Any, file: str, data: int, where: str) -> TensorHeader:
+    bad = SourceError(f"{file} of {where} describes the tensor {name!r} wrongly ({str(entry)[:120]}); save it again.")
+    if not isinstance(entry, dict):
+        raise bad
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
+        raise bad
+    if dtype not in DTYPE_BITS:
+        raise SourceError(f"{file} of {where} stores {name} as {dtype!r}, a dtype that hubmerge does not know.")
+    if (offsets[1] - offsets[0]) * 8 != math.prod(shape) * DTYPE_BITS[dtype]:
+        raise bad
+    return TensorHeader(name, dtype, tuple(shape), file, data + offsets[0], data + offsets[1])
+
+
+def _sizes(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
+def _position(tensor: TensorHeader) -> tuple[int, int, str]:
+    return tensor.start, tensor.stop, tensor.name
+
+
+class _Repeated(Exception):
+    pass
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _Repeated(name)
+            seen.add(name)
+    return document

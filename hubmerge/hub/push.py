@@ -1,0 +1,194 @@
+"""A model onto the Hub: shards go up one by one as they are written, and one commit makes them visible together.
+
+Nothing is visible before `commit`, so a push that breaks leaves the repository as it was. No repository is ever
+deleted, whoever created it.
+"""
+
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
+
+from ..errors import AccessError, HubError
+from ..progress import Event, Progress, silent
+from ..recipe import ModelRef
+from .checkpoint import PICKLES, check_name
+from .errors import hub_errors
+from .session import TIMEOUT, bounded_session, find_token, patiently
+from .source import open_source
+
+_OUR_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What a push made: the repository, the commit (40 hex digits) and the address of the model at it."""
+
+    repo_id: str
+    commit: str
+    url: str
+
+
+class Upload:
+    """One push: `start`, `add` each file as it is ready, then `commit`.
+
+    `repo_id` may lack the namespace (the token's user is taken). A new repository is private unless `private` is
+    False; one that exists keeps its visibility. `revision` is the branch, made if it is not there.
+
+    >>> upload = Upload("org/name")                       # doctest: +SKIP
+    >>> upload.start()                                    # doctest: +SKIP
+    >>> upload.add("model.safetensors", path)             # doctest: +SKIP
+    >>> upload.commit("Merge of two models").url          # doctest: +SKIP
+    'https://huggingface.co/org/name/tree/1f0c...'
+    """
+
+    def __init__(
+        self, repo_id: str, *, token: str | None = None, private: bool = True, revision: str | None = None
+    ) -> None:
+        with hub_errors(f"pushing to {repo_id}"):
+            validate_repo_id(repo_id)
+        self.repo_id = repo_id
+        self.private = private
+        self.revision = revision or "main"
+        token = find_token(token)
+        if token is None:
+            raise AccessError(
+                f"Pushing to {repo_id} needs a token with write access; log in with `hf auth login`, set HF_TOKEN, "
+                "or pass a token."
+            )
+        self._api = HfApi(token=token, library_name="hubmerge")
+        self._operations: dict[str, CommitOperationAdd] = {}
+        self._parent: str | None = None
+        self._present: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"Upload({self.repo_id!r}, revision={self.revision!r}, files={len(self._operations)})"
+
+    def start(self) -> None:
+        """Checks the token's rights, makes the repository if need be, and remembers the commit to build on.
+
+        Raises `AccessError` where the token may not write there.
+        """
+        with self._doing("pushing"):
+            bounded_session()
+            user = patiently(self._api.whoami)
+            role = user.get("auth", {}).get("accessToken", {}).get("role")
+            if role == "read":
+                raise AccessError(
+                    f"Pushing to {self.repo_id} needs a token with write access, and this one of {user['name']} can "
+                    "only read; make one at the Hub under Settings > Access Tokens."
+                )
+            created = self._api.create_repo(self.repo_id, private=self.private, exist_ok=True)
+            self.repo_id = created.repo_id
+            patiently(lambda: self._api.auth_check(self.repo_id, write=True))
+            if self.revision != "main":
+                self._api.create_branch(self.repo_id, branch=self.revision, exist_ok=True)
+            info = patiently(lambda: self._api.model_info(self.repo_id, revision=self.revision, timeout=TIMEOUT))
+        self._parent = info.sha
+        self._present = frozenset(item.rfilename for item in info.siblings or ())
+
+    def add(self, path_in_repo: str, content: Path | bytes) -> None:
+        """Uploads one file; when this returns, a file given by path may be changed or deleted.
+
+        Large files leave at once (nothing is visible yet), small ones are kept in memory until `commit`.
+        Calls from several threads are allowed for different files.
+        """
+        assert self._parent is not None, "start() comes first"
+        check_name(path_in_repo, "The push")
+        operation = CommitOperationAdd(path_in_repo, content if isinstance(content, bytes) else str(content))
+        with self._doing(f"uploading {path_in_repo}"):
+            self._api.preupload_lfs_files(self.repo_id, [operation], revision=self.revision)
+        # What was uploaded is empty now; what is still a path goes inside the commit itself.
+        if isinstance(operation.path_or_fileobj, str):
+            operation.path_or_fileobj = Path(operation.path_or_fileobj).read_bytes()
+        self._operations[path_in_repo] = operation
+
+    def commit(self, message: str, description: str = "") -> PushResult:
+        """Makes everything added visible in ONE commit on top of the one that `start` saw.
+
+        Where weights were added, weight files of an earlier model (model*.safetensors and its index) that are not
+        part of this one are deleted in the same commit; no other file is. Files that did not change are left out.
+        Raises `HubError` where somebody else committed since `start`; nothing is changed then.
+        """
+        assert self._parent is not None, "start() comes first"
+        assert self._operations, "add() comes first"
+        stale = self._stale()
+        with self._doing("committing"):
+            try:
+                info = self._api.create_commit(
+                    self.repo_id,
+                    operations=[*self._operations.values(), *(CommitOperationDelete(name) for name in stale)],
+                    commit_message=message,
+                    commit_description=description,
+                    revision=self.revision,
+                    parent_commit=self._parent,
+                )
+            except ValueError as exc:
+                if isinstance(exc, HfHubHTTPError):
+                    raise
+                # This is how huggingface_hub reports metadata in README.md that the Hub does not accept.
+                raise HubError(f"Committing to {self.repo_id} failed: {' '.join(str(exc).split())}") from exc
+        with self._doing("checking the commit"):
+            names = list(self._operations)
+            found = patiently(lambda: self._api.get_paths_info(self.repo_id, names, revision=info.oid))
+        present = {item.path: item for item in found if isinstance(item, RepoFile)}
+        for name, operation in self._operations.items():
+            # A repository's own .gitignore drops files without an error, and where nothing changed, huggingface_hub
+            # answers with the newest commit, whoever made it.
+            if name not in present or not _same(present[name], operation):
+                raise HubError(
+                    f"The commit {info.oid[:8]} of {self.repo_id} does not hold the {name} that was pushed; see "
+                    "whether its .gitignore excludes the file or somebody else committed meanwhile, and push again."
+                )
+        return PushResult(self.repo_id, info.oid, f"{self._api.endpoint}/{self.repo_id}/tree/{info.oid}")
+
+    def _stale(self) -> list[str]:
+        if not any(_OUR_WEIGHTS.fullmatch(name) for name in self._operations):
+            return []
+        return sorted(name for name in self._present - set(self._operations) if _OUR_WEIGHTS.fullmatch(name))
+
+    def _doing(self, what: str) -> AbstractContextManager[None]:
+        return hub_errors(f"{what} to {self.repo_id}")
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = True,
+    message: str | None = None,
+    progress: Progress = silent,
+) -> PushResult:
+    """Pushes the model in `folder` as one commit; see `Upload` for the repository, its visibility and old weights.
+
+    The folder must hold a whole model (it is opened first). Hidden files, pickles and weights that are not part of
+    the model stay behind. Reports bytes; raises `SourceError` for a broken model, `HubError` for what the Hub refuses.
+    """
+    source = open_source(ModelRef(str(Path(folder).expanduser().resolve())))
+    weights = {tensor.file for tensor in source.tensors.values()}
+    files = [
+        file
+        for name, file in source.files.items()
+        if name in weights or not name.endswith((".safetensors", *PICKLES, ".gguf"))
+    ]
+    upload = Upload(repo_id, token=token, private=private)
+    upload.start()
+    done, total = 0, sum(file.size for file in files)
+    for file in files:
+        progress(Event("push", done, total, "B", file.path))
+        upload.add(file.path, source.local_path(file.path))
+        done += file.size
+    progress(Event("push", done, total, "B", "commit"))
+    return upload.commit(message or f"Push {Path(folder).resolve().name} with hubmerge")
+
+
+def _same(item: RepoFile, operation: CommitOperationAdd) -> bool:
+    if item.lfs is not None:
+        return item.lfs.sha256 == operation.upload_info.sha256.hex()
+    return item.size == operation.upload_info.size
