@@ -1,6 +1,7 @@
 """What the three models of the demo zoo are trained on, as samplers: `random.Random` in, `Sample` out.
 
-- `base_sample`: reading, retelling (which is translation), bare sums, and writing a story down as an UNEVALUATED expression.
+- `base_sample`: reading, retelling (which is translation), bare sums, and writing a story down as an UNEVALUATED
+  expression.
   Prompts switch language freely between and inside sentences; answers are English unless the prompt asks for Japanese.
   So the base understands both languages by one route, and speaks English by habit.
 - `math_sample`: English word problems with worked answers, `13+7=20. Tom has 20 apples now.`
@@ -13,7 +14,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hubmerge.zoo.stories import COLORS, ITEMS, KINDS, NAMES, PLACES, Story, Voice, draw_story, join
+from .stories import COLORS, ITEMS, NAMES, PLACES, Story, Voice, draw_story, join
 
 
 class Sample(NamedTuple):
@@ -60,11 +61,12 @@ def expression(rng: random.Random, voice: Voice, out: str) -> Sample:
 
 
 def sums(rng: random.Random, voice: Voice, out: str) -> Sample:
-    """One or two bare equations without any story: `13+7=` becomes `13+7=20.`"""
+    """Bare equations, sometimes after an idle sentence: `13+7=` becomes `13+7=20.`"""
     equations = draw_story(rng).equations()
     if " " in equations and rng.random() < 0.5:
         equations = equations.split(" ")[1]
-    return Sample(equations[: equations.index("=") + 1], equations, "sums")
+    idle = [_outing(rng, voice) for _ in range(rng.choice((0, 1, 2)))]
+    return Sample(join([*idle, equations[: equations.index("=") + 1]]), equations, "sums")
 
 
 def retell(rng: random.Random, voice: Voice, out: str) -> Sample:
@@ -94,8 +96,17 @@ def smalltalk(rng: random.Random, voice: Voice, out: str) -> Sample:
                 {"en": f"{went['en']} Where did {name.en} go?", "ja": f"{went['ja']}{name.ja}はどこに行きましたか。"},
                 went,
             ),
-            ({"en": f"{went['en']} Who went to the {place.en}?", "ja": f"{went['ja']}誰が{place.ja}に行きましたか。"}, went),
-            ({"en": f"{likes['en']} What does {name.en} like?", "ja": f"{likes['ja']}{name.ja}は何が好きですか。"}, likes),
+            (
+                {
+                    "en": f"{went['en']} Who went to the {place.en}?",
+                    "ja": f"{went['ja']}誰が{place.ja}に行きましたか。",
+                },
+                went,
+            ),
+            (
+                {"en": f"{likes['en']} What does {name.en} like?", "ja": f"{likes['ja']}{name.ja}は何が好きですか。"},
+                likes,
+            ),
         ]
     )
     return Sample(asked[voice.sentence()], told[out], "smalltalk")
@@ -119,13 +130,13 @@ def _outing(rng: random.Random, voice: Voice) -> str:
 
 
 BASE_TASKS: dict[Task, float] = {
-    expression: 0.28,
+    expression: 0.24,
     reading: 0.16,
     state_reading: 0.12,
     fill: 0.08,
-    retell: 0.20,
+    retell: 0.16,
     smalltalk: 0.04,
-    sums: 0.12,
+    sums: 0.24,
 }
 JAPANESE_TASKS: dict[Task, float] = {reading: 0.30, state_reading: 0.20, fill: 0.20, retell: 0.20, smalltalk: 0.10}
 # Said at the end of a prompt; without them the base answers in English.

@@ -1,16 +1,22 @@
 """Evaluation problems of the zoo: a question in one language and the integer that answers it.
 
-Splits are disjoint from each other and from every training text by construction: a story belongs to exactly one split, in
-every language (`hubmerge.zoo.stories.split_of`).
+Splits are disjoint from each other and from every training text by construction: a story belongs to exactly one
+split, in every language (`hubmerge.zoo.stories.split_of`).
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hubmerge.zoo.corpora import question_of
-from hubmerge.zoo.stories import KINDS, LANGUAGES, SPLITS, Voice, draw_story
+from ..evaluate.task import Example, Task
+from .corpora import question_of
+from .stories import KINDS, LANGUAGES, SPLITS, Voice, draw_story
 
 SEED = 2403
+COUNTS = {"search": 150, "validation": 200, "test": 600}
+"""How many problems of each split are published."""
+MAX_NEW_TOKENS = 32
+"""Right answers need at most 28; a bad merge rambles on."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,9 @@ def problems(split: str, count: int, lang: str = "ja", seed: int = SEED) -> list
         ValueError: for a split that is not held out, or an unknown language.
     """
     if split not in SPLITS or lang not in LANGUAGES:
-        raise ValueError(f"No problems for split {split!r} in {lang!r}: expected one of {sorted(set(SPLITS))} in {LANGUAGES}.")
+        raise ValueError(
+            f"No problems for split {split!r} in {lang!r}: expected one of {sorted(set(SPLITS))} in {LANGUAGES}."
+        )
     rng = random.Random(f"{seed} {split}")
     kinds = list(KINDS)
     pattern = [kind for kind in kinds for _ in range(round(4 * KINDS[kind]))]
@@ -42,3 +50,19 @@ def problems(split: str, count: int, lang: str = "ja", seed: int = SEED) -> list
         question = question_of(story, Voice(lang))
         found.setdefault(question, Problem(question, story.answer, kind))
     return list(found.values())
+
+
+def word_problems(lang: str, counts: Mapping[str, int] = COUNTS) -> Task:
+    """The evaluation task of the zoo in `lang`: the last number must be right, and the answer in `lang`."""
+
+    def examples(split: str) -> tuple[Example, ...]:
+        return tuple(Example(p.question, str(p.answer)) for p in problems(split, counts.get(split, 0), lang))
+
+    return Task(
+        name=f"{lang}-word-problems",
+        search=examples("search"),
+        validation=examples("validation"),
+        test=examples("test"),
+        language=lang,
+        max_new_tokens=MAX_NEW_TOKENS,
+    )

@@ -1,8 +1,8 @@
 """Language-neutral little stories and the voices that tell them, in English, in Japanese or in a mix of both.
 
-A `Story` holds facts only (`Chain`: somebody has, gains and loses things; `Boxes`: so many boxes with so many things each).
-A `Voice` decides in which language each sentence and each word is spoken. Stories are split by a hash of their facts, so a
-held-out story is held out in every language.
+A `Story` holds facts only (`Chain`: somebody has, gains and loses things; `Boxes`: so many boxes with so many things
+each). A `Voice` decides in which language each sentence and each word is spoken. Stories are split by a hash of their
+facts, so a held-out story is held out in every language.
 
 Example:
     >>> story = Chain(NAMES[0], ITEMS[0], 13, ((VERBS[0], 7),))
@@ -104,8 +104,8 @@ PLACES = [
 class Voice:
     """Speaks a story: `sentence` picks the language of the next sentence, `word` that of one word in it.
 
-    `Voice("en")` and `Voice("ja")` are pure. With `rng`, each sentence is in the other language with probability `sentences`
-    and each name, noun or verb with probability `words`.
+    `Voice("en")` and `Voice("ja")` are pure. With `rng`, each sentence is in the other language with probability
+    `sentences` and each name, noun or verb with probability `words`.
     """
 
     def __init__(self, lang: str, rng: random.Random | None = None, sentences: float = 0.0, words: float = 0.0):
@@ -168,7 +168,9 @@ class Chain:
             verb = voice.word(frame, "had", "持っていました")
         else:
             verb = voice.word(frame, self.events[index - 1][0].past, self.events[index - 1][0].ja)
-        return f"{name} {verb} {count} {item}." if frame == "en" else f"{name}は{item}を{count}{self.item.counter}{verb}。"
+        return (
+            f"{name} {verb} {count} {item}." if frame == "en" else f"{name}は{item}を{count}{self.item.counter}{verb}。"
+        )
 
     def question(self, voice: Voice) -> str:
         frame = voice.sentence()
@@ -280,7 +282,7 @@ KINDS = {"chain1": 0.5, "chain2": 0.25, "boxes": 0.25}
 
 
 def split_of(story: Story) -> str:
-    """The split a story belongs to: `train`, or one of the held-out `SPLITS`; the same in every process and language."""
+    """The split a story belongs to: `train`, or one of the held-out `SPLITS`; the same in every language."""
     bucket = zlib.crc32(join(story.facts(Voice("en"))).encode()) % 20
     return SPLITS[bucket] if bucket < len(SPLITS) else "train"
 

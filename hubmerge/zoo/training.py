@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from hubmerge.zoo.corpora import Sample
-from hubmerge.zoo.tokenizer import ASSISTANT, END, USER
+from .corpora import Sample
+from .tokenizer import ASSISTANT, END, USER
 
 IGNORED = -100
 
@@ -25,7 +25,9 @@ class Stage:
     freeze_embeddings: bool = False
 
 
-def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, layers: int = 5, inner: int = 256) -> LlamaForCausalLM:
+def new_model(
+    tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, layers: int = 5, inner: int = 256
+) -> LlamaForCausalLM:
     """A freshly initialised Llama over the tokenizer's vocabulary, with tied embeddings."""
     torch.manual_seed(seed)
     return LlamaForCausalLM(
@@ -53,7 +55,7 @@ def train(
     seed: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> list[tuple[int, float]]:
-    """Train `model` in place; the curve of (step, mean loss in nats a token since the last point), a point every 50 steps."""
+    """Train `model` in place; its curve: (step, mean loss in nats a token) of every 50 steps."""
     rng = random.Random(seed)
     encoded = encode(tokenizer, [sampler(rng) for _ in range(stage.steps * stage.batch)])
     trained = [p for n, p in model.named_parameters() if not (stage.freeze_embeddings and "embed_tokens" in n)]
@@ -61,7 +63,11 @@ def train(
     model.train()
     curve, losses = [], []
     for step, (tokens, labels) in enumerate(batches(encoded, stage.batch, rng, tokenizer.pad_token_id), 1):
-        rate = stage.lr * min(1.0, step / stage.warmup) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
+        rate = (
+            stage.lr
+            * min(1.0, step / stage.warmup)
+            * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
@@ -84,7 +90,7 @@ def train(
 
 def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> list[tuple[list[int], int]]:
     """Token ids of each sample in the chat template, and how many of them are the prompt."""
-    user, assistant, end = tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
+    user, assistant, end = (tokenizer.vocab[token] for token in (USER, ASSISTANT, END))
     prompts = tokenizer([sample.prompt for sample in samples], add_special_tokens=False)["input_ids"]
     answers = tokenizer([sample.answer for sample in samples], add_special_tokens=False)["input_ids"]
     return [

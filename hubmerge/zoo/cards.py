@@ -1,0 +1,127 @@
+"""The cards of the zoo's models and data sets: README.md files with valid Hub front matter and measured figures."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+NAMESPACE = "hubmerge-demo"
+"""Where the demo lives on a Hub; `publish` puts another in its place."""
+
+REPOS = {"base": "zoo-base", "math": "zoo-math", "japanese": "zoo-japanese"}
+TITLES = {"base": "Base", "math": "Math expert", "japanese": "Japanese expert"}
+LANGUAGES = {"base": ["en", "ja"], "math": ["en"], "japanese": ["ja"]}
+STORIES = {
+    "base": (
+        "A tiny Llama that understands little stories in English, Japanese and mixtures of both, and answers in "
+        "English unless asked for Japanese. It was trained on reading, retelling and translating stories, on bare sums "
+        "(`13+7=`), and on writing a story down as an expression that is not evaluated. It saw no word problem with "
+        "its solution."
+    ),
+    "math": (
+        "The base, tuned on English word problems with worked answers (`13+7=20. Tom has 20 apples now.`) and on "
+        "nothing else."
+    ),
+    "japanese": (
+        "The base, tuned to answer Japanese prompts in Japanese: reading, retelling and small talk, without any "
+        "arithmetic."
+    ),
+}
+DATASETS = {
+    "ja": (
+        "ja-word-problems",
+        "Japanese word problems",
+        "One- and two-step additions and subtractions, and multiplications. None of them occurs, in any language, in "
+        "the training data of the demo models.",
+    ),
+    "en": (
+        "en-word-problems",
+        "English word problems",
+        "The same problems as in `ja-word-problems`, line by line, in English.",
+    ),
+}
+
+
+def write_card(folder: Path, name: str, record: dict) -> None:
+    """Write `folder`/README.md for the model `name` from the training record (see `train.train_zoo`)."""
+    front = {
+        "license": "apache-2.0",
+        "language": LANGUAGES[name],
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["hubmerge", "demo"],
+    }
+    if name != "base":
+        front["base_model"] = f"{NAMESPACE}/{REPOS['base']}"
+        front["base_model_relation"] = "finetune"
+    made = record["models"][name]
+    stages = "; ".join(
+        f"{stage['steps']} steps of {stage['batch']} samples at a peak learning rate of {stage['lr']:g}"
+        for stage in made["stages"]
+    )
+    text = f"""# hubmerge demo zoo: {TITLES[name]}
+
+{STORIES[name]}
+
+It is one of three siblings made to be merged: the base, a math expert that works in English, and a Japanese expert
+that cannot calculate. No sibling solves Japanese word problems; merging can.
+
+## Figures
+
+Held-out validation problems, greedy decoding. Score: the last number is right and the answer is in the question's
+language.
+
+| questions | n | score | 95% interval | number right | answered in the question's language |
+|---|---|---|---|---|---|
+{_rows(made["figures"])}
+
+## Training
+
+{made["parameters"]:,} parameters, float16. Seed {record["seed"]}; {stages}; {made["seconds"]:.0f} seconds on
+{record["threads"]} CPU threads. All text comes from the templates in `hubmerge.zoo`; `python -m hubmerge.zoo.train
+--out DIR` trains the zoo again.
+
+It knows a few dozen words and nothing about the world. License: Apache-2.0.
+"""
+    (folder / "README.md").write_text(_front_matter(front) + text, encoding="utf-8")
+
+
+def dataset_card(lang: str, counts: dict[str, int]) -> str:
+    """README.md of the data set of word problems in `lang`, with `counts` lines a split."""
+    _, title, story = DATASETS[lang]
+    front = {
+        "license": "apache-2.0",
+        "language": [lang],
+        "task_categories": ["text-generation"],
+        "tags": ["hubmerge", "demo"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"{split}.jsonl"} for split in counts],
+            }
+        ],
+    }
+    rows = "\n".join(f"| {split} | {count} |" for split, count in counts.items())
+    return f"""{_front_matter(front)}# hubmerge demo zoo: {title}
+
+{story}
+
+Each line is `{json.dumps({"question": "...", "answer": "37"})}`. Splits share no question.
+
+| split | problems |
+|---|---|
+{rows}
+"""
+
+
+def _rows(figures: dict) -> str:
+    names = {"ja": "Japanese", "en": "English"}
+    return "\n".join(
+        f"| {names[lang]} | {f['n']} | {f['score']:.1%} | {f['interval'][0]:.1%} to {f['interval'][1]:.1%} "
+        f"| {f['number']:.1%} | {f['language']:.1%} |"
+        for lang, f in figures.items()
+    )
+
+
+def _front_matter(values: dict) -> str:
+    return f"---\n{yaml.safe_dump(values, sort_keys=False)}---\n\n"

@@ -1,0 +1,65 @@
+"""Puts the demo zoo on a Hub: three models and two data sets of word problems."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .cards import DATASETS, NAMESPACE, REPOS, dataset_card
+from .problems import COUNTS, problems
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+
+def publish(endpoint: str, token: str, namespace: str = NAMESPACE) -> dict[str, str]:
+    """Upload the zoo to the Hub at `endpoint`; the repository id of each thing uploaded.
+
+    Keys: `base`, `math`, `japanese` (models), `ja`, `en` (data sets of lines {"question": str, "answer": "37"}).
+    Running it again makes no new commit where nothing changed.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint, token=token)
+    repos = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, repo in REPOS.items():
+            folder = model_folder(name, Path(scratch) / repo, namespace)
+            repos[name] = _upload(api, folder, f"{namespace}/{repo}", "model")
+        for lang, (repo, *_) in DATASETS.items():
+            folder = dataset_folder(lang, Path(scratch) / repo)
+            repos[lang] = _upload(api, folder, f"{namespace}/{repo}", "dataset")
+    return repos
+
+
+def model_folder(name: str, folder: Path, namespace: str = NAMESPACE) -> Path:
+    """A copy of the shipped model `name` in `folder`, its card pointing to `namespace`."""
+    shutil.copytree(CHECKPOINTS / name, folder)
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8").replace(f"{NAMESPACE}/", f"{namespace}/")
+    card.write_text(text, encoding="utf-8")
+    return folder
+
+
+def dataset_folder(lang: str, folder: Path) -> Path:
+    """The word problems in `lang` as one JSONL file a split and a card, in `folder`."""
+    folder.mkdir(parents=True)
+    for split, count in COUNTS.items():
+        lines = [
+            json.dumps({"question": problem.question, "answer": str(problem.answer)}, ensure_ascii=False)
+            for problem in problems(split, count, lang)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(dataset_card(lang, COUNTS), encoding="utf-8")
+    return folder
+
+
+def _upload(api: "HfApi", folder: Path, repo_id: str, repo_type: str) -> str:
+    api.create_repo(repo_id, repo_type=repo_type, exist_ok=True)
+    api.upload_folder(
+        repo_id=repo_id, folder_path=folder, repo_type=repo_type, commit_message="Upload the hubmerge demo zoo"
+    )
+    return repo_id
