@@ -1,4 +1,4 @@
-"""Git's own identifiers (SHA-1), so that every oid the server hands out is what git would compute for the same content."""
+"""Git's own identifiers (SHA-1): every oid the server hands out is what git would compute for the same content."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -53,5 +53,12 @@ def _tree_content(children: Iterable[tuple[str, tuple[str, str]]]) -> bytes:
 def commit_id(tree: str, parents: Iterable[str], author: str, seconds: int, message: str) -> str:
     """The oid of a commit by `author` at `seconds` since the epoch (UTC)."""
     who = f"{author} <{author}@localhub> {seconds} +0000"
-    lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {who}", f"committer {who}", "", message]
+    lines = [
+        f"tree {tree}",
+        *(f"parent {parent}" for parent in parents),
+        f"author {who}",
+        f"committer {who}",
+        "",
+        message,
+    ]
     return _object_id("commit", "\n".join(lines).encode(errors="replace"))

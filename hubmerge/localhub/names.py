@@ -11,8 +11,10 @@ _NAME = re.compile(r"\b[\w\-.]{1,96}\b", re.ASCII)
 _REFERENCE = re.compile(r"[\w\-.][\w\-./]{0,249}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# First path segments that mean something to the server and so cannot be a user, an organisation or a repository's owner.
-RESERVED = frozenset({"api", "avatars", "datasets", "login", "logout", "models", "oauth", "spaces", ".well-known"})
+# First path segments that mean something to the server and so cannot be a user or an organisation.
+RESERVED = frozenset(
+    {"api", "avatars", "datasets", "lfs", "login", "logout", "models", "oauth", "spaces", ".well-known"}
+)
 
 
 def check_name(name: object) -> str:
@@ -23,7 +25,8 @@ def check_name(name: object) -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} is not a valid name: use 1 to 96 letters, digits, '-', '_' or '.', and no '-' or '.' at the ends."
+            f"{name!r} is not a valid name: use 1 to 96 letters, digits, '-', '_' and '.', "
+            "and begin and end with neither '-' nor '.'."
         )
     if "--" in name or ".." in name:
         raise ValueError(f"{name!r} is not a valid name: it contains '--' or '..'.")
@@ -50,7 +53,9 @@ def check_path(path: object) -> str:
         raise ValueError("A file's path must be valid Unicode.") from None
     parts = path.split("/")
     if any(part in ("", ".", "..", ".git") for part in parts) or "\\" in path or _CONTROL.search(path):
-        raise ValueError(f"{path!r} is not a valid path: it must be relative, without '..', '.git', '\\' or empty parts.")
+        raise ValueError(
+            f"{path!r} is not a valid path: it must be relative, without '..', '.git', '\\' or empty parts."
+        )
     return path
 
 

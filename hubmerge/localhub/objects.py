@@ -106,7 +106,7 @@ class Upload:
         self.size = 0
 
     def __enter__(self) -> "Upload":
-        self._file = open(self._path, "xb")
+        self._file = self._path.open("xb")
         return self
 
     def __exit__(

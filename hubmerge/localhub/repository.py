@@ -156,7 +156,13 @@ class Repository:
             next_oid = commit.parent
 
     def add_commit(
-        self, reference: str, changes: Iterable[Change], title: str, message: str, author: str, parent: str | None = None
+        self,
+        reference: str,
+        changes: Iterable[Change],
+        title: str,
+        message: str,
+        author: str,
+        parent: str | None = None,
     ) -> Commit:
         """Commit changes on top of a branch or pull request.
 

@@ -19,10 +19,13 @@ try:
 except ImportError:  # Windows has no fcntl: there, starting two servers on one folder is not detected
     fcntl = None  # type: ignore[assignment]
 
-LFS_SUFFIXES = tuple(
-    ".7z .arrow .avro .bin .bz2 .ckpt .ftz .gguf .gif .gz .h5 .jpeg .jpg .joblib .mlmodel .model .mp3 .mp4 .msgpack .npy .npz"
-    " .onnx .ot .parquet .pb .pdf .pickle .pkl .png .pt .pth .rar .safetensors .tar .tflite .tgz .ttf .wasm .wav .webp .xz"
-    " .zip .zst".split()
+# Files that are kept out of git whatever their size.
+LFS_SUFFIXES = (
+    *(".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"),
+    *(".bin", ".ckpt", ".gguf", ".h5", ".mlmodel", ".model", ".msgpack", ".onnx", ".ot", ".pb", ".pt", ".pth"),
+    *(".safetensors", ".tflite", ".wasm"),
+    *(".arrow", ".avro", ".ftz", ".joblib", ".npy", ".npz", ".parquet", ".pickle", ".pkl"),
+    *(".gif", ".jpeg", ".jpg", ".mp3", ".mp4", ".pdf", ".png", ".ttf", ".wav", ".webp"),
 )
 
 
@@ -53,7 +56,7 @@ class Store:
             except OSError:
                 os.close(descriptor)
                 raise HubError(
-                    f"The folder {self.root} is already served by another local Hub: stop that one or give another --root."
+                    f"The folder {self.root} is served by another local Hub: stop that one or use another folder."
                 ) from None
         self._lock_file = descriptor
         shutil.rmtree(self._new, ignore_errors=True)  # repositories that a crash left half created or half deleted

@@ -1,0 +1,158 @@
+"""The ASGI application: routing on the raw path, who is asking, refusals, faults and the log."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hubmerge.localhub import committing, contents, discussions, lfs, listing, repositories, requestlog
+from hubmerge.localhub.faults import Fault, Faults, connection_of, reset
+from hubmerge.localhub.wire import Refusal, Site, refuse
+
+
+def make_application(site: Site) -> Starlette:
+    """The handlers of every route."""
+    routes = [
+        *repositories.routes,
+        *committing.routes,
+        *discussions.routes,
+        *lfs.routes,
+        *contents.routes,
+        *listing.routes,
+    ]
+    handlers = {Refusal: _refused, HTTPException: _no_such_route}
+    application = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+    application.state.site = site
+    return application
+
+
+def _refused(request: Request, error: Refusal) -> Response:
+    return refuse(error)
+
+
+def _no_such_route(request: Request, error: HTTPException) -> Response:
+    # A name without a namespace ("gpt2") is a repository that this Hub cannot have.
+    path = request.url.path
+    names_repository = "/resolve/" in path or path.startswith(("/api/models/", "/api/datasets/", "/api/spaces/"))
+    code = "RepoNotFound" if error.status_code == 404 and names_repository else ""
+    return refuse(Refusal(error.status_code, f"{request.method} {path}: {error.detail}", code))
+
+
+class Gate:
+    """What every request passes on its way in and out."""
+
+    def __init__(
+        self, application: ASGIApp, site: Site, log: requestlog.RequestLog, faults: Callable[[], Faults | None]
+    ):
+        self._application = application
+        self._site = site
+        self._log = log
+        self._faults = faults
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            return
+        # Revisions arrive quoted (exp%2F1): route on the path as it came, and let each handler unquote its part.
+        scope["path"] = scope["raw_path"].decode("ascii", "replace").partition("?")[0]
+        request = Request(scope)
+        self._identify(request)
+        passage = _Passage(self._log, request, receive, send)
+        faults = self._faults()
+        fault = faults(request) if faults is not None else None
+        if fault is None:
+            await self._application(scope, passage.receive, passage.send)
+        else:
+            await self._break(fault, passage)
+
+    def _identify(self, request: Request) -> None:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            identity = self._site.accounts.identify(token.strip())
+            request.scope["identity"] = identity
+            request.scope["bad_token"] = identity is None
+
+    async def _break(self, fault: Fault, passage: "_Passage") -> None:
+        scope = passage.request.scope
+        if fault.delay:
+            await asyncio.sleep(fault.delay)
+        if fault.reset:
+            passage.record(0)
+            reset(connection_of(scope))
+        elif fault.status is not None:
+            response = Response(fault.body, fault.status, dict(fault.headers))
+            await response(scope, passage.receive, passage.send)
+        else:
+            if fault.ignore_range:
+                scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
+            passage.bytes_left = fault.truncate_after
+            await self._application(scope, passage.receive, passage.send)
+
+
+class _Passage:
+    """One request's way through: counts its bytes, records it once, and cuts it where a fault says so."""
+
+    def __init__(self, log: requestlog.RequestLog, request: Request, receive: Receive, send: Send) -> None:
+        self.request = request
+        self.bytes_left: int | None = None
+        self._log = log
+        self._receive = receive
+        self._send = send
+        self._started = time.monotonic()
+        self._status = 0
+        self._received = 0
+        self._sent = 0
+        self._cut = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self._cut:
+            return
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        elif message["type"] == "http.response.body":
+            body = message.get("body", b"")
+            if self.bytes_left is not None and len(body) > self.bytes_left:
+                self._sent += self.bytes_left
+                self.record(self._status)
+                await self._send({**message, "body": body[: self.bytes_left], "more_body": True})
+                self._cut = True
+                connection_of(self.request.scope).close()  # after what was written is sent
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
+                return
+            if self.bytes_left is not None:
+                self.bytes_left -= len(body)
+            if self.request.method != "HEAD":
+                self._sent += len(body)
+            if not message.get("more_body"):
+                self.record(self._status)  # before the client can see the end, so that it finds the entry in the log
+        await self._send(message)
+
+    def record(self, status: int) -> None:
+        request = self.request
+        identity = request.scope.get("identity")
+        self._log.add(
+            requestlog.Request(
+                time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+                method=request.method,
+                path=request.scope["path"],
+                query=request.scope["query_string"].decode("ascii", "replace"),
+                range=request.headers.get("range"),
+                status=status,
+                received=self._received,
+                sent=self._sent,
+                user=identity.user if identity is not None else request.scope.get("signed_in"),
+                seconds=round(time.monotonic() - self._started, 4),
+            )
+        )

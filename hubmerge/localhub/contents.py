@@ -1,0 +1,188 @@
+"""What is in a repository: trees, paths, files, safetensors headers."""
+
+import mimetypes
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hubmerge.localhub.commits import Commit, Entry
+from hubmerge.localhub.delivery import deliver
+from hubmerge.localhub.gitids import lfs_pointer, tree_ids
+from hubmerge.localhub.names import REPO_TYPES
+from hubmerge.localhub.repository import Repository
+from hubmerge.localhub.wire import (
+    Refusal,
+    answer,
+    find_commit,
+    find_repository,
+    flag,
+    page_of,
+    parameter,
+    site,
+    with_form,
+)
+
+PAGE = 1000  # entries of a tree on one page
+EXPANDED_PAGE = 50  # the same with the last commit of each entry
+
+# A file is a stranger's content on this server's address: a browser must not run it as a page of ours.
+_UNTRUSTED = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; sandbox"}
+_SHOWN_AS_TEXT = (
+    ".md",
+    ".json",
+    ".txt",
+    ".yaml",
+    ".yml",
+    ".py",
+    ".jinja",
+    ".jsonl",
+    ".csv",
+    ".gitattributes",
+    ".gitignore",
+)
+
+
+def file_entry(path: str, entry: Entry) -> dict[str, Any]:
+    """A file as the tree and paths-info calls show it."""
+    shown: dict[str, Any] = {"type": "file", "path": path, "size": entry.size, "oid": entry.oid}
+    if entry.lfs:
+        pointer = len(lfs_pointer(entry.sha256, entry.size))
+        shown["lfs"] = {"oid": entry.sha256, "size": entry.size, "pointerSize": pointer}
+    return shown
+
+
+def folder_entry(path: str, oid: str) -> dict[str, Any]:
+    """A folder as the tree and paths-info calls show it."""
+    return {"type": "directory", "path": path, "size": 0, "oid": oid}
+
+
+def entries_below(commit: Commit, folder: str, recursive: bool) -> list[dict[str, Any]]:
+    """The entries of a folder ('' is the root), by path; empty where there is no such folder."""
+    ids = tree_ids({path: entry.oid for path, entry in commit.files.items()})
+    start = f"{folder}/" if folder else ""
+    entries = [file_entry(path, entry) for path, entry in commit.files.items() if path.startswith(start)]
+    entries += [folder_entry(path, oid) for path, oid in ids.items() if path and path.startswith(start)]
+    if not recursive:
+        entries = [entry for entry in entries if "/" not in entry["path"][len(start) :]]
+    return sorted(entries, key=lambda entry: str(entry["path"]))
+
+
+def add_last_commits(repository: Repository, commit: Commit, entries: list[dict[str, Any]]) -> None:
+    """Put into each entry the commit that last changed it; for a folder, the newest of its files."""
+    for entry in entries:
+        if entry["type"] == "file":
+            last = repository.commit(commit.files[entry["path"]].commit)
+        else:
+            inside = {file.commit for path, file in commit.files.items() if path.startswith(f"{entry['path']}/")}
+            last = max((repository.commit(oid) for oid in inside), key=lambda one: one.date)
+        entry["lastCommit"] = {"id": last.id, "title": last.title, "date": last.date}
+
+
+def tree(request: Request) -> Response:
+    """GET /api/{kind}/{namespace}/{name}/tree/{revision}[/{path}]"""
+    repository = find_repository(request)
+    commit = find_commit(repository, parameter(request, "revision"))
+    folder = parameter(request, "path").strip("/") if "path" in request.path_params else ""
+    entries = entries_below(commit, folder, flag(request, "recursive"))
+    if folder and not entries:
+        raise Refusal(404, f"{folder} does not exist on '{parameter(request, 'revision')}'", "EntryNotFound")
+    expand = flag(request, "expand")
+    page, headers = page_of(request, entries, EXPANDED_PAGE if expand else PAGE)
+    if expand:
+        add_last_commits(repository, commit, page)
+    return answer(page, headers=headers)
+
+
+def paths_info(request: Request, form: dict[str, list[str]]) -> Response:
+    """POST /api/{kind}/{namespace}/{name}/paths-info/{revision}, fields paths (repeated) and expand."""
+    repository = find_repository(request)
+    commit = find_commit(repository, parameter(request, "revision"))
+    ids = tree_ids({path: entry.oid for path, entry in commit.files.items()})
+    entries = []
+    for path in form.get("paths", []):
+        if path in commit.files:
+            entries.append(file_entry(path, commit.files[path]))
+        elif path.strip("/") in ids and path.strip("/"):
+            entries.append(folder_entry(path.strip("/"), ids[path.strip("/")]))
+    if form.get("expand", [""])[0].lower() in ("true", "1"):
+        add_last_commits(repository, commit, entries)
+    return answer(entries)
+
+
+def resolve(request: Request) -> Response:
+    """GET or HEAD [/datasets|/spaces]/{namespace}/{name}/resolve/{revision}/{path}"""
+    repository = find_repository(request, "read")
+    commit = find_commit(repository, parameter(request, "revision"))
+    path = parameter(request, "path")
+    entry = commit.files.get(path)
+    if entry is None:
+        raise Refusal(404, "Entry not found", "EntryNotFound", {"X-Repo-Commit": commit.id})
+    headers = {
+        "X-Repo-Commit": commit.id,
+        "ETag": f'"{entry.etag}"',
+        "Content-Type": _media_type(path),
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2])}",
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+        **_UNTRUSTED,
+    }
+    if entry.lfs:
+        headers |= {"X-Linked-Size": str(entry.size), "X-Linked-Etag": f'"{entry.sha256}"'}
+    if request.method == "GET":
+        downloads, key = site(request).downloads, (repository.type, repository.id)
+        downloads[key] = downloads.get(key, 0) + (path == "config.json" or repository.type != "model")
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+    # If-Range with another ETag asks for the whole file, since the client's part is of an older one.
+    wanted = (
+        request.headers.get("range") if request.headers.get("if-range", headers["ETag"]) == headers["ETag"] else None
+    )
+    return deliver(site(request).store.objects.path(entry.sha256), entry.size, wanted, headers)
+
+
+def _media_type(path: str) -> str:
+    if path.lower().endswith(_SHOWN_AS_TEXT):
+        return "text/plain; charset=utf-8"
+    guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed
+
+
+def safetensors_metadata(request: Request) -> Response:
+    """GET /api/models/{namespace}/{name}/safetensors-metadata/{path of an index}: all shards' headers in one answer."""
+    repository, facts = find_repository(request, "read"), site(request).facts
+    commit, path = find_commit(repository, "main"), parameter(request, "path")
+    shards = facts.shards(commit, path)
+    if not shards:
+        raise Refusal(404, f"{path} is not an index of safetensors shards", "EntryNotFound")
+    folder = path.rpartition("/")[0]
+    names = {f"{folder}/{shard}" if folder else shard: shard for shard in shards}
+    try:
+        headers = facts.safetensors_headers(commit, names)
+    except ValueError as error:
+        raise Refusal(400, f"The shards of {path} cannot be read: {error}.") from None
+    return answer(
+        {"index": facts.index(commit, path), "headers": {names[key]: value for key, value in headers.items()}}
+    )
+
+
+def _resolve_routes(kind: str) -> Route:
+    prefix = "" if kind == "models" else f"/{kind}"
+
+    def endpoint(request: Request) -> Response:
+        request.path_params["kind"] = kind
+        return resolve(request)
+
+    return Route(f"{prefix}/{{namespace}}/{{name}}/resolve/{{revision}}/{{path:path}}", endpoint)
+
+
+_API = "/api/{kind}/{namespace}/{name}"
+routes = [
+    Route(f"{_API}/tree/{{revision}}", tree),
+    Route(f"{_API}/tree/{{revision}}/{{path:path}}", tree),
+    Route(f"{_API}/paths-info/{{revision}}", with_form(paths_info), methods=["POST"]),
+    Route(f"{_API}/safetensors-metadata/{{path:path}}", safetensors_metadata),
+    *(_resolve_routes(f"{type}s") for type in reversed(REPO_TYPES)),
+]

@@ -1,0 +1,89 @@
+"""Sending files from disk, whole or a byte range, a piece at a time."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from hubmerge.localhub.objects import PIECE
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class RangeNotSatisfiable(ValueError):
+    """The range lies outside the file."""
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The half-open span [start, stop) that a Range header asks of a file of `size` bytes.
+
+    Returns None where the whole file is to be sent: no header, or one (several ranges, another unit) that a server may
+    ignore.
+
+    Raises:
+        RangeNotSatisfiable: the answer is 416.
+    """
+    match = _RANGE.fullmatch((header or "").replace(" ", ""))
+    if match is None or match.group(0) == "bytes=-":
+        return None
+    first, last = match.groups()
+    if not first:
+        length = int(last)
+        if length == 0 or size == 0:
+            raise RangeNotSatisfiable
+        return max(size - length, 0), size
+    start = int(first)
+    if last and int(last) < start:
+        return None
+    if start >= size:
+        raise RangeNotSatisfiable
+    return start, min(int(last) + 1, size) if last else size
+
+
+class FileDelivery(Response):
+    """The bytes [start, stop) of a file, read in a thread and never held in memory as a whole."""
+
+    def __init__(self, path: Path, start: int, stop: int, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(None, status, {**headers, "Content-Length": str(stop - start)})
+        self.path = path
+        self.start = start
+        self.stop = stop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        left = self.stop - self.start
+        if scope["method"] == "HEAD" or not left:
+            await send({"type": "http.response.body", "body": b""})
+            return
+        file = await run_in_threadpool(self._open)
+        try:
+            while left:
+                piece = await run_in_threadpool(file.read, min(PIECE, left))
+                if not piece:
+                    raise OSError(f"{self.path} is shorter than when it was stored")
+                left -= len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": bool(left)})
+        finally:
+            file.close()
+
+    def _open(self) -> IO[bytes]:
+        file = self.path.open("rb")
+        file.seek(self.start)
+        return file
+
+
+def deliver(path: Path, size: int, range_header: str | None, headers: Mapping[str, str]) -> Response:
+    """The answer to a GET or HEAD of a file: 200, 206 or 416."""
+    headers = {"Accept-Ranges": "bytes", **headers}
+    try:
+        span = parse_range(range_header, size)
+    except RangeNotSatisfiable:
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+    if span is None:
+        return FileDelivery(path, 0, size, 200, headers)
+    return FileDelivery(path, *span, 206, {**headers, "Content-Range": f"bytes {span[0]}-{span[1] - 1}/{size}"})

@@ -1,0 +1,207 @@
+"""LocalHub: a Hub server over a folder, in this process."""
+
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import uvicorn
+
+from hubmerge.errors import HubError
+from hubmerge.localhub.accounts import Accounts
+from hubmerge.localhub.app import Gate, make_application
+from hubmerge.localhub.facts import FactBook
+from hubmerge.localhub.faults import Faults, Protocol
+from hubmerge.localhub.requestlog import Request, RequestLog
+from hubmerge.localhub.store import Store
+from hubmerge.localhub.wire import Site
+
+_START_SECONDS = 10.0
+_STOP_SECONDS = 3  # given to answers under way when the server stops
+
+
+class LocalHub:
+    """A Hub over a folder on disk that the unmodified huggingface_hub client, transformers and gradio can use.
+
+    Everything it is told survives a restart. It serves demos, rooms without a network, and tests; it has no passwords,
+    so it listens on this machine only unless `host` says otherwise.
+
+        with LocalHub(folder, {"alice": "hf_alice"}) as hub:
+            api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+
+    Args:
+        root: the folder; made where it does not exist.
+        users: name -> token of everyone with an account.
+        organizations: name -> the users who belong to it.
+        port: 0 for a free one, known as `port` once started.
+        host: the address to listen on.
+        faults: asked for every request whether and how it should fail; see `Fault`. May be replaced at any time.
+        multipart_over: LFS files above this many bytes are uploaded in parts.
+        part_size: bytes of such a part.
+
+    Raises:
+        HubError: a user or organisation that cannot be; at `start`, a folder or port in use.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        users: Mapping[str, str],
+        organizations: Mapping[str, Sequence[str]] = {},
+        port: int = 0,
+        host: str = "127.0.0.1",
+        faults: Faults | None = None,
+        multipart_over: int = 256 << 20,
+        part_size: int = 32 << 20,
+    ) -> None:
+        self.root = Path(root)
+        self.host = host
+        self.port = port
+        self.faults = faults
+        self._accounts = Accounts(users, organizations)
+        self._sizes = (multipart_over, part_size)
+        self._log = RequestLog(self.root / "requests.jsonl", self._accounts.redact)
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._store: Store | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The address for HF_ENDPOINT or HfApi(endpoint=...), without a slash at the end."""
+        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{f'[{name}]' if ':' in name and not name.startswith('[') else name}:{self.port}"
+
+    @property
+    def log(self) -> list[Request]:
+        """The requests answered so far (the newest 20,000), oldest first. No entry holds a token."""
+        return self._log.entries
+
+    def clear_log(self) -> None:
+        """Forget the requests in memory; requests.jsonl keeps them."""
+        self._log.clear()
+
+    def environment(self, user: str | None) -> dict[str, str]:
+        """Environment variables that make a client process use this Hub as `user`, or as nobody with None.
+
+        They work only where they are set before huggingface_hub is imported.
+        """
+        if user is not None and user not in self._accounts.users:
+            raise HubError(f"The local Hub has no user {user}: it has {', '.join(self._accounts.users) or 'none'}.")
+        variables = {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "HF_HUB_OFFLINE": "0",
+        }
+        if user is None:
+            return {**variables, "HF_TOKEN": "", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+        return {**variables, "HF_TOKEN": self._accounts.users[user]}
+
+    def start(self) -> "LocalHub":
+        """Serve from a background thread; returns once requests are answered."""
+        listener = self._prepare()
+        assert self._server is not None, "prepared"
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, daemon=True, name=f"localhub-{self.port}"
+        )
+        self._thread.start()
+        deadline = threading.Event()
+        waited = 0.0
+        while not self._server.started:
+            if not self._thread.is_alive() or waited > _START_SECONDS:
+                self.stop()
+                raise HubError(f"The local Hub did not start on {self.endpoint}.")
+            deadline.wait(0.005)
+            waited += 0.005
+        return self
+
+    def stop(self) -> None:
+        """Answer what is under way, then stop; harmless where nothing runs."""
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(_START_SECONDS)
+        self._server = self._thread = None
+        self._release()
+
+    def serve(self) -> None:
+        """Serve until Ctrl-C, which ends it quietly."""
+        listener = self._prepare()
+        assert self._server is not None, "prepared"
+        try:
+            self._server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self._server = None
+            self._release()
+
+    def __enter__(self) -> "LocalHub":
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _prepare(self) -> socket.socket:
+        """Take the folder and the port, and make the server."""
+        if self._server is not None:
+            raise HubError(f"This local Hub already runs on {self.endpoint}.")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._store = Store(self.root)
+            self._store.open()
+        except OSError as error:
+            raise HubError(f"The local Hub cannot use the folder {self.root}: {error.strerror}.") from None
+        try:
+            listener = self._listen()
+            multipart_over, part_size = self._sizes
+            site = Site(
+                store=self._store,
+                facts=FactBook(self._store.objects),
+                accounts=self._accounts,
+                secret=self._store.secret(),
+                multipart_over=multipart_over,
+                part_size=part_size,
+                downloads={},
+            )
+            self._log.open()
+            application = Gate(make_application(site), site, self._log, lambda: self.faults)
+            self._server = uvicorn.Server(
+                uvicorn.Config(
+                    application,
+                    http=Protocol,
+                    ws="none",
+                    loop="asyncio",
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    timeout_graceful_shutdown=_STOP_SECONDS,
+                )
+            )
+            return listener
+        except BaseException:
+            self._release()
+            raise
+
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self.host, self.port))
+        except OSError as error:
+            listener.close()
+            raise HubError(f"The local Hub cannot listen on {self.host}:{self.port}: {error.strerror}.") from None
+        self.port = listener.getsockname()[1]
+        return listener
+
+    def _release(self) -> None:
+        self._log.close()
+        if self._store is not None:
+            self._store.close()
+            self._store = None

@@ -1,0 +1,206 @@
+"""What all handlers share: refusals, bounded bodies, the caller, the repository a URL names."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hubmerge.localhub.accounts import Accounts, Identity
+from hubmerge.localhub.commits import Commit
+from hubmerge.localhub.facts import FactBook
+from hubmerge.localhub.repository import Repository, UnknownRevision
+from hubmerge.localhub.store import Store
+
+LARGEST_BODY = 8 << 20  # bytes of a JSON or form body
+BAD_CREDENTIALS = "Invalid credentials in Authorization header"
+
+
+class Refusal(Exception):
+    """An answer that says no: status, the code huggingface_hub turns into an exception class, and a sentence."""
+
+    def __init__(self, status: int, message: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code or HTTPStatus(status).phrase.title().replace(" ", "")
+        self.headers = dict(headers or {})
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the handlers work on."""
+
+    store: Store
+    facts: FactBook
+    accounts: Accounts
+    secret: bytes
+    multipart_over: int  # bytes; larger LFS files are uploaded in parts
+    part_size: int  # bytes of a part
+    downloads: dict[tuple[str, str], int]  # (type, id) -> files fetched since the server started
+
+
+def site(request: Request) -> Site:
+    """The site a request came to."""
+    found: Site = request.app.state.site
+    return found
+
+
+def base_url(request: Request) -> str:
+    """The server's address as the client wrote it, for every URL given back."""
+    return f"{request.url.scheme}://{request.headers.get('host') or request.url.netloc}"
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response."""
+    content = json.dumps(value, separators=(",", ":")).encode()
+    return Response(content, status, dict(headers or {}), media_type="application/json")
+
+
+def refuse(refusal: Refusal) -> Response:
+    """The response that huggingface_hub turns into the right exception."""
+    message = " ".join(refusal.message.split()).encode("ascii", "replace").decode()  # what a header can carry
+    headers = {"X-Error-Code": refusal.code, "X-Error-Message": message, **refusal.headers}
+    return answer({"error": refusal.message}, refusal.status, headers)
+
+
+async def read_body(request: Request, limit: int = LARGEST_BODY) -> bytes:
+    """The whole body, refused with 413 above `limit` bytes."""
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise Refusal(413, f"The request is larger than {limit} bytes.")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON, or a refusal."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise Refusal(400, "The request's body is not valid JSON.") from None
+
+
+def parse_object(content: bytes) -> dict[str, Any]:
+    """A JSON object (an empty body counts as one), or a refusal."""
+    value = parse_json(content) if content.strip() else {}
+    if not isinstance(value, dict):
+        raise Refusal(400, "The request's body must be a JSON object.")
+    return value
+
+
+def with_json(handler: Callable[[Request, dict[str, Any]], Response]) -> Callable[[Request], Any]:
+    """An endpoint that reads a JSON object, then runs the handler in a thread."""
+
+    async def endpoint(request: Request) -> Response:
+        body = parse_object(await read_body(request))
+        return await run_in_threadpool(handler, request, body)
+
+    return endpoint
+
+
+def with_form(handler: Callable[[Request, dict[str, list[str]]], Response]) -> Callable[[Request], Any]:
+    """An endpoint that reads a form (or the same fields as JSON), then runs the handler in a thread."""
+
+    async def endpoint(request: Request) -> Response:
+        content = await read_body(request)
+        if request.headers.get("content-type", "").startswith("application/json"):
+            fields = {
+                key: [str(item) for item in value] if isinstance(value, list) else [str(value)]
+                for key, value in parse_object(content).items()
+            }
+        else:
+            fields = parse_qs(content.decode(errors="replace"), keep_blank_values=True)
+        return await run_in_threadpool(handler, request, fields)
+
+    return endpoint
+
+
+def text_field(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    """A text field of a JSON body; refused where it is missing or not text."""
+    value = body.get(name, default)
+    if not isinstance(value, str):
+        raise Refusal(400, f"Field '{name}' must be a text.")
+    return value
+
+
+def caller(request: Request) -> Identity | None:
+    """Who sends the request; None for an anonymous visitor, refused for a bad token."""
+    if request.scope.get("bad_token"):
+        raise Refusal(401, BAD_CREDENTIALS)
+    identity: Identity | None = request.scope.get("identity")
+    return identity
+
+
+def known_caller(request: Request) -> Identity:
+    """Who sends the request; refused for an anonymous visitor."""
+    identity = caller(request)
+    if identity is None:
+        raise Refusal(401, "Invalid username or password.")
+    return identity
+
+
+def parameter(request: Request, name: str) -> str:
+    """A part of the path, unquoted."""
+    return unquote(request.path_params[name])
+
+
+def flag(request: Request, name: str) -> bool:
+    """Whether a query parameter says yes."""
+    return request.query_params.get(name, "").lower() in ("1", "true", "yes", "on")
+
+
+def find_repository(request: Request, need: str = "see") -> Repository:
+    """The repository that the path names, if the caller may "see", "read", "write" or "manage" it.
+
+    Raises:
+        Refusal: with the status and code of the real Hub for this case.
+    """
+    kind = request.path_params.get("kind", "models").removesuffix("s")
+    id = f"{parameter(request, 'namespace')}/{parameter(request, 'name')}"
+    return check_repository(request, kind, id, need)
+
+
+def check_repository(request: Request, kind: str, id: str, need: str = "see") -> Repository:
+    """As `find_repository`, for a type and an id."""
+    here, identity = site(request), caller(request)
+    repository = here.store.find(kind, id)
+    if repository is None or not here.accounts.may_see(identity, repository):
+        raise Refusal(401 if identity is None else 404, "Repository not found", "RepoNotFound")
+    if need in ("write", "manage"):
+        if identity is None:
+            raise Refusal(401, "Invalid username or password.")
+        may = here.accounts.may_write if need == "write" else here.accounts.may_manage
+        if not may(identity, repository):
+            raise Refusal(403, f"Forbidden: you or your token may not {need} {repository.prefix}{id}")
+    elif need == "read" and not here.accounts.may_read(identity, repository):
+        message = f"Access to {kind} {id} is restricted and you are not in the authorized list."
+        raise Refusal(401 if identity is None else 403, message, "GatedRepo")
+    return repository
+
+
+def find_commit(repository: Repository, revision: str) -> Commit:
+    """The commit of a revision, or the refusal that huggingface_hub knows."""
+    try:
+        return repository.at(revision)
+    except UnknownRevision:
+        raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound") from None
+
+
+def page_of(request: Request, items: list[Any], size: int) -> tuple[list[Any], dict[str, str]]:
+    """One page of a list and the Link header to the next one."""
+    cursor = request.query_params.get("cursor", "0")
+    start = int(cursor) if cursor.isdecimal() and len(cursor) < 10 else 0
+    page = items[start : start + size]
+    if start + size >= len(items):
+        return page, {}
+    query = [(key, value) for key, value in request.query_params.multi_items() if key != "cursor"]
+    url = f"{base_url(request)}{request.url.path}?{urlencode([*query, ('cursor', start + size)])}"
+    return page, {"Link": f'<{url}>; rel="next"'}
