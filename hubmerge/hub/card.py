@@ -1,0 +1,240 @@
+"""The model card: what was merged from what, how, how good it is, under which licence - and how to do it again.
+
+`render` turns a `Card` into a README.md whose metadata the Hub understands (lineage, licence, results).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData, constants
+
+from .licences import LicenceResult, combine
+from .markdown import escape, fence, link, quantity, table
+from .source import Source
+
+PAPER = "https://arxiv.org/abs/2403.13187"
+
+_SEARCH_LABELS = {
+    "searcher": "Searcher",
+    "popsize": "Candidates a generation",
+    "evaluations": "Candidates scored",
+    "examples": "Examples a candidate was scored on",
+    "seed": "Seed",
+    "seconds": "Time",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model's score on one split: `value` in 0..1 with its 95% interval `low`..`high`, over `n` examples."""
+
+    model: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    split: str
+    task: str = ""
+
+    def __post_init__(self) -> None:
+        within = -1e-9  # an interval computed in floating point may miss its own end by a rounding
+        if min(self.low, self.value - self.low, self.high - self.value, 1 - self.high) < within or self.n < 1:
+            raise ValueError(f"expected 0 <= low <= value <= high <= 1 and n >= 1, got {self}")
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything a card tells.
+
+    `title`: the model's name; evaluations whose `model` is the title or `repo_id` are this model's own results.
+    `sources`: the models that went in, the base included; `base_model`: the name (`Source.name`) of the base.
+    `curve_image`: a file beside the card. `commands`: shell lines that make the model again from `recipe_yaml`.
+    `search`: facts about the search (searcher, popsize, evaluations, examples, seed, seconds). `languages`: ISO codes.
+    `example`: a prompt for the usage code; `chat`: whether the tokenizer has a chat template. `notes`: Markdown.
+    """
+
+    title: str
+    sources: Sequence[Source]
+    recipe_yaml: str
+    method: str
+    repo_id: str | None = None
+    base_model: str | None = None
+    evaluations: Sequence[Evaluation] = ()
+    curve_image: str | None = None
+    commands: Sequence[str] = ()
+    search: Mapping[str, Any] | None = None
+    languages: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    example: str = "What is 3 + 4?"
+    chat: bool = True
+    tags: Sequence[str] = field(default=())
+
+
+def render(card: Card) -> str:
+    """The README.md of `card`: YAML front matter, then Markdown. Text from the Hub is escaped; no token gets in."""
+    page = f"{constants.ENDPOINT}/{card.repo_id}#licence" if card.repo_id else None
+    licence = combine(card.sources, page)
+    parts = [
+        f"---\n{_metadata(card, licence).to_yaml()}\n---",
+        f"# {escape(card.title)}",
+        _summary(card),
+        _parents(card, licence),
+        _merging(card),
+        _results(card),
+        _usage(card),
+        _reproduction(card),
+        _licence(licence),
+        *card.notes,
+        f"Made with hubmerge, after [Evolutionary Optimization of Model Merging Recipes]({PAPER}) (Akiba et al. 2024).",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
+    hub_ids = list(dict.fromkeys(source.name for source in card.sources if not source.is_folder))
+    architectures = [name for source in card.sources[:1] for name in source.config.get("architectures") or ()]
+    own = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=row.task or row.metric,
+            dataset_name=row.task or row.metric,
+            dataset_split=row.split,
+            metric_type=row.metric,
+            metric_value=round(row.value, 4),
+            metric_name=f"{row.metric} (95% interval {row.low:.3f} to {row.high:.3f}, n={row.n})",
+            metric_args={"n": row.n, "interval_95": [round(row.low, 4), round(row.high, 4)]},
+        )
+        for row in card.evaluations
+        if _is_own(card, row)
+    ]
+    return ModelCardData(
+        base_model=hub_ids or None,
+        base_model_relation="merge" if hub_ids else None,
+        library_name="transformers",
+        pipeline_tag="text-generation" if any(str(a).endswith("ForCausalLM") for a in architectures) else None,
+        tags=["merge", "hubmerge", card.method, *card.tags],
+        language=list(card.languages) or None,
+        license=licence.license,
+        license_name=licence.license_name,
+        license_link=licence.license_link,
+        model_name=card.title if own else None,
+        eval_results=own or None,
+    )
+
+
+def _is_own(card: Card, row: Evaluation) -> bool:
+    return row.model in (card.title, card.repo_id)
+
+
+def _summary(card: Card) -> str:
+    merged = [source for source in card.sources if source.name != card.base_model]
+    base = next((source for source in card.sources if source.name == card.base_model), None)
+    names = [_source_link(source) for source in merged or card.sources]
+    text = f"This model is a merge of {' and '.join([', '.join(names[:-1]), names[-1]] if names[1:] else names)}"
+    if base is not None and merged:
+        text += f", built on {_source_link(base)}"
+    text += f". No training took place: each weight is computed from the parents' weights with `{card.method}`."
+    if card.search:
+        tried = card.search.get("evaluations")
+        count = f"{tried:,} candidates" if isinstance(tried, int) else "many candidates"
+        text += f" How much of each parent goes in was found by an evolutionary search that scored {count}."
+    return text
+
+
+def _source_link(source: Source) -> str:
+    return link(source.name, None if source.is_folder else f"{constants.ENDPOINT}/{source.name}")
+
+
+def _parents(card: Card, licence: LicenceResult) -> str:
+    rows = []
+    for source, row in zip(card.sources, licence.rows, strict=True):
+        commit = "a local folder"
+        if source.commit:
+            commit = link(source.commit[:8], f"{constants.ENDPOINT}/{source.name}/tree/{source.commit}")
+        role = "base" if source.name == card.base_model else "merged"
+        count = quantity(source.parameters, ("", "K", "M", "B", "T"))
+        size = quantity(source.nbytes, (" B", " kB", " MB", " GB", " TB"))
+        rows.append((_source_link(source), role, commit, f"{count} ({size})", link(row.licence, row.link)))
+    return "## Parents\n\n" + table(("Model", "Role", "Commit", "Parameters>", "Licence"), rows)
+
+
+def _merging(card: Card) -> str:
+    return (
+        f"## How it was merged\n\nThe recipe, in [mergekit](https://github.com/arcee-ai/mergekit)'s format, "
+        f"with every model at its commit:\n\n{fence(card.recipe_yaml, 'yaml')}"
+    )
+
+
+def _results(card: Card) -> str:
+    parts = []
+    if card.evaluations:
+        rows = []
+        for row in card.evaluations:
+            name = f"**{escape(row.model)}**" if _is_own(card, row) else escape(row.model)
+            score, interval = f"{100 * row.value:.1f}%", f"{100 * row.low:.1f}% to {100 * row.high:.1f}%"
+            task = " / ".join(escape(text) for text in (row.task, row.metric) if text)
+            rows.append((name, task, escape(row.split), f"{row.n:,}", score, interval))
+        parts.append(table(("Model", "Measure", "Split", "n>", "Score>", "95% interval>"), rows))
+    if card.curve_image:
+        parts.append(f"![Best score so far, by candidates scored](<{card.curve_image}>)")
+    if card.search:
+        facts = [(escape(_SEARCH_LABELS.get(key, key)), _fact(key, value)) for key, value in card.search.items()]
+        parts.append("The search:\n\n" + table(("", ""), facts))
+    return "## Results\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def _fact(key: str, value: Any) -> str:
+    if key == "seconds":
+        minutes, seconds = divmod(round(float(value)), 60)
+        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    # A seed is a name, not an amount: no thousands separators.
+    return f"{value:,}" if isinstance(value, int) and key != "seed" else escape(value)
+
+
+def _usage(card: Card) -> str:
+    code = [
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f'model_id = "{card.repo_id or "."}"',
+        "tokenizer = AutoTokenizer.from_pretrained(model_id)",
+        'model = AutoModelForCausalLM.from_pretrained(model_id, dtype="auto")',
+    ]
+    if card.chat:
+        code += [
+            f'messages = [{{"role": "user", "content": {card.example!r}}}]',
+            "inputs = tokenizer.apply_chat_template(",
+            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
+            ")",
+        ]
+    else:
+        code += [f'inputs = tokenizer({card.example!r}, return_tensors="pt")']
+    code += [
+        "output = model.generate(**inputs, max_new_tokens=64, do_sample=False)",
+        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+    ]
+    return "## Use it\n\n" + fence("\n".join(code), "python")
+
+
+def _reproduction(card: Card) -> str:
+    if not card.commands:
+        return ""
+    return "## Make it again\n\n" + fence("\n".join(card.commands), "bash")
+
+
+def _licence(licence: LicenceResult) -> str:
+    rows = [
+        (escape(row.model), link(row.licence, row.link), "; ".join(escape(text) for text in row.conditions) or "-")
+        for row in licence.rows
+    ]
+    if licence.license is None:
+        lead = "The parents do not state a licence; ask their authors before you share or use this model."
+    elif licence.license == "other" and len({row.licence for row in licence.rows}) > 1:
+        lead = "The parents carry different licences; this model is bound by all of them."
+    else:
+        lead = "The parents carry this licence, and so does the merge."
+    parts = ["## Licence", lead, table(("Model", "Licence", "Watch for"), rows)]
+    if licence.warnings:
+        parts.append("\n".join(f"- {escape(text)}" for text in licence.warnings))
+    return "\n\n".join(parts)

@@ -1,0 +1,45 @@
+"""Small pieces of Markdown that hold whatever text they are given."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+_SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
+
+
+def escape(text: object) -> str:
+    """`text` as literal Markdown on one line, also inside a table cell."""
+    flat = " ".join(str(text).split())
+    return _SPECIAL.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+
+def link(text: object, url: str | None) -> str:
+    """A link with literal text; just the text where `url` is not a plain http(s) address."""
+    if url and re.fullmatch(r"https?://[^\s()<>\"'`|\\]+", url):
+        return f"[{escape(text)}]({url})"
+    return escape(text)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are Markdown already (see `escape`); columns whose header ends in ">" align right."""
+    names = [name.removesuffix(">") for name in header]
+    marks = ["---:" if name.endswith(">") else "---" for name in header]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, marks, *rows))
+
+
+def fence(text: str, language: str = "") -> str:
+    """A code block that no text can leave: its fence is longer than any run of backticks inside."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    marks = "`" * max(3, longest + 1)
+    return f"{marks}{language}\n{text.rstrip()}\n{marks}"
+
+
+def quantity(number: float, units: Sequence[str], step: float = 1000) -> str:
+    """`number` with the unit that keeps it below `step`.
+
+    >>> quantity(1_234_567, ("", "K", "M", "B")), quantity(999, ("B", "KB"))
+    ('1.2M', '999B')
+    """
+    power = 0
+    while number >= step and power < len(units) - 1:
+        number, power = number / step, power + 1
+    return f"{number:.0f}{units[power]}" if number >= 100 or number == int(number) else f"{number:.1f}{units[power]}"
