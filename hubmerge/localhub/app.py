@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from html import escape
+from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,29 +13,53 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hubmerge.localhub import committing, contents, discussions, lfs, listing, repositories, requestlog
+from hubmerge.localhub import (
+    committing,
+    contents,
+    discussions,
+    lfs,
+    listing,
+    oauth,
+    pages,
+    repositories,
+    requestlog,
+    signin,
+)
 from hubmerge.localhub.faults import Fault, Faults, connection_of, reset
+from hubmerge.localhub.layout import page
 from hubmerge.localhub.wire import Refusal, Site, refuse
+
+# Where only tokens count; elsewhere a browser's cookie does too.
+_MACHINE_PATHS = ("/api/", "/lfs/", "/oauth/token", "/oauth/userinfo", "/oauth/jwks", "/.well-known/")
 
 
 def make_application(site: Site) -> Starlette:
     """The handlers of every route."""
     routes = [
         *repositories.routes,
+        *oauth.routes,
         *committing.routes,
         *discussions.routes,
         *lfs.routes,
         *contents.routes,
         *listing.routes,
+        *signin.routes,
+        *pages.routes,
     ]
     handlers = {Refusal: _refused, HTTPException: _no_such_route}
     application = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
     application.state.site = site
+    application.state.provider = oauth.Provider()
     return application
 
 
 def _refused(request: Request, error: Refusal) -> Response:
-    return refuse(error)
+    if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith(_MACHINE_PATHS):
+        return refuse(error)
+    address = urlencode({"next": request.url.path})
+    sign_in = f"<p><a href='/login?{address}'>Sign in</a> to see more.</p>"
+    body = f"<h1>{error.status}</h1><p>{escape(error.message)}</p>{sign_in}"
+    return page(request, str(error.status), body, error.status)
 
 
 def _no_such_route(request: Request, error: HTTPException) -> Response:
@@ -41,7 +67,7 @@ def _no_such_route(request: Request, error: HTTPException) -> Response:
     path = request.url.path
     names_repository = "/resolve/" in path or path.startswith(("/api/models/", "/api/datasets/", "/api/spaces/"))
     code = "RepoNotFound" if error.status_code == 404 and names_repository else ""
-    return refuse(Refusal(error.status_code, f"{request.method} {path}: {error.detail}", code))
+    return _refused(request, Refusal(error.status_code, f"{request.method} {path}: {error.detail}", code))
 
 
 class Gate:
@@ -73,6 +99,8 @@ class Gate:
 
     def _identify(self, request: Request) -> None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if not kind and not request.url.path.startswith(_MACHINE_PATHS):
+            request.scope["identity"] = signin.signed_in(request, self._site.secret)
         if kind.lower() == "bearer":
             identity = self._site.accounts.identify(token.strip())
             request.scope["identity"] = identity
@@ -152,7 +180,7 @@ class _Passage:
                 status=status,
                 received=self._received,
                 sent=self._sent,
-                user=identity.user if identity is not None else request.scope.get("signed_in"),
+                user=identity.user if identity is not None else None,
                 seconds=round(time.monotonic() - self._started, 4),
             )
         )

@@ -11,9 +11,9 @@ from starlette.routing import Route
 from hubmerge.localhub.commits import Commit, Entry
 from hubmerge.localhub.delivery import deliver
 from hubmerge.localhub.gitids import lfs_pointer, tree_ids
-from hubmerge.localhub.names import REPO_TYPES
 from hubmerge.localhub.repository import Repository
 from hubmerge.localhub.wire import (
+    TYPE_PREFIXES,
     Refusal,
     answer,
     find_commit,
@@ -168,21 +168,14 @@ def safetensors_metadata(request: Request) -> Response:
     )
 
 
-def _resolve_routes(kind: str) -> Route:
-    prefix = "" if kind == "models" else f"/{kind}"
-
-    def endpoint(request: Request) -> Response:
-        request.path_params["kind"] = kind
-        return resolve(request)
-
-    return Route(f"{prefix}/{{namespace}}/{{name}}/resolve/{{revision}}/{{path:path}}", endpoint)
-
-
 _API = "/api/{kind}/{namespace}/{name}"
 routes = [
     Route(f"{_API}/tree/{{revision}}", tree),
     Route(f"{_API}/tree/{{revision}}/{{path:path}}", tree),
     Route(f"{_API}/paths-info/{{revision}}", with_form(paths_info), methods=["POST"]),
     Route(f"{_API}/safetensors-metadata/{{path:path}}", safetensors_metadata),
-    *(_resolve_routes(f"{type}s") for type in reversed(REPO_TYPES)),
+    *(
+        Route(f"{prefix}/{{namespace}}/{{name}}/resolve/{{revision}}/{{path:path}}", resolve)
+        for prefix in TYPE_PREFIXES
+    ),
 ]

@@ -14,17 +14,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hubmerge.localhub.names import REPO_TYPES
 from hubmerge.localhub.objects import PIECE, IntegrityError, Upload
 from hubmerge.localhub.repository import Repository
 from hubmerge.localhub.wire import (
+    TYPE_PREFIXES,
     Refusal,
     answer,
     base_url,
     caller,
     check_repository,
     find_repository,
-    parameter,
+    named_repository,
     parse_object,
     read_body,
     site,
@@ -107,11 +107,7 @@ def _open_ticket(request: Request) -> tuple[Repository, str, dict[str, str]]:
     here, oid = site(request), request.path_params["oid"]
     ticket = dict(request.query_params)
     signature = ticket.pop("signature", "")
-    kind, id = (
-        request.path_params["kind"].removesuffix("s"),
-        f"{parameter(request, 'namespace')}/{parameter(request, 'name')}",
-    )
-    repository = here.store.find(kind, id)
+    repository = here.store.find(*named_repository(request))
     if repository is None:
         raise Refusal(404, "Repository not found", "RepoNotFound")
     expected = _signature(here.secret, repository, oid, ticket)
@@ -196,22 +192,14 @@ def verify(request: Request, body: dict[str, Any]) -> Response:
     return answer({})
 
 
-def _batch_route(kind: str) -> Route:
-    prefix = "" if kind == "models" else f"/{kind}"
-
-    def handler(request: Request, body: dict[str, Any]) -> Response:
-        request.path_params["kind"] = kind
-        return batch(request, body)
-
-    path = f"{prefix}/{{namespace}}/{{name}}.git/info/lfs/objects/batch"
-    return Route(path, with_json(handler), methods=["POST"])
-
-
 _UPLOAD = "/lfs/{kind}/{namespace}/{name}/{oid}"
 routes = [
     Route(_UPLOAD, put_whole, methods=["PUT"]),
     Route(f"{_UPLOAD}/parts/{{number:int}}", put_part, methods=["PUT"]),
     Route(f"{_UPLOAD}/complete", complete, methods=["POST"]),
     Route(f"{_UPLOAD}/verify", with_json(verify), methods=["POST"]),
-    *(_batch_route(f"{type}s") for type in reversed(REPO_TYPES)),
+    *(
+        Route(f"{prefix}/{{namespace}}/{{name}}.git/info/lfs/objects/batch", with_json(batch), methods=["POST"])
+        for prefix in TYPE_PREFIXES
+    ),
 ]

@@ -11,6 +11,7 @@ from hubmerge.localhub.repository import Conflict, Repository, UnknownRevision
 from hubmerge.localhub.wire import (
     Refusal,
     answer,
+    avatar,
     base_url,
     caller,
     check_repository,
@@ -62,11 +63,6 @@ def whoami(request: Request) -> Response:
             "auth": {"type": "access_token", "accessToken": {"displayName": "localhub", "role": role}},
         }
     )
-
-
-def avatar(base: str, name: str) -> str:
-    """The address of a user's picture."""
-    return f"{base}/avatars/{name}.svg"
 
 
 def _named(body: dict[str, Any], user: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from hubmerge.localhub.repository import Repository, UnknownRevision
 from hubmerge.localhub.store import Store
 
 LARGEST_BODY = 8 << 20  # bytes of a JSON or form body
+TYPE_PREFIXES = ("/datasets", "/spaces", "")  # of routes outside /api; models, whose prefix fits all, come last
 BAD_CREDENTIALS = "Invalid credentials in Authorization header"
 
 
@@ -54,6 +55,11 @@ def site(request: Request) -> Site:
 def base_url(request: Request) -> str:
     """The server's address as the client wrote it, for every URL given back."""
     return f"{request.url.scheme}://{request.headers.get('host') or request.url.netloc}"
+
+
+def avatar(base: str, name: str) -> str:
+    """The address of a user's picture."""
+    return f"{base}/avatars/{name}.svg"
 
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -163,9 +169,14 @@ def find_repository(request: Request, need: str = "see") -> Repository:
     Raises:
         Refusal: with the status and code of the real Hub for this case.
     """
-    kind = request.path_params.get("kind", "models").removesuffix("s")
-    id = f"{parameter(request, 'namespace')}/{parameter(request, 'name')}"
-    return check_repository(request, kind, id, need)
+    return check_repository(request, *named_repository(request), need)
+
+
+def named_repository(request: Request) -> tuple[str, str]:
+    """The type and id of the repository that the path names, whether it exists or not."""
+    first = request.url.path.split("/")[1]
+    kind = request.path_params.get("kind") or (first if f"/{first}" in TYPE_PREFIXES else "models")
+    return kind.removesuffix("s"), f"{parameter(request, 'namespace')}/{parameter(request, 'name')}"
 
 
 def check_repository(request: Request, kind: str, id: str, need: str = "see") -> Repository:
