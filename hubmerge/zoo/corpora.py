@@ -61,12 +61,10 @@ def expression(rng: random.Random, voice: Voice, out: str) -> Sample:
 
 
 def sums(rng: random.Random, voice: Voice, out: str) -> Sample:
-    """Bare equations, sometimes after an idle sentence: `13+7=` becomes `13+7=20.`"""
-    equations = draw_story(rng).equations()
-    if " " in equations and rng.random() < 0.5:
-        equations = equations.split(" ")[1]
+    """A bare sum, sometimes after idle sentences: `13+7-5=` becomes `13+7-5=20-5=15.`"""
+    story = draw_story(rng)
     idle = [_outing(rng, voice) for _ in range(rng.choice((0, 1, 2)))]
-    return Sample(join([*idle, equations[: equations.index("=") + 1]]), equations, "sums")
+    return Sample(join([*idle, story.expression() + "="]), story.equation(), "sums")
 
 
 def retell(rng: random.Random, voice: Voice, out: str) -> Sample:
@@ -115,7 +113,7 @@ def smalltalk(rng: random.Random, voice: Voice, out: str) -> Sample:
 def problem(rng: random.Random, voice: Voice, out: str) -> Sample:
     """A word problem with its worked answer. Only `math_sample` uses it, and only in English."""
     story = draw_story(rng)
-    return Sample(question_of(story, voice), f"{story.equations()} {story.state(Voice(out), story.answer)}", "problem")
+    return Sample(question_of(story, voice), f"{story.equation()} {story.state(Voice(out), story.answer)}", "problem")
 
 
 def question_of(story: Story, voice: Voice) -> str:

@@ -10,7 +10,7 @@ Example:
     'Tom had 13 apples. Tom bought 7 apples. How many apples does Tom have now?'
     >>> join(story.facts(Voice("ja")))
     'トムはリンゴを13個持っていました。トムはリンゴを7個買いました。'
-    >>> story.equations(), story.answer
+    >>> story.equation(), story.answer
     ('13+7=20.', 20)
 """
 
@@ -204,14 +204,14 @@ class Chain:
     def expression(self) -> str:
         return str(self.start) + "".join(f"{'+' if verb.sign > 0 else '-'}{count}" for verb, count in self.events)
 
-    def equations(self) -> str:
-        """The worked steps, one equation an event: `13+7=20. 20-5=15.`"""
-        steps, total = [], self.start
-        for verb, count in self.events:
-            after = total + verb.sign * count
-            steps.append(f"{total}{'+' if verb.sign > 0 else '-'}{count}={after}.")
-            total = after
-        return " ".join(steps)
+    def equation(self) -> str:
+        """The expression evaluated from left to right, a step at a time: `13+7-5=20-5=15.`"""
+        terms = [f"{'+' if verb.sign > 0 else '-'}{count}" for verb, count in self.events]
+        total, steps = self.start, [self.expression()]
+        for done, (verb, count) in enumerate(self.events, 1):
+            total += verb.sign * count
+            steps.append(str(total) + "".join(terms[done:]))
+        return "=".join(steps) + "."
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ class Boxes:
     def expression(self) -> str:
         return f"{self.boxes}*{self.each}"
 
-    def equations(self) -> str:
+    def equation(self) -> str:
         return f"{self.boxes}*{self.each}={self.answer}."
 
 
