@@ -53,6 +53,11 @@ def hub_errors(what: str) -> Iterator[None]:
         raise
     except _FOREIGN as exc:
         raise explain(exc, what) from exc
+    except RuntimeError as exc:
+        # A failed LFS upload hides the reason behind "Error while uploading ... to the Hub".
+        if not isinstance(exc.__cause__, _FOREIGN):
+            raise
+        raise explain(exc.__cause__, what) from exc
     except OSError as exc:
         if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -12,6 +12,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.lfs import UploadInfo
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import AccessError, HubError
@@ -92,10 +93,11 @@ class Upload:
         self._parent = info.sha
         self._present = frozenset(item.rfilename for item in info.siblings or ())
 
-    def add(self, path_in_repo: str, content: Path | bytes) -> None:
+    def add(self, path_in_repo: str, content: Path | bytes) -> bool:
         """Uploads one file; when this returns, a file given by path may be changed or deleted.
 
         Large files leave at once (nothing is visible yet), small ones are kept in memory until `commit`.
+        Returns whether it left: then a later `Upload` can `add_uploaded` it.
         Calls from several threads are allowed for different files.
         """
         assert self._parent is not None, "start() comes first"
@@ -106,6 +108,20 @@ class Upload:
         # What was uploaded is empty now; what is still a path goes inside the commit itself.
         if isinstance(operation.path_or_fileobj, str):
             operation.path_or_fileobj = Path(operation.path_or_fileobj).read_bytes()
+        self._operations[path_in_repo] = operation
+        return operation._is_uploaded
+
+    def add_uploaded(self, path_in_repo: str, nbytes: int, sha256: str) -> None:
+        """Makes a large file part of the commit that an earlier push to this repository uploaded and did not commit.
+
+        `nbytes` and `sha256` (hex) are those of its content, which is not needed again.
+        """
+        assert self._parent is not None, "start() comes first"
+        operation = CommitOperationAdd(check_name(path_in_repo, "The push"), b"")
+        # The state that preupload_lfs_files leaves an operation in.
+        operation.upload_info = UploadInfo(sha256=bytes.fromhex(sha256), size=nbytes, sample=b"")
+        operation._upload_mode = "lfs"
+        operation._is_uploaded = True
         self._operations[path_in_repo] = operation
 
     def commit(self, message: str, description: str = "") -> PushResult:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub import get_token, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import constants, get_token, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from ..errors import AccessError, HubError
@@ -31,9 +31,10 @@ T = TypeVar("T")
 def find_token(token: str | None) -> str | None:
     """`token` if there is one, else the one of the environment or of `hf auth login`, else None.
 
-    Raises `AccessError` for text that cannot be a token (spaces, line breaks, other than ASCII).
+    HF_HUB_DISABLE_IMPLICIT_TOKEN leaves only the first. Raises `AccessError` for text that cannot be a token (spaces,
+    line breaks, other than ASCII).
     """
-    found = token or get_token()
+    found = token or (None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token())
     if found is not None and not (found.isascii() and found.isprintable() and " " not in found):
         raise AccessError("The token holds characters that no token has; copy it again, or run `hf auth login`.")
     return found
@@ -56,7 +57,7 @@ def patiently(call: Callable[[], T]) -> T:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return call()
-        except (*_BROKEN, HfHubHTTPError, LocalEntryNotFoundError) as exc:
+        except (*_BROKEN, HfHubHTTPError) as exc:
             wait = _pause(exc, attempt)
             if wait is None or attempt == ATTEMPTS:
                 raise
@@ -64,10 +65,8 @@ def patiently(call: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def _pause(exc: BaseException | None, attempt: int) -> float | None:
+def _pause(exc: Exception, attempt: int) -> float | None:
     """Seconds before the next attempt; None: do not try again."""
-    if isinstance(exc, LocalEntryNotFoundError):
-        return _pause(exc.__cause__, attempt)
     backoff = 0.5 * 2 ** (attempt - 1)
     if isinstance(exc, _BROKEN):
         return backoff

@@ -8,7 +8,7 @@ from huggingface_hub import hf_hub_download
 
 from ..errors import SourceError
 from .errors import hub_errors
-from .session import patiently, read_range
+from .session import bounded_session, patiently, read_range
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,17 @@ class Repository:
 
     def _download(self, name: str, again: bool) -> Path:
         with hub_errors(f"downloading {name} of {self.repo_id}"):
-            return Path(
-                patiently(
-                    lambda: hf_hub_download(
-                        self.repo_id,
-                        name,
-                        revision=self.commit,
-                        token=self.token or False,
-                        library_name="hubmerge",
-                        force_download=again,
-                    )
-                )
+            bounded_session()
+            # It repeats by itself what the network breaks, and goes on where a download stopped.
+            path = hf_hub_download(
+                self.repo_id,
+                name,
+                revision=self.commit,
+                token=self.token or False,
+                library_name="hubmerge",
+                force_download=again,
             )
+        return Path(path)
 
     def read(self, name: str, start: int, stop: int) -> bytes:
         """Asks the Hub for just these bytes."""
