@@ -1,0 +1,71 @@
+"""config.json of the result: that of the base or the first model, with what the merge changes."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..hub.source import Source
+from .dtypes import DTYPES, config_name
+from .tensors import TensorPlan
+from .tokenizer import SPECIAL_IDS
+from .views import setting, text_config
+
+# The same number by the names of several families.
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_DROPPED = ("_name_or_path", "auto_map")
+
+
+def output_config(
+    first: Source,
+    sources: Sequence[Source],
+    tokenizer: Source,
+    tensors: Iterable[TensorPlan],
+    layer_map: Sequence[tuple[int, int]],
+    tied: bool | None,
+) -> dict[str, Any]:
+    """The result's configuration, from that of `first`.
+
+    It tells the result's dtype where all its weights share one, the special tokens of `tokenizer`, whether the head
+    is `tied` (None: as `first` says), and for slices the number of layers and what is listed layer by layer.
+    """
+    config = {key: value for key, value in copy.deepcopy(dict(first.config)).items() if key not in _DROPPED}
+    text = text_config(config)
+    parts = [config] if text is config else [config, dict(text)]
+    if len(parts) > 1:
+        config["text_config"] = parts[1]
+    dtypes = {tensor.dtype for tensor in tensors if DTYPES[tensor.dtype].is_float}
+    changes: dict[str, Any] = {}
+    if len(dtypes) == 1:
+        name = config_name(dtypes.pop())
+        changes |= {"dtype": name, "torch_dtype": name}
+    if tied is not None:
+        changes["tie_word_embeddings"] = tied
+    if tokenizer is not first:
+        ids = {key: setting(tokenizer.config, key) for key in SPECIAL_IDS}
+        changes |= {key: value for key, value in ids.items() if value is not None}
+    if layer_map:
+        changes |= _restacked(first, sources, layer_map)
+    for part in parts:
+        part |= {key: value for key, value in changes.items() if key in part}
+    missing = {key: value for key, value in changes.items() if not any(key in part for part in parts)}
+    # transformers 5 writes dtype, and reads torch_dtype from older files.
+    if "dtype" in missing and "torch_dtype" in config:
+        del missing["dtype"]
+    missing.pop("torch_dtype", None)
+    config |= missing
+    return config
+
+
+def _restacked(first: Source, sources: Sequence[Source], layer_map: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """The settings that depend on the stack of layers: their number, and lists with an entry a layer (layer_types)."""
+    count = next((setting(first.config, key) for key in _LAYER_COUNTS if setting(first.config, key) is not None), None)
+    changes: dict[str, Any] = {key: len(layer_map) for key in _LAYER_COUNTS if setting(first.config, key) is not None}
+    for key, value in text_config(first.config).items():
+        if "layer" in key and isinstance(value, list) and len(value) == count:
+            changes[key] = [_of_layer(sources[index], first, key, layer) for index, layer in layer_map]
+    return changes
+
+
+def _of_layer(source: Source, first: Source, key: str, layer: int) -> Any:
+    listed = setting(source.config, key) or setting(first.config, key)
+    return listed[min(layer, len(listed) - 1)]

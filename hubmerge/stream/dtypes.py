@@ -1,0 +1,45 @@
+"""The dtypes of safetensors files: their sizes and their names in torch."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Dtype(NamedTuple):
+    """A dtype that can be merged or copied. `nbytes` is the size of one element."""
+
+    name: str
+    nbytes: int
+    torch: torch.dtype
+
+    @property
+    def is_float(self) -> bool:
+        """Whether tensors of this dtype are merged; the others are copied."""
+        return self.torch.is_floating_point
+
+
+DTYPES = {
+    dtype.name: dtype
+    for dtype in (
+        Dtype("F64", 8, torch.float64),
+        Dtype("F32", 4, torch.float32),
+        Dtype("F16", 2, torch.float16),
+        Dtype("BF16", 2, torch.bfloat16),
+        Dtype("I64", 8, torch.int64),
+        Dtype("I32", 4, torch.int32),
+        Dtype("I16", 2, torch.int16),
+        Dtype("I8", 1, torch.int8),
+        Dtype("U8", 1, torch.uint8),
+        Dtype("BOOL", 1, torch.bool),
+    )
+}
+"""By safetensors name. FP8 and FP4 are left out: their scales lie in other tensors, so that their values alone mean
+nothing."""
+
+RECIPE_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""A recipe's name of a dtype to that of safetensors."""
+
+
+def config_name(dtype: str) -> str:
+    """The name that config.json uses: "BF16" is "bfloat16"."""
+    return str(DTYPES[dtype].torch).removeprefix("torch.")

@@ -1,0 +1,225 @@
+"""The merge itself: read, compute, write - tensor by tensor, shard by shard, the index last."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import Tensor
+
+from .. import __version__
+from ..errors import PlanError, ResourceError
+from ..hub.push import PushResult, Upload
+from ..hub.source import Source
+from ..progress import Event, Progress, silent
+from ..recipe import Recipe
+from . import budget, shards
+from .compute import merge_tensor
+from .journal import MANIFEST, Journal, open_journal
+from .plan import SHARD_SIZE, Plan, make_plan
+from .problems import raise_errors
+from .reader import Reader
+from .shards import INDEX_FILE, ShardPlan
+from .tokenizer import carried_files
+from .writer import write_file, write_shard
+
+_LIBRARIES = ("torch", "safetensors", "accelerate", "huggingface_hub")
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A finished merge.
+
+    `folder`: where it lies, None where it went to the Hub alone; `pushed`: the commit there, if any; `tensors`: the
+    sha256 of each tensor's bytes; `kept`: how many shards an earlier run had finished.
+    """
+
+    plan: Plan
+    folder: Path | None
+    pushed: PushResult | None
+    tensors: Mapping[str, str]
+    kept: int
+    seconds: float
+
+    @property
+    def repo(self) -> str | None:
+        """The repository that it was pushed to."""
+        return self.pushed.repo_id if self.pushed else None
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that it was pushed as."""
+        return self.pushed.commit if self.pushed else None
+
+
+def merge(
+    recipe: Recipe | Plan,
+    out: Path,
+    *,
+    token: str | None = None,
+    shard_size: int = SHARD_SIZE,
+    progress: Progress = silent,
+    upload: Upload | None = None,
+    overwrite: bool = False,
+    files: Mapping[str, bytes] | None = None,
+    message: str | None = None,
+) -> MergeResult:
+    """Merges `recipe` into the folder `out`.
+
+    A run that broke goes on where it stopped when the same merge is run again. With `upload`, `out` is only a place
+    to work: each shard goes to the Hub when it is finished and is deleted here, and ONE commit with `message` makes
+    them visible. `files` are small files to put beside the weights, such as README.md. `overwrite` allows a folder
+    that holds something else; model files in it are removed. `progress` may raise `Interrupted`.
+
+    Raises `PlanError`, `RecipeError` or `ResourceError` before any weight is read, `SourceError` for weights that
+    cannot be merged, `HubError` for what the Hub refuses.
+    """
+    began = time.monotonic()
+    pushing = upload is not None
+    plan = (
+        recipe if isinstance(recipe, Plan) else make_plan(recipe, token=token, shard_size=shard_size, pushing=pushing)
+    )
+    plan.require()
+    _refuse_sources(plan, out)
+    with _disk_errors(out):
+        if upload is not None:
+            upload.start()
+        target = f"{upload.repo_id}@{upload.revision}" if upload else None
+        with open_journal(out, plan.key, target=target, overwrite=overwrite) as journal:
+            return _Run(plan, journal, progress, upload, target).run(dict(files or {}), message, began)
+
+
+class _Run:
+    """One merge into one folder."""
+
+    def __init__(
+        self, plan: Plan, journal: Journal, progress: Progress, upload: Upload | None, target: str | None
+    ) -> None:
+        self.plan = plan
+        self.journal = journal
+        self.progress = progress
+        self.upload = upload
+        self.target = target
+        self.tensors = {tensor.name: tensor for tensor in plan.tensors}
+        self.needed = budget.needed_files(plan.tensors, plan.sources)
+        self.read = Reader(plan.sources, self._tell_fetch)
+        self.fetched = 0
+        self.done = 0
+        # A finished model that is pushed afterwards stays where it is.
+        self.keeps_files = upload is None or journal.is_finished
+
+    def run(self, files: dict[str, bytes], message: str | None, began: float) -> MergeResult:
+        plan, journal, folder = self.plan, self.journal, self.journal.folder
+        kept = len(journal.shards)
+        out_bytes = budget.disk_bytes(plan.shards, not self.keeps_files) - (journal.nbytes if self.keeps_files else 0)
+        raise_errors(budget.check_disk(folder, out_bytes, plan.fetch_bytes))
+        for shard in plan.shards:
+            self._shard(shard)
+        files = carried_files(plan.tokenizer, plan.recipe.chat_template) | files
+        files[MANIFEST] = _manifest(plan, journal)
+        files["config.json"] = _json(plan.config)
+        if len(plan.shards) > 1:
+            files[INDEX_FILE] = shards.index(plan.shards, self.tensors)
+        pushed = self._finish(files, message)
+        digests = {name: digest for record in journal.shards.values() for name, digest in record.tensors.items()}
+        tensors = {tensor.name: digests[tensor.name] for tensor in plan.tensors}
+        return MergeResult(plan, folder if self.keeps_files else None, pushed, tensors, kept, time.monotonic() - began)
+
+    def _shard(self, shard: ShardPlan) -> None:
+        path = self.journal.folder / shard.file
+        record = self.journal.shards.get(shard.file)
+        if record is None:
+            tensors = [self.tensors[name] for name in shard.names]
+            record = write_shard(self.journal.folder, shard, shards.header(tensors), self._merged(shard))
+            self.journal.add(record)
+        else:
+            self.done += shard.nbytes
+            self._tell_merge(f"{shard.file} was finished before")
+        if self.upload is None:
+            return
+        if shard.file in self.journal.uploaded:
+            self.upload.add_uploaded(shard.file, record.nbytes, record.sha256)
+            return
+        self.progress(Event("upload", self.done, self.plan.output_bytes, "B", shard.file))
+        if self.upload.add(shard.file, path) and not self.keeps_files:
+            self.journal.mark_uploaded(shard.file, str(self.target))
+        if not self.keeps_files:
+            path.unlink()
+
+    def _merged(self, shard: ShardPlan) -> Iterator[tuple[str, Tensor]]:
+        for name in shard.names:
+            self._tell_merge(name)
+            tensor = self.tensors[name]
+            yield name, merge_tensor(self.plan.method, tensor, self.read)
+            self.done += tensor.nbytes
+        self._tell_merge(shard.file)
+
+    def _finish(self, files: Mapping[str, bytes], message: str | None) -> PushResult | None:
+        folder = self.journal.folder
+        if self.keeps_files:
+            self.journal.announce(tuple(files))
+            for name, content in files.items():
+                write_file(folder / name, content)
+        pushed = None
+        if self.upload is not None:
+            for name, content in files.items():
+                self.upload.add(name, content)
+            pushed = self.upload.commit(message or _message(self.plan))
+        self.journal.close()
+        if not self.keeps_files and not any(folder.iterdir()):
+            folder.rmdir()
+        return pushed
+
+    def _tell_merge(self, note: str) -> None:
+        self.progress(Event("merge", self.done, self.plan.output_bytes, "B", note))
+
+    def _tell_fetch(self, source: Source, file: str) -> None:
+        if not source.is_folder:
+            total = sum(not self.plan.sources[index].is_folder for index, _ in self.needed)
+            self.progress(Event("fetch", self.fetched, total, "files", f"{file} of {source.name}"))
+            self.fetched += 1
+
+
+def _refuse_sources(plan: Plan, out: Path) -> None:
+    for source in plan.sources:
+        if source.is_folder and Path(source.ref.repo_id).expanduser().resolve() == out.expanduser().resolve():
+            raise PlanError(f"{out} is one of the models to merge; choose another folder for the result.")
+
+
+def _manifest(plan: Plan, journal: Journal) -> bytes:
+    """What the model was made from: the pinned recipe, the sources, and the sha256 of every shard and tensor."""
+    return _json(
+        {
+            "hubmerge": __version__,
+            "key": plan.key,
+            "recipe": plan.recipe.to_dict(),
+            "sources": [
+                {"model": source.name, "commit": source.commit, "license": source.license} for source in plan.sources
+            ],
+            "versions": {library: version(library) for library in _LIBRARIES},
+            "shards": {shard.file: asdict(journal.shards[shard.file]) for shard in plan.shards},
+        }
+    )
+
+
+def _message(plan: Plan) -> str:
+    models = {index for tensor in plan.tensors for index, _ in tensor.inputs}
+    return f"Merge {len(models)} models with {plan.method.name}"
+
+
+def _json(document: object) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ResourceError(
+            f"Writing to {exc.filename or out} failed: {exc.strerror or exc}; make room or check the rights, "
+            "then run the same again."
+        ) from exc

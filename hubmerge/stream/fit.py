@@ -1,0 +1,143 @@
+"""Whether the sources fit together, as far as configurations and headers tell."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..hub.source import Source
+from .dtypes import DTYPES
+from .problems import Problem, error, some, warning
+from .tensors import TensorPlan
+from .views import View, is_vocabulary, setting
+
+# Most leave no trace in the tensors' shapes. Where one of the first differs, equal positions mean different things.
+_MUST_AGREE = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "hidden_activation",
+    "num_experts_per_tok",
+)
+_SHOULD_AGREE = (
+    "rms_norm_eps",
+    "layer_norm_eps",
+    "sliding_window",
+    "layer_types",
+    "max_position_embeddings",
+    "rope_theta",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+)
+
+
+def check_source(source: Source) -> Iterator[Problem]:
+    """Finds what cannot be merged in one source alone: odd dtypes, code of its own."""
+    odd = [tensor for tensor in source.tensors.values() if tensor.dtype not in DTYPES]
+    if odd:
+        yield error(
+            f"{source.name} stores {odd[0].name} as {odd[0].dtype}, which cannot be merged; "
+            "use the repository with weights in float32, float16 or bfloat16."
+        )
+    if source.config.get("auto_map"):
+        yield warning(f"{source.name} comes with code of its own (auto_map); hubmerge neither runs nor copies it.")
+
+
+def check_configs(first: Source, others: Sequence[Source]) -> Iterator[Problem]:
+    """Compares the settings of `others` with those of `first` that shapes do not show."""
+    for other in others:
+        kinds = first.config.get("model_type"), other.config.get("model_type")
+        if kinds[0] != kinds[1]:
+            yield error(
+                f"{other.name} is a {kinds[1]} model and {first.name} a {kinds[0]} model: "
+                "only models of one architecture can be merged."
+            )
+            continue
+        for key in _MUST_AGREE:
+            if difference := _difference(first.config, other.config, key):
+                yield error(
+                    f"{other.name} does not fit {first.name}: {key} is {difference}; choose models of one family."
+                )
+        for key in _SHOULD_AGREE:
+            if difference := _difference(first.config, other.config, key):
+                yield warning(
+                    f"{other.name} differs from {first.name}: {key} is {difference}; the result keeps the latter."
+                )
+        thetas = _rope_theta(first.config), _rope_theta(other.config)
+        if None not in thetas and thetas[0] != thetas[1]:
+            yield warning(
+                f"{other.name} differs from {first.name}: rope_theta is {thetas[1]}, not {thetas[0]}; "
+                "the result keeps the latter."
+            )
+
+
+def _difference(first: Mapping[str, Any], other: Mapping[str, Any], key: str) -> str | None:
+    ours, theirs = setting(first, key), setting(other, key)
+    # A missing key means the class's default, which headers cannot tell.
+    return None if ours is None or theirs is None or ours == theirs else f"{theirs}, not {ours}"
+
+
+def _rope_theta(config: Mapping[str, Any]) -> Any:
+    rope = setting(config, "rope_parameters")
+    return rope.get("rope_theta") if isinstance(rope, Mapping) else setting(config, "rope_theta")
+
+
+def check_layers(first: View, others: Sequence[View]) -> Iterator[Problem]:
+    """Compares the numbers of layers, for recipes that merge whole models."""
+    for other in others:
+        ours, theirs = first.stacks, other.stacks
+        for prefix in ours.keys() & theirs.keys():
+            if ours[prefix] != theirs[prefix]:
+                yield error(
+                    f"{other.name} has {theirs[prefix]} layers and {first.name} has {ours[prefix]} ({prefix}*): "
+                    "models with different depths can only be stacked, with `slices`."
+                )
+
+
+def check_names(first: str, names: Collection[str], other: str, other_names: Collection[str]) -> Iterator[Problem]:
+    """Compares the tensor names of the model called `other` with those of the one called `first`."""
+    missing = [name for name in names if name not in other_names]
+    extra = [name for name in other_names if name not in names]
+    if missing:
+        yield error(f"{other} lacks tensors of {first}: {some(missing)}; choose models of one family.")
+    if extra:
+        yield error(f"{other} has tensors that are not in {first}: {some(extra)}; choose models of one family.")
+
+
+def check_tensors(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> Iterator[Problem]:
+    """Compares shapes and kinds of dtype of all that goes into each output tensor, one error a pair of models."""
+    shapes: dict[tuple[int, int], list[str]] = {}
+    kinds: dict[tuple[int, int], list[str]] = {}
+    for tensor in tensors:
+        first, *others = ((index, sources[index].tensors[name]) for index, name in tensor.reads)
+        for index, other in others:
+            pair = first[0], index
+            if other.shape != first[1].shape:
+                difference = f"{tensor.name} is {list(other.shape)}, not {list(first[1].shape)}"
+                if not (is_vocabulary(tensor.name) and other.shape[1:] == first[1].shape[1:]):
+                    shapes.setdefault(pair, []).append(difference)
+            elif DTYPES[other.dtype].is_float != DTYPES[first[1].dtype].is_float:
+                kinds.setdefault(pair, []).append(tensor.name)
+    for (reference, index), found in shapes.items():
+        yield error(
+            f"{sources[index].name} does not fit {sources[reference].name}: {len(found)} tensors differ in shape "
+            f"({found[0]}); choose models of one size."
+        )
+    for (reference, index), found in kinds.items():
+        yield error(
+            f"{sources[index].name} and {sources[reference].name} store {some(found)} as different kinds of number "
+            "(integer and float), which cannot be merged."
+        )
+
+
+def check_vocabulary(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> Iterator[Problem]:
+    """Compares the numbers of rows of all embeddings and heads that go into the result: one row a token."""
+    rows: dict[int, tuple[str, int]] = {}
+    for tensor in tensors:
+        if is_vocabulary(tensor.name):
+            for index, name in tensor.reads:
+                rows.setdefault(index, (name, sources[index].tensors[name].shape[0]))
+    if len({count for _, count in rows.values()}) > 1:
+        found = ", ".join(f"{count:,} in {sources[index].name} ({name})" for index, (name, count) in rows.items())
+        yield error(f"The vocabularies differ in size: {found}; choose models with one tokenizer.")

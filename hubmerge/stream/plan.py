@@ -1,0 +1,205 @@
+"""The plan of a merge: every tensor, byte and problem of it, known from headers before a weight moves.
+
+>>> plan = make_plan(Recipe.from_yaml(Path("recipe.yaml")))     # doctest: +SKIP
+>>> plan.require(); plan.output_bytes, plan.peak_memory         # doctest: +SKIP
+(269060552, 339738624)
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import RecipeError
+from ..hub.licences import combine
+from ..hub.source import Source, open_source
+from ..methods import METHODS, Method
+from ..recipe import ModelRef, Recipe
+from . import budget, settings, shards
+from .configuration import output_config
+from .dtypes import DTYPES, RECIPE_DTYPES
+from .fit import check_configs, check_source, check_tensors, check_vocabulary
+from .layout import Layout, lay_out
+from .problems import Problem, raise_errors
+from .shards import ShardPlan
+from .tensors import TensorPlan
+from .tokenizer import check_tokenizer, config_ref, tokenizer_ref
+from .views import view_all
+
+__all__ = ["SHARD_SIZE", "Plan", "Problem", "ShardPlan", "TensorPlan", "make_plan"]
+
+SHARD_SIZE = 5 * 10**9
+"""Bytes of weights a file holds at most unless asked otherwise."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a merge that headers tell.
+
+    `recipe` has its models pinned to commits. `sources` are all models it names, base first; `tokenizer` is the one
+    that gives the tokenizer. `config` is the result's config.json. Sizes in bytes: `fetch_bytes` to download,
+    `output_bytes` of weights to write, `peak_memory` beside the bare process, `disk_bytes` in the output folder.
+    `parameters` counts the result's elements. `key` names the plan: the same key gives the same bytes.
+    """
+
+    recipe: Recipe
+    method: Method
+    sources: tuple[Source, ...]
+    tokenizer: Source
+    tensors: tuple[TensorPlan, ...]
+    shards: tuple[ShardPlan, ...]
+    config: Mapping[str, Any]
+    problems: tuple[Problem, ...]
+    fetch_bytes: int
+    peak_memory: int
+    disk_bytes: int
+    key: str
+
+    @property
+    def output_bytes(self) -> int:
+        """Size of the weights to write."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements of all output tensors."""
+        return sum(tensor.parameters for tensor in self.tensors)
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that forbid the merge."""
+        return tuple(problem for problem in self.problems if problem.level == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The problems that do not."""
+        return tuple(problem for problem in self.problems if problem.level == "warning")
+
+    def require(self) -> None:
+        """Raises the errors, all in one: `RecipeError`, `ResourceError` or `PlanError`. Does nothing without any."""
+        raise_errors(self.problems)
+
+
+def make_plan(
+    recipe: Recipe,
+    *,
+    token: str | None = None,
+    shard_size: int = SHARD_SIZE,
+    sources: Mapping[ModelRef, Source] | None = None,
+    out: Path | None = None,
+    pushing: bool = False,
+) -> Plan:
+    """Plans `recipe`, reading no weights.
+
+    `sources` are models already open, by the recipe's references; the others are opened here. With `out`, the disk
+    of that folder is checked too; `pushing`: shards leave it as they are finished. What is wrong with the recipe or
+    between the models is listed in `problems`; a model that cannot be opened raises `SourceError` or `HubError`,
+    an unknown merge method `RecipeError`.
+    """
+    method = find_method(recipe.merge_method)
+    if shard_size <= 0:
+        raise RecipeError(f"The shard size must be a positive number of bytes, got {shard_size}.")
+    opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in recipe.references}
+    used = tuple(opened.values())
+    indices = {ref: index for index, ref in enumerate(opened)}
+    tokenizer, config_source = opened[tokenizer_ref(recipe)], opened[config_ref(recipe)]
+
+    unfit = [problem for source in used for problem in check_source(source)]
+    problems = list(settings.check_settings(recipe, method))
+    views = view_all({indices[ref]: opened[ref] for ref in _merged(recipe, method)})
+    merged = [view.source for view in views.views.values()]
+    others = [source for source in merged if source is not config_source]
+    unfit += check_configs(config_source, others)
+    problems += [*unfit, *views.problems]
+    problems += check_tokenizer(
+        recipe, tokenizer, config_source, [source for source in merged if source is not tokenizer]
+    )
+
+    tensors: tuple[TensorPlan, ...] = ()
+    layout = Layout((), ())
+    # Models of different kinds would differ in every tensor: one sentence about that is enough.
+    if not any(problem.level == "error" for problem in unfit):
+        layout = lay_out(recipe, method, indices, views.views)
+        tensors, found = _tensors(recipe, method, layout, used)
+        problems += [*layout.problems, *found]
+        problems += check_tensors(tensors, used)
+        problems += check_vocabulary(tensors, used)
+    problems += [Problem("warning", message) for message in combine(used).warnings]
+
+    files = shards.lay_out(tensors, shard_size)
+    fetch = budget.fetch_bytes(budget.needed_files(tensors, used), used)
+    memory, disk = budget.peak_memory(tensors), budget.disk_bytes(files, pushing)
+    problems += budget.check_memory(memory)
+    if out is not None:
+        problems += budget.check_disk(out, disk, fetch)
+    pinned = recipe.with_pins({ref: source.commit for ref, source in opened.items()})
+    return Plan(
+        recipe=pinned,
+        method=method,
+        sources=used,
+        tokenizer=tokenizer,
+        tensors=tensors,
+        shards=files,
+        config=output_config(config_source, used, tokenizer, tensors, layout.layer_map, views.tied),
+        problems=tuple(problems),
+        fetch_bytes=fetch,
+        peak_memory=memory,
+        disk_bytes=disk,
+        key=_key(pinned, used, files),
+    )
+
+
+def find_method(name: str) -> Method:
+    """The merge method that a recipe names; raises `RecipeError` where there is none of that name."""
+    if name in METHODS:
+        return METHODS[name]
+    near = difflib.get_close_matches(name, METHODS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(METHODS)}."
+    raise RecipeError(f"There is no merge_method {name!r}: {hint}")
+
+
+def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:
+    """The models whose weights are read, base first."""
+    named = [recipe.base_model] if method.base == "required" and recipe.base_model else []
+    named += [entry.model for entry in recipe.models]
+    named += [source.model for piece in recipe.slices for source in piece.sources]
+    return tuple(dict.fromkeys(named))
+
+
+def _tensors(
+    recipe: Recipe, method: Method, layout: Layout, sources: Sequence[Source]
+) -> tuple[tuple[TensorPlan, ...], list[Problem]]:
+    wanted = RECIPE_DTYPES.get(recipe.out_dtype or recipe.dtype or "")
+    resolver = settings.Resolver(method)
+    tensors = []
+    for origin in layout.origins:
+        index, name = origin.base or origin.inputs[0]
+        stored = sources[index].tensors[name]
+        is_float = DTYPES[stored.dtype].is_float
+        per_model, shared = resolver.resolve(origin.models, origin.levels, origin.name, origin.depth)
+        tensors.append(
+            TensorPlan(
+                name=origin.name,
+                shape=stored.shape,
+                dtype=wanted if wanted and is_float else stored.dtype,
+                inputs=origin.inputs,
+                base=origin.base,
+                per_model=per_model,
+                shared=shared,
+            )
+        )
+    return tuple(tensors), list(resolver.problems())
+
+
+def _key(recipe: Recipe, sources: Sequence[Source], files: Sequence[ShardPlan]) -> str:
+    content = {
+        "hubmerge": __version__,
+        "recipe": recipe.to_dict(),
+        "sources": [source.identity for source in sources],
+        "shards": [[shard.file, *shard.names] for shard in files],
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

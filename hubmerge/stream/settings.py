@@ -1,0 +1,112 @@
+"""The parameters of each tensor: those nearest to the model count first (model, slice, recipe, default)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..errors import RecipeError
+from ..methods import IGNORED_PARAMETERS, Method, Parameter
+from ..recipe import Conditional, Parameters, Recipe, Setting, evaluate
+from .problems import Problem, error, some, warning
+
+Values = Mapping[str, float]
+
+
+def check_settings(recipe: Recipe, method: Method) -> Iterator[Problem]:
+    """Checks every parameter that the recipe gives: its name, its place and the limits of its values."""
+    known = {parameter.name: parameter for parameter in method.parameters}
+    ignored: dict[str, None] = {}
+    for where, parameters, of_model in _places(recipe):
+        for name, setting in parameters.items():
+            if name in IGNORED_PARAMETERS:
+                ignored[name] = None
+            elif name not in known:
+                names = ", ".join(known) or "none"
+                yield error(f"{method.name} has no parameter {name!r} ({where}); it takes: {names}.", RecipeError)
+            elif of_model and not known[name].per_model:
+                yield error(
+                    f"{name} of {method.name} is one value for all models ({where}); "
+                    "move it to the recipe's `parameters`.",
+                    RecipeError,
+                )
+            else:
+                yield from _check_values(known[name], setting, where)
+    for name in ignored:
+        yield warning(f"The parameter {name} is not used: {IGNORED_PARAMETERS[name]}.")
+
+
+def _places(recipe: Recipe) -> Iterator[tuple[str, Parameters, bool]]:
+    """Every place of a recipe that holds parameters: its name for messages, them, and whether they are a model's."""
+    yield "in `parameters`", recipe.parameters, False
+    for entry in recipe.models:
+        yield f"at {entry.model}", entry.parameters, True
+    for number, piece in enumerate(recipe.slices, 1):
+        yield f"in slice {number}", piece.parameters, False
+        for source in piece.sources:
+            yield f"at {source.model} in slice {number}", source.parameters, True
+
+
+def _check_values(parameter: Parameter, setting: Setting, where: str) -> Iterator[Problem]:
+    for value in _anchors(setting):
+        if isinstance(value, bool) != parameter.is_switch:
+            expected = "true or false" if parameter.is_switch else "a number"
+            yield error(f"{parameter.name} must be {expected}, got {value!r} ({where}).", RecipeError)
+        elif not parameter.is_switch and not _within(parameter, value):
+            limits = f"at least {parameter.low}" if parameter.high is None else f"{parameter.low} to {parameter.high}"
+            yield error(f"{parameter.name} must be {limits}, got {value} ({where}).", RecipeError)
+
+
+def _within(parameter: Parameter, value: float) -> bool:
+    return (parameter.low is None or value >= parameter.low) and (parameter.high is None or value <= parameter.high)
+
+
+def _anchors(setting: Setting) -> Iterator[float | bool]:
+    """All numbers of a setting; what a gradient yields lies between them."""
+    if not isinstance(setting, tuple):
+        yield setting
+        return
+    for item in setting:
+        yield from _anchors(item.value if isinstance(item, Conditional) else item)
+
+
+class Resolver:
+    """Gives each tensor its parameters and remembers which required ones no level gives."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._unset: dict[str, list[str]] = {}
+
+    def resolve(
+        self, models: Sequence[Parameters], levels: Sequence[Parameters], tensor_name: str, depth: float
+    ) -> tuple[tuple[Values, ...], Values]:
+        """The per-model values, one mapping a model, and the shared ones of one tensor.
+
+        `models`: the parameters given at each model; `levels`: those of the slice and the recipe, nearest first.
+        """
+        per_model: list[dict[str, float]] = [{} for _ in models]
+        shared: dict[str, float] = {}
+        for parameter in self._method.parameters:
+            targets = zip(per_model, models, strict=True) if parameter.per_model else [(shared, {})]
+            for values, own in targets:
+                value = _first((own, *levels), parameter.name, tensor_name, depth)
+                if value is None:
+                    value = parameter.default
+                if value is None:
+                    self._unset.setdefault(parameter.name, []).append(tensor_name)
+                else:
+                    values[parameter.name] = value
+        return tuple(per_model), shared
+
+    def problems(self) -> Iterator[Problem]:
+        """One error for each required parameter that some tensor is left without."""
+        for name, tensors in self._unset.items():
+            yield error(
+                f"{self._method.name} needs a value of {name} for {some(dict.fromkeys(tensors), 1)}; "
+                "give it in `parameters`, with no filter for all the rest.",
+                RecipeError,
+            )
+
+
+def _first(levels: Sequence[Parameters], name: str, tensor_name: str, depth: float) -> float | bool | None:
+    for parameters in levels:
+        if name in parameters and (value := evaluate(parameters[name], tensor_name, depth)) is not None:
+            return value
+    return None

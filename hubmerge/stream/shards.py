@@ -1,0 +1,74 @@
+"""How the output tensors are spread over files, and the header of such a file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .dtypes import DTYPES
+from .tensors import TensorPlan
+
+METADATA = {"format": "pt"}
+INDEX_FILE = "model.safetensors.index.json"
+_ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One weight file: its tensors in the order they are written. `nbytes`: size of their data, header apart."""
+
+    file: str
+    names: tuple[str, ...]
+    nbytes: int
+
+
+def lay_out(tensors: Sequence[TensorPlan], shard_size: int) -> tuple[ShardPlan, ...]:
+    """Fills shards in order up to `shard_size` bytes; a larger tensor gets a shard of its own.
+
+    Named as transformers names them: model.safetensors, or model-00001-of-00003.safetensors and so on.
+    """
+    groups: list[list[TensorPlan]] = []
+    filled = 0
+    for tensor in tensors:
+        if not groups or filled + tensor.nbytes > shard_size:
+            groups.append([])
+            filled = 0
+        groups[-1].append(tensor)
+        filled += tensor.nbytes
+    count = len(groups)
+    return tuple(
+        ShardPlan(
+            "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors",
+            # Wider elements first keeps every tensor aligned to its element size.
+            tuple(t.name for t in sorted(group, key=lambda t: -DTYPES[t.dtype].nbytes)),
+            sum(t.nbytes for t in group),
+        )
+        for number, group in enumerate(groups, 1)
+    )
+
+
+def header(tensors: Sequence[TensorPlan]) -> bytes:
+    """The first bytes of a safetensors file that holds `tensors` in this order.
+
+    Format: 8 bytes little-endian length, then JSON padded with spaces. https://github.com/huggingface/safetensors
+    """
+    entries: dict[str, object] = {"__metadata__": METADATA}
+    position = 0
+    for tensor in tensors:
+        end = position + tensor.nbytes
+        entries[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def index(shards: Sequence[ShardPlan], tensors: Mapping[str, TensorPlan]) -> bytes:
+    """The index file of several shards, as transformers writes it."""
+    document = {
+        "metadata": {
+            "total_parameters": sum(tensor.parameters for tensor in tensors.values()),
+            "total_size": sum(shard.nbytes for shard in shards),
+        },
+        "weight_map": {name: shard.file for shard in shards for name in sorted(shard.names)},
+    }
+    return (json.dumps(document, indent=2) + "\n").encode()

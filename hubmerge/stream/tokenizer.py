@@ -1,0 +1,113 @@
+"""The tokenizer, chat template and generation settings of the result, carried over from one source."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..errors import RecipeError
+from ..hub.source import Source
+from ..recipe import ModelRef, Recipe
+from .problems import Problem, error, warning
+from .views import setting
+
+_CARRIED = re.compile(
+    r"tokenizer(_config)?\.json|tokenizer\.model(\.v\d+)?|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)"
+    r"|merges\.txt|spiece\.model|sentencepiece\.bpe\.model|tekken\.json|generation_config\.json"
+    r"|chat_template\.(jinja|json)|additional_chat_templates/[^/]+\.jinja"
+    r"|(pre)?processor_config\.json|video_preprocessor_config\.json"
+)
+TEMPLATE_FILE = "chat_template.jinja"
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def tokenizer_ref(recipe: Recipe) -> ModelRef:
+    """The model that gives the tokenizer: `tokenizer_source`, else base_model, else the first model."""
+    if recipe.tokenizer_source not in (None, "base", "union"):
+        return ModelRef.parse(recipe.tokenizer_source)
+    return config_ref(recipe)
+
+
+def config_ref(recipe: Recipe) -> ModelRef:
+    """The model whose configuration the result keeps: base_model, else the first model."""
+    if recipe.base_model is not None:
+        return recipe.base_model
+    return recipe.models[0].model if recipe.models else recipe.slices[0].sources[0].model
+
+
+def is_carried(name: str) -> bool:
+    """Whether a file belongs to the tokenizer or to generation."""
+    return _CARRIED.fullmatch(name) is not None
+
+
+def carried_files(source: Source, chat_template: str | None) -> dict[str, bytes]:
+    """The files to write beside the weights, by name. `chat_template` (Jinja text) replaces the source's own."""
+    files = {name: source.local_path(name).read_bytes() for name in sorted(source.files) if is_carried(name)}
+    if _is_template(chat_template):
+        files = {name: content for name, content in files.items() if "chat_template" not in name}
+        files[TEMPLATE_FILE] = str(chat_template).encode()
+        if "tokenizer_config.json" in files:
+            settings = json.loads(files["tokenizer_config.json"])
+            settings.pop("chat_template", None)
+            files["tokenizer_config.json"] = (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode()
+    return files
+
+
+def _is_template(chat_template: str | None) -> bool:
+    return chat_template is not None and "{" in chat_template
+
+
+def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list[Source]) -> Iterator[Problem]:
+    """Compares the vocabularies. `chosen` gives the tokenizer, `config` the configuration; `others` are merged."""
+    if recipe.tokenizer_source == "union":
+        yield error(
+            "`tokenizer_source: union` is not supported yet; choose models with one tokenizer and write `base`.",
+            RecipeError,
+        )
+    if recipe.chat_template is not None and recipe.chat_template != "auto" and not _is_template(recipe.chat_template):
+        yield error(
+            f"chat_template must be a Jinja template or `auto` (the tokenizer's own), got {recipe.chat_template!r}.",
+            RecipeError,
+        )
+    sizes = setting(chosen.config, "vocab_size"), setting(config.config, "vocab_size")
+    if None not in sizes and sizes[0] != sizes[1]:
+        yield error(
+            f"The tokenizer of {chosen.name} has a vocabulary of {sizes[0]:,} and {config.name} has {sizes[1]:,}; "
+            "take the tokenizer from a model that is merged."
+        )
+    if not any(name in chosen.files for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
+        yield warning(f"{chosen.name} has no tokenizer, so the result has none; name one with `tokenizer_source`.")
+    for other in others:
+        number = _differences(chosen, other)
+        if number:
+            yield warning(
+                f"The tokenizers of {other.name} and {chosen.name} give {number:,} tokens different ids: "
+                "their embeddings may not mean the same; the result uses the latter."
+            )
+
+
+def _differences(first: Source, other: Source) -> int:
+    """How many tokens the two tokenizers number differently (0 where that cannot be told from tokenizer.json)."""
+    ours, theirs = (source.files.get("tokenizer.json") for source in (first, other))
+    if ours is None or theirs is None or (ours.sha256 is not None and ours.sha256 == theirs.sha256):
+        return 0
+    texts = [source.read_text("tokenizer.json") for source in (first, other)]
+    if texts[0] == texts[1]:
+        return 0
+    numbered, renumbered = (_vocabulary(text) for text in texts)
+    return len(dict(numbered.items() ^ renumbered.items()))
+
+
+def _vocabulary(text: str | None) -> dict[str, int]:
+    try:
+        document = json.loads(text or "{}")
+        return _ids(document["model"]["vocab"]) | {t["content"]: t["id"] for t in document.get("added_tokens") or ()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _ids(vocabulary: Any) -> dict[str, int]:
+    # Unigram models store a list of [piece, score] in the order of ids, the others token -> id.
+    if isinstance(vocabulary, Mapping):
+        return dict(vocabulary)
+    return {piece[0]: number for number, piece in enumerate(vocabulary)}
