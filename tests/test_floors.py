@@ -23,6 +23,7 @@ FLOORS = {
     "evolve": 6,
     "zoo": 7,
     "localhub": 7,
+    "publish": 7,
     "cli": 8,
     "terminal": 8,
     "demo": 8,

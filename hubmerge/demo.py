@@ -1,0 +1,115 @@
+"""The whole product on the demo zoo: a local Hub, three tiny trained models, an evolved merge, and a chat with it."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import HubmergeError
+from .localhub import LocalHub
+
+if TYPE_CHECKING:
+    from .evolve.search import Search
+
+USER, TOKEN, NAMESPACE = "demo", "hf_demo", "hubmerge-demo"
+RESULT = f"{NAMESPACE}/japanese-math-evolved"
+
+
+@contextmanager
+def demo_hub(root: Path) -> Iterator[LocalHub]:
+    """A running local Hub under `root` with the demo zoo published, and this process's environment pointed at it.
+
+    Raises `HubmergeError` where huggingface_hub was imported before: it has read its environment already.
+    """
+    if "huggingface_hub" in sys.modules:
+        raise HubmergeError("The demo must be started in a fresh process, before huggingface_hub is imported.")
+    server = LocalHub(root, users={USER: TOKEN}, organizations={NAMESPACE: [USER]})
+    with server:
+        os.environ.update(server.environment(USER))
+        os.environ["HF_HOME"] = str(root.with_name(root.name + "-cache").absolute())
+        from .zoo.publish import publish
+
+        publish(server.endpoint, TOKEN, NAMESPACE)
+        yield server
+
+
+def demo_search() -> "Search":
+    """The search that the demo runs; it names only Hub IDs."""
+    from .evolve.search import Search
+
+    return Search.from_yaml(files("hubmerge.zoo").joinpath("demo.yaml").read_text(encoding="utf-8"))
+
+
+def space_examples() -> dict[str, Any]:
+    """What the Space selects at its start when it runs on the demo zoo."""
+    search = demo_search()
+    return {
+        "base_model": str(search.base_model),
+        "models": [str(model) for model in search.models],
+        "task": search.task,
+    }
+
+
+def run(out: Path) -> None:
+    """Runs the demo in the folder `out` and prints what it does. Run again, it goes on or shows the finished run."""
+    out.mkdir(parents=True, exist_ok=True)
+    with demo_hub(out / "hub") as server:
+        from .terminal import out as console
+
+        console.print(f"A Hub of your own at {server.endpoint}, with three models trained for this demo.\n")
+        _run(out)
+
+
+def _run(out: Path) -> None:
+    from .evaluate.task import load_task
+    from .evolve.baselines import baseline
+    from .evolve.run import evolve
+    from .publish import push_result
+    from .stream.plan import make_plan
+    from .terminal import out as console
+    from .terminal import progress_bars, show_plan, show_results
+
+    search = demo_search()
+    console.rule("1. Plan", align="left")
+    untuned = baseline("dare_ties", search)
+    assert untuned is not None
+    show_plan(make_plan(untuned))
+
+    console.rule("2. Evolve and merge", align="left")
+    with progress_bars() as progress:
+        result = evolve(search, out / "run", resume=True, progress=progress)
+    show_results(result.rows, "Held-out Japanese word problems: number right and answer in Japanese")
+    console.print(f"\nrun folder {out / 'run'}   curve {out / 'run' / 'curve.png'}   took {result.seconds:.0f} s")
+
+    console.rule("3. Push", align="left")
+    with progress_bars() as progress:
+        pushed = push_result(result, RESULT, progress=progress)
+    console.print(f"{pushed.url} at {pushed.commit[:8]}, card {result.folder / 'README.md'}")
+
+    console.rule("4. Load back by Hub ID with plain transformers, and ask", align="left")
+    task = load_task(search.task)
+    for question, answer in _ask(pushed.repo_id, pushed.commit, [e.prompt for e in task.test[:3]]):
+        console.print(f"[cyan]Q[/] {question}\n[green]A[/] {answer}")
+    console.print(
+        "\nNext: `hubmerge space --demo` opens the same in a browser; README.md shows it with your own models."
+    )
+
+
+def _ask(repo_id: str, commit: str, questions: list[str]) -> list[tuple[str, str]]:
+    # Plain transformers on purpose: what hubmerge pushed must not need hubmerge.
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(repo_id, revision=commit)
+    model: Any = AutoModelForCausalLM.from_pretrained(repo_id, revision=commit)
+    answers = []
+    for question in questions:
+        messages = [{"role": "user", "content": question}]
+        inputs = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
+        answers.append(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+    return list(zip(questions, answers, strict=True))

@@ -1,0 +1,69 @@
+"""A merge or the winner of a search, with its model card, into a folder or onto the Hub."""
+
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from .evolve.run import EvolveResult, card_for
+from .hub.card import Card, render
+from .hub.push import PushResult, Upload, push_folder
+from .progress import Progress, silent
+from .stream.executor import MergeResult, merge
+from .stream.plan import Plan
+from .stream.writer import write_file
+
+
+def card_of(plan: Plan, repo_id: str | None = None) -> Card:
+    """The card of a merge that nobody has evaluated: parents, recipe, licence and how to make it again."""
+    base = plan.recipe.base_model
+    names = [source.name.split("/")[-1] for source in plan.sources if source.ref.repo_id != (base and base.repo_id)]
+    return Card(
+        title=repo_id.split("/")[-1] if repo_id else f"{plan.method.name} merge of {' and '.join(names)}",
+        sources=plan.sources,
+        recipe_yaml=plan.recipe.to_yaml(),
+        method=plan.method.name,
+        repo_id=repo_id,
+        base_model=next((s.name for s in plan.sources if base and s.ref.repo_id == base.repo_id), None),
+        commands=("hubmerge merge recipe.yaml --out merged",),
+    )
+
+
+def merge_to_folder(
+    plan: Plan, out: Path, *, token: str | None = None, overwrite: bool = False, progress: Progress = silent
+) -> MergeResult:
+    """Merges into `out` with a README.md beside the weights; see `stream.merge` for resuming and errors."""
+    files = {"README.md": render(card_of(plan)).encode()}
+    return merge(plan, out, token=token, overwrite=overwrite, files=files, progress=progress)
+
+
+def merge_to_hub(
+    plan: Plan,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = True,
+    progress: Progress = silent,
+) -> MergeResult:
+    """Merges onto the Hub: each shard leaves when it is finished, one commit at the end makes the model visible.
+
+    No more than one output shard lies on disk, in a folder of the Hub's cache that the plan names, so the same merge
+    run again goes on there. Raises what `stream.merge` and `hub.Upload` raise.
+    """
+    work = Path(constants.HF_HOME) / "hubmerge" / f"{plan.key[:16]}"
+    upload = Upload(repo_id, token=token, private=private)
+    files = {"README.md": render(card_of(plan, repo_id)).encode()}
+    return merge(plan, work, token=token, upload=upload, files=files, progress=progress)
+
+
+def push_result(
+    result: EvolveResult,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = True,
+    progress: Progress = silent,
+) -> PushResult:
+    """Pushes the winner of a search under `repo_id`, its card rewritten to that name; see `hub.push_folder`."""
+    write_file(result.folder / "README.md", card_for(result, repo_id).encode())
+    message = "Upload the winner of a search with hubmerge"
+    return push_folder(result.folder, repo_id, token=token, private=private, message=message, progress=progress)

@@ -1,0 +1,121 @@
+"""What the command line shows: progress bars, plans, tables. Nothing here decides anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .progress import Event
+from .progress import Progress as Callback
+
+if TYPE_CHECKING:
+    from .evolve.results import Row
+    from .stream.plan import Plan
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callback]:
+    """Bars for every stage of the work inside, one line a stage; plain lines where the output is not a terminal."""
+    columns = (
+        TextColumn("[cyan]{task.description:<12}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.fields[amount]}"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err, transient=False) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(event: Event) -> None:
+            if event.stage not in tasks:
+                tasks[event.stage] = bars.add_task(event.stage, total=None, amount="", note="")
+            bars.update(
+                tasks[event.stage],
+                completed=event.done,
+                total=event.total or None,
+                amount=_amount(event),
+                note=escape(event.note),
+            )
+
+        yield show
+
+
+def _amount(event: Event) -> str:
+    if event.unit == "B":
+        done, total = size(event.done), size(event.total) if event.total else ""
+    else:
+        done, total = f"{event.done:,}", f"{event.total:,} {event.unit}" if event.total else event.unit
+    return f"{done}/{total}" if event.total else f"{done} {total}".strip()
+
+
+def size(count: float) -> str:
+    """A number of bytes for people: 1,234 -> "1.2 kB" (decimal units, as disks and the Hub count)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def show_plan(plan: Plan) -> None:
+    """Prints what a merge will do: sources, output, cost, problems."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("source", "commit", "architecture", "parameters", "dtype", "licence"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left")
+    for source in plan.sources:
+        dtypes = sorted({tensor.dtype for tensor in source.tensors.values()})
+        count = sum(_elements(tensor.shape) for tensor in source.tensors.values())
+        table.add_row(
+            escape(source.name),
+            source.commit[:8] if source.commit else "folder",
+            escape(", ".join(source.config.get("architectures") or ["?"])),
+            f"{count:,}",
+            ", ".join(dtypes),
+            escape(source.license or "unknown"),
+        )
+    out.print(table)
+    dtypes = sorted({tensor.dtype for tensor in plan.tensors})
+    out.print(
+        f"\n[bold]{plan.recipe.merge_method}[/] -> {len(plan.tensors)} tensors, {plan.parameters:,} parameters, "
+        f"{', '.join(dtypes)}, {size(plan.output_bytes)} in {len(plan.shards)} file(s)"
+    )
+    out.print(
+        f"to fetch {size(plan.fetch_bytes)}  |  peak memory {size(plan.peak_memory)}  |  disk {size(plan.disk_bytes)}"
+    )
+    for problem in plan.problems:
+        style = "red" if problem.level == "error" else "yellow"
+        out.print(f"[{style}]{problem.level}:[/] {escape(problem.message)}")
+    if not plan.problems:
+        out.print("[green]no problems found[/]")
+
+
+def _elements(shape: Iterable[int]) -> int:
+    product = 1
+    for length in shape:
+        product *= length
+    return product
+
+
+def show_results(rows: Sequence[Row], title: str) -> None:
+    """Prints scores with their parts, their number of examples and 95% intervals, and p against the last row."""
+    compared = any(row.p_value is not None for row in rows)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    table.add_column("model")
+    for heading in ("score", "95% interval", "n", "right", "language", *(["p"] if compared else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        values = [f"{row.value:.1%}", f"{row.low:.1%} - {row.high:.1%}", str(row.n), f"{row.number:.1%}"]
+        values.append(f"{row.language:.1%}")
+        if compared:
+            values.append("" if row.p_value is None else "<.001" if row.p_value < 0.001 else f"{row.p_value:.3f}")
+        table.add_row(escape(row.model), *values, style="bold green" if compared and row.p_value is None else "")
+    out.print(table)

@@ -1,0 +1,81 @@
+"""What the project says of itself is true: requirements, README, changelog, wheel."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import hubmerge
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_space_installs_what_the_package_needs() -> None:
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    expected = {line for line in PROJECT["dependencies"] if not line.startswith("gradio")}
+    assert set(lines) == expected | set(PROJECT["optional-dependencies"]["oauth"])
+
+
+def test_readme_is_the_card_of_the_space() -> None:
+    front = yaml.safe_load(README.split("---")[1])
+    assert front["sdk"] == "gradio"
+    assert front["app_file"] == "app.py"
+    assert (ROOT / front["app_file"]).is_file()
+    assert front["hf_oauth"] is True
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    assert front["sdk_version"] == pins["gradio"]
+
+
+def test_map_of_files_matches_the_folder() -> None:
+    rows = re.findall(r"^\| `([^`]+)` +\|", README.split("## Map")[1].split("\n## ")[0], re.MULTILINE)
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert all(any(name == row or name.startswith(row) for name in tracked) for row in rows)
+    parts = {path.relative_to(ROOT / "hubmerge").parts[0] for path in (ROOT / "hubmerge").rglob("*.py")}
+    rooms = {f"hubmerge/{part}" + ("" if part.endswith(".py") else "/") for part in parts} - {"hubmerge/__init__.py"}
+    assert {row for row in rows if row.startswith("hubmerge/")} == rooms
+
+
+def test_changelog_knows_the_version() -> None:
+    assert f"## {hubmerge.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_ci_runs_the_readme_test_command() -> None:
+    command = re.search(r"^make (.*test.*)$", README, re.MULTILINE)
+    assert command is not None
+    assert command[0].split("#")[0].strip() in (ROOT / ".ci" / "run").read_text()
+
+
+def test_no_path_of_a_machine_in_the_product() -> None:
+    found = subprocess.run(
+        ["git", "grep", "-nIE", r"/(work|farm)/|\.\./shared", "--", ":!tests"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert found.stdout == ""
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_the_zoo_and_the_space(tmp_path) -> None:
+    import zipfile
+
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)], check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "hubmerge/cli.py",
+        "hubmerge/zoo/demo.yaml",
+        "hubmerge/zoo/checkpoints/base/model.safetensors",
+        "hubmerge/space/app.py",
+        "hubmerge/space/style.css",
+    } <= names
+    assert not any(name.startswith(("space/", "tests/")) for name in names)
