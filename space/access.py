@@ -1,6 +1,6 @@
-"""Whose token reads and writes the Hub. On a Space that is the visitor's alone, never the process's own."""
+"""Whose token reads and writes the Hub. On a Space that is the visitor's alone: the process gives up its own."""
 
-from typing import Literal
+import os
 
 import gradio as gr
 import huggingface_hub
@@ -10,18 +10,34 @@ from hubmerge.recipe import ModelRef, Recipe
 
 from .settings import Settings
 
-Token = str | Literal[False] | None
-"""A token, `False` for "send none", or None where the machine has none either."""
+Token = str | None
+"""An access token of the visitor, or None for none."""
 
 # What gradio hands out in place of a token when an app with a login button runs outside of a Space.
 _MOCK = "mock-oauth-token-for-local-dev"
 
 
+def forget_own_token(settings: Settings) -> None:
+    """On a Space, makes sure that no call without a visitor's token falls back on a token of the process.
+
+    Every library reads "no token" as "the machine's own"; so the machine must have none. Raises `AccessError` where
+    one is still found after the environment is cleared.
+    """
+    if not settings.on_space:
+        return
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        os.environ.pop(name, None)
+    if huggingface_hub.get_token() is not None:
+        raise AccessError(
+            "A Space must hold no token of its own: remove the token file of `hf auth login` and restart."
+        )
+
+
 def visitor_token(settings: Settings, oauth: gr.OAuthToken | None) -> Token:
-    """The token to use for this visitor; `False` (not None) on a Space without login: huggingface_hub reads None as "mine"."""
+    """The token of this visitor: from the login on a Space; on a person's own machine also the machine's."""
     if oauth is not None and oauth.token != _MOCK:
         return oauth.token
-    return False if settings.on_space else huggingface_hub.get_token()
+    return None if settings.on_space else huggingface_hub.get_token()
 
 
 def require_token(settings: Settings, oauth: gr.OAuthToken | None) -> str:
@@ -34,14 +50,15 @@ def require_token(settings: Settings, oauth: gr.OAuthToken | None) -> str:
     raise AccessError("Publishing needs a write token: run `hf auth login` or set HF_TOKEN, then start the page again.")
 
 
-def require_hub_ids(settings: Settings, recipe: Recipe) -> None:
-    """Refuses a recipe that names folders of the machine where the page serves strangers."""
-    for ref in recipe.references:
-        require_hub_id(settings, ref)
-
-
 def require_hub_id(settings: Settings, ref: ModelRef) -> ModelRef:
     """`ref`, or an `AccessError` where it names a folder of a machine that is not the visitor's."""
     if settings.on_space and (ref.is_folder or (ref.lora is not None and ref.lora.is_folder)):
         raise AccessError(f"{ref} is a folder of this server; name a model of the Hub as org/name.")
     return ref
+
+
+def require_hub_ids(settings: Settings, recipe: Recipe) -> Recipe:
+    """`recipe`, or an `AccessError` where it names a folder of a machine that is not the visitor's."""
+    for ref in recipe.references:
+        require_hub_id(settings, ref)
+    return recipe

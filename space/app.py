@@ -1,0 +1,102 @@
+"""The page put together, and served."""
+
+import json
+import os
+from typing import Any
+
+import gradio as gr
+
+from hubmerge.errors import HubmergeError
+
+from .access import forget_own_token
+from .chat import chat_tab
+from .jobs import Jobs
+from .merge import merge_tab
+from .pick import pick_tab
+from .publish import publish_tab
+from .runners import RUNNERS
+from .settings import Settings
+from .state import Examples, Page, new_owner_key, owner_of
+from .theme import STYLE, html, theme
+
+TITLE = "hubmerge"
+TAGLINE = "Merge models of the Hugging Face Hub, evolve the recipe, talk to the result, publish it."
+
+_LOGO = (
+    '<svg viewBox="0 0 48 48" fill="none" stroke-width="6" stroke-linecap="round" aria-hidden="true">'
+    '<path d="M6 10 C22 10 22 24 42 24" stroke="#e4694c"/><path d="M6 38 C22 38 22 24 42 24" stroke="#4f6bed"/>'
+    '<path d="M28 24 H42" stroke="#23978b"/></svg>'
+)
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def build(*, examples: dict[str, Any] | None = None, settings: Settings | None = None) -> gr.Blocks:
+    """The page as gradio Blocks. `examples` is what it opens with: base_model, models, task."""
+    settings = settings or Settings.from_environment()
+    forget_own_token(settings)
+    jobs = Jobs(
+        settings.folder / "jobs",
+        RUNNERS,
+        workers=settings.workers,
+        active_per_owner=settings.active_jobs,
+        keep_seconds=settings.keep_hours * 3600,
+    )
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as blocks:
+        owner = gr.BrowserState(None, storage_key="hubmerge-owner", secret=settings.secret())
+        timer = gr.Timer(1.0, active=False)
+        ready = blocks.load(lambda key: key or new_owner_key(), [owner], [owner], **_QUIET)
+        page = Page(settings, jobs, _examples(examples), owner, timer, blocks, ready)
+        html(f'<header class="hm-header">{_LOGO}<div><h1>{TITLE}</h1><p>{TAGLINE}</p></div></header>')
+        with gr.Tabs(elem_classes="hm-tabs") as tabs:
+            with gr.Tab("1 Pick", id="pick"):
+                pick = pick_tab(page)
+            with gr.Tab("2 Merge", id="merge"):
+                merge_tab(page, pick)
+            with gr.Tab("4 Chat", id="chat") as tab:
+                chat_tab(page, pick, tab)
+            with gr.Tab("5 Publish", id="publish") as tab:
+                publish_tab(page, tab)
+
+        def keep_ticking(key: str | None, request: gr.Request) -> gr.Timer:
+            return gr.Timer(active=any(job.active for job in jobs.of(owner_of(key, request))))
+
+        # Last, so that the panels' handlers of the same tick have drawn the end before the clock stops.
+        timer.tick(keep_ticking, [owner], [timer], **_QUIET)
+        ready.then(keep_ticking, [owner], [timer], **_QUIET)
+    assert tabs is not None
+    return blocks
+
+
+def launch(*, port: int | None = None, open_browser: bool = False, examples: dict[str, Any] | None = None) -> None:
+    """Serves the page until it is stopped; on 127.0.0.1 unless GRADIO_SERVER_NAME says otherwise, as Spaces do.
+
+    `examples` may also come as JSON in HUBMERGE_SPACE_EXAMPLES.
+    """
+    if examples is None and (text := os.environ.get("HUBMERGE_SPACE_EXAMPLES")):
+        try:
+            examples = json.loads(text)
+        except ValueError:
+            raise HubmergeError("HUBMERGE_SPACE_EXAMPLES must be JSON: {base_model, models, task}.") from None
+    blocks = build(examples=examples)
+    blocks.queue(default_concurrency_limit=8).launch(
+        server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        server_port=port,
+        inbrowser=open_browser,
+        share=False,
+        theme=theme(),
+        css_paths=STYLE,
+        show_error=True,
+        mcp_server=False,
+        ssr_mode=False,
+        footer_links=["api", "settings"],
+        run_history=False,
+        enable_monitoring=False,
+    )
+
+
+def _examples(given: dict[str, Any] | None) -> Examples:
+    given = dict(given or {})
+    unknown = set(given) - {"base_model", "models", "task"}
+    if unknown:
+        raise HubmergeError(f"Unknown example {sorted(unknown)[0]!r}; known: base_model, models, task.")
+    return Examples(given.get("base_model"), tuple(given.get("models") or ()), given.get("task"))

@@ -1,0 +1,40 @@
+"""How a handler's error reaches the person: one sentence on the page, never a traceback."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+from hubmerge.errors import HubmergeError
+
+from .wording import escape
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except HubmergeError as error:
+        raise gr.Error(escape(str(error)), title="That did not work", duration=15, print_exception=False) from None
+
+
+def shows_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """`handler`, with hubmerge's errors shown as gradio shows errors. A generator stays one."""
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def streamed(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _told():
+                yield from handler(*args, **kwargs)
+
+        return streamed
+
+    @functools.wraps(handler)
+    def answered(*args: Any, **kwargs: Any) -> Any:
+        with _told():
+            return handler(*args, **kwargs)
+
+    return answered

@@ -1,0 +1,230 @@
+"""Merge: the recipe as a form, as a drawing and as YAML; its plan before anything is read; the merge with live progress."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from hubmerge.errors import HubmergeError, RecipeError
+from hubmerge.methods import METHODS
+from hubmerge.recipe import Recipe
+
+from .access import require_hub_ids, visitor_token
+from .draw import ribbons
+from .form import DEFAULT_METHOD, Field, apply, compose, fields
+from .guard import shows_errors
+from .jobs import Job
+from .panel import Panel, panel
+from .pick import Pick
+from .plan_view import describe_plan, plan_of
+from .state import Page, owner_of, title_of
+from .theme import colour, html
+from .wording import escape, short
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The components other tabs read."""
+
+    method: gr.Dropdown
+    recipe: gr.Code
+    panel: Panel
+
+
+def merge_tab(page: Page, pick: Pick) -> Merge:
+    """Builds the tab."""
+    first = compose(METHODS[DEFAULT_METHOD], page.examples.models, page.examples.base_model)
+    html('<p class="hm-lead">Set how much of each model goes in. The recipe is what runs; edit either side.</p>')
+    redraw = gr.State(0)
+    with gr.Row():
+        with gr.Column(scale=5, min_width=300):
+            method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label="Method", elem_id="hm-method")
+            about = html(_about(DEFAULT_METHOD))
+            form = gr.Column(elem_classes="hm-form")
+        with gr.Column(scale=6, min_width=300):
+            picture = html(_picture(first), elem_id="hm-picture")
+            recipe = gr.Code(
+                first.to_yaml() if first else "",
+                language="yaml",
+                label="Recipe (YAML)",
+                lines=10,
+                max_lines=24,
+                interactive=True,
+                elem_id="hm-recipe",
+            )
+            said = html()
+            with gr.Row():
+                plan = gr.Button("Plan", elem_id="hm-plan-button", min_width=120)
+                go = gr.Button("Merge", variant="primary", elem_id="hm-merge-button", min_width=120)
+    planned = html(elem_id="hm-plan")
+    job = panel(page, "merge")
+
+    with form:
+
+        @gr.render(inputs=[recipe], triggers=[page.blocks.load, redraw.change], show_progress="hidden")
+        def draw_form(text: str) -> None:
+            _form(text, recipe, picture)
+
+    def chosen(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
+        try:
+            made = compose(METHODS[name], models or (), base, _read(text))
+        except HubmergeError as error:
+            return gr.skip(), gr.skip(), _about(name), _sentence(str(error)), gr.skip()
+        return (made.to_yaml() if made else ""), _picture(made), _about(name), _missing(made), drawn + 1
+
+    # `input`, not `change`: only what a person picks rewrites the recipe, never what an edited recipe picks.
+    gr.on(
+        [method.input, pick.models.input, pick.base.input],
+        chosen,
+        [method, pick.models, pick.base, recipe, redraw],
+        [recipe, picture, about, said, redraw],
+        trigger_mode="always_last",
+        **_QUIET,
+    )
+
+    def edited(text: str, drawn: int) -> tuple[Any, ...]:
+        try:
+            made = Recipe.from_yaml(text)
+        except RecipeError as error:
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), _sentence(str(error)), gr.skip()
+        name = made.merge_method if made.merge_method in METHODS else None
+        models = [str(ref) for ref in made.references if ref != made.base_model]
+        base = str(made.base_model) if made.base_model else None
+        return (
+            gr.Dropdown(choices=models, value=models),
+            gr.Dropdown(choices=[base] if base else [], value=base) if base else gr.skip(),
+            gr.Dropdown(value=name) if name else gr.skip(),
+            _about(name) if name else "",
+            _picture(made),
+            _missing(made),
+            drawn + 1,
+        )
+
+    recipe.blur(edited, [recipe, redraw], [pick.models, pick.base, method, about, picture, said, redraw], **_QUIET)
+
+    @shows_errors
+    def show_plan(text: str, oauth: gr.OAuthToken | None) -> str:
+        checked = require_hub_ids(page.settings, _required(text))
+        return describe_plan(plan_of(checked, visitor_token(page.settings, oauth)))
+
+    @shows_errors
+    def start(text: str, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> gr.Timer:
+        submit_merge(page, owner_of(key, request), text, visitor_token(page.settings, oauth))
+        return gr.Timer(active=True)
+
+    plan.click(show_plan, [recipe], [planned], show_progress="minimal", api_visibility="private")
+    go.click(start, [recipe, page.owner], [page.timer], **_QUIET).success(
+        job.refresh, job.inputs, job.outputs, **_QUIET
+    )
+    return Merge(method, recipe, job)
+
+
+def submit_merge(page: Page, owner: str, text: str, token: str | None) -> Job:
+    """Queues a merge of the recipe in `text`. Raises `HubmergeError` for one that cannot be read or may not run."""
+    recipe = require_hub_ids(page.settings, _required(text))
+    models = [str(ref) for ref in recipe.references if ref != recipe.base_model]
+    return page.jobs.submit(owner, "merge", title_of(recipe.merge_method, models), {"recipe": recipe.to_yaml()}, token)
+
+
+def _form(text: str, recipe: gr.Code, picture: gr.HTML) -> None:
+    """Draws one control a parameter that the form can show, grouped by model; inside `gr.render`."""
+    made = _read(text)
+    if made is None:
+        html('<div class="hm-empty">Choose models in step 1 and their settings appear here.</div>')
+        return
+    shown = fields(made)
+    controls: list[Any] = []
+    for index, entry in enumerate(made.models):
+        own = [field for field in shown if field.model == index]
+        if own:
+            with gr.Group(elem_classes="hm-model"):
+                dot = f'<i style="background:{colour(index)}"></i>'
+                html(f'<div class="hm-model-name">{dot}{escape(short(str(entry.model)))}</div>')
+                controls += [_control(field) for field in own]
+    rest = [field for field in shown if field.model is None]
+    if rest:
+        with gr.Accordion("Settings of the whole merge", open=not controls):
+            controls += [_control(field) for field in rest]
+    if not controls or made.slices:
+        html('<div class="hm-quiet">This recipe is set up in YAML alone.</div>')
+        return
+
+    def set_values(text: str, *values: Any) -> tuple[Any, Any]:
+        now = _read(text)
+        if now is None or [(f.parameter.name, f.model) for f in fields(now)] != [
+            (f.parameter.name, f.model) for f in shown
+        ]:
+            return gr.skip(), gr.skip()  # the recipe was edited meanwhile: a new form is on its way
+        changed = apply(now, shown, values)
+        return changed.to_yaml(), _picture(changed)
+
+    for control in controls:
+        # All controls at once: two quick moves must not undo each other.
+        event = control.release if isinstance(control, gr.Slider) else control.input
+        gr.on(
+            [event, control.input] if isinstance(control, gr.Slider) else [event],
+            set_values,
+            [recipe, *controls],
+            [recipe, picture],
+            trigger_mode="always_last",
+            **_QUIET,
+        )
+
+
+def _control(field: Field) -> Any:
+    parameter = field.parameter
+    label = parameter.name
+    if parameter.is_switch:
+        return gr.Checkbox(bool(field.value), label=label, info=parameter.help)
+    if parameter.name == "seed":
+        return gr.Number(int(field.value), label=label, info=parameter.help, precision=0, minimum=0)
+    low, high = parameter.typical
+    value = float(field.value)
+    return gr.Slider(
+        min(low, value), max(high, value), value=value, step=0.01, label=label, info=parameter.help, buttons=[]
+    )
+
+
+def _read(text: str) -> Recipe | None:
+    try:
+        return Recipe.from_yaml(text) if text.strip() else None
+    except RecipeError:
+        return None
+
+
+def _required(text: str) -> Recipe:
+    if not text.strip():
+        raise RecipeError("There is no recipe yet: choose at least one model in step 1.")
+    return Recipe.from_yaml(text)
+
+
+def _missing(recipe: Recipe | None) -> str:
+    """What still keeps a recipe from running, said before the plan says it."""
+    method = METHODS.get(recipe.merge_method) if recipe else None
+    if recipe is None or method is None or recipe.slices:
+        return ""
+    if method.base == "required" and recipe.base_model is None:
+        return _sentence(f"{method.name} builds on a base model: choose one in step 1.", "warning")
+    most = method.max_models
+    if most is not None and len(recipe.models) > most:
+        beside = " beside the base" if method.base == "required" else ""
+        return _sentence(f"{method.name} takes {most} model{beside}, this recipe has {len(recipe.models)}.", "warning")
+    if len(recipe.models) < method.min_models:
+        return _sentence(f"{method.name} needs at least {method.min_models} models.", "warning")
+    return ""
+
+
+def _sentence(text: str, level: str = "") -> str:
+    return f'<div class="hm-problem {level}" role="status">{escape(text)}</div>'
+
+
+def _about(name: str) -> str:
+    method = METHODS[name]
+    link = f'<a href="{escape(method.paper)}" target="_blank" rel="noopener">paper</a>' if method.paper else ""
+    return f'<div class="hm-quiet">{escape(method.summary)} {link}</div>'
+
+
+def _picture(recipe: Recipe | None) -> str:
+    return f'<div class="hm-panel">{ribbons(recipe)}</div>' if recipe else ""

@@ -1,0 +1,127 @@
+"""A job on the page: what it is, how far, how it ended; with Cancel and Resume. It finds its job again after a reload."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from .access import visitor_token
+from .guard import shows_errors
+from .jobs import Job
+from .state import Page, owner_of
+from .theme import html
+from .wording import duration, escape, size
+
+_ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "interrupted"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The components of one job panel, and `refresh`: an event handler's (function, inputs, outputs) to redraw it."""
+
+    view: gr.HTML
+    cancel: gr.Button
+    resume: gr.Button
+    seen: gr.State
+    refresh: Callable[..., Any]
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+
+
+def panel(
+    page: Page, kind: str, *, extra: Sequence[Any] = (), draw: Callable[[str, Job | None], Sequence[Any]] | None = None
+) -> Panel:
+    """Builds the panel of the owner's newest job of `kind`.
+
+    `extra` are further components to redraw with it; `draw(owner, job)` returns a value for each.
+    """
+    view = html(visible=False, elem_id=f"hm-{kind}-job")
+    with gr.Row():
+        cancel = gr.Button("Cancel", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-cancel")
+        resume = gr.Button("Resume", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-resume")
+    seen = gr.State("")
+    outputs = [view, cancel, resume, seen, *extra]
+
+    def refresh(key: str | None, last: str, request: gr.Request) -> Sequence[Any]:
+        owner = owner_of(key, request)
+        job = next(iter(page.jobs.of(owner, kind)), None)
+        # The clock of a running job moves even where nothing was reported.
+        now = f"{job.id}:{job.version}:{job.seconds:.0f}" if job else "none"
+        if now == last:
+            return [gr.skip()] * len(outputs)
+        more = draw(owner, job) if draw else ()
+        shown = gr.update(value=describe(job) if job else "", visible=job is not None)
+        can_resume = job is not None and job.status in ("failed", "cancelled", "lost")
+        return [
+            shown,
+            gr.Button(visible=job is not None and job.active),
+            gr.Button(visible=can_resume),
+            now,
+            *more,
+        ]
+
+    @shows_errors
+    def stop(key: str | None, request: gr.Request) -> None:
+        owner = owner_of(key, request)
+        for job in page.jobs.of(owner, kind):
+            if job.active:
+                page.jobs.cancel(owner, job.id)
+                return
+
+    @shows_errors
+    def again(key: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> gr.Timer:
+        owner = owner_of(key, request)
+        newest = next(iter(page.jobs.of(owner, kind)), None)
+        if newest:
+            page.jobs.resume(owner, newest.id, visitor_token(page.settings, oauth))
+        return gr.Timer(active=True)
+
+    inputs = [page.owner, seen]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    cancel.click(stop, [page.owner], None, **quiet).then(refresh, inputs, outputs, **quiet)
+    resume.click(again, [page.owner], [page.timer], **quiet).then(refresh, inputs, outputs, **quiet)
+    page.timer.tick(refresh, inputs, outputs, **quiet)
+    page.ready.then(refresh, inputs, outputs, **quiet)
+    return Panel(view, cancel, resume, seen, refresh, inputs, outputs)
+
+
+def describe(job: Job) -> str:
+    """A job as HTML: title, state, bar, figures, and the sentence of an error."""
+    event = job.event
+    done, total = int(event.get("done", 0)), int(event.get("total", 0))
+    stopping = job.status == "running" and event.get("note") == "stopping"
+    word = "stopping" if stopping else _ENDED.get(job.status, job.status)
+    share = 100.0 if job.status == "done" else min(100.0, 100.0 * done / total) if total else 0.0
+    unknown = job.status == "running" and not total
+    parts = [
+        f'<section class="hm-job" aria-label="{escape(job.kind)} job">',
+        f"<header><b>{escape(job.title)}</b>",
+        f'<span class="hm-pill {job.status}" role="status">{word}</span></header>',
+    ]
+    if job.status in ("queued", "running", "done"):
+        parts.append(
+            f'<div class="hm-bar{" unknown" if unknown else ""}" role="progressbar" aria-label="progress" '
+            f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></div>'
+        )
+    left = "waiting for a free worker" if job.status == "queued" else _figures(job, done, total)
+    parts.append(f"<small><span>{escape(left)}</span><span>{duration(job.seconds)}</span></small>")
+    if job.error:
+        parts.append(f'<div class="hm-problem" role="alert">{escape(job.error)}</div>')
+    if job.status == "lost":
+        parts.append('<div class="hm-problem warning">The server stopped meanwhile; Resume goes on where it was.</div>')
+    return "".join([*parts, "</section>"])
+
+
+def _figures(job: Job, done: int, total: int) -> str:
+    if job.status == "done":
+        return str(job.result.get("summary", "finished"))
+    stage, unit = str(job.event.get("stage", "starting")), str(job.event.get("unit", ""))
+    amount = ""
+    if done or total:
+        if unit == "B":
+            amount = f"{size(done)} of {size(total)}" if total else size(done)
+        else:
+            amount = f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}"
+    note = str(job.event.get("note", ""))
+    return " · ".join(part for part in (stage, amount, note) if part and part != "stopping")

@@ -1,0 +1,44 @@
+"""A plan as a person reads it: what will be fetched and written, how much memory and disk, and what stands in the way."""
+
+from hubmerge.recipe import Recipe
+from hubmerge.stream import Plan, make_plan
+
+from .access import Token
+from .wording import count, escape, hub_link, size
+
+
+def plan_of(recipe: Recipe, token: Token) -> Plan:
+    """The plan of a recipe, made from headers alone with this visitor's rights."""
+    return make_plan(recipe, token=token)
+
+
+def describe_plan(plan: Plan) -> str:
+    """The plan as HTML."""
+    problems = "".join(
+        f'<div class="hm-problem {escape(problem.level)}" role="alert">{escape(problem.message)}</div>'
+        for problem in plan.problems
+    )
+    facts = (
+        (count(plan.parameters), "parameters"),
+        (f"{len(plan.tensors):,}", "tensors"),
+        (size(plan.fetch_bytes), "to fetch"),
+        (size(plan.output_bytes), "to write"),
+        (size(plan.peak_memory), "peak memory"),
+        (size(plan.disk_bytes), "disk"),
+    )
+    figures = "".join(f"<div><b>{value}</b><span>{label}</span></div>" for value, label in facts)
+    rows = "".join(
+        f"<tr><td>{hub_link(source.ref, source.name)}</td>"
+        f'<td class="hm-code">{escape(source.commit[:8]) if source.commit else "folder"}</td>'
+        f'<td class="hm-number">{len(source.tensors):,}</td><td class="hm-number">{size(source.nbytes)}</td>'
+        f"<td>{escape(source.license or 'not stated')}</td></tr>"
+        for source in plan.sources
+    )
+    head = "<tr><th>Source</th><th>Commit</th><th>Tensors</th><th>Size</th><th>Licence</th></tr>"
+    fine = (
+        "" if plan.errors else '<div class="hm-fine">Ready: nothing was downloaded yet, only headers were read.</div>'
+    )
+    return (
+        f'<div class="hm-panel">{problems}{fine}<div class="hm-facts">{figures}</div>'
+        f'<div class="hm-scroll"><table class="hm-table"><thead>{head}</thead><tbody>{rows}</tbody></table></div></div>'
+    )

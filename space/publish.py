@@ -1,0 +1,146 @@
+"""Publish: the card as it will stand on the Hub, a name, private unless asked otherwise, and the link when it is there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import huggingface_hub
+
+from hubmerge.errors import HubError, HubmergeError
+from hubmerge.hub import hub_errors
+
+from .access import Token, require_token, visitor_token
+from .guard import shows_errors
+from .jobs import Job
+from .panel import panel
+from .state import Page, owner_of, product_job, products
+from .theme import html
+from .wording import escape
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class Publish:
+    """The component that other tabs set."""
+
+    model: gr.Dropdown
+
+
+def publish_tab(page: Page, tab: gr.Tab) -> Publish:
+    """Builds the tab."""
+    html(
+        '<p class="hm-lead">Put a merged or evolved model on the Hub, with its recipe, sources and scores on the card.</p>'
+    )
+    with gr.Row():
+        with gr.Column(scale=5, min_width=300):
+            model = gr.Dropdown(
+                [], value=None, label="Model", info="merged or evolved here", elem_id="hm-publish-model"
+            )
+            repo = gr.Textbox(
+                label="Repository",
+                info="org/name; it is created if it is not there",
+                placeholder="me/my-merge",
+                elem_id="hm-repo",
+            )
+            private = gr.Checkbox(True, label="Private", info="A repository that exists keeps its visibility.")
+            who = html(elem_id="hm-who")
+            if page.settings.oauth:
+                gr.LoginButton(size="md")
+            go = gr.Button("Publish", variant="primary", elem_id="hm-publish-button")
+            job = panel(page, "publish", extra=[link := html(elem_id="hm-link")], draw=lambda _, job: [_link(job)])
+        with gr.Column(scale=6, min_width=300), gr.Group(elem_classes="hm-card-preview"):
+            card = gr.Markdown(_NO_CARD, elem_id="hm-card", container=True, max_height=560)
+    assert link is not None
+
+    def enter(
+        now: str | None, name: str, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None
+    ) -> Sequence[Any]:
+        listed = products(page.jobs, owner_of(key, request))
+        values = [value for _, value in listed]
+        user, told = identity(page, visitor_token(page.settings, oauth))
+        picked = now if now in values else (values[0] if values else None)
+        suggestion = name or (f"{user}/{_slug(dict((v, t) for t, v in listed)[picked])}" if user and picked else "")
+        return gr.Dropdown(choices=listed, value=picked), suggestion, told
+
+    def preview(value: str | None, key: str | None, request: gr.Request) -> str:
+        try:
+            return card_text(page, owner_of(key, request), value)
+        except HubmergeError:
+            return _NO_CARD
+
+    @shows_errors
+    def start(
+        value: str | None,
+        repo_id: str,
+        private: bool,
+        key: str | None,
+        request: gr.Request,
+        oauth: gr.OAuthToken | None,
+    ) -> gr.Timer:
+        token = require_token(page.settings, oauth)
+        submit_publish(page, owner_of(key, request), value, repo_id, private, token)
+        return gr.Timer(active=True)
+
+    tab.select(enter, [model, repo, page.owner], [model, repo, who], **_QUIET)
+    model.change(preview, [model, page.owner], [card], **_QUIET)
+    go.click(start, [model, repo, private, page.owner], [page.timer], **_QUIET).success(
+        job.refresh, job.inputs, job.outputs, **_QUIET
+    )
+    return Publish(model)
+
+
+def submit_publish(page: Page, owner: str, value: str | None, repo_id: str, private: bool, token: str) -> Job:
+    """Queues the upload of one of the owner's products."""
+    repo_id = repo_id.strip()
+    if not repo_id:
+        raise HubError("Give the repository a name, as org/name.")
+    product = product_job(page.jobs, owner, value)
+    spec = {"folder": product.result["folder"], "repo_id": repo_id, "private": bool(private)}
+    return page.jobs.submit(owner, "publish", f"Publish {repo_id}", spec, token)
+
+
+def identity(page: Page, token: Token) -> tuple[str | None, str]:
+    """The user whose token this is, and a line that says so or how to log in."""
+    if token is None:
+        how = (
+            "Sign in with Hugging Face to publish."
+            if page.settings.on_space
+            else ("No token found: run <code>hf auth login</code> or set HF_TOKEN, then start the page again.")
+        )
+        return None, f'<div class="hm-problem warning">{how}</div>'
+    try:
+        with hub_errors("asking the Hub who you are"):
+            user = str(huggingface_hub.HfApi(token=token).whoami()["name"])
+    except HubError as error:
+        return None, f'<div class="hm-problem" role="alert">{escape(str(error))}</div>'
+    return user, f'<div class="hm-quiet">Publishing as <b>{escape(user)}</b></div>'
+
+
+def card_text(page: Page, owner: str, value: str | None) -> str:
+    """The body of the model's card, without its front matter."""
+    card = Path(str(product_job(page.jobs, owner, value).result["folder"])) / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    if text.startswith("---\n"):
+        text = text[4:].partition("\n---\n")[2]
+    return text.strip() or _NO_CARD
+
+
+def _link(job: Job | None) -> str:
+    if job is None or job.status != "done":
+        return ""
+    url = escape(str(job.result["url"]))
+    return (
+        f'<div class="hm-fine">On the Hub: <a href="{url}" target="_blank" rel="noopener">{escape(job.result["repo_id"])}</a> '
+        f'at commit <span class="hm-code">{escape(str(job.result["commit"])[:8])}</span></div>'
+    )
+
+
+def _slug(label: str) -> str:
+    name = label.partition(": ")[2].replace(" of ", "-").replace(" + ", "-")
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name).strip("-.")[:80]
+
+
+_NO_CARD = "*The card appears here once a model was merged or evolved.*"

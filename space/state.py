@@ -1,0 +1,124 @@
+"""What the handlers of one page share, and what belongs to one visitor."""
+
+import hashlib
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import gradio as gr
+
+from hubmerge.errors import NotFoundError
+from hubmerge.hub import Source, open_source
+from hubmerge.recipe import ModelRef
+
+from .access import Token, require_hub_id
+from .jobs import Job, Jobs
+from .settings import Settings
+from .wording import short
+
+SOURCE_SECONDS = 300.0
+"""How long a card may show a model as it was: a branch can move."""
+
+V = TypeVar("V")
+
+
+class Shelf(Generic[V]):
+    """The last `most` values made, each kept for at most `seconds`; two threads asking for one key make it once."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most, self._seconds = most, seconds
+        self._values: OrderedDict[Hashable, tuple[float, V]] = OrderedDict()
+        self._locks: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], V]) -> V:
+        """The value of `key`, made by `make` where there is none that is fresh. Errors of `make` are not kept."""
+        with self._lock:
+            own = self._locks.setdefault(key, threading.Lock())
+        with own:
+            with self._lock:
+                at, value = self._values.get(key, (0.0, None))
+                if value is not None and time.monotonic() - at < self._seconds:
+                    self._values.move_to_end(key)
+                    return value
+            value = make()
+            with self._lock:
+                self._values[key] = (time.monotonic(), value)
+                self._values.move_to_end(key)
+                while len(self._values) > self._most:
+                    oldest, _ = self._values.popitem(last=False)
+                    self._locks.pop(oldest, None)
+            return value
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the page opens with: models and a task already chosen, as `make space` does with the demo zoo."""
+
+    base_model: str | None = None
+    models: tuple[str, ...] = ()
+    task: dict[str, Any] | str | None = None
+    prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """One running page: its settings, its jobs, and the components that every tab uses.
+
+    `ready` is the event after which a freshly loaded page knows its owner; tabs chain what they show to it.
+    """
+
+    settings: Settings
+    jobs: Jobs
+    examples: Examples
+    owner: gr.BrowserState
+    timer: gr.Timer
+    blocks: gr.Blocks
+    ready: Any
+    sources: Shelf[Source] = field(default_factory=lambda: Shelf(256, SOURCE_SECONDS))
+    loaded: Shelf[tuple[Any, Any]] = field(default_factory=lambda: Shelf(2, 1800.0))
+
+    def open(self, name: str, token: Token) -> Source:
+        """The headers of a model by Hub ID, read with this visitor's rights and kept for a few minutes."""
+        ref = require_hub_id(self.settings, ModelRef.parse(name))
+        return self.sources.get((ref, token), lambda: open_source(ref, token=token))
+
+
+def new_owner_key() -> str:
+    """A key for a visitor whose browser has none yet; whoever holds it sees the visitor's jobs."""
+    return secrets.token_urlsafe(24)
+
+
+def owner_of(key: str | None, request: gr.Request | None) -> str:
+    """The owner under which a visitor's jobs are filed: a digest of the browser's key, or else of the session's."""
+    session = request.session_hash if request else None
+    return hashlib.sha256((key or session or new_owner_key()).encode()).hexdigest()[:32]
+
+
+PRODUCT = "job:"
+"""Begins the value of a choice that is the result of a job rather than a model of the Hub."""
+
+
+def products(jobs: Jobs, owner: str) -> list[tuple[str, str]]:
+    """(label, value) of every finished merge and evolved model of the owner, newest first."""
+    done = [job for job in jobs.of(owner, "merge", "evolve") if job.status == "done"]
+    return [(f"{'Evolved' if job.kind == 'evolve' else 'Merged'}: {job.title}", PRODUCT + job.id) for job in done]
+
+
+def product_job(jobs: Jobs, owner: str, value: str | None) -> Job:
+    """The finished job behind a choice. Raises `NotFoundError` for anything else."""
+    if not value or not value.startswith(PRODUCT):
+        raise NotFoundError("Choose a model that was merged or evolved on this page.")
+    job = jobs.get(owner, value.removeprefix(PRODUCT))
+    if job.status != "done" or "folder" not in job.result:
+        raise NotFoundError(f"{job.title!r} has no finished model; run it again.")
+    return job
+
+
+def title_of(method: str, models: list[str]) -> str:
+    """A job's name for people: "ties of math + japanese"."""
+    return f"{method} of {' + '.join(short(name) for name in models)}"

@@ -1,0 +1,55 @@
+"""Numbers and names as a person reads them, and the only way text of others enters the page's HTML."""
+
+from html import escape
+
+from huggingface_hub import constants
+
+from hubmerge.recipe import ModelRef
+
+__all__ = ["count", "duration", "escape", "hub_link", "short", "size"]
+
+
+def size(nbytes: float) -> str:
+    """Bytes in decimal units, as the Hub shows them: 1234567 -> "1.2 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(nbytes) < 999.5:
+            break
+        nbytes /= 1000
+    else:
+        unit = "TB"
+    return f"{nbytes:.0f} {unit}" if unit == "B" or nbytes >= 100 else f"{nbytes:.1f} {unit}"
+
+
+def count(number: float) -> str:
+    """A count in short: 838000 -> "838k", 7241732096 -> "7.2B"."""
+    for unit in ("", "k", "M", "B"):
+        if abs(number) < 999.5:
+            break
+        number /= 1000
+    else:
+        unit = "T"
+    return f"{number:.0f}{unit}" if not unit or number >= 100 else f"{number:.1f}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time span: "4 s", "3 min 20 s", "2 h 5 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def short(name: str) -> str:
+    """The part of a model's name that tells it from its siblings: no namespace, no revision."""
+    return name.partition("@")[0].rstrip("/").rpartition("/")[2] or name
+
+
+def hub_link(ref: ModelRef, text: str | None = None) -> str:
+    """`text` (default: the name) as a link to the model's page; a folder has none."""
+    shown = escape(text or str(ref))
+    if ref.is_folder:
+        return shown
+    url = f"{constants.ENDPOINT}/{ref.repo_id}" + (f"/tree/{ref.revision}" if ref.revision else "")
+    return f'<a href="{escape(url)}" target="_blank" rel="noopener">{shown}</a>'

@@ -1,0 +1,165 @@
+"""The Space without a browser: form and recipe, drawings, tokens, settings."""
+
+import threading
+
+import gradio as gr
+import pytest
+
+from hubmerge.errors import AccessError, HubmergeError
+from hubmerge.methods import METHODS
+from hubmerge.recipe import ModelRef, Recipe
+from space import access
+from space.draw import interval, ribbons
+from space.form import apply, compose, fields
+from space.settings import Settings
+from space.wording import count, duration, hub_link, short
+
+MODELS = ("org/math", "org/japanese@main")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_form_whose_recipe_reads_back(name):
+    method = METHODS[name]
+    recipe = compose(method, MODELS[: method.max_models or 2], "org/base")
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    assert (recipe.base_model is None) == (method.base == "none")
+    shown = fields(recipe)
+    per_model = sum(parameter.per_model for parameter in method.parameters)
+    assert len(shown) == per_model * len(recipe.models) + len(method.parameters) - per_model
+    assert apply(recipe, shown, [field.value for field in shown]) == recipe
+
+
+def test_a_slider_changes_its_own_value_only():
+    recipe = compose(METHODS["ties"], MODELS, "org/base")
+    shown = fields(recipe)
+    at = next(i for i, field in enumerate(shown) if field.parameter.name == "weight" and field.model == 1)
+    values = [field.value for field in shown]
+    values[at] = 0.25
+    changed = apply(recipe, shown, values)
+    assert changed.models[1].parameters["weight"] == 0.25
+    assert changed.models[0] == recipe.models[0] and changed.parameters == recipe.parameters
+
+
+def test_picking_another_model_or_method_keeps_what_was_set():
+    recipe = compose(METHODS["ties"], MODELS, "org/base")
+    values = [0.3 if field.parameter.name == "weight" else field.value for field in fields(recipe)]
+    recipe = apply(recipe, fields(recipe), values)
+    more = compose(METHODS["dare_ties"], [*MODELS, "org/code"], "org/base", recipe)
+    assert [entry.parameters["weight"] for entry in more.models] == [0.3, 0.3, 1.0]
+    assert more.parameters["seed"] == 0
+
+
+def test_what_the_form_cannot_show_stays_as_it_is():
+    recipe = Recipe.from_yaml(
+        """
+        merge_method: ties
+        base_model: org/base
+        models:
+          - {model: org/math, parameters: {weight: [0.1, 0.9], density: 0.5}}
+          - {model: org/japanese, parameters: {weight: [{filter: mlp, value: 0.4}, {value: 1}], density: 0.5}}
+        """
+    )
+    shown = fields(recipe)
+    assert not any(field.parameter.name == "weight" for field in shown)
+    changed = apply(recipe, shown, [field.value for field in shown])
+    assert [entry.parameters["weight"] for entry in changed.models] == [
+        entry.parameters["weight"] for entry in recipe.models
+    ]
+
+
+def test_the_base_is_not_merged_into_itself():
+    assert compose(METHODS["ties"], ["org/base"], "org/base") is None
+    assert compose(METHODS["ties"], [], None) is None
+    assert len(compose(METHODS["linear"], ["org/base", "org/math"], "org/base").models) == 2
+
+
+def test_drawings_carry_no_markup_of_others():
+    recipe = compose(METHODS["slerp"], ["org/math"], "org/base")
+    assert "math" in ribbons(recipe) and ribbons(recipe).count("<path") == 2
+    sliced = Recipe.from_dict(
+        {"merge_method": "passthrough", "slices": [{"sources": [{"model": "org/a", "layer_range": [0, 2]}]}]}
+    )
+    assert ribbons(sliced).count("<path") == 1
+    hostile = Recipe(merge_method="<script>alert(1)</script>", models=recipe.models)
+    assert "<script>" not in ribbons(hostile)
+    assert 'width="0.60"' in interval(0.0, 0.0, 0.0, 0.0, "#000")
+
+
+def test_on_a_space_only_the_visitor_has_a_token(tmp_path, monkeypatch):
+    monkeypatch.setattr(access.huggingface_hub, "get_token", lambda: "hf_machine")
+    home, space = Settings(tmp_path), Settings(tmp_path, on_space=True)
+    login = gr.OAuthToken(token="hf_visitor", scope="", expires_at=0)
+    mock = gr.OAuthToken(token="mock-oauth-token-for-local-dev", scope="", expires_at=0)
+    assert access.visitor_token(space, login) == access.visitor_token(home, login) == "hf_visitor"
+    assert access.visitor_token(space, None) is access.visitor_token(space, mock) is None
+    assert access.visitor_token(home, None) == access.visitor_token(home, mock) == "hf_machine"
+    with pytest.raises(AccessError, match="sign in"):
+        access.require_token(space, mock)
+    with pytest.raises(AccessError, match="no token of its own"):
+        access.forget_own_token(space)
+    access.forget_own_token(home)
+
+
+def test_a_space_gives_up_the_token_of_its_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_owner")
+    monkeypatch.setattr(access.huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.setattr("huggingface_hub.utils._auth.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    assert access.huggingface_hub.get_token() == "hf_owner"
+    access.forget_own_token(Settings(tmp_path, on_space=True))
+    assert access.huggingface_hub.get_token() is None
+
+
+def test_folders_of_a_space_are_out_of_reach(tmp_path):
+    folder = ModelRef(str(tmp_path))
+    assert access.require_hub_id(Settings(tmp_path), folder) == folder
+    with pytest.raises(AccessError, match="folder of this server"):
+        access.require_hub_id(Settings(tmp_path, on_space=True), folder)
+    recipe = Recipe.from_dict({"merge_method": "linear", "models": [{"model": "org/a"}, {"model": str(tmp_path)}]})
+    with pytest.raises(AccessError):
+        access.require_hub_ids(Settings(tmp_path, on_space=True), recipe)
+
+
+def test_settings_come_from_the_environment(tmp_path):
+    settings = Settings.from_environment({"HUBMERGE_SPACE_DIR": str(tmp_path / "work"), "HUBMERGE_SPACE_WORKERS": "3"})
+    assert settings.workers == 3 and not settings.on_space and settings.keep_hours == 0
+    assert settings.secret() == settings.secret() != ""
+    assert (tmp_path / "work" / "secret").stat().st_mode & 0o077 == 0
+    space = Settings.from_environment(
+        {"SPACE_ID": "org/space", "OAUTH_CLIENT_ID": "x", "HUBMERGE_SPACE_DIR": str(tmp_path)}
+    )
+    assert space.on_space and space.oauth and space.keep_hours == 24
+    for wrong in ("many", "0"):
+        with pytest.raises(HubmergeError):
+            Settings.from_environment({"HUBMERGE_SPACE_DIR": str(tmp_path), "HUBMERGE_SPACE_WORKERS": wrong})
+
+
+def test_the_shelf_makes_each_value_once_and_keeps_the_newest():
+    from space.state import Shelf
+
+    shelf, made, gate = Shelf(2, 60.0), [], threading.Event()
+
+    def make(name):
+        gate.wait(5)
+        made.append(name)
+        return name
+
+    threads = [threading.Thread(target=shelf.get, args=("a", lambda: make("a"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert made == ["a"]
+    for name in ("b", "c", "a"):
+        shelf.get(name, lambda name=name: make(name))
+    assert made == ["a", "b", "c", "a"]
+    stale = Shelf(2, 0.0)
+    stale.get("a", lambda: make("a"))
+    assert stale.get("a", lambda: "fresh") == "fresh"
+
+
+def test_wording():
+    assert count(838_000) == "838k" and count(7_241_732_096) == "7.2B" and count(12) == "12"
+    assert duration(4) == "4 s" and duration(200) == "3 min 20 s" and duration(7500) == "2 h 5 min"
+    assert short("org/name@main") == "name" and short("./folder/") == "folder"
+    assert 'href="' in hub_link(ModelRef("org/name")) and "href" not in hub_link(ModelRef("/tmp"))
