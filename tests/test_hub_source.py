@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationDelete, HfApi, constants
 from safetensors.numpy import load_file, save
 
 from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, SourceError
-from hubmerge.hub import open_source
+from hubmerge.hub import open_source, search_models
 from hubmerge.hub import session as hub_session
 from hubmerge.hub import source as hub_source
 from hubmerge.hub.headers import FIRST_READ
@@ -289,6 +289,8 @@ def test_no_network(naps: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NetworkError, match="cannot be reached") as caught:
         opened("alice/anything")
     assert caught.value.exit_code == 3
+    with pytest.raises(NetworkError, match="cannot be reached"):
+        search_models("anything")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
         opened("alice/anything")

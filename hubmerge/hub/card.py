@@ -3,9 +3,11 @@
 `render` turns a `Card` into a README.md whose metadata the Hub understands (lineage, licence, results).
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCardData, constants
 
@@ -15,6 +17,17 @@ from .source import Source
 
 PAPER = "https://arxiv.org/abs/2403.13187"
 
+_METADATA_ORDER = [
+    "license",
+    "license_name",
+    "license_link",
+    "language",
+    "library_name",
+    "pipeline_tag",
+    "base_model",
+    "base_model_relation",
+    "tags",
+]
 _SEARCH_LABELS = {
     "searcher": "Searcher",
     "popsize": "Candidates a generation",
@@ -69,7 +82,7 @@ class Card:
     notes: Sequence[str] = ()
     example: str = "What is 3 + 4?"
     chat: bool = True
-    tags: Sequence[str] = field(default=())
+    tags: Sequence[str] = ()
 
 
 def render(card: Card) -> str:
@@ -77,7 +90,7 @@ def render(card: Card) -> str:
     page = f"{constants.ENDPOINT}/{card.repo_id}#licence" if card.repo_id else None
     licence = combine(card.sources, page)
     parts = [
-        f"---\n{_metadata(card, licence).to_yaml()}\n---",
+        f"---\n{_metadata(card, licence).to_yaml(original_order=_METADATA_ORDER)}\n---",
         f"# {escape(card.title)}",
         _summary(card),
         _parents(card, licence),
@@ -178,10 +191,10 @@ def _results(card: Card) -> str:
             rows.append((name, task, escape(row.split), f"{row.n:,}", score, interval))
         parts.append(table(("Model", "Measure", "Split", "n>", "Score>", "95% interval>"), rows))
     if card.curve_image:
-        parts.append(f"![Best score so far, by candidates scored](<{card.curve_image}>)")
+        parts.append(f"![Best score so far, by candidates scored]({quote(card.curve_image)})")
     if card.search:
         facts = [(escape(_SEARCH_LABELS.get(key, key)), _fact(key, value)) for key, value in card.search.items()]
-        parts.append("The search:\n\n" + table(("", ""), facts))
+        parts.append("### The search\n\n" + table(("Fact", "Value"), facts))
     return "## Results\n\n" + "\n\n".join(parts) if parts else ""
 
 
@@ -194,6 +207,7 @@ def _fact(key: str, value: Any) -> str:
 
 
 def _usage(card: Card) -> str:
+    example = json.dumps(card.example, ensure_ascii=False)
     code = [
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "",
@@ -203,13 +217,13 @@ def _usage(card: Card) -> str:
     ]
     if card.chat:
         code += [
-            f'messages = [{{"role": "user", "content": {card.example!r}}}]',
+            f'messages = [{{"role": "user", "content": {example}}}]',
             "inputs = tokenizer.apply_chat_template(",
             '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
             ")",
         ]
     else:
-        code += [f'inputs = tokenizer({card.example!r}, return_tensors="pt")']
+        code += [f'inputs = tokenizer({example}, return_tensors="pt")']
     code += [
         "output = model.generate(**inputs, max_new_tokens=64, do_sample=False)",
         'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import httpx2
 from huggingface_hub import constants
 from huggingface_hub.errors import (
+    DisabledRepoError,
     EntryNotFoundError,
     FileMetadataError,
     GatedRepoError,
@@ -119,6 +120,8 @@ def _http_reason(exc: HfHubHTTPError) -> tuple[type[HubError], str]:
         return NotFoundError, "the repository has no such branch, tag or commit; check what stands after the @."
     if isinstance(exc, EntryNotFoundError):
         return NotFoundError, "the repository has no such file."
+    if isinstance(exc, DisabledRepoError):
+        return AccessError, "the Hub has disabled this repository; use another one."
     if status in (401, 403):
         return AccessError, f"the Hub refused ({said or status}); {log_in}."
     if status == 404:
