@@ -33,8 +33,8 @@ class Rows:
         return [row for row in file if isinstance(row, Mapping)]
 
 
-def open_rows(where: Mapping[str, Any], relative_to: Path, *, token: str | None) -> Rows:
-    """Opens `{repo_id, revision}` (pinned to its commit now) or `{folder}`; a folder is relative to `relative_to`."""
+def open_rows(where: Mapping[str, Any], *, token: str | None) -> Rows:
+    """Opens `{repo_id, revision}`, pinned to its commit now, or `{folder}`."""
     columns = where.get("columns")
     if columns is not None and not (isinstance(columns, list) and all(isinstance(c, str) for c in columns)):
         raise TaskError(
@@ -46,8 +46,8 @@ def open_rows(where: Mapping[str, Any], relative_to: Path, *, token: str | None)
         raise TaskError("The task's examples name both `repo_id` and `folder`; keep one.")
     if isinstance(repo_id, str):
         return _open_repository(repo_id, where.get("revision"), names, token)
-    base = relative_to / Path(str(folder or "")).expanduser()
-    return Rows(lambda file: _local(base, file), str(base) if folder else None, names)
+    base = Path(str(folder or ""))
+    return Rows(lambda file: _local(base, file), folder and str(folder), names)
 
 
 def _open_repository(repo_id: str, revision: Any, columns: tuple[str, ...] | None, token: str | None) -> Rows:

@@ -1,6 +1,8 @@
 """A model and its tokenizer by Hub ID or folder, ready to answer."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def load_model(
     shared: dict[str, Any] = {"revision": source.commit, "token": token, "trust_remote_code": False}
     if source.is_folder:
         shared["local_files_only"] = True
-    place = torch.device(device or _best_device())
+    place = torch.device(device or best_device())
     free = free_memory(place) * _SHARE
     wanted = _choose_dtype(dtype, place, source.parameters, free)
     size = source.nbytes if wanted is None else source.parameters * wanted.itemsize
@@ -48,18 +50,37 @@ def load_model(
             )
         placement = {"device_map": "auto", "offload_folder": tempfile.mkdtemp(prefix="hubmerge-offload-")}
     try:
-        with hub_errors(f"loading {ref}"):
+        with quiet(), hub_errors(f"loading {ref}"):
             tokenizer = AutoTokenizer.from_pretrained(where, **shared)
             model: Any = AutoModelForCausalLM.from_pretrained(
                 where, dtype=wanted or "auto", use_safetensors=True, **shared, **placement
             )
     except (OSError, ValueError, KeyError, ImportError) as exc:
-        first = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
-        raise SourceError(f"transformers cannot load {ref}: {first}") from exc
+        raise SourceError(f"transformers cannot load {ref}: {first_line(exc)}") from exc
     return (model if placement else model.to(place)).eval(), tokenizer
 
 
-def _best_device() -> str:
+def first_line(exc: BaseException) -> str:
+    """The first line of an exception's text: transformers explains itself over many."""
+    return (str(exc).strip() or type(exc).__name__).splitlines()[0]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers from drawing its own progress bars inside: hubmerge reports progress in one way."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def best_device() -> str:
+    """The GPU where there is one, else the CPU, as torch names them."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -130,6 +130,30 @@ _KEYS = ("name", "examples", "prompt", "answer", "metric", "language", "max_new_
 _EXAMPLE_KEYS = ("repo_id", "folder", "revision", "columns", *SPLITS)
 
 
+def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path()) -> dict[str, Any]:
+    """The plain values of a task given by built-in name, YAML file or values; its `folder` is made absolute.
+
+    `relative_to` is the folder that a path in `spec` starts from. Raises `TaskError` for unknown names and keys.
+    """
+    if isinstance(spec, Mapping):
+        document = dict(spec)
+    elif isinstance(spec, str) and spec in BUILTIN:
+        document = dict(BUILTIN[spec])
+    elif isinstance(spec, (str, Path)) and (path := relative_to / Path(spec).expanduser()).exists():
+        document, relative_to = load_mapping(path, "task", TaskError), path.parent
+    else:
+        raise TaskError(f"There is no task {str(spec)!r}; give a YAML file or one of: {', '.join(BUILTIN)}.")
+    refuse_unknown(document, _KEYS, "the task", TaskError)
+    where = document.get("examples")
+    if not isinstance(where, Mapping):
+        raise TaskError("The task needs `examples:` with repo_id or folder and a file for at least one split.")
+    refuse_unknown(where, _EXAMPLE_KEYS, "the task's examples", TaskError)
+    if where.get("repo_id") is None and any(isinstance(where.get(split), str) for split in SPLITS):
+        folder = relative_to / Path(str(where.get("folder") or "")).expanduser()
+        document["examples"] = {**where, "folder": str(folder.resolve())}
+    return document
+
+
 def load_task(
     spec: str | Path | Mapping[str, Any],
     *,
@@ -143,14 +167,9 @@ def load_task(
     Splits that name the same file are cut from it one after the other, so they share nothing. A question repeated
     inside one file counts once. Raises `TaskError` for a bad task and `HubError` where the dataset cannot be read.
     """
-    document, folder = _document(spec)
-    refuse_unknown(document, _KEYS, "the task", TaskError)
-    name = str(document.get("name") or "task")
-    where = document.get("examples")
-    if not isinstance(where, Mapping):
-        raise TaskError(f"Task {name} needs `examples:` with repo_id or folder and a file for at least one split.")
-    refuse_unknown(where, _EXAMPLE_KEYS, f"the examples of task {name}", TaskError)
-    rows = open_rows(where, folder, token=token)
+    document = task_document(spec)
+    name, where = str(document.get("name") or "task"), document["examples"]
+    rows = open_rows(where, token=token)
     splits = _cut(name, rows, where, document, counts or {}, seed)
     return Task(
         name,
@@ -161,17 +180,6 @@ def load_task(
         system=_text(document, "system"),
         source=rows.source,
     )
-
-
-def _document(spec: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any], Path]:
-    if isinstance(spec, Mapping):
-        return spec, Path()
-    if isinstance(spec, str) and spec in BUILTIN:
-        return BUILTIN[spec], Path()
-    path = Path(spec)
-    if not path.exists():
-        raise TaskError(f"There is no task {str(spec)!r}; give a YAML file or one of: {', '.join(BUILTIN)}.")
-    return load_mapping(path, "task", TaskError), path.parent
 
 
 def _cut(

@@ -1,0 +1,131 @@
+"""The journal of a search: one JSON line an evaluation, on disk before the next one starts.
+
+The first line names the search by its key. A run killed at any moment leaves at most one torn last line, which is
+cut off when the journal is opened again; everything before it counts.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import SearchError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluated candidate.
+
+    `genome` is its vector; `recipe` the sha256 of the recipe it stands for. `fitness` is what the searcher was told
+    (score plus shaping); `score`, `number`, `language` are shares 0..1 of `n` examples. `error` says why a candidate
+    could not be evaluated (its fitness is then the worst there is). `seed` is the search's.
+    """
+
+    generation: int
+    index: int
+    genome: tuple[float, ...]
+    recipe: str
+    fitness: float
+    score: float
+    number: float
+    language: float
+    n: int
+    seconds: float
+    seed: int
+    error: str | None = None
+
+
+class Journal:
+    """An append-only journal in a file, held by one process at a time. Use as a context manager.
+
+    Raises `SearchError` where the file belongs to another search, exists although `resume` is False, or is in use.
+    """
+
+    def __init__(self, path: Path, key: str, facts: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self.evaluations: list[Evaluation] = []
+        self._file: BinaryIO = path.open("a+b")
+        try:
+            _lock(self._file, path)
+            self._load(key, facts, resume)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def append(self, evaluation: Evaluation) -> None:
+        """Adds one evaluation; it is on disk when this returns."""
+        self._write(asdict(evaluation))
+        self.evaluations.append(evaluation)
+
+    def _load(self, key: str, facts: Mapping[str, Any], resume: bool) -> None:
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole or (not resume and whole.count(b"\n") == 1):
+            # New, or left by a run that never evaluated anything.
+            self._file.truncate(0)
+            self._write({"hubmerge_journal": VERSION, "key": key, **facts})
+            return
+        if not resume:
+            raise SearchError(
+                f"{self.path} already holds a search; continue it with --resume, or give another output folder."
+            )
+        if len(whole) < len(content):
+            self._file.truncate(len(whole))
+        header, *lines = whole.decode("utf-8").split("\n")[:-1]
+        if _parse(header, self.path, 1).get("key") != key:
+            raise SearchError(
+                f"{self.path} is the journal of another search (its models, task or settings differ); give another "
+                "output folder, or put the search back as it was."
+            )
+        for number, line in enumerate(lines, start=2):
+            self.evaluations.append(_evaluation(_parse(line, self.path, number), self.path, number))
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        line = json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
+        self._file.write(line.encode("utf-8"))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def read_evaluations(path: Path) -> list[Evaluation]:
+    """The evaluations of a journal that may be in use or torn; for charts."""
+    lines = path.read_text(encoding="utf-8").split("\n")[1:-1]
+    return [_evaluation(_parse(line, path, number), path, number) for number, line in enumerate(lines, start=2)]
+
+
+def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        document = json.loads(line)
+    except json.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise SearchError(f"{path}, line {number}: not a line of a journal; the file was changed by something else.")
+    return document
+
+
+def _evaluation(document: dict[str, Any], path: Path, number: int) -> Evaluation:
+    if set(document) != {item.name for item in fields(Evaluation)}:
+        raise SearchError(f"{path}, line {number}: not an evaluation; another version of hubmerge wrote this journal.")
+    return Evaluation(**{**document, "genome": tuple(document["genome"])})
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no advisory locks of this kind; there the journal is not guarded
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SearchError(f"{path} is in use: another search is running in this folder.") from None

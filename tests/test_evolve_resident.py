@@ -1,0 +1,260 @@
+"""The resident model is the streamed merge, bit for bit; a search on real files runs, dies and comes back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hubmerge.errors import SearchError, TaskError
+from hubmerge.evaluate.generation import generate
+from hubmerge.evolve.baselines import baseline
+from hubmerge.evolve.genome import Genome
+from hubmerge.evolve.journal import read_evaluations
+from hubmerge.evolve.resident import ResidentModel
+from hubmerge.evolve.run import card_for, evolve
+from hubmerge.evolve.search import BASELINES, Search
+from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
+
+PROMPTS = [f"w{i} {i} w{(i * 7) % 30}" for i in range(24)]
+
+
+def candidate(method: str, folders: dict[str, Path], weight: float, dtype: str | None = None) -> Recipe:
+    """A recipe with layer-wise values, as a genome decodes them."""
+    models = [{"model": str(folders["math"])}, {"model": str(folders["japanese"])}]
+    if method == "slerp":
+        models, genes = models[:1], {"t": [0, 1]}
+    elif method in ("ties", "dare_ties"):
+        genes = {"weight": [-1, 3], "density": [0.1, 1]}
+    else:
+        genes = {"weight": [-1, 3]}
+    search = Search.from_dict(
+        {
+            "models": [model["model"] for model in models],
+            "base_model": str(folders["base"]) if method != "linear" else None,
+            "merge_method": method,
+            "genome": {"granularity": "layer", "genes": genes},
+            "task": {"examples": {"search": [{"question": "?", "answer": 1}]}},
+            "dtype": dtype,
+        }
+    )
+    names = [f"model.layers.{i}." for i in range(3)]
+    genome = Genome(search, [name + "x" for name in names])
+    return genome.decode(genome.start + torch.linspace(-0.2, weight, genome.size, dtype=torch.float64).numpy())
+
+
+@pytest.mark.parametrize("method", ["linear", "slerp", "task_arithmetic", "ties", "dare_ties"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_the_resident_candidate_is_the_streamed_merge(
+    method: str, dtype: str | None, siblings: dict[str, Path], tmp_path: Path
+) -> None:
+    first, second = (candidate(method, siblings, weight, dtype) for weight in (0.1, 0.4))
+    resident = ResidentModel(make_plan(first))
+    standing = resident.model
+    resident.load(second)
+    assert resident.in_place
+    assert resident.model is standing
+    merge(second, tmp_path / "out")
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    held = dict(standing.named_parameters())
+    assert set(written) == set(held)
+    for name, tensor in written.items():
+        assert torch.equal(held[name], tensor.to(held[name].dtype)), name
+    assert standing.lm_head.weight is standing.model.embed_tokens.weight
+
+
+def test_sources_and_baselines_are_scored_as_they_are(siblings: dict[str, Path], tmp_path: Path) -> None:
+    from hubmerge.evaluate.models import load_model
+
+    recipe = candidate("dare_ties", siblings, 0.3)
+    resident = ResidentModel(make_plan(recipe))
+    tokenizer = resident.load_source(ModelRef(str(siblings["math"])))
+    loaded, own = load_model(str(siblings["math"]), dtype="float32")
+    assert generate(resident.model, tokenizer, PROMPTS, max_new_tokens=8) == generate(
+        loaded, own, PROMPTS, max_new_tokens=8
+    )
+    search = search_of(siblings)
+    for name in BASELINES:
+        resident.load(baseline(name, search))
+        merge(baseline(name, search), tmp_path / name)
+        written = load_file(tmp_path / name / "model.safetensors")
+        for key, parameter in resident.model.named_parameters():
+            assert torch.equal(parameter, written[key]), (name, key)
+
+
+def test_models_whose_weights_are_fused_are_built_anew(tmp_path: Path, tiny_tokenizer) -> None:
+    """transformers 5 keeps the experts of a Mixtral in one tensor; files keep them apart."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    folders = {}
+    for seed, name in enumerate(("base", "math", "japanese")):
+        torch.manual_seed(seed)
+        config = MixtralConfig(
+            vocab_size=len(tiny_tokenizer),
+            hidden_size=16,
+            intermediate_size=8,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            num_local_experts=2,
+            max_position_embeddings=64,
+        )
+        folders[name] = tmp_path / name
+        MixtralForCausalLM(config).save_pretrained(folders[name])
+        tiny_tokenizer.save_pretrained(folders[name])
+    first, second = (candidate("task_arithmetic", folders, weight) for weight in (0.1, 0.4))
+    resident = ResidentModel(make_plan(first))
+    assert not resident.in_place
+    resident.load(second)
+    merge(second, tmp_path / "out")
+    streamed = MixtralForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    for (name, held), (_, written) in zip(
+        sorted(resident.model.state_dict().items()), sorted(streamed.state_dict().items()), strict=True
+    ):
+        assert torch.equal(held, written), name
+
+
+def search_of(folders: dict[str, Path], *, evaluations: int = 24, seed: int = 1, **changes) -> Search:
+    """A small search whose right answers are what one particular merge says, so that the fitness has a slope."""
+    target = candidate("task_arithmetic", folders, 0.3)
+    resident = ResidentModel(make_plan(target))
+    outputs = generate(resident.model, resident.tokenizer, PROMPTS, max_new_tokens=3)
+    rows = [{"question": prompt, "answer": output or "none"} for prompt, output in zip(PROMPTS, outputs, strict=True)]
+    return Search.from_dict(
+        {
+            "models": [str(folders["math"]), str(folders["japanese"])],
+            "base_model": str(folders["base"]),
+            "merge_method": "task_arithmetic",
+            "genome": {"granularity": "layer", "genes": {"weight": [-1, 3]}, "start": {"weight": 0.5}},
+            "task": {
+                "name": "echo",
+                "examples": {"search": rows[:10], "validation": rows[10:16], "test": rows[16:]},
+                "metric": "exact_match",
+                "max_new_tokens": 3,
+            },
+            "searcher": {"evaluations": evaluations, "seed": seed, "popsize": 6},
+            "select": 3,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(siblings, tmp_path_factory):
+    """A finished run: its search, folder and result."""
+    out = tmp_path_factory.mktemp("runs") / "evolved-echo"
+    search = search_of(siblings)
+    return search, out, evolve(search, out)
+
+
+def test_a_run_leaves_a_model_a_table_a_picture_and_a_card(finished) -> None:
+    from transformers import AutoModelForCausalLM
+
+    _, out, result = finished
+    assert [row.model for row in result.rows[-5:]] == [
+        "average",
+        "task arithmetic, untuned",
+        "TIES, untuned",
+        "DARE-TIES, untuned",
+        "evolved",
+    ]
+    assert len(result.rows) == 1 + 2 + 4 + 1
+    assert {row.n for row in result.rows} == {8}
+    evolved = result.rows[-1]
+    assert evolved.p_value is None
+    assert evolved.low <= evolved.value <= evolved.high
+    assert all(0 <= row.p_value <= 1 for row in result.rows[:-1])
+    evaluations = read_evaluations(out / "journal.jsonl")
+    assert len(evaluations) == 24
+    assert all(e.error is None and e.n == 10 for e in evaluations)
+    assert result.curve.read_bytes().startswith(b"\x89PNG")
+    assert Recipe.from_yaml(out / "best.yaml") == result.recipe
+    AutoModelForCausalLM.from_pretrained(result.folder)
+    card = (result.folder / "README.md").read_text()
+    assert "evolved-echo" in card
+    assert "| evolved-echo" in card.replace("**", "") or "evolved-echo |" in card.replace("**", "")
+    assert (result.folder / "curve.png").exists()
+    assert "org/pushed" in card_for(result, "org/pushed")
+    document = json.loads((out / "results.json").read_text())
+    assert document["search"]["evaluations"] == 24
+    assert document["rows"][-1]["correct"].count("1") == round(evolved.value * evolved.n)
+
+
+def test_best_yaml_merges_to_the_runs_model(finished, tmp_path: Path) -> None:
+    _, out, result = finished
+    merge(Recipe.from_yaml(out / "best.yaml"), tmp_path / "again")
+    again, first = (load_file(folder / "model.safetensors") for folder in (tmp_path / "again", result.folder))
+    assert all(torch.equal(again[name], first[name]) for name in first)
+
+
+def test_a_finished_run_is_only_read(finished) -> None:
+    search, out, result = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "search.yaml"}
+    again = evolve(search, out, resume=True)
+    assert (again.rows, again.recipe, again.facts, again.card) == (
+        result.rows,
+        result.recipe,
+        result.facts,
+        result.card,
+    )
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(SearchError, match="--resume"):
+        evolve(search, out)
+
+
+def test_another_search_does_not_resume_a_run(finished, siblings) -> None:
+    _, out, _ = finished
+    with pytest.raises(SearchError, match="another search"):
+        evolve(search_of(siblings, seed=2), out, resume=True)
+
+
+def test_a_task_without_a_search_split_is_refused(siblings, tmp_path: Path) -> None:
+    task = {"examples": {"test": [{"question": "?", "answer": 1}]}}
+    with pytest.raises((SearchError, TaskError), match="no search split"):
+        evolve(search_of(siblings, task=task), tmp_path / "run")
+
+
+def test_kill_9_and_resume_end_in_the_same_winner(finished, tmp_path: Path) -> None:
+    search, whole, result = finished
+    (tmp_path / "search.yaml").write_text(search.to_yaml())
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from hubmerge.evolve.run import evolve\n"
+        "from hubmerge.evolve.search import Search\n"
+        "evolve(Search.from_yaml(Path(sys.argv[1])), Path(sys.argv[2]),"
+        " progress=lambda event: time.sleep(0.05 if event.stage == 'search' else 0))\n"
+    )
+    out = tmp_path / "evolved-echo"
+    child = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "search.yaml"), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    journal = out / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 9):
+        assert child.poll() is None, child.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert not (out / "results.json").exists()
+    survived = len(read_evaluations(journal))
+    assert 9 <= survived < 24
+    resumed = evolve(search, out, resume=True)
+    drop = ("seconds",)
+    assert [{k: v for k, v in vars(e).items() if k not in drop} for e in read_evaluations(journal)] == [
+        {k: v for k, v in vars(e).items() if k not in drop} for e in read_evaluations(whole / "journal.jsonl")
+    ]
+    assert (resumed.recipe, resumed.rows) == (result.recipe, result.rows)
+    assert (out / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
