@@ -335,3 +335,7 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("\n[yellow]hubmerge:[/] Interrupted; run the same command again to go on.")
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

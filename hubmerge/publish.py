@@ -1,16 +1,19 @@
 """A merge or the winner of a search, with its model card, into a folder or onto the Hub."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import constants
 
-from .evolve.run import EvolveResult, card_for
 from .hub.card import Card, render
 from .hub.push import PushResult, Upload, push_folder
 from .progress import Progress, silent
 from .stream.executor import MergeResult, merge
 from .stream.plan import Plan
 from .stream.writer import write_file
+
+if TYPE_CHECKING:
+    from .evolve.run import EvolveResult
 
 
 def card_of(plan: Plan, repo_id: str | None = None) -> Card:
@@ -56,7 +59,7 @@ def merge_to_hub(
 
 
 def push_result(
-    result: EvolveResult,
+    result: "EvolveResult",
     repo_id: str,
     *,
     token: str | None = None,
@@ -64,6 +67,8 @@ def push_result(
     progress: Progress = silent,
 ) -> PushResult:
     """Pushes the winner of a search under `repo_id`, its card rewritten to that name; see `hub.push_folder`."""
+    from .evolve.run import card_for  # brings EvoTorch and Ray, which a plain merge does without
+
     write_file(result.folder / "README.md", card_for(result, repo_id).encode())
     message = "Upload the winner of a search with hubmerge"
     return push_folder(result.folder, repo_id, token=token, private=private, message=message, progress=progress)

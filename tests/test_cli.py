@@ -1,0 +1,223 @@
+"""The command line as people meet it: what it prints, and its exit codes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from hubmerge import cli
+from hubmerge.localhub import LocalHub
+
+
+@pytest.fixture(scope="module")
+def published(hub: LocalHub, siblings: dict[str, Path]) -> dict[str, str]:
+    """The siblings on the Hub: name -> Hub ID; "secret" belongs to bob and is private."""
+    from huggingface_hub import HfApi
+
+    ids = {}
+    for name, folder in siblings.items():
+        ids[name] = f"alice/cli-{name}"
+        api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+        api.create_repo(ids[name], exist_ok=True)
+        api.upload_folder(repo_id=ids[name], folder_path=folder)
+    bob = HfApi(endpoint=hub.endpoint, token="hf_bob")
+    ids["secret"] = "bob/cli-secret"
+    bob.create_repo(ids["secret"], private=True, exist_ok=True)
+    bob.upload_folder(repo_id=ids["secret"], folder_path=siblings["base"])
+    return ids
+
+
+class Done:
+    """What a command printed and its exit code."""
+
+    def __init__(self, returncode: int, stdout: str, stderr: str) -> None:
+        self.returncode, self.stdout, self.stderr = returncode, stdout, stderr
+        assert "Traceback" not in stderr, stderr
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """A function that runs a command in this process, which is much faster than a new one."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["hubmerge", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capsys.readouterr()
+        return Done(int(stopped.value.code or 0), printed.out, printed.err)
+
+    return call
+
+
+def run(
+    *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None, text: str | None = None
+) -> Done:
+    """A command in a process of its own, for what depends on the environment."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hubmerge.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", **(env or {})},
+        input=text,
+        timeout=120,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def recipe(folder: Path, ids: dict[str, str], **changes: object) -> Path:
+    document = {
+        "merge_method": "ties",
+        "base_model": ids["base"],
+        "models": [
+            {"model": ids[name], "parameters": {"weight": 0.7, "density": 0.5}} for name in ("math", "japanese")
+        ],
+        **changes,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_plan_shows_everything_and_moves_nothing(hub, published, tmp_path) -> None:
+    before = len(hub.log)
+    done = run("plan", recipe(tmp_path, published), env={"HF_HOME": str(tmp_path / "hf")})
+    assert done.returncode == 0, done.stderr
+    for word in (*[published[name] for name in ("base", "math", "japanese")], "in 1 file", "peak memory"):
+        assert word in done.stdout
+    weights = [entry for entry in hub.log[before:] if entry.path.endswith(".safetensors") and entry.method == "GET"]
+    assert weights
+    assert all(entry.status == 206 for entry in weights)
+
+
+def test_merge_push_chat_eval_by_hub_id(call, published, tmp_path) -> None:
+    path = recipe(tmp_path, published)
+    assert call("merge", path, "--out", tmp_path / "merged").returncode == 0
+    done = call("merge", path, "--push", "alice/cli-pushed")
+    assert done.returncode == 0, done.stderr
+    assert "hubmerge chat alice/cli-pushed" in done.stdout
+
+    from huggingface_hub import HfApi, ModelCard, hf_hub_download
+
+    assert HfApi().model_info("alice/cli-pushed").private
+    assert HfApi().list_repo_commits("alice/cli-pushed")[0].title == "Merge 2 models with ties"
+    here = load_file(tmp_path / "merged" / "model.safetensors")
+    there = load_file(hf_hub_download("alice/cli-pushed", "model.safetensors"))
+    assert here.keys() == there.keys()
+    assert all((here[name] == there[name]).all() for name in here)
+    card = ModelCard.load("alice/cli-pushed")
+    assert set(card.data.base_model) == {published[name] for name in ("base", "math", "japanese")}
+
+    chat = call("chat", "alice/cli-pushed", "--prompt", "1 2 w3", "--max-new-tokens", 4)
+    assert chat.returncode == 0, chat.stderr
+    talk = run("chat", "alice/cli-pushed", "--max-new-tokens", 4, text="1 2\n3\n\n")
+    assert talk.returncode == 0, talk.stderr
+    rows = [{"question": f"{n} w{n}", "answer": str(n)} for n in range(8)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = tmp_path / "task.yaml"
+    task.write_text("name: tiny\nexamples: {folder: ., test: rows.jsonl}\nmax_new_tokens: 4\n")
+    score = call("eval", "alice/cli-pushed", "--task", task, "--show", 1)
+    assert score.returncode == 0, score.stderr
+    assert re.search(r"\b8\b", score.stdout)
+
+
+def test_push_a_folder_makes_a_public_repository_only_when_asked(call, siblings) -> None:
+    from huggingface_hub import HfApi
+
+    assert call("push", siblings["math"], "alice/cli-public", "--public").returncode == 0
+    assert not HfApi().model_info("alice/cli-public").private
+
+
+def broken(kind: str, folder: Path, siblings: dict[str, Path]) -> str:
+    """A copy of a sibling with one thing wrong; returns its folder."""
+    import shutil
+
+    import torch
+
+    copy = folder / kind
+    shutil.copytree(siblings["math"], copy)
+    weights = copy / "model.safetensors"
+    if kind == "empty":
+        weights.write_bytes(b"")
+    elif kind == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    else:
+        tensors = load_file(weights)
+        name = next(name for name in tensors if "q_proj" in name)
+        if kind == "nan":
+            tensors[name][0, 0] = torch.nan
+        elif kind == "shape":
+            tensors[name] = tensors[name][:8].clone()
+        save_file(tensors, weights, metadata={"format": "pt"})
+    return str(copy)
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "says"),
+    [
+        ("missing repository", 3, "alice/none"),
+        ("private without token", 3, "bob/cli-secret"),
+        ("unknown key", 2, "did you mean 'models'"),
+        ("unknown method", 2, "merge_method"),
+        ("unknown parameter", 2, "densty"),
+        ("no file", 2, "no recipe file"),
+        ("empty", 2, "model.safetensors"),
+        ("truncated", 2, "model.safetensors"),
+        ("shape", 2, "q_proj"),
+        ("nan", 2, "NaN"),
+        ("hub down", 3, "cannot be reached"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_its_exit_code(case, code, says, call, published, siblings, tmp_path) -> None:
+    env: dict[str, str] = {}
+    path = recipe(tmp_path, published)
+    if case == "missing repository":
+        path = recipe(tmp_path, {**published, "math": "alice/none"})
+    elif case == "private without token":
+        path = recipe(tmp_path, {**published, "math": published["secret"]})
+        env = {"HF_TOKEN": "", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+    elif case == "unknown key":
+        path = recipe(tmp_path, published, modles=[])
+    elif case == "unknown method":
+        path = recipe(tmp_path, published, merge_method="tie")
+    elif case == "unknown parameter":
+        path = recipe(tmp_path, published, parameters={"densty": 0.4})
+    elif case == "no file":
+        path = tmp_path / "none.yaml"
+    elif case == "hub down":
+        env = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    else:
+        path = recipe(tmp_path, {**published, "math": broken(case, tmp_path, siblings)})
+    out = tmp_path / "out"
+    done = run("merge", path, "--out", out, env=env) if env else call("merge", path, "--out", out)
+    assert done.returncode == code, done.stdout + done.stderr
+    message = done.stdout + done.stderr
+    assert says in message
+    assert not (out / "config.json").exists()
+    assert not list(out.glob("*.safetensors"))
+    assert not list(out.glob("*.index.json"))
+
+
+def test_usage_errors_are_two(call) -> None:
+    assert call("merge").returncode == 2
+    assert call("nonsense").returncode == 2
+    assert call("hub", "--user", "alice").returncode == 2
+
+
+def test_version_and_both_names(call) -> None:
+    assert call("--version").stdout.startswith("hubmerge ")
+    program = Path(sys.executable).with_name("hf-merge")
+    assert subprocess.run([program, "--version"], capture_output=True, check=True).stdout.startswith(b"hubmerge ")
+
+
+def test_tokens_are_never_shown(call, published, tmp_path) -> None:
+    done = call("plan", recipe(tmp_path, {**published, "math": "alice/none"}), "--token", "hf_bob_wrong_token")
+    assert done.returncode == 3
+    assert "hf_bob_wrong" not in done.stdout + done.stderr
