@@ -1,5 +1,6 @@
 """Pushing: one commit that shows everything or nothing, private by default, and nothing of others touched."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,41 @@ def test_pushing_the_same_again_makes_no_commit(tmp_path: Path) -> None:
     assert len(titles("alice/same-again")) == count
 
 
+def test_nothing_new_but_somebody_else_changed_it() -> None:
+    publish("alice/overtaken", {"config.json": b"{}"})
+    upload = Upload("alice/overtaken")
+    upload.start()
+    upload.add("config.json", b"{}")
+    publish("alice/overtaken", {"config.json": b'{"theirs": 1}'})
+    with pytest.raises(HubError, match=r"does not hold the config\.json that was pushed"):
+        upload.commit("Nothing new")
+
+
+def test_what_an_interrupted_push_uploaded_is_used() -> None:
+    weights = shard(["a"], seed=31)
+    first = Upload("alice/resumed")
+    first.start()
+    assert first.add("model.safetensors", weights) is True
+    assert first.add("config.json", b"{}") is False
+    digest = hashlib.sha256(weights).hexdigest()
+    second = Upload("alice/resumed")
+    second.start()
+    second.add_uploaded("model.safetensors", len(weights), digest)
+    second.add("config.json", b"{}")
+    second.commit("Resumed")
+    assert HfApi().hf_hub_download("alice/resumed", "model.safetensors")
+    assert names("alice/resumed") == {"model.safetensors", "config.json"}
+
+
+def test_what_the_hub_has_dropped_is_told() -> None:
+    upload = Upload("alice/dropped")
+    upload.start()
+    upload.add_uploaded("model.safetensors", 5, "00" * 32)
+    with pytest.raises(HubError, match="may have dropped what an interrupted push uploaded"):
+        upload.commit("Resumed")
+    assert names("alice/dropped") == set()
+
+
 def test_somebody_else_committed_meanwhile() -> None:
     upload = Upload("alice/contested")
     upload.start()
@@ -144,13 +180,12 @@ def test_somebody_else_committed_meanwhile() -> None:
 
 
 def test_what_a_gitignore_swallows_is_noticed() -> None:
-    publish("alice/ignoring", {".gitignore": b"*.safetensors\n"})
+    publish("alice/ignoring", {".gitignore": b"*.safetensors\n*.txt\n"})
     upload = Upload("alice/ignoring")
     upload.start()
-    upload.add("model.safetensors", shard(["a"]))
-    upload.add("config.json", b"{}")
-    with pytest.raises(HubError, match=r"does not hold the model\.safetensors that was pushed"):
-        upload.commit("Model")
+    for name, content in {"model.safetensors": shard(["a"]), "notes.txt": b"hello"}.items():
+        with pytest.raises(HubError, match=r"\.gitignore excludes it"):
+            upload.add(name, content)
 
 
 def test_who_may_not_write(monkeypatch: pytest.MonkeyPatch) -> None:

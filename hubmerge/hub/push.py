@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import BadRequestError, HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.lfs import UploadInfo
 from huggingface_hub.utils import validate_repo_id
@@ -19,7 +19,7 @@ from ..errors import AccessError, HubError
 from ..progress import Event, Progress, silent
 from ..recipe import ModelRef
 from .checkpoint import PICKLES, check_name
-from .errors import hub_errors
+from .errors import explain, hub_errors
 from .session import TIMEOUT, bounded_session, find_token, patiently
 from .source import open_source
 
@@ -66,6 +66,7 @@ class Upload:
         self._operations: dict[str, CommitOperationAdd] = {}
         self._parent: str | None = None
         self._present: frozenset[str] = frozenset()
+        self._resumed = False
 
     def __repr__(self) -> str:
         return f"Upload({self.repo_id!r}, revision={self.revision!r}, files={len(self._operations)})"
@@ -105,6 +106,11 @@ class Upload:
         operation = CommitOperationAdd(path_in_repo, content if isinstance(content, bytes) else str(content))
         with self._doing(f"uploading {path_in_repo}"):
             self._api.preupload_lfs_files(self.repo_id, [operation], revision=self.revision)
+        # huggingface_hub leaves out, without an error, what the repository's .gitignore names.
+        if operation._should_ignore:
+            raise HubError(
+                f"Uploading {path_in_repo} to {self.repo_id} failed: the repository's .gitignore excludes it."
+            )
         # What was uploaded is empty now; what is still a path goes inside the commit itself.
         if isinstance(operation.path_or_fileobj, str):
             operation.path_or_fileobj = Path(operation.path_or_fileobj).read_bytes()
@@ -114,7 +120,8 @@ class Upload:
     def add_uploaded(self, path_in_repo: str, nbytes: int, sha256: str) -> None:
         """Makes a large file part of the commit that an earlier push to this repository uploaded and did not commit.
 
-        `nbytes` and `sha256` (hex) are those of its content, which is not needed again.
+        `nbytes` and `sha256` (hex) are those of its content, which is not needed again. Where the Hub has dropped
+        the content meanwhile, `commit` fails and says so.
         """
         assert self._parent is not None, "start() comes first"
         operation = CommitOperationAdd(check_name(path_in_repo, "The push"), b"")
@@ -122,6 +129,7 @@ class Upload:
         operation.upload_info = UploadInfo(sha256=bytes.fromhex(sha256), size=nbytes, sample=b"")
         operation._upload_mode = "lfs"
         operation._is_uploaded = True
+        self._resumed = True
         self._operations[path_in_repo] = operation
 
     def commit(self, message: str, description: str = "") -> PushResult:
@@ -144,6 +152,13 @@ class Upload:
                     revision=self.revision,
                     parent_commit=self._parent,
                 )
+            except BadRequestError as exc:
+                if not self._resumed:
+                    raise
+                raise HubError(
+                    f"{explain(exc, f'committing to {self.repo_id}')} It may have dropped what an interrupted push "
+                    "uploaded: push again from an empty output folder."
+                ) from exc
             except ValueError as exc:
                 if isinstance(exc, HfHubHTTPError):
                     raise
@@ -154,12 +169,11 @@ class Upload:
             found = patiently(lambda: self._api.get_paths_info(self.repo_id, names, revision=info.oid))
         present = {item.path: item for item in found if isinstance(item, RepoFile)}
         for name, operation in self._operations.items():
-            # A repository's own .gitignore drops files without an error, and where nothing changed, huggingface_hub
-            # answers with the newest commit, whoever made it.
+            # Where nothing changed, huggingface_hub makes no commit and answers with the newest one, whoever made it.
             if name not in present or not _same(present[name], operation):
                 raise HubError(
-                    f"The commit {info.oid[:8]} of {self.repo_id} does not hold the {name} that was pushed; see "
-                    "whether its .gitignore excludes the file or somebody else committed meanwhile, and push again."
+                    f"The commit {info.oid[:8]} of {self.repo_id} does not hold the {name} that was pushed; somebody "
+                    "else may have committed meanwhile, so push again."
                 )
         return PushResult(self.repo_id, info.oid, f"{self._api.endpoint}/{self.repo_id}/tree/{info.oid}")
 
