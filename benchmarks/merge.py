@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,18 +80,25 @@ def recipe(name: str, models: list[Path]) -> dict:
     return {**document, "models": [{"model": str(model), "parameters": parameters} for model in used]}
 
 
+# A small process starts the measured one: the peak of a child counts what its parent held when it was forked.
+_STARTER = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+process = subprocess.Popen(sys.argv[2:], stdout=open(sys.argv[1], "wb"), stderr=subprocess.STDOUT)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([status, time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
+"""
+
+
 def timed(command: list[str]) -> Run:
     """Runs one process to its end."""
-    began = time.perf_counter()
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - began
+    with tempfile.NamedTemporaryFile() as output:
+        starter = [sys.executable, "-c", _STARTER, output.name, *command]
+        done = subprocess.run(starter, capture_output=True, text=True, check=True)
+        status, wall, cpu, peak = json.loads(done.stdout)
         if status != 0:
-            output.seek(0)
             sys.exit(f"{' '.join(command)} failed:\n{output.read().decode(errors='replace')[-2000:]}")
-    scale = 1 if platform.system() == "Darwin" else 1024
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
+    return Run(wall, cpu, peak * (1 if platform.system() == "Darwin" else 1024))
 
 
 def plain_io(models: list[Path], out: Path) -> Run:
