@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 
 PROMPTS = [f"w{i} {i} w{(i * 7) % 30}" for i in range(24)]
+PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
 def candidate(method: str, folders: dict[str, Path], weight: float, dtype: str | None = None) -> Recipe:
@@ -122,12 +124,19 @@ def test_models_whose_weights_are_fused_are_built_anew(tmp_path: Path, tiny_toke
         assert torch.equal(held, written), name
 
 
+@pytest.fixture(scope="module")
+def strangers(tiny_llama, tmp_path_factory) -> dict[str, Path]:
+    """Models with untied random weights, so different that their merges answer differently."""
+    root = tmp_path_factory.mktemp("strangers")
+    names = ("base", "math", "japanese")
+    return {name: tiny_llama(root / name, seed=seed, tie_word_embeddings=False) for seed, name in enumerate(names)}
+
+
 def search_of(folders: dict[str, Path], *, evaluations: int = 24, seed: int = 1, **changes) -> Search:
     """A small search whose right answers are what one particular merge says, so that the fitness has a slope."""
-    target = candidate("task_arithmetic", folders, 0.3)
-    resident = ResidentModel(make_plan(target))
+    resident = ResidentModel(make_plan(replace(candidate("task_arithmetic", folders, 0.3), chat_template=PLAIN)))
     outputs = generate(resident.model, resident.tokenizer, PROMPTS, max_new_tokens=3)
-    rows = [{"question": prompt, "answer": output or "none"} for prompt, output in zip(PROMPTS, outputs, strict=True)]
+    rows = [{"question": prompt, "answer": output} for prompt, output in zip(PROMPTS, outputs, strict=True)]
     return Search.from_dict(
         {
             "models": [str(folders["math"]), str(folders["japanese"])],
@@ -142,16 +151,17 @@ def search_of(folders: dict[str, Path], *, evaluations: int = 24, seed: int = 1,
             },
             "searcher": {"evaluations": evaluations, "seed": seed, "popsize": 6},
             "select": 3,
+            "chat_template": PLAIN,
             **changes,
         }
     )
 
 
 @pytest.fixture(scope="module")
-def finished(siblings, tmp_path_factory):
+def finished(strangers, tmp_path_factory):
     """A finished run: its search, folder and result."""
     out = tmp_path_factory.mktemp("runs") / "evolved-echo"
-    search = search_of(siblings)
+    search = search_of(strangers)
     return search, out, evolve(search, out)
 
 
@@ -175,6 +185,7 @@ def test_a_run_leaves_a_model_a_table_a_picture_and_a_card(finished) -> None:
     evaluations = read_evaluations(out / "journal.jsonl")
     assert len(evaluations) == 24
     assert all(e.error is None and e.n == 10 for e in evaluations)
+    assert len({e.fitness for e in evaluations}) > 2  # the fitness has a slope to follow
     assert result.curve.read_bytes().startswith(b"\x89PNG")
     assert Recipe.from_yaml(out / "best.yaml") == result.recipe
     AutoModelForCausalLM.from_pretrained(result.folder)
@@ -210,10 +221,10 @@ def test_a_finished_run_is_only_read(finished) -> None:
         evolve(search, out)
 
 
-def test_another_search_does_not_resume_a_run(finished, siblings) -> None:
+def test_another_search_does_not_resume_a_run(finished, strangers) -> None:
     _, out, _ = finished
     with pytest.raises(SearchError, match="another search"):
-        evolve(search_of(siblings, seed=2), out, resume=True)
+        evolve(search_of(strangers, seed=2), out, resume=True)
 
 
 def test_a_task_without_a_search_split_is_refused(siblings, tmp_path: Path) -> None:

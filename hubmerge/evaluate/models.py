@@ -68,15 +68,18 @@ def first_line(exc: BaseException) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps transformers from drawing its own progress bars inside: hubmerge reports progress in one way."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, hub_hidden = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # which shows those of huggingface_hub too
+        if hub_hidden:
+            disable_progress_bars()
 
 
 def best_device() -> str:

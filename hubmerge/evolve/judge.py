@@ -19,8 +19,10 @@ class Judge:
     batch_size: int
 
     def measure(self, recipe: Recipe) -> Measurement:
-        """The recipe's measurement on the search split."""
-        return measurement(self.score(recipe, "search"))
+        """The recipe's measurement on the search split; a task that asks for no language gives no share in it."""
+        scores = self.score(recipe, "search")
+        language = scores.language_share if self.task.language else 0.0
+        return Measurement(scores.score, scores.number_share, language, scores.n)
 
     def score(self, recipe: Recipe, split: str) -> Scores:
         """The recipe's scores on one split."""
@@ -34,8 +36,3 @@ class Judge:
     def _ask(self, tokenizer: Any, split: str) -> Scores:
         examples = self.task.split(split)
         return evaluate(self.resident.model, tokenizer, examples, self.task, batch_size=self.batch_size)
-
-
-def measurement(scores: Scores) -> Measurement:
-    """The shares of `scores`."""
-    return Measurement(scores.score, scores.number_share, scores.language_share, scores.n)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,15 @@ def final_rows(search: Search, winner: Recipe, judge: Judge, progress: Progress)
     """Scores base, sources, untuned merges and the winner on the test split, which is opened here and only here."""
     contestants: dict[str, Callable[[], Scores]] = {}
     if search.base_model is not None:
-        base = search.base_model
-        contestants[f"{base.repo_id} (base)"] = lambda: judge.score_source(base, "test")
+        contestants[f"{search.base_model.repo_id} (base)"] = partial(judge.score_source, search.base_model, "test")
+    repositories = [model.repo_id for model in search.models]
     for model in search.models:
-        contestants[model.repo_id] = lambda model=model: judge.score_source(model, "test")  # type: ignore[misc]
+        label = model.repo_id if repositories.count(model.repo_id) == 1 else str(model)
+        contestants[label] = partial(judge.score_source, model, "test")
     for name in search.baselines:
         if (recipe := baseline(name, search)) is not None:
-            contestants[LABELS[name]] = lambda recipe=recipe: judge.score(recipe, "test")  # type: ignore[misc]
-    contestants[EVOLVED] = lambda: judge.score(winner, "test")
+            contestants[LABELS[name]] = partial(judge.score, recipe, "test")
+    contestants[EVOLVED] = partial(judge.score, winner, "test")
     scores: dict[str, Scores] = {}
     for name, ask in contestants.items():
         progress(Event("test", len(scores), len(contestants), "models", note=name))

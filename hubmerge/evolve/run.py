@@ -89,7 +89,9 @@ def evolve(
         del judge  # the merge below streams: it needs none of the models in memory
         result = _result(pinned, sources, task, out, title, search_facts, winner, rows)
         write_file(out / RECIPE_FILE, recipe.to_yaml().encode())
-        files = {"README.md": render(result.card).encode(), CURVE_FILE: (out / CURVE_FILE).read_bytes()}
+        # The card's commands start from the two YAML files, so they go wherever the model goes.
+        files = {name: (out / name).read_bytes() for name in (SEARCH_FILE, RECIPE_FILE, CURVE_FILE)}
+        files["README.md"] = render(result.card).encode()
         merge(recipe, out / MODEL_FOLDER, token=token, progress=progress, files=files, overwrite=True)
         write_file(out / RESULTS_FILE, to_json(key, search_facts, winner, rows))
         return result
