@@ -323,6 +323,9 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 2 bad input, 3 Hub or network, 130 interrupted."""
+    # Read when huggingface_hub is imported: one display of progress is enough, and ours counts the whole work.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     from .terminal import err
 
     try:
