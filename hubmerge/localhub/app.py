@@ -46,7 +46,7 @@ def make_application(site: Site) -> Starlette:
         *signin.routes,
         *pages.routes,
     ]
-    handlers = {Refusal: _refused, HTTPException: _no_such_route}
+    handlers = {Refusal: _refused, HTTPException: _no_such_route, Exception: _broken}
     application = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
     application.state.site = site
     application.state.provider = oauth.Provider()
@@ -60,6 +60,10 @@ def _refused(request: Request, error: Refusal) -> Response:
     sign_in = f"<p><a href='/login?{address}'>Sign in</a> to see more.</p>"
     body = f"<h1>{error.status}</h1><p>{escape(error.message)}</p>{sign_in}"
     return page(request, str(error.status), body, error.status)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    return refuse(Refusal(500, f"The local Hub failed on {request.method} {request.url.path}: {type(error).__name__}."))
 
 
 def _no_such_route(request: Request, error: HTTPException) -> Response:
@@ -137,6 +141,7 @@ class _Passage:
         self._received = 0
         self._sent = 0
         self._cut = False
+        self._start: Message | None = None
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -147,12 +152,15 @@ class _Passage:
         if self._cut:
             return
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-        elif message["type"] == "http.response.body":
+            # It goes out with the body's first piece: an answer to HEAD is complete for the client with its headers.
+            self._status, self._start = message["status"], message
+            return
+        if message["type"] == "http.response.body":
             body = message.get("body", b"")
             if self.bytes_left is not None and len(body) > self.bytes_left:
                 self._sent += self.bytes_left
                 self.record(self._status)
+                await self._send_start()
                 await self._send({**message, "body": body[: self.bytes_left], "more_body": True})
                 self._cut = True
                 connection_of(self.request.scope).close()  # after what was written is sent
@@ -165,7 +173,13 @@ class _Passage:
                 self._sent += len(body)
             if not message.get("more_body"):
                 self.record(self._status)  # before the client can see the end, so that it finds the entry in the log
+        await self._send_start()
         await self._send(message)
+
+    async def _send_start(self) -> None:
+        if self._start is not None:
+            start, self._start = self._start, None
+            await self._send(start)
 
     def record(self, status: int) -> None:
         request = self.request
