@@ -1,12 +1,14 @@
 """Batched answers equal one-by-one greedy decoding; loading, scoring and the streamed chat."""
 
+import gc
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from hubmerge.errors import NotFoundError, SourceError, TaskError
+from hubmerge.errors import NotFoundError, ResourceError, SourceError, TaskError
 from hubmerge.evaluate.generation import generate, stream_chat
 from hubmerge.evaluate.models import load_model
 from hubmerge.evaluate.score import evaluate, grade
@@ -144,3 +146,19 @@ def test_load_model_keeps_the_asked_dtype(siblings) -> None:
     assert tokenizer.chat_template
     with pytest.raises(SourceError, match="bfloat16"):
         load_model(str(siblings["base"]), dtype="int4")
+
+
+def test_a_model_that_does_not_fit_is_spread_out_or_refused(siblings, monkeypatch, tmp_path: Path) -> None:
+    from hubmerge.evaluate import models
+
+    whole = generate(*load_model(str(siblings["base"]), dtype="float32"), PROMPTS, max_new_tokens=6)
+    monkeypatch.setattr(models, "free_memory", lambda device: 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model, tokenizer = load_model(str(siblings["base"]), dtype="float32")
+    assert len(list(tmp_path.iterdir())) == 1
+    assert generate(model, tokenizer, PROMPTS, max_new_tokens=6) == whole
+    del model
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ResourceError, match="leave the device open"):
+        load_model(str(siblings["base"]), device="cpu")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hubmerge.errors import SearchError, TaskError
+from hubmerge.errors import Interrupted, SearchError, TaskError
 from hubmerge.evaluate.generation import generate
 from hubmerge.evolve.baselines import baseline
 from hubmerge.evolve.genome import Genome
@@ -269,3 +269,44 @@ def test_kill_9_and_resume_end_in_the_same_winner(finished, tmp_path: Path) -> N
     ]
     assert (resumed.recipe, resumed.rows) == (result.recipe, result.rows)
     assert (out / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_resumed_run_keeps_to_the_commits_it_began_with(hub, strangers, tmp_path: Path) -> None:
+    from huggingface_hub import HfApi
+
+    api, repositories = HfApi(), {}
+    for name, folder in strangers.items():
+        repositories[name] = f"alice/evolve-{name}"
+        api.create_repo(repositories[name], exist_ok=True)
+        api.upload_folder(repo_id=repositories[name], folder_path=folder)
+    search = replace(
+        search_of(strangers, evaluations=12),
+        models=(ModelRef(repositories["math"]), ModelRef(repositories["japanese"])),
+        base_model=ModelRef(repositories["base"]),
+        baselines=("average",),
+    )
+    out = tmp_path / "run"
+
+    def stop(event) -> None:
+        if event.stage == "search" and event.done == 7:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        evolve(search, out, progress=stop)
+    began = Search.from_yaml(out / "search.yaml")
+    assert began.base_model is not None
+    commit = api.model_info(repositories["math"]).sha
+    assert began.models[0] == ModelRef(repositories["math"], commit)
+    api.upload_file(path_or_fileobj=b"moved", path_in_repo="NOTES.md", repo_id=repositories["math"])
+    assert api.model_info(repositories["math"]).sha != commit
+    result = evolve(search, out, resume=True)
+    assert len(read_evaluations(result.journal)) == 12
+    assert result.recipe.models[0].model == ModelRef(repositories["math"], commit)
+    assert [row.model for row in result.rows] == [
+        "alice/evolve-base (base)",
+        "alice/evolve-math",
+        "alice/evolve-japanese",
+        "average",
+        "evolved",
+    ]
+    assert commit in (result.folder / "README.md").read_text()

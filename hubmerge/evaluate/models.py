@@ -1,6 +1,8 @@
 """A model and its tokenizer by Hub ID or folder, ready to answer."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +59,10 @@ def load_model(
             )
     except (OSError, ValueError, KeyError, ImportError) as exc:
         raise SourceError(f"transformers cannot load {ref}: {first_line(exc)}") from exc
-    return (model if placement else model.to(place)).eval(), tokenizer
+    if not placement:
+        return model.to(place).eval(), tokenizer
+    weakref.finalize(model, shutil.rmtree, placement["offload_folder"], ignore_errors=True)
+    return model.eval(), tokenizer
 
 
 def first_line(exc: BaseException) -> str:

@@ -1,10 +1,16 @@
 """The search as an evotorch Problem: a batch of vectors in, their fitnesses out."""
 
+import logging
+import os
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from evotorch import Problem, SolutionBatch
+
+if "EVOTORCH_VERBOSE_LEVEL" not in os.environ:
+    # On import evotorch sends its remarks (dtypes, actors) to standard output, where ours go.
+    logging.getLogger("evotorch").setLevel(logging.WARNING)
 
 Evaluate = Callable[[np.ndarray], list[float]]
 """Gives the fitness (finite, higher is better) of each row of a float64 array (candidates, genes)."""
