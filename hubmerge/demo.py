@@ -53,17 +53,20 @@ def space_examples() -> dict[str, Any]:
     }
 
 
-def run(out: Path) -> None:
-    """Runs the demo in the folder `out` and prints what it does. Run again, it goes on or shows the finished run."""
+def run(out: Path, search: "Search | None" = None) -> None:
+    """Runs the demo in the folder `out` and prints what it does. Run again, it goes on or shows the finished run.
+
+    `search` replaces the demo's own search, over the same models.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with demo_hub(out / "hub") as server:
         from .terminal import out as console
 
         console.print(f"A Hub of your own at {server.endpoint}, with three models trained for this demo.\n")
-        _run(out)
+        _run(out, search or demo_search())
 
 
-def _run(out: Path) -> None:
+def _run(out: Path, search: "Search") -> None:
     from .evaluate.task import load_task
     from .evolve.baselines import baseline
     from .evolve.run import evolve
@@ -72,7 +75,6 @@ def _run(out: Path) -> None:
     from .terminal import out as console
     from .terminal import progress_bars, show_plan, show_results
 
-    search = demo_search()
     console.rule("1. Plan", align="left")
     untuned = baseline("dare_ties", search)
     assert untuned is not None

@@ -1,0 +1,59 @@
+"""The demo, end to end and from outside: its own Hub, a search, a push, the model back by ID."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from hubmerge import demo
+
+search = demo.demo_search()
+search = replace(
+    search,
+    searcher=replace(search.searcher, evaluations=12, popsize=6),
+    splits={"search": 20, "validation": 20, "test": 40},
+    baselines=("average",),
+)
+demo.run(Path(sys.argv[1]), search)
+"""
+
+
+def run_demo(out: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(out)],
+        capture_output=True,
+        text=True,
+        env={**environment, "COLUMNS": "160"},
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_demo_runs_whole_and_again(tmp_path) -> None:
+    first = run_demo(tmp_path / "demo")
+    for name in ("zoo-base", "zoo-math", "zoo-japanese", "average", "evolved"):
+        assert name in first
+    assert len(re.findall(r"^A .*\S", first, re.MULTILINE)) == 3
+    run = tmp_path / "demo" / "run"
+    for file in ("search.yaml", "journal.jsonl", "best.yaml", "curve.png", "results.json", "model/README.md"):
+        assert (run / file).stat().st_size > 0
+    rows = json.loads((run / "results.json").read_text())["rows"]
+    assert all(row["n"] == 40 and row["low"] <= row["value"] <= row["high"] for row in rows)
+
+    before = (run / "journal.jsonl").read_bytes()
+    second = run_demo(tmp_path / "demo")
+    assert (run / "journal.jsonl").read_bytes() == before
+    table = [line for line in first.splitlines() if re.search(r"\d% +[\d.]+% - ", line)]
+    assert table
+    assert table == [line for line in second.splitlines() if re.search(r"\d% +[\d.]+% - ", line)]
