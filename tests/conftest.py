@@ -58,7 +58,7 @@ def tiny_tokenizer():
 
 @pytest.fixture(scope="session")
 def tiny_llama(tiny_tokenizer) -> Callable[..., Path]:
-    """A function `(folder, seed=0, dtype="float32", sibling_of=None, **config)` that saves a tiny Llama and its tokenizer.
+    """A function `(folder, seed=0, dtype="float32", sibling_of=None, **config)` that saves a tiny Llama with tokenizer.
 
     With `sibling_of`, the weights are that folder's plus small changes drawn from `seed`, as fine-tuning makes them.
     """
