@@ -27,7 +27,8 @@ from hubmerge.localhub import (
 )
 from hubmerge.localhub.faults import Fault, Faults, connection_of, reset
 from hubmerge.localhub.layout import page
-from hubmerge.localhub.wire import Refusal, Site, refuse
+from hubmerge.localhub.repository import Vanished
+from hubmerge.localhub.wire import Refusal, Site, named_repository, refuse
 
 # Where only tokens count; elsewhere a browser's cookie does too.
 _MACHINE_PATHS = ("/api/", "/lfs/", "/oauth/token", "/oauth/userinfo", "/oauth/jwks", "/.well-known/")
@@ -46,7 +47,7 @@ def make_application(site: Site) -> Starlette:
         *signin.routes,
         *pages.routes,
     ]
-    handlers = {Refusal: _refused, HTTPException: _no_such_route, Exception: _broken}
+    handlers = {Refusal: _refused, HTTPException: _no_such_route, FileNotFoundError: _vanished, Exception: _broken}
     application = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
     application.state.site = site
     application.state.provider = oauth.Provider()
@@ -60,6 +61,15 @@ def _refused(request: Request, error: Refusal) -> Response:
     sign_in = f"<p><a href='/login?{address}'>Sign in</a> to see more.</p>"
     body = f"<h1>{error.status}</h1><p>{escape(error.message)}</p>{sign_in}"
     return page(request, str(error.status), body, error.status)
+
+
+def _vanished(request: Request, error: FileNotFoundError) -> Response:
+    """A repository may be deleted while a request about it is under way; any other missing file is a fault of ours."""
+    site: Site = request.app.state.site
+    named = "namespace" in request.path_params
+    if not isinstance(error, Vanished) and not (named and site.store.find(*named_repository(request)) is None):
+        raise error
+    return _refused(request, Refusal(404, "Repository not found", "RepoNotFound"))
 
 
 def _broken(request: Request, error: Exception) -> Response:

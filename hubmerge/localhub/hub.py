@@ -18,6 +18,7 @@ from hubmerge.localhub.store import Store
 from hubmerge.localhub.wire import Site
 
 _START_SECONDS = 10.0
+_KEEP_ALIVE_SECONDS = 60  # longer than a client's pauses: a connection that closes under a request fails it
 _STOP_SECONDS = 3  # given to answers under way when the server stops
 
 
@@ -157,7 +158,6 @@ class LocalHub:
         except OSError as error:
             raise HubError(f"The local Hub cannot use the folder {self.root}: {error.strerror}.") from None
         try:
-            listener = self._listen()
             multipart_over, part_size = self._sizes
             site = Site(
                 store=self._store,
@@ -180,11 +180,13 @@ class LocalHub:
                     log_config=None,
                     access_log=False,
                     server_header=False,
+                    timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                     timeout_graceful_shutdown=_STOP_SECONDS,
                 )
             )
-            return listener
+            return self._listen()
         except BaseException:
+            self._server = None
             self._release()
             raise
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -119,10 +120,11 @@ def visible(request: Request, type: str) -> list[tuple[Repository, Commit, Facts
     here, identity = site(request), caller(request)
     found = []
     for repository in here.store.all(type):
-        head = repository.reference(MAIN)
-        if head is not None and here.accounts.may_see(identity, repository):
-            commit = repository.commit(head)
-            found.append((repository, commit, site(request).facts.of(type, commit)))
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            head = repository.reference(MAIN)
+            if head is not None and here.accounts.may_see(identity, repository):
+                commit = repository.commit(head)
+                found.append((repository, commit, site(request).facts.of(type, commit)))
     return found
 
 
@@ -130,7 +132,10 @@ def _list(type: str) -> Any:
     def list_repositories(request: Request) -> Response:
         query = request.query_params
         wanted = _matching(request, type)
-        described = [describe(request, *found) for found in visible(request, type)]
+        described = []
+        for found in visible(request, type):
+            with suppress(FileNotFoundError):
+                described.append(describe(request, *found))
         described = [item for item in described if wanted(item)]
         key = query.get("sort", "lastModified")
         if key not in ("createdAt", "downloads", "lastModified", "likes", "trendingScore", "id"):

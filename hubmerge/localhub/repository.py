@@ -19,6 +19,10 @@ class Conflict(Exception):
     """The reference moved since the commit the client started from, or exists already."""
 
 
+class Vanished(FileNotFoundError):
+    """The repository was deleted while a request about it was under way."""
+
+
 class UnknownRevision(LookupError):
     """No branch, tag, pull request or commit has this name."""
 
@@ -61,8 +65,11 @@ class Repository:
 
     @property
     def settings(self) -> Settings:
-        """The settings as they are now."""
-        stored = read_json(self.folder / "settings.json")
+        """The settings as they are now; Vanished where the repository is gone."""
+        try:
+            stored = read_json(self.folder / "settings.json")
+        except FileNotFoundError:
+            raise Vanished(self.id) from None
         return Settings(**{**stored, "granted": tuple(stored["granted"]), "requested": tuple(stored["requested"])})
 
     def change_settings(self, **changes: Any) -> Settings:

@@ -12,7 +12,7 @@ from hubmerge.localhub.commits import Change, now, regular_entry
 from hubmerge.localhub.disk import names_in, write_atomically
 from hubmerge.localhub.names import REPO_TYPES, check_name
 from hubmerge.localhub.objects import Objects
-from hubmerge.localhub.repository import Conflict, Repository, Settings
+from hubmerge.localhub.repository import Conflict, Repository, Settings, Vanished
 
 try:
     import fcntl
@@ -39,6 +39,7 @@ class Store:
         self.root = root
         self.objects = Objects(root / "objects")
         self._new = root / "new"
+        # Kept even after a deletion: whoever still holds the repository must share its lock with whoever makes it anew.
         self._repositories: dict[tuple[str, str], Repository] = {}
         self._guard = threading.Lock()
         self._lock_file: int | None = None
@@ -123,12 +124,14 @@ class Store:
         return [Change(".gitattributes", regular_entry(text, self.objects.put(text)))]
 
     def delete(self, repository: Repository) -> None:
-        """Remove a repository; it disappears in one move."""
+        """Remove a repository; it disappears in one move. Vanished where another request was faster."""
         grave = self._new / secrets.token_hex(16)
         self._new.mkdir(exist_ok=True)
         with repository.lock, self._guard:
-            os.rename(repository.folder, grave)
-            self._repositories.pop((repository.type, repository.id), None)
+            try:
+                os.rename(repository.folder, grave)
+            except FileNotFoundError:
+                raise Vanished(repository.id) from None
         shutil.rmtree(grave)
 
     def move(self, repository: Repository, id: str) -> None:
@@ -140,4 +143,3 @@ class Store:
             if folder.exists():
                 raise Conflict(f"You already created this {repository.type} repo")
             os.rename(repository.folder, folder)
-            self._repositories.pop((repository.type, repository.id), None)
