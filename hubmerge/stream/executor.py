@@ -123,6 +123,7 @@ class _Run:
         files["config.json"] = _json(plan.config)
         if len(plan.shards) > 1:
             files[INDEX_FILE] = shards.index(plan.shards, self.tensors)
+        self._tell_merge(MANIFEST)
         pushed = self._finish(files, message)
         digests = {name: digest for record in journal.shards.values() for name, digest in record.tensors.items()}
         tensors = {tensor.name: digests[tensor.name] for tensor in plan.tensors}

@@ -1,6 +1,6 @@
 """Whether the sources fit together, as far as configurations and headers tell."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..hub.source import Source
@@ -54,33 +54,23 @@ def check_configs(first: Source, others: Sequence[Source]) -> Iterator[Problem]:
                 "only models of one architecture can be merged."
             )
             continue
-        for key in _MUST_AGREE:
-            if difference := _difference(first.config, other.config, key):
-                yield error(
-                    f"{other.name} does not fit {first.name}: {key} is {difference}; choose models of one family."
-                )
-        for key in _SHOULD_AGREE:
-            if difference := _difference(first.config, other.config, key):
-                yield warning(
-                    f"{other.name} differs from {first.name}: {key} is {difference}; the result keeps the latter."
-                )
-        thetas = _rope_theta(first.config), _rope_theta(other.config)
-        if None not in thetas and thetas[0] != thetas[1]:
-            yield warning(
-                f"{other.name} differs from {first.name}: rope_theta is {thetas[1]}, not {thetas[0]}; "
-                "the result keeps the latter."
-            )
+        pair = f"{other.name} and {first.name}"
+        if differences := _differences(first.config, other.config, _MUST_AGREE):
+            yield error(f"{pair} do not fit together: {differences}; choose models of one family.")
+        if differences := _differences(first.config, other.config, _SHOULD_AGREE):
+            yield warning(f"{pair} differ: {differences}; the result keeps the latter.")
 
 
-def _difference(first: Mapping[str, Any], other: Mapping[str, Any], key: str) -> str | None:
-    ours, theirs = setting(first, key), setting(other, key)
-    # A missing key means the class's default, which headers cannot tell.
-    return None if ours is None or theirs is None or ours == theirs else f"{theirs}, not {ours}"
+def _differences(first: Mapping[str, Any], other: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """The settings that both give and that differ, as text. One that is missing means its class's default."""
+    values = [(key, _value(first, key), _value(other, key)) for key in keys]
+    return some(f"{key} is {b} and {a}" for key, a, b in values if None not in (a, b) and a != b)
 
 
-def _rope_theta(config: Mapping[str, Any]) -> Any:
-    rope = setting(config, "rope_parameters")
-    return rope.get("rope_theta") if isinstance(rope, Mapping) else setting(config, "rope_theta")
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    # transformers 5 keeps it one level deeper than earlier ones.
+    rope = setting(config, "rope_parameters") if key == "rope_theta" else None
+    return rope.get(key) if isinstance(rope, Mapping) and key in rope else setting(config, key)
 
 
 def check_layers(first: View, others: Sequence[View]) -> Iterator[Problem]:

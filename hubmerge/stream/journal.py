@@ -87,6 +87,7 @@ def open_journal(folder: Path, key: str, *, target: str | None = None, overwrite
     """
     if folder.exists() and not folder.is_dir():
         raise PlanError(f"{folder} is a file; choose a folder for the result.")
+    is_new = not folder.exists()
     (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -100,6 +101,8 @@ def open_journal(folder: Path, key: str, *, target: str | None = None, overwrite
         # A folder that was refused, or that never got as far as a shard, is left as it was found.
         if not (folder / JOURNAL).exists():
             shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+            if is_new and folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _load(folder: Path, key: str, target: str | None, overwrite: bool) -> Journal:

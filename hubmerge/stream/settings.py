@@ -14,13 +14,13 @@ def check_settings(recipe: Recipe, method: Method) -> Iterator[Problem]:
     """Checks every parameter that the recipe gives: its name, its place and the limits of its values."""
     known = {parameter.name: parameter for parameter in method.parameters}
     ignored: dict[str, None] = {}
+    unknown: dict[str, list[str]] = {}
     for where, parameters, of_model in _places(recipe):
         for name, setting in parameters.items():
             if name in IGNORED_PARAMETERS:
                 ignored[name] = None
             elif name not in known:
-                names = ", ".join(known) or "none"
-                yield error(f"{method.name} has no parameter {name!r} ({where}); it takes: {names}.", RecipeError)
+                unknown.setdefault(name, []).append(where)
             elif of_model and not known[name].per_model:
                 yield error(
                     f"{name} of {method.name} is one value for all models ({where}); "
@@ -29,6 +29,9 @@ def check_settings(recipe: Recipe, method: Method) -> Iterator[Problem]:
                 )
             else:
                 yield from _check_values(known[name], setting, where)
+    for name, places in unknown.items():
+        takes = ", ".join(known) or "none"
+        yield error(f"{method.name} has no parameter {name!r} ({some(places)}); it takes: {takes}.", RecipeError)
     for name in ignored:
         yield warning(f"The parameter {name} is not used: {IGNORED_PARAMETERS[name]}.")
 

@@ -1,0 +1,314 @@
+"""What headers alone tell: every problem by name, parameters by tensor, layers by slice, shards and sizes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from streamtools import rewrite, weights
+from test_stream_merge import Siblings, load, recipe
+
+from hubmerge.errors import PlanError, RecipeError, SourceError
+from hubmerge.methods import METHODS
+from hubmerge.recipe import Recipe
+from hubmerge.stream import Plan, make_plan, merge
+from hubmerge.stream.compute import merge_tensor
+from hubmerge.stream.tensors import TensorPlan
+
+Build = Callable[..., Path]
+
+
+def linear(*models: Path, **changes: object) -> Recipe:
+    entries = [{"model": str(model)} for model in models]
+    return Recipe.from_dict({"merge_method": "linear", "models": entries, **changes})
+
+
+def stack(*slices: list[tuple[Path, int, int]], method: str = "passthrough", **changes: object) -> Recipe:
+    pieces = [{"sources": [{"model": str(m), "layer_range": [a, b]} for m, a, b in piece]} for piece in slices]
+    return Recipe.from_dict({"merge_method": method, "slices": pieces, **changes})
+
+
+def errors(recipe: Recipe) -> list[str]:
+    return [problem.message for problem in make_plan(recipe).errors]
+
+
+def warnings(recipe: Recipe) -> str:
+    return "\n".join(problem.message for problem in make_plan(recipe).warnings)
+
+
+def by_name(plan: Plan) -> dict[str, TensorPlan]:
+    return {tensor.name: tensor for tensor in plan.tensors}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"hidden_size": 32},
+            r"other and .*base do not fit together: hidden_size is 32 and 16, head_dim is 16",
+        ),
+        ({"num_attention_heads": 4, "head_dim": 8}, r"num_attention_heads is 4 and 2"),
+        ({"vocab_size": 70}, r"vocabularies differ in size: 64 in .*base.*, 70 in .*other .*; choose models with one"),
+        ({"num_hidden_layers": 2}, r"other has 2 layers and .*base has 3 .*can only be stacked, with `slices`"),
+        ({"attention_bias": True}, r"other has tensors that are not in .*base: .*q_proj\.bias.*choose models of one"),
+    ],
+)
+def test_models_that_do_not_fit(overrides: dict, message: str, tiny_llama: Build, tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path / "base", seed=1)
+    other = tiny_llama(tmp_path / "other", seed=2, **overrides)
+    with pytest.raises(PlanError, match=message):
+        merge(linear(base, other), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_shapes_that_no_setting_tells(tiny_llama: Build, tmp_path: Path) -> None:
+    base, other = tiny_llama(tmp_path / "base", seed=1), tiny_llama(tmp_path / "other", seed=2)
+    rewrite(other, {"model.layers.2.mlp.up_proj.weight": torch.zeros(31, 16)})
+    (message,) = errors(linear(base, other))
+    assert "1 tensors differ in shape (model.layers.2.mlp.up_proj.weight is [31, 16], not [32, 16])" in message
+
+
+def test_another_architecture_is_one_sentence(tiny_llama: Build, tmp_path: Path) -> None:
+    base, other = tiny_llama(tmp_path / "base", seed=1), tiny_llama(tmp_path / "other", seed=2)
+    config = json.loads((other / "config.json").read_text()) | {"model_type": "qwen3", "hidden_size": 99}
+    (other / "config.json").write_text(json.dumps(config))
+    (message,) = errors(linear(base, other))
+    assert "other is a qwen3 model and" in message
+
+
+def test_missing_tensors_and_numbers_of_another_kind(tiny_llama: Build, tmp_path: Path) -> None:
+    base, other = tiny_llama(tmp_path / "base", seed=1), tiny_llama(tmp_path / "other", seed=2)
+    rewrite(other, {"model.norm.weight": None, "model.layers.0.mlp.up_proj.weight": torch.zeros(32, 16).int()})
+    found = errors(linear(base, other))
+    assert len(found) == 2, "both are found at once"
+    assert "other lacks tensors of" in found[0]
+    assert "model.norm.weight" in found[0]
+    assert "store model.layers.0.mlp.up_proj.weight as different kinds of number" in found[1]
+
+
+def test_buffers_are_left_out(tiny_llama: Build, tmp_path: Path) -> None:
+    base, other = tiny_llama(tmp_path / "base", seed=1), tiny_llama(tmp_path / "other", seed=2)
+    rewrite(other, {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
+    plan = make_plan(linear(base, other))
+    assert plan.errors == ()
+    assert "inv_freq: not weights" in warnings(linear(base, other))
+    assert not any("inv_freq" in tensor.name for tensor in plan.tensors)
+
+
+def test_settings_that_differ_without_forbidding(tiny_llama: Build, tmp_path: Path) -> None:
+    base, other = tiny_llama(tmp_path / "base", seed=1), tiny_llama(tmp_path / "other", seed=2)
+    config = json.loads((other / "config.json").read_text())
+    config |= {"rope_theta": 500.0, "auto_map": {"AutoModel": "code.Model"}}
+    config.pop("rope_parameters", None)
+    (other / "config.json").write_text(json.dumps(config))
+    plan = make_plan(linear(other, base))
+    assert plan.errors == ()
+    told = warnings(linear(other, base))
+    assert "rope_theta is 10000.0 and 500.0" in told
+    assert "code of its own (auto_map)" in told
+    assert "auto_map" not in plan.config
+    assert plan.config["rope_theta"] == 500.0
+
+
+def test_other_token_ids_are_counted(tiny_llama: Build, tmp_path: Path) -> None:
+    base, other = tiny_llama(tmp_path / "base", seed=1), tiny_llama(tmp_path / "other", seed=2)
+    text = (other / "tokenizer.json").read_text()
+    assert "tokenizers of" not in warnings(linear(base, other))
+    (other / "tokenizer.json").write_text(json.dumps(json.loads(text)))
+    assert "tokenizers of" not in warnings(linear(base, other)), "another layout of the same tokenizer"
+    (other / "tokenizer.json").write_text(text.replace('"w0"', '"w_"'))
+    assert "give 2 tokens different ids" in warnings(linear(base, other))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"merge_method": "tise"}, r"no merge_method 'tise': did you mean ties\?"),
+        (
+            {"parameters": {"wieght": 1}},
+            r"ties has no parameter 'wieght' \(in `parameters`\); it takes: weight",
+        ),
+        ({"parameters": {"density": 1.5}}, r"density must be 0.0 to 1.0, got 1.5 \(in `parameters`\)"),
+        ({"parameters": {"density": [{"filter": "mlp", "value": 2}]}}, r"density must be 0.0 to 1.0, got 2"),
+        ({"parameters": {"normalize": 1}}, r"normalize must be true or false, got 1"),
+        ({"parameters": {"weight": True}}, r"weight must be a number, got True"),
+        ({"base_model": None}, r"ties needs a `base_model`"),
+        ({"tokenizer_source": "union"}, r"`tokenizer_source: union` is not supported yet"),
+        ({"chat_template": "chatml"}, r"chat_template must be a Jinja template or `auto`"),
+        ({"merge_method": "slerp"}, r"slerp merges at most 1 model\(s\) beside the base_model, got 2"),
+    ],
+)
+def test_recipes_that_cannot_be_followed(changes: dict, message: str, siblings: Siblings) -> None:
+    entries = [{"model": str(siblings["math"])}, {"model": str(siblings["japanese"])}]
+    with pytest.raises(RecipeError, match=message):
+        make_plan(recipe(siblings, changes.pop("merge_method", "ties"), **{"models": entries, **changes})).require()
+
+
+def test_a_shared_parameter_at_a_model_and_one_that_is_not_given(siblings: Siblings) -> None:
+    entries = [{"model": str(siblings["math"]), "parameters": {"t": 0.5}}]
+    found = errors(recipe(siblings, "slerp", models=entries))
+    assert "t of slerp is one value for all models" in found[0]
+    assert "slerp needs a value of t for model.embed_tokens.weight and 28 more" in found[1]
+    partly = {"t": [{"filter": "mlp", "value": 0.5}]}
+    (message,) = errors(recipe(siblings, "slerp", models=[{"model": str(siblings["math"])}], parameters=partly))
+    assert "with no filter for all the rest" in message
+
+
+def test_a_lora_is_refused(siblings: Siblings) -> None:
+    with pytest.raises(SourceError, match="a LoRA on top of a model cannot be merged yet"):
+        make_plan(Recipe.from_dict({"merge_method": "linear", "models": [{"model": "alice/model+alice/lora"}]}))
+
+
+def test_parameters_of_other_tools_are_told(siblings: Siblings) -> None:
+    assert "int8_mask is not used" in warnings(recipe(siblings, parameters={"int8_mask": True}))
+
+
+def test_parameters_near_the_model_win_and_gradients_follow_depth(siblings: Siblings) -> None:
+    entries = [
+        {"model": str(siblings["math"]), "parameters": {"weight": [{"filter": "mlp", "value": 3}]}},
+        {"model": str(siblings["japanese"]), "parameters": {"density": [0.2, 0.4]}},
+    ]
+    plan = make_plan(recipe(siblings, models=entries, parameters={"weight": [0, 1], "lambda": 0.5}))
+    tensors = by_name(plan)
+    layer = tensors["model.layers.1.mlp.up_proj.weight"]
+    assert [dict(values) for values in layer.per_model] == [
+        {"weight": 3, "density": 1.0},
+        {"weight": 0.5, "density": pytest.approx(0.3)},
+    ]
+    assert layer.shared == {"normalize": True, "lambda": 0.5}
+    weight = {name: tensor.per_model[0]["weight"] for name, tensor in tensors.items()}
+    assert weight["model.embed_tokens.weight"] == weight["model.layers.0.input_layernorm.weight"] == 0
+    assert weight["model.layers.1.self_attn.q_proj.weight"] == 0.5
+    assert weight["model.layers.2.input_layernorm.weight"] == weight["model.norm.weight"] == 1
+
+
+def test_the_base_is_not_merged_with_itself(siblings: Siblings) -> None:
+    entries = [{"model": str(siblings[n]), "parameters": {"weight": 0.5}} for n in ("base", "math", "japanese")]
+    plan = make_plan(recipe(siblings, models=entries))
+    assert {tensor.inputs for tensor in plan.tensors} == {
+        ((1, tensor.name), (2, tensor.name)) for tensor in plan.tensors
+    }
+    assert all(tensor.base == (0, tensor.name) for tensor in plan.tensors)
+    assert any("are not used: in ties it is the base" in problem.message for problem in plan.warnings)
+    average = make_plan(recipe(siblings, "linear", models=entries))
+    assert all(len(tensor.inputs) == 3 and tensor.base is None for tensor in average.tensors)
+
+
+def test_a_base_that_linear_does_not_read_is_not_fetched(siblings: Siblings) -> None:
+    plan = make_plan(recipe(siblings, "linear", models=[{"model": str(siblings["math"])}]))
+    assert {index for tensor in plan.tensors for index, _ in tensor.reads} == {1}
+
+
+def test_sizes_and_shards(siblings: Siblings) -> None:
+    plan = make_plan(recipe(siblings), shard_size=9000)
+    state = weights(siblings["base"])
+    assert plan.parameters == sum(tensor.numel() for tensor in state.values())
+    assert plan.output_bytes == sum(tensor.nbytes for tensor in state.values()) == sum(s.nbytes for s in plan.shards)
+    assert plan.fetch_bytes == 0
+    assert plan.peak_memory == 2 * 4 * state["model.embed_tokens.weight"].nbytes
+    assert [shard.file for shard in plan.shards] == [f"model-0000{n}-of-00005.safetensors" for n in range(1, 6)]
+    names = [name for shard in plan.shards for name in shard.names]
+    assert names[0] == "model.embed_tokens.weight"
+    assert names[-1] == "model.norm.weight"
+    assert sorted(names) == sorted(state)
+    assert make_plan(recipe(siblings), shard_size=9000).key == plan.key != make_plan(recipe(siblings)).key
+
+
+def test_layers_are_in_number_order(tiny_llama: Build, tmp_path: Path) -> None:
+    deep = tiny_llama(tmp_path / "deep", num_hidden_layers=11, hidden_size=8, intermediate_size=8)
+    order = [int(t.name.split(".")[2]) for t in make_plan(linear(deep)).tensors if ".layers." in t.name]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_stack_of_two_models_loads_and_runs(tied: bool, tiny_llama: Build, tmp_path: Path) -> None:
+    first = tiny_llama(tmp_path / "first", seed=1, tie_word_embeddings=tied)
+    second = tiny_llama(tmp_path / "second", seed=2, tie_word_embeddings=tied)
+    result = merge(stack([(first, 0, 2)], [(second, 1, 3)], [(first, 0, 1)]), tmp_path / "out", shard_size=9000)
+    ours, a, b = weights(tmp_path / "out"), weights(first), weights(second)
+    assert result.plan.config["num_hidden_layers"] == 5
+    for layer, (model, index) in enumerate([(a, 0), (a, 1), (b, 1), (b, 2), (a, 0)]):
+        for name in ("mlp.up_proj.weight", "self_attn.q_proj.weight", "input_layernorm.weight"):
+            assert torch.equal(ours[f"model.layers.{layer}.{name}"], model[f"model.layers.{index}.{name}"])
+    assert torch.equal(ours["model.embed_tokens.weight"], a["model.embed_tokens.weight"])
+    assert len(ours) == 5 * 9 + 2 + (not tied)
+    model = load(tmp_path / "out")
+    output = model.generate(torch.tensor([[1, 5, 6]]), max_new_tokens=4, do_sample=False, pad_token_id=0)
+    assert output.shape == (1, 7)
+
+
+def test_ends_come_from_the_first_and_the_last_slice(tiny_llama: Build, tmp_path: Path) -> None:
+    first = tiny_llama(tmp_path / "first", seed=1, tie_word_embeddings=False)
+    second = tiny_llama(tmp_path / "second", seed=2, tie_word_embeddings=False)
+    rewrite(second, {"model.norm.weight": torch.full((16,), 2.0)})
+    tensors = by_name(make_plan(stack([(first, 0, 1)], [(second, 0, 1)])))
+    assert tensors["model.embed_tokens.weight"].inputs == ((0, "model.embed_tokens.weight"),)
+    assert tensors["model.norm.weight"].inputs == ((1, "model.norm.weight"),)
+    assert tensors["lm_head.weight"].inputs == ((1, "lm_head.weight"),)
+
+
+def test_slices_are_merged_with_the_base_at_their_layers(siblings: Siblings) -> None:
+    base, math, japanese = siblings["base"], siblings["math"], siblings["japanese"]
+    changes = {"method": "ties", "base_model": str(base), "parameters": {"weight": [0, 1]}}
+    plan = make_plan(stack([(math, 1, 3), (japanese, 1, 3)], [(math, 2, 3)], **changes))
+    plan.require()
+    tensor = by_name(plan)["model.layers.0.mlp.up_proj.weight"]
+    assert tensor.base == (0, "model.layers.1.mlp.up_proj.weight")
+    assert tensor.inputs == ((1, "model.layers.1.mlp.up_proj.weight"), (2, "model.layers.1.mlp.up_proj.weight"))
+    weight = [by_name(plan)[f"model.layers.{n}.mlp.up_proj.weight"].per_model[0]["weight"] for n in range(3)]
+    assert weight == [0, 1, 1], "depth runs within a slice"
+    (message,) = errors(stack([(math, 1, 3), (japanese, 0, 2)], **changes))
+    assert "Slice 1 merges different layer ranges; list" in message
+    listed = make_plan(stack([(base, 0, 2), (math, 1, 3), (japanese, 0, 2)], **changes))
+    tensor = by_name(listed)["model.layers.1.mlp.up_proj.weight"]
+    assert tensor.base == (0, "model.layers.1.mlp.up_proj.weight")
+    assert tensor.inputs == ((1, "model.layers.2.mlp.up_proj.weight"), (2, "model.layers.1.mlp.up_proj.weight"))
+
+
+def test_slices_that_cannot_be(siblings: Siblings, tiny_llama: Build, tmp_path: Path) -> None:
+    math = siblings["math"]
+    (message,) = errors(stack([(math, 0, 4)]))
+    assert "layer_range [0, 4] in slice 1 ends beyond the 3 layers of" in message
+    (message,) = errors(stack([(math, 0, 1), (siblings["japanese"], 0, 1)]))
+    assert "passthrough merges at most 1 model(s), got 2 in slice 1" in message
+    wide = tiny_llama(tmp_path / "wide", hidden_size=32)
+    (message,) = errors(stack([(math, 0, 1)], [(wide, 0, 1)]))
+    assert "hidden_size is 32 and 16" in message
+    long = tiny_llama(tmp_path / "long", vocab_size=80, tie_word_embeddings=False)
+    assert any("vocabularies differ in size" in message for message in errors(stack([(math, 0, 1)], [(long, 0, 1)])))
+
+
+def test_settings_layer_by_layer_follow_the_slices(siblings: Siblings, tmp_path: Path) -> None:
+    models = []
+    for name, kinds in (("math", ["a", "b", "c"]), ("japanese", ["d", "e", "f"])):
+        folder = shutil.copytree(siblings[name], tmp_path / name)
+        config = json.loads((folder / "config.json").read_text()) | {"layer_types": kinds}
+        (folder / "config.json").write_text(json.dumps(config))
+        models.append(folder)
+    plan = make_plan(stack([(models[0], 0, 2)], [(models[1], 1, 3)]))
+    assert plan.config["layer_types"] == ["a", "b", "e", "f"]
+
+
+def test_a_tensor_is_computed_alike_on_any_number_of_threads() -> None:
+    generator = torch.Generator().manual_seed(0)
+    base, other = (torch.randn(700, 1001, generator=generator) for _ in range(2))
+    plan = TensorPlan(
+        "w",
+        (700, 1001),
+        "F32",
+        ((1, "w"),),
+        (0, "w"),
+        ({"weight": 1.0, "density": 0.5},),
+        {"normalize": False, "rescale": True, "lambda": 1.0, "seed": 0},
+    )
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            results.append(merge_tensor(METHODS["dare_ties"], plan, lambda index, _: (base, other)[index]))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*results)
