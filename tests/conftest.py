@@ -15,7 +15,9 @@ from hubmerge.localhub import LocalHub
 
 _folder = tempfile.TemporaryDirectory(prefix="hubmerge-tests-")
 atexit.register(_folder.cleanup)
-_hub = LocalHub(Path(_folder.name) / "hub", users={"alice": "hf_alice", "bob": "hf_bob"})
+_hub = LocalHub(
+    Path(_folder.name) / "hub", users={"alice": "hf_alice", "bob": "hf_bob"}, organizations={"hubmerge-demo": ["alice"]}
+)
 _hub.start()
 atexit.register(_hub.stop)
 os.environ.update(_hub.environment("alice"))

@@ -1,0 +1,44 @@
+"""Everything in examples/ runs, on the demo zoo published to the embedded Hub."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hubmerge import Recipe, Search, make_plan, merge
+from hubmerge.evolve.run import evolve
+from hubmerge.zoo.publish import publish
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+RECIPES = sorted(
+    path for path in EXAMPLES.glob("*.yaml") if "merge_method" in path.read_text() and path.stem != "evolve"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def zoo(hub) -> None:
+    publish(hub.endpoint, "hf_alice")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes(path: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    plan = make_plan(Recipe.from_yaml(path))
+    plan.require()
+    merge(plan, tmp_path / "out")
+    _, problems = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(problems.values()), problems
+
+
+def test_search(tmp_path: Path) -> None:
+    search = Search.from_yaml(EXAMPLES / "evolve.yaml")
+    short = replace(
+        search,
+        searcher=replace(search.searcher, evaluations=8, popsize=4),
+        splits={"search": 8, "validation": 8, "test": 8},
+        baselines=(),
+    )
+    result = evolve(short, tmp_path / "run")
+    assert [row.model for row in result.rows][-1] == "evolved"
+    assert (result.folder / "model.safetensors").is_file()
