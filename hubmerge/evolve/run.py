@@ -145,17 +145,17 @@ def _starting_values(search: Search) -> tuple[dict[str, float], list[dict[str, f
 
 def _facts(search: Search, genome: Genome, found: Exploration, task: Task) -> dict[str, Any]:
     seconds = round(sum(evaluation.seconds for evaluation in found.evaluations), 1)
-    return {
+    facts = {
         "searcher": search.searcher.name,
         "granularity": search.granularity,
         "genes": genome.size,
         "popsize": found.popsize,
         "evaluations": len(found.evaluations),
-        "failed": found.failed,
         "examples": len(task.search),
         "seed": search.searcher.seed,
         "seconds": seconds,
     }
+    return facts | {"failed": found.failed} if found.failed else facts
 
 
 def _curve_title(search: Search, genome: Genome) -> str:
