@@ -283,6 +283,7 @@ def test_a_resumed_run_keeps_to_the_commits_it_began_with(hub, strangers, tmp_pa
         search_of(strangers, evaluations=12),
         models=(ModelRef(repositories["math"]), ModelRef(repositories["japanese"])),
         base_model=ModelRef(repositories["base"]),
+        tokenizer_source=repositories["math"],
         baselines=("average",),
     )
     out = tmp_path / "run"
@@ -302,6 +303,7 @@ def test_a_resumed_run_keeps_to_the_commits_it_began_with(hub, strangers, tmp_pa
     result = evolve(search, out, resume=True)
     assert len(read_evaluations(result.journal)) == 12
     assert result.recipe.models[0].model == ModelRef(repositories["math"], commit)
+    assert result.recipe.tokenizer_source == f"{repositories['math']}@{commit}"
     assert [row.model for row in result.rows] == [
         "alice/evolve-base (base)",
         "alice/evolve-math",

@@ -116,8 +116,7 @@ def _pin(search: Search, out: Path, resume: bool, token: str | None) -> tuple[Se
         if _unpinned(saved) != _unpinned(search):
             raise SearchError(f"{saved_file} is another search than the one given; resume with the same search file.")
         search = saved
-    refs = (*((search.base_model,) if search.base_model else ()), *search.models)
-    opened = {ref: open_source(ref, token=token) for ref in refs}
+    opened = {ref: open_source(ref, token=token) for ref in search.references}
     task = load_task(search.task, token=token, counts=search.splits, seed=search.searcher.seed)
     if not task.search:
         raise SearchError(f"The task {task.name} has no search split, so candidates cannot be scored.")
@@ -130,8 +129,10 @@ def _pin(search: Search, out: Path, resume: bool, token: str | None) -> tuple[Se
 def _unpinned(search: Search) -> dict[str, Any]:
     """The search without revisions, which a saved search has and the user's may not."""
     document = search.to_dict()
-    document["models"] = [model.repo_id for model in search.models]
-    document["base_model"] = search.base_model and search.base_model.repo_id
+    bare = {str(ref): ref.repo_id for ref in search.references}
+    document["models"] = [bare[model] for model in document["models"]]
+    for key in ("base_model", "tokenizer_source"):
+        document[key] = bare.get(str(document.get(key)), document.get(key))
     document["task"] = {**search.task, "examples": {**search.task["examples"], "revision": None}}
     return document
 

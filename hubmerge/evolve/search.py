@@ -165,15 +165,26 @@ class Search:
             chat_template=self.chat_template,
         )
 
+    @property
+    def references(self) -> tuple[ModelRef, ...]:
+        """Every model named, base first; one that only gives the tokenizer comes last."""
+        named = [self.base_model] if self.base_model else []
+        named += self.models
+        if self.tokenizer_source not in (None, "base", "union"):
+            named.append(ModelRef.parse(self.tokenizer_source))
+        return tuple(dict.fromkeys(named))
+
     def with_pins(self, commits: Mapping[ModelRef, str | None], task_revision: str | None = None) -> "Search":
         """The same search with its models, and its task's dataset, at their commits."""
         task = dict(self.task)
         if task_revision is not None:
             task["examples"] = {**task["examples"], "revision": task_revision}
+        recipe = self.recipe({}).with_pins(commits)
         return replace(
             self,
             models=tuple(model.pinned(commits.get(model)) for model in self.models),
-            base_model=self.base_model and self.base_model.pinned(commits.get(self.base_model)),
+            base_model=recipe.base_model,
+            tokenizer_source=recipe.tokenizer_source,
             task=task,
         )
 
