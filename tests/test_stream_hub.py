@@ -1,5 +1,6 @@
 """Merging by Hub ID and straight back onto the Hub: pinned, lazily fetched, one commit, one shard of disk."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import pytest
 from huggingface_hub import HfApi, snapshot_download
 from test_stream_merge import Siblings, recipe
 
-from hubmerge.errors import Interrupted, NotFoundError
+from hubmerge.errors import HubError, Interrupted, NotFoundError
 from hubmerge.hub import Upload, push_folder
 from hubmerge.progress import Event
 from hubmerge.recipe import Recipe
-from hubmerge.stream import make_plan, merge
+from hubmerge.stream import Plan, make_plan, merge
 
 CARD = b"---\nlicense: apache-2.0\n---\n# Card\n"
 
@@ -90,22 +91,26 @@ def test_straight_onto_the_hub_one_shard_at_a_time(
     assert make_plan(Recipe.from_dict({"merge_method": "linear", "models": [{"model": result.repo}]})).errors == ()
 
 
-def test_a_broken_push_shows_nothing_and_goes_on_without_uploading_again(
-    published: dict[str, str], siblings: Siblings, tmp_path: Path, hub
-) -> None:
-    out = tmp_path / "work"
-    plan = make_plan(recipe(published), shard_size=9000, pushing=True)
+def break_push(plan: Plan, work: Path, repo_id: str) -> None:
+    """Starts to push and stops in the third shard."""
 
     def stop(event: Event) -> None:
         if event.stage == "merge" and event.done > 20_000:
             raise Interrupted("Stopped.")
 
     with pytest.raises(Interrupted):
-        merge(plan, out, upload=Upload("alice/stream-broken"), progress=stop)
+        merge(plan, work, upload=Upload(repo_id), progress=stop)
+
+
+def test_a_broken_push_shows_nothing_and_goes_on_without_uploading_again(
+    published: dict[str, str], siblings: Siblings, tmp_path: Path, hub
+) -> None:
+    plan = make_plan(recipe(published), shard_size=9000, pushing=True)
+    break_push(plan, tmp_path / "work", "alice/stream-broken")
     assert titles("alice/stream-broken") == ["initial commit"]
-    assert [path.name for path in out.iterdir()] == [".hubmerge"]
+    assert [path.name for path in (tmp_path / "work").iterdir()] == [".hubmerge"]
     hub.clear_log()
-    result = merge(plan, out, upload=Upload("alice/stream-broken"))
+    result = merge(plan, tmp_path / "work", upload=Upload("alice/stream-broken"))
     assert result.kept == 2
     sent = [request for request in hub.log if request.method == "PUT"]
     assert len(sent) == len(plan.shards) - 2
@@ -116,15 +121,23 @@ def test_a_broken_push_shows_nothing_and_goes_on_without_uploading_again(
     assert result.tensors == merge(recipe(siblings), tmp_path / "folder").tensors
 
 
+def test_uploads_that_the_hub_has_lost_are_made_again(published: dict[str, str], tmp_path: Path) -> None:
+    plan = make_plan(recipe(published), shard_size=9000, pushing=True)
+    break_push(plan, tmp_path / "work", "alice/stream-lost")
+    journal = tmp_path / "work/.hubmerge/journal.json"
+    state = json.loads(journal.read_text())
+    state["shards"]["model-00001-of-00005.safetensors"]["sha256"] = "0" * 64
+    journal.write_text(json.dumps(state))
+    with pytest.raises(HubError):
+        merge(plan, tmp_path / "work", upload=Upload("alice/stream-lost"))
+    assert len(titles("alice/stream-lost")) == 1
+    result = merge(plan, tmp_path / "work", upload=Upload("alice/stream-lost"))
+    assert (result.kept, len(titles("alice/stream-lost"))) == (0, 2)
+
+
 def test_shards_uploaded_to_one_repository_are_not_taken_for_another(published: dict[str, str], tmp_path: Path) -> None:
     plan = make_plan(recipe(published), shard_size=9000, pushing=True)
-
-    def stop(event: Event) -> None:
-        if event.stage == "merge" and event.done > 20_000:
-            raise Interrupted("Stopped.")
-
-    with pytest.raises(Interrupted):
-        merge(plan, tmp_path / "work", upload=Upload("alice/stream-one"), progress=stop)
+    break_push(plan, tmp_path / "work", "alice/stream-one")
     result = merge(plan, tmp_path / "work", upload=Upload("alice/stream-two"))
     assert result.kept == 0
     assert (result.repo, result.folder) == ("alice/stream-two", None)

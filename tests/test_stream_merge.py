@@ -85,6 +85,36 @@ def test_dtypes_and_heads_of_siblings(dtype: str, tied: bool, tiny_llama: Callab
     assert load(tmp_path / "out").dtype == getattr(torch, dtype)
 
 
+def family(name: str) -> object:
+    """A tiny model whose tensors and settings are named otherwise than Llama's."""
+    import transformers as t
+
+    size = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    if name == "gemma3":
+        return t.Gemma3ForCausalLM(t.Gemma3TextConfig(**size, **heads, sliding_window=8))
+    if name == "mixtral":
+        return t.MixtralForCausalLM(t.MixtralConfig(**size, **heads, num_local_experts=4))
+    return t.GPT2LMHeadModel(t.GPT2Config(vocab_size=64, n_embd=16, n_layer=3, n_head=2, n_positions=32))
+
+
+@pytest.mark.parametrize("name", ["gemma3", "mixtral", "gpt2"])
+def test_other_families_merge_stack_and_load(name: str, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        family(name).save_pretrained(tmp_path / str(seed))
+    first, second = str(tmp_path / "0"), str(tmp_path / "1")
+    entry = {"model": second, "parameters": {"weight": 0.5, "density": 0.5}}
+    whole = {"merge_method": "ties", "base_model": first, "models": [entry]}
+    pieces = [{"sources": [{"model": m, "layer_range": r}]} for m, r in ((first, [0, 2]), (second, [1, 3]))]
+    stack = {"merge_method": "passthrough", "slices": pieces}
+    for folder, document, count in (("whole", whole, 3), ("stack", stack, 4)):
+        merge(Recipe.from_dict(document), tmp_path / folder, shard_size=9000)
+        model = load(tmp_path / folder)
+        assert model.config.num_hidden_layers == count
+        assert model(torch.arange(5)[None]).logits.isfinite().all()
+
+
 def test_out_dtype_is_written_and_told(siblings: Siblings, tmp_path: Path) -> None:
     merge(recipe(siblings, dtype="float32", out_dtype="bfloat16"), tmp_path / "out")
     assert {tensor.dtype for tensor in weights(tmp_path / "out").values()} == {torch.bfloat16}

@@ -207,7 +207,7 @@ def test_sizes_and_shards(siblings: Siblings) -> None:
     assert plan.parameters == sum(tensor.numel() for tensor in state.values())
     assert plan.output_bytes == sum(tensor.nbytes for tensor in state.values()) == sum(s.nbytes for s in plan.shards)
     assert plan.fetch_bytes == 0
-    assert plan.peak_memory == 2 * 4 * state["model.embed_tokens.weight"].nbytes
+    assert plan.peak_memory == 3.5 * 4 * state["model.embed_tokens.weight"].nbytes
     assert [shard.file for shard in plan.shards] == [f"model-0000{n}-of-00005.safetensors" for n in range(1, 6)]
     names = [name for shard in plan.shards for name in shard.names]
     assert names[0] == "model.embed_tokens.weight"
@@ -293,22 +293,18 @@ def test_settings_layer_by_layer_follow_the_slices(siblings: Siblings, tmp_path:
 
 def test_a_tensor_is_computed_alike_on_any_number_of_threads() -> None:
     generator = torch.Generator().manual_seed(0)
-    base, other = (torch.randn(700, 1001, generator=generator) for _ in range(2))
-    plan = TensorPlan(
-        "w",
-        (700, 1001),
-        "F32",
-        ((1, "w"),),
-        (0, "w"),
-        ({"weight": 1.0, "density": 0.5},),
-        {"normalize": False, "rescale": True, "lambda": 1.0, "seed": 0},
-    )
-    threads, results = torch.get_num_threads(), []
+    base, other = (torch.randn(1500, 1001, generator=generator) for _ in range(2))
+    values = {"normalize": False, "rescale": True, "lambda": 1.0, "seed": 0, "t": 0.3}
+    plan = TensorPlan("w", (1500, 1001), "F32", ((1, "w"),), (0, "w"), ({"weight": 1.0, "density": 0.5},), values)
+    threads = torch.get_num_threads()
     try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            results.append(merge_tensor(METHODS["dare_ties"], plan, lambda index, _: (base, other)[index]))
-            assert torch.get_num_threads() == count
+        for method in ("slerp", "dare_ties"):
+            results = []
+            for count in (1, 2, 3):
+                torch.set_num_threads(count)
+                results.append(merge_tensor(METHODS[method], plan, lambda index, _: (base, other)[index]))
+                assert torch.get_num_threads() == count
+            assert torch.equal(results[0], results[1])
+            assert torch.equal(results[0], results[2])
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(*results)

@@ -9,12 +9,14 @@ from huggingface_hub import constants, try_to_load_from_cache
 
 from ..errors import ResourceError
 from ..hub.source import Source
+from ..methods import Method
 from .problems import Problem, error, warning
 from .shards import ShardPlan
 from .tensors import TensorPlan
 
-# Methods keep up to one more copy of what they are given: task vectors, masks, sums.
-_COPIES = 2
+# Times the tensors in flight, measured: sums and task vectors; methods that also select entries sort copies of them.
+_COPIES = 1.5
+_COPIES_TO_SELECT = 3.5
 
 _HEADER_BYTES_PER_TENSOR = 200
 _SMALL_FILES_BYTES = 50 * 2**20
@@ -38,9 +40,11 @@ def _is_cached(source: Source, file: str) -> bool:
     return isinstance(try_to_load_from_cache(source.ref.repo_id, file, revision=source.commit), str)
 
 
-def peak_memory(tensors: Iterable[TensorPlan]) -> int:
+def peak_memory(method: Method, tensors: Iterable[TensorPlan]) -> int:
     """Bytes of memory beside the bare process: the largest group of tensors in flight, and the method's own copies."""
-    return _COPIES * max((tensor.group_bytes for tensor in tensors), default=0)
+    selects = any(parameter.name == "density" for parameter in method.parameters)
+    largest = max((tensor.group_bytes for tensor in tensors), default=0)
+    return int((_COPIES_TO_SELECT if selects else _COPIES) * largest)
 
 
 def disk_bytes(shards: Sequence[ShardPlan], pushing: bool) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .. import __version__
-from ..errors import PlanError, ResourceError
+from ..errors import AccessError, HubError, NetworkError, PlanError, ResourceError
 from ..hub.push import PushResult, Upload
 from ..hub.source import Source
 from ..progress import Event, Progress, silent
@@ -168,7 +168,14 @@ class _Run:
         if self.upload is not None:
             for name, content in files.items():
                 self.upload.add(name, content)
-            pushed = self.upload.commit(message or _message(self.plan))
+            try:
+                pushed = self.upload.commit(message or _message(self.plan))
+            except (NetworkError, AccessError):
+                raise
+            except HubError:
+                # The Hub may have cleared away what an earlier run uploaded: do not rely on it again.
+                self.journal.forget_uploaded()
+                raise
         self.journal.close()
         if not self.keeps_files and not any(folder.iterdir()):
             folder.rmdir()
@@ -186,7 +193,7 @@ class _Run:
 
 def _refuse_sources(plan: Plan, out: Path) -> None:
     for source in plan.sources:
-        if source.is_folder and Path(source.ref.repo_id).expanduser().resolve() == out.expanduser().resolve():
+        if source.is_folder and Path(source.ref.repo_id).expanduser().resolve() == out.resolve():
             raise PlanError(f"{out} is one of the models to merge; choose another folder for the result.")
 
 

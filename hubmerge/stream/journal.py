@@ -58,6 +58,13 @@ class Journal:
         self.uploaded[file] = target
         self._save()
 
+    def forget_uploaded(self) -> None:
+        """Drops the shards that lie on the Hub, which may have cleared them away: a rerun makes them again."""
+        for file in self.uploaded:
+            del self.shards[file]
+        self.uploaded = {}
+        self._save()
+
     def announce(self, files: tuple[str, ...]) -> None:
         """Notes the small files about to be written, so that they count as this merge's own."""
         self.files = files

@@ -132,7 +132,7 @@ def make_plan(
 
     files = shards.lay_out(tensors, shard_size)
     fetch = budget.fetch_bytes(budget.needed_files(tensors, used), used)
-    memory, disk = budget.peak_memory(tensors), budget.disk_bytes(files, pushing)
+    memory, disk = budget.peak_memory(method, tensors), budget.disk_bytes(files, pushing)
     problems += budget.check_memory(memory)
     if out is not None:
         problems += budget.check_disk(out, disk, fetch)
