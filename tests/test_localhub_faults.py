@@ -57,6 +57,14 @@ def test_the_log_holds_no_token(hub):
     assert [entry.user for entry in hub.log] == ["alice"] * 3
 
 
+def test_a_long_log_starts_a_second_file(hub, monkeypatch):
+    monkeypatch.setattr("hubmerge.localhub.requestlog.LARGEST_FILE", 1)
+    for _ in range(3):
+        fetch(hub)
+    assert (hub.root / "requests.1.jsonl").read_text().count("\n") == 1
+    assert len(hub.log) == 3
+
+
 def test_a_lost_entry_is_never_seen_before_its_answer(hub):
     """The entry is in the log by the time the client has the whole answer."""
     for number in range(1, 51):

@@ -1,12 +1,16 @@
 """The embedded Hub loses nothing: restarts, crashes, many clients at once, broken uploads, hostile names."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -103,6 +107,82 @@ def test_one_folder_has_one_server(tmp_path):
         first.stop()
     with LocalHub(tmp_path, USERS) as second:
         assert call(second, "GET", "/api/whoami-v2")[0] == 200
+
+
+def test_a_server_that_starts_again_keeps_its_address(tmp_path):
+    server = LocalHub(tmp_path, USERS)
+    with server:
+        endpoint = server.endpoint
+        with pytest.raises(HubError, match="already runs"):
+            server.start()
+    with pytest.raises(urllib.error.URLError):
+        call(server, "GET", "/api/whoami-v2")
+    with server:
+        assert server.endpoint == endpoint
+        assert call(server, "GET", "/api/whoami-v2")[0] == 200
+    server.stop()
+
+
+def test_ctrl_c_ends_serve_quietly(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = (
+        "import sys\nfrom hubmerge.localhub import LocalHub\n"
+        f"LocalHub(sys.argv[1], {{'alice': 'hf_alice'}}, port={port}).serve()\nprint('stopped')\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(500):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=20)
+    assert (process.returncode, out, errors) == (0, "stopped\n", "")
+
+
+def test_a_pull_request_number_left_by_a_crash_is_skipped(hub, api):
+    head = hub.root / "models" / "alice" / "m" / "refs" / "heads" / "main"
+    orphan = hub.root / "models" / "alice" / "m" / "refs" / "pr" / "1"
+    orphan.parent.mkdir()
+    orphan.write_bytes(head.read_bytes())
+    assert api.create_pull_request("alice/m", title="next").num == 2
+
+
+def test_stale_uploads_are_cleared_and_young_ones_kept(tmp_path):
+    incoming = tmp_path / "objects" / "incoming"
+    for name in ("old", "young"):
+        (incoming / f"parts-{name}").mkdir(parents=True)
+        (incoming / f"parts-{name}" / "1").write_bytes(b"x")
+    os.utime(incoming / "parts-old", (0, 0))
+    with LocalHub(tmp_path, USERS):
+        assert [entry.name for entry in incoming.iterdir()] == ["parts-young"]
+
+
+def test_a_repository_deleted_meanwhile_is_a_missing_one(hub, api, monkeypatch):
+    """The request passed the check that the repository exists, and then it did not any more."""
+    from hubmerge.localhub.store import Store
+
+    lost = Store(hub.root).find("model", "alice/m")
+    monkeypatch.setattr(Store, "find", lambda store, type, id: lost)
+    for path in hub.root.glob("models/alice/m/settings.json"):
+        path.unlink()
+    for method, path in (
+        ("GET", "/api/models/alice/m"),
+        ("DELETE", "/api/repos/delete"),
+        ("GET", "/alice/m/resolve/main/x"),
+    ):
+        status, headers, _ = call(hub, method, path, {"name": "m"} if method == "DELETE" else None)
+        assert (status, headers["X-Error-Code"]) == (404, "RepoNotFound")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/agent-harnesses", "/api/nothing/at/all", "/lfs/x", "/oauth/x/y", "/.well-known/x"]
+)
+def test_unknown_addresses(hub, path):
+    for method in ("GET", "POST", "PUT"):
+        status, headers, _ = call(hub, method, path, b"{}" if method != "GET" else None)
+        assert (status, bool(headers["X-Error-Code"])) == (404, True)
 
 
 def test_eight_processes_commit_and_nothing_is_lost(hub, api, tmp_path):
@@ -256,8 +336,6 @@ def test_a_wrong_upload_is_refused(hub, fault):
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(hub):
-    import socket
-
     content = os.urandom(50_000)
     oid, instructions = upload_instructions(hub, content)
     path = instructions["actions"]["upload"]["href"].removeprefix(hub.endpoint)

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hubmerge.localhub import (
@@ -27,8 +28,11 @@ from hubmerge.localhub import (
 )
 from hubmerge.localhub.faults import Fault, Faults, connection_of, reset
 from hubmerge.localhub.layout import page
+from hubmerge.localhub.names import PAGES, RESERVED
 from hubmerge.localhub.repository import Vanished
 from hubmerge.localhub.wire import Refusal, Site, named_repository, refuse
+
+_METHODS = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]
 
 # Where only tokens count; elsewhere a browser's cookie does too.
 _MACHINE_PATHS = ("/api/", "/lfs/", "/oauth/token", "/oauth/userinfo", "/oauth/jwks", "/.well-known/")
@@ -44,6 +48,7 @@ def make_application(site: Site) -> Starlette:
         *lfs.routes,
         *contents.routes,
         *listing.routes,
+        *(Route(f"/{first}/{{rest:path}}", _unknown, methods=_METHODS) for first in sorted(RESERVED - PAGES)),
         *signin.routes,
         *pages.routes,
     ]
@@ -61,6 +66,10 @@ def _refused(request: Request, error: Refusal) -> Response:
     sign_in = f"<p><a href='/login?{address}'>Sign in</a> to see more.</p>"
     body = f"<h1>{error.status}</h1><p>{escape(error.message)}</p>{sign_in}"
     return page(request, str(error.status), body, error.status)
+
+
+def _unknown(request: Request) -> Response:
+    raise HTTPException(404)
 
 
 def _vanished(request: Request, error: FileNotFoundError) -> Response:

@@ -57,7 +57,9 @@ def open_discussion(
 ) -> str:
     """Start a discussion, or with `base` (a commit id) a pull request from there; returns its number."""
     with repository.lock:
-        number = 1 + max((discussion["num"] for discussion in all_discussions(repository)), default=0)
+        # A crash may have left a reference without its discussion: that number is not used again.
+        taken = {discussion["num"] for discussion in all_discussions(repository)}
+        number = 1 + max(taken | {int(name) for name in repository.references("pr")}, default=0)
         comment = {"edited": False, "hidden": False, "latest": {"raw": description, "updatedAt": now()}, "history": []}
         discussion = {
             "num": number,

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -108,14 +109,12 @@ class LocalHub:
             target=self._server.run, kwargs={"sockets": [listener]}, daemon=True, name=f"localhub-{self.port}"
         )
         self._thread.start()
-        deadline = threading.Event()
-        waited = 0.0
+        deadline = time.monotonic() + _START_SECONDS
         while not self._server.started:
-            if not self._thread.is_alive() or waited > _START_SECONDS:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
                 self.stop()
                 raise HubError(f"The local Hub did not start on {self.endpoint}.")
-            deadline.wait(0.005)
-            waited += 0.005
+            time.sleep(0.002)
         return self
 
     def stop(self) -> None:

@@ -12,9 +12,8 @@ _REFERENCE = re.compile(r"[\w\-.][\w\-./]{0,249}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # First path segments that mean something to the server and so cannot be a user or an organisation.
-RESERVED = frozenset(
-    {"api", "avatars", "datasets", "lfs", "login", "logout", "models", "oauth", "spaces", ".well-known"}
-)
+PAGES = frozenset({"avatars", "datasets", "login", "logout", "models", "spaces"})  # what a browser may open
+RESERVED = PAGES | {"api", "lfs", "oauth", ".well-known"}
 
 
 def check_name(name: object) -> str:
