@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -10,13 +11,14 @@ from hubmerge.errors import HubmergeError
 
 from .access import forget_own_token
 from .chat import chat_tab
+from .evolve import evolve_tab
 from .jobs import Jobs
 from .merge import merge_tab
 from .pick import pick_tab
 from .publish import publish_tab
 from .runners import RUNNERS
 from .settings import Settings
-from .state import Examples, Page, new_owner_key, owner_of
+from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
 from .theme import STYLE, html, theme
 
 TITLE = "hubmerge"
@@ -51,11 +53,17 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
             with gr.Tab("1 Pick", id="pick"):
                 pick = pick_tab(page)
             with gr.Tab("2 Merge", id="merge"):
-                merge_tab(page, pick)
+                merge = merge_tab(page, pick)
+            with gr.Tab("3 Evolve", id="evolve"):
+                evolve = evolve_tab(page, pick)
             with gr.Tab("4 Chat", id="chat") as tab:
-                chat_tab(page, pick, tab)
+                chat = chat_tab(page, pick, tab)
             with gr.Tab("5 Publish", id="publish") as tab:
-                publish_tab(page, tab)
+                publish = publish_tab(page, tab)
+
+        for panel, kind in ((merge.panel, "merge"), (evolve.panel, "evolve")):
+            for button, place, model in ((panel.chat, "chat", chat.model), (panel.publish, "publish", publish.model)):
+                button.click(_go(page, kind, place), [owner], [tabs, model], **_QUIET)
 
         def keep_ticking(key: str | None, request: gr.Request) -> gr.Timer:
             return gr.Timer(active=any(job.active for job in jobs.of(owner_of(key, request))))
@@ -63,7 +71,6 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
         # Last, so that the panels' handlers of the same tick have drawn the end before the clock stops.
         timer.tick(keep_ticking, [owner], [timer], **_QUIET)
         ready.then(keep_ticking, [owner], [timer], **_QUIET)
-    assert tabs is not None
     return blocks
 
 
@@ -92,6 +99,17 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
         run_history=False,
         enable_monitoring=False,
     )
+
+
+def _go(page: Page, kind: str, place: str) -> Callable[..., Any]:
+    """A handler that opens the tab `place` on the newest finished model of `kind`."""
+
+    def go(key: str | None, request: gr.Request) -> tuple[gr.Tabs, gr.Dropdown]:
+        listed = products(page.jobs, owner_of(key, request))
+        newest = next((f"{PRODUCT}{job.id}" for job in page.jobs.of(owner_of(key, request), kind)), None)
+        return gr.Tabs(selected=place), gr.Dropdown(choices=listed, value=newest)
+
+    return go
 
 
 def _examples(given: dict[str, Any] | None) -> Examples:

@@ -1,4 +1,4 @@
-"""Chat: talk to any model of the session (chosen, merged, evolved) or of the Hub, token by token, with a stop button."""
+"""Chat: talk to any model of the session (chosen, merged, evolved) or of the Hub, token by token, until stopped."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,9 @@ from typing import Any
 import gradio as gr
 
 from hubmerge.errors import HubmergeError, TaskError
-from hubmerge.evaluate import load_model, load_task, stream_chat
+from hubmerge.evaluate.generation import stream_chat
+from hubmerge.evaluate.models import load_model
+from hubmerge.evaluate.task import load_task
 
 from .access import Token, visitor_token
 from .guard import shows_errors
@@ -33,24 +35,17 @@ class Chat:
 def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
     """Builds the tab."""
     html('<p class="hm-lead">Ask the models you chose, and what became of them, the same thing.</p>')
-    with gr.Row(equal_height=True):
-        model = gr.Dropdown(
-            _choices(page, "", page.examples.models, page.examples.base_model),
-            value=None,
-            allow_custom_value=True,
-            label="Model",
-            info="of this session, or any Hub ID",
-            scale=3,
-            min_width=260,
-            elem_id="hm-chat-model",
-        )
-        temperature = gr.Slider(
-            0, 1.5, value=0, step=0.05, label="Temperature", info="0: always the likeliest", buttons=[]
-        )
-        length = gr.Slider(16, 1024, value=256, step=16, label="Longest answer", info="tokens", buttons=[])
+    model = gr.Dropdown(
+        _choices(page, "", page.examples.models, page.examples.base_model),
+        value=None,
+        allow_custom_value=True,
+        label="Model",
+        info="of this session, or any Hub ID",
+        elem_id="hm-chat-model",
+    )
     talk = gr.Chatbot(
         placeholder="### Ask something\nThe answer streams in as the model writes it.",
-        height=400,
+        height=420,
         layout="bubble",
         show_label=False,
         elem_id="hm-chat",
@@ -58,21 +53,21 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
         feedback_options=None,
         allow_tags=False,
     )
-    with gr.Row(equal_height=True):
-        message = gr.Textbox(
-            placeholder="Your message",
-            show_label=False,
-            label="Message",
-            scale=6,
-            min_width=200,
-            max_lines=6,
-            elem_id="hm-message",
-        )
-        send = gr.Button("Send", variant="primary", scale=0, min_width=96, elem_id="hm-send")
-        stop = gr.Button("Stop", scale=0, min_width=96, elem_id="hm-stop")
-        clear = gr.Button("Clear", scale=0, min_width=96)
-    with gr.Accordion("System prompt", open=False):
-        system = gr.Textbox(show_label=False, label="System prompt", lines=2, placeholder="none")
+    message = gr.Textbox(
+        placeholder="Your message",
+        show_label=False,
+        label="Message",
+        submit_btn=True,
+        max_lines=6,
+        elem_id="hm-message",
+    )
+    with gr.Accordion("Settings of the answer", open=False):
+        with gr.Row():
+            temperature = gr.Slider(
+                0, 1.5, value=0, step=0.05, label="Temperature", info="0: the likeliest word each time"
+            )
+            length = gr.Slider(16, 1024, value=256, step=16, label="Longest answer", info="tokens")
+        system = gr.Textbox(label="System prompt", lines=2, placeholder="none")
     stops: dict[str, threading.Event] = {}
 
     @shows_errors
@@ -95,15 +90,15 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
         key: str | None,
         request: gr.Request,
         oauth: gr.OAuthToken | None,
-    ) -> Iterator[list[dict[str, Any]]]:
+    ) -> Iterator[tuple[list[dict[str, Any]], gr.Textbox]]:
         # One answer a session: a new question ends the one that is still being written.
         session = request.session_hash or ""
         if session in stops:
             stops[session].set()
         stops[session] = halt = threading.Event()
-        yield [*talk, {"role": "assistant", "content": "…"}]
+        said = ""
+        yield _with(talk, "…"), gr.Textbox(submit_btn=False, stop_btn=True)
         try:
-            said = ""
             for piece in reply(
                 page,
                 owner_of(key, request),
@@ -115,13 +110,14 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
                 stop=halt,
             ):
                 said += piece
-                yield [*talk, {"role": "assistant", "content": said}]
-            yield [*talk, {"role": "assistant", "content": said or "(the model ended at once)"}]
+                yield _with(talk, said), gr.skip()
+            said = said or "(the model ended at once)"
         except HubmergeError as error:
-            yield [*talk, {"role": "assistant", "content": f"⚠️ {escape(str(error))}"}]
+            said = f"⚠️ {escape(str(error))}"
         finally:
             if stops.get(session) is halt:
                 del stops[session]
+        yield _with(talk, said), gr.Textbox(submit_btn=True, stop_btn=False)
 
     def halt(request: gr.Request) -> None:
         if running := stops.get(request.session_hash or ""):
@@ -134,20 +130,23 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
         values = [value for _, value in listed]
         return gr.Dropdown(choices=listed, value=now or (values[0] if values else None))
 
-    inputs = [talk, model, system, temperature, length, page.owner]
-    for event in (message.submit, send.click):
-        event(ask, [message, talk, model], [message, talk], **_QUIET).success(
-            answer, inputs, [talk], concurrency_limit=2, concurrency_id="chat", **_QUIET
+    def answered(event: Any) -> None:
+        event.success(
+            answer,
+            [talk, model, system, temperature, length, page.owner],
+            [talk, message],
+            concurrency_limit=2,
+            concurrency_id="chat",
+            **_QUIET,
         )
-    stop.click(halt, None, None, queue=False, **_QUIET)
+
+    answered(message.submit(ask, [message, talk, model], [message, talk], **_QUIET))
+    message.stop(halt, None, None, queue=False, **_QUIET)
     page.blocks.unload(halt)
-    clear.click(list, None, [talk], **_QUIET)
     tab.select(choices, [pick.models, pick.base, model, page.owner], [model], **_QUIET)
     if page.examples.task:
         tab.select(lambda: gr.Chatbot(examples=_questions(page)), None, [talk], **_QUIET)
-        talk.example_select(_chosen, [talk], [message, talk], **_QUIET).success(
-            answer, inputs, [talk], concurrency_limit=2, concurrency_id="chat", **_QUIET
-        )
+        answered(talk.example_select(_chosen, [talk], [message, talk], **_QUIET))
     return Chat(model)
 
 
@@ -179,6 +178,10 @@ def reply(
 def _choices(page: Page, owner: str, models: Sequence[str], base: str | None) -> list[tuple[str, str]]:
     hub = [(name, name) for name in dict.fromkeys([*models, *([base] if base else [])])]
     return [*products(page.jobs, owner), *hub]
+
+
+def _with(talk: Sequence[dict[str, Any]], said: str) -> list[dict[str, Any]]:
+    return [*talk, {"role": "assistant", "content": said}]
 
 
 def _messages(talk: Sequence[dict[str, Any]], system: str | None) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Drawings: the recipe as ribbons that flow into one model, and scores as points with their intervals. SVG and HTML text."""
+"""Drawings, as SVG text: the recipe as ribbons that flow into one model, and a score as a point on its interval."""
 
 from collections.abc import Sequence
 
@@ -39,17 +39,19 @@ def ribbons(recipe: Recipe) -> str:
             f'<stop stop-color="{fill}" stop-opacity=".85"/>'
             f'<stop offset="1" stop-color="{RESULT_COLOUR}" stop-opacity=".9"/></linearGradient>'
             f'<circle cx="{_LEFT}" cy="{y:.1f}" r="5" fill="{fill}"/>'
-            f'<text x="{_LEFT - 14}" y="{y - 2:.1f}" text-anchor="end" class="hm-name">{escape(_clip(short(name)))}</text>'
-            f'<text x="{_LEFT - 14}" y="{y + 14:.1f}" text-anchor="end" class="hm-note">{_note(recipe, weight, fill)}</text>'
+            f'<g text-anchor="end"><text x="{_LEFT - 14}" y="{y - 2:.1f}" class="hm-name">{escape(_clip(short(name)))}'
+            f'</text><text x="{_LEFT - 14}" y="{y + 14:.1f}" class="hm-note">{_note(recipe, weight, fill)}</text></g>'
         )
     box = max(stack + 12, 40)
     parts.append(
-        f'<rect x="{_RIGHT - 3}" y="{middle - box / 2:.1f}" width="10" height="{box:.1f}" rx="5" fill="{RESULT_COLOUR}"/>'
+        f'<rect x="{_RIGHT - 3}" y="{middle - box / 2:.1f}" width="10" height="{box:.1f}" rx="5" '
+        f'fill="{RESULT_COLOUR}"/>'
         f'<text x="{_RIGHT + 20}" y="{middle - 2:.1f}" class="hm-name">merged</text>'
         f'<text x="{_RIGHT + 20}" y="{middle + 14:.1f}" class="hm-note">{escape(recipe.merge_method)}</text>'
     )
     title = f"{len(names)} models flow into one by {escape(recipe.merge_method)}"
-    return f'<svg class="hm-ribbons" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
+    attributes = f'class="hm-ribbons" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{title}"'
+    return f"<svg {attributes}>{''.join(parts)}</svg>"
 
 
 def interval(value: float, low: float, high: float, limit: float, fill: str) -> str:
@@ -58,8 +60,9 @@ def interval(value: float, low: float, high: float, limit: float, fill: str) -> 
     return (
         '<svg class="hm-interval" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         '<line x1="0" x2="100" y1="5" y2="5" class="hm-axis"/>'
-        f'<rect x="{low * scale:.2f}" width="{max(0.6, (high - low) * scale):.2f}" y="3" height="4" rx="1" fill="{fill}" '
-        f'opacity=".35"/><rect x="{value * scale - 0.5:.2f}" width="1.2" y="0.5" height="9" fill="{fill}"/></svg>'
+        f'<rect x="{low * scale:.2f}" width="{max(0.6, (high - low) * scale):.2f}" y="3" height="4" rx="1" '
+        f'fill="{fill}" opacity=".35"/>'
+        f'<rect x="{value * scale - 0.5:.2f}" width="1.2" y="0.5" height="9" fill="{fill}"/></svg>'
     )
 
 

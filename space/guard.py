@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +18,15 @@ from .wording import escape
 def _told() -> Iterator[None]:
     try:
         yield
+    except gr.Error:
+        raise
     except HubmergeError as error:
         raise gr.Error(escape(str(error)), title="That did not work", duration=15, print_exception=False) from None
+    except Exception as error:
+        # A bug of ours: the log gets the traceback, the person a sentence.
+        traceback.print_exc()
+        said = f"Something went wrong inside hubmerge ({type(error).__name__}); please report it."
+        raise gr.Error(said, title="That did not work", print_exception=False) from None
 
 
 def shows_errors(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -29,7 +29,10 @@ SAVE_EVERY = 1.0
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work as it stands. `status`: queued, running, done, failed, cancelled, or lost (the server stopped)."""
+    """One piece of work as it stands.
+
+    `status`: queued, running, done, failed, cancelled, or lost (the server stopped). `version` rises with each change.
+    """
 
     id: str
     owner: str
@@ -116,6 +119,9 @@ class Jobs:
             if job.active or job.status == "done":
                 return job
             job = replace(job, status="queued", error="", started=0.0, ended=0.0, version=job.version + 1)
+            # A resumed runner reports again what an earlier attempt did.
+            self._points[job_id] = []
+            (self._folder / job_id / "points.jsonl").unlink(missing_ok=True)
             self._enqueue(job, token, resume=True)
         return job
 

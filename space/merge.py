@@ -1,4 +1,4 @@
-"""Merge: the recipe as a form, as a drawing and as YAML; its plan before anything is read; the merge with live progress."""
+"""Merge: the recipe as a form, a drawing and YAML; its plan before anything is read; the merge with live progress."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -177,13 +177,20 @@ def _control(field: Field) -> Any:
     parameter = field.parameter
     label = parameter.name
     if parameter.is_switch:
-        return gr.Checkbox(bool(field.value), label=label, info=parameter.help)
+        return gr.Checkbox(bool(field.value), label=label, info=parameter.help, interactive=True)
     if parameter.name == "seed":
-        return gr.Number(int(field.value), label=label, info=parameter.help, precision=0, minimum=0)
+        return gr.Number(int(field.value), label=label, info=parameter.help, precision=0, minimum=0, interactive=True)
     low, high = parameter.typical
     value = float(field.value)
     return gr.Slider(
-        min(low, value), max(high, value), value=value, step=0.01, label=label, info=parameter.help, buttons=[]
+        min(low, value),
+        max(high, value),
+        value=value,
+        step=0.01,
+        label=label,
+        info=parameter.help,
+        buttons=[],
+        interactive=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""A job on the page: what it is, how far, how it ended; with Cancel and Resume. It finds its job again after a reload."""
+"""A job on the page: what it is, how far, how it ended; Cancel and Resume. After a reload it finds its job again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,13 @@ _ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "i
 
 @dataclass(frozen=True)
 class Panel:
-    """The components of one job panel, and `refresh`: an event handler's (function, inputs, outputs) to redraw it."""
+    """What others need of a job panel: the buttons that go on with a finished model, and how to redraw it.
 
-    view: gr.HTML
-    cancel: gr.Button
-    resume: gr.Button
-    seen: gr.State
+    `refresh` with `inputs` and `outputs` is an event handler.
+    """
+
+    chat: gr.Button
+    publish: gr.Button
     refresh: Callable[..., Any]
     inputs: Sequence[Any]
     outputs: Sequence[Any]
@@ -40,8 +41,10 @@ def panel(
     with gr.Row():
         cancel = gr.Button("Cancel", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-cancel")
         resume = gr.Button("Resume", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-resume")
+        chat = gr.Button("Chat with it", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-chat")
+        publish = gr.Button("Publish it", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-on")
     seen = gr.State("")
-    outputs = [view, cancel, resume, seen, *extra]
+    outputs = [view, cancel, resume, chat, publish, seen, *extra]
 
     def refresh(key: str | None, last: str, request: gr.Request) -> Sequence[Any]:
         owner = owner_of(key, request)
@@ -51,12 +54,13 @@ def panel(
         if now == last:
             return [gr.skip()] * len(outputs)
         more = draw(owner, job) if draw else ()
-        shown = gr.update(value=describe(job) if job else "", visible=job is not None)
-        can_resume = job is not None and job.status in ("failed", "cancelled", "lost")
+        made_a_model = job is not None and job.status == "done" and "folder" in job.result
         return [
-            shown,
+            gr.HTML(describe(job) if job else "", visible=job is not None),
             gr.Button(visible=job is not None and job.active),
-            gr.Button(visible=can_resume),
+            gr.Button(visible=job is not None and job.status in ("failed", "cancelled", "lost")),
+            gr.Button(visible=made_a_model),
+            gr.Button(visible=made_a_model),
             now,
             *more,
         ]
@@ -83,7 +87,7 @@ def panel(
     resume.click(again, [page.owner], [page.timer], **quiet).then(refresh, inputs, outputs, **quiet)
     page.timer.tick(refresh, inputs, outputs, **quiet)
     page.ready.then(refresh, inputs, outputs, **quiet)
-    return Panel(view, cancel, resume, seen, refresh, inputs, outputs)
+    return Panel(chat, publish, refresh, inputs, outputs)
 
 
 def describe(job: Job) -> str:
@@ -102,7 +106,8 @@ def describe(job: Job) -> str:
     if job.status in ("queued", "running", "done"):
         parts.append(
             f'<div class="hm-bar{" unknown" if unknown else ""}" role="progressbar" aria-label="progress" '
-            f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></div>'
+            f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}">'
+            f'<i style="width:{share:.1f}%"></i></div>'
         )
     left = "waiting for a free worker" if job.status == "queued" else _figures(job, done, total)
     parts.append(f"<small><span>{escape(left)}</span><span>{duration(job.seconds)}</span></small>")

@@ -1,4 +1,4 @@
-"""A plan as a person reads it: what will be fetched and written, how much memory and disk, and what stands in the way."""
+"""A plan as a person reads it: what is fetched and written, how much memory and disk, and what stands in the way."""
 
 from hubmerge.recipe import Recipe
 from hubmerge.stream import Plan, make_plan

@@ -1,4 +1,4 @@
-"""Publish: the card as it will stand on the Hub, a name, private unless asked otherwise, and the link when it is there."""
+"""Publish: the card as it will stand on the Hub, a name, private unless asked otherwise, and the link at the end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,9 +31,7 @@ class Publish:
 
 def publish_tab(page: Page, tab: gr.Tab) -> Publish:
     """Builds the tab."""
-    html(
-        '<p class="hm-lead">Put a merged or evolved model on the Hub, with its recipe, sources and scores on the card.</p>'
-    )
+    html('<p class="hm-lead">Put a merged or evolved model on the Hub; its card tells recipe, sources and scores.</p>')
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
             model = gr.Dropdown(
@@ -62,7 +60,9 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         values = [value for _, value in listed]
         user, told = identity(page, visitor_token(page.settings, oauth))
         picked = now if now in values else (values[0] if values else None)
-        suggestion = name or (f"{user}/{_slug(dict((v, t) for t, v in listed)[picked])}" if user and picked else "")
+        suggestion = name or (
+            f"{user}/{_slug({value: label for label, value in listed}[picked])}" if user and picked else ""
+        )
         return gr.Dropdown(choices=listed, value=picked), suggestion, told
 
     def preview(value: str | None, key: str | None, request: gr.Request) -> str:
@@ -98,7 +98,14 @@ def submit_publish(page: Page, owner: str, value: str | None, repo_id: str, priv
     if not repo_id:
         raise HubError("Give the repository a name, as org/name.")
     product = product_job(page.jobs, owner, value)
-    spec = {"folder": product.result["folder"], "repo_id": repo_id, "private": bool(private)}
+    spec = {
+        "kind": product.kind,
+        "folder": product.result["folder"],
+        "recipe": product.result["recipe"],
+        "search": product.spec.get("search"),
+        "repo_id": repo_id,
+        "private": bool(private),
+    }
     return page.jobs.submit(owner, "publish", f"Publish {repo_id}", spec, token)
 
 
@@ -133,7 +140,8 @@ def _link(job: Job | None) -> str:
         return ""
     url = escape(str(job.result["url"]))
     return (
-        f'<div class="hm-fine">On the Hub: <a href="{url}" target="_blank" rel="noopener">{escape(job.result["repo_id"])}</a> '
+        f'<div class="hm-fine">On the Hub: <a href="{url}" target="_blank" rel="noopener">'
+        f"{escape(str(job.result['repo_id']))}</a> "
         f'at commit <span class="hm-code">{escape(str(job.result["commit"])[:8])}</span></div>'
     )
 

@@ -1,41 +1,67 @@
 """The work behind the buttons: each runner takes a job's spec and returns what the page shows when it is done."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from hubmerge.hub import push_folder
+from hubmerge.evolve.run import evolve
+from hubmerge.evolve.search import Search
+from hubmerge.hub import push_folder, render
+from hubmerge.publish import card_of, merge_to_folder, push_result
 from hubmerge.recipe import Recipe
-from hubmerge.stream import make_plan, merge
+from hubmerge.stream import make_plan
 
 from .jobs import Runner, Work
-from .wording import size
+from .wording import duration, size
+
+RUN_FOLDER = "evolved"
+"""The folder of a search inside its job's; it titles the card until the model is published under a name."""
 
 
 def run_merge(work: Work) -> Mapping[str, Any]:
     """Merges `spec["recipe"]` into the job's folder; run again there, it goes on where it stopped."""
     plan = make_plan(Recipe.from_yaml(work.spec["recipe"]), token=work.token)
     plan.require()
-    result = merge(plan, work.folder / "model", token=work.token, progress=work.report)
+    done = merge_to_folder(plan, work.folder / "model", token=work.token, progress=work.report)
     return {
-        "folder": str(result.folder),
+        "folder": str(done.folder),
         "recipe": plan.recipe.to_yaml(),
         "summary": f"{len(plan.tensors):,} tensors, {size(plan.output_bytes)}",
-        "sha256": dict(result.tensors),
+    }
+
+
+def run_evolve(work: Work) -> Mapping[str, Any]:
+    """Runs `spec["search"]` in the job's folder, or goes on with what is there."""
+    done = evolve(
+        Search.from_dict(work.spec["search"]),
+        work.folder / RUN_FOLDER,
+        resume=work.resume,
+        token=work.token,
+        progress=work.report,
+    )
+    rows = [{name: value for name, value in asdict(row).items() if name != "correct"} for row in done.rows]
+    return {
+        "folder": str(done.folder),
+        "recipe": done.recipe.to_yaml(),
+        "rows": rows,
+        "summary": f"{done.facts['evaluations']:,} candidates in {duration(done.seconds)}",
     }
 
 
 def run_publish(work: Work) -> Mapping[str, Any]:
-    """Pushes `spec["folder"]` to `spec["repo_id"]` as one commit."""
-    spec = work.spec
-    done = push_folder(
-        spec["folder"],
-        spec["repo_id"],
-        token=work.token,
-        private=spec["private"],
-        message="Upload with the hubmerge Space",
-        progress=work.report,
-    )
+    """Pushes the model that another job made to `spec["repo_id"]` as one commit, its card under that name."""
+    spec, repo_id = work.spec, work.spec["repo_id"]
+    folder = Path(spec["folder"])
+    shared: dict[str, Any] = {"token": work.token, "private": spec["private"], "progress": work.report}
+    if spec["kind"] == "evolve":
+        result = evolve(Search.from_dict(spec["search"]), folder.parent, resume=True, token=work.token)
+        done = push_result(result, repo_id, **shared)
+    else:
+        plan = make_plan(Recipe.from_yaml(spec["recipe"]), token=work.token)
+        (folder / "README.md").write_text(render(card_of(plan, repo_id)), encoding="utf-8")
+        done = push_folder(folder, repo_id, message="Upload a merge made with hubmerge", **shared)
     return {"repo_id": done.repo_id, "commit": done.commit, "url": done.url, "summary": f"published to {done.repo_id}"}
 
 
-RUNNERS: Mapping[str, Runner] = {"merge": run_merge, "publish": run_publish}
+RUNNERS: Mapping[str, Runner] = {"merge": run_merge, "evolve": run_evolve, "publish": run_publish}

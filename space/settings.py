@@ -55,7 +55,7 @@ class Settings:
         )
 
     def secret(self) -> str:
-        """The key that encrypts what the page keeps in browsers; made once per folder, so that it outlives a restart."""
+        """The key that encrypts what the page keeps in browsers; one a folder, so that it outlives a restart."""
         path = self.folder / "secret"
         self.folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,5 +1,6 @@
 """Numbers and names as a person reads them, and the only way text of others enters the page's HTML."""
 
+from collections.abc import Sequence
 from html import escape
 
 from huggingface_hub import constants
@@ -11,24 +12,20 @@ __all__ = ["count", "duration", "escape", "hub_link", "short", "size"]
 
 def size(nbytes: float) -> str:
     """Bytes in decimal units, as the Hub shows them: 1234567 -> "1.2 MB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(nbytes) < 999.5:
-            break
-        nbytes /= 1000
-    else:
-        unit = "TB"
-    return f"{nbytes:.0f} {unit}" if unit == "B" or nbytes >= 100 else f"{nbytes:.1f} {unit}"
+    shown, unit = _scaled(nbytes, ("B", "kB", "MB", "GB", "TB"))
+    return f"{shown} {unit}"
 
 
 def count(number: float) -> str:
     """A count in short: 838000 -> "838k", 7241732096 -> "7.2B"."""
-    for unit in ("", "k", "M", "B"):
-        if abs(number) < 999.5:
-            break
-        number /= 1000
-    else:
-        unit = "T"
-    return f"{number:.0f}{unit}" if not unit or number >= 100 else f"{number:.1f}{unit}"
+    return "".join(_scaled(number, ("", "k", "M", "B", "T")))
+
+
+def _scaled(number: float, units: Sequence[str]) -> tuple[str, str]:
+    step = 0
+    while abs(number) >= 999.5 and step < len(units) - 1:
+        number, step = number / 1000, step + 1
+    return (f"{number:.0f}" if step == 0 or number >= 100 else f"{number:.1f}"), units[step]
 
 
 def duration(seconds: float) -> str:
