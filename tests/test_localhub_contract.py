@@ -6,17 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from hubmerge.localhub import LocalHub
-
-pytest.importorskip("huggingface_hub")
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, HfApi, ModelCard
 from huggingface_hub.errors import (
     BadRequestError,
@@ -25,6 +19,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from localhubtools import call, commit_lines
+
+from hubmerge.localhub import LocalHub
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = (
@@ -191,12 +188,11 @@ def test_list_models_by_pages(hub, api):
     wanted = {f"alice/page-{number}" for number in range(5)}
     for name in wanted:
         api.create_repo(name)
-    url, seen = f"{hub.endpoint}/api/models?search=page-&limit=2", []
+    url, seen = "/api/models?search=page-&limit=2", []
     while url:
-        with urllib.request.urlopen(url) as answer:
-            seen.append([item["id"] for item in json.load(answer)])
-            link = answer.headers["Link"]
-        url = link.partition("<")[2].partition(">")[0] if link else None
+        _, headers, body = call(hub, "GET", url, token=None)
+        seen.append([item["id"] for item in json.loads(body)])
+        url = (headers["Link"] or "").partition("<")[2].partition(">")[0]
     assert [len(page) for page in seen] == [2, 2, 1]
     assert {name for page in seen for name in page} == wanted
 
@@ -266,14 +262,8 @@ def test_references_and_history(api, repo):
 
 def test_long_history_comes_in_pages(hub, api, repo):
     for number in range(55):
-        lines = [
-            {"key": "header", "value": {"summary": f"number {number}"}},
-            {"key": "file", "value": {"path": "n.txt", "content": ""}},
-        ]
-        body = "\n".join(map(json.dumps, lines)).encode()
-        headers = {"Authorization": "Bearer hf_alice"}
-        url = f"{hub.endpoint}/api/models/{repo}/commit/main"
-        urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=20).close()
+        lines = commit_lines(("file", {"path": "n.txt", "content": ""}), summary=f"number {number}")
+        assert call(hub, "POST", f"/api/models/{repo}/commit/main", lines)[0] == 200
     titles = [commit.title for commit in api.list_repo_commits(repo)]
     assert titles == [*(f"number {number}" for number in reversed(range(55))), "initial commit"]
 
@@ -387,17 +377,8 @@ def test_cards_are_validated(hub, api, repo):
     for text, reason in broken.items():
         with pytest.raises(ValueError, match=reason):
             api.upload_file(repo_id=repo, path_or_fileobj=text, path_in_repo="README.md")
-        content = base64.b64encode(text).decode()
-        lines = [
-            {"key": "header", "value": {"summary": "card"}},
-            {"key": "file", "value": {"path": "README.md", "content": content}},
-        ]
-        url, headers = f"{hub.endpoint}/api/models/{repo}/commit/main", {"Authorization": "Bearer hf_alice"}
-        request = urllib.request.Request(url, "\n".join(map(json.dumps, lines)).encode(), headers)
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request, timeout=20)
-        assert refused.value.code == 400
-        refused.value.close()
+        lines = commit_lines(("file", {"path": "README.md", "content": base64.b64encode(text).decode()}))
+        assert call(hub, "POST", f"/api/models/{repo}/commit/main", lines)[0] == 400
     with pytest.warns(UserWarning, match="empty or missing yaml metadata"):
         api.upload_file(repo_id=repo, path_or_fileobj=b"# No metadata", path_in_repo="README.md")
     with warnings.catch_warnings():
