@@ -1,12 +1,16 @@
 """Whose token reads and writes the Hub. On a Space that is the visitor's alone: the process gives up its own."""
 
 import os
+from collections.abc import Mapping
 
 import gradio as gr
 import huggingface_hub
 
-from hubmerge.errors import AccessError
+from hubmerge.errors import AccessError, SearchError
+from hubmerge.evaluate.task import BUILTIN
+from hubmerge.evolve.search import Search
 from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.yamlfile import load_mapping
 
 from .settings import Settings
 
@@ -62,3 +66,25 @@ def require_hub_ids(settings: Settings, recipe: Recipe) -> Recipe:
     for ref in recipe.references:
         require_hub_id(settings, ref)
     return recipe
+
+
+def read_search(settings: Settings, text: str) -> Search:
+    """A search from YAML text, or an `AccessError` where it would read files of a machine that is not the visitor's."""
+    document = load_mapping(text, "search", SearchError)
+    task = document.get("task")
+    if settings.on_space:
+        examples = task.get("examples") if isinstance(task, Mapping) else None
+        on_disk = (isinstance(task, str) and task not in BUILTIN) or (
+            isinstance(examples, Mapping) and examples.get("folder") is not None
+        )
+        if on_disk:
+            raise AccessError("The task names files of this server; give a built-in task or examples with a repo_id.")
+    search = Search.from_dict(document)
+    require_hub_models(settings, search)
+    return search
+
+
+def require_hub_models(settings: Settings, search: Search) -> None:
+    """Raises `AccessError` where a search names folders of a machine that is not the visitor's."""
+    for ref in (*search.models, *((search.base_model,) if search.base_model else ())):
+        require_hub_id(settings, ref)

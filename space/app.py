@@ -10,6 +10,7 @@ import gradio as gr
 from hubmerge.errors import HubmergeError
 
 from .access import forget_own_token
+from .api import add_endpoints
 from .chat import chat_tab
 from .evolve import evolve_tab
 from .jobs import Jobs
@@ -64,6 +65,8 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
         for panel, kind in ((merge.panel, "merge"), (evolve.panel, "evolve")):
             for button, place, model in ((panel.chat, "chat", chat.model), (panel.publish, "publish", publish.model)):
                 button.click(_go(page, kind, place), [owner], [tabs, model], **_QUIET)
+
+        add_endpoints(page)
 
         def keep_ticking(key: str | None, request: gr.Request) -> gr.Timer:
             return gr.Timer(active=any(job.active for job in jobs.of(owner_of(key, request))))

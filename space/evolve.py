@@ -11,17 +11,16 @@ import pandas as pd
 from hubmerge.errors import HubmergeError, SearchError, TaskError
 from hubmerge.evaluate.task import BUILTIN
 from hubmerge.evolve.journal import read_evaluations
-from hubmerge.evolve.run import JOURNAL_FILE
 from hubmerge.evolve.search import GRANULARITIES, Search
 from hubmerge.methods import METHODS, Method
 
-from .access import require_hub_id, visitor_token
+from .access import require_hub_models, visitor_token
 from .draw import interval
 from .guard import shows_errors
 from .jobs import Job
 from .panel import Panel, panel
 from .pick import Pick
-from .runners import RUN_FOLDER
+from .runners import JOURNAL
 from .state import Page, owner_of, title_of
 from .theme import BASE_COLOUR, RESULT_COLOUR, html
 from .wording import escape, short
@@ -61,9 +60,13 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                     info="built in, or a dataset of the Hub with search, validation and test .jsonl files",
                     elem_id="hm-task",
                 )
-                language = gr.Dropdown(
-                    _LANGUAGES, value="", label="Answers must be in", allow_custom_value=True, visible=False
-                )
+                with gr.Row(visible=False) as own_dataset:
+                    language = gr.Dropdown(
+                        _LANGUAGES, value="", label="Answers must be in", allow_custom_value=True, min_width=130
+                    )
+                    longest = gr.Number(
+                        64, label="Longest answer, tokens", precision=0, minimum=1, min_width=130, elem_id="hm-longest"
+                    )
             with gr.Group():
                 method = gr.Dropdown(list(_searchable()), value=DEFAULT_METHOD, label="Method")
                 genes = gr.CheckboxGroup(
@@ -85,6 +88,7 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                 ]
             go = gr.Button("Evolve", variant="primary", elem_id="hm-evolve-button")
         with gr.Column(scale=6, min_width=300):
+            place = gr.Column()
             facts = html(_NOTHING, elem_id="hm-evolve-facts")
             curve = gr.LinePlot(
                 _frame(()),
@@ -92,6 +96,8 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                 y="fitness",
                 color="series",
                 color_map={_BEST: RESULT_COLOUR, _MEAN: BASE_COLOUR},
+                x_axis_format="d",
+                y_axis_format=".2f",
                 height=260,
                 show_label=False,
                 visible=False,
@@ -99,7 +105,8 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
             )
             table = html(elem_id="hm-results")
             candidates = html(elem_id="hm-candidates")
-            job = panel(page, "evolve", extra=[facts, curve, table, candidates], draw=_drawer(page))
+            with place:
+                job = panel(page, "evolve", extra=[facts, curve, table, candidates], draw=_drawer(page))
 
     method.input(
         lambda name: gr.CheckboxGroup(choices=_gene_names(METHODS[name]), value=_gene_names(METHODS[name])[:1]),
@@ -108,8 +115,8 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
         **_QUIET,
     )
 
-    # A built-in task says by itself what language it wants.
-    task.change(lambda name: gr.Dropdown(visible=bool(name) and name not in tasks), [task], [language], **_QUIET)
+    # A built-in task says these by itself.
+    task.change(lambda name: gr.Row(visible=bool(name) and name not in tasks), [task], [own_dataset], **_QUIET)
 
     @shows_errors
     def start(
@@ -117,6 +124,7 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
         base: str | None,
         task_name: str | None,
         language: str | None,
+        longest: float,
         method: str,
         genes: list[str],
         granularity: str,
@@ -131,7 +139,7 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
         oauth: gr.OAuthToken | None,
     ) -> gr.Timer:
         search = describe_search(
-            task=task_of(page, task_name, language),
+            task=task_of(page, task_name, language, int(longest)),
             models=models or (),
             base=base,
             method=method,
@@ -143,14 +151,14 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
         submit_search(page, owner_of(key, request), search, visitor_token(page.settings, oauth))
         return gr.Timer(active=True)
 
-    inputs = [pick.models, pick.base, task, language, method, genes, granularity, evaluations, popsize, seed, *counts]
-    go.click(start, [*inputs, page.owner], [page.timer], **_QUIET).success(
+    inputs = [pick.models, pick.base, task, language, longest, method, genes, granularity, evaluations, popsize, seed]
+    go.click(start, [*inputs, *counts, page.owner], [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET
     )
     return Evolve(job)
 
 
-def task_of(page: Page, name: str | None, language: str | None) -> Mapping[str, Any]:
+def task_of(page: Page, name: str | None, language: str | None, max_new_tokens: int) -> Mapping[str, Any]:
     """The task's document for what was chosen: the examples' own, a built-in one, or a dataset of the Hub.
 
     Never a file of this machine. Raises `TaskError` for anything else.
@@ -168,7 +176,9 @@ def task_of(page: Page, name: str | None, language: str | None) -> Mapping[str, 
     document: dict[str, Any] = {"name": short(repo_id), "examples": {"repo_id": repo_id, **examples}}
     if revision:
         document["examples"]["revision"] = revision
-    return {**document, **({"language": language} if language else {})}
+    if language:
+        document["language"] = language
+    return {**document, "max_new_tokens": max_new_tokens}
 
 
 def describe_search(
@@ -203,8 +213,7 @@ def describe_search(
 
 def submit_search(page: Page, owner: str, search: Search, token: str | None) -> Job:
     """Queues a search."""
-    for ref in (*search.models, *((search.base_model,) if search.base_model else ())):
-        require_hub_id(page.settings, ref)
+    require_hub_models(page.settings, search)
     title = title_of(search.merge_method, [str(model) for model in search.models])
     return page.jobs.submit(owner, "evolve", title, {"search": search.to_dict()}, token)
 
@@ -227,7 +236,7 @@ def _drawer(page: Page) -> Any:
             _facts(points),
             gr.LinePlot(value=_frame(points), visible=len(points) > 1),
             results_table(rows),
-            _candidates(page.jobs.folder(owner, job.id) / RUN_FOLDER / JOURNAL_FILE),
+            _candidates(page.jobs.folder(owner, job.id) / JOURNAL),
         )
 
     return draw

@@ -15,13 +15,14 @@ from .wording import escape
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(html: bool) -> Iterator[None]:
     try:
         yield
     except gr.Error:
         raise
     except HubmergeError as error:
-        raise gr.Error(escape(str(error)), title="That did not work", duration=15, print_exception=False) from None
+        said = escape(str(error)) if html else str(error)
+        raise gr.Error(said, title="That did not work", duration=15, print_exception=False) from None
     except Exception as error:
         # A bug of ours: the log gets the traceback, the person a sentence.
         traceback.print_exc()
@@ -29,20 +30,23 @@ def _told() -> Iterator[None]:
         raise gr.Error(said, title="That did not work", print_exception=False) from None
 
 
-def shows_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """`handler`, with hubmerge's errors shown as gradio shows errors. A generator stays one."""
+def shows_errors(handler: Callable[..., Any], *, html: bool = True) -> Callable[..., Any]:
+    """`handler`, with hubmerge's errors shown as gradio shows errors: as HTML on the page, plain to a program.
+
+    A generator stays one.
+    """
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
         def streamed(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            with _told():
+            with _told(html):
                 yield from handler(*args, **kwargs)
 
         return streamed
 
     @functools.wraps(handler)
     def answered(*args: Any, **kwargs: Any) -> Any:
-        with _told():
+        with _told(html):
             return handler(*args, **kwargs)
 
     return answered

@@ -34,7 +34,8 @@ def describe_plan(plan: Plan) -> str:
         f"<td>{escape(source.license or 'not stated')}</td></tr>"
         for source in plan.sources
     )
-    head = "<tr><th>Source</th><th>Commit</th><th>Tensors</th><th>Size</th><th>Licence</th></tr>"
+    number = '<th class="hm-number">'
+    head = f"<tr><th>Source</th><th>Commit</th>{number}Tensors</th>{number}Size</th><th>Licence</th></tr>"
     fine = (
         "" if plan.errors else '<div class="hm-fine">Ready: nothing was downloaded yet, only headers were read.</div>'
     )

@@ -48,10 +48,10 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
             if page.settings.oauth:
                 gr.LoginButton(size="md")
             go = gr.Button("Publish", variant="primary", elem_id="hm-publish-button")
-            job = panel(page, "publish", extra=[link := html(elem_id="hm-link")], draw=lambda _, job: [_link(job)])
-        with gr.Column(scale=6, min_width=300), gr.Group(elem_classes="hm-card-preview"):
-            card = gr.Markdown(_NO_CARD, elem_id="hm-card", container=True, max_height=560)
-    assert link is not None
+            link = html(elem_id="hm-link")
+            job = panel(page, "publish", extra=[link], draw=lambda _, job: [_link(job)])
+        with gr.Column(scale=6, min_width=300):
+            card = gr.Markdown(_NO_CARD, elem_id="hm-preview", elem_classes="hm-panel")
 
     def enter(
         now: str | None, name: str, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None

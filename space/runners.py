@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 from hubmerge.hub import push_folder, render
 from hubmerge.publish import card_of, merge_to_folder, push_result
@@ -17,6 +16,8 @@ from .wording import duration, size
 
 RUN_FOLDER = "evolved"
 """The folder of a search inside its job's; it titles the card until the model is published under a name."""
+JOURNAL = f"{RUN_FOLDER}/journal.jsonl"
+"""Where a search writes every evaluation, inside its job's folder."""
 
 
 def run_merge(work: Work) -> Mapping[str, Any]:
@@ -33,6 +34,8 @@ def run_merge(work: Work) -> Mapping[str, Any]:
 
 def run_evolve(work: Work) -> Mapping[str, Any]:
     """Runs `spec["search"]` in the job's folder, or goes on with what is there."""
+    from hubmerge.evolve.run import evolve  # brings EvoTorch and Ray, which a page without a search does without
+
     done = evolve(
         Search.from_dict(work.spec["search"]),
         work.folder / RUN_FOLDER,
@@ -55,6 +58,8 @@ def run_publish(work: Work) -> Mapping[str, Any]:
     folder = Path(spec["folder"])
     shared: dict[str, Any] = {"token": work.token, "private": spec["private"], "progress": work.report}
     if spec["kind"] == "evolve":
+        from hubmerge.evolve.run import evolve
+
         result = evolve(Search.from_dict(spec["search"]), folder.parent, resume=True, token=work.token)
         done = push_result(result, repo_id, **shared)
     else:

@@ -120,9 +120,9 @@ def test_the_next_worker_goes_to_whoever_has_least_at_work(tmp_path):
 
     jobs = Jobs(tmp_path, {"work": work}, workers=2)
     first = [jobs.submit("alice", "work", "", {"name": f"a{n}"}) for n in range(3)]
-    bob = jobs.submit("bob", "work", "", {"name": "b"})
     for job in first[:2]:
         wait(jobs, "alice", job, "running")
+    bob = jobs.submit("bob", "work", "", {"name": "b"})
     gates["a0"].set()
     wait(jobs, "bob", bob, "running")
     assert jobs.get("alice", first[2].id).status == "queued"
