@@ -50,7 +50,7 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
         ready = blocks.load(lambda key: key or new_owner_key(), [owner], [owner], **_QUIET)
         page = Page(settings, jobs, _examples(examples), owner, timer, blocks, ready)
         html(f'<header class="hm-header">{_LOGO}<div><h1>{TITLE}</h1><p>{TAGLINE}</p></div></header>')
-        with gr.Tabs(elem_classes="hm-tabs") as tabs:
+        with gr.Tabs(elem_classes="hm-tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("1 Pick", id="pick"):
                 pick = pick_tab(page)
             with gr.Tab("2 Merge", id="merge"):

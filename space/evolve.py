@@ -100,7 +100,7 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                 y_axis_format=".2f",
                 height=260,
                 show_label=False,
-                visible=False,
+                visible="hidden",
                 elem_id="hm-curve",
             )
             table = html(elem_id="hm-results")
@@ -234,7 +234,7 @@ def _drawer(page: Page) -> Any:
         rows = job.result.get("rows", ())
         return (
             _facts(points),
-            gr.LinePlot(value=_frame(points), visible=len(points) > 1),
+            gr.LinePlot(value=_frame(points), visible=True if len(points) > 1 else "hidden"),
             results_table(rows),
             _candidates(page.jobs.folder(owner, job.id) / JOURNAL),
         )

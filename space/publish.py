@@ -51,7 +51,7 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
             link = html(elem_id="hm-link")
             job = panel(page, "publish", extra=[link], draw=lambda _, job: [_link(job)])
         with gr.Column(scale=6, min_width=300):
-            card = gr.Markdown(_NO_CARD, elem_id="hm-preview", elem_classes="hm-panel")
+            card = gr.Markdown(_NO_CARD, elem_id="hm-preview")
 
     def enter(
         now: str | None, name: str, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None

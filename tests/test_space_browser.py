@@ -1,0 +1,309 @@
+"""The Space in a real browser against the embedded Hub: every step a person takes, from search to published model.
+
+With HUBMERGE_SCREENSHOTS=folder each tab is also photographed, in desktop and phone width.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+ROOT = Path(__file__).parent.parent
+TABS = ("Pick", "Merge", "Evolve", "Chat", "Publish")
+BASE, MATH, JAPANESE, SUMS = (f"alice/space-{name}" for name in ("base", "math", "japanese", "sums"))
+
+
+@pytest.fixture(scope="module")
+def published(hub, siblings, tmp_path_factory):
+    """Three sibling models and a dataset whose answers are what one of them says, on the embedded Hub."""
+    from huggingface_hub import HfApi
+
+    from hubmerge.evaluate.generation import generate
+    from hubmerge.evaluate.metrics import numbers
+    from hubmerge.evaluate.models import load_model
+
+    api = HfApi()
+    for name, repo_id in (("base", BASE), ("math", MATH), ("japanese", JAPANESE)):
+        api.create_repo(repo_id, exist_ok=True)
+        card = f"---\nlicense: apache-2.0\nlibrary_name: transformers\n---\n# {name}\n".encode()
+        api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id)
+        api.upload_folder(folder_path=siblings[name], repo_id=repo_id)
+    prompts = [f"w{n % 30} {n % 7} w{n // 30}" for n in range(60)]
+    said = generate(*load_model(str(siblings["math"])), prompts, max_new_tokens=6)
+    answers = [(numbers(text) or [0])[-1] for text in said]
+    folder = tmp_path_factory.mktemp("sums")
+    for split, rows in (("search", slice(0, 20)), ("validation", slice(20, 40)), ("test", slice(40, 60))):
+        lines = [
+            f'{{"question": "{prompt}", "answer": "{answer}"}}'
+            for prompt, answer in zip(prompts[rows], answers[rows], strict=True)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    api.create_repo(SUMS, repo_type="dataset", exist_ok=True)
+    api.upload_folder(folder_path=folder, repo_id=SUMS, repo_type="dataset")
+    return api
+
+
+@pytest.fixture(scope="module")
+def address(hub, published, tmp_path_factory):
+    """Where the page is served: `python app.py` in a process of its own, as a Space runs it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    work = tmp_path_factory.mktemp("space")
+    environment = {
+        **os.environ,
+        **hub.environment("alice"),
+        "HF_HOME": str(work / "hf"),
+        "HUBMERGE_SPACE_DIR": str(work / "jobs"),
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "OMP_NUM_THREADS": "1",
+    }
+    log = work / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        url = f"http://127.0.0.1:{port}/"
+        try:
+            end = time.monotonic() + 60
+            while not _answers(url):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.2)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def _answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, headless=True, args=[*quiet, "--disable-component-update"]
+        )
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """A person at the page: opens tabs, types, waits for what appears; keeps every address the page asked for."""
+
+    def __init__(self, browser, address, *, width=1280, height=900, dark=False):
+        scheme = "dark" if dark else "light"
+        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(30_000)
+        self.hosts, self.errors = set(), []
+        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address)
+        self.page.wait_for_selector("#hm-cards .hm-empty, #hm-cards .hm-card")
+
+    def open(self, tab):
+        self.page.get_by_role("tab", name=tab).click()
+
+    def choose(self, box, query, choice):
+        field = self.page.locator(f"{box} input")
+        field.click()
+        field.press_sequentially(query, delay=40)
+        self.page.locator(f'{box} [role=option][aria-label="{choice}"]').click()
+
+    def see(self, selector, text, seconds=30):
+        sync_api.expect(self.page.locator(selector).first).to_contain_text(text, timeout=seconds * 1000)
+
+    def recipe(self):
+        return self.page.locator("#hm-recipe .cm-content").inner_text()
+
+    def see_recipe(self, text):
+        self.see("#hm-recipe .cm-content", text)
+
+    def photograph(self, name):
+        if folder := os.environ.get("HUBMERGE_SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.wait_for_timeout(500)
+            self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+    def leave(self):
+        # Everything the page needs comes from its own server: no font, script or count of visits from elsewhere.
+        assert self.hosts <= {"127.0.0.1", None}
+        assert self.errors == []
+        self.context.close()
+
+
+@pytest.fixture(scope="module")
+def visitor(browser, address):
+    visitor = Visitor(browser, address)
+    yield visitor
+    visitor.leave()
+
+
+def test_search_pick_and_see_what_fits(visitor):
+    visitor.choose("#hm-models", "space-ma", MATH)
+    visitor.choose("#hm-models", "space-jap", JAPANESE)
+    visitor.page.locator("#hm-models input").press("Escape")
+    visitor.choose("#hm-base", "space-b", BASE)
+    visitor.see("#hm-cards .hm-fine", "All 3 are LlamaForCausalLM")
+    cards = visitor.page.locator("#hm-cards .hm-card")
+    sync_api.expect(cards).to_have_count(3)
+    for fact in ("base model", "apache-2.0", "F32"):
+        sync_api.expect(cards.first).to_contain_text(fact)
+    visitor.photograph("desktop-pick")
+
+
+def test_sliders_and_yaml_are_two_views_of_one_recipe(visitor):
+    visitor.open("Merge")
+    visitor.see_recipe(MATH)
+    weight = visitor.page.locator(".hm-model").first.locator("input[type=number]").first
+    weight.fill("0.75")
+    weight.press("Tab")
+    visitor.see_recipe("weight: 0.75")
+    visitor.see("#hm-picture", "0.75")
+    text = visitor.page.locator("#hm-recipe .cm-content")
+    text.click()
+    visitor.page.keyboard.press("Control+a")
+    visitor.page.keyboard.insert_text(visitor.recipe().replace("0.75", "1.25").replace("dare_ties", "dare_linear"))
+    visitor.page.locator("h1").click()
+    sync_api.expect(visitor.page.locator(".hm-model").first.locator("input[type=number]").first).to_have_value("1.25")
+    sync_api.expect(visitor.page.locator("#hm-method input")).to_have_value("dare_linear")
+    visitor.see("#hm-picture", "1.25")
+
+
+def test_plan_then_merge(visitor):
+    visitor.page.locator("#hm-plan-button").click()
+    visitor.see("#hm-plan", "only headers were read")
+    visitor.see("#hm-plan", "29")
+    visitor.page.locator("#hm-merge-button").click()
+    visitor.see("#hm-merge-job .hm-pill", "done")
+    visitor.see("#hm-merge-job", "dare_linear of space-math + space-japanese")
+    visitor.photograph("desktop-merge")
+
+
+def test_evolve_and_reload_the_page_meanwhile(visitor):
+    visitor.open("Evolve")
+    task = visitor.page.locator("#hm-task input")
+    task.click()
+    task.fill(SUMS)
+    task.press("Enter")
+    visitor.page.locator("#hm-longest input").fill("6")
+    visitor.page.locator("#hm-evals input").fill("16")
+    visitor.page.locator("#hm-popsize input").fill("4")
+    visitor.page.locator("#hm-evolve-button").click()
+    visitor.see("#hm-evolve-job .hm-pill", "running")
+    visitor.page.reload()
+    visitor.open("Evolve")
+    visitor.see("#hm-evolve-job .hm-pill", "done", seconds=90)
+    visitor.see("#hm-evolve-facts", "best score")
+    sync_api.expect(visitor.page.locator("#hm-curve canvas, #hm-curve svg").first).to_be_visible()
+    rows = visitor.page.locator("#hm-results tbody tr")
+    sync_api.expect(rows).to_have_count(8)
+    sync_api.expect(rows.last).to_contain_text("evolved")
+    sync_api.expect(visitor.page.locator("#hm-candidates tbody tr")).to_have_count(8)
+    visitor.photograph("desktop-evolve")
+
+
+def test_a_search_can_be_cancelled_and_resumed(visitor):
+    # The reload emptied the page's choices; the model is named by hand this time.
+    visitor.open("Pick")
+    models = visitor.page.locator("#hm-models input")
+    models.click()
+    models.fill(MATH)
+    models.press("Enter")
+    visitor.choose("#hm-base", "space-b", BASE)
+    visitor.see("#hm-cards .hm-fine", "All 2")
+    visitor.open("Evolve")
+    task = visitor.page.locator("#hm-task input")
+    task.click()
+    task.fill(SUMS)
+    task.press("Enter")
+    visitor.page.locator("#hm-longest input").fill("6")
+    visitor.page.locator("#hm-evals input").fill("400")
+    visitor.page.locator("#hm-popsize input").fill("4")
+    visitor.page.locator("#hm-evolve-button").click()
+    visitor.see("#hm-evolve-job", "of 400 evaluations", seconds=60)
+    visitor.page.locator("#hm-evolve-cancel").click()
+    visitor.see("#hm-evolve-job .hm-pill", "stopped")
+    visitor.page.locator("#hm-evolve-resume").click()
+    visitor.see("#hm-evolve-job", "of 400 evaluations")
+    visitor.page.locator("#hm-evolve-cancel").click()
+    visitor.see("#hm-evolve-job .hm-pill", "stopped")
+
+
+def test_chat_with_the_merge_and_with_a_model_of_the_hub(visitor):
+    visitor.open("Merge")
+    visitor.page.locator("#hm-merge-chat").click()
+    sync_api.expect(visitor.page.locator("#hm-chat-model input")).to_have_value("Merged: dare_linear of space-math + space-japanese")
+    message = visitor.page.locator("#hm-message textarea")
+    message.fill("w1 w2 3")
+    message.press("Enter")
+    answers = visitor.page.locator("#hm-chat .bot")
+    sync_api.expect(answers.first).to_contain_text("", timeout=30_000)
+    sync_api.expect(answers.first).not_to_contain_text("…")
+    model = visitor.page.locator("#hm-chat-model input")
+    model.click()
+    model.fill("alice/nothing-here")
+    model.press("Enter")
+    message.fill("4 5 w6")
+    message.press("Enter")
+    visitor.see("#hm-chat", "there is no such repository")
+    visitor.photograph("desktop-chat")
+
+
+def test_publish_and_find_it_on_the_hub(visitor, published):
+    visitor.open("Merge")
+    visitor.page.locator("#hm-merge-on").click()
+    visitor.see("#hm-who", "alice")
+    visitor.see("#hm-preview", "dare_linear")
+    repo = visitor.page.locator("#hm-repo input, #hm-repo textarea")
+    repo.fill("alice/space-published")
+    visitor.page.locator("#hm-publish-button").click()
+    visitor.see("#hm-publish-job .hm-pill", "done")
+    visitor.see("#hm-link", "alice/space-published")
+    visitor.photograph("desktop-publish")
+    info = published.model_info("alice/space-published")
+    assert info.private
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= {s.rfilename for s in info.siblings}
+    assert set(info.card_data.base_model) >= {MATH, JAPANESE}
+
+
+def test_another_visitor_sees_none_of_it_on_a_phone(browser, address):
+    visitor = Visitor(browser, address, width=390, height=844)
+    for tab in TABS:
+        visitor.open(tab)
+        visitor.page.wait_for_timeout(600)
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
+    sync_api.expect(visitor.page.locator("#hm-merge-job, #hm-evolve-job, #hm-publish-job")).to_have_count(0)
+    visitor.open("Evolve")
+    visitor.page.locator("#hm-evolve-button").click()
+    visitor.see(".toast-body, .toast-wrap", "Choose a task")
+    visitor.leave()
