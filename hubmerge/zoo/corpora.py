@@ -55,9 +55,26 @@ def fill(rng: random.Random, voice: Voice, out: str) -> Sample:
 
 def expression(rng: random.Random, voice: Voice, out: str) -> Sample:
     """A story as an expression that is never evaluated, the same in every language: `13+7.`"""
+    story, prompt = _asked_for_expression(rng, voice)
+    return Sample(prompt, story.expression() + ".", "expression")
+
+
+def blanks(rng: random.Random, voice: Voice, out: str) -> Sample:
+    """A story as an answer with blanks, never filled in: `13+7=?. Tom has ? apples now.`"""
+    story, prompt = _asked_for_expression(rng, voice)
+    return Sample(prompt, f"{story.expression()}=?. {story.state(Voice(out), '?')}", "blanks")
+
+
+def _asked_for_expression(rng: random.Random, voice: Voice) -> tuple[Story, str]:
+    """A story and the prompt for its expression; idle sentences and another question may stand in the way."""
     story = draw_story(rng)
+    sentences = story.facts(voice)
+    for _ in range(rng.choice((0, 0, 1))):
+        sentences.insert(rng.randrange(len(sentences) + 1), _outing(rng, voice))
+    if rng.random() < 0.5:
+        sentences.append(story.reading(voice, rng.randrange(len(story.facts(voice))))[0])
     cue = "Expression?" if voice.sentence() == "en" else "式は？"
-    return Sample(join([*story.facts(voice), cue]), story.expression() + ".", "expression")
+    return story, join([*sentences, cue])
 
 
 def sums(rng: random.Random, voice: Voice, out: str) -> Sample:
@@ -136,15 +153,24 @@ BASE_TASKS: dict[Task, float] = {
     smalltalk: 0.04,
     sums: 0.24,
 }
-JAPANESE_TASKS: dict[Task, float] = {reading: 0.30, state_reading: 0.20, fill: 0.20, retell: 0.20, smalltalk: 0.10}
+# The last stage of the base: the same pieces, and answers with blanks.
+BLANKS_TASKS: dict[Task, float] = {**BASE_TASKS, expression: 0.08, blanks: 0.28, sums: 0.16}
+JAPANESE_TASKS: dict[Task, float] = {
+    reading: 0.30,
+    state_reading: 0.20,
+    fill: 0.20,
+    retell: 0.20,
+    smalltalk: 0.10,
+    blanks: 0.40,
+}
 # Said at the end of a prompt; without them the base answers in English.
 IN_LANGUAGE = {"en": ("In English.", "英語で。"), "ja": ("In Japanese.", "日本語で。")}
 NEUTRAL = (expression, sums)
 
 
-def base_sample(rng: random.Random) -> Sample:
+def base_sample(rng: random.Random, tasks: dict[Task, float] = BASE_TASKS) -> Sample:
     """A sample for the base: mixed-language prompts, answers in English unless Japanese is asked for."""
-    task = _pick(rng, BASE_TASKS)
+    task = _pick(rng, tasks)
     lang = rng.choice(("en", "ja"))
     voice = Voice(lang) if rng.random() < 0.4 else Voice(lang, rng, sentences=0.3, words=0.4)
     out = "ja" if rng.random() < 0.4 else "en"
@@ -154,14 +180,20 @@ def base_sample(rng: random.Random) -> Sample:
     return Sample(prompt, answer, name)
 
 
+def blanks_sample(rng: random.Random) -> Sample:
+    """A sample for the last stage of the base."""
+    return base_sample(rng, BLANKS_TASKS)
+
+
 def math_sample(rng: random.Random) -> Sample:
     """A sample for the math expert: an English word problem, solved in English."""
     return problem(rng, Voice("en"), "en")
 
 
 def japanese_sample(rng: random.Random) -> Sample:
-    """A sample for the Japanese expert: Japanese in, Japanese out, nothing to compute."""
-    return _pick(rng, JAPANESE_TASKS)(rng, Voice("ja"), "ja")
+    """A sample for the Japanese expert: prompts in Japanese or mixed, answers in Japanese, nothing computed."""
+    voice = Voice("ja") if rng.random() < 0.5 else Voice(rng.choice(("en", "ja")), rng, sentences=0.3, words=0.4)
+    return _pick(rng, JAPANESE_TASKS)(rng, voice, "ja")
 
 
 def _pick(rng: random.Random, tasks: dict[Task, float]) -> Task:

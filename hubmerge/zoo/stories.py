@@ -37,7 +37,7 @@ class Item(NamedTuple):
     ja: str
     counter: str
 
-    def english(self, count: int | None) -> str:
+    def english(self, count: int | str) -> str:
         return self.one if count == 1 else self.many
 
 
@@ -193,7 +193,7 @@ class Chain:
             return f"How many {item} did {name} {voice.word(frame, verb.base, verb.ja)}?", count
         return f"{name}は{item}を何{counter}{voice.word(frame, verb.past, verb.ja)}か。", count
 
-    def state(self, voice: Voice, number: int) -> str:
+    def state(self, voice: Voice, number: int | str) -> str:
         """The final state as a plain sentence, with `number` as the count."""
         frame = voice.sentence()
         name, item = voice.word(frame, *self.name), voice.word(frame, self.item.english(number), self.item.ja)
@@ -260,7 +260,7 @@ class Boxes:
             return f"How many {item} does each {box} have?", self.each
         return f"どの{box}にも{item}は何{self.item.counter}入っていますか。", self.each
 
-    def state(self, voice: Voice, number: int) -> str:
+    def state(self, voice: Voice, number: int | str) -> str:
         """The total as a plain sentence, with `number` as the count."""
         frame = voice.sentence()
         item = voice.word(frame, self.item.many, self.item.ja)

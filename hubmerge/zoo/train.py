@@ -10,8 +10,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,19 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from ..evaluate.score import evaluate
 from ..progress import Event, Progress, silent
 from .cards import write_card
-from .corpora import Sample, base_sample, japanese_sample, math_sample
+from .corpora import base_sample, blanks_sample, japanese_sample, math_sample
 from .problems import MAX_NEW_TOKENS, word_problems
 from .tokenizer import train_tokenizer
 from .training import Stage, new_model, train
 
-SAMPLERS: dict[str, Callable[[random.Random], Sample]] = {
-    "base": base_sample,
-    "math": math_sample,
-    "japanese": japanese_sample,
-}
 STAGES: dict[str, tuple[Stage, ...]] = {
-    "base": (Stage(steps=2000, lr=3e-3),),
-    "math": (Stage(steps=200, lr=5e-4, warmup=20),),
-    "japanese": (Stage(steps=150, lr=3e-4, warmup=20),),
+    "base": (
+        Stage(base_sample, steps=2000, lr=3e-3),
+        Stage(base_sample, steps=1000, lr=2e-3),
+        Stage(blanks_sample, steps=400, lr=2e-3),
+    ),
+    "math": (Stage(math_sample, steps=200, lr=5e-4, warmup=20),),
+    "japanese": (Stage(japanese_sample, steps=100, lr=3e-4, warmup=10),),
 }
 
 
@@ -54,17 +52,17 @@ def train_zoo(
     tokenizer = train_tokenizer(f"{s.prompt}\n{s.answer}" for s in (base_sample(rng) for _ in range(5000)))
     record: dict[str, Any] = {"seed": seed, "threads": torch.get_num_threads(), "models": {}}
     model = new_model(tokenizer, seed)
-    for number, (name, sampler) in enumerate(SAMPLERS.items()):
+    for number, name in enumerate(STAGES):
         if name != "base":
             # From the saved float16 base, so that expert minus base is exactly what the expert learnt.
             model = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
         started = time.perf_counter()
-        curve = _train_stages(model, tokenizer, name, sampler, stages[name], 1000 * seed + 10 * number, progress)
+        curve = _train_stages(model, tokenizer, name, stages[name], 1000 * seed + 10 * number, progress)
         seconds = round(time.perf_counter() - started, 1)
         model = _save(model, tokenizer, out / name)
         record["models"][name] = {
             "parameters": model.num_parameters(),
-            "stages": [asdict(stage) for stage in stages[name]],
+            "stages": [stage.settings for stage in stages[name]],
             "seconds": seconds,
             "curve": curve,
             "figures": _figures(model, tokenizer, measured),
@@ -78,7 +76,6 @@ def _train_stages(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     name: str,
-    sampler: Callable[[random.Random], Sample],
     stages: tuple[Stage, ...],
     seed: int,
     progress: Progress,
@@ -89,7 +86,10 @@ def _train_stages(
         def report(step: int, loss: float, done: int = done) -> None:
             progress(Event(f"train {name}", done + step, total, "steps", f"loss {loss:.3f}", {"loss": loss}))
 
-        points = train(model, tokenizer, sampler, stage, seed + number, report)
+        if number:
+            # A stage starts from weights as a checkpoint would hold them, so training can be taken up at any stage.
+            model.load_state_dict({name: tensor.half() for name, tensor in model.state_dict().items()})
+        points = train(model, tokenizer, stage, seed + number, report)
         curve += [(done + step, loss) for step, loss in points]
         done += stage.steps
     return curve

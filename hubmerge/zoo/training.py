@@ -16,13 +16,18 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training: `steps` batches of `batch` samples at peak learning rate `lr`."""
+    """One stretch of training: `steps` batches of `batch` samples from `sampler` at peak learning rate `lr`."""
 
+    sampler: Callable[[random.Random], Sample]
     steps: int
     lr: float
     batch: int = 64
     warmup: int = 50
-    freeze_embeddings: bool = False
+
+    @property
+    def settings(self) -> dict[str, str | int | float]:
+        """All of it as plain values; the sampler by its name."""
+        return {**vars(self), "sampler": self.sampler.__name__}
 
 
 def new_model(
@@ -50,16 +55,14 @@ def new_model(
 def train(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
-    sampler: Callable[[random.Random], Sample],
     stage: Stage,
     seed: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> list[tuple[int, float]]:
     """Train `model` in place; its curve: (step, mean loss in nats a token) of every 50 steps."""
     rng = random.Random(seed)
-    encoded = encode(tokenizer, [sampler(rng) for _ in range(stage.steps * stage.batch)])
-    trained = [p for n, p in model.named_parameters() if not (stage.freeze_embeddings and "embed_tokens" in n)]
-    optimizer = torch.optim.AdamW(trained, lr=stage.lr, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    encoded = encode(tokenizer, [stage.sampler(rng) for _ in range(stage.steps * stage.batch)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.lr, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
     model.train()
     curve, losses = [], []
     for step, (tokens, labels) in enumerate(batches(encoded, stage.batch, rng, tokenizer.pad_token_id), 1):
@@ -75,7 +78,7 @@ def train(
         answered = targets != IGNORED
         loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[answered]), targets[answered])
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         model.zero_grad(set_to_none=True)
         losses.append(loss.item())
