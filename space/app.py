@@ -46,9 +46,10 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
     )
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as blocks:
         owner = gr.BrowserState(None, storage_key="hubmerge-owner", secret=settings.secret())
+        kept = gr.BrowserState(None, storage_key="hubmerge-recipe", secret=settings.secret())
         timer = gr.Timer(1.0, active=False)
         ready = blocks.load(lambda key: key or new_owner_key(), [owner], [owner], **_QUIET)
-        page = Page(settings, jobs, _examples(examples), owner, timer, blocks, ready)
+        page = Page(settings, jobs, _examples(examples), owner, kept, timer, blocks, ready)
         html(f'<header class="hm-header">{_LOGO}<div><h1>{TITLE}</h1><p>{TAGLINE}</p></div></header>')
         with gr.Tabs(elem_classes="hm-tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("1 Pick", id="pick"):

@@ -102,6 +102,17 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
             drawn + 1,
         )
 
+    # What was chosen outlives a reload, in the visitor's own browser.
+    recipe.change(lambda text, kept: text or kept, [recipe, page.kept], [page.kept], **_QUIET)
+
+    def restore(kept: Any, drawn: int) -> tuple[Any, ...]:
+        if not isinstance(kept, str) or _read(kept) is None:
+            return (gr.skip(),) * 8
+        return (kept, *edited(kept, drawn))
+
+    page.ready.then(
+        restore, [page.kept, redraw], [recipe, pick.models, pick.base, method, about, picture, said, redraw], **_QUIET
+    )
     recipe.blur(edited, [recipe, redraw], [pick.models, pick.base, method, about, picture, said, redraw], **_QUIET)
 
     @shows_errors

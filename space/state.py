@@ -69,6 +69,8 @@ class Examples:
 class Page:
     """One running page: its settings, its jobs, and the components that every tab uses.
 
+    `owner` and `kept` live in the browser: the key to the visitor's jobs, and the recipe as it was left. They are made
+    outside of every tab, because gradio brings a tab's components to life only when it is first opened.
     `ready` is the event after which a freshly loaded page knows its owner; tabs chain what they show to it.
     """
 
@@ -76,6 +78,7 @@ class Page:
     jobs: Jobs
     examples: Examples
     owner: gr.BrowserState
+    kept: gr.BrowserState
     timer: gr.Timer
     blocks: gr.Blocks
     ready: Any

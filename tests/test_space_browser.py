@@ -221,6 +221,7 @@ def test_evolve_and_reload_the_page_meanwhile(visitor):
     visitor.page.locator("#hm-evolve-button").click()
     visitor.see("#hm-evolve-job .hm-pill", "running")
     visitor.page.reload()
+    sync_api.expect(visitor.page.locator("#hm-cards .hm-card")).to_have_count(3)  # what was chosen is still there
     visitor.open("Evolve")
     visitor.see("#hm-evolve-job .hm-pill", "done", seconds=90)
     visitor.see("#hm-evolve-facts", "best score")
@@ -233,14 +234,6 @@ def test_evolve_and_reload_the_page_meanwhile(visitor):
 
 
 def test_a_search_can_be_cancelled_and_resumed(visitor):
-    # The reload emptied the page's choices; the model is named by hand this time.
-    visitor.open("Pick")
-    models = visitor.page.locator("#hm-models input")
-    models.click()
-    models.fill(MATH)
-    models.press("Enter")
-    visitor.choose("#hm-base", "space-b", BASE)
-    visitor.see("#hm-cards .hm-fine", "All 2")
     visitor.open("Evolve")
     task = visitor.page.locator("#hm-task input")
     task.click()
@@ -262,7 +255,9 @@ def test_a_search_can_be_cancelled_and_resumed(visitor):
 def test_chat_with_the_merge_and_with_a_model_of_the_hub(visitor):
     visitor.open("Merge")
     visitor.page.locator("#hm-merge-chat").click()
-    sync_api.expect(visitor.page.locator("#hm-chat-model input")).to_have_value("Merged: dare_linear of space-math + space-japanese")
+    sync_api.expect(visitor.page.locator("#hm-chat-model input")).to_have_value(
+        "Merged: dare_linear of space-math + space-japanese"
+    )
     message = visitor.page.locator("#hm-message textarea")
     message.fill("w1 w2 3")
     message.press("Enter")
