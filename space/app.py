@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,10 @@ from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
 from .theme import STYLE, html, theme
 
+TICK = 1.0
+"""Seconds between two looks at the jobs; nobody looks where no job is under way."""
+LAST_TICKS = 5.0
+"""Seconds that the page goes on looking after a job has ended."""
 TITLE = "hubmerge"
 TAGLINE = "Merge models of the Hugging Face Hub, evolve the recipe, talk to the result, publish it."
 
@@ -47,7 +52,7 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as blocks:
         owner = gr.BrowserState(None, storage_key="hubmerge-owner", secret=settings.secret())
         kept = gr.BrowserState(None, storage_key="hubmerge-recipe", secret=settings.secret())
-        timer = gr.Timer(1.0, active=False)
+        timer = gr.Timer(TICK, active=False)
         ready = blocks.load(lambda key: key or new_owner_key(), [owner], [owner], **_QUIET)
         page = Page(settings, jobs, _examples(examples), owner, kept, timer, blocks, ready)
         html(f'<header class="hm-header">{_LOGO}<div><h1>{TITLE}</h1><p>{TAGLINE}</p></div></header>')
@@ -70,9 +75,10 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
         add_endpoints(page)
 
         def keep_ticking(key: str | None, request: gr.Request) -> gr.Timer:
-            return gr.Timer(active=any(job.active for job in jobs.of(owner_of(key, request))))
+            # A few ticks more after the end: the panels draw on ticks of their own, and must not miss it.
+            latest = time.time() - LAST_TICKS
+            return gr.Timer(active=any(job.active or job.ended > latest for job in jobs.of(owner_of(key, request))))
 
-        # Last, so that the panels' handlers of the same tick have drawn the end before the clock stops.
         timer.tick(keep_ticking, [owner], [timer], **_QUIET)
         ready.then(keep_ticking, [owner], [timer], **_QUIET)
     return blocks

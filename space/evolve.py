@@ -281,7 +281,9 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
             f'<td class="hm-drawn">{drawn}</td><td class="hm-number">{row["n"]:,}</td>'
             f'<td class="hm-number">{"" if best else _p(row["p_value"])}</td></tr>'
         )
-    head = "<tr><th>Test split</th><th>Score</th><th>95% interval</th><th></th><th>n</th><th>p vs evolved</th></tr>"
+    number = '<th class="hm-number">'
+    head = f'<tr><th>Test split</th>{number}Score</th>{number}95% interval</th><th class="hm-drawn"></th>'
+    head += f"{number}n</th>{number}p vs evolved</th></tr>"
     return _panel(f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody>")
 
 

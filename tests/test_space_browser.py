@@ -291,13 +291,22 @@ def test_publish_and_find_it_on_the_hub(visitor, published):
     assert set(info.card_data.base_model) >= {MATH, JAPANESE}
 
 
-def test_another_visitor_sees_none_of_it_on_a_phone(browser, address):
-    visitor = Visitor(browser, address, width=390, height=844)
+def test_every_tab_fits_a_phone(visitor):
+    visitor.page.set_viewport_size({"width": 390, "height": 844})
     for tab in TABS:
         visitor.open(tab)
         visitor.page.wait_for_timeout(600)
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
-    sync_api.expect(visitor.page.locator("#hm-merge-job, #hm-evolve-job, #hm-publish-job")).to_have_count(0)
+        visitor.photograph(f"phone-{tab.lower()}")
+
+
+def test_another_visitor_sees_none_of_it(browser, address):
+    visitor = Visitor(browser, address, dark=True)
+    for tab, job in (("Merge", "merge"), ("Evolve", "evolve"), ("Publish", "publish")):
+        visitor.open(tab)
+        visitor.page.wait_for_timeout(600)
+        sync_api.expect(visitor.page.locator(f"#hm-{job}-job")).not_to_be_visible()
+        visitor.photograph(f"dark-{job}")
     visitor.open("Evolve")
     visitor.page.locator("#hm-evolve-button").click()
     visitor.see(".toast-body, .toast-wrap", "Choose a task")
