@@ -116,6 +116,7 @@ class _Run:
         kept = len(journal.shards)
         out_bytes = budget.disk_bytes(plan.shards, not self.keeps_files) - (journal.nbytes if self.keeps_files else 0)
         raise_errors(budget.check_disk(folder, out_bytes, plan.fetch_bytes))
+        journal.announce(shard.file for shard in plan.shards)
         for shard in plan.shards:
             self._shard(shard)
         files = carried_files(plan.tokenizer, plan.recipe.chat_template) | files
@@ -161,7 +162,7 @@ class _Run:
     def _finish(self, files: Mapping[str, bytes], message: str | None) -> PushResult | None:
         folder = self.journal.folder
         if self.keeps_files:
-            self.journal.announce(tuple(files))
+            self.journal.announce(files)
             for name, content in files.items():
                 write_file(folder / name, content)
         pushed = None

@@ -19,6 +19,8 @@ _MUST_AGREE = (
     "hidden_act",
     "hidden_activation",
     "num_experts_per_tok",
+    "attention_bias",
+    "mlp_bias",
 )
 _SHOULD_AGREE = (
     "rms_norm_eps",
@@ -40,6 +42,8 @@ def check_source(source: Source) -> Iterator[Problem]:
             f"{source.name} stores {odd[0].name} as {odd[0].dtype}, which cannot be merged; "
             "use the repository with weights in float32, float16 or bfloat16."
         )
+    if any(tensor.dtype == "F64" for tensor in source.tensors.values()):
+        yield warning(f"{source.name} stores float64; merges are computed in float32.")
     if source.config.get("auto_map"):
         yield warning(f"{source.name} comes with code of its own (auto_map); hubmerge neither runs nor copies it.")
 
@@ -97,18 +101,23 @@ def check_names(first: str, names: Collection[str], other: str, other_names: Col
 
 def check_tensors(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> Iterator[Problem]:
     """Compares shapes and kinds of dtype of all that goes into each output tensor, one error a pair of models."""
+    rows: dict[tuple[int, int], list[str]] = {}
     shapes: dict[tuple[int, int], list[str]] = {}
     kinds: dict[tuple[int, int], list[str]] = {}
     for tensor in tensors:
-        first, *others = ((index, sources[index].tensors[name]) for index, name in tensor.reads)
-        for index, other in others:
-            pair = first[0], index
-            if other.shape != first[1].shape:
-                difference = f"{tensor.name} is {list(other.shape)}, not {list(first[1].shape)}"
-                if not (is_vocabulary(tensor.name) and other.shape[1:] == first[1].shape[1:]):
-                    shapes.setdefault(pair, []).append(difference)
-            elif DTYPES[other.dtype].is_float != DTYPES[first[1].dtype].is_float:
-                kinds.setdefault(pair, []).append(tensor.name)
+        (reference, ours), *others = ((index, sources[index].tensors[name]) for index, name in tensor.reads)
+        for index, theirs in others:
+            if theirs.shape != ours.shape:
+                is_longer = is_vocabulary(tensor.name) and theirs.shape[1:] == ours.shape[1:]
+                found = (rows if is_longer else shapes).setdefault((reference, index), [])
+                found.append(f"{tensor.name} is {list(theirs.shape)}, not {list(ours.shape)}")
+            elif DTYPES[theirs.dtype].is_float != DTYPES[ours.dtype].is_float:
+                kinds.setdefault((reference, index), []).append(tensor.name)
+    for (reference, index), found in rows.items():
+        yield error(
+            f"The vocabularies of {sources[index].name} and {sources[reference].name} differ in size "
+            f"({found[0]}); choose models with one tokenizer."
+        )
     for (reference, index), found in shapes.items():
         yield error(
             f"{sources[index].name} does not fit {sources[reference].name}: {len(found)} tensors differ in shape "
@@ -121,13 +130,9 @@ def check_tensors(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> I
         )
 
 
-def check_vocabulary(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> Iterator[Problem]:
-    """Compares the numbers of rows of all embeddings and heads that go into the result: one row a token."""
-    rows: dict[int, tuple[str, int]] = {}
-    for tensor in tensors:
-        if is_vocabulary(tensor.name):
-            for index, name in tensor.reads:
-                rows.setdefault(index, (name, sources[index].tensors[name].shape[0]))
-    if len({count for _, count in rows.values()}) > 1:
-        found = ", ".join(f"{count:,} in {sources[index].name} ({name})" for index, (name, count) in rows.items())
-        yield error(f"The vocabularies differ in size: {found}; choose models with one tokenizer.")
+def check_ends(tensors: Sequence[TensorPlan]) -> Iterator[Problem]:
+    """Compares the rows of embedding and head, which come from different models in a recipe of slices."""
+    rows = {tensor.name: tensor.shape[0] for tensor in tensors if is_vocabulary(tensor.name)}
+    if len(set(rows.values())) > 1:
+        found = " and ".join(f"{name} has {count:,} rows" for name, count in rows.items())
+        yield error(f"The first and the last slice differ in vocabulary: {found}; choose models with one tokenizer.")

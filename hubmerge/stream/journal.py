@@ -7,7 +7,7 @@ instead, which also tells a reader what the model was made from.
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,8 +32,8 @@ _MODEL_FILE = re.compile(r"config\.json|.*\.(safetensors|bin|pt|pth)(\.index\.js
 class Journal:
     """The finished shards of the merge `key` in `folder`, each safe on disk or already on the Hub.
 
-    `shards`: records by file; `uploaded`: where the shards are that are no longer in the folder; `files`: the small
-    files that the merge writes last. `is_finished`: the folder held the whole result when it was opened.
+    `shards`: records by file; `uploaded`: where the shards are that are no longer in the folder; `files`: all that
+    the merge writes. `is_finished`: the folder held the whole result when it was opened.
     """
 
     folder: Path
@@ -65,9 +65,9 @@ class Journal:
         self.uploaded = {}
         self._save()
 
-    def announce(self, files: tuple[str, ...]) -> None:
-        """Notes the small files about to be written, so that they count as this merge's own."""
-        self.files = files
+    def announce(self, files: Iterable[str]) -> None:
+        """Notes files about to be written, so that what a broken run leaves counts as this merge's own."""
+        self.files = (*self.files, *files)
         self._save()
 
     def close(self) -> None:

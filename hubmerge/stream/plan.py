@@ -22,7 +22,7 @@ from ..recipe import ModelRef, Recipe
 from . import budget, settings, shards
 from .configuration import output_config
 from .dtypes import DTYPES, RECIPE_DTYPES
-from .fit import check_configs, check_source, check_tensors, check_vocabulary
+from .fit import check_configs, check_ends, check_source, check_tensors
 from .layout import Layout, lay_out
 from .problems import Problem, raise_errors
 from .shards import ShardPlan
@@ -127,7 +127,7 @@ def make_plan(
         tensors, found = _tensors(recipe, method, layout, used)
         problems += [*layout.problems, *found]
         problems += check_tensors(tensors, used)
-        problems += check_vocabulary(tensors, used)
+        problems += check_ends(tensors) if recipe.slices else ()
     problems += [Problem("warning", message) for message in combine(used).warnings]
 
     files = shards.lay_out(tensors, shard_size)

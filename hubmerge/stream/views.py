@@ -13,6 +13,9 @@ from .problems import Problem, error, some, warning
 # Computed from the configuration when a model is built; old checkpoints still store them.
 _BUFFERS = re.compile(r"(?:rotary_emb\.inv_freq|attn\.masked_bias|attention\.masked_bias)$")
 
+# Embeddings whose rows are something else than tokens.
+_NOT_TOKENS = re.compile(r"position|wpe|type|per_layer|patch|vision|visual|image")
+
 
 @dataclass(frozen=True)
 class View:
@@ -110,5 +113,7 @@ def _embedding(tensors: Iterable[TensorHeader]) -> TensorHeader | None:
 def is_vocabulary(name: str) -> bool:
     """Whether a tensor has one row a token: the token embedding or the head."""
     parsed = layers.parse(name)
-    token = parsed.group == "embedding" and not re.search(r"position|wpe|patch|vision|visual|image", name)
+    token = parsed.group == "embedding" and not re.search(
+        r"position|wpe|type|per_layer|patch|vision|visual|image", name
+    )
     return parsed.layer is None and name.endswith(".weight") and (token or parsed.group == "head")
