@@ -197,7 +197,7 @@ def _plain(content: Any) -> str:
     return "".join(part.get("text", "") for part in content if isinstance(part, dict))
 
 
-def _questions(page: Page) -> list[dict[str, str]]:
+def _questions(page: Page) -> list[Any]:
     """Three problems of the examples' task to start with; none where it cannot be read."""
     try:
         task = load_task(page.examples.task)  # type: ignore[arg-type]

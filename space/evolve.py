@@ -233,7 +233,7 @@ def _drawer(page: Page) -> Any:
         points = page.jobs.points(owner, job.id)
         rows = job.result.get("rows", ())
         return (
-            _facts(points),
+            _facts(points) if points else _WAITING if job.active else "",
             gr.LinePlot(value=_frame(points), visible=True if len(points) > 1 else "hidden"),
             results_table(rows),
             _candidates(page.jobs.folder(owner, job.id) / JOURNAL),
@@ -243,8 +243,6 @@ def _drawer(page: Page) -> Any:
 
 
 def _facts(points: Sequence[Mapping[str, Any]]) -> str:
-    if not points:
-        return _WAITING
     last = points[-1]
     facts = (
         (f"{100 * last['score']:.1f}%", "best score on the search split"),

@@ -5,15 +5,11 @@ With HUBMERGE_SCREENSHOTS=folder each tab is also photographed, in desktop and p
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from space_server import served
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -23,7 +19,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 
-ROOT = Path(__file__).parent.parent
 TABS = ("Pick", "Merge", "Evolve", "Chat", "Publish")
 BASE, MATH, JAPANESE, SUMS = (f"alice/space-{name}" for name in ("base", "math", "japanese", "sums"))
 
@@ -61,48 +56,8 @@ def published(hub, siblings, tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(hub, published, tmp_path_factory):
     """Where the page is served: `python app.py` in a process of its own, as a Space runs it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    work = tmp_path_factory.mktemp("space")
-    environment = {
-        **os.environ,
-        **hub.environment("alice"),
-        "HF_HOME": str(work / "hf"),
-        "HUBMERGE_SPACE_DIR": str(work / "jobs"),
-        "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_SERVER_NAME": "127.0.0.1",
-        "OMP_NUM_THREADS": "1",
-    }
-    log = work / "log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        url = f"http://127.0.0.1:{port}/"
-        try:
-            end = time.monotonic() + 60
-            while not _answers(url):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.2)
-            yield url
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-    assert "Traceback" not in log.read_text(), log.read_text()
-
-
-def _answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
+    with served(hub.environment("alice"), tmp_path_factory.mktemp("space")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -87,6 +87,7 @@ def test_drawings_carry_no_markup_of_others():
 
 def test_on_a_space_only_the_visitor_has_a_token(tmp_path, monkeypatch):
     monkeypatch.setattr(access.huggingface_hub, "get_token", lambda: "hf_machine")
+    monkeypatch.setenv("HF_TOKEN", "hf_machine")  # restored after the Space has given it up
     home, space = Settings(tmp_path), Settings(tmp_path, on_space=True)
     login = gr.OAuthToken(token="hf_visitor", scope="", expires_at=0)
     mock = gr.OAuthToken(token="mock-oauth-token-for-local-dev", scope="", expires_at=0)

@@ -1,0 +1,61 @@
+"""The Space in a process of its own, as `python app.py` serves it; for tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@contextmanager
+def served(environment: Mapping[str, str], work: Path) -> Iterator[str]:
+    """The address of a page whose process sees `environment` and keeps its files in `work`.
+
+    Fails where the process does not start, or where it wrote a traceback by the time it is stopped.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        **os.environ,
+        **environment,
+        "HF_HOME": str(work / "hf"),
+        "HUBMERGE_SPACE_DIR": str(work / "jobs"),
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "OMP_NUM_THREADS": "1",
+    }
+    log, url = work / "log", f"http://127.0.0.1:{port}/"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=settings, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            end = time.monotonic() + 60
+            while not _answers(url):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.2)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False

@@ -1,0 +1,76 @@
+"""The Space as strangers use it: nobody reaches the server's token, its files, or another visitor's jobs."""
+
+import time
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from huggingface_hub import HfApi
+from space_server import served
+
+pytestmark = pytest.mark.slow
+
+PUBLIC, PRIVATE = "alice/visitors-public", "alice/visitors-private"
+RECIPE = "merge_method: linear\nmodels:\n- {model: MODEL}\n- {model: alice/visitors-public}\n"
+SEARCH = """
+models: [alice/visitors-public]
+merge_method: linear
+genome: {genes: {weight: [0, 2]}}
+task: TASK
+"""
+
+
+@pytest.fixture(scope="module")
+def address(hub, siblings, tmp_path_factory):
+    api = HfApi()
+    for repo_id, name, private in ((PUBLIC, "math", False), (PRIVATE, "japanese", True)):
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(folder_path=siblings[name], repo_id=repo_id)
+    # A Space whose owner gave it a token that reads everything of alice.
+    environment = {**hub.environment("alice"), "SPACE_ID": "alice/hubmerge"}
+    with served(environment, tmp_path_factory.mktemp("visitors")) as url:
+        yield url
+
+
+@pytest.fixture
+def visitor(address):
+    client = Client(address, verbose=False)
+    yield client
+    client.close()
+
+
+def test_the_owners_token_is_out_of_reach(visitor):
+    assert visitor.predict("visitors", api_name="/search") == [PUBLIC]
+    assert visitor.predict(RECIPE.replace("MODEL", PUBLIC + "@main"), api_name="/plan")["tensors"] == 29
+    with pytest.raises(AppError, match="no such repository, or it is private"):
+        visitor.predict(RECIPE.replace("MODEL", PRIVATE), api_name="/plan")
+    with pytest.raises(AppError, match="sign in with Hugging Face"):
+        visitor.predict("0" * 16, "alice/stolen", api_name="/publish")
+
+
+def test_folders_and_files_of_the_server_are_out_of_reach(visitor, siblings):
+    with pytest.raises(AppError, match="folder of this server"):
+        visitor.predict(RECIPE.replace("MODEL", str(siblings["math"])), api_name="/plan")
+    with pytest.raises(AppError, match="folder of this server"):
+        visitor.predict(str(siblings["math"]), "hello", api_name="/chat")
+    for task in ("/etc/passwd", "{examples: {folder: /etc, test: passwd.csv}}"):
+        with pytest.raises(AppError, match="names files of this server"):
+            visitor.predict(SEARCH.replace("TASK", task), api_name="/evolve")
+
+
+def test_a_job_is_its_owners_alone(visitor, address):
+    job = visitor.predict(RECIPE.replace("MODEL", PUBLIC + "@main"), api_name="/merge")
+    end = time.monotonic() + 60
+    while (told := visitor.predict(job, api_name="/job"))["status"] in ("queued", "running"):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert told["status"] == "done", told
+    assert "folder" not in told["result"]
+    assert isinstance(visitor.predict(job, "w1 2 w3", max_new_tokens=4, api_name="/chat"), str)
+    stranger = Client(address, verbose=False)
+    for endpoint in ("/job", "/cancel"):
+        with pytest.raises(AppError, match="no job"):
+            stranger.predict(job, api_name=endpoint)
+    with pytest.raises(AppError, match="no such repository"):
+        stranger.predict(job, "hello", api_name="/chat")
+    stranger.close()
