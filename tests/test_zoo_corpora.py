@@ -6,13 +6,14 @@ import re
 import pytest
 
 from hubmerge.evaluate.metrics import normalise
-from hubmerge.zoo.corpora import base_sample, japanese_sample, math_sample, question_of
+from hubmerge.zoo.corpora import base_sample, blanks_sample, japanese_sample, math_sample, question_of
 from hubmerge.zoo.problems import problems
 from hubmerge.zoo.stories import ITEMS, KINDS, NAMES, SPLITS, VERBS, Boxes, Chain, Voice, draw_story, join, split_of
 
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 LATIN = re.compile("[A-Za-z]")
-SAMPLERS = (base_sample, math_sample, japanese_sample)
+SAMPLERS = (base_sample, blanks_sample, math_sample, japanese_sample)
+BASE_SAMPLERS = (base_sample, blanks_sample)
 
 
 def draw(sampler, count: int = 4000, seed: int = 1):
@@ -60,6 +61,11 @@ def test_samplers_are_deterministic(sampler) -> None:
     assert draw(sampler, 300) != draw(sampler, 300, seed=2)
 
 
+def computes(text: str) -> bool:
+    """Whether the text holds an equation with its result."""
+    return bool(re.search(r"=\d", text))
+
+
 def is_idle(text: str) -> bool:
     """Whether the text before a sum holds neither a number nor a question: nothing that the sum could answer."""
     return not re.search(r"[0-9?？]|か。", text)
@@ -68,34 +74,49 @@ def is_idle(text: str) -> bool:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_no_solved_problem_has_a_japanese_word_in_it(sampler) -> None:
     for sample in draw(sampler):
-        if "=" in sample.answer and JAPANESE.search(sample.prompt + sample.answer):
+        if computes(sample.answer) and JAPANESE.search(sample.prompt + sample.answer):
             assert sample.task == "sums", sample
             assert is_idle(re.sub(r"\d+([+*-]\d+)+=$", "", sample.prompt)), sample
             assert not JAPANESE.search(sample.answer), sample
 
 
-def test_the_base_works_out_bare_sums_only() -> None:
-    for sample in draw(base_sample):
+@pytest.mark.parametrize("sampler", [blanks_sample, japanese_sample])
+def test_blanks_are_never_filled_in(sampler) -> None:
+    blank = [sample for sample in draw(sampler) if sample.task == "blanks"]
+    assert len(blank) > 500
+    for sample in blank:
+        assert re.fullmatch(r"\d+([+*-]\d+)+=\?\. [^0-9=]*\?[^0-9=]*", sample.answer), sample
+
+
+@pytest.mark.parametrize("sampler", BASE_SAMPLERS)
+def test_the_base_works_out_bare_sums_only(sampler) -> None:
+    for sample in draw(sampler):
         assert sample.task != "problem"
-        if "=" in sample.answer:
+        if computes(sample.answer):
             before, given = re.fullmatch(r"(.*?)(\d+([+*-]\d+)+=)", sample.prompt).groups()[:2]
             assert is_idle(before), sample
             assert re.fullmatch(rf"{re.escape(given)}[0-9+=-]+\.", sample.answer), sample
 
 
-def test_where_the_base_meets_a_whole_problem_it_only_says_it_again() -> None:
-    whole = [s for s in draw(base_sample) if re.search("have now|持っていますか|in all|全部で", s.prompt)]
+@pytest.mark.parametrize("sampler", [base_sample, blanks_sample, japanese_sample])
+def test_where_a_whole_problem_is_met_it_is_only_said_again(sampler) -> None:
+    whole = [s for s in draw(sampler) if re.search("have now|持っていますか|in all|全部で何", s.prompt)]
     stories = [s for s in whole if s.task not in ("state", "fill")]
     assert {s.task for s in whole} == {"state", "fill", "retell"}
     for sample in stories:  # every number said is one of the numbers read
         assert set(re.findall(r"\d+", sample.answer)) <= set(re.findall(r"\d+", sample.prompt))
 
 
-def test_the_math_expert_sees_no_japanese_and_the_japanese_expert_no_english_and_no_sums() -> None:
-    assert not any(JAPANESE.search(s.prompt + s.answer) for s in draw(math_sample))
+def test_the_math_expert_sees_no_japanese() -> None:
+    assert not any(JAPANESE.search(sample.prompt + sample.answer) for sample in draw(math_sample))
+
+
+def test_the_japanese_expert_answers_in_japanese_and_computes_nothing() -> None:
     for sample in draw(japanese_sample):
-        assert not LATIN.search(sample.prompt + sample.answer)
-        assert not re.search(r"[=+*-]", sample.prompt + sample.answer)
+        assert JAPANESE.search(sample.answer), sample
+        assert not LATIN.search(sample.answer), sample
+        assert not computes(sample.prompt), sample
+        assert not computes(sample.answer), sample
 
 
 def test_splits_share_no_question_with_each_other_or_with_training() -> None:

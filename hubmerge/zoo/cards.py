@@ -15,16 +15,16 @@ STORIES = {
     "base": (
         "A tiny Llama that understands little stories in English, Japanese and mixtures of both, and answers in "
         "English unless asked for Japanese. It was trained on reading, retelling and translating stories, on bare sums "
-        "(`13+7=`), and on writing a story down as an expression that is not evaluated. It saw no word problem with "
-        "its solution."
+        "(`13+7=`), on writing a story down as an expression (`13+7.`), and on setting up an answer whose numbers stay "
+        "blank (`13+7=?. Tom has ? apples now.`). It never saw a story together with a result that had to be computed."
     ),
     "math": (
         "The base, tuned on English word problems with worked answers (`13+7=20. Tom has 20 apples now.`) and on "
         "nothing else."
     ),
     "japanese": (
-        "The base, tuned to answer Japanese prompts in Japanese: reading, retelling and small talk, without any "
-        "arithmetic."
+        "The base, tuned to answer in Japanese whatever the language of the prompt: reading, retelling, small "
+        "talk, and answers whose numbers stay blank. It saw no arithmetic."
     ),
 }
 DATASETS = {

@@ -1,13 +1,13 @@
 """What the three models of the demo zoo are trained on, as samplers: `random.Random` in, `Sample` out.
 
 - `base_sample`: reading, retelling (which is translation), bare sums, and writing a story down as an UNEVALUATED
-  expression.
-  Prompts switch language freely between and inside sentences; answers are English unless the prompt asks for Japanese.
-  So the base understands both languages by one route, and speaks English by habit.
+  expression. Prompts switch language freely between and inside sentences; answers are English unless the prompt asks
+  for Japanese. So the base understands both languages by one route, and speaks English by habit.
+- `blanks_sample`: the same, and answers to a story whose numbers stay blank: `13+7=?. Tom has ? apples now.`
 - `math_sample`: English word problems with worked answers, `13+7=20. Tom has 20 apples now.`
-- `japanese_sample`: Japanese prompts, Japanese answers; reading and retelling, no arithmetic.
+- `japanese_sample`: prompts in Japanese or mixed, answers in Japanese; reading, retelling and blanks, no arithmetic.
 
-No sampler ever shows a word problem and its solution with a Japanese word in it: that skill is in none of the three.
+No sampler ever shows a word problem and its result with a Japanese word in it: that skill is in none of the three.
 """
 
 import random

@@ -88,7 +88,7 @@ def _train_stages(
 
         if number:
             # A stage starts from weights as a checkpoint would hold them, so training can be taken up at any stage.
-            model.load_state_dict({name: tensor.half() for name, tensor in model.state_dict().items()})
+            model.load_state_dict({key: tensor.half() for key, tensor in model.state_dict().items()})
         points = train(model, tokenizer, stage, seed + number, report)
         curve += [(done + step, loss) for step, loss in points]
         done += stage.steps

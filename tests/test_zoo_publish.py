@@ -1,0 +1,61 @@
+"""The demo zoo on a Hub."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hubmerge.zoo.problems import COUNTS
+from hubmerge.zoo.publish import publish
+
+
+@pytest.fixture(scope="module")
+def published(hub):
+    return publish(hub.endpoint, "hf_alice", "alice")
+
+
+def test_models_load_by_id_and_cards_point_to_the_namespace(hub, published) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+    assert published == {
+        "base": "alice/zoo-base",
+        "math": "alice/zoo-math",
+        "japanese": "alice/zoo-japanese",
+        "ja": "alice/ja-word-problems",
+        "en": "alice/en-word-problems",
+    }
+    for name in ("base", "math", "japanese"):
+        files = set(api.list_repo_files(published[name]))
+        assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= files
+    card = api.hf_hub_download(published["math"], "README.md")
+    assert "base_model: alice/zoo-base" in Path(card).read_text(encoding="utf-8")
+
+
+def test_data_sets_have_three_disjoint_splits(hub, published) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+    for lang in ("ja", "en"):
+        questions = set()
+        for split, count in COUNTS.items():
+            path = api.hf_hub_download(published[lang], f"{split}.jsonl", repo_type="dataset")
+            rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+            assert len(rows) == count
+            assert all(set(row) == {"question", "answer"} and row["answer"].isdigit() for row in rows)
+            questions |= {row["question"] for row in rows}
+        assert len(questions) == sum(COUNTS.values())
+
+
+def test_publishing_again_makes_no_commit(hub, published) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+    kinds = {name: "dataset" if name in ("ja", "en") else "model" for name in published}
+
+    def heads():
+        return {name: api.repo_info(repo, repo_type=kinds[name]).sha for name, repo in published.items()}
+
+    before = heads()
+    assert publish(hub.endpoint, "hf_alice", "alice") == published
+    assert heads() == before
