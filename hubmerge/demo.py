@@ -67,6 +67,9 @@ def run(out: Path, search: "Search | None" = None) -> None:
 
 
 def _run(out: Path, search: "Search") -> None:
+    from rich.markup import escape
+
+    from .evaluate.metrics import exact_number
     from .evaluate.task import load_task
     from .evolve.baselines import baseline
     from .evolve.run import evolve
@@ -92,21 +95,23 @@ def _run(out: Path, search: "Search") -> None:
     console.print(f"{pushed.url} at {pushed.commit[:8]}, card {result.folder / 'README.md'}")
 
     console.rule("4. Load back by Hub ID with plain transformers, and ask", align="left")
-    task = load_task(search.task)
-    for question, answer in _ask(pushed.repo_id, pushed.commit, [e.prompt for e in task.test[:3]]):
-        console.print(f"[cyan]Q[/] {question}\n[green]A[/] {answer}")
+    examples = load_task(search.task).test[:3]
+    answers = _ask(pushed.repo_id, pushed.commit, [example.prompt for example in examples])
+    for example, answer in zip(examples, answers, strict=True):
+        right = "[green]right[/]" if exact_number(answer, example.answer) else f"[red]expected {example.answer}[/]"
+        console.print(f"[cyan]Q[/] {escape(example.prompt)}\n[cyan]A[/] {escape(answer)}  {right}")
     console.print(
         "\nNext: `hubmerge space --demo` opens the same in a browser; README.md shows it with your own models."
     )
 
 
-def _ask(repo_id: str, commit: str, questions: list[str]) -> list[tuple[str, str]]:
+def _ask(repo_id: str, commit: str, questions: list[str]) -> list[str]:
     # Plain transformers on purpose: what hubmerge pushed must not need hubmerge.
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(repo_id, revision=commit)
     model: Any = AutoModelForCausalLM.from_pretrained(repo_id, revision=commit)
-    answers = []
+    answers: list[str] = []
     for question in questions:
         messages = [{"role": "user", "content": question}]
         inputs = tokenizer.apply_chat_template(
@@ -114,4 +119,4 @@ def _ask(repo_id: str, commit: str, questions: list[str]) -> list[tuple[str, str
         )
         output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
         answers.append(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
-    return list(zip(questions, answers, strict=True))
+    return answers

@@ -164,9 +164,9 @@ class Slice:
 class Recipe:
     """What to merge and how, validated; the keys are those of the YAML.
 
-    Exactly one of `models` (whole models) and `slices` (layer ranges) is filled. `dtype` is the dtype that the
-    sources are read into before merging, `out_dtype` that of the written checkpoint (default: `dtype`, or else each
-    tensor's own). `tokenizer_source` is "base", "union" or a model. Raises `RecipeError` at construction.
+    Exactly one of `models` (whole models) and `slices` (layer ranges) is filled. All merging is done in
+    float32; the checkpoint is written in `out_dtype`, or else `dtype`, or else each tensor's own.
+    `tokenizer_source` is "base", "union" or a model. Raises `RecipeError` at construction.
     """
 
     merge_method: str
