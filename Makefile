@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo space test fast check bench clean
+.PHONY: demo space test fast check bench compare clean
 
 demo: $(INSTALLED)  ## the whole product on tiny trained models: resolve, merge, evolve, push, load back, chat
 	$(BIN)/hubmerge demo
@@ -24,6 +24,10 @@ check: $(INSTALLED)  ## lint, format, types
 
 bench: $(INSTALLED)  ## hubmerge beside plain file I/O and, where it is installed, mergekit
 	$(BIN)/python benchmarks/merge.py
+
+compare: $(INSTALLED)  ## agreement with mergekit, which this installs
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,mergekit]'
+	$(BIN)/python -m pytest tests/test_mergekit.py
 
 clean:  ## what can be made again
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

@@ -25,6 +25,7 @@ zoo = typer.Typer(help="The demo models: train them anew.", no_args_is_help=True
 app.add_typer(zoo, name="zoo")
 
 GIGABYTE = 10**9
+INTERRUPTED = Interrupted.exit_code
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML format.", show_default=False)]
 Model = Annotated[str, typer.Argument(help="A Hub ID (org/name@revision) or a folder.", show_default=False)]
@@ -335,9 +336,12 @@ def main() -> None:
         err.print(f"[{style}]hubmerge:[/] ", end="")
         err.print(str(exc), markup=False, highlight=False, soft_wrap=True)
         sys.exit(exc.exit_code)
-    except KeyboardInterrupt:
-        err.print("\n[yellow]hubmerge:[/] Interrupted; run the same command again to go on.")
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as exc:
+        # Typer makes exit code 130 of Ctrl-C, and says nothing.
+        if isinstance(exc, SystemExit) and exc.code != INTERRUPTED:
+            raise
+        err.print("\n[yellow]hubmerge:[/] Interrupted; run the same command again to go on (evolve: with --resume).")
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

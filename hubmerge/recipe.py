@@ -104,8 +104,8 @@ Setting = Scalar | tuple[Scalar, ...] | tuple[Conditional, ...]
 def evaluate(setting: Setting, tensor_name: str, depth: float) -> Scalar | None:
     """The value of `setting` for one tensor.
 
-    `depth` is in 0..1: the layer's index over the last index. A gradient of n anchors is interpolated linearly.
-    Returns None where no conditional fits the tensor.
+    `depth` is in 0..1: the layer's index over the last index, 0 outside the layers. A gradient of n
+    anchors is interpolated linearly. Returns None where no conditional fits the tensor.
 
     >>> evaluate((0.0, 1.0), "model.layers.3.mlp.up_proj.weight", 0.25)
     0.25

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,43 @@ def test_bad_input_gets_one_sentence_and_its_exit_code(case, code, says, call, p
     assert not (out / "config.json").exists()
     assert not list(out.glob("*.safetensors"))
     assert not list(out.glob("*.index.json"))
+
+
+def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(published, tmp_path) -> None:
+    rows = [{"question": f"{n} w{n % 30}", "answer": str(n)} for n in range(12)]
+    search = {
+        "base_model": published["base"],
+        "models": [published["math"], published["japanese"]],
+        "merge_method": "task_arithmetic",
+        "genome": {"granularity": "layer", "genes": {"weight": [0, 2]}},
+        "task": {"name": "tiny", "examples": {"search": rows[:4], "test": rows[4:]}, "max_new_tokens": 8},
+        "searcher": {"name": "cmaes", "popsize": 4, "evaluations": 400},
+    }
+    (tmp_path / "search.yaml").write_text(json.dumps(search))
+    command = [sys.executable, "-m", "hubmerge.cli", "evolve", "search.yaml", "--out", "run"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        # The suite itself may have been started where Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    journal = tmp_path / "run" / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") > 8):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "run the same command again" in stderr
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert not (tmp_path / "run" / "model").exists()
+    kept = journal.read_bytes().splitlines()
+    assert 8 < len(kept) < 400
+    assert all(json.loads(line) for line in kept)
 
 
 def test_usage_errors_are_two(call) -> None:

@@ -227,7 +227,7 @@ def _origins(
 
 def _depth(name: layers.TensorName, offset: int, lengths: Mapping[str, int]) -> float:
     if name.layer is None:
-        return 1.0 if name.is_final else 0.0
+        return 0.0  # embeddings, final norm and head: the gradient's first value, as in mergekit
     length = lengths[name.prefix]
     # The only layer of a slice counts as its last, as in mergekit.
     return (name.layer - offset) / (length - 1) if length > 1 else 1.0
