@@ -99,7 +99,7 @@ def _run(out: Path, search: "Search") -> None:
     answers = _ask(pushed.repo_id, pushed.commit, [example.prompt for example in examples])
     for example, answer in zip(examples, answers, strict=True):
         right = "[green]right[/]" if exact_number(answer, example.answer) else f"[red]expected {example.answer}[/]"
-        console.print(f"[cyan]Q[/] {escape(example.prompt)}\n[cyan]A[/] {escape(answer)}  {right}")
+        console.print(f"[cyan]Q[/] {escape(example.prompt)}\n[cyan]A[/] {escape(answer)}  {right}", soft_wrap=True)
     console.print(
         "\nNext: `hubmerge space --demo` opens the same in a browser; README.md shows it with your own models."
     )

@@ -46,7 +46,7 @@ def test_same_bytes_from_the_hub_and_from_folders(
     from_folders = merge(recipe(siblings), tmp_path / "folders")
     assert from_hub.tensors == from_folders.tensors
     fetched = [event for event in events if event.stage == "fetch"]
-    assert [(event.done, event.total, event.unit) for event in fetched] == [(n, 3, "files") for n in range(3)]
+    assert [(event.done, event.total, event.unit) for event in fetched] == [(n, 3, "files") for n in range(4)]
     assert make_plan(recipe(published)).fetch_bytes == 0, "the shards are in the Hub cache now"
 
 

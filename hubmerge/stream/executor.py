@@ -119,6 +119,8 @@ class _Run:
         journal.announce(shard.file for shard in plan.shards)
         for shard in plan.shards:
             self._shard(shard)
+        if self.fetched:
+            self._tell_fetched()
         files = carried_files(plan.tokenizer, plan.recipe.chat_template) | files
         files[MANIFEST] = _manifest(plan, journal)
         files["config.json"] = _json(plan.config)
@@ -187,9 +189,12 @@ class _Run:
 
     def _tell_fetch(self, source: Source, file: str) -> None:
         if not source.is_folder:
-            total = sum(not self.plan.sources[index].is_folder for index, _ in self.needed)
-            self.progress(Event("fetch", self.fetched, total, "files", f"{file} of {source.name}"))
+            self._tell_fetched(f"{file} of {source.name}")
             self.fetched += 1
+
+    def _tell_fetched(self, note: str = "") -> None:
+        total = sum(not self.plan.sources[index].is_folder for index, _ in self.needed)
+        self.progress(Event("fetch", self.fetched, total, "files", note))
 
 
 def _refuse_sources(plan: Plan, out: Path) -> None:
