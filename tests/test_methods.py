@@ -97,6 +97,25 @@ def test_keep_largest_keeps_exactly_the_share() -> None:
         assert kept.abs()[kept != 0].min() >= delta.abs()[kept == 0].max()
 
 
+@pytest.mark.parametrize(
+    "delta",
+    [
+        torch.randint(-3, 4, (5000,), generator=torch.Generator().manual_seed(1)).float(),
+        torch.zeros(300),
+        tensors(1, 3000)[0] * 1e-40,
+        tensors(1, 60, 50)[0].t(),
+        tensors(1, 1 << 20)[0].repeat(2)[:-3],
+        tensors(1, 400)[0].double(),
+    ],
+    ids=["many equal", "zeros", "denormal", "transposed", "several pieces", "float64"],
+)
+def test_the_threshold_is_that_of_a_sort(delta: torch.Tensor) -> None:
+    ordered = delta.abs().flatten().sort(descending=True).values
+    for density in (1e-9, 0.3, 0.9999):
+        threshold = ordered[max(1, int(density * delta.numel())) - 1]
+        assert torch.equal(keep_largest(delta, density), torch.where(delta.abs() >= threshold, delta, 0))
+
+
 def test_keep_random_keeps_the_share_and_the_magnitude() -> None:
     (delta,) = tensors(1, 200, 100)
     kept = keep_random(delta, 0.3, rescale=True, seed=7)

@@ -5,6 +5,10 @@ import hashlib
 import torch
 from torch import Tensor
 
+_MAGNITUDE = 0x7FFFFFFF
+_UPPER_HALVES = 1 << 15
+_PIECE = 1 << 20
+
 
 def keep_largest(delta: Tensor, density: float) -> Tensor:
     """`delta` with all but its `density` largest magnitudes set to 0. TIES "trim", https://arxiv.org/abs/2306.01708 §3.
@@ -17,10 +21,29 @@ def keep_largest(delta: Tensor, density: float) -> Tensor:
     """
     if density >= 1 or delta.numel() == 0:
         return delta.clone()
-    keep = max(1, int(density * delta.numel()))
-    magnitude = delta.abs()
-    threshold = magnitude.flatten().kthvalue(delta.numel() - keep + 1).values
-    return delta * (magnitude >= threshold)
+    threshold = _magnitude_of_rank(delta, max(1, int(density * delta.numel())))
+    return delta.masked_fill(delta.abs() < threshold, 0)
+
+
+def _magnitude_of_rank(delta: Tensor, rank: int) -> Tensor:
+    """The `rank`-th largest magnitude in `delta` (1 is the largest), exactly; a tensor of no dimensions.
+
+    Counting the upper half of the bits leaves few candidates to order, which takes a fraction of the time and memory
+    of a sort or of kthvalue over everything.
+    """
+    if delta.dtype != torch.float32:
+        return delta.abs().flatten().kthvalue(delta.numel() - rank + 1).values
+    pieces = delta.contiguous().view(-1).view(torch.int32).split(_PIECE)
+    counts = torch.zeros(_UPPER_HALVES, dtype=torch.int64, device=delta.device)
+    for piece in pieces:
+        # Without their sign bit, the bits of floats order as the floats do.
+        counts += torch.bincount((piece & _MAGNITUDE) >> 16, minlength=_UPPER_HALVES)
+    at_least = counts.flip(0).cumsum(0).flip(0)
+    half = int((at_least >= rank).sum()) - 1
+    larger = int(at_least[half] - counts[half])
+    candidates = torch.cat([(piece & _MAGNITUDE)[(piece & _MAGNITUDE) >> 16 == half] for piece in pieces])
+    bits = candidates.kthvalue(candidates.numel() - (rank - larger) + 1).values
+    return bits.view(torch.float32)
 
 
 def keep_random(delta: Tensor, density: float, *, rescale: bool, seed: int) -> Tensor:

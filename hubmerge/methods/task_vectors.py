@@ -100,16 +100,16 @@ def _add_sum(
 def _add_elected(
     deltas: Sequence[Tensor], base: Tensor, weight: Sequence[float], normalize: bool, lambda_: float
 ) -> Tensor:
-    weighted = [delta * w for delta, w in zip(deltas, weight, strict=True)]
+    """TIES's election and merge; `deltas` are used up, which spares a copy of each."""
     elected = torch.zeros_like(base)
-    for delta in weighted:
-        elected += delta
+    for delta, w in zip(deltas, weight, strict=True):
+        elected += delta.mul_(w)
     positive = elected >= 0
-    total, divisor = torch.zeros_like(base), torch.zeros_like(base)
-    for delta, w in zip(weighted, weight, strict=True):
+    total, divisor = elected.zero_(), torch.zeros_like(base)
+    for delta, w in zip(deltas, weight, strict=True):
         agrees = torch.where(positive, delta > 0, delta < 0)
-        total += delta * agrees
-        divisor += agrees * w
+        total += delta.mul_(agrees)
+        divisor.add_(agrees, alpha=w)
     if normalize:
-        total /= torch.where(divisor.abs() < NEARLY_ZERO, 1.0, divisor)
+        total /= divisor.masked_fill_(divisor.abs() < NEARLY_ZERO, 1.0)
     return total.mul_(lambda_).add_(base)
