@@ -33,17 +33,21 @@ Token = Annotated[str | None, typer.Option(help="Hub token; by default that of `
 Push = Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Create this repository and push the result to it.")]
 Public = Annotated[bool, typer.Option("--public", help="Make a repository created by the push public.")]
 ShardSize = Annotated[float, typer.Option(metavar="GB", min=0.001, help="Largest output file, in GB.")]
+Stream = Annotated[
+    bool,
+    typer.Option("--stream", help="Read weights straight from the Hub, tensor by tensor; no file of theirs is kept."),
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 
 
 @app.command()
-def plan(recipe: Recipe, shard_size: ShardSize = 5.0, token: Token = None) -> None:
+def plan(recipe: Recipe, shard_size: ShardSize = 5.0, stream: Stream = False, token: Token = None) -> None:
     """Show what a merge would do, from headers alone: nothing is downloaded, problems are named."""
     from .recipe import Recipe as Value
     from .stream.plan import make_plan
     from .terminal import show_plan
 
-    result = make_plan(Value.from_yaml(recipe), token=token, shard_size=int(shard_size * GIGABYTE))
+    result = make_plan(Value.from_yaml(recipe), token=token, shard_size=int(shard_size * GIGABYTE), ranged=stream)
     show_plan(result)
     result.require()
 
@@ -55,6 +59,7 @@ def merge(
     push: Push = None,
     public: Public = False,
     shard_size: ShardSize = 5.0,
+    stream: Stream = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is already in --out.")] = False,
     token: Token = None,
 ) -> None:
@@ -73,7 +78,7 @@ def merge(
             "Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `hubmerge push`)."
         )
     size = int(shard_size * GIGABYTE)
-    plan = make_plan(Value.from_yaml(recipe), token=token, shard_size=size, pushing=push is not None)
+    plan = make_plan(Value.from_yaml(recipe), token=token, shard_size=size, pushing=push is not None, ranged=stream)
     show_plan(plan)
     plan.require()
     with progress_bars() as progress:

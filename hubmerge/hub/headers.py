@@ -28,7 +28,7 @@ FIRST_READ = 64 * 1024
 LONGEST_HEADER = 100_000_000
 """Bytes; the same limit as the safetensors library's."""
 
-ReadRange = Callable[[int, int], bytes]
+ReadRange = Callable[[int, int], bytes | bytearray]
 """Reads the bytes from start up to but not including stop."""
 
 
@@ -62,7 +62,7 @@ def read_headers(read: ReadRange, file: str, size: int, where: str) -> tuple[Ten
     """
     if size < 8:
         raise SourceError(f"{file} of {where} has only {size} bytes; it was cut short, so fetch it again.")
-    first = read(0, min(size, FIRST_READ))
+    first = bytes(read(0, min(size, FIRST_READ)))
     if first.startswith(b"version https://git-lfs"):
         raise SourceError(f"{file} of {where} is a Git LFS pointer, not the weights; run `git lfs pull` in the folder.")
     length = int.from_bytes(first[:8], "little")

@@ -76,7 +76,7 @@ def _pause(exc: Exception, attempt: int) -> float | None:
     return None
 
 
-def read_range(repo_id: str, commit: str, file: str, start: int, stop: int, token: str | None) -> bytes:
+def read_range(repo_id: str, commit: str, file: str, start: int, stop: int, token: str | None) -> bytearray:
     """Bytes `start` up to but not including `stop` of a file at a commit, without the rest of the file.
 
     Raises `HubError` where the answer is not exactly these bytes; the exceptions of huggingface_hub pass through.
@@ -102,4 +102,4 @@ def read_range(repo_id: str, commit: str, file: str, start: int, stop: int, toke
         raise HubError(
             f"Reading {file} of {repo_id} failed: asked for {stop - start} bytes, got {len(data)}; run it again."
         )
-    return bytes(data)
+    return data

@@ -94,6 +94,18 @@ class Source:
             raise SourceError(f"{self.name} has no file {name}.")
         return self._store.path(self.files[name])
 
+    def is_here(self, name: str) -> bool:
+        """Whether the file `name` is on this machine: in the folder, or already in the Hub cache."""
+        return self._store.is_here(name)
+
+    def read_tensor(self, name: str) -> bytes | bytearray:
+        """The stored bytes of one tensor and nothing else: from the Hub by a range request, which leaves no file.
+
+        Raises `HubError` where the Hub does not send exactly these bytes.
+        """
+        tensor = self.tensors[name]
+        return self._store.read(tensor.file, tensor.start, tensor.stop)
+
     def read_text(self, name: str) -> str | None:
         """The text of a small file, or None where the model has no file of that name."""
         return _read_text(self._store, self.files, name, self.name)

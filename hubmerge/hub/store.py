@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from ..errors import SourceError
 from .errors import hub_errors
@@ -26,8 +26,11 @@ class Store(Protocol):
     def path(self, file: FileInfo) -> Path:
         """The whole file on disk, with its size checked."""
 
-    def read(self, name: str, start: int, stop: int) -> bytes:
+    def read(self, name: str, start: int, stop: int) -> bytes | bytearray:
         """The bytes `start` up to but not including `stop` of one file."""
+
+    def is_here(self, name: str) -> bool:
+        """Whether `path` would find the file on this machine."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,14 @@ class Repository:
             )
         return Path(path)
 
-    def read(self, name: str, start: int, stop: int) -> bytes:
+    def read(self, name: str, start: int, stop: int) -> bytearray:
         """Asks the Hub for just these bytes."""
         with hub_errors(f"reading {name} of {self.repo_id}"):
             return patiently(lambda: read_range(self.repo_id, self.commit, name, start, stop, self.token))
+
+    def is_here(self, name: str) -> bool:
+        """Whether the Hub cache has the file."""
+        return isinstance(try_to_load_from_cache(self.repo_id, name, revision=self.commit), str)
 
 
 @dataclass(frozen=True)
@@ -88,3 +95,7 @@ class Folder:
         with open(self.root / name, "rb") as file:
             file.seek(start)
             return file.read(stop - start)
+
+    def is_here(self, name: str) -> bool:
+        """Always."""
+        return True

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants
 
 from ..errors import ResourceError
 from ..hub.source import Source
@@ -29,15 +29,14 @@ def needed_files(tensors: Iterable[TensorPlan], sources: Sequence[Source]) -> se
 
 def fetch_bytes(files: Iterable[tuple[int, str]], sources: Sequence[Source]) -> int:
     """Bytes to download: the files of the Hub that its cache on this machine lacks."""
-    return sum(
-        sources[index].files[file].size
-        for index, file in files
-        if not sources[index].is_folder and not _is_cached(sources[index], file)
-    )
+    return sum(sources[index].files[file].size for index, file in files if not sources[index].is_here(file))
 
 
-def _is_cached(source: Source, file: str) -> bool:
-    return isinstance(try_to_load_from_cache(source.ref.repo_id, file, revision=source.commit), str)
+def range_bytes(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> int:
+    """Bytes to read from the Hub by range: the tensors themselves, once for each time that one is needed."""
+    here = {(index, file): sources[index].is_here(file) for index, file in needed_files(tensors, sources)}
+    stored = ((index, sources[index].tensors[name]) for tensor in tensors for index, name in tensor.reads)
+    return sum(tensor.nbytes for index, tensor in stored if not here[index, tensor.file])
 
 
 def peak_memory(method: Method, tensors: Iterable[TensorPlan]) -> int:

@@ -105,7 +105,7 @@ class _Run:
         self.target = target
         self.tensors = {tensor.name: tensor for tensor in plan.tensors}
         self.needed = budget.needed_files(plan.tensors, plan.sources)
-        self.read = Reader(plan.sources, self._tell_fetch)
+        self.read = Reader(plan.sources, self._tell_fetch, ranged=plan.ranged)
         self.fetched = 0
         self.done = 0
         # A finished model that is pushed afterwards stays where it is.
@@ -115,7 +115,7 @@ class _Run:
         plan, journal, folder = self.plan, self.journal, self.journal.folder
         kept = len(journal.shards)
         out_bytes = budget.disk_bytes(plan.shards, not self.keeps_files) - (journal.nbytes if self.keeps_files else 0)
-        raise_errors(budget.check_disk(folder, out_bytes, plan.fetch_bytes))
+        raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
         journal.announce(shard.file for shard in plan.shards)
         for shard in plan.shards:
             self._shard(shard)

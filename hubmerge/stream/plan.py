@@ -44,6 +44,7 @@ class Plan:
     that gives the tokenizer. `config` is the result's config.json. Sizes in bytes: `fetch_bytes` to download,
     `output_bytes` of weights to write, `peak_memory` beside the bare process, `disk_bytes` in the output folder.
     `parameters` counts the result's elements. `key` names the plan: the same key gives the same bytes.
+    `ranged`: weights that are not on this machine are read by range, not downloaded.
     """
 
     recipe: Recipe
@@ -58,6 +59,7 @@ class Plan:
     peak_memory: int
     disk_bytes: int
     key: str
+    ranged: bool = False
 
     @property
     def output_bytes(self) -> int:
@@ -92,12 +94,14 @@ def make_plan(
     sources: Mapping[ModelRef, Source] | None = None,
     out: Path | None = None,
     pushing: bool = False,
+    ranged: bool = False,
 ) -> Plan:
     """Plans `recipe`, reading no weights.
 
     `sources` are models already open, by the recipe's references; the others are opened here. With `out`, the disk
-    of that folder is checked too; `pushing`: shards leave it as they are finished. What is wrong with the recipe or
-    between the models is listed in `problems`; a model that cannot be opened raises `SourceError` or `HubError`,
+    of that folder is checked too; `pushing`: shards leave it as they are finished. `ranged`: weights that are not on
+    this machine are read from the Hub tensor by tensor, and no file of theirs is made. What is wrong with the recipe
+    or between the models is listed in `problems`; a model that cannot be opened raises `SourceError` or `HubError`,
     an unknown merge method `RecipeError`.
     """
     method = find_method(recipe.merge_method)
@@ -131,11 +135,12 @@ def make_plan(
     problems += [Problem("warning", message) for message in combine(used).warnings]
 
     files = shards.lay_out(tensors, shard_size)
-    fetch = budget.fetch_bytes(budget.needed_files(tensors, used), used)
+    needed = budget.needed_files(tensors, used)
+    fetch = budget.range_bytes(tensors, used) if ranged else budget.fetch_bytes(needed, used)
     memory, disk = budget.peak_memory(method, tensors), budget.disk_bytes(files, pushing)
     problems += budget.check_memory(memory)
     if out is not None:
-        problems += budget.check_disk(out, disk, fetch)
+        problems += budget.check_disk(out, disk, 0 if ranged else fetch)
     pinned = recipe.with_pins({ref: source.commit for ref, source in opened.items()})
     return Plan(
         recipe=pinned,
@@ -150,6 +155,7 @@ def make_plan(
         peak_memory=memory,
         disk_bytes=disk,
         key=_key(pinned, used, files),
+        ranged=ranged,
     )
 
 
