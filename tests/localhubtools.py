@@ -1,10 +1,25 @@
-"""Raw requests to an embedded Hub, for what no well-behaved client would send."""
+"""An embedded Hub for its own tests, and raw requests to it, for what no well-behaved client would send."""
 
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from hubmerge.localhub import LocalHub
 
 USERS = {"alice": "hf_alice", "bob": "hf_bob"}
+
+
+@contextmanager
+def small_parts_hub(root: Path) -> Iterator[LocalHub]:
+    """A Hub with alice's empty model `alice/m`, where 100 kB already go up in parts."""
+    with LocalHub(root, USERS, multipart_over=100_000, part_size=40_000) as server:
+        HfApi(endpoint=server.endpoint, token="hf_alice").create_repo("alice/m")
+        yield server
 
 
 def call(hub, method, path, body=None, token="hf_alice", headers=None):

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from localhubtools import USERS, call, commit_lines
+from localhubtools import USERS, call, commit_lines, small_parts_hub
 
 from hubmerge.localhub import LocalHub
 
 
 @pytest.fixture
 def hub(tmp_path):
-    with LocalHub(tmp_path / "hub", USERS, multipart_over=100_000, part_size=40_000) as server:
-        HfApi(endpoint=server.endpoint, token="hf_alice").create_repo("alice/m")
+    with small_parts_hub(tmp_path / "hub") as server:
         yield server
 
 

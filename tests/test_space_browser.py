@@ -164,16 +164,20 @@ def test_plan_then_merge(visitor):
     visitor.photograph("desktop-merge")
 
 
-def test_evolve_and_reload_the_page_meanwhile(visitor):
+def start_search(visitor, evaluations: int) -> None:
     visitor.open("Evolve")
     task = visitor.page.locator("#hm-task input")
     task.click()
     task.fill(SUMS)
     task.press("Enter")
     visitor.page.locator("#hm-longest input").fill("6")
-    visitor.page.locator("#hm-evals input").fill("16")
+    visitor.page.locator("#hm-evals input").fill(str(evaluations))
     visitor.page.locator("#hm-popsize input").fill("4")
     visitor.page.locator("#hm-evolve-button").click()
+
+
+def test_evolve_and_reload_the_page_meanwhile(visitor):
+    start_search(visitor, evaluations=16)
     visitor.see("#hm-evolve-job .hm-pill", "running")
     visitor.page.reload()
     sync_api.expect(visitor.page.locator("#hm-cards .hm-card")).to_have_count(3)  # what was chosen is still there
@@ -189,15 +193,7 @@ def test_evolve_and_reload_the_page_meanwhile(visitor):
 
 
 def test_a_search_can_be_cancelled_and_resumed(visitor):
-    visitor.open("Evolve")
-    task = visitor.page.locator("#hm-task input")
-    task.click()
-    task.fill(SUMS)
-    task.press("Enter")
-    visitor.page.locator("#hm-longest input").fill("6")
-    visitor.page.locator("#hm-evals input").fill("400")
-    visitor.page.locator("#hm-popsize input").fill("4")
-    visitor.page.locator("#hm-evolve-button").click()
+    start_search(visitor, evaluations=400)
     visitor.see("#hm-evolve-job", "of 400 evaluations", seconds=60)
     visitor.page.locator("#hm-evolve-cancel").click()
     visitor.see("#hm-evolve-job .hm-pill", "stopped")
