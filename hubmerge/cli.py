@@ -208,6 +208,19 @@ def push(
 
 
 @app.command()
+def verify(model: Model, token: Token = None) -> None:
+    """Check every tensor of a merged model against the sha256 that its merge noted; on the Hub nothing is kept."""
+    from .recipe import ModelRef
+    from .stream.verify import verify
+    from .terminal import progress_bars, show_verification
+
+    with progress_bars() as progress:
+        result = verify(ModelRef.parse(model), token=token, progress=progress)
+    show_verification(result)
+    result.require()
+
+
+@app.command()
 def hub(
     root: Annotated[Path, typer.Option(help="Where repositories are kept.")] = Path("hub"),
     port: Port = 8765,

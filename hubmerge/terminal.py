@@ -17,6 +17,7 @@ from .progress import Progress as Callback
 if TYPE_CHECKING:
     from .evolve.results import Row
     from .stream.plan import Plan
+    from .stream.verify import Verification
 
 out = Console()
 err = Console(stderr=True)
@@ -96,6 +97,14 @@ def show_plan(plan: Plan) -> None:
         out.print(f"[{style}]{problem.level}:[/] {escape(problem.message)}")
     if not plan.problems:
         out.print("[green]no problems found[/]")
+
+
+def show_verification(result: Verification) -> None:
+    """Prints how much was checked, and that all of it is right or what is not."""
+    out.print(f"\n[bold]{escape(result.model)}[/]: {size(result.nbytes)} hashed in {result.seconds:.1f} s")
+    out.print(f"[green]{result.matching:,} tensor(s) as the merge wrote them[/]")
+    for finding in result.findings:
+        out.print(f"[red]{escape(finding)}[/]")
 
 
 def _elements(shape: Iterable[int]) -> int:
