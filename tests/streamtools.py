@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -63,8 +64,9 @@ def _trimmed(delta: Tensor, density: float) -> Tensor:
 def _dropped(deltas: Sequence[Tensor], density: Sequence[float], name: str) -> list[Tensor]:
     kept = []
     for index, (delta, share) in enumerate(zip(deltas, density, strict=True)):
-        generator = torch.Generator().manual_seed(mask_seed(0, name, index))
-        mask = torch.rand(delta.shape, generator=generator) < share
+        words = np.random.SFC64([mask_seed(0, name, index), 0]).random_raw(-(-delta.numel() // 4))
+        draws = words.view(np.int16)[: delta.numel()].astype(int) + 32768
+        mask = torch.from_numpy(draws < round(share * 65536)).view(delta.shape)
         some = torch.where(mask, delta, 0.0)
         kept.append(some * (delta.abs().sum() / some.abs().sum()) if some.any() else some)
     return kept

@@ -1,13 +1,14 @@
 """Merge methods against plain definitions, in degenerate cases, and for what must not matter."""
 
 import doctest
+import inspect
 import sys
 
 import pytest
 import torch
 
-from hubmerge import methods
-from hubmerge.methods import METHODS, keep_largest, keep_random, mask_seed
+from hubmerge.methods import BLOCK, METHODS, Whole, mask_seed
+from hubmerge.methods.sparsify import keep_largest, keep_random, scales, thresholds
 
 
 def tensors(count: int, *shape: int, seed: int = 0) -> list[torch.Tensor]:
@@ -89,12 +90,21 @@ def test_ties_follows_the_paper(normalize: bool, density: list[float]) -> None:
     torch.testing.assert_close(got, plain_ties(models, base, weight, density, normalize, 1.2))
 
 
-def test_keep_largest_keeps_exactly_the_share() -> None:
+def trimmed(delta: torch.Tensor, density: float) -> torch.Tensor:
+    """What TIES keeps of one task vector."""
+    (threshold,) = thresholds(Whole([delta], torch.zeros_like(delta)), [density])
+    return keep_largest(delta.flatten().float().clone(), threshold).view(delta.shape)
+
+
+def test_ties_keeps_exactly_the_share() -> None:
     (delta,) = tensors(1, 40, 25)
     for density in (0.001, 0.1, 0.5, 0.999):
-        kept = keep_largest(delta, density)
+        kept = trimmed(delta, density)
         assert int((kept != 0).sum()) == max(1, int(density * 1000))
         assert kept.abs()[kept != 0].min() >= delta.abs()[kept == 0].max()
+
+
+MANY = tensors(1, 3 * BLOCK - 5)[0]
 
 
 @pytest.mark.parametrize(
@@ -104,34 +114,68 @@ def test_keep_largest_keeps_exactly_the_share() -> None:
         torch.zeros(300),
         tensors(1, 3000)[0] * 1e-40,
         tensors(1, 60, 50)[0].t(),
-        tensors(1, 1 << 20)[0].repeat(2)[:-3],
-        tensors(1, 400)[0].double(),
+        MANY,
+        torch.randint(-3, 4, (2 * BLOCK,), generator=torch.Generator().manual_seed(1)).float(),
+        torch.zeros(2 * BLOCK),
+        MANY.bfloat16().float(),
+        # What a sample cannot foresee: all that matters lies together.
+        torch.cat([MANY * 1e-3, torch.full((1000,), 5.0), MANY[:BLOCK]]),
+        torch.where(torch.arange(MANY.numel()) == 77, 1.0, 0.0),
     ],
-    ids=["many equal", "zeros", "denormal", "transposed", "several pieces", "float64"],
+    ids=["equal", "zeros", "denormal", "transposed", "blocks", "equal blocks", "zero blocks", "bf16", "lumps", "one"],
 )
 def test_the_threshold_is_that_of_a_sort(delta: torch.Tensor) -> None:
     ordered = delta.abs().flatten().sort(descending=True).values
-    for density in (1e-9, 0.3, 0.9999):
+    for density in (1e-9, 0.3, 0.9, 0.9999):
         threshold = ordered[max(1, int(density * delta.numel())) - 1]
-        assert torch.equal(keep_largest(delta, density), torch.where(delta.abs() >= threshold, delta, 0))
+        assert torch.equal(trimmed(delta, density), torch.where(delta.abs() >= threshold, delta, 0))
 
 
-def test_keep_random_keeps_the_share_and_the_magnitude() -> None:
+def dropped(delta: torch.Tensor, density: float, seed: int) -> torch.Tensor:
+    """What DARE keeps of a task vector of at most one block, not rescaled."""
+    block = Whole([delta], torch.zeros_like(delta)).read(0, delta.numel())
+    return keep_random(block, block.tensors[0], density, seed).clone().view(delta.shape)
+
+
+def test_dare_keeps_the_share_and_the_magnitude() -> None:
     (delta,) = tensors(1, 200, 100)
-    kept = keep_random(delta, 0.3, rescale=True, seed=7)
+    kept = dropped(delta, 0.3, 7)
     assert float((kept != 0).float().mean()) == pytest.approx(0.3, abs=0.02)
-    assert float(kept.abs().sum()) == pytest.approx(float(delta.abs().sum()), rel=1e-4)
-    plain = keep_random(delta, 0.3, rescale=False, seed=7)
-    assert torch.equal(plain[plain != 0], delta[plain != 0])
+    assert torch.equal(kept[kept != 0], delta[kept != 0])
+    (scale,) = scales(Whole([delta], torch.zeros_like(delta)), [0.3], [7])
+    assert float(kept.abs().sum()) * scale == pytest.approx(float(delta.abs().sum()), rel=1e-5)
 
 
 def test_masks_are_nested_and_depend_on_nothing_but_their_seed() -> None:
     (delta,) = tensors(1, 50, 50)
-    low, high = (keep_random(delta, d, rescale=False, seed=3) != 0 for d in (0.2, 0.6))
+    low, high = (dropped(delta, d, 3) != 0 for d in (0.2, 0.6))
     assert bool((high | ~low).all())
     torch.manual_seed(99)
-    assert torch.equal(keep_random(delta, 0.2, rescale=False, seed=3) != 0, low)
+    assert torch.equal(dropped(delta, 0.2, 3) != 0, low)
     assert len({mask_seed(s, n, m) for s in (0, 1) for n in ("a", "b") for m in (0, 1)}) == 8
+
+
+def test_blocks_of_one_tensor_have_different_masks() -> None:
+    ones = Whole([torch.ones(2 * BLOCK)], torch.zeros(2 * BLOCK))
+    masks = []
+    for start in (0, BLOCK):
+        block = ones.read(start, start + BLOCK)
+        masks.append(keep_random(block, block.tensors[0], 0.5, 1).clone())
+    assert float((masks[0] == masks[1]).float().mean()) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_tensor_of_several_blocks_is_merged_as_one_of_a_single_block_would_be(name: str) -> None:
+    """Against the same formula on a tensor whose elements repeat, so that every statistic stays what it was."""
+    method = METHODS[name]
+    base, *models = tensors(1 + min(method.max_models or 2, 2), BLOCK // 2)
+    if name.startswith("dare"):
+        pytest.skip("masks differ from block to block, on purpose")
+    given = {p.name: 0.5 for p in method.parameters if p.default is None or p.name == "density"}
+    bases = (base, torch.cat([base] * 5)) if method.base == "required" else (None, None)
+    small = run(name, models, bases[0], **given)
+    large = run(name, [torch.cat([model] * 5) for model in models], bases[1], **given)
+    torch.testing.assert_close(large.view(5, -1), small.expand(5, -1), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dare_linear", "dare_ties"])
@@ -166,7 +210,8 @@ def test_the_table_is_complete() -> None:
         assert method.name == name
         assert method.paper.startswith("https://")
         assert method.summary.endswith(".")
-        assert method.function.__name__ in methods.__all__
+        assert method.merge.__name__ == name
+        assert (method.measure is None) == ("measured" not in inspect.signature(method.merge).parameters)
 
 
 @pytest.mark.parametrize("module", ["linear", "slerp", "sparsify", "task_vectors"])

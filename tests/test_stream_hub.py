@@ -10,6 +10,7 @@ from test_stream_merge import Siblings, recipe
 
 from hubmerge.errors import HubError, Interrupted, NotFoundError
 from hubmerge.hub import Upload, push_folder
+from hubmerge.localhub import LocalHub
 from hubmerge.progress import Event
 from hubmerge.recipe import Recipe
 from hubmerge.stream import Plan, make_plan, merge
@@ -46,7 +47,10 @@ def test_same_bytes_from_the_hub_and_from_folders(
     from_folders = merge(recipe(siblings), tmp_path / "folders")
     assert from_hub.tensors == from_folders.tensors
     fetched = [event for event in events if event.stage == "fetch"]
-    assert [(event.done, event.total, event.unit) for event in fetched] == [(n, 3, "files") for n in range(4)]
+    assert {(event.total, event.unit) for event in fetched} == {(3, "files")}
+    done = [event.done for event in fetched]
+    assert done == sorted(done)
+    assert done[-1] == 3
     assert make_plan(recipe(published)).fetch_bytes == 0, "the shards are in the Hub cache now"
 
 
@@ -92,7 +96,7 @@ def test_straight_onto_the_hub_one_shard_at_a_time(
 
 
 def break_push(plan: Plan, work: Path, repo_id: str) -> None:
-    """Starts to push and stops in the third shard."""
+    """Starts to push and stops when 20 kB, which are four shards, are merged."""
 
     def stop(event: Event) -> None:
         if event.stage == "merge" and event.done > 20_000:
@@ -102,18 +106,25 @@ def break_push(plan: Plan, work: Path, repo_id: str) -> None:
         merge(plan, work, upload=Upload(repo_id), progress=stop)
 
 
+def uploads(hub: LocalHub, repo_id: str) -> list[str]:
+    """The paths that large files were sent to."""
+    return [request.path for request in hub.log if request.method == "PUT" and f"/{repo_id}/" in request.path]
+
+
 def test_a_broken_push_shows_nothing_and_goes_on_without_uploading_again(
     published: dict[str, str], siblings: Siblings, tmp_path: Path, hub
 ) -> None:
     plan = make_plan(recipe(published), shard_size=9000, pushing=True)
     break_push(plan, tmp_path / "work", "alice/stream-broken")
     assert titles("alice/stream-broken") == ["initial commit"]
-    assert [path.name for path in (tmp_path / "work").iterdir()] == [".hubmerge"]
-    hub.clear_log()
+    left = [path for path in (tmp_path / "work").iterdir() if path.name != ".hubmerge"]
+    assert sum(path.stat().st_size for path in left) <= 9000 + 2 * 8192, "two shards with their headers"
+    before = uploads(hub, "alice/stream-broken")
     result = merge(plan, tmp_path / "work", upload=Upload("alice/stream-broken"))
-    assert result.kept == 2
-    sent = [request for request in hub.log if request.method == "PUT"]
-    assert len(sent) == len(plan.shards) - 2
+    assert result.kept == 4
+    sent = uploads(hub, "alice/stream-broken")
+    assert len(before) >= 2
+    assert len(sent) == len(plan.shards), "nothing goes up twice"
     assert len(titles("alice/stream-broken")) == 2
     folder = snapshot_download("alice/stream-broken", local_dir=tmp_path / "back")
     again = Recipe.from_dict({"merge_method": "linear", "models": [{"model": folder}]})
@@ -126,7 +137,8 @@ def test_uploads_that_the_hub_has_lost_are_made_again(published: dict[str, str],
     break_push(plan, tmp_path / "work", "alice/stream-lost")
     journal = tmp_path / "work/.hubmerge/journal.json"
     state = json.loads(journal.read_text())
-    state["shards"]["model-00001-of-00005.safetensors"]["sha256"] = "0" * 64
+    target, _ = state["uploaded"]["model-00001-of-00009.safetensors"]
+    state["uploaded"]["model-00001-of-00009.safetensors"] = target, "0" * 64
     journal.write_text(json.dumps(state))
     with pytest.raises(HubError):
         merge(plan, tmp_path / "work", upload=Upload("alice/stream-lost"))
@@ -139,7 +151,7 @@ def test_shards_uploaded_to_one_repository_are_not_taken_for_another(published: 
     plan = make_plan(recipe(published), shard_size=9000, pushing=True)
     break_push(plan, tmp_path / "work", "alice/stream-one")
     result = merge(plan, tmp_path / "work", upload=Upload("alice/stream-two"))
-    assert result.kept == 0
+    assert result.kept <= 2, "only what is still on this disk"
     assert (result.repo, result.folder) == ("alice/stream-two", None)
 
 

@@ -10,6 +10,7 @@ import torch
 from streamtools import rewrite, weights
 from test_stream_merge import Siblings, load, recipe
 
+from hubmerge import layers
 from hubmerge.errors import PlanError, RecipeError, SourceError
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
@@ -211,19 +212,21 @@ def test_sizes_and_shards(siblings: Siblings) -> None:
     assert plan.parameters == sum(tensor.numel() for tensor in state.values())
     assert plan.output_bytes == sum(tensor.nbytes for tensor in state.values()) == sum(s.nbytes for s in plan.shards)
     assert plan.fetch_bytes == 0
-    assert plan.peak_memory == 3.5 * 4 * state["model.embed_tokens.weight"].nbytes
+    assert 40e6 < plan.peak_memory < 200e6
     assert [shard.file for shard in plan.shards] == [f"model-0000{n}-of-00005.safetensors" for n in range(1, 6)]
     names = [name for shard in plan.shards for name in shard.names]
-    assert names[0] == "model.embed_tokens.weight"
-    assert names[-1] == "model.norm.weight"
     assert sorted(names) == sorted(state)
     assert make_plan(recipe(siblings), shard_size=9000).key == plan.key != make_plan(recipe(siblings)).key
 
 
-def test_layers_are_in_number_order(tiny_llama: Build, tmp_path: Path) -> None:
+def test_each_source_shard_is_read_front_to_back(tiny_llama: Build, tmp_path: Path) -> None:
     deep = tiny_llama(tmp_path / "deep", num_hidden_layers=11, hidden_size=8, intermediate_size=8)
-    order = [int(t.name.split(".")[2]) for t in make_plan(linear(deep)).tensors if ".layers." in t.name]
-    assert order == sorted(order)
+    plan = make_plan(linear(deep))
+    (source,) = plan.sources
+    starts = [source.tensors[tensor.name].start for tensor in plan.tensors]
+    assert starts == sorted(starts)
+    stacked = [layers.parse(t.name).layer for t in make_plan(stack([(deep, 0, 11)])).tensors]
+    assert [layer for layer in stacked if layer is not None] == sorted(layer for layer in stacked if layer is not None)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -301,13 +304,17 @@ def test_a_tensor_is_computed_alike_on_any_number_of_threads() -> None:
     base, other = (torch.randn(1500, 1001, generator=generator) for _ in range(2))
     values = {"normalize": False, "rescale": True, "lambda": 1.0, "seed": 0, "t": 0.3}
     plan = TensorPlan("w", (1500, 1001), "F32", ((1, "w"),), (0, "w"), ({"weight": 1.0, "density": 0.5},), values)
+
+    def read(index: int, _: str, start: int, stop: int) -> torch.Tensor:
+        return (base, other)[index].view(-1)[start:stop]
+
     threads = torch.get_num_threads()
     try:
         for method in ("slerp", "dare_ties"):
             results = []
             for count in (1, 2, 3):
                 torch.set_num_threads(count)
-                results.append(merge_tensor(METHODS[method], plan, lambda index, _: (base, other)[index]))
+                results.append(merge_tensor(METHODS[method], plan, read))
                 assert torch.get_num_threads() == count
             assert torch.equal(results[0], results[1])
             assert torch.equal(results[0], results[2])

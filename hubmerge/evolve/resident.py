@@ -16,7 +16,7 @@ from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, ModelRef, Recipe
 from ..stream.compute import merge_tensor
 from ..stream.plan import Plan, make_plan
-from ..stream.reader import Reader
+from ..stream.reader import load_tensor
 from ..stream.tokenizer import carried_files
 
 
@@ -76,8 +76,8 @@ class ResidentModel:
     def _merged(self, plan: Plan) -> Iterator[tuple[str, Tensor]]:
         sources = plan.sources
 
-        def read(index: int, name: str) -> Tensor:
-            return self._tensors[sources[index].ref.pinned(sources[index].commit), name]
+        def read(index: int, name: str, start: int, stop: int) -> Tensor:
+            return self._tensors[sources[index].ref.pinned(sources[index].commit), name].view(-1)[start:stop]
 
         for tensor in plan.tensors:
             yield tensor.name, merge_tensor(plan.method, tensor, read)
@@ -100,11 +100,11 @@ class ResidentModel:
         return model.to(self.device).eval()
 
     def _read_all(self, plan: Plan, progress: Progress) -> dict[tuple[ModelRef, str], Tensor]:
-        reader, kept = Reader(plan.sources), {}
+        kept = {}
         total, done = sum(source.nbytes for source in plan.sources), 0
-        for index, source in enumerate(plan.sources):
+        for source in plan.sources:
             for name, header in source.tensors.items():
-                kept[source.ref.pinned(source.commit), name] = reader(index, name)
+                kept[source.ref.pinned(source.commit), name] = load_tensor(source, name)
                 done += header.nbytes
                 progress(Event("read", done, total, "B", note=source.name))
         return kept

@@ -94,11 +94,11 @@ class Upload:
         self._parent = info.sha
         self._present = frozenset(item.rfilename for item in info.siblings or ())
 
-    def add(self, path_in_repo: str, content: Path | bytes) -> bool:
+    def add(self, path_in_repo: str, content: Path | bytes) -> str | None:
         """Uploads one file; when this returns, a file given by path may be changed or deleted.
 
         Large files leave at once (nothing is visible yet), small ones are kept in memory until `commit`.
-        Returns whether it left: then a later `Upload` can `add_uploaded` it.
+        Returns its sha256 if it left: then a later `Upload` can `add_uploaded` it.
         Calls from several threads are allowed for different files.
         """
         assert self._parent is not None, "start() comes first"
@@ -115,7 +115,7 @@ class Upload:
         if isinstance(operation.path_or_fileobj, str):
             operation.path_or_fileobj = Path(operation.path_or_fileobj).read_bytes()
         self._operations[path_in_repo] = operation
-        return operation._is_uploaded
+        return operation.upload_info.sha256.hex() if operation._is_uploaded else None
 
     def add_uploaded(self, path_in_repo: str, nbytes: int, sha256: str) -> None:
         """Makes a large file part of the commit that an earlier push to this repository uploaded and did not commit.

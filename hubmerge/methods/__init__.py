@@ -1,35 +1,42 @@
 """Merge methods: pure functions of tensors, and the one table that lists them.
 
-Each function can be called by itself; `METHODS` tells the rest of hubmerge which parameters it takes, with which
-limits, and where it comes from. A new method is a function in a file of its family and an entry here.
+A method merges one block of elements at a time. Where it must know something of the whole tensors first, such as the
+magnitude that TIES cuts at, a second function measures that. `METHODS` tells the rest of hubmerge which parameters a
+method takes, with which limits, and where it comes from. A new method is one or two functions in a file of its family
+and an entry here.
+
+>>> ties = METHODS["ties"]
+>>> each_model = [{"weight": 1.0, "density": 0.5}, {"weight": 1.0, "density": 0.5}]
+>>> shared = {"normalize": True, "lambda": 1.0}
+>>> models = [torch.ones(2, 3), torch.ones(2, 3)]
+>>> ties(models, torch.zeros(2, 3), per_model=each_model, shared=shared, tensor_name="lm_head.weight").shape
+torch.Size([2, 3])
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
+from .blocks import BLOCK, Block, Blocks, Whole, Workspace, each
 from .linear import linear, passthrough
-from .slerp import slerp
-from .sparsify import keep_largest, keep_random, mask_seed
-from .task_vectors import dare_linear, dare_ties, task_arithmetic, ties
+from .slerp import slerp, slerp_shares
+from .sparsify import mask_seed
+from .task_vectors import dare_linear, dare_scales, dare_ties, task_arithmetic, ties, ties_thresholds
 
 __all__ = [
+    "BLOCK",
     "IGNORED_PARAMETERS",
     "METHODS",
+    "Block",
+    "Blocks",
     "Method",
     "Parameter",
-    "dare_linear",
-    "dare_ties",
-    "keep_largest",
-    "keep_random",
-    "linear",
+    "Whole",
+    "Workspace",
     "mask_seed",
-    "passthrough",
-    "slerp",
-    "task_arithmetic",
-    "ties",
 ]
 
 
@@ -59,52 +66,67 @@ class Parameter:
 class Method:
     """A merge method and what there is to know about it.
 
-    `base`: "required" where task vectors or an origin are needed, else "none". `min_models` and `max_models` count
-    the models beside the base.
+    `merge` gives one block of the result; `measure`, where there is one, is asked first and reads all blocks, and
+    `merge` gets its answer as `measured`. Both take the declared parameters by name ("lambda" as `lambda_`, "seed" as
+    `seeds`, one a model). `base`: "required" where task vectors or an origin are needed, else "none". `min_models` and
+    `max_models` count the models beside the base.
     """
 
     name: str
-    function: Callable[..., Tensor]
+    merge: Callable[..., Tensor]
     summary: str
     paper: str
     parameters: tuple[Parameter, ...] = ()
     base: Literal["required", "none"] = "required"
     min_models: int = 1
     max_models: int | None = None
+    measure: Callable[..., Any] | None = None
 
-    @property
-    def random(self) -> bool:
-        """Whether it draws random masks, from a parameter `seed`."""
-        return any(parameter.name == "seed" for parameter in self.parameters)
-
-    def __call__(
+    def over(
         self,
-        tensors: Sequence[Tensor],
-        base: Tensor | None,
+        blocks: Blocks,
         *,
         per_model: Sequence[Mapping[str, float]],
         shared: Mapping[str, float],
         tensor_name: str,
-    ) -> Tensor:
-        """Merges one tensor.
+    ) -> Iterator[Tensor]:
+        """Merges one tensor block by block: flat float32 tensors, in order, each good until the next is asked for.
 
-        tensors: one float32 tensor a model, of one shape; base: the same shape, None where the method takes none;
-        per_model: the per-model parameters of each; shared: the others ("lambda", "seed", ...). Every declared
-        parameter must be present. Inputs are not changed. Returns a float32 tensor of that shape.
+        per_model: the per-model parameters of each model; shared: the others ("lambda", "seed", ...). Every declared
+        parameter must be present.
         """
+        arguments = self._arguments(per_model, shared, tensor_name)
+        if self.measure is not None:
+            arguments["measured"] = self.measure(blocks, **arguments)
+        for block in each(blocks):
+            yield self.merge(block, **arguments)
+
+    def __call__(self, tensors: Sequence[Tensor], base: Tensor | None, **arguments: Any) -> Tensor:
+        """Merges one tensor in memory.
+
+        tensors: one a model, of one shape; base: the same shape, None where the method takes none. Inputs are not
+        changed. Returns a float32 tensor of that shape. The other arguments are those of `over`.
+        """
+        blocks = Whole(tensors, base if self.base == "required" else None)
+        merged = torch.empty_like(tensors[0], dtype=torch.float32, memory_format=torch.contiguous_format)
+        for number, block in enumerate(self.over(blocks, **arguments)):
+            merged.view(-1)[number * BLOCK :][:BLOCK].copy_(block)
+        return merged
+
+    def _arguments(
+        self, per_model: Sequence[Mapping[str, float]], shared: Mapping[str, float], tensor_name: str
+    ) -> dict[str, object]:
         arguments: dict[str, object] = {}
         for parameter in self.parameters:
             if parameter.per_model:
                 arguments[parameter.name] = [values[parameter.name] for values in per_model]
             elif parameter.name == "seed":
                 seed = int(shared["seed"])
-                arguments["seeds"] = [mask_seed(seed, tensor_name, model) for model in range(len(tensors))]
+                arguments["seeds"] = [mask_seed(seed, tensor_name, model) for model in range(len(per_model))]
             else:
                 keyword = "lambda_" if parameter.name == "lambda" else parameter.name
                 arguments[keyword] = shared[parameter.name]
-        if self.base == "none":
-            return self.function(tensors, **arguments)
-        return self.function(tensors, base, **arguments)
+        return arguments
 
 
 _WEIGHT = Parameter("weight", 1.0, "How much of this model goes in.", per_model=True, typical=(0.0, 2.0))
@@ -139,6 +161,7 @@ _METHODS = (
         "https://dl.acm.org/doi/10.1145/325334.325242",
         (Parameter("t", None, "0 is the base model, 1 the other.", low=0.0, high=1.0),),
         max_models=1,
+        measure=slerp_shares,
     ),
     Method(
         "task_arithmetic",
@@ -153,6 +176,7 @@ _METHODS = (
         "Keeps the largest changes and, where models disagree, the direction with more weight.",
         "https://arxiv.org/abs/2306.01708",
         (_WEIGHT, _DENSITY, _NORMALIZE_ON, _LAMBDA),
+        measure=ties_thresholds,
     ),
     Method(
         "dare_linear",
@@ -160,6 +184,7 @@ _METHODS = (
         "Drops random changes of each model and adds up the rest.",
         "https://arxiv.org/abs/2311.03099",
         (_WEIGHT, _DENSITY, _NORMALIZE, _RESCALE, _LAMBDA, _SEED),
+        measure=dare_scales,
     ),
     Method(
         "dare_ties",
@@ -167,6 +192,7 @@ _METHODS = (
         "Drops random changes, then keeps the direction with more weight where models disagree.",
         "https://arxiv.org/abs/2311.03099",
         (_WEIGHT, _DENSITY, _NORMALIZE, _RESCALE, _LAMBDA, _SEED),
+        measure=dare_scales,
     ),
     Method(
         "passthrough",

@@ -1,5 +1,6 @@
 """What a merge will cost: bytes to fetch, memory, disk - and whether this machine has them."""
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,14 +10,20 @@ from huggingface_hub import constants
 
 from ..errors import ResourceError
 from ..hub.source import Source
-from ..methods import Method
+from ..methods import BLOCK, Method
+from .prefetch import SPAN, WINDOW
 from .problems import Problem, error, warning
 from .shards import ShardPlan
-from .tensors import TensorPlan
+from .tensors import FLOAT32_BYTES, TensorPlan
 
-# Times the tensors in flight, measured: sums and task vectors; methods that also select entries sort copies of them.
-_COPIES = 1.5
-_COPIES_TO_SELECT = 3.5
+_SAMPLED = 0.1
+"""Share of a task vector that the search for its largest entries keeps, at most for all but odd distributions."""
+
+_SPARE_BLOCKS = 7
+"""Blocks of a thread beside those of the stored tensors: what methods use in between, and the raw and final bytes."""
+
+_LIBRARY_BYTES = 40 * 2**20
+"""What threads, connections and the journal take."""
 
 _HEADER_BYTES_PER_TENSOR = 200
 _SMALL_FILES_BYTES = 50 * 2**20
@@ -35,21 +42,52 @@ def fetch_bytes(files: Iterable[tuple[int, str]], sources: Sequence[Source]) -> 
 def range_bytes(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> int:
     """Bytes to read from the Hub by range: the tensors themselves, once for each time that one is needed."""
     here = {(index, file): sources[index].is_here(file) for index, file in needed_files(tensors, sources)}
-    stored = ((index, sources[index].tensors[name]) for tensor in tensors for index, name in tensor.reads)
+    stored = ((index, sources[index].tensors[name]) for tensor in tensors for index, name in set(tensor.reads))
     return sum(tensor.nbytes for index, tensor in stored if not here[index, tensor.file])
 
 
-def peak_memory(method: Method, tensors: Iterable[TensorPlan]) -> int:
-    """Bytes of memory beside the bare process: the largest group of tensors in flight, and the method's own copies."""
-    selects = any(parameter.name == "density" for parameter in method.parameters)
-    largest = max((tensor.group_bytes for tensor in tensors), default=0)
-    return int((_COPIES_TO_SELECT if selects else _COPIES) * largest)
+def threads() -> int:
+    """Tensors that are merged at a time: one a core."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_memory(
+    method: Method, tensors: Sequence[TensorPlan], sources: Sequence[Source], ranged: bool, at_a_time: int
+) -> int:
+    """Bytes of memory beside the bare process, with `at_a_time` tensors merged in parallel.
+
+    A thread works on blocks. Reading by range holds what is read ahead, and all of a tensor where the method reads it
+    more than once; the choice of the largest entries keeps some of them.
+    """
+    blocks = max((len(tensor.reads) for tensor in tensors), default=0) + _SPARE_BLOCKS
+    selects = method.name == "ties"
+    largest = sorted((_selected(tensor) for tensor in tensors), reverse=True)[:at_a_time] if selects else []
+    far = prefetch_bytes(method, tensors, sources) if ranged else 0
+    return _LIBRARY_BYTES + at_a_time * blocks * BLOCK * FLOAT32_BYTES + sum(largest) + far
+
+
+def prefetch_bytes(method: Method, tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> int:
+    """Bytes that reading by range holds at most; 0 where everything is on this machine."""
+    if range_bytes(tensors, sources) == 0:
+        return 0
+    held = 0
+    if method.measure is not None:
+        held = max(sum(sources[i].tensors[name].nbytes for i, name in set(tensor.reads)) for tensor in tensors)
+    return max(WINDOW, held + len(sources) * SPAN)
+
+
+def _selected(tensor: TensorPlan) -> int:
+    return int(_SAMPLED * tensor.parameters * FLOAT32_BYTES) * len(tensor.inputs)
 
 
 def disk_bytes(shards: Sequence[ShardPlan], pushing: bool) -> int:
-    """Bytes that the output folder needs at most: all shards, or when pushing the largest one; small files included."""
+    """Bytes that the output folder needs at most, small files included.
+
+    When pushing that is two shards in a row: one is written while the one before it goes up.
+    """
     sizes = [shard.nbytes + _HEADER_BYTES_PER_TENSOR * len(shard.names) for shard in shards]
-    return (max(sizes, default=0) if pushing else sum(sizes)) + _SMALL_FILES_BYTES
+    pairs = (first + second for first, second in zip([0, *sizes], sizes, strict=False))
+    return (max(pairs, default=0) if pushing else sum(sizes)) + _SMALL_FILES_BYTES
 
 
 def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Problem]:

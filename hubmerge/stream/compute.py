@@ -7,33 +7,63 @@ import torch
 from torch import Tensor
 
 from ..errors import SourceError
-from ..methods import Method
+from ..methods import BLOCK, Block, Method, Workspace
 from .dtypes import DTYPES
-from .tensors import TensorPlan
+from .tensors import TensorId, TensorPlan
 
-Read = Callable[[int, str], Tensor]
-"""Gives a stored tensor, in the dtype of the file, by the index of its source and its name there."""
+Read = Callable[[int, str, int, int], Tensor]
+"""Gives elements `start` to `stop` of a stored tensor, by the index of its source and its name there: flat, in the
+dtype of the file, not to be changed, and good until the next call by the same thread."""
 
-_ALIGNMENT = 64
+
+def merge_blocks(method: Method, plan: TensorPlan, read: Read, workspace: Workspace) -> Iterator[Tensor]:
+    """The output tensor that `plan` describes, in its dtype, as flat tensors of BLOCK elements, the last one shorter.
+
+    Each is good until the next is asked for. Computed in float32, in blocks that begin at the same elements however
+    the work is spread, and to be called with torch on `one_thread`: so the same recipe gives the same bytes. Integers
+    are copied. Raises `SourceError` where the result is not finite or where integers that should be equal are not.
+    """
+    if plan.copied:
+        yield from _copied(plan, read)
+        return
+    inputs = _Inputs(plan, read, workspace)
+    result = torch.empty(min(BLOCK, plan.parameters), dtype=DTYPES[plan.dtype].torch)
+    blocks = method.over(inputs, per_model=plan.per_model, shared=plan.shared, tensor_name=plan.name)
+    for merged in blocks:
+        block = result[: merged.numel()].copy_(merged)
+        if not is_finite(block):
+            raise SourceError(_not_finite(plan, is_finite(merged)))
+        yield block
 
 
 def merge_tensor(method: Method, plan: TensorPlan, read: Read) -> Tensor:
-    """The output tensor that `plan` describes, in its shape and dtype. The tensors that `read` gives are not changed.
-
-    Computed in float32, on one thread: sums depend on how they are split, and the same recipe must give the same
-    bytes on every machine. Integers are copied. Raises `SourceError` where the result is not finite or where
-    integers that should be equal are not.
-    """
-    if plan.copied:
-        return _copied(plan, read)
+    """The output tensor that `plan` describes, whole, in its shape and dtype; see `merge_blocks`."""
+    result = torch.empty(plan.parameters, dtype=DTYPES[plan.dtype].torch)
     with one_thread():
-        base = None if plan.base is None else _as_float32(read(*plan.base))
-        inputs = [_as_float32(read(index, name)) for index, name in plan.inputs]
-        merged = method(inputs, base, per_model=plan.per_model, shared=plan.shared, tensor_name=plan.name)
-        result = merged.to(DTYPES[plan.dtype].torch)
-        if not is_finite(result):
-            raise SourceError(_not_finite(plan, is_finite(merged)))
-        return result
+        for number, block in enumerate(merge_blocks(method, plan, read, Workspace())):
+            result[number * BLOCK :][:BLOCK] = block
+    return result.view(plan.shape)
+
+
+class _Inputs:
+    """The stored tensors that one output tensor is merged from, as `methods.Blocks`."""
+
+    def __init__(self, plan: TensorPlan, read: Read, workspace: Workspace) -> None:
+        self._plan = plan
+        self._read = read
+        self._workspace = workspace
+
+    @property
+    def elements(self) -> int:
+        return self._plan.parameters
+
+    def read(self, start: int, stop: int) -> Block:
+        self._workspace.clear()
+        base = None if self._plan.base is None else self._take(self._plan.base, start, stop)
+        return Block(start, [self._take(one, start, stop) for one in self._plan.inputs], base, self._workspace)
+
+    def _take(self, tensor: TensorId, start: int, stop: int) -> Tensor:
+        return self._workspace.take(stop - start).copy_(self._read(*tensor, start, stop))
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -46,7 +76,10 @@ def is_finite(tensor: Tensor) -> bool:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keeps torch to one thread inside, so that results do not depend on the number of cores."""
+    """Keeps torch to one thread inside: how it splits an operation must not show in the result.
+
+    New threads that are started inside do the same.
+    """
     threads = torch.get_num_threads()
     if threads == 1:
         yield
@@ -58,20 +91,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _copied(plan: TensorPlan, read: Read) -> Tensor:
-    first, *others = (read(index, name) for index, name in plan.reads)
-    if not all(torch.equal(first, other) for other in others):
-        raise SourceError(
-            f"{plan.name} holds integers, which cannot be merged, and the models disagree on them; "
-            "choose models with the same values there."
-        )
-    return first
-
-
-def _as_float32(tensor: Tensor) -> Tensor:
-    tensor = tensor.to(torch.float32)
-    # Where a tensor starts in a file must not show in the result: some kernels sum in another order when unaligned.
-    return tensor if tensor.data_ptr() % _ALIGNMENT == 0 and tensor.is_contiguous() else tensor.clone()
+def _copied(plan: TensorPlan, read: Read) -> Iterator[Tensor]:
+    for start in range(0, plan.parameters, BLOCK):
+        stop = min(start + BLOCK, plan.parameters)
+        first, *others = plan.reads
+        block = read(*first, start, stop).clone()
+        if not all(torch.equal(block, read(*other, start, stop)) for other in others):
+            raise SourceError(
+                f"{plan.name} holds integers, which cannot be merged, and the models disagree on them; "
+                "choose models with the same values there."
+            )
+        yield block
 
 
 def _not_finite(plan: TensorPlan, before_cast: bool) -> str:

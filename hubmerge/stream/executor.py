@@ -1,12 +1,16 @@
 """The merge itself: read, compute, write - tensor by tensor, shard by shard, the index last."""
 
 import json
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -14,17 +18,25 @@ from .. import __version__
 from ..errors import AccessError, HubError, NetworkError, PlanError, ResourceError
 from ..hub.push import PushResult, Upload
 from ..hub.source import Source
+from ..methods import Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import Recipe
 from . import budget, shards
-from .compute import merge_tensor
+from .budget import threads
+from .compute import merge_blocks, one_thread
 from .journal import MANIFEST, Journal, open_journal
 from .plan import SHARD_SIZE, Plan, make_plan
 from .problems import raise_errors
 from .reader import Reader
 from .shards import INDEX_FILE, ShardPlan
+from .tensors import TensorPlan
 from .tokenizer import carried_files
-from .writer import write_file, write_shard
+from .writer import ShardFile, atomic, write_file
+
+T = TypeVar("T")
+
+_TICK = 0.25
+"""Seconds between reports while nothing is finished."""
 
 _LIBRARIES = ("torch", "safetensors", "accelerate", "huggingface_hub")
 
@@ -93,7 +105,7 @@ def merge(
 
 
 class _Run:
-    """One merge into one folder."""
+    """One merge into one folder: shard by shard, its tensors in parallel, while the shard before it goes up."""
 
     def __init__(
         self, plan: Plan, journal: Journal, progress: Progress, upload: Upload | None, target: str | None
@@ -104,10 +116,15 @@ class _Run:
         self.upload = upload
         self.target = target
         self.tensors = {tensor.name: tensor for tensor in plan.tensors}
-        self.needed = budget.needed_files(plan.tensors, plan.sources)
-        self.read = Reader(plan.sources, self._tell_fetch, ranged=plan.ranged)
+        self.workspaces = threading.local()
+        self.lock = threading.Lock()
+        self.fetching = ""
         self.fetched = 0
+        self.to_fetch = sum(
+            not plan.sources[index].is_here(file) for index, file in budget.needed_files(plan.tensors, plan.sources)
+        )
         self.done = 0
+        self.sending: tuple[str, Future[str | None]] | None = None
         # A finished model that is pushed afterwards stays where it is.
         self.keeps_files = upload is None or journal.is_finished
 
@@ -117,49 +134,106 @@ class _Run:
         out_bytes = budget.disk_bytes(plan.shards, not self.keeps_files) - (journal.nbytes if self.keeps_files else 0)
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
         journal.announce(shard.file for shard in plan.shards)
-        for shard in plan.shards:
-            self._shard(shard)
+        self._make_all()
         if self.fetched:
-            self._tell_fetched()
+            self.progress(Event("fetch", self.fetched, self.fetched, "files"))
         files = carried_files(plan.tokenizer, plan.recipe.chat_template) | files
         files[MANIFEST] = _manifest(plan, journal)
         files["config.json"] = _json(plan.config)
         if len(plan.shards) > 1:
             files[INDEX_FILE] = shards.index(plan.shards, self.tensors)
-        self._tell_merge(MANIFEST)
+        self._tell(MANIFEST)
         pushed = self._finish(files, message)
         digests = {name: digest for record in journal.shards.values() for name, digest in record.tensors.items()}
         tensors = {tensor.name: digests[tensor.name] for tensor in plan.tensors}
         return MergeResult(plan, folder if self.keeps_files else None, pushed, tensors, kept, time.monotonic() - began)
 
-    def _shard(self, shard: ShardPlan) -> None:
-        path = self.journal.folder / shard.file
-        record = self.journal.shards.get(shard.file)
-        if record is None:
-            tensors = [self.tensors[name] for name in shard.names]
-            record = write_shard(self.journal.folder, shard, shards.header(tensors), self._merged(shard))
-            self.journal.add(record)
-        else:
-            self.done += shard.nbytes
-            self._tell_merge(f"{shard.file} was finished before")
+    def _make_all(self) -> None:
+        missing = [shard for shard in self.plan.shards if shard.file not in self.journal.shards]
+        wanted = [self.tensors[name] for shard in missing for name in shard.names]
+        again = self.plan.method.measure is not None
+        reader = Reader(self.plan.sources, wanted, self._fetch, ranged=self.plan.ranged, again=again)
+        with one_thread(), closing(reader), ThreadPoolExecutor(threads(), "hubmerge-merge") as pool:
+            try:
+                for shard in self.plan.shards:
+                    if shard in missing:
+                        self._make(shard, reader, pool)
+                    else:
+                        self.done += shard.nbytes
+                        self._tell(f"{shard.file} was finished before")
+                    self._send(shard)
+                self._wait_for_upload()
+            except BaseException:
+                reader.stop()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _make(self, shard: ShardPlan, reader: Reader, pool: ThreadPoolExecutor) -> None:
+        tensors = [self.tensors[name] for name in shard.names]
+        with (
+            atomic(self.journal.folder / shard.file) as file,
+            closing(ShardFile(file, shards.header(tensors), tensors)) as target,
+        ):
+            self._tell(shard.file)
+            merging = {pool.submit(self._merge, tensor, reader, target): tensor for tensor in tensors}
+            try:
+                while merging:
+                    for future in wait(merging, _TICK, FIRST_COMPLETED).done:
+                        tensor = merging.pop(future)
+                        future.result()
+                        self._tell(tensor.name)
+                    self._tell(shard.file)
+            except BaseException:
+                # The file must stay open until nobody writes to it.
+                reader.stop()
+                for future in merging:
+                    future.cancel()
+                wait(merging)
+                raise
+            record = target.finish(shard.file)
+        self.journal.add(record)
+
+    def _merge(self, tensor: TensorPlan, reader: Reader, target: ShardFile) -> None:
+        if not hasattr(self.workspaces, "of_thread"):
+            self.workspaces.of_thread = Workspace()
+        with reader.reading(tensor) as read:
+            blocks = merge_blocks(self.plan.method, tensor, read, self.workspaces.of_thread)
+            target.write(tensor.name, self._counted(blocks))
+
+    def _counted(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        for block in blocks:
+            yield block
+            with self.lock:
+                self.done += block.nbytes
+
+    def _send(self, shard: ShardPlan) -> None:
+        """Begins to upload a finished shard, when the one before it is on the Hub."""
+        self._wait_for_upload()
         if self.upload is None:
             return
+        path = self.journal.folder / shard.file
         if shard.file in self.journal.uploaded:
-            self.upload.add_uploaded(shard.file, record.nbytes, record.sha256)
+            _, sha256 = self.journal.uploaded[shard.file]
+            self.upload.add_uploaded(shard.file, self.journal.shards[shard.file].nbytes, sha256)
+            if not self.keeps_files:
+                path.unlink(missing_ok=True)
             return
-        self.progress(Event("upload", self.done, self.plan.output_bytes, "B", shard.file))
-        if self.upload.add(shard.file, path) and not self.keeps_files:
-            self.journal.mark_uploaded(shard.file, str(self.target))
-        if not self.keeps_files:
-            path.unlink()
+        self._tell_upload(shard.file)
+        self.sending = shard.file, _in_background(partial(self.upload.add, shard.file, path))
 
-    def _merged(self, shard: ShardPlan) -> Iterator[tuple[str, Tensor]]:
-        for name in shard.names:
-            self._tell_merge(name)
-            tensor = self.tensors[name]
-            yield name, merge_tensor(self.plan.method, tensor, self.read)
-            self.done += tensor.nbytes
-        self._tell_merge(shard.file)
+    def _wait_for_upload(self) -> None:
+        if self.sending is None:
+            return
+        file, sending = self.sending
+        while not wait([sending], _TICK).done:
+            self._tell_upload(file)
+        sha256 = sending.result()
+        self.sending = None
+        if self.keeps_files:
+            return
+        if sha256 is not None:
+            self.journal.mark_uploaded(file, str(self.target), sha256)
+        (self.journal.folder / file).unlink()
 
     def _finish(self, files: Mapping[str, bytes], message: str | None) -> PushResult | None:
         folder = self.journal.folder
@@ -184,17 +258,36 @@ class _Run:
             folder.rmdir()
         return pushed
 
-    def _tell_merge(self, note: str) -> None:
+    def _tell(self, note: str) -> None:
+        """Reports from the thread that runs the merge, which is also the one that Ctrl-C reaches."""
+        if self.fetching:
+            with self.lock:
+                fetching, self.fetching = self.fetching, ""
+            self.progress(Event("fetch", self.fetched - 1, self.to_fetch, "files", fetching))
         self.progress(Event("merge", self.done, self.plan.output_bytes, "B", note))
 
-    def _tell_fetch(self, source: Source, file: str) -> None:
-        if not source.is_folder:
-            self._tell_fetched(f"{file} of {source.name}")
-            self.fetched += 1
+    def _tell_upload(self, file: str) -> None:
+        self.progress(Event("upload", self.done, self.plan.output_bytes, "B", file))
 
-    def _tell_fetched(self, note: str = "") -> None:
-        total = sum(not self.plan.sources[index].is_folder for index, _ in self.needed)
-        self.progress(Event("fetch", self.fetched, total, "files", note))
+    def _fetch(self, source: Source, file: str) -> None:
+        if not source.is_here(file):
+            with self.lock:
+                self.fetching = f"{file} of {source.name}"
+                self.fetched += 1
+
+
+def _in_background(call: Callable[[], T]) -> "Future[T]":
+    """Runs `call` on a thread that does not keep the program from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as exc:
+            future.set_exception(exc)
+
+    threading.Thread(target=run, name="hubmerge-upload", daemon=True).start()
+    return future
 
 
 def _refuse_sources(plan: Plan, out: Path) -> None:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from ..errors import PlanError, ResourceError
 from .problems import some
 from .tokenizer import is_carried
-from .writer import TEMPORARY, ShardRecord, file_sha256, write_file
+from .writer import TEMPORARY, ShardRecord, is_whole, write_file
 
 WORK_FOLDER = ".hubmerge"
 JOURNAL = f"{WORK_FOLDER}/journal.json"
@@ -32,14 +32,15 @@ _MODEL_FILE = re.compile(r"config\.json|.*\.(safetensors|bin|pt|pth)(\.index\.js
 class Journal:
     """The finished shards of the merge `key` in `folder`, each safe on disk or already on the Hub.
 
-    `shards`: records by file; `uploaded`: where the shards are that are no longer in the folder; `files`: all that
-    the merge writes. `is_finished`: the folder held the whole result when it was opened.
+    `shards`: records by file; `uploaded`: of the shards that are on the Hub and may be gone here, at which target
+    (repository and branch) and with which sha256 the Hub has them; `files`: all that the merge writes. `is_finished`:
+    the folder held the whole result when it was opened.
     """
 
     folder: Path
     key: str
     shards: dict[str, ShardRecord] = field(default_factory=dict)
-    uploaded: dict[str, str] = field(default_factory=dict)
+    uploaded: dict[str, tuple[str, str]] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     is_finished: bool = False
 
@@ -53,9 +54,9 @@ class Journal:
         self.shards[record.file] = record
         self._save()
 
-    def mark_uploaded(self, file: str, target: str) -> None:
+    def mark_uploaded(self, file: str, target: str, sha256: str) -> None:
         """Notes that a shard lies at `target` on the Hub; from here on its file may be deleted."""
-        self.uploaded[file] = target
+        self.uploaded[file] = target, sha256
         self._save()
 
     def forget_uploaded(self) -> None:
@@ -88,7 +89,7 @@ class Journal:
 def open_journal(folder: Path, key: str, *, target: str | None = None, overwrite: bool = False) -> Iterator[Journal]:
     """The journal of the merge `key` in `folder`, which is made if need be and locked against a second merge.
 
-    Shards finished earlier by the same merge are kept if their size and sha256 are still right, or if they were
+    Shards finished earlier by the same merge are kept if their bytes are still the same, or if they were
     uploaded to `target` (the same repository and branch). What a broken run of another merge left is removed. Raises
     `PlanError` where the folder holds anything else, unless `overwrite`: then model files in it are removed.
     """
@@ -120,7 +121,8 @@ def _load(folder: Path, key: str, target: str | None, overwrite: bool) -> Journa
             _remove(folder, [name for name in present if name.endswith(TEMPORARY)])
             journal = Journal(folder, key, is_finished=state is finished)
             for file, record in state["shards"].items():
-                _keep(journal, ShardRecord(**record), state.get("uploaded", {}).get(file), target)
+                uploaded = state.get("uploaded", {}).get(file)
+                _keep(journal, ShardRecord(**record), uploaded and tuple(uploaded), target)
             return journal
     left = {*running.get("shards", ()), *running.get("files", ())}
     left |= {name for name in present if name.endswith(TEMPORARY)}
@@ -136,13 +138,12 @@ def _load(folder: Path, key: str, target: str | None, overwrite: bool) -> Journa
     return Journal(folder, key)
 
 
-def _keep(journal: Journal, record: ShardRecord, uploaded: str | None, target: str | None) -> None:
-    path = journal.folder / record.file
-    if path.is_file() and path.stat().st_size == record.nbytes and file_sha256(path) == record.sha256:
-        journal.shards[record.file] = record
-    elif uploaded is not None and uploaded == target:
+def _keep(journal: Journal, record: ShardRecord, uploaded: tuple[str, str] | None, target: str | None) -> None:
+    if uploaded is not None and uploaded[0] == target:
         journal.shards[record.file] = record
         journal.uploaded[record.file] = uploaded
+    elif is_whole(journal.folder / record.file, record):
+        journal.shards[record.file] = record
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -98,8 +98,9 @@ def make_plan(
 ) -> Plan:
     """Plans `recipe`, reading no weights.
 
-    `sources` are models already open, by the recipe's references; the others are opened here. With `out`, the disk
-    of that folder is checked too; `pushing`: shards leave it as they are finished. `ranged`: weights that are not on
+    `sources` are models already open, by the recipe's references; the others are opened here. `shard_size` is in
+    bytes. With `out`, the disk of that folder is checked too; `pushing`: shards leave it as they are finished, and are
+    at most half that size, so that two of them fit into it. `ranged`: weights that are not on
     this machine are read from the Hub tensor by tensor, and no file of theirs is made. What is wrong with the recipe
     or between the models is listed in `problems`; a model that cannot be opened raises `SourceError` or `HubError`,
     an unknown merge method `RecipeError`.
@@ -134,10 +135,14 @@ def make_plan(
         problems += check_ends(tensors) if recipe.slices else ()
     problems += [Problem("warning", message) for message in combine(used).warnings]
 
-    files = shards.lay_out(tensors, shard_size)
+    if recipe.models:
+        tensors = shards.in_stored_order(tensors, used)
+    # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
+    files = shards.lay_out(tensors, max(1, shard_size // 2) if pushing else shard_size)
     needed = budget.needed_files(tensors, used)
     fetch = budget.range_bytes(tensors, used) if ranged else budget.fetch_bytes(needed, used)
-    memory, disk = budget.peak_memory(method, tensors), budget.disk_bytes(files, pushing)
+    memory = budget.peak_memory(method, tensors, used, ranged, budget.threads())
+    disk = budget.disk_bytes(files, pushing)
     problems += budget.check_memory(memory)
     if out is not None:
         problems += budget.check_disk(out, disk, 0 if ranged else fetch)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..hub.source import Source
 from .dtypes import DTYPES
 from .tensors import TensorPlan
 
@@ -19,6 +20,20 @@ class ShardPlan:
     file: str
     names: tuple[str, ...]
     nbytes: int
+
+
+def in_stored_order(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> tuple[TensorPlan, ...]:
+    """`tensors` as the first model that goes into each has them stored, so that its files are read front to back.
+
+    Files come in the order that the network, which `tensors` are in, first needs them.
+    """
+    files: dict[tuple[int, str], int] = {}
+    places = []
+    for tensor in tensors:
+        index, name = tensor.reads[0]
+        header = sources[index].tensors[name]
+        places.append((files.setdefault((index, header.file), len(files)), header.start))
+    return tuple(tensor for _, tensor in sorted(zip(places, tensors, strict=True), key=lambda pair: pair[0]))
 
 
 def lay_out(tensors: Sequence[TensorPlan], shard_size: int) -> tuple[ShardPlan, ...]:

@@ -48,8 +48,3 @@ class TensorPlan:
     def reads(self) -> tuple[TensorId, ...]:
         """All stored tensors that it needs, base first."""
         return (() if self.base is None else (self.base,)) + self.inputs
-
-    @property
-    def group_bytes(self) -> int:
-        """Bytes of the float32 tensors in flight: base, inputs and result."""
-        return self.parameters * FLOAT32_BYTES * (len(self.reads) + 1)

@@ -219,7 +219,7 @@ def _reader(source: Source) -> tuple[Read, int]:
 
     def read(file: str, start: int, stop: int) -> bytes | bytearray:
         if file not in here:
-            return source._store.read(file, start, stop)
+            return source.read_range(file, start, stop)
         try:
             with open(here[file], "rb") as opened:
                 opened.seek(start)

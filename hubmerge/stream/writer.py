@@ -1,17 +1,24 @@
-"""Files that appear whole or not at all, and shards written one tensor at a time."""
+"""Files that appear whole or not at all, and shards written by several threads at once."""
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
-from .shards import ShardPlan
+from ..errors import SourceError
+from ..hub.headers import read_headers
+from .tensors import TensorPlan
+
+_PIECE = 1 << 20
 
 TEMPORARY = ".partial"
 """Ending of a file that is being written."""
@@ -19,11 +26,11 @@ TEMPORARY = ".partial"
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: its size and sha256, and the sha256 of the bytes of each tensor."""
+    """A finished shard: its size in bytes, and the sha256 of its header and of the bytes of each tensor."""
 
     file: str
     nbytes: int
-    sha256: str
+    header: str
     tensors: dict[str, str]
 
 
@@ -42,29 +49,84 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def write_shard(folder: Path, shard: ShardPlan, header: bytes, tensors: Iterable[tuple[str, Tensor]]) -> ShardRecord:
-    """Writes `shard` into `folder`: its `header`, then each of `tensors` (name and values, in the shard's order).
+class ShardFile:
+    """A shard that is being written: several threads may write different tensors, each at its place.
 
-    One tensor at a time is in memory.
+    What is written goes to the disk while more is computed, so that closing it need not wait long.
     """
-    whole = hashlib.sha256(header)
-    digests: dict[str, str] = {}
-    with atomic(folder / shard.file) as file:
-        file.write(header)
-        for name, tensor in tensors:
-            data = _bytes(tensor)
-            file.write(data)
-            whole.update(data)
-            digests[name] = hashlib.sha256(data).hexdigest()
-        assert tuple(digests) == shard.names
-        nbytes = file.tell()
-    assert nbytes == len(header) + shard.nbytes
-    return ShardRecord(shard.file, nbytes, whole.hexdigest(), digests)
+
+    def __init__(self, file: BinaryIO, header: bytes, tensors: Sequence[TensorPlan]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._digests: dict[str, str] = {}
+        self._header = header
+        starts = accumulate((tensor.nbytes for tensor in tensors), initial=len(header))
+        self._starts = {tensor.name: start for tensor, start in zip(tensors, starts, strict=False)}
+        self._flushing = ThreadPoolExecutor(1, "hubmerge-flush")
+        self._flush = self._flushing.submit(lambda: None)
+        self._write(0, header)
+
+    def write(self, name: str, blocks: Iterable[Tensor]) -> None:
+        """Writes a tensor: `blocks` are its elements in order, in its dtype. Remembers the sha256 of its bytes."""
+        digest = hashlib.sha256()
+        position = self._starts[name]
+        for block in blocks:
+            data = _bytes(block)
+            digest.update(data)
+            self._write(position, data)
+            position += len(data)
+        with self._lock:
+            self._digests[name] = digest.hexdigest()
+            if self._flush.done():
+                self._flush.result()  # what could not be written is told only once
+                self._flush = self._flushing.submit(os.fsync, self._file.fileno())
+
+    def finish(self, name: str) -> ShardRecord:
+        """The record of the file, when every tensor has been written."""
+        assert self._digests.keys() == self._starts.keys()
+        self._flush.result()
+        self._file.seek(0, os.SEEK_END)
+        header = hashlib.sha256(self._header).hexdigest()
+        return ShardRecord(name, self._file.tell(), header, {tensor: self._digests[tensor] for tensor in self._starts})
+
+    def close(self) -> None:
+        """Ends the writing in the background; the file stays open."""
+        self._flushing.shutdown()
+
+    def _write(self, position: int, data: bytes | memoryview) -> None:
+        with self._lock:
+            self._file.seek(position)
+            self._file.write(data)
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    """The values as they lie in memory, row by row; not copied where they already lie so."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+def is_whole(path: Path, record: ShardRecord) -> bool:
+    """Whether the file still holds exactly the bytes that `record` tells of."""
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size != record.nbytes:
+                return False
+
+            def read(start: int, stop: int) -> bytes:
+                file.seek(start)
+                return file.read(stop - start)
+
+            tensors = read_headers(read, path.name, record.nbytes, str(path.parent))
+            if hashlib.sha256(read(0, tensors[0].start if tensors else record.nbytes)).hexdigest() != record.header:
+                return False
+            return record.tensors == {tensor.name: _sha256(read, tensor.start, tensor.stop) for tensor in tensors}
+    except (OSError, SourceError):
+        return False
+
+
+def _sha256(read: Callable[[int, int], bytes], start: int, stop: int) -> str:
+    digest = hashlib.sha256()
+    for position in range(start, stop, _PIECE):
+        digest.update(read(position, min(position + _PIECE, stop)))
+    return digest.hexdigest()
+
+
+def _bytes(block: Tensor) -> memoryview:
+    return block.view(torch.uint8).numpy().data
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -72,15 +134,6 @@ def write_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as file:
         file.write(content)
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:
