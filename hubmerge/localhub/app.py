@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from html import escape
 from urllib.parse import urlencode
@@ -11,10 +11,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hubmerge.localhub import (
+    cdn,
     committing,
     contents,
     discussions,
@@ -35,11 +36,11 @@ from hubmerge.localhub.wire import Refusal, Site, named_repository, refuse
 _METHODS = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]
 
 # Where only tokens count; elsewhere a browser's cookie does too.
-_MACHINE_PATHS = ("/api/", "/lfs/", "/oauth/token", "/oauth/userinfo", "/oauth/jwks", "/.well-known/")
+_MACHINE_PATHS = ("/api/", cdn.PREFIX, "/lfs/", "/oauth/token", "/oauth/userinfo", "/oauth/jwks", "/.well-known/")
 
 
-def make_application(site: Site) -> Starlette:
-    """The handlers of every route."""
+def make_application(site: Site) -> ASGIApp:
+    """The handlers of every route: of the Hub, and on the CDN's port those of the CDN alone."""
     routes = [
         *repositories.routes,
         *oauth.routes,
@@ -52,10 +53,19 @@ def make_application(site: Site) -> Starlette:
         *signin.routes,
         *pages.routes,
     ]
+    hub, delivery = _application(site, routes), _application(site, cdn.routes)
+    hub.state.provider = oauth.Provider()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await (delivery if scope["server"][1] == site.cdn_port else hub)(scope, receive, send)
+
+    return application
+
+
+def _application(site: Site, routes: Sequence[BaseRoute]) -> Starlette:
     handlers = {Refusal: _refused, HTTPException: _no_such_route, FileNotFoundError: _vanished, Exception: _broken}
     application = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
     application.state.site = site
-    application.state.provider = oauth.Provider()
     return application
 
 

@@ -1,15 +1,14 @@
 """What is in a repository: trees, paths, files, safetensors headers."""
 
-import mimetypes
 from typing import Any
-from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hubmerge.localhub import cdn
 from hubmerge.localhub.commits import Commit, Entry
-from hubmerge.localhub.delivery import deliver
+from hubmerge.localhub.delivery import deliver, file_headers
 from hubmerge.localhub.gitids import lfs_pointer, tree_ids
 from hubmerge.localhub.repository import Repository
 from hubmerge.localhub.wire import (
@@ -27,22 +26,6 @@ from hubmerge.localhub.wire import (
 
 PAGE = 1000  # entries of a tree on one page
 EXPANDED_PAGE = 50  # the same with the last commit of each entry
-
-# A file is a stranger's content on this server's address: a browser must not run it as a page of ours.
-_UNTRUSTED = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; sandbox"}
-_SHOWN_AS_TEXT = (
-    ".md",
-    ".json",
-    ".txt",
-    ".yaml",
-    ".yml",
-    ".py",
-    ".jinja",
-    ".jsonl",
-    ".csv",
-    ".gitattributes",
-    ".gitignore",
-)
 
 
 def file_entry(path: str, entry: Entry) -> dict[str, Any]:
@@ -120,34 +103,19 @@ def resolve(request: Request) -> Response:
     entry = commit.files.get(path)
     if entry is None:
         raise Refusal(404, "Entry not found", "EntryNotFound", {"X-Repo-Commit": commit.id})
-    headers = {
-        "X-Repo-Commit": commit.id,
-        "ETag": f'"{entry.etag}"',
-        "Content-Type": _media_type(path),
-        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2])}",
-        "Cache-Control": "no-cache",
-        "X-Content-Type-Options": "nosniff",
-        **_UNTRUSTED,
-    }
-    if entry.lfs:
-        headers |= {"X-Linked-Size": str(entry.size), "X-Linked-Etag": f'"{entry.sha256}"'}
     if request.method == "GET":
         downloads, key = site(request).downloads, (repository.type, repository.id)
         downloads[key] = downloads.get(key, 0) + (path == "config.json" or repository.type != "model")
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-    # If-Range with another ETag asks for the whole file, since the client's part is of an older one.
-    wanted = (
-        request.headers.get("range") if request.headers.get("if-range", headers["ETag"]) == headers["ETag"] else None
-    )
-    return deliver(site(request).store.objects.path(entry.sha256), entry.size, wanted, headers)
-
-
-def _media_type(path: str) -> str:
-    if path.lower().endswith(_SHOWN_AS_TEXT):
-        return "text/plain; charset=utf-8"
-    guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed
+    known = {"X-Repo-Commit": commit.id}
+    if entry.lfs:
+        known |= {"X-Linked-Size": str(entry.size), "X-Linked-Etag": f'"{entry.sha256}"'}
+    seconds = site(request).redirect_seconds()
+    if entry.lfs and seconds is not None:
+        response = cdn.redirect(request, repository, path, entry, seconds)
+        response.headers.update(known)
+        return response
+    headers = {**known, **file_headers(path, entry.etag)}
+    return deliver(request, site(request).store.objects.path(entry.sha256), entry.size, headers)
 
 
 def safetensors_metadata(request: Request) -> Response:

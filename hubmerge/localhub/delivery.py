@@ -1,17 +1,36 @@
 """Sending files from disk, whole or a byte range, a piece at a time."""
 
+import mimetypes
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hubmerge.localhub.objects import PIECE
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+# A file is a stranger's content on this server's address: a browser must not run it as a page of ours.
+_UNTRUSTED = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; sandbox"}
+_SHOWN_AS_TEXT = (
+    ".md",
+    ".json",
+    ".txt",
+    ".yaml",
+    ".yml",
+    ".py",
+    ".jinja",
+    ".jsonl",
+    ".csv",
+    ".gitattributes",
+    ".gitignore",
+)
 
 
 class RangeNotSatisfiable(ValueError):
@@ -77,11 +96,35 @@ class FileDelivery(Response):
         return file
 
 
-def deliver(path: Path, size: int, range_header: str | None, headers: Mapping[str, str]) -> Response:
-    """The answer to a GET or HEAD of a file: 200, 206 or 416."""
+def file_headers(path: str, etag: str) -> dict[str, str]:
+    """What the answer to a request for a repository's file says about it, wherever it is served."""
+    return {
+        "ETag": f'"{etag}"',
+        "Content-Type": _media_type(path),
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2])}",
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+        **_UNTRUSTED,
+    }
+
+
+def _media_type(path: str) -> str:
+    if path.lower().endswith(_SHOWN_AS_TEXT):
+        return "text/plain; charset=utf-8"
+    guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed
+
+
+def deliver(request: Request, path: Path, size: int, headers: Mapping[str, str]) -> Response:
+    """The answer to a GET or HEAD of a file with these `file_headers`: 200, 206, 304 or 416."""
+    etag = headers["ETag"]
+    if request.method == "GET" and request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=dict(headers))
+    # If-Range with another ETag asks for the whole file, since the client's part is of an older one.
+    wanted = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
     headers = {"Accept-Ranges": "bytes", **headers}
     try:
-        span = parse_range(range_header, size)
+        span = parse_range(wanted, size)
     except RangeNotSatisfiable:
         return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
     if span is None:

@@ -41,6 +41,9 @@ class LocalHub:
         faults: asked for every request whether and how it should fail; see `Fault`. May be replaced at any time.
         multipart_over: LFS files above this many bytes are uploaded in parts.
         part_size: bytes of such a part.
+        redirect_seconds: None serves large files in place. A number answers them as the real Hub's CDN does: 302 to a
+            signed URL of another origin (`cdn_port`), which needs no token and works for that many seconds. May be
+            replaced at any time.
 
     Raises:
         HubError: a user or organisation that cannot be; at `start`, a folder or port in use.
@@ -56,11 +59,14 @@ class LocalHub:
         faults: Faults | None = None,
         multipart_over: int = 256 << 20,
         part_size: int = 32 << 20,
+        redirect_seconds: float | None = None,
     ) -> None:
         self.root = Path(root)
         self.host = host
         self.port = port
+        self.cdn_port = 0  # known once started
         self.faults = faults
+        self.redirect_seconds = redirect_seconds
         self._accounts = Accounts(users, organizations)
         self._sizes = (multipart_over, part_size)
         self._log = RequestLog(self.root / "requests.jsonl", self._accounts.redact)
@@ -103,10 +109,10 @@ class LocalHub:
 
     def start(self) -> "LocalHub":
         """Serve from a background thread; returns once requests are answered."""
-        listener = self._prepare()
+        listeners = self._prepare()
         assert self._server is not None, "prepared"
         self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, daemon=True, name=f"localhub-{self.port}"
+            target=self._server.run, kwargs={"sockets": listeners}, daemon=True, name=f"localhub-{self.port}"
         )
         self._thread.start()
         deadline = time.monotonic() + _START_SECONDS
@@ -128,10 +134,10 @@ class LocalHub:
 
     def serve(self) -> None:
         """Serve until Ctrl-C, which ends it quietly."""
-        listener = self._prepare()
+        listeners = self._prepare()
         assert self._server is not None, "prepared"
         try:
-            self._server.run(sockets=[listener])
+            self._server.run(sockets=listeners)
         except KeyboardInterrupt:
             pass
         finally:
@@ -146,8 +152,8 @@ class LocalHub:
     ) -> None:
         self.stop()
 
-    def _prepare(self) -> socket.socket:
-        """Take the folder and the port, and make the server."""
+    def _prepare(self) -> list[socket.socket]:
+        """Take the folder and the ports, and make the server."""
         if self._server is not None:
             raise HubError(f"This local Hub already runs on {self.endpoint}.")
         try:
@@ -158,6 +164,8 @@ class LocalHub:
             raise HubError(f"The local Hub cannot use the folder {self.root}: {error.strerror}.") from None
         try:
             multipart_over, part_size = self._sizes
+            listeners = [self._listen(self.port), self._listen(0)]
+            self.port, self.cdn_port = (listener.getsockname()[1] for listener in listeners)
             site = Site(
                 store=self._store,
                 facts=FactBook(self._store.objects),
@@ -166,6 +174,8 @@ class LocalHub:
                 multipart_over=multipart_over,
                 part_size=part_size,
                 downloads={},
+                cdn_port=self.cdn_port,
+                redirect_seconds=lambda: self.redirect_seconds,
             )
             self._log.open()
             application = Gate(make_application(site), site, self._log, lambda: self.faults)
@@ -183,23 +193,22 @@ class LocalHub:
                     timeout_graceful_shutdown=_STOP_SECONDS,
                 )
             )
-            return self._listen()
+            return listeners
         except BaseException:
             self._server = None
             self._release()
             raise
 
-    def _listen(self) -> socket.socket:
+    def _listen(self, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         # asyncio turns Nagle's algorithm off (40 ms an answer) only for sockets that say they are TCP.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((self.host, self.port))
+            listener.bind((self.host, port))
         except OSError as error:
             listener.close()
-            raise HubError(f"The local Hub cannot listen on {self.host}:{self.port}: {error.strerror}.") from None
-        self.port = listener.getsockname()[1]
+            raise HubError(f"The local Hub cannot listen on {self.host}:{port}: {error.strerror}.") from None
         return listener
 
     def _release(self) -> None:

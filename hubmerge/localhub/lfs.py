@@ -1,13 +1,8 @@
 """Large files: the git-lfs batch call, then uploads in one piece or in parts, checked while they stream to disk."""
 
-import base64
-import hashlib
-import hmac
 import re
-import time
 from secrets import token_hex
 from typing import Any
-from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -16,6 +11,7 @@ from starlette.routing import Route
 
 from hubmerge.localhub.objects import PIECE, IntegrityError, Upload
 from hubmerge.localhub.repository import Repository
+from hubmerge.localhub.signing import BadSignature, signed_query, signed_terms
 from hubmerge.localhub.wire import (
     TYPE_PREFIXES,
     Refusal,
@@ -77,42 +73,37 @@ def _instructions(request: Request, repository: Repository, item: Any) -> dict[s
     if repository.owns_object(oid) and here.store.objects.has(oid, size):
         return {"oid": oid, "size": size}
     signed = f"{base_url(request)}/lfs/{repository.type}s/{repository.id}/{oid}"
-    ticket = {"size": str(size), "expires": str(int(time.time()) + URL_SECONDS), "upload": token_hex(16)}
+    ticket = {"size": str(size), "upload": token_hex(16)}
     header: dict[str, str] = {}
+    subject = _subject(repository, oid)
     if size > here.multipart_over:
         count = -(-size // here.part_size)
         ticket |= {"count": str(count), "part_size": str(here.part_size)}
         header = {"chunk_size": str(here.part_size)}
-        query = _sign(here.secret, repository, oid, ticket)
+        query = signed_query(here.secret, subject, ticket, URL_SECONDS)
         header |= {str(number): f"{signed}/parts/{number}?{query}" for number in range(1, count + 1)}
         href = f"{signed}/complete?{query}"
     else:
-        href = f"{signed}?{_sign(here.secret, repository, oid, ticket)}"
+        href = f"{signed}?{signed_query(here.secret, subject, ticket, URL_SECONDS)}"
     actions = {"upload": {"href": href, "header": header}, "verify": {"href": f"{signed}/verify"}}
     return {"oid": oid, "size": size, "authenticated": True, "actions": actions}
 
 
-def _sign(secret: bytes, repository: Repository, oid: str, ticket: dict[str, str]) -> str:
-    """The query of an upload URL: it carries no token, so the signature is its permission."""
-    return urlencode({**ticket, "signature": _signature(secret, repository, oid, ticket)})
-
-
-def _signature(secret: bytes, repository: Repository, oid: str, ticket: dict[str, str]) -> str:
-    text = "\n".join([repository.type, repository.id, oid, *(f"{key}={ticket[key]}" for key in sorted(ticket))])
-    return base64.urlsafe_b64encode(hmac.digest(secret, text.encode(), hashlib.sha256)).decode().rstrip("=")
+def _subject(repository: Repository, oid: str) -> tuple[str, ...]:
+    """What an upload URL is signed for."""
+    return ("upload", repository.type, repository.id, oid)
 
 
 def _open_ticket(request: Request) -> tuple[Repository, str, dict[str, str]]:
     """The repository, the object and the terms that an upload URL was signed for."""
     here, oid = site(request), request.path_params["oid"]
-    ticket = dict(request.query_params)
-    signature = ticket.pop("signature", "")
     repository = here.store.find(*named_repository(request))
     if repository is None:
         raise Refusal(404, "Repository not found", "RepoNotFound")
-    expected = _signature(here.secret, repository, oid, ticket)
-    if not hmac.compare_digest(expected.encode(), signature.encode()) or int(ticket["expires"]) < time.time():
-        raise Refusal(403, "This upload URL is not valid, or not any more: ask for a new one.")
+    try:
+        ticket = signed_terms(here.secret, _subject(repository, oid), request.query_params)
+    except BadSignature:
+        raise Refusal(403, "This upload URL is not valid, or not any more: ask for a new one.") from None
     return repository, oid, ticket
 
 

@@ -13,7 +13,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # First path segments that mean something to the server and so cannot be a user or an organisation.
 PAGES = frozenset({"avatars", "datasets", "login", "logout", "models", "spaces"})  # what a browser may open
-RESERVED = PAGES | {"api", "lfs", "oauth", ".well-known"}
+RESERVED = PAGES | {"api", "cdn", "lfs", "oauth", ".well-known"}
 
 
 def check_name(name: object) -> str:

@@ -44,6 +44,8 @@ class Site:
     multipart_over: int  # bytes; larger LFS files are uploaded in parts
     part_size: int  # bytes of a part
     downloads: dict[tuple[str, str], int]  # (type, id) -> files fetched since the server started
+    cdn_port: int  # where redirected files are served, and nothing else
+    redirect_seconds: Callable[[], float | None]  # how long a redirect to there works; None: files are served in place
 
 
 def site(request: Request) -> Site:
