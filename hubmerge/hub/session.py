@@ -1,29 +1,39 @@
-"""Requests to the Hub that end: time limits, repeats where repeating is safe, ranges that are really ranges."""
+"""Requests to the Hub that end: time limits, and repeats where repeating is safe."""
 
+import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub import constants, get_token, hf_hub_url
+from huggingface_hub import constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from huggingface_hub.utils import get_session
 
-from ..errors import AccessError, HubError
+from ..errors import AccessError
 from .errors import retry_after
 
 TIMEOUT = 30.0
 """Seconds that a small request may wait for the Hub."""
 
 ATTEMPTS = 4
+BACKOFF = 0.5
+"""Seconds before the first repeat; each later one waits twice as long as the one before."""
+
+JITTER = 0.5
+"""How much longer, at random, a wait may be: as a share of a backoff, in seconds after the time the Hub asked for."""
+
 LONGEST_WAIT = 60.0
 """Seconds; where the Hub asks for more, waiting is left to the user."""
 
 # huggingface_hub passes no time limit on most calls, and none on the shared client. A commit of many files may take
 # the Hub minutes, so silence is only taken for a dead connection after five.
 _PATIENCE = httpx2.Timeout(connect=TIMEOUT, read=300.0, write=300.0, pool=None)
-_BROKEN = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
-_BUSY = (408, 429, 500, 502, 503, 504)
+
+BROKEN = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
+"""What the network does, and may not do the next time."""
+
+_BUSY = (408, 425, 429)
 
 T = TypeVar("T")
 
@@ -57,49 +67,26 @@ def patiently(call: Callable[[], T]) -> T:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return call()
-        except (*_BROKEN, HfHubHTTPError) as exc:
-            wait = _pause(exc, attempt)
+        except (*BROKEN, HfHubHTTPError) as exc:
+            wait = pause(exc, attempt)
             if wait is None or attempt == ATTEMPTS:
                 raise
             time.sleep(wait)
     raise AssertionError("unreachable")
 
 
-def _pause(exc: Exception, attempt: int) -> float | None:
-    """Seconds before the next attempt; None: do not try again."""
-    backoff = 0.5 * 2 ** (attempt - 1)
-    if isinstance(exc, _BROKEN):
-        return backoff
-    if isinstance(exc, HfHubHTTPError) and exc.response.status_code in _BUSY:
-        wait = retry_after(exc)
-        return backoff if wait is None else wait if wait <= LONGEST_WAIT else None
-    return None
+def pause(exc: Exception, attempt: int) -> float | None:
+    """Seconds to wait after attempt number `attempt` ended with `exc`; None: another would not help.
 
-
-def read_range(repo_id: str, commit: str, file: str, start: int, stop: int, token: str | None) -> bytearray:
-    """Bytes `start` up to but not including `stop` of a file at a commit, without the rest of the file.
-
-    Raises `HubError` where the answer is not exactly these bytes; the exceptions of huggingface_hub pass through.
+    At random a little longer, so that many who were sent away together do not come back together.
     """
-    url = hf_hub_url(repo_id, file, revision=commit)
-    headers = build_hf_headers(token=token, library_name="hubmerge")
-    # A compressed answer has other offsets than the file.
-    headers |= {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-    with bounded_session().stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as answer:
-        hf_raise_for_status(answer)
-        # A server that ignores the range answers 200 with the whole file: leave before reading gigabytes.
-        if answer.status_code != httpx2.codes.PARTIAL_CONTENT:
-            raise HubError(
-                f"Reading {file} of {repo_id} failed: the server sends whole files instead of the requested part "
-                f"(HTTP {answer.status_code}); check HF_ENDPOINT and any proxy in between."
-            )
-        data = bytearray()
-        for chunk in answer.iter_raw():
-            data += chunk
-            if len(data) > stop - start:
-                break
-    if len(data) != stop - start:
-        raise HubError(
-            f"Reading {file} of {repo_id} failed: asked for {stop - start} bytes, got {len(data)}; run it again."
-        )
-    return data
+    asked = None
+    if isinstance(exc, HfHubHTTPError):
+        status = exc.response.status_code
+        asked = retry_after(exc)
+        if not (status in _BUSY or status >= 500) or (asked or 0) > LONGEST_WAIT:
+            return None
+    elif not isinstance(exc, BROKEN):
+        return None
+    later = random.uniform(0, JITTER)
+    return asked + later if asked is not None else BACKOFF * 2 ** (attempt - 1) * (1 + later)

@@ -90,25 +90,34 @@ class Source:
         Raises `SourceError` where the model has no such file or its size is not the listed one, `HubError` where it
         cannot be downloaded.
         """
-        if name not in self.files:
-            raise SourceError(f"{self.name} has no file {name}.")
-        return self._store.path(self.files[name])
+        return self._store.path(self._file(name))
 
     def is_here(self, name: str) -> bool:
         """Whether the file `name` is on this machine: in the folder, or already in the Hub cache."""
         return self._store.is_here(name)
 
-    def read_tensor(self, name: str) -> bytes | bytearray:
-        """The stored bytes of one tensor and nothing else: from the Hub by a range request, which leaves no file.
+    def read_range(self, file: str, start: int, stop: int) -> bytes | bytearray:
+        """The bytes `start` up to but not including `stop` of the file `file` and nothing else.
 
-        Raises `HubError` where the Hub does not send exactly these bytes.
+        From the Hub they come by a request for just this part, which leaves no file; many threads may read at once.
+        Raises `SourceError` where the model has no such file or a folder's was changed, `HubError` where the Hub does
+        not send exactly these bytes of the file that it listed.
         """
+        return self._store.read(self._file(file), start, stop)
+
+    def read_tensor(self, name: str) -> bytes | bytearray:
+        """The stored bytes of one tensor; see `read_range`."""
         tensor = self.tensors[name]
-        return self._store.read(tensor.file, tensor.start, tensor.stop)
+        return self.read_range(tensor.file, tensor.start, tensor.stop)
 
     def read_text(self, name: str) -> str | None:
         """The text of a small file, or None where the model has no file of that name."""
         return _read_text(self._store, self.files, name, self.name)
+
+    def _file(self, name: str) -> FileInfo:
+        if name not in self.files:
+            raise SourceError(f"{self.name} has no file {name}.")
+        return self.files[name]
 
 
 def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
@@ -171,7 +180,8 @@ def _open(
     shards = sorted(set(weight_map.values())) if weight_map else [weights]
 
     def headers(shard: str) -> tuple[TensorHeader, ...]:
-        return read_headers(lambda start, stop: store.read(shard, start, stop), shard, files[shard].size, where)
+        file = files[shard]
+        return read_headers(lambda start, stop: store.read(file, start, stop), shard, file.size, where)
 
     with ThreadPoolExecutor(min(_READERS, len(shards))) as pool:
         tensors = collect(pool.map(headers, shards), weight_map, files, where)

@@ -8,7 +8,8 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from ..errors import SourceError
 from .errors import hub_errors
-from .session import bounded_session, patiently, read_range
+from .ranges import RangedFile
+from .session import bounded_session
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Store(Protocol):
     def path(self, file: FileInfo) -> Path:
         """The whole file on disk, with its size checked."""
 
-    def read(self, name: str, start: int, stop: int) -> bytes | bytearray:
-        """The bytes `start` up to but not including `stop` of one file."""
+    def read(self, file: FileInfo, start: int, stop: int) -> bytes | bytearray:
+        """The bytes `start` up to but not including `stop` of a file: exactly these, or an error."""
 
     def is_here(self, name: str) -> bool:
         """Whether `path` would find the file on this machine."""
@@ -40,6 +41,7 @@ class Repository:
     repo_id: str
     commit: str
     token: str | None = field(default=None, repr=False)
+    _ranged: dict[str, RangedFile] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def path(self, file: FileInfo) -> Path:
         """Downloads the file into the Hub cache unless it is there; one of the wrong size is fetched again."""
@@ -66,10 +68,15 @@ class Repository:
             )
         return Path(path)
 
-    def read(self, name: str, start: int, stop: int) -> bytearray:
+    def read(self, file: FileInfo, start: int, stop: int) -> bytearray:
         """Asks the Hub for just these bytes."""
-        with hub_errors(f"reading {name} of {self.repo_id}"):
-            return patiently(lambda: read_range(self.repo_id, self.commit, name, start, stop, self.token))
+        ranged = self._ranged.get(file.path)
+        if ranged is None:
+            # Of several threads that come first, one wins: all must share what is known of where the content is.
+            new = RangedFile(self.repo_id, self.commit, file.path, file.size, file.sha256, self.token)
+            ranged = self._ranged.setdefault(file.path, new)
+        with hub_errors(f"reading {file.path} of {self.repo_id}"):
+            return ranged.read(start, stop)
 
     def is_here(self, name: str) -> bool:
         """Whether the Hub cache has the file."""
@@ -87,15 +94,28 @@ class Folder:
         path = self.root / file.path
         size = path.stat().st_size if path.is_file() else None
         if size != file.size:
-            raise SourceError(f"{path} changed while it was being used; leave the folder alone and run the same again.")
+            raise self._changed(path)
         return path
 
-    def read(self, name: str, start: int, stop: int) -> bytes:
+    def read(self, file: FileInfo, start: int, stop: int) -> bytes:
         """Reads just these bytes."""
-        with open(self.root / name, "rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
+        path = self.root / file.path
+        try:
+            with open(path, "rb") as opened:
+                opened.seek(start)
+                content = opened.read(stop - start)
+        except FileNotFoundError:
+            raise self._changed(path) from None
+        except OSError as exc:
+            raise SourceError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+        if len(content) != stop - start:
+            raise self._changed(path)
+        return content
 
     def is_here(self, name: str) -> bool:
         """Always."""
         return True
+
+    @staticmethod
+    def _changed(path: Path) -> SourceError:
+        return SourceError(f"{path} changed while it was being used; leave the folder alone and run the same again.")
