@@ -1,172 +1,232 @@
-"""Times merges of sibling models: hubmerge, mergekit where `mergekit-yaml` is on the PATH, and plain file I/O.
+"""Times merges of sibling models: hubmerge, mergekit and plain file I/O, each a process of its own, in turn.
 
-    python benchmarks/merge.py --hidden 512 --layers 8 --models 3 --runs 3
+    python benchmarks/merge.py                                              # 3 models of 0.3 GB: a first look
+    python benchmarks/merge.py --size 0.85B --keep siblings                 # 3 models of 1.7 GB
+    python benchmarks/merge.py --size 0.85B --keep siblings --methods ties  # the same models, not made again
 
-Each program runs as its own process, in turn, `--runs` times; the table shows the median wall and CPU seconds and the
-peak resident memory. "plain I/O" reads the inputs and writes one of them again: no merge can be faster on this disk.
+mergekit takes part where HUBMERGE_MERGEKIT names `mergekit-yaml`, or it lies beside this Python or on the PATH. Both
+programs run with their default options, offline. "plain I/O" reads the inputs and writes one model's bytes, synced to
+the disk: no merge can be faster here. Before each run the inputs are read into the system's cache; with --cold they
+are dropped from it, which also shows how much each program takes from the disk. The Markdown table holds medians over
+--runs; progress goes to stderr. benchmarks/memory.py measures what the memory depends on.
 """
 
 import argparse
 import json
 import os
 import platform
+import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
-import torch
+from measured import CommandFailed, Usage, measured, median
+from siblings import SIZES, make_siblings, weight_files
 
-RECIPES = {
-    "linear": {"merge_method": "linear", "weight": True},
-    "slerp": {"merge_method": "slerp", "parameters": {"t": 0.4}},
-    "task_arithmetic": {"merge_method": "task_arithmetic", "weight": True},
-    "ties": {"merge_method": "ties", "weight": True, "density": 0.5},
-    "dare_ties": {"merge_method": "dare_ties", "weight": True, "density": 0.5},
+METHODS: dict[str, dict] = {
+    "linear": {"weight": 0.5},
+    "slerp": {},
+    "task_arithmetic": {"weight": 0.5},
+    "ties": {"weight": 0.5, "density": 0.5},
+    "dare_ties": {"weight": 0.5, "density": 0.5},
 }
 
+COLUMNS = (
+    *("method", "program", "wall s", "CPU s", "RSS MB", "anonymous MB", "read (disk) MB", "written (disk) MB"),
+    *("wall / mergekit", "RSS / mergekit", "wall / plain I/O"),
+)
 
-@dataclass(frozen=True)
-class Run:
-    """One finished process: seconds and peak resident bytes."""
+LEGEND = """
+MB: 10^6 bytes. RSS: resident memory at its peak, mapped files included. anonymous: memory at its peak that no file
+backs, in samples 20 ms apart. read, written: through read() and write(), cached or not, mapped files left out; in
+brackets what was fetched from the disk and what was sent towards it, mapped files included."""
 
-    wall: float
-    cpu: float
-    memory: int
-
-
-def make_model(folder: Path, hidden: int, layers: int, seed: int, base: Path | None, shard_bytes: int) -> int:
-    """Writes a bfloat16 Llama of random weights (`base` plus small changes where given); returns its bytes."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    if base is None:
-        config = LlamaConfig(
-            vocab_size=32000,
-            hidden_size=hidden,
-            intermediate_size=hidden * 11 // 4,
-            num_hidden_layers=layers,
-            num_attention_heads=hidden // 64,
-            num_key_value_heads=hidden // 64,
-        )
-        model = LlamaForCausalLM(config).to(torch.bfloat16)
-    else:
-        model = LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter), alpha=0.01)
-    model.save_pretrained(folder, max_shard_size=shard_bytes)
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-
-
-def recipe(name: str, models: list[Path]) -> dict:
-    """The recipe of one method over `models`, the first being the base."""
-    kind, (base, *others) = RECIPES[name], models
-    document: dict = {"merge_method": kind["merge_method"], "dtype": "bfloat16"}
-    if name == "slerp":
-        return {
-            **document,
-            "base_model": str(base),
-            "models": [{"model": str(base)}, {"model": str(others[0])}],
-            "parameters": kind["parameters"],
-        }
-    used = models if name == "linear" else others
-    if name != "linear":
-        document["base_model"] = str(base)
-    parameters = {"weight": 0.5} | ({"density": kind["density"]} if "density" in kind else {})
-    return {**document, "models": [{"model": str(model), "parameters": parameters} for model in used]}
-
-
-# A small process starts the measured one: the peak of a child counts what its parent held when it was forked.
-_STARTER = """
-import json, os, subprocess, sys, time
-began = time.perf_counter()
-process = subprocess.Popen(sys.argv[2:], stdout=open(sys.argv[1], "wb"), stderr=subprocess.STDOUT)
-_, status, usage = os.wait4(process.pid, 0)
-print(json.dumps([status, time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
+# As little as can be done: one buffer, used again and again. The last argument is the folder to write into.
+PLAIN_IO = """
+import os, sys
+*models, out = sys.argv[1:]
+os.makedirs(out)
+buffer = memoryview(bytearray(1 << 24))
+for number, model in enumerate(models):
+    for name in sorted(name for name in os.listdir(model) if name.endswith(".safetensors")):
+        target = open(f"{out}/{name}", "wb", buffering=0) if number == 0 else None
+        with open(f"{model}/{name}", "rb", buffering=0) as source:
+            while count := source.readinto(buffer):
+                target and target.write(buffer[:count])
+        target and (os.fsync(target.fileno()), target.close())
 """
 
 
-def timed(command: list[str]) -> Run:
-    """Runs one process to its end."""
-    with tempfile.NamedTemporaryFile() as output:
-        starter = [sys.executable, "-c", _STARTER, output.name, *command]
-        done = subprocess.run(starter, capture_output=True, text=True, check=True)
-        status, wall, cpu, peak = json.loads(done.stdout)
-        if status != 0:
-            sys.exit(f"{' '.join(command)} failed:\n{output.read().decode(errors='replace')[-2000:]}")
-    return Run(wall, cpu, peak * (1 if platform.system() == "Darwin" else 1024))
+def recipe(method: str, sources: Sequence[Path]) -> dict:
+    """The recipe of one method over `sources`, the first being the base; slerp wants two."""
+    base, *others = map(str, sources)
+    listed = [base, *others] if method in ("linear", "slerp") else others
+    return {
+        "merge_method": method,
+        "dtype": "bfloat16",
+        "models": [{"model": model, "parameters": METHODS[method]} for model in listed],
+        **({} if method == "linear" else {"base_model": base}),
+        **({"parameters": {"t": 0.4}} if method == "slerp" else {}),
+    }
 
 
-def plain_io(models: list[Path], out: Path) -> Run:
-    """Reads every input file and writes as many bytes as one model has."""
-    script = (
-        "import sys, pathlib, os\n"
-        "*models, out = map(pathlib.Path, sys.argv[1:])\n"
-        "out.mkdir(parents=True)\n"
-        "for number, model in enumerate(models):\n"
-        "    for path in sorted(model.glob('*.safetensors')):\n"
-        "        target = open(out / path.name, 'wb') if number == 0 else None\n"
-        "        with open(path, 'rb', buffering=0) as source:\n"
-        "            while piece := source.read(1 << 24):\n"
-        "                target and target.write(piece)\n"
-        "        target and (target.flush(), os.fsync(target.fileno()), target.close())\n"
+def find_program(name: str) -> str | None:
+    """A console script beside this Python or on the PATH."""
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+
+
+def find_hubmerge() -> str:
+    """The `hubmerge` to measure; ends this program where there is none."""
+    return find_program("hubmerge") or sys.exit("hubmerge is not installed in this environment: pip install -e .")
+
+
+def find_mergekit() -> str | None:
+    """The `mergekit-yaml` to compare with, if any."""
+    return os.environ.get("HUBMERGE_MERGEKIT") or find_program("mergekit-yaml")
+
+
+def conditions() -> str:
+    """Date, machine, versions and command line: what a table needs beside it."""
+    processor = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+        processor = next((value.strip() for key, _, value in lines if key.strip() == "model name"), processor)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    packages = _versions(sys.executable, "hubmerge", "torch")
+    if mergekit := find_mergekit():
+        packages += "; " + _versions(str(Path(mergekit).with_name("python")), "mergekit", "torch")
+    return (
+        f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}; {processor}, {os.cpu_count()} cores, "
+        f"{memory / 1e9:.0f} GB RAM; {platform.system()} {platform.release()}, Python {platform.python_version()}; "
+        f"{packages}\n\n    python {shlex.join(sys.argv)}\n"
     )
-    return timed([sys.executable, "-c", script, *map(str, models), str(out)])
+
+
+def _versions(python: str, *packages: str) -> str:
+    script = "import sys, importlib.metadata as m; print(*(f'{p} {m.version(p)}' for p in sys.argv[1:]), sep=', ')"
+    return subprocess.run([python, "-c", script, *packages], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def table_row(*cells: object) -> str:
+    """One line of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def megabytes(count: float | None) -> str:
+    """A number of bytes as a cell of a table; "-" where it is not known."""
+    return "-" if count is None else f"{count / 1e6:.0f}"
+
+
+def add_common_options(parser: argparse.ArgumentParser, models: int) -> None:
+    """The options that both benchmarks have."""
+    parser.add_argument(
+        "--models", type=int, choices=range(2, 65), metavar="N", default=models, help="siblings to make"
+    )
+    parser.add_argument("--shard-mb", type=int, default=500, help="largest file of a sibling")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="make the siblings here and leave them here")
+    parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=list(METHODS))
+
+
+@contextmanager
+def work_folder(keep: Path | None) -> Iterator[Path]:
+    """A folder for recipes and merged models, in the one that holds the siblings if any; removed at the end."""
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="work-", dir=keep) as work:
+        yield Path(work).resolve()
+
+
+def prepare(sources: Sequence[Path], cold: bool) -> None:
+    """Brings the disk to rest, and the inputs into the system's cache or out of it: every run starts alike."""
+    os.sync()
+    buffer = bytearray(1 << 24)
+    for path in (path for source in sources for path in weight_files(source)):
+        with open(path, "rb", buffering=0) as file:
+            if cold:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while not cold and file.readinto(buffer):
+                pass
+
+
+def run_once(program: str, path: Path, sources: Sequence[Path], out: Path, cold: bool) -> Usage:
+    """Runs one program on one recipe, checks that a whole model came out, and removes it."""
+    commands: dict[str, list] = {
+        "plain I/O": [sys.executable, "-I", "-S", "-c", PLAIN_IO, *sources, out],
+        "hubmerge": [find_hubmerge(), "merge", path, "--out", out],
+        "mergekit": [find_mergekit(), path, out],
+    }
+    prepare(sources, cold)
+    try:
+        usage = measured(commands[program], HF_HUB_OFFLINE="1")
+    except CommandFailed as exc:
+        sys.exit(f"{program} failed on {path.stem}:\n{exc}")
+    size, expected = (sum(file.stat().st_size for file in weight_files(folder)) for folder in (out, sources[0]))
+    if size < 0.99 * expected:  # headers differ in length
+        sys.exit(f"{program} left {size} bytes of weights on {path.stem}, expected about {expected}.")
+    shutil.rmtree(out)
+    return usage
+
+
+def row(method: str, program: str, results: dict[str, Usage]) -> str:
+    """The table's line for one program, beside the others' results."""
+    own, plain, mergekit = results[program], results["plain I/O"], results.get("mergekit")
+    return table_row(
+        method,
+        program,
+        f"{own.wall:.1f}",
+        f"{own.cpu:.1f}",
+        megabytes(own.peak),
+        megabytes(own.anonymous),
+        f"{megabytes(own.read)} ({megabytes(own.disk_read)})",
+        f"{megabytes(own.written)} ({megabytes(own.disk_written)})",
+        f"{own.wall / mergekit.wall:.2f}" if mergekit else "-",
+        f"{own.peak / mergekit.peak:.2f}" if mergekit else "-",
+        f"{own.wall / plain.wall:.1f}",
+    )
 
 
 def main() -> None:
     """Makes the models, runs everything, prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hidden", type=int, default=512)
-    parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--models", type=int, default=3)
+    add_common_options(parser, models=3)
+    parser.add_argument("--size", choices=SIZES, default="0.15B")
+    parser.add_argument("--hidden", type=int, help="instead of that of --size, a multiple of 256")
+    parser.add_argument("--layers", type=int, help="instead of that of --size")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--shard-mb", type=int, default=500)
-    parser.add_argument("--methods", nargs="+", choices=sorted(RECIPES), default=list(RECIPES))
+    parser.add_argument("--cold", action="store_true", help="drop the inputs from the system's cache before each run")
     options = parser.parse_args()
+    changes = {name: getattr(options, name) for name in ("hidden", "layers") if getattr(options, name) is not None}
+    try:
+        shape = replace(SIZES[options.size], **changes)
+    except ValueError as exc:
+        parser.error(str(exc))
+    programs = ["plain I/O", *(["mergekit"] if find_mergekit() else []), "hubmerge"]
 
-    hubmerge = shutil.which("hubmerge", path=str(Path(sys.executable).parent)) or shutil.which("hubmerge")
-    mergekit = shutil.which("mergekit-yaml", path=str(Path(sys.executable).parent)) or shutil.which("mergekit-yaml")
-    if hubmerge is None:
-        sys.exit("hubmerge is not installed in this environment: pip install -e .")
-    with tempfile.TemporaryDirectory() as scratch:
-        root, models = Path(scratch), []
-        for number in range(options.models):
-            models.append(root / f"model{number}")
-            base = models[0] if number else None
-            size = make_model(models[-1], options.hidden, options.layers, number, base, options.shard_mb * 10**6)
-        print(f"{options.models} models of {size / 1e9:.2f} GB, {platform.machine()}, {os.cpu_count()} cores\n")
-        print("| method | program | wall s | CPU s | peak RSS MB | wall / plain I/O |\n|---|---|---|---|---|---|")
+    print(conditions(), flush=True)
+    with work_folder(options.keep) as work:
+        models = make_siblings(options.keep or work, shape, options.models, options.shard_mb * 10**6)
+        size = sum(path.stat().st_size for path in weight_files(models[0]))
+        print(f"{len(models)} models of {shape.parameters / 1e9:.2f}B parameters, {size / 1e9:.2f} GB\n")
+        print(table_row(*COLUMNS), table_row(*["---"] * len(COLUMNS)), sep="\n", flush=True)
         for method in options.methods:
-            path = root / f"{method}.yaml"
-            path.write_text(json.dumps(recipe(method, models)))  # JSON is YAML
-            results: dict[str, list[Run]] = {}
-            for _ in range(options.runs):
-                for name in ("plain I/O", "hubmerge", "mergekit"):
-                    out = root / "out"
-                    if name == "plain I/O":
-                        run = plain_io(models, out)
-                    elif name == "hubmerge":
-                        run = timed([hubmerge, "merge", str(path), "--out", str(out)])
-                    elif mergekit:
-                        run = timed([mergekit, str(path), str(out)])
-                    else:
-                        continue
-                    results.setdefault(name, []).append(run)
-                    shutil.rmtree(out)
-            floor = statistics.median(run.wall for run in results["plain I/O"])
-            for name, runs in results.items():
-                wall = statistics.median(run.wall for run in runs)
-                cpu = statistics.median(run.cpu for run in runs)
-                memory = statistics.median(run.memory for run in runs)
-                print(
-                    f"| {method} | {name} | {wall:.1f} | {cpu:.1f} | {memory / 1e6:.0f} | {wall / floor:.1f} |",
-                    flush=True,
-                )
+            sources = models[:2] if method == "slerp" else models
+            path = work / f"{method}.yaml"
+            path.write_text(json.dumps(recipe(method, sources)))  # JSON is YAML
+            runs: dict[str, list[Usage]] = {program: [] for program in programs}
+            for number in range(options.runs):
+                for program in programs:
+                    usage = run_once(program, path, sources, work / "out", options.cold)
+                    runs[program].append(usage)
+                    print(f"{method}, run {number + 1}: {program} {usage.wall:.1f} s", file=sys.stderr, flush=True)
+            results = {program: median(usages) for program, usages in runs.items()}
+            print(*(row(method, program, results) for program in programs), sep="\n", flush=True)
+    print(LEGEND)
 
 
 if __name__ == "__main__":

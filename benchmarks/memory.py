@@ -1,0 +1,112 @@
+"""What the memory of a merge depends on: model size, number of sources, size of the output files, method.
+
+    python benchmarks/memory.py --keep siblings                # 0.85B and 3B: 18 GB of disk and a while
+    python benchmarks/memory.py --keep siblings --limit-gb 2   # the same with no more address space than that
+    python benchmarks/memory.py --sizes tiny 0.15B             # a first look
+
+Each merge is a process of its own. Its anonymous memory (what no file backs) is given over that of a bare process,
+which imports what `hubmerge merge` imports and stops. With --limit-gb each merge may take that much address space over
+the bare process's (as `ulimit -v` sets it), or it fails. More sources than siblings are siblings again, under other
+names. Needs Linux: the figures come from /proc.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from measured import CommandFailed, Usage, measured
+from merge import add_common_options, conditions, find_hubmerge, megabytes, recipe, table_row, work_folder
+from siblings import SIZES, make_siblings, more_sources
+
+# It lingers so that the last sample sees everything.
+BARE = """
+import time
+import hubmerge.publish, hubmerge.recipe, hubmerge.stream, hubmerge.terminal
+from hubmerge.cli import app
+app(["--version"], standalone_mode=False)
+time.sleep(0.2)
+"""
+
+COLUMNS = (
+    "model",
+    "sources",
+    "output files GB",
+    "method",
+    "anonymous MB over bare",
+    "anonymous MB",
+    "RSS MB",
+    "wall s",
+)
+
+
+def bare_process() -> Usage:
+    """Memory and address space of a process that only imports; ends this program where there is no /proc."""
+    bare = measured([sys.executable, "-c", BARE], HF_HUB_OFFLINE="1")
+    if bare.anonymous is None:
+        sys.exit("Memory is sampled from /proc, which this system does not have: run it on Linux.")
+    return bare
+
+
+def merge_once(method: str, models: list[Path], sources: int, shard_gb: float, work: Path, limit: int | None) -> Usage:
+    """Runs one merge of that many sources in `work`, and removes what it wrote. Raises CommandFailed."""
+    with work_folder(work) as folder:
+        path = folder / "recipe.yaml"
+        path.write_text(json.dumps(recipe(method, more_sources(models, sources, folder))))  # JSON is YAML
+        command = [find_hubmerge(), "merge", path, "--out", folder / "out", "--shard-size", shard_gb]
+        return measured(command, limit=limit, HF_HUB_OFFLINE="1")
+
+
+def summary(over: dict[str, list[float]]) -> Iterator[str]:
+    """The lines of a table with the extremes of each method, and of all."""
+    yield table_row("method", "smallest MB", "largest MB", "largest / smallest")
+    yield table_row(*["---"] * 4)
+    for method, values in {**over, "all": list(itertools.chain(*over.values()))}.items():
+        if values:
+            small, large = min(values), max(values)
+            yield table_row(method, megabytes(small), megabytes(large), f"{large / small:.2f}" if small > 0 else "-")
+
+
+def main() -> None:
+    """Makes the models, merges every combination, prints two Markdown tables; exit code 1 where a merge failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_common_options(parser, models=2)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["0.85B", "3B"])
+    parser.add_argument("--sources", nargs="+", type=int, default=[2, 6], help="models in a recipe, base included")
+    parser.add_argument("--shard-gb", nargs="+", type=float, default=[0.1, 5.0], help="largest output file")
+    parser.add_argument("--limit-gb", type=float, help="address space over that of the bare process")
+    options = parser.parse_args()
+    if min(options.sources) < 2:
+        parser.error("a merge takes at least 2 --sources")
+
+    bare = bare_process()
+    limit = None if options.limit_gb is None else int(bare.virtual + options.limit_gb * 1e9)
+    print(conditions())
+    print(f"bare process: {megabytes(bare.anonymous)} MB anonymous, {megabytes(bare.virtual)} MB of address space")
+    print("" if limit is None else f"limit: {megabytes(limit)} MB of address space\n")
+    print(table_row(*COLUMNS), table_row(*["---"] * len(COLUMNS)), sep="\n", flush=True)
+
+    over: dict[str, list[float]] = {method: [] for method in options.methods}
+    failed = False
+    with work_folder(options.keep) as work:
+        for size in options.sizes:
+            models = make_siblings(options.keep or work, SIZES[size], options.models, options.shard_mb * 10**6)
+            for sources, shard_gb, method in itertools.product(options.sources, options.shard_gb, options.methods):
+                if method == "slerp" and sources != 2:
+                    continue
+                try:
+                    run = merge_once(method, models, sources, shard_gb, work, limit)
+                    over[method].append(run.anonymous - bare.anonymous)
+                    figures = [*map(megabytes, (over[method][-1], run.anonymous, run.peak)), f"{run.wall:.1f}"]
+                except CommandFailed as exc:
+                    failed, figures = True, ["failed", "-", "-", "-"]
+                    print(str(exc).splitlines()[-1], file=sys.stderr, flush=True)
+                print(table_row(size, sources, shard_gb, method, *figures), flush=True)
+    print("", *summary(over), sep="\n")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

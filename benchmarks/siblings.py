@@ -1,0 +1,161 @@
+"""Sibling models to merge: bfloat16 Llamas of random weights, each the first one plus small changes.
+
+They are written tensor by tensor, so that making one takes the memory of its largest tensor, not of the model.
+"""
+
+import json
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import split_state_dict_into_shards_factory
+
+SPREAD = 0.02  # standard deviation of the first model's weights, as transformers initialises them
+CHANGE = 0.01  # standard deviation of what a sibling adds
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides a Llama's parameters; `hidden` is a multiple of 256 (heads of 64, four queries share a key)."""
+
+    hidden: int
+    layers: int
+    vocab: int = 32000
+
+    def __post_init__(self) -> None:
+        if self.hidden < 256 or self.hidden % 256 or self.layers < 1:
+            raise ValueError(
+                f"hidden must be a multiple of 256 and layers at least 1, got {self.hidden}, {self.layers}"
+            )
+
+    @property
+    def config(self) -> dict:
+        """The model's config.json."""
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": self.vocab,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.hidden * 11 // 4,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.hidden // 64,
+            "num_key_value_heads": self.hidden // 256,
+            "head_dim": 64,
+            "hidden_act": "silu",
+            "max_position_embeddings": 2048,
+            "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": False,
+            "dtype": "bfloat16",
+        }
+
+    @property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor, in the model's order."""
+        hidden, inner, keys = self.hidden, self.hidden * 11 // 4, self.hidden // 4
+        layer = {
+            "self_attn.q_proj": (hidden, hidden),
+            "self_attn.k_proj": (keys, hidden),
+            "self_attn.v_proj": (keys, hidden),
+            "self_attn.o_proj": (hidden, hidden),
+            "mlp.gate_proj": (inner, hidden),
+            "mlp.up_proj": (inner, hidden),
+            "mlp.down_proj": (hidden, inner),
+            "input_layernorm": (hidden,),
+            "post_attention_layernorm": (hidden,),
+        }
+        layers = {f"layers.{i}.{name}": shape for i in range(self.layers) for name, shape in layer.items()}
+        names = {"embed_tokens": (self.vocab, hidden), **layers, "norm": (hidden,)}
+        return {f"model.{name}.weight": shape for name, shape in names.items()} | {
+            "lm_head.weight": (self.vocab, hidden)
+        }
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has."""
+        return sum(map(math.prod, self.tensors.values()))
+
+
+SIZES = {
+    "tiny": Shape(256, 2, vocab=4000),
+    "0.15B": Shape(1024, 8),
+    "0.85B": Shape(2048, 16),
+    "3B": Shape(3072, 28),
+}
+
+
+def make_siblings(root: Path, shape: Shape, count: int, shard_bytes: int) -> list[Path]:
+    """The folders of `count` siblings under `root`; those that an earlier call finished there are used again."""
+    group = root.resolve() / f"llama-{shape.hidden}x{shape.layers}-{shape.vocab}-{shard_bytes // 10**6}mb"
+    folders = [group / f"model{number}" for number in range(count)]
+    for number, folder in enumerate(folders):
+        if (folder / "config.json").is_file():  # written last: a folder without it was not finished
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _write_model(folder, shape, number, shard_bytes)
+    return folders
+
+
+def more_sources(models: list[Path], count: int, root: Path) -> list[Path]:
+    """`count` sources out of fewer models: the siblings again under other names in `root`, as hard links to them."""
+    sources = models[:count]
+    while len(sources) < count:
+        source = models[1 + (len(sources) - len(models)) % (len(models) - 1)]
+        folder = root / f"source{len(sources)}"
+        folder.mkdir()
+        for path in source.iterdir():
+            os.link(path, folder / path.name)
+        sources.append(folder)
+    return sources
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The shards of a model."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _write_model(folder: Path, shape: Shape, number: int, shard_bytes: int) -> None:
+    # The Hub library's own splitting, which save_pretrained uses: the same names and the same cuts.
+    split = split_state_dict_into_shards_factory(
+        shape.tensors,
+        get_storage_size=lambda dimensions: 2 * math.prod(dimensions),
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=shard_bytes,
+    )
+    seeds = {name: index for index, name in enumerate(shape.tensors)}
+    for filename, names in split.filename_to_tensors.items():
+        with open(folder / filename, "wb") as file:
+            header, ordered = _header({name: shape.tensors[name] for name in names})
+            file.write(header)
+            for name in ordered:
+                file.write(_values(shape.tensors[name], number, seeds[name]).view(torch.uint8).numpy().data)
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True))
+    (folder / "config.json").write_text(json.dumps(shape.config, indent=2))
+
+
+def _header(tensors: dict[str, tuple[int, ...]]) -> tuple[bytes, list[str]]:
+    """A safetensors header for bfloat16 tensors and the order in which their bytes follow: by name, as saved files."""
+    entries: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    end, ordered = 0, sorted(tensors)
+    for name in ordered:
+        begin, end = end, end + 2 * math.prod(tensors[name])
+        entries[name] = {"dtype": "BF16", "shape": tensors[name], "data_offsets": [begin, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, ordered
+
+
+def _values(shape: tuple[int, ...], number: int, seed: int) -> torch.Tensor:
+    """One tensor of model `number`: the first model's, which `seed` alone decides, plus this sibling's changes."""
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.randn(shape, generator=generator).mul_(SPREAD) if len(shape) > 1 else torch.ones(shape)
+    base = base.to(torch.bfloat16)
+    if number == 0:
+        return base
+    generator.manual_seed((number << 32) + seed)
+    return torch.randn(shape, generator=generator).mul_(CHANGE).add_(base).to(torch.bfloat16)

@@ -1,0 +1,111 @@
+"""The benchmarks run as their docstrings say, and the siblings that they make are models."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def run(program: str, *options: object) -> list[str]:
+    """Runs a benchmark, with mergekit only where it lies beside this Python; the lines that it printed."""
+    here = str(Path(sys.executable).parent)
+    environment = {name: value for name, value in os.environ.items() if name != "HUBMERGE_MERGEKIT"}
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / program), *map(str, options)],
+        capture_output=True,
+        text=True,
+        env=environment | {"OMP_NUM_THREADS": "1", "PATH": here},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.splitlines()
+
+
+def tables(lines: list[str]) -> list[list[dict[str, str]]]:
+    """The Markdown tables in some lines, a dict a row."""
+    found: list[list[dict[str, str]]] = []
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    for before, row in itertools.pairwise(cells):
+        if row and set(row) == {"---"}:
+            heads = before
+            found.append([])
+        elif row and found and before:
+            found[-1].append(dict(zip(heads, row, strict=True)))
+    return found
+
+
+def test_siblings_are_models_saved_as_transformers_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from siblings import SIZES, make_siblings
+
+    base, sibling = make_siblings(tmp_path, SIZES["tiny"], count=2, shard_bytes=3 * 10**6)
+    before = {path: path.stat().st_mtime_ns for path in base.iterdir()}
+    assert make_siblings(tmp_path, SIZES["tiny"], count=2, shard_bytes=3 * 10**6) == [base, sibling]
+    assert {path: path.stat().st_mtime_ns for path in base.iterdir()} == before
+
+    first, report = AutoModelForCausalLM.from_pretrained(base, output_loading_info=True)
+    assert not any(report.values()), report
+    assert first.dtype == torch.bfloat16 and first.num_parameters() == SIZES["tiny"].parameters
+    second = AutoModelForCausalLM.from_pretrained(sibling)
+    for (name, ours), theirs in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert 0.008 < float((theirs - ours).detach().float().std()) < 0.012, name
+
+    fresh = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=torch.bfloat16)
+    fresh.save_pretrained(tmp_path / "fresh", max_shard_size=3 * 10**6)
+    ours, theirs = (
+        json.loads((folder / "model.safetensors.index.json").read_text()) for folder in (base, tmp_path / "fresh")
+    )
+    assert ours["weight_map"] == theirs["weight_map"] and len(set(ours["weight_map"].values())) > 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="figures come from /proc")
+def test_merge_prints_a_row_a_program() -> None:
+    lines = run("merge.py", "--size", "tiny", "--runs", 1, "--methods", "slerp", "--shard-mb", 3)
+    assert "hubmerge " in lines[0] and "torch " in lines[0] and lines[2].endswith("--methods slerp --shard-mb 3")
+    [rows] = tables(lines)
+    assert {row["method"] for row in rows} == {"slerp"}
+    by_program = {row["program"]: row for row in rows}
+    assert by_program.keys() - {"mergekit"} == {"plain I/O", "hubmerge"}
+    plain, ours = by_program["plain I/O"], by_program["hubmerge"]
+    assert plain["read (disk) MB"].startswith("14 (") and plain["written (disk) MB"] == "7 (7)"  # two of 6.9, one
+    assert float(plain["wall / plain I/O"]) == 1 < float(ours["wall / plain I/O"])
+    assert 0 < float(plain["anonymous MB"]) < float(ours["anonymous MB"]) < float(ours["RSS MB"])
+    assert (ours["wall / mergekit"] == "-") == ("mergekit" not in by_program)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="figures come from /proc")
+def test_memory_prints_a_row_a_merge() -> None:
+    options = ("--sizes", "tiny", "--sources", 2, 4, "--shard-gb", 0.01, "--methods", "linear", "--limit-gb", 4)
+    rows, extremes = tables(run("memory.py", *options))
+    assert [(row["model"], row["sources"], row["method"]) for row in rows] == [
+        ("tiny", "2", "linear"),
+        ("tiny", "4", "linear"),
+    ]
+    found = [float(row["anonymous MB over bare"]) for row in rows]
+    assert all(0 <= over < float(row["anonymous MB"]) for over, row in zip(found, rows, strict=True))
+    assert [row["method"] for row in extremes] == ["linear", "all"]
+    assert (float(extremes[0]["smallest MB"]), float(extremes[0]["largest MB"])) == (min(found), max(found))
+
+
+def test_a_command_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from measured import CommandFailed, Usage, measured, median
+
+    script = "import os, time; held = b'x' * 50_000_000; time.sleep(0.3); os.write(1, held[:1_000_000])"
+    usage = measured([sys.executable, "-c", script])
+    assert usage.wall > 0.3 and usage.cpu < usage.wall and usage.peak > 50e6
+    if sys.platform == "linux":
+        assert 50e6 < usage.anonymous < usage.peak and usage.written == 1_000_000
+        with pytest.raises(CommandFailed, match="MemoryError"):
+            measured([sys.executable, "-c", "x = bytearray(500_000_000)"], limit=400_000_000)
+    with pytest.raises(CommandFailed, match="no such luck"):
+        measured([sys.executable, "-c", "import sys; sys.exit('no such luck')"])
+    assert median([Usage(3.0, 1.0, 5), Usage(1.0, 2.0, 7), Usage(2.0, 9.0, 6)]) == Usage(2.0, 2.0, 6)
