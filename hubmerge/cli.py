@@ -37,17 +37,26 @@ Stream = Annotated[
     bool,
     typer.Option("--stream", help="Read weights straight from the Hub, tensor by tensor; no file of theirs is kept."),
 ]
+Threads = Annotated[int | None, typer.Option(min=1, help="Tensors merged at a time; by default one a core.")]
+Device = Annotated[str, typer.Option(help="cpu (the same bytes on every run), cuda, mps, or auto.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 
 
 @app.command()
-def plan(recipe: Recipe, shard_size: ShardSize = 5.0, stream: Stream = False, token: Token = None) -> None:
+def plan(
+    recipe: Recipe,
+    shard_size: ShardSize = 5.0,
+    stream: Stream = False,
+    threads: Threads = None,
+    token: Token = None,
+) -> None:
     """Show what a merge would do, from headers alone: nothing is downloaded, problems are named."""
     from .recipe import Recipe as Value
     from .stream.plan import make_plan
     from .terminal import show_plan
 
-    result = make_plan(Value.from_yaml(recipe), token=token, shard_size=int(shard_size * GIGABYTE), ranged=stream)
+    size = int(shard_size * GIGABYTE)
+    result = make_plan(Value.from_yaml(recipe), token=token, shard_size=size, ranged=stream, threads=threads)
     show_plan(result)
     result.require()
 
@@ -60,6 +69,8 @@ def merge(
     public: Public = False,
     shard_size: ShardSize = 5.0,
     stream: Stream = False,
+    threads: Threads = None,
+    device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is already in --out.")] = False,
     token: Token = None,
 ) -> None:
@@ -78,7 +89,15 @@ def merge(
             "Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `hubmerge push`)."
         )
     size = int(shard_size * GIGABYTE)
-    plan = make_plan(Value.from_yaml(recipe), token=token, shard_size=size, pushing=push is not None, ranged=stream)
+    plan = make_plan(
+        Value.from_yaml(recipe),
+        token=token,
+        shard_size=size,
+        pushing=push is not None,
+        ranged=stream,
+        threads=threads,
+        device=device,
+    )
     show_plan(plan)
     plan.require()
     with progress_bars() as progress:
@@ -208,14 +227,20 @@ def push(
 
 
 @app.command()
-def verify(model: Model, token: Token = None) -> None:
+def verify(
+    model: Model,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Also merge it again from its recipe, in memory, and compare.")
+    ] = False,
+    token: Token = None,
+) -> None:
     """Check every tensor of a merged model against the sha256 that its merge noted; on the Hub nothing is kept."""
     from .recipe import ModelRef
     from .stream.verify import verify
     from .terminal import progress_bars, show_verification
 
     with progress_bars() as progress:
-        result = verify(ModelRef.parse(model), token=token, progress=progress)
+        result = verify(ModelRef.parse(model), token=token, recompute=recompute, progress=progress)
     show_verification(result)
     result.require()
 

@@ -91,6 +91,7 @@ def show_plan(plan: Plan) -> None:
     )
     out.print(
         f"to fetch {size(plan.fetch_bytes)}  |  peak memory {size(plan.peak_memory)}  |  disk {size(plan.disk_bytes)}"
+        f"  |  computing {duration(plan.compute_seconds)} on {plan.threads} core(s)"
     )
     for problem in plan.problems:
         style = "red" if problem.level == "error" else "yellow"
@@ -103,8 +104,23 @@ def show_verification(result: Verification) -> None:
     """Prints how much was checked, and that all of it is right or what is not."""
     out.print(f"\n[bold]{escape(result.model)}[/]: {size(result.nbytes)} hashed in {result.seconds:.1f} s")
     out.print(f"[green]{result.matching:,} tensor(s) as the merge wrote them[/]")
+    if result.unreproduced == ():
+        out.print("[green]merged again, all came out the same[/]")
     for finding in result.findings:
         out.print(f"[red]{escape(finding)}[/]")
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(0.2), duration(75), duration(9000)
+    ('1 s', '1 min 15 s', '2 h 30 min')
+    """
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _elements(shape: Iterable[int]) -> int:

@@ -1,16 +1,21 @@
 """What a merge will cost: bytes to fetch, memory, disk - and whether this machine has them."""
 
-import os
+import hashlib
+import math
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import psutil
+import torch
 from huggingface_hub import constants
 
 from ..errors import ResourceError
 from ..hub.source import Source
-from ..methods import BLOCK, Method
+from ..methods import BLOCK, Method, Workspace
+from .compute import merge_blocks, one_thread
+from .device import free_memory
 from .prefetch import SPAN, WINDOW
 from .problems import Problem, error, warning
 from .shards import ShardPlan
@@ -24,6 +29,9 @@ _SPARE_BLOCKS = 7
 
 _LIBRARY_BYTES = 40 * 2**20
 """What threads, connections and the journal take."""
+
+_TRIAL = 2 * BLOCK
+"""Elements that an estimate of the speed is made with."""
 
 _HEADER_BYTES_PER_TENSOR = 200
 _SMALL_FILES_BYTES = 50 * 2**20
@@ -46,11 +54,6 @@ def range_bytes(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> int
     return sum(tensor.nbytes for index, tensor in stored if not here[index, tensor.file])
 
 
-def threads() -> int:
-    """Tensors that are merged at a time: one a core."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def peak_memory(
     method: Method, tensors: Sequence[TensorPlan], sources: Sequence[Source], ranged: bool, at_a_time: int
 ) -> int:
@@ -59,11 +62,16 @@ def peak_memory(
     A thread works on blocks. Reading by range holds what is read ahead, and all of a tensor where the method reads it
     more than once; the choice of the largest entries keeps some of them.
     """
-    blocks = max((len(tensor.reads) for tensor in tensors), default=0) + _SPARE_BLOCKS
     selects = method.name == "ties"
     largest = sorted((_selected(tensor) for tensor in tensors), reverse=True)[:at_a_time] if selects else []
     far = prefetch_bytes(method, tensors, sources) if ranged else 0
-    return _LIBRARY_BYTES + at_a_time * blocks * BLOCK * FLOAT32_BYTES + sum(largest) + far
+    return _LIBRARY_BYTES + device_memory(tensors, at_a_time) + sum(largest) + far
+
+
+def device_memory(tensors: Sequence[TensorPlan], at_a_time: int) -> int:
+    """Bytes of those that lie where blocks are computed."""
+    blocks = max((len(tensor.reads) for tensor in tensors), default=0) + _SPARE_BLOCKS
+    return at_a_time * blocks * BLOCK * FLOAT32_BYTES
 
 
 def prefetch_bytes(method: Method, tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> int:
@@ -110,9 +118,30 @@ def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Problem]
 
 def check_memory(peak: int) -> Iterator[Problem]:
     """Warns where the merge may not fit into the memory that is free now."""
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if peak > free:
         yield warning(f"The merge takes up to {gigabytes(peak)} of memory and {gigabytes(free)} are free; it may fail.")
+
+
+def compute_seconds(method: Method, tensors: Sequence[TensorPlan], at_a_time: int) -> float:
+    """Seconds that computing and hashing takes on this machine, from a trial of a few milliseconds.
+
+    Reading, fetching and writing go on meanwhile, and take longer where the disk or the network is slow.
+    """
+    merged = [tensor for tensor in tensors if not tensor.copied]
+    if not merged:
+        return 0.0
+    largest = max(merged, key=lambda tensor: tensor.parameters * len(tensor.reads))
+    trial = replace(largest, shape=(_TRIAL,))
+    stored = torch.randn(_TRIAL, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    with one_thread():
+        seconds = math.inf
+        for _ in range(2):  # the first time is slower than those that follow
+            began, digest, workspace = time.perf_counter(), hashlib.sha256(), Workspace()
+            for block in merge_blocks(method, trial, lambda _, __, start, stop: stored[start:stop], workspace):
+                digest.update(block.view(torch.uint8).numpy().data)
+            seconds = min(seconds, time.perf_counter() - began)
+    return seconds / _TRIAL * sum(tensor.parameters for tensor in merged) / at_a_time
 
 
 def gigabytes(nbytes: int) -> str:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from .. import __version__
@@ -22,7 +23,6 @@ from ..methods import Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import Recipe
 from . import budget, shards
-from .budget import threads
 from .compute import merge_blocks, one_thread
 from .journal import MANIFEST, Journal, open_journal
 from .plan import SHARD_SIZE, Plan, make_plan
@@ -149,13 +149,14 @@ class _Run:
         return MergeResult(plan, folder if self.keeps_files else None, pushed, tensors, kept, time.monotonic() - began)
 
     def _make_all(self) -> None:
-        missing = [shard for shard in self.plan.shards if shard.file not in self.journal.shards]
+        plan = self.plan
+        missing = [shard for shard in plan.shards if shard.file not in self.journal.shards]
         wanted = [self.tensors[name] for shard in missing for name in shard.names]
-        again = self.plan.method.measure is not None
-        reader = Reader(self.plan.sources, wanted, self._fetch, ranged=self.plan.ranged, again=again)
-        with one_thread(), closing(reader), ThreadPoolExecutor(threads(), "hubmerge-merge") as pool:
+        again = plan.method.measure is not None
+        reader = Reader(plan.sources, wanted, self._fetch, ranged=plan.ranged, again=again)
+        with one_thread(), closing(reader), ThreadPoolExecutor(plan.threads, "hubmerge-merge") as pool:
             try:
-                for shard in self.plan.shards:
+                for shard in plan.shards:
                     if shard in missing:
                         self._make(shard, reader, pool)
                     else:
@@ -195,7 +196,7 @@ class _Run:
 
     def _merge(self, tensor: TensorPlan, reader: Reader, target: ShardFile) -> None:
         if not hasattr(self.workspaces, "of_thread"):
-            self.workspaces.of_thread = Workspace()
+            self.workspaces.of_thread = Workspace(torch.device(self.plan.device))
         with reader.reading(tensor) as read:
             blocks = merge_blocks(self.plan.method, tensor, read, self.workspaces.of_thread)
             target.write(tensor.name, self._counted(blocks))
@@ -306,6 +307,7 @@ def _manifest(plan: Plan, journal: Journal) -> bytes:
             "sources": [
                 {"model": source.name, "commit": source.commit, "license": source.license} for source in plan.sources
             ],
+            "device": plan.device,
             "versions": {library: version(library) for library in _LIBRARIES},
             "shards": {shard.file: asdict(journal.shards[shard.file]) for shard in plan.shards},
         }

@@ -21,6 +21,7 @@ from ..methods import METHODS, Method
 from ..recipe import ModelRef, Recipe
 from . import budget, settings, shards
 from .configuration import output_config
+from .device import cores, find_device
 from .dtypes import DTYPES, RECIPE_DTYPES
 from .fit import check_configs, check_ends, check_source, check_tensors
 from .layout import Layout, lay_out
@@ -44,7 +45,8 @@ class Plan:
     that gives the tokenizer. `config` is the result's config.json. Sizes in bytes: `fetch_bytes` to download,
     `output_bytes` of weights to write, `peak_memory` beside the bare process, `disk_bytes` in the output folder.
     `parameters` counts the result's elements. `key` names the plan: the same key gives the same bytes.
-    `ranged`: weights that are not on this machine are read by range, not downloaded.
+    `ranged`: weights that are not on this machine are read by range, not downloaded. `threads` tensors are merged at
+    a time, in blocks on `device`.
     """
 
     recipe: Recipe
@@ -59,7 +61,9 @@ class Plan:
     peak_memory: int
     disk_bytes: int
     key: str
-    ranged: bool = False
+    ranged: bool
+    threads: int
+    device: str
 
     @property
     def output_bytes(self) -> int:
@@ -70,6 +74,11 @@ class Plan:
     def parameters(self) -> int:
         """Number of elements of all output tensors."""
         return sum(tensor.parameters for tensor in self.tensors)
+
+    @property
+    def compute_seconds(self) -> float:
+        """Seconds of computing that the merge takes on this machine, by a short trial; fetching and writing apart."""
+        return budget.compute_seconds(self.method, self.tensors, self.threads)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -95,19 +104,26 @@ def make_plan(
     out: Path | None = None,
     pushing: bool = False,
     ranged: bool = False,
+    threads: int | None = None,
+    device: str = "cpu",
 ) -> Plan:
     """Plans `recipe`, reading no weights.
 
     `sources` are models already open, by the recipe's references; the others are opened here. `shard_size` is in
     bytes. With `out`, the disk of that folder is checked too; `pushing`: shards leave it as they are finished, and are
     at most half that size, so that two of them fit into it. `ranged`: weights that are not on
-    this machine are read from the Hub tensor by tensor, and no file of theirs is made. What is wrong with the recipe
+    this machine are read from the Hub tensor by tensor, and no file of theirs is made. `threads`: tensors merged at a
+    time, by default one a core; `device`: as torch names it, or "auto" - other than on the CPU, results may differ in
+    their last bits from machine to machine. What is wrong with the recipe
     or between the models is listed in `problems`; a model that cannot be opened raises `SourceError` or `HubError`,
     an unknown merge method `RecipeError`.
     """
     method = find_method(recipe.merge_method)
     if shard_size <= 0:
         raise RecipeError(f"The shard size must be a positive number of bytes, got {shard_size}.")
+    if threads is not None and threads <= 0:
+        raise RecipeError(f"The number of threads must be positive, got {threads}.")
+    threads = threads or cores()
     opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in recipe.references}
     used = tuple(opened.values())
     indices = {ref: index for index, ref in enumerate(opened)}
@@ -141,11 +157,12 @@ def make_plan(
     files = shards.lay_out(tensors, max(1, shard_size // 2) if pushing else shard_size)
     needed = budget.needed_files(tensors, used)
     fetch = budget.range_bytes(tensors, used) if ranged else budget.fetch_bytes(needed, used)
-    memory = budget.peak_memory(method, tensors, used, ranged, budget.threads())
+    memory = budget.peak_memory(method, tensors, used, ranged, threads)
     disk = budget.disk_bytes(files, pushing)
     problems += budget.check_memory(memory)
     if out is not None:
         problems += budget.check_disk(out, disk, 0 if ranged else fetch)
+    place = str(find_device(device, budget.device_memory(tensors, threads)))
     pinned = recipe.with_pins({ref: source.commit for ref, source in opened.items()})
     return Plan(
         recipe=pinned,
@@ -159,8 +176,10 @@ def make_plan(
         fetch_bytes=fetch,
         peak_memory=memory,
         disk_bytes=disk,
-        key=_key(pinned, used, files),
+        key=_key(pinned, used, files, place),
         ranged=ranged,
+        threads=threads,
+        device=place,
     )
 
 
@@ -206,11 +225,12 @@ def _tensors(
     return tuple(tensors), list(resolver.problems())
 
 
-def _key(recipe: Recipe, sources: Sequence[Source], files: Sequence[ShardPlan]) -> str:
+def _key(recipe: Recipe, sources: Sequence[Source], files: Sequence[ShardPlan], device: str) -> str:
     content = {
         "hubmerge": __version__,
         "recipe": recipe.to_dict(),
         "sources": [source.identity for source in sources],
+        "device": device,
         "shards": [[shard.file, *shard.names] for shard in files],
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
