@@ -14,18 +14,21 @@ from safetensors.torch import load_file, save_file
 from test_cli import call  # noqa: F401  (a fixture)
 from test_stream_merge import Siblings, recipe
 
-from hubmerge.errors import HubError, Interrupted, SourceError
-from hubmerge.hub import open_source, push_folder
+from hubmerge.errors import HubError, Interrupted, RecipeError, ResourceError, SourceError
+from hubmerge.hub import Upload, open_source, push_folder
 from hubmerge.hub.headers import FIRST_READ
 from hubmerge.localhub import Fault
 from hubmerge.progress import Event
 from hubmerge.recipe import ModelRef
 from hubmerge.stream import merge
 from hubmerge.stream import verify as module
-from hubmerge.stream.verify import Manifest, hash_tensors, verify
+from hubmerge.stream.manifest import Manifest
+from hubmerge.stream.verify import hash_weights, verify
 
 MANIFEST = "hubmerge.json"
 NORM = "model.norm.weight"
+DIGEST = "0" * 64
+SHARD = {"file": "a", "nbytes": 1, "header": DIGEST, "tensors": {"t": DIGEST}}
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +75,12 @@ def test_a_merge_is_what_it_wrote(merged: Path, monkeypatch: pytest.MonkeyPatch,
     events: list[Event] = []
     result = verify(ref(merged), progress=events.append)
     result.require()
-    source = open_source(ref(merged))
+    whole = sum(shard.stat().st_size for shard in merged.glob("*.safetensors"))
     assert result.ok
-    assert (result.matching, result.nbytes) == (len(source.tensors), source.nbytes)
-    assert {(event.stage, event.total, event.unit) for event in events} == {("verify", source.nbytes, "B")}
+    assert (result.matching, result.nbytes) == (len(open_source(ref(merged)).tensors), whole)
+    assert {(event.stage, event.total, event.unit) for event in events} == {("verify", whole, "B")}
     assert [event.done for event in events] == sorted(event.done for event in events)
-    assert events[-1].done == source.nbytes
+    assert events[-1].done == whole
 
 
 def test_hashes_are_those_of_the_values(merged: Path) -> None:
@@ -86,7 +89,7 @@ def test_hashes_are_those_of_the_values(merged: Path) -> None:
         for shard in merged.glob("*.safetensors")
         for name, tensor in load_file(shard).items()
     }
-    assert hash_tensors(open_source(ref(merged))) == expected
+    assert hash_weights(open_source(ref(merged)))[1] == expected
 
 
 def test_one_flipped_bit_is_found_and_named(merged: Path) -> None:
@@ -121,7 +124,7 @@ def test_tensors_and_files_that_do_not_belong(merged: Path) -> None:
     # transformers prefers this file to the index and its shards.
     save_file({"old.weight": torch.zeros(4)}, merged / "model.safetensors")
     result = verify(ref(merged))
-    assert (result.extra, result.resized, result.stray) == (("extra.weight",), (shard.name,), ("model.safetensors",))
+    assert (result.extra, result.altered, result.stray) == (("extra.weight",), (shard.name,), ("model.safetensors",))
     assert not (result.differing or result.missing or result.ok)
 
 
@@ -132,53 +135,58 @@ def test_tensors_that_only_the_manifest_has(merged: Path) -> None:
 
     def add(document: dict) -> None:
         document["shards"][shard]["tensors"]["gone\x1b[2J"] = "0" * 64
-        document["shards"]["../outside.safetensors"] = {"nbytes": 6, "tensors": {}}
+        document["shards"]["../outside.safetensors"] = {"nbytes": 6, "header": "0" * 64, "tensors": {}}
 
     edit(merged, add)
     result = verify(ref(merged))
-    assert (result.missing, result.resized) == (("gone\x1b[2J",), ("../outside.safetensors",))
+    assert (result.missing, result.altered) == (("gone\x1b[2J",), ("../outside.safetensors",))
     assert "\x1b" not in "".join(result.findings)
+
+
+def test_another_dtype_over_the_same_bytes(merged: Path) -> None:
+    shard = shard_of(merged, NORM)
+    shard.write_bytes(shard.read_bytes().replace(b'"dtype":"F32"', b'"dtype":"I32"', 1))
+    result = verify(ref(merged))
+    assert (result.altered, result.differing) == ((shard.name,), ())
 
 
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ("{", "not valid JSON"),
-        ("[" * 100_000, "not valid JSON"),
-        ("[]", "no shards"),
-        ("{}", "no shards"),
-        ('{"shards": []}', "no shards"),
-        ('{"shards": {}}', "no shards"),
-        ('{"shards": {"a": 1}}', "a has no size"),
-        ('{"shards": {"a": {"nbytes": true, "tensors": {}}}}', "a has no size"),
-        ('{"shards": {"a": {"nbytes": -1, "tensors": {}}}}', "a has no size"),
-        ('{"shards": {"a": {"nbytes": 1, "tensors": ["t"]}}}', "a has no table"),
-        ('{"shards": {"a": {"nbytes": 1, "tensors": {"t": "00"}}}}', "t has no sha256"),
-        ('{"shards": {"a": {"nbytes": 1, "tensors": {"t": null}}}}', "t has no sha256"),
-        (
-            json.dumps({"shards": {shard: {"nbytes": 1, "tensors": {"t": "0" * 64}} for shard in "ab"}}),
-            "t is in two shards",
-        ),
+        ("{", "not a JSON object"),
+        ("[" * 100_000, "not a JSON object"),
+        ("[]", "not a JSON object"),
+        ({"shards": None}, "no shards"),
+        ({"shards": []}, "no shards"),
+        ({"shards": {}}, "no shards"),
+        ({"recipe": "linear"}, "no recipe"),
+        ({"versions": []}, "no versions"),
+        ({"versions": {"torch": 2}}, "no text"),
+        ({"hubmerge": None}, "no text"),
+        ({"device": 0}, "no device"),
+        ({"shards": {"a": 1}}, "a is not described"),
+        ({"shards": {"a": {**SHARD, "nbytes": True}}}, "a has no size"),
+        ({"shards": {"a": {**SHARD, "nbytes": "1"}}}, "a has no size"),
+        ({"shards": {"a": {**SHARD, "header": DIGEST[1:]}}}, "a has no sha256"),
+        ({"shards": {"a": {**SHARD, "tensors": ["t"]}}}, "a has no table"),
+        ({"shards": {"a": {**SHARD, "tensors": {"t": None}}}}, "t has no sha256"),
+        ({"shards": {"a": SHARD, "b": SHARD}}, "t is in two shards"),
     ],
 )
-def test_a_broken_manifest_is_one_sentence(document: str, says: str) -> None:
-    with pytest.raises(SourceError, match=rf"hubmerge\.json of org/name .*{says}.* again\.$"):
-        Manifest.parse(document, "org/name")
+def test_a_broken_manifest_is_one_sentence(document: object, says: str) -> None:
+    whole = {"hubmerge": "1", "recipe": {}, "versions": {}, "device": "cpu", "shards": {"a": SHARD}}
+    assert Manifest.parse(json.dumps(whole), "org/name").tensors == {"t": DIGEST}
+    text = document if isinstance(document, str) else json.dumps({**whole, **document})
+    with pytest.raises(SourceError, match=rf"hubmerge\.json of org/name is broken: .*{says}.* again\.$"):
+        Manifest.parse(text, "org/name")
 
 
 def test_a_file_that_changes_meanwhile(merged: Path) -> None:
     source = open_source(ref(merged))
-    place = source.tensors[NORM]
-    read, _ = module._reader(source)
-    whole = (merged / place.file).read_bytes()
-    (merged / place.file).write_bytes(whole[: place.stop - 1])
-    with pytest.raises(SourceError, match=f"{place.file} of {merged} became shorter"):
-        read(place.file, place.start, place.stop)
+    shard = shard_of(merged, NORM)
+    shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(SourceError, match="changed while it was being used"):
-        hash_tensors(source)
-    (merged / place.file).unlink()
-    with pytest.raises(SourceError, match=f"{place.file} of {merged} cannot be read"):
-        read(place.file, place.start, place.stop)
+        hash_weights(source)
 
 
 def test_it_can_be_stopped(merged: Path) -> None:
@@ -209,7 +217,8 @@ def test_a_repository_by_range_and_nothing_kept(merged: Path, pushed: str, hub) 
     assert {request.status for request in reads} == {206}
     sizes = [shard.stat().st_size for shard in merged.glob("*.safetensors")]
     assert sum(request.sent for request in reads) == result.nbytes + sum(min(size, FIRST_READ) for size in sizes)
-    assert len(reads) == 2 * len(sizes), "one read for the header, one for all the small tensors of a shard"
+    assert result.nbytes == sum(sizes)
+    assert len(reads) == 2 * len(sizes), "a shard is opened by its header and, being small, read at once"
     assert not cached_weights(pushed)
 
 
@@ -234,12 +243,80 @@ def test_faults_of_the_hub(pushed: str, hub, fault: Fault) -> None:
     source = open_source(ModelRef.parse(pushed))
     try:
         hub.faults = on_path(".safetensors", fault, times=2)
-        assert hash_tensors(source) == Manifest.parse(source.read_text(MANIFEST) or "", pushed).tensors
+        assert hash_weights(source)[1] == Manifest.parse(source.read_text(MANIFEST) or "", pushed).tensors
         hub.faults = on_path(".safetensors", Fault(ignore_range=True))
         with pytest.raises(HubError):
-            hash_tensors(source)
+            hash_weights(source)
     finally:
         hub.faults = None
+
+
+@pytest.mark.parametrize("method", ["dare_ties", "ties"])
+def test_merged_again_it_comes_out_the_same(siblings: Siblings, tmp_path: Path, method: str) -> None:
+    done = merge(recipe(siblings, method, dtype="bfloat16"), tmp_path / "out", shard_size=9000)
+    events: list[Event] = []
+    result = verify(ref(tmp_path / "out"), recompute=True, progress=events.append)
+    assert (result.ok, result.unreproduced) == (True, ())
+    again = [event for event in events if event.stage == "recompute"]
+    assert (again[-1].done, again[-1].total) == (done.plan.output_bytes, done.plan.output_bytes)
+    assert verify(ref(tmp_path / "out")).unreproduced is None
+
+
+def test_a_forged_manifest_or_another_recipe_is_found_by_merging_again(merged: Path) -> None:
+    flip(merged, NORM)
+    digest = hash_weights(open_source(ref(merged)))[1][NORM]
+
+    def forge(document: dict) -> None:
+        document["shards"][shard_of(merged, NORM).name]["tensors"][NORM] = digest
+
+    edit(merged, forge)
+    assert verify(ref(merged)).ok
+    assert verify(ref(merged), recompute=True).findings == (f"1 tensor that the recipe does not give again ({NORM})",)
+    edit(merged, lambda document: document.update(hubmerge="0.0.1"))
+    assert "merged with hubmerge 0.0.1 (here: " in verify(ref(merged), recompute=True).findings[0]
+    edit(merged, lambda document: document.update(device="nonesuch:0"))
+    with pytest.raises(ResourceError, match="no device 'nonesuch'"):
+        verify(ref(merged), recompute=True)
+    edit(merged, lambda document: document.update(device="cpu"))
+    edit(merged, lambda document: document["recipe"]["models"].pop())
+    result = verify(ref(merged), recompute=True)
+    assert len(result.unreproduced or ()) == result.matching
+    edit(merged, lambda document: document["recipe"].update(merge_method="nonsense"))
+    with pytest.raises(RecipeError, match="nonsense"):
+        verify(ref(merged), recompute=True)
+
+
+def test_another_dtype_is_found_by_merging_again(siblings: Siblings, tmp_path: Path) -> None:
+    merge(recipe(siblings, dtype="bfloat16"), tmp_path / "out")
+    edit(tmp_path / "out", lambda document: document["recipe"].update(dtype="float16"))
+    result = verify(ref(tmp_path / "out"), recompute=True)
+    assert len(result.unreproduced or ()) == result.matching
+
+
+def test_a_repository_is_merged_again_from_its_pinned_sources(siblings: Siblings, hub, tmp_path: Path) -> None:
+    ids = {name: f"alice/verify-{name}" for name in siblings}
+    for name, repo_id in ids.items():
+        push_folder(siblings[name], repo_id, private=False)
+    merge(recipe(ids, dtype="float16"), tmp_path / "work", upload=Upload("alice/verify-merged"))
+    push_folder(siblings["base"], ids["math"], private=False, message="Something else")
+    result = verify(ModelRef.parse("alice/verify-merged"), recompute=True)
+    assert (result.ok, result.unreproduced) == (True, ())
+    assert not cached_weights("alice/verify-merged")
+
+
+def test_a_repository_cannot_make_this_machine_read_its_folders(pushed: str, siblings: Siblings) -> None:
+    assert verify(ModelRef.parse(pushed)).ok
+    with pytest.raises(SourceError, match=f"folders of its maker's machine .*{siblings['base']}"):
+        verify(ModelRef.parse(pushed), recompute=True)
+
+
+def test_merging_again_can_be_stopped(merged: Path) -> None:
+    def stop(event: Event) -> None:
+        if event.stage == "recompute":
+            raise Interrupted("Stopped.")
+
+    with pytest.raises(Interrupted):
+        verify(ref(merged), recompute=True, progress=stop)
 
 
 def test_the_command(call, merged: Path, pushed: str, siblings: Siblings) -> None:  # noqa: F811
@@ -247,6 +324,8 @@ def test_the_command(call, merged: Path, pushed: str, siblings: Siblings) -> Non
         done = call("verify", model)
         assert done.returncode == 0, done.stderr
         assert "as the merge wrote them" in done.stdout
+    assert "merged again" not in done.stdout
+    assert "merged again, all came out the same" in call("verify", merged, "--recompute").stdout
     flip(merged, NORM)
     done = call("verify", merged)
     assert done.returncode == 2
@@ -259,5 +338,5 @@ def test_the_command(call, merged: Path, pushed: str, siblings: Siblings) -> Non
     (merged / MANIFEST).write_text("junk")
     done = call("verify", merged)
     assert done.returncode == 2
-    assert f"hubmerge.json of {merged} is not valid JSON" in done.stderr
+    assert f"hubmerge.json of {merged} is broken" in done.stderr
     assert call("verify", "alice/none").returncode == 3

@@ -1,75 +1,48 @@
-"""Whether a merged model still is what its merge wrote: every tensor's bytes hashed and held against the manifest.
+"""Whether a merged model still is what its merge wrote: every byte of its weights hashed and held to the manifest.
 
 >>> verify(ModelRef.parse("org/merged")).ok         # doctest: +SKIP
 True
 
-The manifest lies beside the weights, so this finds accidents - a bad disk, a broken copy, a stale shard - and not a
-forger who rewrites both.
+The manifest lies beside the weights, so this finds accidents - a bad disk, a broken copy, a stale shard - but not a
+forger who rewrites both. Against that, `recompute` merges again from the pinned sources.
 """
 
-import json
-import os
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
-from typing import Any
+from importlib.metadata import version
+from typing import NamedTuple, TypeVar
 
+import torch
+
+from .. import __version__
 from ..errors import SourceError
-from ..hub.headers import TensorHeader
 from ..hub.source import Source, open_source
+from ..hub.store import FileInfo, Folder
+from ..methods import Workspace
 from ..progress import Event, Progress, silent
-from ..recipe import ModelRef
+from ..recipe import ModelRef, Recipe
+from .compute import merge_blocks, one_thread
+from .device import cores
 from .journal import MANIFEST
+from .manifest import Manifest, shown
+from .plan import Plan, make_plan
 from .problems import some
+from .reader import Reader
+from .tensors import TensorPlan
 
 PIECE = 16_000_000
 """Bytes read at once by one thread, so that memory does not grow with the tensors."""
 
 _HUB_READERS = 8
-_TICK = 0.25  # seconds between events while a large tensor is hashed
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TICK = 0.25  # seconds between events while nothing is finished
 
-Read = Callable[[str, int, int], bytes | bytearray]
-"""Reads a file's bytes from start up to but not including stop."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a merge says it wrote: `shards` maps each file to its size in bytes, `tensors` each name to its sha256."""
-
-    shards: Mapping[str, int]
-    tensors: Mapping[str, str]
-
-    @classmethod
-    def parse(cls, text: str, where: str) -> "Manifest":
-        """Reads hubmerge.json of the model `where`; raises `SourceError` where it is not one."""
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError):
-            raise SourceError(f"{MANIFEST} of {where} is not valid JSON; fetch or merge the model again.") from None
-        shards = document.get("shards") if isinstance(document, dict) else None
-        if not isinstance(shards, dict) or not shards:
-            raise _broken(where, "it lists no shards")
-        sizes: dict[str, int] = {}
-        tensors: dict[str, str] = {}
-        for file, record in shards.items():
-            size, digests = (record.get("nbytes"), record.get("tensors")) if isinstance(record, dict) else (None, None)
-            if type(size) is not int or size < 0:
-                raise _broken(where, f"the shard {_shown(file)} has no size in bytes (nbytes)")
-            if not isinstance(digests, dict):
-                raise _broken(where, f"the shard {_shown(file)} has no table of tensors")
-            for name, digest in digests.items():
-                if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-                    raise _broken(where, f"the tensor {_shown(name)} has no sha256 of 64 hex digits")
-                if name in tensors:
-                    raise _broken(where, f"the tensor {_shown(name)} is in two shards")
-                tensors[name] = digest
-            sizes[file] = size
-        return cls(sizes, tensors)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,9 +50,11 @@ class Verification:
     """What `verify` found in `model` (a folder, or org/name@commit).
 
     `matching` counts the tensors whose bytes are those of the manifest. Names of tensors: `differing` have other
-    bytes, `missing` are only in the manifest, `extra` only in the model. Names of files: `resized` shards are missing
-    or have another size, `stray` weight files are not of this merge (transformers may load them all the same).
-    `nbytes`: bytes hashed.
+    bytes, `missing` are only in the manifest, `extra` only in the model, `unreproduced` came out otherwise when the
+    recipe was merged again (None: nobody asked for that, or something else was wrong already). Names of files:
+    `altered` shards are missing or have another size or header, `stray` weight files are not of this merge, and
+    transformers may load them all the same. `nbytes`: bytes hashed. `reasons`: what may make a rightly merged tensor
+    come out otherwise here, such as another version of torch.
     """
 
     model: str
@@ -87,30 +62,34 @@ class Verification:
     differing: tuple[str, ...]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
-    resized: tuple[str, ...]
+    altered: tuple[str, ...]
     stray: tuple[str, ...]
     nbytes: int
     seconds: float
+    unreproduced: tuple[str, ...] | None = None
+    reasons: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[str, ...]:
         """What is wrong, each in a few words with the first names; empty where all is right."""
+        made = f", merged with {' and '.join(self.reasons)}," if self.reasons else ""
         kinds = (
             (self.differing, "tensor", "with other bytes"),
             (self.missing, "tensor", "missing"),
             (self.extra, "tensor", "that the manifest does not know"),
-            (self.resized, "shard", "missing or of another size"),
+            (self.altered, "shard", "missing or with another size or header"),
             (self.stray, "weight file", "that the manifest does not know"),
+            (self.unreproduced or (), "tensor", f"that the recipe{made} does not give again"),
         )
         return tuple(
-            f"{len(names)} {noun}{'s' if len(names) > 1 else ''} {what} ({some(map(_shown, names))})"
+            f"{len(names)} {noun}{'s' if len(names) > 1 else ''} {what} ({some(map(shown, names))})"
             for names, noun, what in kinds
             if names
         )
 
     @property
     def ok(self) -> bool:
-        """Whether the model is byte for byte what the merge wrote."""
+        """Whether the weights are byte for byte what the merge wrote."""
         return not self.findings
 
     def require(self) -> None:
@@ -121,13 +100,18 @@ class Verification:
             )
 
 
-def verify(ref: ModelRef, *, token: str | None = None, progress: Progress = silent) -> Verification:
-    """Hashes every tensor of a merged model and compares it with the model's manifest (hubmerge.json).
+def verify(
+    ref: ModelRef, *, token: str | None = None, recompute: bool = False, progress: Progress = silent
+) -> Verification:
+    """Hashes the weights of a merged model and compares them with the model's manifest (hubmerge.json).
 
     Files of a folder and of the Hub cache are read from disk; everything else is read from the Hub by range and not
-    kept. `progress` may raise `Interrupted`. Raises `SourceError` for a model that has no manifest or a broken one, or
-    that cannot be opened at all (a shard missing or cut short, no config.json, an index that lies), `HubError` for what
-    the Hub refuses.
+    kept. With `recompute`, a model that is right is also merged again from its recipe, in memory. `progress` may raise
+    `Interrupted`.
+
+    Raises `SourceError` for a model that has no manifest or a broken one, or that cannot be opened at all (a shard
+    missing or cut short, no config.json, an index that lies), `HubError` for what the Hub refuses; with `recompute`
+    also what `make_plan` and a merge raise.
     """
     began = time.monotonic()
     source = open_source(ref, token=token)
@@ -138,106 +122,198 @@ def verify(ref: ModelRef, *, token: str | None = None, progress: Progress = sile
             "hubmerge did not make it, or the file was not copied with it."
         )
     manifest = Manifest.parse(text, source.name)
-    digests = hash_tensors(source, progress)
-    stored, promised = source.tensors.keys(), manifest.tensors.keys()
-    both = [name for name in manifest.tensors if name in stored]
-    differing = tuple(name for name in both if digests[name] != manifest.tensors[name])
+    headers, tensors = hash_weights(source, progress)
+    both = manifest.tensors.keys() & tensors.keys()
     sizes = {file: info.size for file, info in source.files.items() if file.endswith(".safetensors")}
-    return Verification(
+    result = Verification(
         model=f"{source.name}@{source.commit}" if source.commit else source.name,
-        matching=len(both) - len(differing),
-        differing=differing,
-        missing=tuple(name for name in manifest.tensors if name not in stored),
-        extra=tuple(name for name in source.tensors if name not in promised),
-        resized=tuple(file for file, size in manifest.shards.items() if sizes.get(file) != size),
-        stray=tuple(file for file in sizes if file not in manifest.shards),
-        nbytes=source.nbytes,
+        matching=sum(tensors[name] == manifest.tensors[name] for name in both),
+        differing=tuple(name for name in tensors if name in both and tensors[name] != manifest.tensors[name]),
+        missing=tuple(name for name in manifest.tensors if name not in both),
+        extra=tuple(name for name in tensors if name not in both),
+        altered=tuple(
+            file
+            for file, size in manifest.sizes.items()
+            if (sizes.get(file), headers.get(file)) != (size, manifest.headers[file])
+        ),
+        stray=tuple(file for file in sizes if file not in manifest.sizes),
+        nbytes=sum(sizes[file] for file in headers),
+        seconds=time.monotonic() - began,
+    )
+    if not recompute or not result.ok:
+        return result
+    again = _merge_again(_plan_again(manifest, source, token), progress)
+    unreproduced = [name for name in tensors if again.get(name) != _Merged.of(source, name, tensors[name])]
+    unreproduced += [name for name in again if name not in tensors]
+    return replace(
+        result,
+        unreproduced=tuple(unreproduced),
+        reasons=tuple(_reasons(manifest)),
         seconds=time.monotonic() - began,
     )
 
 
-def hash_tensors(source: Source, progress: Progress = silent) -> dict[str, str]:
-    """The sha256 of each tensor's stored bytes by name, several tensors at a time.
+def hash_weights(source: Source, progress: Progress = silent) -> tuple[dict[str, str], dict[str, str]]:
+    """The sha256 of each shard's header by file, and of each tensor's stored bytes by name.
 
-    Raises `SourceError` for a file that cannot be read or changes meanwhile, `HubError` for what the Hub refuses.
+    Several parts are read and hashed at a time. Raises `SourceError` for a file that cannot be read or changes
+    meanwhile, `HubError` for what the Hub refuses.
     """
-    read, threads = _reader(source)
+    parts = _parts(source)
+    here = {file: source.local_path(file) for file, _, _, _ in parts if source.is_here(file)}
     stopped = threading.Event()
-    counted = threading.Lock()
-    done = 0
-
-    def hash_run(run: Sequence[TensorHeader]) -> dict[str, str]:
-        nonlocal done
-        first, end = run[0].start, run[-1].stop
-        digests = {tensor.name: sha256() for tensor in run}
-        for start in range(first, end, PIECE):
-            if stopped.is_set():
-                break
-            stop = min(start + PIECE, end)
-            data = memoryview(read(run[0].file, start, stop))
-            for tensor in run:
-                digests[tensor.name].update(data[max(tensor.start - start, 0) : max(tensor.stop - start, 0)])
-            with counted:
-                done += stop - start
-        return {name: digest.hexdigest() for name, digest in digests.items()}
-
-    def tell(run: Sequence[TensorHeader]) -> None:
-        progress(Event("verify", done, source.nbytes, "B", run[0].file))
-
-    digests: dict[str, str] = {}
-    pool = ThreadPoolExecutor(threads)
-    try:
-        runs = [(run, pool.submit(hash_run, run)) for run in _runs(source.tensors.values())]
-        for run, future in runs:
-            # Events come from this thread alone, which is also the one that Ctrl-C reaches.
-            while not wait([future], timeout=_TICK).done:
-                tell(run)
-            digests |= future.result()
-            tell(run)
-    finally:
-        stopped.set()
-        pool.shutdown(cancel_futures=True)
-    return digests
-
-
-def _runs(tensors: Iterable[TensorHeader]) -> Iterator[tuple[TensorHeader, ...]]:
-    """Neighbours in a file, together at most a piece long, so that small tensors share one read; a larger one alone."""
-    run: list[TensorHeader] = []
-    for tensor in sorted(tensors, key=lambda tensor: (tensor.file, tensor.start, tensor.stop)):
-        if run and (tensor.file != run[0].file or tensor.stop - run[0].start > PIECE):
-            yield tuple(run)
-            run = []
-        run.append(tensor)
-    if run:
-        yield tuple(run)
-
-
-def _reader(source: Source) -> tuple[Read, int]:
-    """How the source's weights are read, and by how many threads."""
-    files = {tensor.file for tensor in source.tensors.values()}
-    here = {file: source.local_path(file) for file in files if source.is_here(file)}
+    count = _Count("verify", sum(part.stop - part.start for part in parts), progress)
 
     def read(file: str, start: int, stop: int) -> bytes | bytearray:
         if file not in here:
             return source.read_range(file, start, stop)
-        try:
-            with open(here[file], "rb") as opened:
-                opened.seek(start)
-                data = opened.read(stop - start)
-        except OSError as exc:
-            raise SourceError(f"{file} of {source.name} cannot be read ({exc.strerror or exc}).") from exc
-        if len(data) != stop - start:
-            raise SourceError(f"{file} of {source.name} became shorter while it was read; run the same again.")
-        return data
+        return Folder(here[file].parent).read(FileInfo(here[file].name, source.files[file].size), start, stop)
+
+    def hash_run(run: Sequence[_Part]) -> list[str]:
+        file, first, end = run[0].file, run[0].start, run[-1].stop
+        digests = [sha256() for _ in run]
+        for start in range(first, end, PIECE):
+            if stopped.is_set():
+                break
+            stop = min(start + PIECE, end)
+            data = memoryview(read(file, start, stop))
+            for part, digest in zip(run, digests, strict=True):
+                digest.update(data[max(part.start - start, 0) : max(part.stop - start, 0)])
+            count.add(stop - start)
+        return [digest.hexdigest() for digest in digests]
 
     # On disk hashing is the work, and a core each is enough; the Hub is waited for.
-    return read, (os.cpu_count() or 1) if len(here) == len(files) else _HUB_READERS
+    workers = cores() if len(here) == len({part.file for part in parts}) else _HUB_READERS
+    runs = list(_runs(parts))
+    jobs = [(run[0].file, partial(hash_run, run)) for run in runs]
+    headers: dict[str, str] = {}
+    tensors: dict[str, str] = {}
+    for run, digests in zip(runs, _in_order(jobs, workers, stopped.set, count), strict=True):
+        for part, digest in zip(run, digests, strict=True):
+            if part.tensor is None:
+                headers[part.file] = digest
+            else:
+                tensors[part.tensor] = digest
+    return headers, tensors
 
 
-def _broken(where: str, problem: str) -> SourceError:
-    return SourceError(f"{MANIFEST} of {where} is broken: {problem}; fetch or merge the model again.")
+class _Part(NamedTuple):
+    """Bytes of a weight file that are hashed: those of a tensor, or of the header (`tensor` None)."""
+
+    file: str
+    start: int
+    stop: int
+    tensor: str | None
 
 
-def _shown(name: Any) -> str:
-    # Names come from files of strangers: nothing in them may steer the terminal.
-    return name if name.isprintable() else ascii(name)
+def _parts(source: Source) -> list[_Part]:
+    """All parts of the source's weight files, in the order of their bytes; together they are the whole files."""
+    tensors = [_Part(tensor.file, tensor.start, tensor.stop, tensor.name) for tensor in source.tensors.values()]
+    ends: dict[str, int] = {}
+    for part in tensors:
+        ends[part.file] = min(part.start, ends.get(part.file, part.start))
+    headers = [_Part(file, 0, end, None) for file, end in ends.items()]
+    return sorted([*headers, *tensors], key=lambda part: (part.file, part.start, part.stop))
+
+
+def _runs(parts: Iterable[_Part]) -> Iterator[tuple[_Part, ...]]:
+    """Neighbours in a file, together at most a piece long, so that small ones share one read; a larger one alone."""
+    run: list[_Part] = []
+    for part in parts:
+        if run and (part.file != run[0].file or part.stop - run[0].start > PIECE):
+            yield tuple(run)
+            run = []
+        run.append(part)
+    if run:
+        yield tuple(run)
+
+
+class _Merged(NamedTuple):
+    """A tensor as far as it can be compared: bytes alone do not tell float16 from bfloat16."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+    @classmethod
+    def of(cls, source: Source, name: str, digest: str) -> "_Merged":
+        return cls(source.tensors[name].dtype, source.tensors[name].shape, digest)
+
+
+def _plan_again(manifest: Manifest, source: Source, token: str | None) -> Plan:
+    recipe = Recipe.from_dict(manifest.recipe)
+    # A stranger's manifest must not make this machine read its own folders.
+    if not source.is_folder and (folders := [str(model) for model in recipe.references if model.is_folder]):
+        raise SourceError(
+            f"{source.name} was merged from folders of its maker's machine ({some(map(shown, folders))}), "
+            "so it cannot be merged again here; verify it without recomputing."
+        )
+    # The number of a device is that of its maker's machine; its kind is what results depend on.
+    plan = make_plan(recipe, token=token, ranged=True, device=manifest.device.partition(":")[0])
+    plan.require()
+    return plan
+
+
+def _merge_again(plan: Plan, progress: Progress) -> dict[str, _Merged]:
+    """What the plan's merge writes, by name, without writing it."""
+    count = _Count("recompute", plan.output_bytes, progress)
+    device = torch.device(plan.device)
+    reader = Reader(plan.sources, plan.tensors, ranged=plan.ranged, again=plan.method.measure is not None)
+
+    def hash_merged(tensor: TensorPlan) -> _Merged:
+        digest = sha256()
+        with reader.reading(tensor) as read:
+            for block in merge_blocks(plan.method, tensor, read, Workspace(device)):
+                digest.update(block.view(torch.uint8).numpy().data)
+                count.add(block.nbytes)
+        return _Merged(tensor.dtype, tensor.shape, digest.hexdigest())
+
+    with one_thread(), closing(reader):
+        jobs = [(tensor.name, partial(hash_merged, tensor)) for tensor in plan.tensors]
+        return dict(zip((name for name, _ in jobs), _in_order(jobs, plan.threads, reader.stop, count), strict=True))
+
+
+def _reasons(manifest: Manifest) -> Iterator[str]:
+    for name, here in (("hubmerge", __version__), ("torch", version("torch"))):
+        there = manifest.versions.get(name, "?")
+        if there != here:
+            yield f"{name} {shown(there)} (here: {here})"
+    if manifest.device != "cpu":
+        yield f"a device ({shown(manifest.device)}) whose last bits may vary"
+
+
+class _Count:
+    """Bytes done by several threads, and the events that tell of them, sent by the thread that asks for it."""
+
+    def __init__(self, stage: str, total: int, progress: Progress) -> None:
+        self._stage, self._total, self._progress = stage, total, progress
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def add(self, nbytes: int) -> None:
+        with self._lock:
+            self._done += nbytes
+
+    def tell(self, note: str) -> None:
+        self._progress(Event(self._stage, self._done, self._total, "B", note))
+
+
+def _in_order(
+    jobs: Sequence[tuple[str, Callable[[], T]]], workers: int, stop: Callable[[], None], count: _Count
+) -> list[T]:
+    """Runs jobs (a note for people, and a call) on threads, begun in their order; `stop` makes running ones end soon.
+
+    Events come from the calling thread alone, which is also the one that Ctrl-C reaches.
+    """
+    results: list[T] = []
+    pool = ThreadPoolExecutor(workers, "hubmerge-verify")
+    try:
+        for note, future in [(note, pool.submit(call)) for note, call in jobs]:
+            while not wait([future], _TICK).done:
+                count.tell(note)
+            results.append(future.result())
+            count.tell(note)
+    finally:
+        stop()
+        pool.shutdown(cancel_futures=True)
+    return results

@@ -1,0 +1,76 @@
+"""What a finished merge says of itself, in hubmerge.json beside the weights, read back and checked."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import SourceError
+from .journal import MANIFEST
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a merge says it wrote, and from what.
+
+    `sizes` maps each shard to its bytes, `headers` to the sha256 of its safetensors header, which has the tensors'
+    names, dtypes and shapes; `tensors` maps each tensor to the sha256 of its bytes; `recipe` is pinned to commits;
+    `versions` are those of hubmerge and of the libraries that computed it, on `device` as torch names it.
+    """
+
+    sizes: Mapping[str, int]
+    headers: Mapping[str, str]
+    tensors: Mapping[str, str]
+    recipe: Mapping[str, Any]
+    versions: Mapping[str, str]
+    device: str
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> "Manifest":
+        """Reads hubmerge.json of the model `where`; raises `SourceError` where it is broken.
+
+        Names in it are only ever compared with those of the model's files and tensors, never opened as paths.
+        """
+
+        def expect(fits: bool, what: str) -> None:
+            if not fits:
+                raise SourceError(f"{MANIFEST} of {where} is broken: {what}; fetch or merge the model again.")
+
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            document = None
+        expect(isinstance(document, dict), "it is not a JSON object")
+        shards, recipe = document.get("shards"), document.get("recipe")
+        expect(isinstance(shards, dict) and bool(shards), "it lists no shards")
+        expect(isinstance(recipe, dict), "it holds no recipe")
+        expect(isinstance(document.get("versions"), dict), "it lists no versions")
+        versions = {"hubmerge": document.get("hubmerge"), **document["versions"]}
+        expect(all(isinstance(version, str) for version in versions.values()), "it has a version that is no text")
+        expect(isinstance(document.get("device"), str), "it names no device")
+        tensors: dict[str, str] = {}
+        for file, record in shards.items():
+            shard = f"the shard {shown(file)}"
+            expect(isinstance(record, dict), f"{shard} is not described")
+            expect(type(record.get("nbytes")) is int, f"{shard} has no size (nbytes)")
+            expect(_is_sha256(record.get("header")), f"{shard} has no sha256 of its header")
+            expect(isinstance(record.get("tensors"), dict), f"{shard} has no table of tensors")
+            for name, digest in record["tensors"].items():
+                expect(_is_sha256(digest), f"the tensor {shown(name)} has no sha256")
+                expect(name not in tensors, f"the tensor {shown(name)} is in two shards")
+                tensors[name] = digest
+        sizes = {file: record["nbytes"] for file, record in shards.items()}
+        headers = {file: record["header"] for file, record in shards.items()}
+        return cls(sizes, headers, tensors, recipe, versions, document["device"])
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
+def shown(name: str) -> str:
+    """A name from a file of strangers for people to read: nothing in it may steer the terminal."""
+    return name if name.isprintable() else ascii(name)
