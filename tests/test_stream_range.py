@@ -8,6 +8,7 @@ from test_stream_merge import Siblings, recipe
 
 from hubmerge.errors import HubError
 from hubmerge.hub import Upload, push_folder
+from hubmerge.hub import session as hub_session
 from hubmerge.hub.headers import FIRST_READ
 from hubmerge.localhub import Fault
 from hubmerge.stream import make_plan, merge
@@ -79,23 +80,22 @@ def test_what_is_in_the_cache_is_not_fetched_again(far, hub, tmp_path: Path) -> 
     assert not [request for request in hub.log if request.path.endswith(WEIGHTS)]
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(status=503),
-        Fault(status=429, headers={"Retry-After": "0"}),
-        Fault(truncate_after=100),
-        Fault(reset=True),
-    ],
-    ids=["503", "429", "truncated", "reset"],
-)
-def test_a_passing_fault_costs_a_repeat(far, siblings: Siblings, hub, tmp_path: Path, fault: Fault) -> None:
-    plan = make_plan(recipe(far), ranged=True)
-    hub.faults = on_path(WEIGHTS, fault, times=2)
+@pytest.mark.parametrize("fault", [None, Fault(truncate_after=100), Fault(reset=True)], ids=["none", "cut", "reset"])
+def test_weights_from_a_storage_of_another_origin_that_stumbles(
+    far, siblings: Siblings, hub, tmp_path: Path, fault: Fault | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_session, "BACKOFF", 0.0)
+    hub.redirect_seconds = 60.0
     try:
+        plan = make_plan(recipe(far), ranged=True)
+        hub.clear_log()
+        hub.faults = on_path("/cdn/", fault, times=2)
         done = merge(plan, tmp_path / "out")
     finally:
-        hub.faults = None
+        hub.redirect_seconds, hub.faults = None, None
+    weights = [request.path for request in hub.log if request.path.endswith(WEIGHTS)]
+    assert all(path.startswith("/cdn/") for path in weights), "opened, the Hub is not asked again where they are"
+    assert len(weights) >= len(plan.sources)
     assert done.tensors == merge(recipe(siblings), tmp_path / "folders").tensors
 
 

@@ -119,7 +119,7 @@ class RangedFile:
                     return answer
                 with closing(answer):
                     self._check_listed(answer)
-                    # The client resolves relative addresses; following them itself it would hide the Hub's headers.
+                    # Not left to the client, which would hide what the Hub says of the file on the way.
                     url = url.join(answer.headers["location"])
             raise self._failed("the Hub redirects in a circle; check HF_ENDPOINT and any proxy in between.")
         except BaseException as exc:
@@ -168,9 +168,9 @@ class RangedFile:
                 f"{answer.url.host}, where the Hub keeps it, refuses the address that the Hub has just given "
                 f"(HTTP {status}); check any proxy in between and run the same again."
             )
-        unsatisfiable = status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-        if unsatisfiable or (part and part.rpartition("/")[2] not in (str(self.size), "*")):
-            raise self._changed(f"it had {self.size:,} bytes, and the server now says {part or 'it has fewer'}")
+        total = part.rpartition("/")[2].replace("*", "")
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or (total and total != str(self.size)):
+            raise self._changed(f"it had {self.size} bytes, and now has {total or 'fewer'}")
         hf_raise_for_status(answer)
         # A server that ignores the range answers 200 with the whole file: leave before reading gigabytes.
         if status != HTTPStatus.PARTIAL_CONTENT:
@@ -194,7 +194,7 @@ class RangedFile:
         if commit != self.commit:
             raise self._changed(f"the Hub now answers with commit {commit}")
         if size != str(self.size):
-            raise self._changed(f"it had {self.size:,} bytes, and the Hub now says {size}")
+            raise self._changed(f"it had {self.size} bytes, and now has {size}")
         linked = _etag(headers.get("x-linked-etag"))
         own = None if answer.has_redirect_location else _etag(headers.get("etag"))
         # A Hub that stores files in a way of its own may have an ETag of its own: only a hash can be compared.
