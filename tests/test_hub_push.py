@@ -146,9 +146,9 @@ def test_what_an_interrupted_push_uploaded_is_used() -> None:
     weights = shard(["a"], seed=31)
     first = Upload("alice/resumed")
     first.start()
-    assert first.add("model.safetensors", weights) is True
-    assert first.add("config.json", b"{}") is False
     digest = hashlib.sha256(weights).hexdigest()
+    assert first.add("model.safetensors", weights) == digest
+    assert first.add("config.json", b"{}") is None
     second = Upload("alice/resumed")
     second.start()
     second.add_uploaded("model.safetensors", len(weights), digest)
