@@ -125,9 +125,7 @@ def megabytes(count: float | None) -> str:
 
 def add_common_options(parser: argparse.ArgumentParser, models: int) -> None:
     """The options that both benchmarks have."""
-    parser.add_argument(
-        "--models", type=int, choices=range(2, 65), metavar="N", default=models, help="siblings to make"
-    )
+    parser.add_argument("--models", type=int, choices=range(2, 10), metavar="2-9", default=models, help="siblings made")
     parser.add_argument("--shard-mb", type=int, default=500, help="largest file of a sibling")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="make the siblings here and leave them here")
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=list(METHODS))
@@ -198,9 +196,11 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="0.15B")
     parser.add_argument("--hidden", type=int, help="instead of that of --size, a multiple of 256")
     parser.add_argument("--layers", type=int, help="instead of that of --size")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, choices=range(1, 100), metavar="1-99", default=3)
     parser.add_argument("--cold", action="store_true", help="drop the inputs from the system's cache before each run")
     options = parser.parse_args()
+    if options.cold and not hasattr(os, "posix_fadvise"):
+        parser.error("--cold needs a system that can drop files from its cache, such as Linux")
     changes = {name: getattr(options, name) for name in ("hidden", "layers") if getattr(options, name) is not None}
     try:
         shape = replace(SIZES[options.size], **changes)
