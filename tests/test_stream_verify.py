@@ -222,6 +222,16 @@ def test_a_repository_by_range_and_nothing_kept(merged: Path, pushed: str, hub) 
     assert not cached_weights(pushed)
 
 
+def test_no_read_is_longer_than_a_piece(pushed: str, hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE", 1000)
+    source = open_source(ModelRef.parse(pushed))
+    hub.clear_log()
+    hash_weights(source)
+    lengths = [request.sent for request in hub.log]
+    assert max(lengths) == 1000 < max(tensor.nbytes for tensor in source.tensors.values())
+    assert sum(lengths) == sum(source.files[file].size for file in {tensor.file for tensor in source.tensors.values()})
+
+
 def test_a_revision_and_a_cached_repository(merged: Path, pushed: str, hub) -> None:
     good = HfApi().model_info(pushed).sha
     flip(merged, NORM)
