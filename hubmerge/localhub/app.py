@@ -26,6 +26,7 @@ from hubmerge.localhub import (
     repositories,
     requestlog,
     signin,
+    zerocopy,
 )
 from hubmerge.localhub.faults import Fault, Faults, connection_of, reset
 from hubmerge.localhub.layout import page
@@ -156,6 +157,13 @@ class Gate:
             await self._application(scope, passage.receive, passage.send)
 
 
+def _shortened(message: Message, size: int) -> Message:
+    """A part of a body, up to `size` bytes of it, after which more would come."""
+    if message["type"] == zerocopy.MESSAGE:
+        return {**message, "count": size, "more_body": True}
+    return {**message, "body": message["body"][:size], "more_body": True}
+
+
 class _Passage:
     """One request's way through: counts its bytes, records it once, and cuts it where a fault says so."""
 
@@ -169,7 +177,7 @@ class _Passage:
         self._status = 0
         self._received = 0
         self._sent = 0
-        self._cut = False
+        self._over = False
         self._start: Message | None = None
 
     async def receive(self) -> Message:
@@ -178,37 +186,52 @@ class _Passage:
         return message
 
     async def send(self, message: Message) -> None:
-        if self._cut:
+        if self._over:
             return
         if message["type"] == "http.response.start":
             # It goes out with the body's first piece: an answer to HEAD is complete for the client with its headers.
             self._status, self._start = message["status"], message
             return
-        if message["type"] == "http.response.body":
-            body = message.get("body", b"")
-            if self.bytes_left is not None and len(body) > self.bytes_left:
-                self._sent += self.bytes_left
+        size = message["count"] if message["type"] == zerocopy.MESSAGE else len(message.get("body", b""))
+        cut = self.bytes_left is not None and size > self.bytes_left
+        if self.bytes_left is not None:
+            if cut:
+                message, size = _shortened(message, self.bytes_left), self.bytes_left
+            self.bytes_left -= size
+        if self.request.method != "HEAD":
+            self._sent += size
+        ends = cut or not message.get("more_body")
+        if ends:
+            self.record(self._status)  # before the client can see the end, so that it finds the entry in the log
+        try:
+            await self._forward(message)
+        except zerocopy.Disconnected:
+            if not ends:
                 self.record(self._status)
-                await self._send_start()
-                await self._send({**message, "body": body[: self.bytes_left], "more_body": True})
-                self._cut = True
-                connection_of(self.request.scope).close()  # after what was written is sent
-                while (await self._receive())["type"] != "http.disconnect":
-                    pass
-                return
-            if self.bytes_left is not None:
-                self.bytes_left -= len(body)
-            if self.request.method != "HEAD":
-                self._sent += len(body)
-            if not message.get("more_body"):
-                self.record(self._status)  # before the client can see the end, so that it finds the entry in the log
-        await self._send_start()
-        await self._send(message)
+            cut = True
+        if cut:
+            await self._hang_up()
 
-    async def _send_start(self) -> None:
+    async def _forward(self, message: Message) -> None:
         if self._start is not None:
             start, self._start = self._start, None
             await self._send(start)
+        if message["type"] != zerocopy.MESSAGE:
+            await self._send(message)
+            return
+        if message["count"]:
+            await zerocopy.send_file(self.request.scope, message)
+        if not message["more_body"]:
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def _hang_up(self) -> None:
+        """End an answer before its end."""
+        self._over = True
+        transport = connection_of(self.request.scope)
+        if transport is not None:
+            transport.close()  # after what was written is sent
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     def record(self, status: int) -> None:
         request = self.request

@@ -40,7 +40,7 @@ def download(request: Request) -> Response:
         terms = signed_terms(here.secret, _subject(*named_repository(request), oid, path), request.query_params)
     except BadSignature:
         return Response(_DENIED, 403, media_type="application/xml")
-    return deliver(request, here.store.objects.path(oid), int(terms["size"]), file_headers(path, oid))
+    return deliver(request, oid, int(terms["size"]), file_headers(path, oid))
 
 
 def _subject(type: str, id: str, oid: str, path: str) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def _change(request: Request, repository: Repository, key: str, value: dict[str,
         oid, size = value.get("oid"), value.get("size")
         if not is_sha256(oid) or not isinstance(oid, str) or not repository.owns_object(oid):
             raise Refusal(400, f"{path} points to an LFS object that was not uploaded to this repository.")
-        actual = objects.path(oid).stat().st_size
+        actual = objects.size(oid)
         if size is not None and size != actual:
             raise Refusal(400, f"{path} announces {size} bytes, its LFS object has {actual}.")
         return Change(path, lfs_entry(oid, actual))

@@ -115,7 +115,7 @@ def resolve(request: Request) -> Response:
         response.headers.update(known)
         return response
     headers = {**known, **file_headers(path, entry.etag)}
-    return deliver(request, site(request).store.objects.path(entry.sha256), entry.size, headers)
+    return deliver(request, entry.sha256, entry.size, headers)
 
 
 def safetensors_metadata(request: Request) -> Response:

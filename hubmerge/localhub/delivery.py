@@ -1,10 +1,9 @@
-"""Sending files from disk, whole or a byte range, a piece at a time."""
+"""Sending stored files, whole or a byte range, a piece at a time."""
 
 import mimetypes
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from typing import IO
+from contextlib import ExitStack
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hubmerge.localhub.objects import PIECE
+from hubmerge.localhub import zerocopy
+from hubmerge.localhub.generated import Span
+from hubmerge.localhub.objects import Objects
+from hubmerge.localhub.wire import site
+
+PIECE = 16 << 20  # bytes sent at a time: how exactly the log knows what a client that went away has got
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -63,37 +67,35 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     return start, min(int(last) + 1, size) if last else size
 
 
-class FileDelivery(Response):
-    """The bytes [start, stop) of a file, read in a thread and never held in memory as a whole."""
+class ObjectDelivery(Response):
+    """The bytes [start, stop) of an object, sent by the operating system and never held in memory."""
 
-    def __init__(self, path: Path, start: int, stop: int, status: int, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, objects: Objects, oid: str, start: int, stop: int, status: int, headers: Mapping[str, str]
+    ) -> None:
         super().__init__(None, status, {**headers, "Content-Length": str(stop - start)})
-        self.path = path
-        self.start = start
-        self.stop = stop
+        self._objects = objects
+        self._oid = oid
+        self._start = start
+        self._stop = stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        left = self.stop - self.start
-        if scope["method"] == "HEAD" or not left:
-            await send({"type": "http.response.body", "body": b""})
-            return
-        file = await run_in_threadpool(self._open)
-        try:
-            while left:
-                piece = await run_in_threadpool(file.read, min(PIECE, left))
-                if not piece:
-                    raise OSError(f"{self.path} is shorter than when it was stored")
-                left -= len(piece)
-                await send({"type": "http.response.body", "body": piece, "more_body": bool(left)})
-        finally:
-            file.close()
+        with ExitStack() as held:
+            # In a thread, since the first reader of a generated model waits for its weights to be made up.
+            spans = [] if scope["method"] == "HEAD" else await run_in_threadpool(self._open, held)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for span in spans:
+                for done in range(0, span.size, PIECE):
+                    part = {"file": span.file, "offset": span.offset + done, "count": min(PIECE, span.size - done)}
+                    last = span is spans[-1] and done + PIECE >= span.size
+                    await send({"type": zerocopy.MESSAGE, **part, "more_body": not last})
+            if not spans:
+                await send({"type": "http.response.body", "body": b""})
 
-    def _open(self) -> IO[bytes]:
-        file = self.path.open("rb")
-        file.seek(self.start)
-        return file
+    def _open(self, held: ExitStack) -> list[Span]:
+        spans = held.enter_context(self._objects.open(self._oid, self._start, self._stop))
+        return [span for span in spans if span.size]
 
 
 def file_headers(path: str, etag: str) -> dict[str, str]:
@@ -115,18 +117,20 @@ def _media_type(path: str) -> str:
     return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed
 
 
-def deliver(request: Request, path: Path, size: int, headers: Mapping[str, str]) -> Response:
-    """The answer to a GET or HEAD of a file with these `file_headers`: 200, 206, 304 or 416."""
+def deliver(request: Request, oid: str, size: int, headers: Mapping[str, str]) -> Response:
+    """The answer to a GET or HEAD of an object of this size, with these `file_headers`: 200, 206, 304 or 416."""
     etag = headers["ETag"]
     if request.method == "GET" and request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=dict(headers))
     # If-Range with another ETag asks for the whole file, since the client's part is of an older one.
     wanted = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
     headers = {"Accept-Ranges": "bytes", **headers}
+    objects = site(request).store.objects
     try:
         span = parse_range(wanted, size)
     except RangeNotSatisfiable:
         return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
     if span is None:
-        return FileDelivery(path, 0, size, 200, headers)
-    return FileDelivery(path, *span, 206, {**headers, "Content-Range": f"bytes {span[0]}-{span[1] - 1}/{size}"})
+        return ObjectDelivery(objects, oid, 0, size, 200, headers)
+    headers |= {"Content-Range": f"bytes {span[0]}-{span[1] - 1}/{size}"}
+    return ObjectDelivery(objects, oid, *span, 206, headers)

@@ -1,22 +1,20 @@
 """What the server derives from a commit's files: card, tags, library, task, parameter counts."""
 
 import json
-import struct
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from hubmerge.localhub.cards import as_list, read_metadata
 from hubmerge.localhub.commits import Commit
+from hubmerge.localhub.generated import INDEX
 from hubmerge.localhub.jsonvalue import plain
 from hubmerge.localhub.objects import Objects
 
 LARGEST_TEXT = 4 << 20  # bytes of a README or JSON file that is looked into
 LARGEST_HEADER = 100_000_000  # bytes of a safetensors header (the format's own limit)
-INDEX = "model.safetensors.index.json"
 _REMEMBERED = 1024
 _FORMATS = {".safetensors": "safetensors", ".bin": "pytorch", ".gguf": "gguf", ".onnx": "onnx", ".parquet": "parquet"}
 _TASKS = (
@@ -107,8 +105,22 @@ class FactBook:
             entry = commit.files.get(path)
             if entry is None:
                 raise ValueError(f"{path} is missing")
-            headers[path] = read_header(self._objects.path(entry.sha256), path)
+            headers[path] = self._header(entry.sha256, path)
         return headers
+
+    def _header(self, oid: str, name: str) -> dict[str, Any]:
+        prefix = self._objects.read(oid, 0, 8)
+        length = int.from_bytes(prefix, "little") if len(prefix) == 8 else 0
+        header = self._objects.read(oid, 8, 8 + length) if 0 < length <= LARGEST_HEADER else b""
+        if not length or len(header) != length:
+            raise ValueError(f"{name} has no complete safetensors header")
+        try:
+            value = json.loads(header)
+        except (ValueError, RecursionError):
+            raise ValueError(f"{name} has no readable safetensors header") from None
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} has no readable safetensors header")
+        return value
 
     def shards(self, commit: Commit, index: str = INDEX) -> list[str]:
         """The files that an index names, sorted; empty where there is no (valid) index."""
@@ -133,23 +145,6 @@ class FactBook:
         except ValueError:
             return None
         return {"parameters": counts, "total": sum(counts.values())} if counts else None
-
-
-def read_header(path: Path, name: str) -> dict[str, Any]:
-    """The JSON header of a safetensors file; ValueError where `name` has none."""
-    with open(path, "rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        header = file.read(length) if 0 < length <= LARGEST_HEADER else b""
-    if not length or len(header) != length:
-        raise ValueError(f"{name} has no complete safetensors header")
-    try:
-        value = json.loads(header)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{name} has no readable safetensors header") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} has no readable safetensors header")
-    return value
 
 
 def count_parameters(header: dict[str, Any]) -> Iterable[tuple[str, int]]:

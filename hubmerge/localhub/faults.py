@@ -57,17 +57,19 @@ class Protocol(H11Protocol):
         super().connection_lost(exc)
 
 
-def connection_of(scope: Mapping[str, Any]) -> Transport:
-    """The connection a request came over."""
-    return _open_connections[_tuple(scope["server"]), _tuple(scope["client"])]
+def connection_of(scope: Mapping[str, Any]) -> Transport | None:
+    """The connection a request came over; None where it is closed."""
+    return _open_connections.get((_tuple(scope["server"]), _tuple(scope["client"])))
 
 
 def _tuple(address: Any) -> Any:
     return None if address is None else tuple(address)
 
 
-def reset(transport: Transport) -> None:
+def reset(transport: Transport | None) -> None:
     """Drop a connection so that the client sees a reset, not an orderly end."""
+    if transport is None:
+        return
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

@@ -14,6 +14,8 @@ from hubmerge.localhub.accounts import Accounts
 from hubmerge.localhub.app import Gate, make_application
 from hubmerge.localhub.facts import FactBook
 from hubmerge.localhub.faults import Faults, Protocol
+from hubmerge.localhub.generated import GeneratedModel
+from hubmerge.localhub.repository import Conflict
 from hubmerge.localhub.requestlog import Request, RequestLog
 from hubmerge.localhub.store import Store
 from hubmerge.localhub.wire import Site
@@ -106,6 +108,27 @@ class LocalHub:
         if user is None:
             return {**variables, "HF_TOKEN": "", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
         return {**variables, "HF_TOKEN": self._accounts.users[user]}
+
+    def generate(self, repo_id: str, model: GeneratedModel, private: bool = False, exist_ok: bool = False) -> str:
+        """Make a repository of a model of any size whose weights are made up as they are read; returns its commit.
+
+        It takes no disk but for its headers, and stays as it is over restarts. The SHA-256 and ETag that clients see of
+        its weights are names, not hashes of the content. With `exist_ok` a repository that is there is left as it is.
+
+        Raises:
+            HubError: the Hub does not run, or has such a repository, or nobody of that namespace.
+        """
+        if self._store is None:
+            raise HubError("A local Hub can generate repositories once it is started.")
+        owner = repo_id.partition("/")[0]
+        if owner not in {*self._accounts.users, *self._accounts.organizations}:
+            raise HubError(f"The local Hub cannot generate {repo_id}: it has no user or organisation {owner}.")
+        if exist_ok and (existing := self._store.find("model", repo_id)) is not None:
+            return existing.resolve("main")
+        try:
+            return self._store.generate(repo_id, model, owner, private).id
+        except (Conflict, ValueError) as error:
+            raise HubError(f"The local Hub cannot generate {repo_id}: {error}.") from None
 
     def start(self) -> "LocalHub":
         """Serve from a background thread; returns once requests are answered."""

@@ -1,13 +1,18 @@
-"""The content-addressed store: every file of every repository, once, under its SHA-256."""
+"""The content-addressed store: every file of every repository, once, under its SHA-256 (a generated one: its oid)."""
 
 import hashlib
 import os
 import secrets
 import shutil
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+from hubmerge.localhub.disk import write_atomically
+from hubmerge.localhub.generated import GeneratedFile, Span, load_generated
 
 PIECE = 1 << 20  # bytes read or written at a time: what a transfer holds in memory
 _STALE_SECONDS = 24 * 3600
@@ -20,12 +25,14 @@ class IntegrityError(ValueError):
 class Objects:
     """A folder of immutable objects plus one of uploads in progress.
 
-    Layout: `sha256/ab/abcdef...` holds finished objects, `incoming/` holds what is still arriving. An object appears
-    under its final name only after its last byte was written, hashed and flushed.
+    Layout: `sha256/ab/abcdef...` holds finished objects, `generated/ab/abcdef...` says what generated ones consist of,
+    `incoming/` holds what is still arriving. An object appears under its final name only after its last byte was
+    written, hashed and flushed.
     """
 
     def __init__(self, root: Path) -> None:
         self._finished = root / "sha256"
+        self._generated = root / "generated"
         self._incoming = root / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
         self._remove_stale_uploads()
@@ -40,18 +47,44 @@ class Objects:
         """Where the object lies (or would lie)."""
         return self._finished / sha256[:2] / sha256
 
-    def has(self, sha256: str, size: int | None = None) -> bool:
+    def _generated_path(self, oid: str) -> Path:
+        return self._generated / oid[:2] / oid
+
+    def size(self, oid: str) -> int:
+        """Bytes of an object; FileNotFoundError where there is none."""
+        try:
+            return os.stat(self.path(oid)).st_size
+        except FileNotFoundError:
+            return load_generated(self._generated_path(oid)).size
+
+    def has(self, oid: str, size: int | None = None) -> bool:
         """Whether the object is there, and has `size` bytes if given."""
         try:
-            actual = os.stat(self.path(sha256)).st_size
+            actual = self.size(oid)
         except FileNotFoundError:
             return False
         return size is None or actual == size
 
-    def read(self, sha256: str, limit: int = -1) -> bytes:
-        """The first `limit` bytes of an object, all of it by default."""
-        with open(self.path(sha256), "rb") as file:
-            return file.read(limit)
+    @contextmanager
+    def open(self, oid: str, start: int, stop: int) -> Iterator[Iterable[Span]]:
+        """Where the bytes [start, stop) of an object lie, in files that are open inside the block."""
+        path = self.path(oid)
+        if path.exists():
+            with path.open("rb") as file:
+                yield [Span(file, start, stop - start)]
+        else:
+            path = self._generated_path(oid)
+            with path.open("rb") as file:
+                yield load_generated(path).spans(file, start, stop)
+
+    def read(self, oid: str, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes [start, stop) of an object, all of it by default."""
+        with self.open(oid, start, self.size(oid) if stop is None else min(stop, self.size(oid))) as spans:
+            return b"".join(os.pread(span.file.fileno(), span.size, span.offset) for span in spans)
+
+    def generate(self, file: GeneratedFile) -> None:
+        """Have a generated file as an object, under its oid."""
+        write_atomically(self._generated_path(file.oid), file.encode())
 
     def put(self, content: bytes) -> str:
         """Store bytes and return their SHA-256."""

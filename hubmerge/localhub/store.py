@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hubmerge.errors import HubError
-from hubmerge.localhub.commits import Change, now, regular_entry
+from hubmerge.localhub.commits import Change, Commit, lfs_entry, now, regular_entry
 from hubmerge.localhub.disk import names_in, write_atomically
+from hubmerge.localhub.generated import GeneratedModel
 from hubmerge.localhub.names import REPO_TYPES, check_name
 from hubmerge.localhub.objects import Objects
-from hubmerge.localhub.repository import Conflict, Repository, Settings, Vanished
+from hubmerge.localhub.repository import MAIN, Conflict, Repository, Settings, Vanished
 
 try:
     import fcntl
@@ -122,6 +123,26 @@ class Store:
     def _first_changes(self) -> Iterable[Change]:
         text = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES).encode()
         return [Change(".gitattributes", regular_entry(text, self.objects.put(text)))]
+
+    def generate(self, id: str, model: GeneratedModel, author: str, private: bool) -> Commit:
+        """Make the repository of a generated model.
+
+        Raises:
+            Conflict: there is one already.
+            ValueError: the id is no namespace/name.
+        """
+        if id.count("/") != 1:
+            raise ValueError("its id must be namespace/name")
+        repository = self.create("model", id, author, private)
+        changes = [
+            Change(path, regular_entry(content, self.objects.put(content)))
+            for path, content in model.small_files().items()
+        ]
+        for path, file in model.weights().items():
+            self.objects.generate(file)
+            repository.mark_object(file.oid)
+            changes.append(Change(path, lfs_entry(file.oid, file.size)))
+        return repository.add_commit(MAIN, changes, "Generate the model", "", author)
 
     def delete(self, repository: Repository) -> None:
         """Remove a repository; it disappears in one move. Vanished where another request was faster."""
