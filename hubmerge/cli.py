@@ -254,9 +254,10 @@ def hub(
         list[str] | None, typer.Option(metavar="NAME:USER,USER", help="An organisation; repeatable.")
     ] = None,
     publish_demo: Annotated[bool, typer.Option("--demo", help="Publish the demo models on it.")] = False,
+    generate: Annotated[str | None, typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B.")] = None,
 ) -> None:
     """Serve a Hub of your own from a folder: offline, for demos, closed networks and tests."""
-    from .localhub import LocalHub
+    from .localhub import LocalHub, siblings
     from .terminal import out as console
 
     users = dict(_pair(text, "--user", "NAME:TOKEN") for text in user or ["demo:hf_demo"])
@@ -275,6 +276,9 @@ def hub(
 
             for repo_id in publish(server.endpoint, token).values():
                 console.print(f"  {repo_id}")
+        for repo, model in siblings(generate).items() if generate else ():
+            server.generate(f"{name}/{repo}", model, exist_ok=True)
+            console.print(f"  {name}/{repo}")
         console.print(f"Hub of [bold]{root}[/] at [bold]{server.endpoint}[/]; Ctrl-C stops it. A client's environment:")
         for key, value in server.environment(name).items():
             console.print(f"  export {key}={value}", highlight=False)
