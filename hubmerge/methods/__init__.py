@@ -82,6 +82,11 @@ class Method:
     max_models: int | None = None
     measure: Callable[..., Any] | None = None
 
+    @property
+    def random(self) -> bool:
+        """Whether it draws random masks, from a parameter `seed`."""
+        return any(parameter.name == "seed" for parameter in self.parameters)
+
     def over(
         self,
         blocks: Blocks,
