@@ -105,11 +105,6 @@ class Source:
         """
         return self._store.read(self._file(file), start, stop)
 
-    def read_tensor(self, name: str) -> bytes | bytearray:
-        """The stored bytes of one tensor; see `read_range`."""
-        tensor = self.tensors[name]
-        return self.read_range(tensor.file, tensor.start, tensor.stop)
-
     def read_text(self, name: str) -> str | None:
         """The text of a small file, or None where the model has no file of that name."""
         return _read_text(self._store, self.files, name, self.name)
