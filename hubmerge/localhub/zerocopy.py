@@ -33,18 +33,28 @@ async def send_file(scope: Mapping[str, Any], message: Mapping[str, Any]) -> Non
 
     Raises:
         Disconnected: the client is gone.
-        OSError: the file is shorter than that.
+        OSError: the file is shorter than that, or the operating system cannot send from it.
     """
     transport, count = connection_of(scope), message["count"]
     if transport is None:
         raise Disconnected
     protocol: Any = transport.get_protocol()
     protocol.conn.send_with_data_passthrough(h11.Data(data=_Length(count)))  # type: ignore[arg-type]
+    loop = asyncio.get_running_loop()
     try:
-        sent = await asyncio.get_running_loop().sendfile(transport, message["file"], message["offset"], count)
-    except (ConnectionError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not transport.is_closing():
-            raise
-        raise Disconnected from None
+        sent = await loop.sendfile(transport, message["file"], message["offset"], count, fallback=False)
+    except (OSError, RuntimeError) as error:
+        # Of a connection that broke before, asyncio says SendfileNotAvailableError.
+        if isinstance(error, ConnectionError) or not _is_open(transport):
+            raise Disconnected from None
+        raise
     if sent != count:
         raise OSError(f"a file ended {count - sent} bytes before what was to be sent of it")
+
+
+def _is_open(transport: asyncio.Transport) -> bool:
+    try:
+        transport.get_extra_info("socket").getpeername()
+    except OSError:
+        return False
+    return not transport.is_closing()
