@@ -21,6 +21,7 @@ CRASHES = int(os.environ.get("HUBMERGE_CRASHES", "5"))
 DRIVER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
+from huggingface_hub import HfApi
 from hubmerge.hub import Upload
 from hubmerge.recipe import Recipe
 from hubmerge.stream import executor, make_plan, merge
@@ -33,6 +34,8 @@ def run(out, repo, log):
         os.write(log, f"{shard.file}\\n".encode())
         return made(self, shard, *rest)
     executor._Run._make = make
+    if repo and HfApi().repo_exists(repo) and len(HfApi().list_repo_commits(repo)) > 1:
+        os.write(log, b"was through\\n")
     plan = make_plan(recipe, shard_size=300_000 if repo else 150_000, pushing=bool(repo))
     result = merge(plan, out, upload=Upload(repo) if repo else None)
     os.write(log, json.dumps({"kept": result.kept, "tensors": result.tensors, "seconds": result.seconds}).encode())
@@ -67,13 +70,14 @@ for number in range(crashes):
     time.sleep(random.uniform(0, seconds))
     os.kill(child, signal.SIGKILL)
     status, begun = finish(child, log)
-    done = bool(begun) and begun[-1].startswith("{")
     state, lines = finish(*start(out, repo))
     assert state == 0, lines
+    through = lines[0] == "was through" or (bool(begun) and begun[-1].startswith("{"))
+    lines = lines[lines[0] == "was through" :]
     again = json.loads(lines[-1])
     begun = [line for line in begun if line.endswith(".safetensors")]
     print(json.dumps({
-        "killed": status == signal.SIGKILL and not done, "begun": len(begun), "kept": again["kept"],
+        "killed": status == signal.SIGKILL and not through, "begun": len(begun), "kept": again["kept"],
         "made": len(lines) - 1, "same": again["tensors"] == whole["tensors"],
     }), flush=True)
 """
