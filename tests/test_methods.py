@@ -4,10 +4,12 @@ import doctest
 import inspect
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from hubmerge.methods import BLOCK, METHODS, Whole, mask_seed
+from hubmerge.methods.selection import Search
 from hubmerge.methods.sparsify import keep_largest, keep_random, scales, thresholds
 
 
@@ -129,6 +131,32 @@ def test_the_threshold_is_that_of_a_sort(delta: torch.Tensor) -> None:
     for density in (1e-9, 0.3, 0.9, 0.9999):
         threshold = ordered[max(1, int(density * delta.numel())) - 1]
         assert torch.equal(trimmed(delta, density), torch.where(delta.abs() >= threshold, delta, 0))
+
+
+@pytest.mark.parametrize("kind", ["normal", "few values", "two values", "sorted", "heavy", "zeros"])
+@pytest.mark.parametrize("sampled", [0, 50, 1000])
+def test_selection_is_exact_however_little_it_may_keep(kind: str, sampled: int) -> None:
+    random = np.random.default_rng(3)
+    values = {
+        "normal": np.abs(random.standard_normal(50_000)),
+        "few values": random.integers(0, 7, 50_000),
+        "two values": random.integers(0, 2, 50_000),
+        "sorted": np.arange(50_000),
+        "heavy": np.where(random.random(50_000) < 0.6, 0.25, random.random(50_000) ** 9),
+        "zeros": np.zeros(50_000),
+    }[kind].astype(np.float32)
+    ordered = np.sort(values)[::-1]
+    sample = np.sort(values[:sampled])  # the first ones: for sorted values the worst that can be
+    for rank in (1, 2, 100, 25_000, 49_999, 50_000):
+        search = Search(rank, values.size, sample, kept=200)
+        passes = 0
+        while passes == 0 or not search.ends():
+            passes += 1
+            for block in np.array_split(values, 7):
+                search.feed(block)
+                assert search._size <= 200
+        assert search.found == ordered[rank - 1]
+        assert passes < 12
 
 
 def dropped(delta: torch.Tensor, density: float, seed: int) -> torch.Tensor:

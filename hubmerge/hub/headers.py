@@ -22,8 +22,8 @@ DTYPE_BITS = {
 }
 """Bits of one element, by the name that safetensors gives the dtype."""
 
-FIRST_READ = 64 * 1024
-"""Bytes of the first request: a header of 400 tensors fits, so most files need only one."""
+FIRST_READ = 32 * 1024
+"""Bytes of the first request: a header of 200 tensors fits, so most shards need only one."""
 
 LONGEST_HEADER = 100_000_000
 """Bytes; the same limit as the safetensors library's."""

@@ -1,22 +1,18 @@
 """Ways to keep only part of a task vector: by magnitude (TIES) or at random (DARE)."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .blocks import BLOCK, Block, Blocks, each
-
-Magnitudes = NDArray[np.float32]
+from .selection import KEPT, Magnitudes, Search
 
 _RUNS = 64
 _RUN = 4096
 _STRIDE = 4
-_FIRST_MARGIN = 0.015
 _LEVELS = 1 << 16
 
 
@@ -33,72 +29,20 @@ def thresholds(blocks: Blocks, density: Sequence[float]) -> list[float]:
     """
     if blocks.elements == 0 or all(share >= 1 for share in density):
         return [0.0] * len(density)
-    sample = _sample(blocks)
-    searches = [
-        None if share >= 1 else _Search(model, max(1, int(share * blocks.elements)), blocks.elements, sample[model])
-        for model, share in enumerate(density)
-    ]
-    open_ones = [search for search in searches if search is not None]
-    while open_ones:
+    elements, kept = blocks.elements, KEPT // len(density)
+    searches = {
+        model: Search(max(1, int(share * elements)), elements, sample, kept)
+        for model, (share, sample) in enumerate(zip(density, _sample(blocks), strict=True))
+        if share < 1
+    }
+    unfinished = searches
+    while unfinished:
         for block in each(blocks):
             vectors = deltas(block)
-            for search in open_ones:
-                search.feed(_magnitudes(vectors[search.model]))
-        open_ones = [search for search in open_ones if not search.ends()]
-    return [0.0 if search is None else search.found for search in searches]
-
-
-class _Search:
-    """The `rank`-th largest magnitude of one model's task vector, found by selection, not by ordering.
-
-    A sample tells between which two values it must lie; one pass counts what is outside and keeps the few entries
-    between them. Where the sample misled, another pass looks between two values further apart.
-    """
-
-    def __init__(self, model: int, rank: int, elements: int, sample: Magnitudes) -> None:
-        self.model = model
-        self.found = math.nan
-        self._rank = rank
-        self._share = rank / elements
-        self._sample = sample
-        self._margin = _FIRST_MARGIN if elements > BLOCK else 1.0
-        self._masks = np.empty((4, min(elements, BLOCK)), dtype=bool)
-        self._begin()
-
-    def feed(self, magnitudes: Magnitudes) -> None:
-        """Takes the next block of the task vector."""
-        over, at_high, above, at_low = (mask[: magnitudes.size] for mask in self._masks)
-        np.greater(magnitudes, self._high, out=over)
-        np.greater_equal(magnitudes, self._high, out=at_high)
-        np.greater(magnitudes, self._low, out=above)
-        np.greater_equal(magnitudes, self._low, out=at_low)
-        self._counts += [np.count_nonzero(mask) for mask in (over, at_high, above, at_low)]
-        self._between.append(magnitudes[np.greater(above, at_high, out=above)])
-
-    def ends(self) -> bool:
-        """Whether the pass found the value; if not, another one has to be made."""
-        over, at_high, above, at_low = (int(count) for count in self._counts)
-        if over < self._rank <= at_high:
-            self.found = float(self._high)
-        elif at_high < self._rank <= above:
-            # Weights in 16 bits differ by few distinct values, on which a sort is faster than numpy's partition.
-            self.found = float(np.sort(np.concatenate(self._between))[at_high - self._rank])
-        elif above < self._rank <= at_low:
-            self.found = float(self._low)
-        else:
-            self._margin *= 4
-            self._begin()
-            return False
-        self._between.clear()
-        return True
-
-    def _begin(self) -> None:
-        size = self._sample.size
-        low, high = (round(size * (1 - self._share + margin)) for margin in (-self._margin, self._margin))
-        self._low = self._sample[low] if 0 <= low < size else np.float32(-1)
-        self._high = self._sample[high] if high < size else np.float32(np.inf)
-        self._counts = np.zeros(4, dtype=np.int64)
-        self._between: list[Magnitudes] = []
+            for model, search in unfinished.items():
+                search.feed(_magnitudes(vectors[model]))
+        unfinished = {model: search for model, search in unfinished.items() if not search.ends()}
+    return [searches[model].found if model in searches else 0.0 for model in range(len(density))]
 
 
 def _sample(blocks: Blocks) -> list[Magnitudes]:

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from ..errors import ResourceError
 from ..hub.source import Source
 from ..methods import BLOCK, Method, Workspace
+from ..methods.selection import KEPT
 from .compute import merge_blocks, one_thread
 from .device import free_memory
 from .prefetch import SPAN, WINDOW
@@ -21,8 +22,8 @@ from .problems import Problem, error, warning
 from .shards import ShardPlan
 from .tensors import FLOAT32_BYTES, TensorPlan
 
-_SAMPLED = 0.1
-"""Share of a task vector that the search for its largest entries keeps, at most for all but odd distributions."""
+_SELECTING = 3 * KEPT * FLOAT32_BYTES
+"""Bytes that the search for the largest entries of task vectors takes: what it keeps, put together and in order."""
 
 _SPARE_BLOCKS = 7
 """Blocks of a thread beside those of the stored tensors: what methods use in between, and the raw and final bytes."""
@@ -60,12 +61,11 @@ def peak_memory(
     """Bytes of memory beside the bare process, with `at_a_time` tensors merged in parallel.
 
     A thread works on blocks. Reading by range holds what is read ahead, and all of a tensor where the method reads it
-    more than once; the choice of the largest entries keeps some of them.
+    more than once.
     """
-    selects = method.name == "ties"
-    largest = sorted((_selected(tensor) for tensor in tensors), reverse=True)[:at_a_time] if selects else []
+    selecting = at_a_time * _SELECTING if method.name == "ties" else 0
     far = prefetch_bytes(method, tensors, sources) if ranged else 0
-    return _LIBRARY_BYTES + device_memory(tensors, at_a_time) + sum(largest) + far
+    return _LIBRARY_BYTES + device_memory(tensors, at_a_time) + selecting + far
 
 
 def device_memory(tensors: Sequence[TensorPlan], at_a_time: int) -> int:
@@ -82,10 +82,6 @@ def prefetch_bytes(method: Method, tensors: Sequence[TensorPlan], sources: Seque
     if method.measure is not None:
         held = max(sum(sources[i].tensors[name].nbytes for i, name in set(tensor.reads)) for tensor in tensors)
     return max(WINDOW, held + len(sources) * SPAN)
-
-
-def _selected(tensor: TensorPlan) -> int:
-    return int(_SAMPLED * tensor.parameters * FLOAT32_BYTES) * len(tensor.inputs)
 
 
 def disk_bytes(shards: Sequence[ShardPlan], pushing: bool) -> int:
