@@ -66,7 +66,7 @@ def _dropped(deltas: Sequence[Tensor], density: Sequence[float], name: str) -> l
     for index, (delta, share) in enumerate(zip(deltas, density, strict=True)):
         words = np.random.SFC64([mask_seed(0, name, index), 0]).random_raw(-(-delta.numel() // 4))
         draws = words.view(np.int16)[: delta.numel()].astype(int) + 32768
-        mask = torch.from_numpy(draws < round(share * 65536)).view(delta.shape)
+        mask = torch.from_numpy(draws >= 65536 - round(share * 65536)).view(delta.shape)
         some = torch.where(mask, delta, 0.0)
         kept.append(some * (delta.abs().sum() / some.abs().sum()) if some.any() else some)
     return kept

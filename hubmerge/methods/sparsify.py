@@ -88,23 +88,28 @@ def scales(blocks: Blocks, density: Sequence[float], seeds: Sequence[int]) -> li
     for block in each(blocks):
         for model, (delta, share, seed) in enumerate(zip(deltas(block), density, seeds, strict=True)):
             whole[model] += float(delta.abs_().sum())
-            kept[model] += float(keep_random(block, delta, share, seed).sum())
+            kept[model] += float(torch.dot(delta, random_mask(block, share, seed)))
     return [w / k if share < 1 and k > 0 else 1.0 for w, k, share in zip(whole, kept, density, strict=True)]
 
 
 def keep_random(block: Block, delta: Tensor, density: float, seed: int) -> Tensor:
-    """`delta`, of `block`, with each entry kept with probability `density` (to 1/65536), in place. DARE §3.1.
+    """`delta`, of `block`, with each entry kept with probability `density` (to 1/65536), in place. DARE §3.1."""
+    return delta if density >= 1 else delta.mul_(random_mask(block, density, seed))
 
-    The mask depends on `seed` and the block's number alone, and a lower density keeps a subset of what a higher one
-    keeps.
+
+def random_mask(block: Block, density: float, seed: int) -> Tensor:
+    """1 with probability `density`, else 0, for each element of `block`.
+
+    It depends on `seed` and the block's number alone, and a lower density keeps a subset of what a higher one keeps.
     """
-    if density >= 1:
-        return delta
-    # numpy promises that a bit generator's raw output stays the same over its versions; four draws come in each word.
-    words = np.random.SFC64([seed, block.number]).random_raw(-(-delta.numel() // 4))
-    mask = block.empty().copy_(torch.from_numpy(words.view(np.int16)[: delta.numel()]))
-    limit = round(density * _LEVELS) - _LEVELS // 2
-    return delta.mul_(mask.neg_().add_(limit).clamp_(0, 1))
+    mask = block.empty()
+    # Four draws come in each word. Whole words of a bit generator are what numpy promises to keep over its versions;
+    # `integers` gives them, as `random_raw` does, but lets other threads run meanwhile.
+    generator = np.random.Generator(np.random.SFC64([seed, block.number]))
+    words = generator.integers(0, 1 << 64, -(-mask.numel() // 4), dtype=np.uint64)
+    mask.copy_(torch.from_numpy(words.view(np.int16)[: mask.numel()]))
+    highest_dropped = _LEVELS // 2 - 1 - round(density * _LEVELS)
+    return mask.sub_(highest_dropped).clamp_(0, 1)
 
 
 def mask_seed(seed: int, tensor_name: str, model: int) -> int:
