@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hubmerge.methods import BLOCK, METHODS, Whole, mask_seed
-from hubmerge.methods.selection import Search
+from hubmerge.methods.selection import Search, new_masks
 from hubmerge.methods.sparsify import keep_largest, keep_random, scales, thresholds
 
 
@@ -148,7 +148,7 @@ def test_selection_is_exact_however_little_it_may_keep(kind: str, sampled: int) 
     ordered = np.sort(values)[::-1]
     sample = np.sort(values[:sampled])  # the first ones: for sorted values the worst that can be
     for rank in (1, 2, 100, 25_000, 49_999, 50_000):
-        search = Search(rank, values.size, sample, kept=200)
+        search = Search(rank, values.size, sample, 200, new_masks())
         passes = 0
         while passes == 0 or not search.ends():
             passes += 1
@@ -162,7 +162,7 @@ def test_selection_is_exact_however_little_it_may_keep(kind: str, sampled: int) 
 def dropped(delta: torch.Tensor, density: float, seed: int) -> torch.Tensor:
     """What DARE keeps of a task vector of at most one block, not rescaled."""
     block = Whole([delta], torch.zeros_like(delta)).read(0, delta.numel())
-    return keep_random(block, block.tensors[0], density, seed).clone().view(delta.shape)
+    return keep_random(block, [density], [seed])[0].clone().view(delta.shape)
 
 
 def test_dare_keeps_the_share_and_the_magnitude() -> None:
@@ -188,7 +188,7 @@ def test_blocks_of_one_tensor_have_different_masks() -> None:
     masks = []
     for start in (0, BLOCK):
         block = ones.read(start, start + BLOCK)
-        masks.append(keep_random(block, block.tensors[0], 0.5, 1).clone())
+        masks.append(keep_random(block, [0.5], [1])[0].clone())
     assert float((masks[0] == masks[1]).float().mean()) == pytest.approx(0.5, abs=0.01)
 
 

@@ -8,11 +8,17 @@ from numpy.typing import NDArray
 from .blocks import BLOCK
 
 Magnitudes = NDArray[np.float32]
+Masks = NDArray[np.bool_]
 
-KEPT = 1 << 21
+KEPT = 1 << 20
 """Magnitudes that all searches of one tensor keep at a time, at most."""
 
 _MARGIN = 0.015
+
+
+def new_masks() -> Masks:
+    """Memory for what is compared within one block."""
+    return np.empty((4, BLOCK), dtype=bool)
 
 
 class Search:
@@ -20,10 +26,11 @@ class Search:
 
     `sample`: some of them, in ascending order; it tells between which two values the answer should lie. A pass over all
     magnitudes (`feed` each block, then `ends`) counts what is outside and keeps the few between. If the answer is
-    elsewhere, or too many lie between, `ends` says False, and the next pass looks closer. `kept`: how many to keep.
+    elsewhere, or too many lie between, `ends` says False, and the next pass looks closer. `kept`: how many to keep;
+    `masks`: from `new_masks`, which searches that are fed in turn may share.
     """
 
-    def __init__(self, rank: int, elements: int, sample: Magnitudes, kept: int = KEPT) -> None:
+    def __init__(self, rank: int, elements: int, sample: Magnitudes, kept: int, masks: Masks) -> None:
         self.found = math.nan
         self._rank = rank
         self._kept = kept
@@ -31,7 +38,7 @@ class Search:
         # The answer lies between these two; so many magnitudes are above the lower, and at or above the upper one.
         self._lower, self._above_lower = np.float32(-1), elements
         self._upper, self._from_upper = np.float32(np.inf), 0
-        self._masks = np.empty((4, min(elements, BLOCK)), dtype=bool)
+        self._masks = masks
         self._low, self._high = self._lower, self._upper
         self._counts = np.zeros(4, dtype=np.int64)
         self._between: list[Magnitudes] = []

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .blocks import BLOCK, Block, Blocks, each
-from .selection import KEPT, Magnitudes, Search
+from .selection import KEPT, Magnitudes, Search, new_masks
 
 _RUNS = 64
 _RUN = 4096
@@ -29,9 +29,9 @@ def thresholds(blocks: Blocks, density: Sequence[float]) -> list[float]:
     """
     if blocks.elements == 0 or all(share >= 1 for share in density):
         return [0.0] * len(density)
-    elements, kept = blocks.elements, KEPT // len(density)
+    elements, kept, masks = blocks.elements, KEPT // len(density), new_masks()
     searches = {
-        model: Search(max(1, int(share * elements)), elements, sample, kept)
+        model: Search(max(1, int(share * elements)), elements, sample, kept, masks)
         for model, (share, sample) in enumerate(zip(density, _sample(blocks), strict=True))
         if share < 1
     }
@@ -86,30 +86,35 @@ def scales(blocks: Blocks, density: Sequence[float], seeds: Sequence[int]) -> li
         return [1.0] * len(density)
     whole, kept = [0.0] * len(density), [0.0] * len(density)
     for block in each(blocks):
+        mask = block.empty()
         for model, (delta, share, seed) in enumerate(zip(deltas(block), density, seeds, strict=True)):
             whole[model] += float(delta.abs_().sum())
-            kept[model] += float(torch.dot(delta, random_mask(block, share, seed)))
+            kept[model] += float(torch.dot(delta, random_mask(share, seed, block.number, out=mask)))
     return [w / k if share < 1 and k > 0 else 1.0 for w, k, share in zip(whole, kept, density, strict=True)]
 
 
-def keep_random(block: Block, delta: Tensor, density: float, seed: int) -> Tensor:
-    """`delta`, of `block`, with each entry kept with probability `density` (to 1/65536), in place. DARE §3.1."""
-    return delta if density >= 1 else delta.mul_(random_mask(block, density, seed))
-
-
-def random_mask(block: Block, density: float, seed: int) -> Tensor:
-    """1 with probability `density`, else 0, for each element of `block`.
-
-    It depends on `seed` and the block's number alone, and a lower density keeps a subset of what a higher one keeps.
-    """
+def keep_random(block: Block, density: Sequence[float], seeds: Sequence[int]) -> list[Tensor]:
+    """The task vectors of a block, each entry kept with its model's probability `density` (to 1/65536). DARE §3.1."""
     mask = block.empty()
+    return [
+        delta if share >= 1 else delta.mul_(random_mask(share, seed, block.number, out=mask))
+        for delta, share, seed in zip(deltas(block), density, seeds, strict=True)
+    ]
+
+
+def random_mask(density: float, seed: int, block: int, *, out: Tensor) -> Tensor:
+    """1 with probability `density`, else 0, in each element of `out`, float32.
+
+    It depends on `seed` and `block`, the block's number, alone, and a lower density keeps a subset of what a higher one
+    keeps.
+    """
     # Four draws come in each word. Whole words of a bit generator are what numpy promises to keep over its versions;
     # `integers` gives them, as `random_raw` does, but lets other threads run meanwhile.
-    generator = np.random.Generator(np.random.SFC64([seed, block.number]))
-    words = generator.integers(0, 1 << 64, -(-mask.numel() // 4), dtype=np.uint64)
-    mask.copy_(torch.from_numpy(words.view(np.int16)[: mask.numel()]))
+    generator = np.random.Generator(np.random.SFC64([seed, block]))
+    words = generator.integers(0, 1 << 64, -(-out.numel() // 4), dtype=np.uint64)
+    out.copy_(torch.from_numpy(words.view(np.int16)[: out.numel()]))
     highest_dropped = _LEVELS // 2 - 1 - round(density * _LEVELS)
-    return mask.sub_(highest_dropped).clamp_(0, 1)
+    return out.sub_(highest_dropped).clamp_(0, 1)
 
 
 def mask_seed(seed: int, tensor_name: str, model: int) -> int:

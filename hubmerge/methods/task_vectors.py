@@ -77,10 +77,8 @@ def dare_ties(
 
 
 def _drop(block: Block, density: Sequence[float], seeds: Sequence[int], factors: Sequence[float]) -> list[Tensor]:
-    return [
-        keep_random(block, delta, share, seed).mul_(factor)
-        for delta, share, seed, factor in zip(deltas(block), density, seeds, factors, strict=True)
-    ]
+    kept = keep_random(block, density, seeds)
+    return [delta.mul_(factor) for delta, factor in zip(kept, factors, strict=True)]
 
 
 def _add_sum(

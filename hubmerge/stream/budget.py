@@ -84,14 +84,13 @@ def prefetch_bytes(method: Method, tensors: Sequence[TensorPlan], sources: Seque
     return max(WINDOW, held + len(sources) * SPAN)
 
 
-def disk_bytes(shards: Sequence[ShardPlan], pushing: bool) -> int:
+def disk_bytes(shards: Sequence[ShardPlan], pushing: bool, shard_size: int) -> int:
     """Bytes that the output folder needs at most, small files included.
 
-    When pushing that is two shards in a row: one is written while the one before it goes up.
+    When pushing, a shard is written while the one before it goes up, if both fit into `shard_size`.
     """
     sizes = [shard.nbytes + _HEADER_BYTES_PER_TENSOR * len(shard.names) for shard in shards]
-    pairs = (first + second for first, second in zip([0, *sizes], sizes, strict=False))
-    return (max(pairs, default=0) if pushing else sum(sizes)) + _SMALL_FILES_BYTES
+    return (min(sum(sizes), max(shard_size, *sizes, 0)) if pushing else sum(sizes)) + _SMALL_FILES_BYTES
 
 
 def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Problem]:

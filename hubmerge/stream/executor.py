@@ -124,14 +124,15 @@ class _Run:
             not plan.sources[index].is_here(file) for index, file in budget.needed_files(plan.tensors, plan.sources)
         )
         self.done = 0
-        self.sending: tuple[str, Future[str | None]] | None = None
+        self.sending: tuple[ShardPlan, Future[str | None]] | None = None
         # A finished model that is pushed afterwards stays where it is.
         self.keeps_files = upload is None or journal.is_finished
 
     def run(self, files: dict[str, bytes], message: str | None, began: float) -> MergeResult:
         plan, journal, folder = self.plan, self.journal, self.journal.folder
         kept = len(journal.shards)
-        out_bytes = budget.disk_bytes(plan.shards, not self.keeps_files) - (journal.nbytes if self.keeps_files else 0)
+        out_bytes = budget.disk_bytes(plan.shards, not self.keeps_files, plan.shard_size)
+        out_bytes -= journal.nbytes if self.keeps_files else 0
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
         journal.announce(shard.file for shard in plan.shards)
         self._make_all()
@@ -158,6 +159,7 @@ class _Run:
             try:
                 for shard in plan.shards:
                     if shard in missing:
+                        self._make_room(shard)
                         self._make(shard, reader, pool)
                     else:
                         self.done += shard.nbytes
@@ -168,6 +170,13 @@ class _Run:
                 reader.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
+
+    def _make_room(self, shard: ShardPlan) -> None:
+        """Waits for the upload of the shard before where both would take more disk than was asked for."""
+        if self.sending is not None and not self.keeps_files:
+            before, _ = self.sending
+            if before.nbytes + shard.nbytes > self.plan.shard_size:
+                self._wait_for_upload()
 
     def _make(self, shard: ShardPlan, reader: Reader, pool: ThreadPoolExecutor) -> None:
         tensors = [self.tensors[name] for name in shard.names]
@@ -220,21 +229,21 @@ class _Run:
                 path.unlink(missing_ok=True)
             return
         self._tell_upload(shard.file)
-        self.sending = shard.file, _in_background(partial(self.upload.add, shard.file, path))
+        self.sending = shard, _in_background(partial(self.upload.add, shard.file, path))
 
     def _wait_for_upload(self) -> None:
         if self.sending is None:
             return
-        file, sending = self.sending
+        shard, sending = self.sending
         while not wait([sending], _TICK).done:
-            self._tell_upload(file)
+            self._tell_upload(shard.file)
         sha256 = sending.result()
         self.sending = None
         if self.keeps_files:
             return
         if sha256 is not None:
-            self.journal.mark_uploaded(file, str(self.target), sha256)
-        (self.journal.folder / file).unlink()
+            self.journal.mark_uploaded(shard.file, str(self.target), sha256)
+        (self.journal.folder / shard.file).unlink()
 
     def _finish(self, files: Mapping[str, bytes], message: str | None) -> PushResult | None:
         folder = self.journal.folder

@@ -44,7 +44,8 @@ class Plan:
     `recipe` has its models pinned to commits. `sources` are all models it names, base first; `tokenizer` is the one
     that gives the tokenizer. `config` is the result's config.json. Sizes in bytes: `fetch_bytes` to download,
     `output_bytes` of weights to write, `peak_memory` beside the bare process, `disk_bytes` in the output folder.
-    `parameters` counts the result's elements. `key` names the plan: the same key gives the same bytes.
+    `parameters` counts the result's elements. `key` names the plan: the same key gives the same bytes. `shard_size` is
+    the one asked for.
     `ranged`: weights that are not on this machine are read by range, not downloaded. `threads` tensors are merged at
     a time, in blocks on `device`.
     """
@@ -61,6 +62,7 @@ class Plan:
     peak_memory: int
     disk_bytes: int
     key: str
+    shard_size: int
     ranged: bool
     threads: int
     device: str
@@ -158,7 +160,7 @@ def make_plan(
     needed = budget.needed_files(tensors, used)
     fetch = budget.range_bytes(tensors, used) if ranged else budget.fetch_bytes(needed, used)
     memory = budget.peak_memory(method, tensors, used, ranged, threads)
-    disk = budget.disk_bytes(files, pushing)
+    disk = budget.disk_bytes(files, pushing, shard_size)
     problems += budget.check_memory(memory)
     if out is not None:
         problems += budget.check_disk(out, disk, 0 if ranged else fetch)
@@ -177,6 +179,7 @@ def make_plan(
         peak_memory=memory,
         disk_bytes=disk,
         key=_key(pinned, used, files, place),
+        shard_size=shard_size,
         ranged=ranged,
         threads=threads,
         device=place,
