@@ -1,0 +1,130 @@
+"""Reading ahead: the right bytes in any order of use, bounded memory, errors where they belong, and an end."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+import hubmerge.stream.prefetch as prefetch
+from hubmerge.errors import HubError, Interrupted
+from hubmerge.hub.headers import TensorHeader
+from hubmerge.methods import BLOCK
+from hubmerge.stream import TensorPlan
+
+FILE = "model.safetensors"
+SIZES = {"large": 5 * BLOCK - 7, "small": 1000, "tiny": 3, "wide": 2 * BLOCK}
+
+
+@dataclass
+class Far:
+    """A source whose bytes tell where they are from; counts requests and what was asked for."""
+
+    tensors: dict[str, TensorHeader] = field(default_factory=dict)
+    requests: list[tuple[int, int]] = field(default_factory=list)
+    broken: tuple[int, int] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        position = 64
+        for name, elements in SIZES.items():
+            self.tensors[name] = TensorHeader(name, "I16", (elements,), FILE, position, position + 2 * elements)
+            position += 2 * elements
+        self.content = np.arange(position, dtype=np.uint32).astype(np.uint8).tobytes()
+
+    def read_range(self, file: str, start: int, stop: int) -> bytes:
+        assert file == FILE
+        with self.lock:
+            self.requests.append((start, stop))
+        if self.broken and start < self.broken[1] and stop > self.broken[0]:
+            raise HubError("Broken.")
+        return self.content[start:stop]
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch) -> list[Far]:
+    monkeypatch.setattr(prefetch, "SPAN", 2 * BLOCK * 2)
+    monkeypatch.setattr(prefetch, "WINDOW", 1)  # so that it is what one tensor needs, and a span a source
+    return [Far(), Far()]
+
+
+def plans() -> list[TensorPlan]:
+    return [TensorPlan(name, (elements,), "I16", ((0, name), (1, name))) for name, elements in SIZES.items()]
+
+
+def use(ahead: prefetch.Prefetch, sources: list[Far], plan: TensorPlan, passes: int = 1) -> None:
+    """Takes all of a tensor, block by block, and checks every byte."""
+    with ahead.taking(plan) as take:
+        for start in [start for _ in range(passes) for start in range(0, plan.parameters, BLOCK)]:
+            for one in plan.inputs:
+                header = sources[one[0]].tensors[one[1]]
+                begin, end = header.start + 2 * start, header.start + 2 * min(start + BLOCK, plan.parameters)
+                assert bytes(take(one, begin, end)) == sources[one[0]].content[begin:end]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_every_byte_once_and_never_more_than_the_window(sources: list[Far], again: bool) -> None:
+    ahead = prefetch.Prefetch(sources, plans(), lambda one: True, again)
+    most, total = 0, sum(2 * elements for elements in SIZES.values())
+    used = 0
+    for plan in plans():
+        time.sleep(0.05)  # the readers run as far ahead as they may
+        fetched = sum(stop - start for source in sources for start, stop in source.requests)
+        most = max(most, fetched - used)
+        use(ahead, sources, plan, passes=2 if again else 1)
+        used += 2 * 2 * plan.parameters
+    ahead.stop()
+    for source in sources:
+        assert sum(stop - start for start, stop in source.requests) == total
+        # "small" and "tiny" lie behind the end of "large", and come with it or with "wide".
+        assert len(source.requests) <= 5
+    whole, span = 2 * 2 * SIZES["large"], 2 * BLOCK * 2
+    assert most <= (whole if again else 2 * span) + 2 * span
+    assert used == 2 * total
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_tensors_in_parallel(sources: list[Far], again: bool) -> None:
+    for _ in range(10):
+        ahead = prefetch.Prefetch(sources, plans(), lambda one: True, again)
+        with ThreadPoolExecutor(3) as pool:
+            for done in [pool.submit(use, ahead, sources, plan) for plan in plans()]:
+                done.result(timeout=20)
+        ahead.stop()
+
+
+def test_an_error_reaches_whoever_needs_these_bytes_and_nobody_else(sources: list[Far]) -> None:
+    header = sources[1].tensors["wide"]
+    sources[1].broken = (header.stop - 2, header.stop)
+    ahead = prefetch.Prefetch(sources, plans(), lambda one: True, False)
+    *good, bad = plans()
+    for plan in good:
+        use(ahead, sources, plan)
+    with pytest.raises(HubError, match="Broken"):
+        use(ahead, sources, bad)
+    ahead.stop()
+
+
+def test_stopping_ends_the_waiting(sources: list[Far], monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(Far, "read_range", lambda *_: gate.wait() or b"")
+    ahead = prefetch.Prefetch(sources, plans(), lambda one: True, False)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(use, ahead, sources, plans()[0])
+        time.sleep(0.05)
+        assert not waiting.done()
+        ahead.stop()
+        with pytest.raises(Interrupted):
+            waiting.result(timeout=5)
+    gate.set()
+
+
+def test_what_is_here_is_not_fetched(sources: list[Far]) -> None:
+    ahead = prefetch.Prefetch(sources, plans(), lambda one: one[0] == 1, False)
+    with ahead.taking(plans()[1]) as take:
+        header = sources[1].tensors["small"]
+        assert len(take((1, "small"), header.start, header.stop)) == 2000
+    ahead.stop()
+    assert not sources[0].requests
