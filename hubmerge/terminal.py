@@ -89,9 +89,10 @@ def show_plan(plan: Plan) -> None:
         f"\n[bold]{plan.recipe.merge_method}[/] -> {len(plan.tensors)} tensors, {plan.parameters:,} parameters, "
         f"{', '.join(dtypes)}, {size(plan.output_bytes)} in {len(plan.shards)} file(s)"
     )
+    cores = f"{plan.threads} core{'s' if plan.threads > 1 else ''}"
     out.print(
-        f"to fetch {size(plan.fetch_bytes)}  |  peak memory {size(plan.peak_memory)}  |  disk {size(plan.disk_bytes)}"
-        f"  |  computing {duration(plan.compute_seconds)} on {plan.threads} core(s)"
+        f"to fetch {size(plan.fetch_bytes)} | peak memory {size(plan.peak_memory)} | disk {size(plan.disk_bytes)} | "
+        f"computing {duration(plan.compute_seconds)} on {cores}"
     )
     for problem in plan.problems:
         style = "red" if problem.level == "error" else "yellow"

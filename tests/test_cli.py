@@ -207,6 +207,22 @@ def test_bad_input_gets_one_sentence_and_its_exit_code(case, code, says, call, p
     assert not list(out.glob("*.index.json"))
 
 
+def test_threads_and_device(call, siblings, tmp_path) -> None:
+    path = recipe(tmp_path, {name: str(folder) for name, folder in siblings.items()}, merge_method="dare_ties")
+    for threads in (1, 2):
+        out = tmp_path / str(threads)
+        assert call("merge", path, "--out", out, "--threads", threads, "--device", "cpu").returncode == 0
+    weights = [(tmp_path / threads / "model.safetensors").read_bytes() for threads in ("1", "2")]
+    assert weights[0] == weights[1]
+    done = call("merge", path, "--out", tmp_path / "warp", "--device", "warp")
+    assert done.returncode == 2
+    assert "There is no device 'warp' on this machine" in done.stdout + done.stderr
+    assert not (tmp_path / "warp").exists()
+    plan = call("plan", path, "--threads", 3)
+    assert "computing" in plan.stdout
+    assert "on 3 cores" in " ".join(plan.stdout.split())
+
+
 def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(published, tmp_path) -> None:
     rows = [{"question": f"{n} w{n % 30}", "answer": str(n)} for n in range(12)]
     search = {
