@@ -34,13 +34,13 @@ class Far:
             position += 2 * elements
         self.content = np.arange(position, dtype=np.uint32).astype(np.uint8).tobytes()
 
-    def read_range(self, file: str, start: int, stop: int) -> bytes:
+    def read_range(self, file: str, start: int, stop: int) -> memoryview:
         assert file == FILE
         with self.lock:
             self.requests.append((start, stop))
         if self.broken and start < self.broken[1] and stop > self.broken[0]:
             raise HubError("Broken.")
-        return self.content[start:stop]
+        return memoryview(self.content)[start:stop]
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_an_error_reaches_whoever_needs_these_bytes_and_nobody_else(sources: lis
 
 def test_stopping_ends_the_waiting(sources: list[Far], monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
-    monkeypatch.setattr(Far, "read_range", lambda *_: gate.wait() or b"")
+    monkeypatch.setattr(Far, "read_range", lambda *_: gate.wait() and memoryview(b""))
     ahead = prefetch.Prefetch(sources, plans(), lambda one: True, False)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(use, ahead, sources, plans()[0])

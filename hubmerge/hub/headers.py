@@ -28,7 +28,7 @@ FIRST_READ = 32 * 1024
 LONGEST_HEADER = 100_000_000
 """Bytes; the same limit as the safetensors library's."""
 
-ReadRange = Callable[[int, int], bytes | bytearray]
+ReadRange = Callable[[int, int], bytes | memoryview]
 """Reads the bytes from start up to but not including stop."""
 
 
@@ -75,7 +75,7 @@ def read_headers(read: ReadRange, file: str, size: int, where: str) -> tuple[Ten
         )
     header = first[8 : 8 + length]
     if len(header) < length:
-        header += read(len(first), 8 + length)
+        header += bytes(read(len(first), 8 + length))
     return parse_header(header, file, size, where)
 
 

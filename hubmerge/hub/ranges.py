@@ -7,6 +7,7 @@ Parts come over plain HTTP. hf_xet could fetch what Xet holds, but nothing here 
 it; a Hub with Xet serves the same bytes by HTTP.
 """
 
+import mmap
 import re
 import threading
 import time
@@ -35,6 +36,10 @@ _REFUSALS = (400, 401, 403, 404, 410)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+_LARGE = 1 << 20
+"""Bytes."""
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where a file's content is served, for a time, and the ETag that it has there."""
@@ -61,15 +66,15 @@ class RangedFile:
     def _url(self) -> httpx2.URL:
         return httpx2.URL(hf_hub_url(self.repo_id, self.name, revision=self.commit))
 
-    def read(self, start: int, stop: int) -> bytearray:
+    def read(self, start: int, stop: int) -> memoryview:
         """The bytes `start` up to but not including `stop`.
 
         What the network breaks is continued where it stopped, and what a busy server refuses is asked for again; only
         `ATTEMPTS` in a row that bring nothing are one too many. Raises `HubError` where the answer is not a part of
         the pinned file; the exceptions of huggingface_hub and its HTTP library pass through.
         """
-        content = bytearray(stop - start)
-        room = memoryview(content)
+        content = _memory(stop - start)
+        room = content
         failures = 0
         while room:
             before = len(room)
@@ -215,3 +220,8 @@ class RangedFile:
 def _etag(header: str | None) -> str | None:
     """The ETag without its quotes and its mark as weak."""
     return header.removeprefix("W/").strip('"') or None if header else None
+
+
+def _memory(nbytes: int) -> memoryview:
+    """Memory of that size. What is large comes from the system and goes back there, not into the heap of a thread."""
+    return memoryview(mmap.mmap(-1, nbytes) if nbytes >= _LARGE else bytearray(nbytes))

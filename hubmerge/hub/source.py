@@ -96,7 +96,7 @@ class Source:
         """Whether the file `name` is on this machine: in the folder, or already in the Hub cache."""
         return self._store.is_here(name)
 
-    def read_range(self, file: str, start: int, stop: int) -> bytes | bytearray:
+    def read_range(self, file: str, start: int, stop: int) -> memoryview:
         """The bytes `start` up to but not including `stop` of the file `file` and nothing else.
 
         From the Hub they come by a request for just this part, which leaves no file; many threads may read at once.

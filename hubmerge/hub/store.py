@@ -27,7 +27,7 @@ class Store(Protocol):
     def path(self, file: FileInfo) -> Path:
         """The whole file on disk, with its size checked."""
 
-    def read(self, file: FileInfo, start: int, stop: int) -> bytes | bytearray:
+    def read(self, file: FileInfo, start: int, stop: int) -> memoryview:
         """The bytes `start` up to but not including `stop` of a file: exactly these, or an error."""
 
     def is_here(self, name: str) -> bool:
@@ -68,7 +68,7 @@ class Repository:
             )
         return Path(path)
 
-    def read(self, file: FileInfo, start: int, stop: int) -> bytearray:
+    def read(self, file: FileInfo, start: int, stop: int) -> memoryview:
         """Asks the Hub for just these bytes."""
         ranged = self._ranged.get(file.path)
         if ranged is None:
@@ -97,7 +97,7 @@ class Folder:
             raise self._changed(path)
         return path
 
-    def read(self, file: FileInfo, start: int, stop: int) -> bytes:
+    def read(self, file: FileInfo, start: int, stop: int) -> memoryview:
         """Reads just these bytes."""
         path = self.root / file.path
         try:
@@ -110,7 +110,7 @@ class Folder:
             raise SourceError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
         if len(content) != stop - start:
             raise self._changed(path)
-        return content
+        return memoryview(content)
 
     def is_here(self, name: str) -> bool:
         """Always."""

@@ -34,7 +34,7 @@ class _Span:
     start: int
     stop: int
     pieces: int = 0
-    content: bytes | bytearray | None = None
+    content: memoryview | None = None
     failure: BaseException | None = None
 
     @property
@@ -143,7 +143,7 @@ class Prefetch:
             raise piece.span.failure
         if piece.span.content is None:
             raise Interrupted("The merge was stopped.")
-        return memoryview(piece.span.content)[start - piece.span.start : stop - piece.span.start]
+        return piece.span.content[start - piece.span.start : stop - piece.span.start]
 
     def _use(self, wanted: _Pieces, count: int) -> None:
         """Counts the first `count` pieces as done with."""

@@ -164,7 +164,7 @@ def hash_weights(source: Source, progress: Progress = silent) -> tuple[dict[str,
     stopped = threading.Event()
     count = _Count("verify", sum(part.stop - part.start for part in parts), progress)
 
-    def read(file: str, start: int, stop: int) -> bytes | bytearray:
+    def read(file: str, start: int, stop: int) -> bytes | memoryview:
         if file not in here:
             return source.read_range(file, start, stop)
         return Folder(here[file].parent).read(FileInfo(here[file].name, source.files[file].size), start, stop)
