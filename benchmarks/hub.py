@@ -42,7 +42,8 @@ class Watch:
 
     def look(self, pid: int, folder: Path) -> None:
         """Takes one sample of the process and of the folder that all its files go to."""
-        self.anonymous = max(self.anonymous, 1024 * _numbers(f"/proc/{pid}/status").get("RssAnon", 0))
+        status = _numbers(f"/proc/{pid}/status")
+        self.anonymous = max(self.anonymous, 1024 * (status.get("RssAnon", 0) + status.get("RssShmem", 0)))
         sizes = {path: _size(path) for path in folder.rglob("*")}
         self.disk = max(self.disk, sum(sizes.values()))
         self.largest_file = max(self.largest_file, *sizes.values(), 0)

@@ -87,7 +87,8 @@ def _sample(pid: int) -> dict[str, int]:
         if count % FAMILY_EVERY == 0:
             family = _family(pid)
         held = [_numbers(f"/proc/{member}/status") for member in family]
-        anonymous = max(anonymous, 1024 * sum(status.get("RssAnon", 0) for status in held))
+        unbacked = sum(status.get("RssAnon", 0) + status.get("RssShmem", 0) for status in held)
+        anonymous = max(anonymous, 1024 * unbacked)
         virtual = max(virtual, 1024 * held[0].get("VmPeak", 0))
     moved = _numbers(f"/proc/{pid}/io")
     return {

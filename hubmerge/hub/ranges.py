@@ -224,4 +224,7 @@ def _etag(header: str | None) -> str | None:
 
 def _memory(nbytes: int) -> memoryview:
     """Memory of that size. What is large comes from the system and goes back there, not into the heap of a thread."""
-    return memoryview(mmap.mmap(-1, nbytes) if nbytes >= _LARGE else bytearray(nbytes))
+    if nbytes < _LARGE:
+        return memoryview(bytearray(nbytes))
+    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}  # Windows has no other kind
+    return memoryview(mmap.mmap(-1, nbytes, **private))
