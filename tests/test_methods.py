@@ -148,7 +148,7 @@ def test_selection_is_exact_however_little_it_may_keep(kind: str, sampled: int) 
     ordered = np.sort(values)[::-1]
     sample = np.sort(values[:sampled])  # the first ones: for sorted values the worst that can be
     for rank in (1, 2, 100, 25_000, 49_999, 50_000):
-        search = Search(rank, values.size, sample, 200, new_masks())
+        search = Search(rank, values.size, sample, 200, new_masks(values.size))
         passes = 0
         while passes == 0 or not search.ends():
             passes += 1

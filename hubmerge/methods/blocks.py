@@ -23,11 +23,12 @@ every result; the number of threads and the way that tensors are read are not.
 class Workspace:
     """Memory of a few blocks that is used again for every block: new memory costs more time than the arithmetic.
 
-    One thread uses it at a time.
+    One thread uses it at a time. `elements`: how many its blocks have, where it is for one small tensor only.
     """
 
-    def __init__(self, device: torch.device | None = None) -> None:
+    def __init__(self, device: torch.device | None = None, elements: int = BLOCK) -> None:
         self._device = device
+        self._elements = min(BLOCK, elements)
         self._buffers: list[Tensor] = []
         self._taken = 0
 
@@ -38,7 +39,7 @@ class Workspace:
     def take(self, elements: int) -> Tensor:
         """A flat float32 tensor of at most BLOCK elements, of any content, good until `clear`."""
         if self._taken == len(self._buffers):
-            self._buffers.append(torch.empty(BLOCK, device=self._device))
+            self._buffers.append(torch.empty(self._elements, device=self._device))
         self._taken += 1
         return self._buffers[self._taken - 1][:elements]
 
@@ -89,7 +90,7 @@ class Whole:
     def __init__(self, tensors: Sequence[Tensor], base: Tensor | None = None) -> None:
         self._tensors = [tensor.reshape(-1) for tensor in tensors]
         self._base = None if base is None else base.reshape(-1)
-        self._workspace = Workspace(tensors[0].device)
+        self._workspace = Workspace(tensors[0].device, self.elements)
 
     @property
     def elements(self) -> int:

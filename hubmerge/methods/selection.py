@@ -16,9 +16,9 @@ KEPT = 1 << 20
 _MARGIN = 0.015
 
 
-def new_masks() -> Masks:
-    """Memory for what is compared within one block."""
-    return np.empty((4, BLOCK), dtype=bool)
+def new_masks(elements: int) -> Masks:
+    """Memory for what is compared within one block of a tensor of so many elements."""
+    return np.empty((4, min(BLOCK, elements)), dtype=bool)
 
 
 class Search:

@@ -29,7 +29,8 @@ def thresholds(blocks: Blocks, density: Sequence[float]) -> list[float]:
     """
     if blocks.elements == 0 or all(share >= 1 for share in density):
         return [0.0] * len(density)
-    elements, kept, masks = blocks.elements, KEPT // len(density), new_masks()
+    elements, kept = blocks.elements, KEPT // len(density)
+    masks = new_masks(elements)
     searches = {
         model: Search(max(1, int(share * elements)), elements, sample, kept, masks)
         for model, (share, sample) in enumerate(zip(density, _sample(blocks), strict=True))

@@ -40,7 +40,7 @@ def merge_tensor(method: Method, plan: TensorPlan, read: Read) -> Tensor:
     """The output tensor that `plan` describes, whole, in its shape and dtype; see `merge_blocks`."""
     result = torch.empty(plan.parameters, dtype=DTYPES[plan.dtype].torch)
     with one_thread():
-        for number, block in enumerate(merge_blocks(method, plan, read, Workspace())):
+        for number, block in enumerate(merge_blocks(method, plan, read, Workspace(elements=plan.parameters))):
             result[number * BLOCK :][:BLOCK] = block
     return result.view(plan.shape)
 
