@@ -39,6 +39,7 @@ for recipe in sorted(Path(sys.argv[1]).glob("*/recipe.yaml")):
 """
 
 BOTH = {"weight": 0.7, "density": 0.6}, {"weight": 0.5, "density": 0.4}
+CRUMBS = tuple({**settings, "gamma": 0.05} for settings in BOTH)
 WEIGHTS = {"weight": 0.7}, {"weight": 0.5}
 GRADIENT = {"weight": [0.2, 0.9, 0.4]}, {"weight": [{"filter": "mlp", "value": 0.3}, {"value": 0.8}]}
 FILTERED = {"t": [{"filter": "self_attn", "value": [0.1, 0.9]}, {"value": 0.4}]}
@@ -57,6 +58,8 @@ CASES: dict[str, tuple[str, tuple[dict, ...], dict]] = {
     "ties-lambda": ("ties", BOTH, {"lambda": 1.3}),
     "ties-negative": ("ties", ({"weight": -0.7, "density": 0.6}, {"weight": 0.5, "density": 0.4}), {}),
     "dare_linear-all": ("dare_linear", WEIGHTS, {}),
+    "breadcrumbs": ("breadcrumbs", CRUMBS, {}),
+    "breadcrumbs_ties": ("breadcrumbs_ties", CRUMBS, {"lambda": 0.8}),
     "dare_ties-all": ("dare_ties", WEIGHTS, {}),
 }
 STACKS = ("stack", "slices-gradient")

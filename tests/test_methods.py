@@ -98,6 +98,24 @@ def trimmed(delta: torch.Tensor, density: float) -> torch.Tensor:
     return keep_largest(delta.flatten().float().clone(), threshold).view(delta.shape)
 
 
+@pytest.mark.parametrize(
+    ("density", "gamma", "left"),
+    [(0.5, 0.1, (100, 600)), (0.9, 0.0, (0, 900)), (0.95, 0.2, (50, 1000)), (0.0, 0.0, (0, 1)), (1.0, 0.5, (0, 1000))],
+)
+@pytest.mark.parametrize("elements", [1000, 1000 * (BLOCK // 400)])
+def test_breadcrumbs_leaves_out_both_ends(density: float, gamma: float, left: tuple[int, int], elements: int) -> None:
+    base, model = tensors(2, elements)
+    first, last = (place * elements // 1000 for place in left)
+    last = max(last, 1) if density else 1
+    delta = model - base
+    expected = torch.zeros_like(delta)
+    kept = delta.abs().argsort(descending=True)[first:last]
+    expected[kept] = delta[kept]
+    for name in ("breadcrumbs", "breadcrumbs_ties"):
+        got = run(name, [model], base, density=density, gamma=gamma)
+        torch.testing.assert_close(got, base + expected)
+
+
 def test_ties_keeps_exactly_the_share() -> None:
     (delta,) = tensors(1, 40, 25)
     for density in (0.001, 0.1, 0.5, 0.999):
@@ -199,7 +217,7 @@ def test_a_tensor_of_several_blocks_is_merged_as_one_of_a_single_block_would_be(
     base, *models = tensors(1 + min(method.max_models or 2, 2), BLOCK // 2)
     if name.startswith("dare"):
         pytest.skip("masks differ from block to block, on purpose")
-    given = {p.name: 0.5 for p in method.parameters if p.default is None or p.name == "density"}
+    given = {p.name: 0.5 for p in method.parameters if p.default is None or p.name == "density"} | {"gamma": 0.125}
     bases = (base, torch.cat([base] * 5)) if method.base == "required" else (None, None)
     small = run(name, models, bases[0], **given)
     large = run(name, [torch.cat([model] * 5) for model in models], bases[1], **given)

@@ -24,7 +24,17 @@ from .blocks import BLOCK, Block, Blocks, Whole, Workspace, each
 from .linear import linear, passthrough
 from .slerp import slerp, slerp_shares
 from .sparsify import mask_seed
-from .task_vectors import dare_linear, dare_scales, dare_ties, task_arithmetic, ties, ties_thresholds
+from .task_vectors import (
+    breadcrumbs,
+    breadcrumbs_bounds,
+    breadcrumbs_ties,
+    dare_linear,
+    dare_scales,
+    dare_ties,
+    task_arithmetic,
+    ties,
+    ties_thresholds,
+)
 
 __all__ = [
     "BLOCK",
@@ -69,7 +79,7 @@ class Method:
     `merge` gives one block of the result; `measure`, where there is one, is asked first and reads all blocks, and
     `merge` gets its answer as `measured`. Both take the declared parameters by name ("lambda" as `lambda_`, "seed" as
     `seeds`, one a model). `base`: "required" where task vectors or an origin are needed, else "none". `min_models` and
-    `max_models` count the models beside the base.
+    `max_models` count the models beside the base. `selects`: `measure` finds entries of some rank, which takes memory.
     """
 
     name: str
@@ -81,6 +91,7 @@ class Method:
     min_models: int = 1
     max_models: int | None = None
     measure: Callable[..., Any] | None = None
+    selects: bool = False
 
     @property
     def random(self) -> bool:
@@ -144,6 +155,16 @@ _DENSITY = Parameter(
     high=1.0,
     typical=(0.05, 1.0),
 )
+_MOST = Parameter("density", 0.9, _DENSITY.help, per_model=True, low=0.0, high=1.0, typical=(0.05, 1.0))
+_GAMMA = Parameter(
+    "gamma",
+    0.01,
+    "Share of the largest entries of the task vector that is left out.",
+    per_model=True,
+    low=0.0,
+    high=1.0,
+    typical=(0.0, 0.1),
+)
 _NORMALIZE = Parameter("normalize", False, "Divide by the sum of the weights that take part.")
 _NORMALIZE_ON = Parameter("normalize", True, _NORMALIZE.help)
 _LAMBDA = Parameter("lambda", 1.0, "Scales the sum of the task vectors.", typical=(0.0, 2.0))
@@ -182,6 +203,25 @@ _METHODS = (
         "https://arxiv.org/abs/2306.01708",
         (_WEIGHT, _DENSITY, _NORMALIZE_ON, _LAMBDA),
         measure=ties_thresholds,
+        selects=True,
+    ),
+    Method(
+        "breadcrumbs",
+        breadcrumbs,
+        "Leaves out the largest and the smallest changes of each model and adds up the rest.",
+        "https://arxiv.org/abs/2312.06795",
+        (_WEIGHT, _MOST, _GAMMA, _NORMALIZE, _LAMBDA),
+        measure=breadcrumbs_bounds,
+        selects=True,
+    ),
+    Method(
+        "breadcrumbs_ties",
+        breadcrumbs_ties,
+        "Leaves out the largest and the smallest changes, then keeps the direction with more weight.",
+        "https://arxiv.org/abs/2312.06795",
+        (_WEIGHT, _MOST, _GAMMA, _NORMALIZE, _LAMBDA),
+        measure=breadcrumbs_bounds,
+        selects=True,
     ),
     Method(
         "dare_linear",

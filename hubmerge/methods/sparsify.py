@@ -1,4 +1,4 @@
-"""Ways to keep only part of a task vector: by magnitude (TIES) or at random (DARE)."""
+"""Ways to keep only part of a task vector: by magnitude (TIES, Model Breadcrumbs) or at random (DARE)."""
 
 import hashlib
 from collections.abc import Sequence
@@ -27,23 +27,42 @@ def thresholds(blocks: Blocks, density: Sequence[float]) -> list[float]:
 
     At least one entry counts. 0 where everything is kept. TIES "trim", https://arxiv.org/abs/2306.01708 §3.
     """
-    if blocks.elements == 0 or all(share >= 1 for share in density):
-        return [0.0] * len(density)
-    elements, kept = blocks.elements, KEPT // len(density)
-    masks = new_masks(elements)
-    searches = {
-        model: Search(max(1, int(share * elements)), elements, sample, kept, masks)
-        for model, (share, sample) in enumerate(zip(density, _sample(blocks), strict=True))
-        if share < 1
-    }
+    ranks = {model: max(1, int(share * blocks.elements)) for model, share in enumerate(density) if share < 1}
+    found = dict(zip(ranks, magnitudes_of_rank(blocks, list(ranks.items())), strict=True))
+    return [found.get(model, 0.0) for model in range(len(density))]
+
+
+def bounds(blocks: Blocks, density: Sequence[float], gamma: Sequence[float]) -> list[tuple[float, float]]:
+    """For each model the smallest and the largest magnitude that are kept, exactly.
+
+    The share `gamma` of the largest is left out, then the share `density` kept: at least one entry, and of the largest
+    only as many are left out as `density` allows. Model Breadcrumbs, https://arxiv.org/abs/2312.06795 §3.
+    """
+    ranks: list[tuple[int, int]] = []
+    for model, (share, outliers) in enumerate(zip(density, gamma, strict=True)):
+        kept = max(1, int(share * blocks.elements))
+        left_out = min(int(outliers * blocks.elements), blocks.elements - kept)
+        ranks += [(model, left_out + 1), (model, left_out + kept)]
+    found = magnitudes_of_rank(blocks, ranks)
+    return [(low, high) for high, low in zip(found[::2], found[1::2], strict=True)]
+
+
+def magnitudes_of_rank(blocks: Blocks, ranks: Sequence[tuple[int, int]]) -> list[float]:
+    """The `rank`-th largest magnitude (1 is the largest) of a model's task vector, for each (model, rank)."""
+    elements = blocks.elements
+    if elements == 0 or not ranks:
+        return [0.0] * len(ranks)
+    sample, masks = _sample(blocks), new_masks(elements)
+    searches = [(model, Search(rank, elements, sample[model], KEPT // len(ranks), masks)) for model, rank in ranks]
     unfinished = searches
     while unfinished:
         for block in each(blocks):
             vectors = deltas(block)
-            for model, search in unfinished.items():
-                search.feed(_magnitudes(vectors[model]))
-        unfinished = {model: search for model, search in unfinished.items() if not search.ends()}
-    return [searches[model].found if model in searches else 0.0 for model in range(len(density))]
+            magnitudes = {model: _magnitudes(vectors[model]) for model in dict(unfinished)}
+            for model, search in unfinished:
+                search.feed(magnitudes[model])
+        unfinished = [(model, search) for model, search in unfinished if not search.ends()]
+    return [search.found for _, search in searches]
 
 
 def _sample(blocks: Blocks) -> list[Magnitudes]:
@@ -76,6 +95,15 @@ def keep_largest(delta: Tensor, threshold: float) -> Tensor:
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))
     torch.ops.aten.hardshrink.out(delta, below, out=delta)
     return delta
+
+
+def keep_between(block: Block, delta: Tensor, low: float, high: float) -> Tensor:
+    """`delta`, of `block`, with all magnitudes below `low` or above `high` set to 0, in place."""
+    if high < np.inf:
+        larger = block.empty()
+        torch.ops.aten.hardshrink.out(delta, high, out=larger)
+        delta.sub_(larger)
+    return keep_largest(delta, low)
 
 
 def scales(blocks: Blocks, density: Sequence[float], seeds: Sequence[int]) -> list[float]:

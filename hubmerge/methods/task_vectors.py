@@ -1,9 +1,11 @@
 """Methods that add up task vectors: what fine-tuning changed, fine-tuned minus base.
 
 Task arithmetic: Ilharco et al. 2022, https://arxiv.org/abs/2212.04089. TIES: Yadav et al. 2023,
-https://arxiv.org/abs/2306.01708. DARE: Yu et al. 2023, https://arxiv.org/abs/2311.03099.
+https://arxiv.org/abs/2306.01708. DARE: Yu et al. 2023, https://arxiv.org/abs/2311.03099. Model Breadcrumbs: Davari and
+Belilovsky 2023, https://arxiv.org/abs/2312.06795.
 
-In all of them `weight` (any sign), `density` (0..1) and `seeds` have one entry a model, and `lambda_` scales the sum.
+In all of them `weight` (any sign), `density` and `gamma` (0..1), and `seeds` have one entry a model, and `lambda_`
+scales the sum.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from .blocks import Block, Blocks
 from .linear import NEARLY_ZERO
-from .sparsify import deltas, keep_largest, keep_random, scales, thresholds
+from .sparsify import bounds, deltas, keep_between, keep_largest, keep_random, scales, thresholds
 
 
 def task_arithmetic(block: Block, *, weight: Sequence[float], normalize: bool, lambda_: float) -> Tensor:
@@ -37,6 +39,41 @@ def ties(
     """Trim each task vector to its largest entries, elect a sign per entry, merge those that agree (paper, Alg. 1)."""
     kept = [keep_largest(delta, threshold) for delta, threshold in zip(deltas(block), measured, strict=True)]
     return _add_elected(block, kept, weight, normalize, lambda_)
+
+
+def breadcrumbs_bounds(
+    blocks: Blocks, *, density: Sequence[float], gamma: Sequence[float], **_: object
+) -> list[tuple[float, float]]:
+    """For each model the smallest and the largest magnitude that Model Breadcrumbs keeps."""
+    return bounds(blocks, density, gamma)
+
+
+def breadcrumbs(
+    block: Block,
+    *,
+    weight: Sequence[float],
+    density: Sequence[float],
+    gamma: Sequence[float],
+    normalize: bool,
+    lambda_: float,
+    measured: Sequence[tuple[float, float]],
+) -> Tensor:
+    """Leave out the largest and the smallest entries of each task vector, add up the rest."""
+    return _add_sum(block, _keep_between(block, measured), weight, normalize, lambda_)
+
+
+def breadcrumbs_ties(
+    block: Block,
+    *,
+    weight: Sequence[float],
+    density: Sequence[float],
+    gamma: Sequence[float],
+    normalize: bool,
+    lambda_: float,
+    measured: Sequence[tuple[float, float]],
+) -> Tensor:
+    """Leave out the largest and the smallest entries, then elect signs as TIES."""
+    return _add_elected(block, _keep_between(block, measured), weight, normalize, lambda_)
 
 
 def dare_scales(
@@ -74,6 +111,10 @@ def dare_ties(
 ) -> Tensor:
     """Drop at random as DARE, then elect signs as TIES: the method that evolution tunes in arXiv 2403.13187 §3.1."""
     return _add_elected(block, _drop(block, density, seeds, measured), weight, normalize, lambda_)
+
+
+def _keep_between(block: Block, limits: Sequence[tuple[float, float]]) -> list[Tensor]:
+    return [keep_between(block, delta, low, high) for delta, (low, high) in zip(deltas(block), limits, strict=True)]
 
 
 def _drop(block: Block, density: Sequence[float], seeds: Sequence[int], factors: Sequence[float]) -> list[Tensor]:

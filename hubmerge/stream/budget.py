@@ -63,7 +63,7 @@ def peak_memory(
     A thread works on blocks. Reading by range holds what is read ahead, and all of a tensor where the method reads it
     more than once.
     """
-    selecting = at_a_time * _SELECTING if method.name == "ties" else 0
+    selecting = at_a_time * _SELECTING if method.selects else 0
     far = prefetch_bytes(method, tensors, sources) if ranged else 0
     return _LIBRARY_BYTES + device_memory(tensors, at_a_time) + selecting + far
 
