@@ -4,11 +4,12 @@ Task arithmetic: Ilharco et al. 2022, https://arxiv.org/abs/2212.04089. TIES: Ya
 https://arxiv.org/abs/2306.01708. DARE: Yu et al. 2023, https://arxiv.org/abs/2311.03099. Model Breadcrumbs: Davari and
 Belilovsky 2023, https://arxiv.org/abs/2312.06795.
 
-In all of them `weight` (any sign), `density` and `gamma` (0..1), and `seeds` have one entry a model, and `lambda_`
-scales the sum.
+A method is a way to thin task vectors out and a way to put them together. `weight` (any sign), `density` and `gamma`
+(0..1), and `seeds` have one entry a model, `lambda_` scales the sum; each function takes of these what it needs.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -17,113 +18,69 @@ from .linear import NEARLY_ZERO
 from .sparsify import bounds, deltas, keep_between, keep_largest, keep_random, scales, thresholds
 
 
-def task_arithmetic(block: Block, *, weight: Sequence[float], normalize: bool, lambda_: float) -> Tensor:
+def task_arithmetic(block: Block, **parameters: Any) -> Tensor:
     """base + lambda * sum of weight * task vector."""
-    return _add_sum(block, deltas(block), weight, normalize, lambda_)
+    return _add_sum(block, deltas(block), **parameters)
 
 
-def ties_thresholds(blocks: Blocks, *, density: Sequence[float], **_: object) -> list[float]:
+def ties_thresholds(blocks: Blocks, *, density: Sequence[float], **_: Any) -> list[float]:
     """For each model the smallest magnitude that TIES keeps."""
     return thresholds(blocks, density)
 
 
-def ties(
-    block: Block,
-    *,
-    weight: Sequence[float],
-    density: Sequence[float],
-    normalize: bool,
-    lambda_: float,
-    measured: Sequence[float],
-) -> Tensor:
+def ties(block: Block, *, measured: Sequence[float], **parameters: Any) -> Tensor:
     """Trim each task vector to its largest entries, elect a sign per entry, merge those that agree (paper, Alg. 1)."""
     kept = [keep_largest(delta, threshold) for delta, threshold in zip(deltas(block), measured, strict=True)]
-    return _add_elected(block, kept, weight, normalize, lambda_)
+    return _add_elected(block, kept, **parameters)
 
 
 def breadcrumbs_bounds(
-    blocks: Blocks, *, density: Sequence[float], gamma: Sequence[float], **_: object
+    blocks: Blocks, *, density: Sequence[float], gamma: Sequence[float], **_: Any
 ) -> list[tuple[float, float]]:
     """For each model the smallest and the largest magnitude that Model Breadcrumbs keeps."""
     return bounds(blocks, density, gamma)
 
 
-def breadcrumbs(
-    block: Block,
-    *,
-    weight: Sequence[float],
-    density: Sequence[float],
-    gamma: Sequence[float],
-    normalize: bool,
-    lambda_: float,
-    measured: Sequence[tuple[float, float]],
-) -> Tensor:
+def breadcrumbs(block: Block, *, measured: Sequence[tuple[float, float]], **parameters: Any) -> Tensor:
     """Leave out the largest and the smallest entries of each task vector, add up the rest."""
-    return _add_sum(block, _keep_between(block, measured), weight, normalize, lambda_)
+    return _add_sum(block, _keep_between(block, measured), **parameters)
 
 
-def breadcrumbs_ties(
-    block: Block,
-    *,
-    weight: Sequence[float],
-    density: Sequence[float],
-    gamma: Sequence[float],
-    normalize: bool,
-    lambda_: float,
-    measured: Sequence[tuple[float, float]],
-) -> Tensor:
+def breadcrumbs_ties(block: Block, *, measured: Sequence[tuple[float, float]], **parameters: Any) -> Tensor:
     """Leave out the largest and the smallest entries, then elect signs as TIES."""
-    return _add_elected(block, _keep_between(block, measured), weight, normalize, lambda_)
+    return _add_elected(block, _keep_between(block, measured), **parameters)
 
 
 def dare_scales(
-    blocks: Blocks, *, density: Sequence[float], rescale: bool, seeds: Sequence[int], **_: object
+    blocks: Blocks, *, density: Sequence[float], rescale: bool, seeds: Sequence[int], **_: Any
 ) -> list[float]:
     """For each model the factor on what DARE keeps."""
     return scales(blocks, density, seeds) if rescale else [1.0] * len(density)
 
 
-def dare_linear(
-    block: Block,
-    *,
-    weight: Sequence[float],
-    density: Sequence[float],
-    normalize: bool,
-    rescale: bool,
-    lambda_: float,
-    seeds: Sequence[int],
-    measured: Sequence[float],
-) -> Tensor:
+def dare_linear(block: Block, *, measured: Sequence[float], **parameters: Any) -> Tensor:
     """Drop entries of each task vector at random, rescale the rest, add them up."""
-    return _add_sum(block, _drop(block, density, seeds, measured), weight, normalize, lambda_)
+    return _add_sum(block, _drop(block, measured, **parameters), **parameters)
 
 
-def dare_ties(
-    block: Block,
-    *,
-    weight: Sequence[float],
-    density: Sequence[float],
-    normalize: bool,
-    rescale: bool,
-    lambda_: float,
-    seeds: Sequence[int],
-    measured: Sequence[float],
-) -> Tensor:
+def dare_ties(block: Block, *, measured: Sequence[float], **parameters: Any) -> Tensor:
     """Drop at random as DARE, then elect signs as TIES: the method that evolution tunes in arXiv 2403.13187 §3.1."""
-    return _add_elected(block, _drop(block, density, seeds, measured), weight, normalize, lambda_)
+    return _add_elected(block, _drop(block, measured, **parameters), **parameters)
 
 
 def _keep_between(block: Block, limits: Sequence[tuple[float, float]]) -> list[Tensor]:
     return [keep_between(block, delta, low, high) for delta, (low, high) in zip(deltas(block), limits, strict=True)]
 
 
-def _drop(block: Block, density: Sequence[float], seeds: Sequence[int], factors: Sequence[float]) -> list[Tensor]:
+def _drop(
+    block: Block, factors: Sequence[float], *, density: Sequence[float], seeds: Sequence[int], **_: Any
+) -> list[Tensor]:
     kept = keep_random(block, density, seeds)
     return [delta.mul_(factor) for delta, factor in zip(kept, factors, strict=True)]
 
 
 def _add_sum(
-    block: Block, vectors: Sequence[Tensor], weight: Sequence[float], normalize: bool, lambda_: float
+    block: Block, vectors: Sequence[Tensor], *, weight: Sequence[float], normalize: bool, lambda_: float, **_: Any
 ) -> Tensor:
     total = sum(weight)
     scale = lambda_ / total if normalize and abs(total) > NEARLY_ZERO else lambda_
@@ -135,7 +92,7 @@ def _add_sum(
 
 
 def _add_elected(
-    block: Block, vectors: Sequence[Tensor], weight: Sequence[float], normalize: bool, lambda_: float
+    block: Block, vectors: Sequence[Tensor], *, weight: Sequence[float], normalize: bool, lambda_: float, **_: Any
 ) -> Tensor:
     """TIES's election and merge. Written with float operations alone, which are several times faster than masks."""
     assert block.base is not None
