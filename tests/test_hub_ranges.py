@@ -1,13 +1,10 @@
 """Parts of a file of the Hub: the right bytes or one clear error, whatever comes in between."""
 
 import random
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -346,64 +343,6 @@ def test_everything_at_once(redirected: LocalHub, repo_id: str) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(work, range(THREADS)))
     assert len(refused) <= 8, "only a fresh address that is refused, or six failures in a row, are errors"
-
-
-class Storage(BaseHTTPRequestHandler):
-    """A storage of another origin that does `habit` to every second answer, the first included."""
-
-    protocol_version = "HTTP/1.1"
-    habit = ""
-    asked = 0
-
-    def do_GET(self) -> None:
-        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-        body = CONTENT[first : last + 1]
-        habit = Storage.habit if Storage.asked % 2 == 0 else ""
-        Storage.asked += 1
-        half = body[: len(body) // 2]
-        declared = {"short": half, "too much": body + b"more"}.get(habit, body)
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {first}-{last}/{SIZE}")
-        self.send_header("Content-Length", str(len(declared)))
-        self.end_headers()
-        self.wfile.write(half if habit == "reset" else declared)
-        if habit == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            self.connection.close()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def storage(hub: LocalHub, repo_id: str) -> Iterator[Source]:
-    """The repository, with its weights in a `Storage`."""
-    source = opened(repo_id, hub)
-    source._store._ranged.clear()
-    Storage.asked = 0
-    with ThreadingHTTPServer(("127.0.0.1", 0), Storage) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        there = f"http://127.0.0.1:{server.server_port}/{WEIGHTS}"
-        hub.faults = on_path("/resolve/", Fault(status=302, headers={"Location": there}))
-        yield source
-        server.shutdown()
-
-
-@pytest.mark.parametrize("habit", ["reset", "short"])
-def test_half_a_body_is_continued(storage: Source, monkeypatch: pytest.MonkeyPatch, habit: str) -> None:
-    monkeypatch.setattr(Storage, "habit", habit)
-    for start, stop in spans(seed=12):
-        check(storage, start, stop)
-    assert Storage.asked == 2 * TIMES
-
-
-def test_more_than_was_asked_for_is_an_error(storage: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Storage, "habit", "too much")
-    for start, stop in spans(seed=14):
-        with pytest.raises(HubError, match="sends more than was asked for"):
-            storage.read_range(WEIGHTS, start, stop)
-        check(storage, start, stop)
 
 
 def test_nothing_is_asked_for_nothing(hub: LocalHub, repo_id: str) -> None:
