@@ -22,12 +22,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from measured import CommandFailed, Usage, measured, median
-from siblings import SIZES, make_siblings, weight_files
+from siblings import SIZES, make_siblings, shape_of, weight_files
 
 METHODS: dict[str, dict] = {
     "linear": {"weight": 0.5},
@@ -201,9 +200,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.cold and not hasattr(os, "posix_fadvise"):
         parser.error("--cold needs a system that can drop files from its cache, such as Linux")
-    changes = {name: getattr(options, name) for name in ("hidden", "layers") if getattr(options, name) is not None}
+    shape = SIZES[options.size]
     try:
-        shape = replace(SIZES[options.size], **changes)
+        if options.hidden is not None or options.layers is not None:
+            shape = shape_of(options.hidden or shape.hidden, options.layers or shape.layers, shape.vocab)
     except ValueError as exc:
         parser.error(str(exc))
     programs = ["plain I/O", *(["mergekit"] if find_mergekit() else []), "hubmerge"]

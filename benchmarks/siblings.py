@@ -7,86 +7,33 @@ import json
 import math
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub import split_state_dict_into_shards_factory
 
+from hubmerge.localhub import LlamaShape
+
 SPREAD = 0.02  # standard deviation of the first model's weights, as transformers initialises them
 CHANGE = 0.01  # standard deviation of what a sibling adds
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What decides a Llama's parameters; `hidden` is a multiple of 256 (heads of 64, four queries share a key)."""
-
-    hidden: int
-    layers: int
-    vocab: int = 32000
-
-    def __post_init__(self) -> None:
-        if self.hidden < 256 or self.hidden % 256 or self.layers < 1:
-            raise ValueError(
-                f"hidden must be a multiple of 256 and layers at least 1, got {self.hidden}, {self.layers}"
-            )
-
-    @property
-    def config(self) -> dict:
-        """The model's config.json."""
-        return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "vocab_size": self.vocab,
-            "hidden_size": self.hidden,
-            "intermediate_size": self.hidden * 11 // 4,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.hidden // 64,
-            "num_key_value_heads": self.hidden // 256,
-            "head_dim": 64,
-            "hidden_act": "silu",
-            "max_position_embeddings": 2048,
-            "rms_norm_eps": 1e-6,
-            "tie_word_embeddings": False,
-            "dtype": "bfloat16",
-        }
-
-    @property
-    def tensors(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor, in the model's order."""
-        hidden, inner, keys = self.hidden, self.hidden * 11 // 4, self.hidden // 4
-        layer = {
-            "self_attn.q_proj": (hidden, hidden),
-            "self_attn.k_proj": (keys, hidden),
-            "self_attn.v_proj": (keys, hidden),
-            "self_attn.o_proj": (hidden, hidden),
-            "mlp.gate_proj": (inner, hidden),
-            "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
-            "input_layernorm": (hidden,),
-            "post_attention_layernorm": (hidden,),
-        }
-        layers = {f"layers.{i}.{name}": shape for i in range(self.layers) for name, shape in layer.items()}
-        names = {"embed_tokens": (self.vocab, hidden), **layers, "norm": (hidden,)}
-        return {f"model.{name}.weight": shape for name, shape in names.items()} | {
-            "lm_head.weight": (self.vocab, hidden)
-        }
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the model has."""
-        return sum(map(math.prod, self.tensors.values()))
+def shape_of(hidden: int, layers: int, vocab: int = 32000) -> LlamaShape:
+    """A Llama with heads of 64, four queries to a key; `hidden` is a multiple of 256."""
+    if hidden < 256 or hidden % 256 or layers < 1:
+        raise ValueError(f"hidden must be a multiple of 256 and layers at least 1, got {hidden}, {layers}")
+    return LlamaShape(hidden, hidden * 11 // 4, layers, hidden // 64, hidden // 256, vocab)
 
 
 SIZES = {
-    "tiny": Shape(256, 2, vocab=4000),
-    "0.15B": Shape(1024, 8),
-    "0.85B": Shape(2048, 16),
-    "3B": Shape(3072, 28),
+    "tiny": shape_of(256, 2, vocab=4000),
+    "0.15B": shape_of(1024, 8),
+    "0.85B": shape_of(2048, 16),
+    "3B": shape_of(3072, 28),
 }
 
 
-def make_siblings(root: Path, shape: Shape, count: int, shard_bytes: int) -> list[Path]:
+def make_siblings(root: Path, shape: LlamaShape, count: int, shard_bytes: int) -> list[Path]:
     """The folders of `count` siblings under `root`; those that an earlier call finished there are used again."""
     group = root.resolve() / f"llama-{shape.hidden}x{shape.layers}-{shape.vocab}-{shard_bytes // 10**6}mb"
     folders = [group / f"model{number}" for number in range(count)]
@@ -117,7 +64,7 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _write_model(folder: Path, shape: Shape, number: int, shard_bytes: int) -> None:
+def _write_model(folder: Path, shape: LlamaShape, number: int, shard_bytes: int) -> None:
     # The Hub library's own splitting, which save_pretrained uses: the same names and the same cuts.
     split = split_state_dict_into_shards_factory(
         shape.tensors,
@@ -135,7 +82,7 @@ def _write_model(folder: Path, shape: Shape, number: int, shard_bytes: int) -> N
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True))
-    (folder / "config.json").write_text(json.dumps(shape.config, indent=2))
+    (folder / "config.json").write_text(json.dumps(shape.config | {"dtype": "bfloat16"}, indent=2))
 
 
 def _header(tensors: dict[str, tuple[int, ...]]) -> tuple[bytes, list[str]]:

@@ -1,5 +1,6 @@
 """The shapes of Llama models, for generated repositories: `hub.generate("lab/a", llama("70B", seed=1))`."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,11 @@ class LlamaShape:
             shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()}
         shapes["model.norm.weight"] = (self.hidden,)
         return shapes if self.tied else {**shapes, "lm_head.weight": (self.vocab, self.hidden)}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers all tensors hold."""
+        return sum(map(math.prod, self.tensors.values()))
 
     @property
     def config(self) -> dict[str, Any]:
