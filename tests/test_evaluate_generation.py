@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hubmerge.errors import NotFoundError, ResourceError, SourceError, TaskError
-from hubmerge.evaluate.generation import generate, stream_chat
+from hubmerge.evaluate.generation import answers, generate, stream_chat
 from hubmerge.evaluate.models import load_model
 from hubmerge.evaluate.score import evaluate, grade
 from hubmerge.evaluate.task import Example, Task
@@ -23,30 +23,39 @@ def loaded(siblings):
 
 
 @torch.no_grad()
-def naive(model, tokenizer, prompt: str, max_new_tokens: int) -> str:
-    """Greedy decoding as the definition says: no batch, no cache, no padding."""
+def naive(model, tokenizer, prompt: str, max_new_tokens: int, end: int) -> list[int]:
+    """Greedy decoding as the definition says: no batch, no cache, no padding. The end token is part of it."""
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
     )
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     new: list[int] = []
-    for _ in range(max_new_tokens):
-        token = int(model(input_ids=torch.tensor([ids + new]), use_cache=False).logits[0, -1].argmax())
-        if token == tokenizer.eos_token_id:
-            break
-        new.append(token)
-    return tokenizer.decode(new, skip_special_tokens=True).strip()
+    while len(new) < max_new_tokens and end not in new:
+        new.append(int(model(input_ids=torch.tensor([ids + new]), use_cache=False).logits[0, -1].argmax()))
+    return new
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_batches_answer_like_one_by_one(loaded, batch_size: int) -> None:
     model, tokenizer = loaded
-    expected = [naive(model, tokenizer, prompt, 12) for prompt in PROMPTS]
+    made = [naive(model, tokenizer, prompt, 12, tokenizer.eos_token_id) for prompt in PROMPTS]
+    expected = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in made]
     assert len(set(expected)) > 1
     events = []
     made = generate(model, tokenizer, PROMPTS, max_new_tokens=12, batch_size=batch_size, progress=events.append)
     assert made == expected
     assert (events[-1].done, events[-1].total) == (len(PROMPTS), len(PROMPTS))
+
+
+def test_tokens_are_counted_up_to_each_end(loaded, monkeypatch) -> None:
+    model, tokenizer = loaded
+    end = tokenizer.convert_tokens_to_ids("w18")
+    monkeypatch.setattr(model.generation_config, "eos_token_id", end)
+    counts = [len(naive(model, tokenizer, prompt, 12, end)) for prompt in PROMPTS]
+    assert min(counts) < max(counts) == 12
+    made = answers(model, tokenizer, PROMPTS, max_new_tokens=12)
+    assert made.tokens == sum(counts)
+    assert made.texts == generate(model, tokenizer, PROMPTS, max_new_tokens=12)
 
 
 def test_a_repositorys_sampling_settings_change_nothing(loaded) -> None:

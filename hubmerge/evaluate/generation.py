@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +23,14 @@ _GREEDY = {
 }
 
 
+@dataclass(frozen=True)
+class Answers:
+    """The answers to some prompts, in their order, and how many tokens the model made for them, end tokens included."""
+
+    texts: list[str]
+    tokens: int
+
+
 def generate(
     model: Any,
     tokenizer: Any,
@@ -32,6 +41,28 @@ def generate(
     system: str | None = None,
     progress: Progress = silent,
 ) -> list[str]:
+    """The texts of `answers`."""
+    return answers(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        system=system,
+        progress=progress,
+    ).texts
+
+
+def answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+    system: str | None = None,
+    progress: Progress = silent,
+) -> Answers:
     """The greedy answer to each prompt, without the prompt, in the prompts' order.
 
     Prompts go through the tokenizer's chat template where it has one, and are sorted by length into left-padded
@@ -41,19 +72,20 @@ def generate(
     _check_length(model, max(map(len, encoded), default=0), max_new_tokens)
     # The longest first: if memory is short, the first batch shows it.
     order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
-    outputs = [""] * len(encoded)
+    texts, tokens = [""] * len(encoded), 0
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         made = _generate_batch(model, tokenizer, [encoded[i] for i in batch], max_new_tokens)
-        for index, text in zip(batch, made, strict=True):
-            outputs[index] = text
+        for index, ids in zip(batch, made, strict=True):
+            texts[index] = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            tokens += len(ids)
         progress(Event("generate", start + len(batch), len(order), "examples"))
-    return outputs
+    return Answers(texts, tokens)
 
 
 @torch.inference_mode()
-def _generate_batch(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
-    pad = _pad_id(model, tokenizer)
+def _generate_batch(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+    pad, ends = _pad_id(model, tokenizer), _eos_ids(model, tokenizer)
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     mask = torch.zeros_like(ids)
@@ -65,10 +97,15 @@ def _generate_batch(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], m
         attention_mask=mask.to(model.device),
         max_new_tokens=max_new_tokens,
         pad_token_id=pad,
-        eos_token_id=_eos_ids(model, tokenizer),
+        eos_token_id=ends,
         **_GREEDY,
     )
-    return [text.strip() for text in tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)]
+    return [_until_end(row, ends or ()) for row in made[:, width:].tolist()]
+
+
+def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """The tokens up to and including the first that ends an answer: what follows is padding."""
+    return ids[: next((at for at, token in enumerate(ids, 1) if token in ends), len(ids))]
 
 
 def _texts(tokenizer: Any, prompts: Sequence[str], system: str | None) -> list[str]:
