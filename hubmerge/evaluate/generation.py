@@ -68,7 +68,7 @@ def answers(
     Prompts go through the tokenizer's chat template where it has one, and are sorted by length into left-padded
     batches. The result is deterministic. Raises `TaskError` where a prompt does not fit the model's positions.
     """
-    encoded = [_encode(tokenizer, text) for text in _texts(tokenizer, prompts, system)]
+    encoded = [_encode(tokenizer, text) for text in prompt_texts(tokenizer, prompts, system)]
     _check_length(model, max(map(len, encoded), default=0), max_new_tokens)
     # The longest first: if memory is short, the first batch shows it.
     order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
@@ -85,7 +85,7 @@ def answers(
 
 @torch.inference_mode()
 def _generate_batch(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-    pad, ends = _pad_id(model, tokenizer), _eos_ids(model, tokenizer)
+    pad, ends = pad_id(model, tokenizer), _eos_ids(model, tokenizer)
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     mask = torch.zeros_like(ids)
@@ -108,7 +108,8 @@ def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
     return ids[: next((at for at, token in enumerate(ids, 1) if token in ends), len(ids))]
 
 
-def _texts(tokenizer: Any, prompts: Sequence[str], system: str | None) -> list[str]:
+def prompt_texts(tokenizer: Any, prompts: Sequence[str], system: str | None) -> list[str]:
+    """Each prompt as the model reads it: through the tokenizer's chat template where it has one."""
     if not getattr(tokenizer, "chat_template", None):
         return [f"{system}\n\n{prompt}" if system else prompt for prompt in prompts]
     first = [{"role": "system", "content": system}] if system else []
@@ -133,8 +134,13 @@ def _encode(tokenizer: Any, text: str) -> list[int]:
     return tokens
 
 
+def position_limit(model: Any) -> int | None:
+    """How many tokens the model reads at most; None where nothing says."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def _check_length(model: Any, longest: int, max_new_tokens: int) -> None:
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = position_limit(model)
     if limit and longest + max_new_tokens > limit:
         raise TaskError(
             f"The longest prompt has {longest} tokens and max_new_tokens is {max_new_tokens}, but the model reads at "
@@ -149,7 +155,8 @@ def _eos_ids(model: Any, tokenizer: Any) -> list[int] | None:
     return list(dict.fromkeys(i for i in ids if i is not None)) or None
 
 
-def _pad_id(model: Any, tokenizer: Any) -> int:
+def pad_id(model: Any, tokenizer: Any) -> int:
+    """A token to pad with."""
     # The attention mask hides padding, so any token will do where the tokenizer has none of its own.
     if tokenizer.pad_token_id is not None:
         return int(tokenizer.pad_token_id)
@@ -179,7 +186,7 @@ def stream_chat(
         text = "\n".join(message["content"] for message in messages)
     ids = torch.tensor([_encode(tokenizer, text)])
     _check_length(model, ids.shape[1], 1)
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = position_limit(model)
     room = min(max_new_tokens, limit - ids.shape[1]) if limit else max_new_tokens
     closed = threading.Event()
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -196,7 +203,7 @@ def stream_chat(
                     input_ids=ids.to(model.device),
                     attention_mask=torch.ones_like(ids).to(model.device),
                     max_new_tokens=room,
-                    pad_token_id=_pad_id(model, tokenizer),
+                    pad_token_id=pad_id(model, tokenizer),
                     eos_token_id=_eos_ids(model, tokenizer),
                     streamer=streamer,
                     stopping_criteria=StoppingCriteriaList([ended]),  # type: ignore[list-item]
