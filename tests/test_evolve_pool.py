@@ -1,0 +1,234 @@
+"""Pools evaluate every candidate once, whatever candidates, actors and machines do."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hubmerge.errors import Interrupted, ResourceError, SearchError, SourceError
+from hubmerge.evolve.actors import RayPool
+from hubmerge.evolve.measurement import Measurement
+from hubmerge.evolve.pool import LocalPool, Pool, Result, measure_all
+
+
+class Fake:
+    """Does what the candidate says, and notes in a file what it evaluated to its end."""
+
+    def __init__(self, log: str) -> None:
+        self._log = Path(log)
+
+    def measure(self, candidate: str, job: object) -> Measurement:
+        what, _, value = candidate.partition(" ")
+        if what == "raise":
+            raise ValueError(value)
+        if what == "memory":
+            raise MemoryError
+        if what == "stop":
+            raise Interrupted("stopped")
+        if what == "die" or (what == "die-once" and not self._was_here(value)):
+            os._exit(1)
+        if what == "threads":
+            import torch
+
+            self._note(f"{torch.get_num_threads()} threads")
+        if what == "environment":
+            self._note(os.environ[value])
+        if what == "stay" and self._node() == value:
+            time.sleep(600)
+        if what == "sleep":
+            time.sleep(float(value))
+        score = float("nan") if what == "nan" else 0.5
+        self._note(f"{candidate} {job}")
+        return Measurement(score, score, 1.0, 2, (score, score))
+
+    def _note(self, line: str) -> None:
+        with self._log.open("a") as log:
+            log.write(f"{line}\n")
+
+    @staticmethod
+    def _node() -> str:
+        import ray
+
+        return ray.get_runtime_context().get_node_id()
+
+    @staticmethod
+    def _was_here(file: str) -> bool:
+        was = Path(file).exists()
+        Path(file).touch()
+        return was
+
+
+def make_fake(log: str, error: str | None = None) -> Fake:
+    if error == "die":
+        os._exit(1)
+    if error:
+        raise SourceError(error)
+    return Fake(log)
+
+
+def everything(pool: Pool) -> list[Result]:
+    found: list[Result] = []
+    while results := pool.finished():
+        found += results
+    assert len({result.number for result in found}) == len(found)
+    return found
+
+
+def lines(log: Path) -> list[str]:
+    return log.read_text().splitlines()
+
+
+def test_a_local_pool_works_in_order_and_only_when_asked(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with LocalPool(partial(make_fake, str(log))) as pool:
+        assert (pool.size, pool.finished()) == (1, [])
+        for number, candidate in enumerate(("sleep 0.02", "raise no such\nlayer", "memory", "nan", "fine")):
+            pool.submit(number, candidate, {"ask": number})
+        assert not log.exists()
+        [first] = pool.finished(0)
+        assert lines(log) == ["sleep 0.02 {'ask': 0}"]
+        results = [first, *everything(pool)]
+    assert [result.number for result in results] == [0, 1, 2, 3, 4]
+    assert first.seconds >= 0.02 and first.error is None
+    assert first.measurement == Measurement(0.5, 0.5, 1.0, 2, (0.5, 0.5)) == results[4].measurement
+    errors = [result.error for result in results[1:4]]
+    assert errors == ["ValueError: no such layer", "MemoryError", "The measurement is not a finite number."]
+    assert [result.measurement for result in results[1:4]] == [None] * 3
+
+
+def test_what_stops_the_run_reaches_the_caller_of_a_local_pool(tmp_path: Path) -> None:
+    with LocalPool(partial(make_fake, str(tmp_path / "log"))) as pool:
+        pool.submit(0, "stop")
+        with pytest.raises(Interrupted):
+            pool.finished()
+    with pytest.raises(SourceError, match="not there"):
+        LocalPool(partial(make_fake, "", "not there"))
+
+
+def test_all_are_measured_in_their_order_until_told_to_stop(tmp_path: Path) -> None:
+    told: list[int] = []
+    with LocalPool(partial(make_fake, str(tmp_path / "log"))) as pool:
+        results = measure_all(pool, [("fine", "a"), ("raise it", "b"), ("fine", "c")], told.append)
+        assert [(result.number, result.error) for result in results] == [(0, None), (1, "ValueError: it"), (2, None)]
+        assert told == [0, 1, 2, 3] and measure_all(pool, [], told.append) == []
+
+        def stop(done: int) -> None:
+            if done:
+                raise Interrupted("stopped")
+
+        with pytest.raises(Interrupted):
+            measure_all(pool, [("fine", "d"), ("fine", "e")], stop)
+    assert lines(tmp_path / "log") == ["fine a", "fine c", "fine d"]
+
+
+def test_actors_refuse_what_cannot_work(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="at least 1"):
+        RayPool(partial(make_fake, ""), actors=0)
+    with pytest.raises(SearchError, match="plain arguments"):
+        RayPool(lambda: Fake(""), actors=1)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[object]:
+    """A Ray cluster of two machines on this one, each with a core, and this process connected to it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_actors_do_every_candidate_once(cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("HUBMERGE_TEST", "passed-on")
+    with RayPool(partial(make_fake, str(log)), actors=2) as pool:
+        assert (pool.size, pool.finished()) == (2, [])
+        good = [f"sleep {0.01 * n}" for n in range(6)]
+        odd = ["raise no such layer", "memory", "nan", "die", f"die-once {tmp_path / 'once'}"]
+        for number, candidate in enumerate([*good, *odd, "environment HUBMERGE_TEST"]):
+            pool.submit(number, candidate, f"job {number}")
+        results = {result.number: result for result in everything(pool)}
+        assert sorted(results) == list(range(12))
+        assert [results[n].error for n in range(6)] == [None] * 6
+        assert results[6].error == "ValueError: no such layer"
+        assert results[7].error == "MemoryError"
+        assert results[8].error == "The measurement is not a finite number."
+        assert results[9].error is not None and results[9].error.startswith("It ended 2 actors; the last one: ")
+        assert results[10].error is None and results[10].measurement == results[0].measurement
+        assert pool.replaced == 3
+        pool.submit(99, "sleep 30")
+        began = time.monotonic()
+        assert pool.finished(0.2) == []
+        assert 0.2 <= time.monotonic() - began < 5
+    assert "passed-on" in lines(log)
+    finished = [line for line in lines(log) if line.startswith("sleep")]
+    assert sorted(finished) == sorted(f"{candidate} job {number}" for number, candidate in enumerate(good))
+
+
+def test_workers_that_cannot_be_made_are_one_error(cluster) -> None:
+    with pytest.raises(SourceError, match="not there"):
+        RayPool(partial(make_fake, "", "not there"), actors=2)
+    with pytest.raises(ResourceError, match="No Ray actor could be kept at work: "):
+        RayPool(partial(make_fake, "", "die"), actors=1)
+    with pytest.raises(ResourceError, match="an actor takes 1 CPUS, 4 GPUS; the cluster has 2 CPUS, 0 GPUS"):
+        RayPool(partial(make_fake, ""), actors=1, gpus_per_actor=4, patience=0.5)
+
+
+def test_a_machine_lost_on_the_way_costs_nothing(cluster, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with RayPool(partial(make_fake, str(log)), actors=2) as pool:
+        while pool.alive < 2:
+            pool.finished()
+            time.sleep(0.05)
+        [lost] = [node for node in cluster.list_all_nodes() if not node.head]
+        for number in range(10):
+            pool.submit(number, f"stay {lost.node_id}", number)
+        results = pool.finished()
+        cluster.remove_node(lost, allow_graceful=False)
+        results += everything(pool)
+        assert pool.alive == 1  # nothing has room for another
+    assert sorted(result.number for result in results) == list(range(10))
+    assert all(result.error is None for result in results)
+    assert sorted(lines(log)) == sorted(f"stay {lost.node_id} {number}" for number in range(10))
+
+
+SCRIPT = """
+import sys
+from functools import partial
+sys.path.append(sys.argv[1])
+from hubmerge.evolve.actors import RayPool
+from test_evolve_pool import make_fake
+with RayPool(partial(make_fake, sys.argv[2]), actors=1, cpus_per_actor=2) as pool:
+    pool.submit(0, "threads")
+    print(pool.finished()[0].error, flush=True)
+    pool.submit(1, "sleep 600")
+    pool.finished()
+"""
+
+
+def test_ctrl_c_leaves_no_process_and_says_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path / "log")]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    first = child.stdout.readline()
+    assert first == "None\n", child.communicate()[1]
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert any("raylet" in process.name() for process in family)
+    child.send_signal(signal.SIGINT)
+    out, errors = child.communicate(timeout=60)
+    assert out == "" and errors.startswith("Traceback") and errors.rstrip().endswith("KeyboardInterrupt")
+    assert lines(tmp_path / "log")[0] == "2 threads"
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
