@@ -1,0 +1,195 @@
+"""What a report is made of: the files of a run folder, as far as they are there yet."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import SearchError
+from ...yamlfile import load_mapping
+from ..journal import Evaluation, read_evaluations
+from ..pareto import fronts
+from .canvas import is_number
+
+SEARCH_FILE, JOURNAL_FILE = "search.yaml", "journal.jsonl"
+RESULTS_FILE, RECIPE_FILE, FIRST_STAGE = "results.json", "best.yaml", "ps"
+
+_OBJECTIVES = {
+    "score": "score",
+    "metric": "right answers",
+    "language": "in the right language",
+    "short": "shortness",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search's files. Every mapping may lack any key: a search that still goes on has written little.
+
+    `header`: the journal's first line; `spec`: search.yaml; `results`: results.json, empty until the search is done;
+    `recipe`: the winner's.
+    """
+
+    folder: Path
+    name: str
+    header: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    evaluations: tuple[Evaluation, ...]
+    results: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path, name: str | None = None) -> "Run":
+        """Reads a run folder; raises `SearchError` where it has no journal, or where a file is damaged."""
+        journal = folder / JOURNAL_FILE
+        if not journal.is_file():
+            raise SearchError(f"{folder} is not the folder of a search: it has no {JOURNAL_FILE}.")
+        results = _json(folder / RESULTS_FILE)
+        recipe = mapping(mapping(results, "winner"), "recipe")
+        if not recipe and (folder / RECIPE_FILE).is_file():
+            recipe = load_mapping(folder / RECIPE_FILE, "recipe", SearchError)
+        spec = folder / SEARCH_FILE
+        return cls(
+            folder=folder,
+            name=name or folder.resolve().name,
+            header=_header(journal),
+            spec=load_mapping(spec, "search", SearchError) if spec.is_file() else {},
+            # Actors finish in any order: the journal is in theirs, a report in the searcher's.
+            evaluations=tuple(sorted(read_evaluations(journal), key=lambda e: e.number)),
+            results=results,
+            recipe=recipe,
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether the search has come to its end."""
+        return bool(self.results)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What results.json tells of the search."""
+        return mapping(self.results, "search")
+
+    @property
+    def winner(self) -> Mapping[str, Any]:
+        """What results.json tells of the winner."""
+        return mapping(self.results, "winner")
+
+    @property
+    def rows(self) -> tuple[Mapping[str, Any], ...]:
+        """The contestants on the test split; those without a score are left out."""
+        rows = self.results.get("rows")
+        found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+        return tuple(row for row in found if is_number(row.get("value")) and "model" in row)
+
+    @property
+    def planned(self) -> int | None:
+        """How many evaluations the spec asks for."""
+        planned = mapping(self.spec, "searcher").get("evaluations")
+        return planned if isinstance(planned, int) else None
+
+    @property
+    def path(self) -> Mapping[str, Any] | None:
+        """The winner's path through the layers; None where the winner is a recipe, or not known yet."""
+        found = mapping(mapping(self.winner, "candidate"), "path")
+        return found if isinstance(found.get("layers"), list) and found["layers"] else None
+
+    @property
+    def space(self) -> str:
+        """What was searched: "ps" or "dfs"."""
+        said = self.facts.get("space") or self.header.get("space") or self.spec.get("space")
+        return str(said) if said else "dfs" if self.path else "ps"
+
+    @cached_property
+    def objectives(self) -> tuple[str, ...]:
+        """What every fitness of an evaluation is called."""
+        names = self.facts.get("objectives") or mapping(self.spec, "fitness").get("objectives")
+        return objective_names(self.evaluations, names if isinstance(names, list) else ())
+
+    @cached_property
+    def measured(self) -> tuple[Evaluation, ...]:
+        """The evaluations that came to an end."""
+        return tuple(e for e in self.evaluations if e.error is None)
+
+    @cached_property
+    def failed(self) -> tuple[Evaluation, ...]:
+        """Those that did not."""
+        return tuple(e for e in self.evaluations if e.error is not None)
+
+    @cached_property
+    def first_asked(self) -> tuple[Evaluation, ...]:
+        """Each candidate's first evaluation: the one that was paid for."""
+        return tuple({e.candidate: e for e in reversed(self.evaluations)}.values())[::-1]
+
+    @cached_property
+    def front(self) -> tuple[Evaluation, ...]:
+        """The Pareto front, by the first objective: as results.json has it, or of what is measured so far."""
+        by_number = {e.number: e for e in self.measured}
+        named = self.results.get("front")
+        found = [by_number[n] for n in named if n in by_number] if isinstance(named, list) else []
+        if not found:
+            found = _first_front(self.measured)
+        return tuple(sorted(found, key=lambda e: (tuple(-value for value in e.fitness), e.number)))
+
+    @property
+    def chosen(self) -> Evaluation | None:
+        """The winner's evaluation; None where it is not known, or where the winner never was a candidate."""
+        number = self.winner.get("number")
+        return next((e for e in self.measured if e.number == number), None)
+
+
+def read_stages(folder: Path) -> tuple[Run, ...]:
+    """The searches of a run folder in the order they ran: one, or two where data flow came after parameter space."""
+    runs = [Run.read(folder)]
+    if (folder / FIRST_STAGE / JOURNAL_FILE).is_file():
+        runs.insert(0, Run.read(folder / FIRST_STAGE))
+    return tuple(runs)
+
+
+def objective_names(evaluations: Sequence[Evaluation], names: Sequence[object] = ()) -> tuple[str, ...]:
+    """One name for each number of an evaluation's fitness: "fitness" for a single one, else those of the spec."""
+    count = max((len(e.fitness) for e in evaluations), default=1)
+    if count == 1:
+        return ("fitness",)
+    if len(names) != count:
+        return tuple(f"objective {number}" for number in range(1, count + 1))
+    return tuple(_OBJECTIVES.get(str(name), str(name)) for name in names)
+
+
+def _first_front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Those that no other beats in every objective, once each."""
+    if not evaluations:
+        return []
+    distinct = list({e.fitness: e for e in reversed(evaluations)}.values())
+    return [distinct[row] for row in fronts(np.array([e.fitness for e in distinct]))[0]]
+
+
+def mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping under `key`, an empty one where there is none."""
+    found = document.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise SearchError(
+            f"{path} cannot be read as JSON ({exc}); resume the search to have it written anew."
+        ) from None
+    return document if isinstance(document, Mapping) else {}
+
+
+def _header(journal: Path) -> Mapping[str, Any]:
+    with journal.open(encoding="utf-8") as lines:
+        try:
+            document = json.loads(lines.readline() or "{}")
+        except ValueError:
+            document = {}
+    return document if isinstance(document, Mapping) else {}

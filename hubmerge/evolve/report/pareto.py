@@ -1,0 +1,109 @@
+"""Several objectives: every candidate, the front that none of them beats, and the one that was chosen."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from ..journal import Evaluation
+from .canvas import NARROW, bare, literal, new_figure
+from .palette import colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MANY = 1500  # more dots than this become a bitmap inside the SVG
+_APART = (24.0, 11.0)  # two labels closer than this, in points, would overlap
+
+
+def draw(
+    evaluations: Sequence[Evaluation],
+    front: Sequence[Evaluation],
+    chosen: Evaluation | None,
+    objectives: Sequence[str],
+    width: float,
+) -> "Figure":
+    """One panel a pair of objectives. Points of the front carry their candidate number where there is room."""
+    pairs = list(combinations(range(len(objectives)), 2))
+    columns = min(len(pairs), 2 if width > NARROW else 1)
+    rows = -(-len(pairs) // columns)
+    height = 4.6 if len(pairs) == 1 and width > NARROW else 3.6
+    figure = new_figure(width, height * rows + 0.3)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (x, y) in zip(panels, pairs, strict=False):
+        _panel(axes, evaluations, front, chosen, x, y)
+        axes.set_xlabel(literal(objectives[x]))
+        axes.set_ylabel(literal(objectives[y]))
+    for axes in panels[len(pairs) :]:
+        axes.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=8, handlelength=1.6)
+    figure.draw_without_rendering()  # labels are placed by where the points come to lie
+    for axes, (x, y) in zip(panels, pairs, strict=False):
+        _number(axes, front, chosen, x, y)
+    return figure
+
+
+def _panel(
+    axes: "Axes",
+    evaluations: Sequence[Evaluation],
+    front: Sequence[Evaluation],
+    chosen: Evaluation | None,
+    x: int,
+    y: int,
+) -> None:
+    if evaluations:
+        many = len(evaluations) > _MANY
+        xs, ys = [e.fitness[x] for e in evaluations], [e.fitness[y] for e in evaluations]
+        axes.scatter(xs, ys, s=6 if many else 16, color=colour("dots"), alpha=0.55, linewidths=0, rasterized=many)
+        axes.scatter([], [], s=20, color=colour("dots"), linewidths=0, label="candidates")
+    if front:
+        ordered = sorted(front, key=lambda e: (e.fitness[x], -e.fitness[y]))
+        xs, ys = [e.fitness[x] for e in ordered], [e.fitness[y] for e in ordered]
+        # Between three objectives a line would zigzag: the front is a surface there.
+        line = "-" if len(front[0].fitness) == 2 else "none"
+        axes.plot(
+            xs,
+            ys,
+            marker="o",
+            markersize=5,
+            linestyle=line,
+            drawstyle="steps-pre",
+            linewidth=1.4,
+            color=colour("plus"),
+            label="front",
+        )
+    if chosen is not None:
+        axes.plot(
+            [chosen.fitness[x]],
+            [chosen.fitness[y]],
+            marker="*",
+            markersize=15,
+            linestyle="none",
+            color=colour("accent"),
+            markeredgecolor=colour("paper"),
+            label="chosen",
+        )
+    axes.margins(0.08)
+    bare(axes, grid="both")
+
+
+def _number(axes: "Axes", front: Sequence[Evaluation], chosen: Evaluation | None, x: int, y: int) -> None:
+    """Writes candidate numbers beside points: the chosen one and the ends first, then those that still find room."""
+    ordered = sorted(front, key=lambda e: e.fitness[x])
+    wanted = [*([chosen] if chosen else []), *ordered[:1], *ordered[-1:], *ordered]
+    placed: list[tuple[float, float]] = []
+    points_per_pixel = 72 / axes.figure.get_dpi() if axes.figure else 1.0
+    for evaluation in dict.fromkeys(wanted):
+        spot = axes.transData.transform((evaluation.fitness[x], evaluation.fitness[y])) * points_per_pixel
+        if any(abs(spot[0] - px) < _APART[0] and abs(spot[1] - py) < _APART[1] for px, py in placed):
+            continue
+        placed.append((spot[0], spot[1]))
+        axes.annotate(
+            str(evaluation.number),
+            (evaluation.fitness[x], evaluation.fitness[y]),
+            (6, 5),
+            textcoords="offset points",
+            fontsize=8,
+            color=colour("accent") if evaluation is chosen else colour("ink"),
+        )

@@ -1,0 +1,120 @@
+"""Which pictures a run has, by what is known of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from . import canvas, cost, fitness, forest, heatmap, html, pareto, pathway, weights
+from .data import Run, mapping
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and the words that go with it. `caption` is HTML; a picture that `scrolls` is as wide on a phone."""
+
+    name: str
+    title: str
+    caption: str
+    draw: canvas.Draw
+    scrolls: bool = False
+
+    def png(self) -> bytes:
+        """The picture as a file."""
+        return canvas.png(self.draw, self.title)
+
+    def figure(self, prefix: str) -> str:
+        """The picture in the page: one drawing for desktops, one for phones."""
+        name = f"{prefix}{self.name}"
+        wide = canvas.svg(self.draw, f"{name}-wide", self.title)
+        caption = f"<figcaption>{self.caption}</figcaption>" if self.caption else ""
+        if self.scrolls:
+            return f'<figure><div class="scroll">{wide}</div>{caption}</figure>'
+        narrow = canvas.svg(self.draw, f"{name}-narrow", self.title, canvas.NARROW)
+        both = f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
+        return f'<figure><div class="both">{both}</div>{caption}</figure>'
+
+
+def contestants(run: Run) -> Picture | None:
+    """The forest plot of the final table."""
+    if not run.rows:
+        return None
+    caption = "Scores on the held-out test examples, which no candidate was chosen by."
+    if any(row.get("gain") for row in run.rows):
+        caption += (
+            " A gain is the winner's score less the contestant's on the same examples; its interval is a paired"
+            " bootstrap, and one that leaves out 0 is a difference that more luck would hardly undo."
+        )
+    return Picture("forest", "Held-out scores", caption, partial(forest.draw, run.rows))
+
+
+def curve(run: Run) -> Picture | None:
+    """The fitness curve."""
+    if not run.evaluations:
+        return None
+    caption = f"{len(run.evaluations):,} evaluations."
+    if len({e.stage for e in run.evaluations}) > 1:
+        caption += " Dashed lines mark where the genome grows finer."
+    if run.failed:
+        caption += f" Crosses are the {len(run.failed):,} evaluations that failed."
+    return Picture("curve", "Fitness", caption, partial(fitness.draw, run.evaluations, run.objectives))
+
+
+def winner(run: Run) -> Picture | None:
+    """The heat map of a recipe, or the path of a data-flow winner."""
+    if run.path is not None:
+        return _path(run)
+    genes = [str(gene) for gene in mapping(mapping(run.spec, "genome"), "genes")]
+    found = weights.panels(run.recipe, genes) or weights.panels(run.recipe)
+    if not found:
+        return None
+    names = dict.fromkeys(column for panel in found for column in panel.columns)
+    caption = (
+        "Each cell is a gene's value for a model (column) in a layer (row); blue is positive, red negative, and the"
+        f" strength is the size. Models: {', '.join(html.name(name) for name in names)}."
+    )
+    return Picture("heatmap", "The winner, layer by layer", caption, partial(heatmap.draw, found))
+
+
+def _path(run: Run) -> Picture:
+    assert run.path is not None
+    models = run.spec.get("models")
+    way = pathway.Way.of(run.path, [str(model) for model in models] if isinstance(models, list) else ())
+    counts = ", ".join(
+        f"{sum(model == place for model, _ in way.steps)} of {html.name(name)}"
+        for place, name in enumerate(way.models)
+        if any(model == place for model, _ in way.steps)
+    )
+    caption = (
+        f"{len(way.steps)} steps through {len(way.visits)} different layers: {counts}. It passes a layer again"
+        f" {way.repeats} time(s), leaves a model's order {way.jumps} time(s) and changes the model {way.switches}"
+        " time(s). Rings are layers passed before, thin lines are jumps; below, the factor on each step's input."
+    )
+    return Picture("path", "The winner's path through the layers", caption, partial(pathway.draw, way), scrolls=True)
+
+
+def front(run: Run) -> Picture | None:
+    """The Pareto plot of a search with several objectives."""
+    if len(run.objectives) < 2 or not run.measured:
+        return None
+    caption = f"{len(run.front)} point(s) on the front, by candidate number; each can be exported."
+    draw = partial(pareto.draw, run.measured, run.front, run.chosen, run.objectives)
+    return Picture("pareto", "Objectives", caption, draw)
+
+
+def costs(run: Run, spent: cost.Cost) -> Picture | None:
+    """What the search cost."""
+    if not any(spent.spent) and not spent.phases:
+        return None
+    caption = ""
+    if spent.saved > 0.02:
+        caption = (
+            f"About {spent.saved:.0%} was saved against asking every candidate every example every time: an estimate"
+            " by what each candidate cost per example."
+        )
+    return Picture("cost", "Cost", caption, partial(cost.draw, spent))
+
+
+def of_stage(run: Run) -> Sequence[Picture]:
+    """All pictures of one stage."""
+    found = [curve(run), winner(run), front(run), costs(run, cost.Cost.of(run))]
+    return [picture for picture in found if picture is not None]
