@@ -6,37 +6,70 @@ cut off when the journal is opened again; everything before it counts.
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import SearchError
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One evaluated candidate.
 
-    `genome` is its vector; `recipe` the sha256 of the recipe it stands for. `fitness` is what the searcher was told
-    (score plus shaping); `score`, `number`, `language` are shares 0..1 of `n` examples. `error` says why a candidate
-    could not be evaluated (its fitness is then the worst there is). `seed` is the search's.
+    `number` counts all of the run in the order they were asked for; `stage` and `generation` say when that was.
+    `genome` is its vector; `candidate` the sha256 of what that stands for. `fitness` is what the searcher was told, one
+    number per objective; `score`, `metric`, `language` are shares 0..1 of `n` examples, `values` the score on each of
+    them. `seconds` and `tokens` (generated) are what it cost: nothing, where the same candidate was known. `error` says
+    why a candidate could not be evaluated (its fitness is then the worst there is). `seed` is the search's.
     """
 
+    number: int
+    stage: int
     generation: int
-    index: int
     genome: tuple[float, ...]
-    recipe: str
-    fitness: float
+    candidate: str
+    fitness: tuple[float, ...]
     score: float
-    number: float
+    metric: float
     language: float
     n: int
+    values: tuple[float, ...]
     seconds: float
+    tokens: int
     seed: int
     error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; values that are all 0 or 1 become text such as "0110"."""
+        return {**asdict(self), "values": pack(self.values)}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> "Evaluation":
+        """Reads what `to_dict` gives. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        return cls(
+            **{
+                **document,
+                "genome": tuple(document["genome"]),
+                "fitness": tuple(document["fitness"]),
+                "values": unpack(document["values"]),
+            }
+        )
+
+
+def pack(values: Sequence[float]) -> str | list[float]:
+    """One score per example in little room: "0110" where all are 0 or 1, else a list."""
+    if all(value in (0.0, 1.0) for value in values):
+        return "".join(str(int(value)) for value in values)
+    return [round(value, 6) for value in values]
+
+
+def unpack(packed: str | Sequence[float]) -> tuple[float, ...]:
+    """The values that `pack` was given."""
+    return tuple(float(value) for value in packed)
 
 
 class Journal:
@@ -64,7 +97,7 @@ class Journal:
 
     def append(self, evaluation: Evaluation) -> None:
         """Adds one evaluation; it is on disk when this returns."""
-        self._write(asdict(evaluation))
+        self._write(evaluation.to_dict())
         self.evaluations.append(evaluation)
 
     def _load(self, key: str, facts: Mapping[str, Any], resume: bool) -> None:
@@ -115,9 +148,12 @@ def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def _evaluation(document: dict[str, Any], path: Path, number: int) -> Evaluation:
-    if set(document) != {item.name for item in fields(Evaluation)}:
-        raise SearchError(f"{path}, line {number}: not an evaluation; another version of hubmerge wrote this journal.")
-    return Evaluation(**{**document, "genome": tuple(document["genome"])})
+    try:
+        return Evaluation.from_dict(document)
+    except (KeyError, TypeError, ValueError):
+        raise SearchError(
+            f"{path}, line {number}: not an evaluation; another version of hubmerge wrote this journal."
+        ) from None
 
 
 def _lock(file: BinaryIO, path: Path) -> None:

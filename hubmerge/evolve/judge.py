@@ -1,38 +1,89 @@
-"""Judges recipes on a split of the task, through the resident model."""
+"""Judges candidates on a split of the task: a worker, with one model in memory that becomes each of them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from ..evaluate.score import Scores, evaluate
 from ..evaluate.task import Task
-from ..recipe import ModelRef, Recipe
-from .explore import Measurement
+from ..hub.source import Source, open_source
+from ..progress import Progress, silent
+from ..recipe import ModelEntry, ModelRef, Recipe
+from ..stream.plan import make_plan
+from .measurement import Job, Measurement
+from .path import Path
+from .path_model import PathModel
 from .resident import ResidentModel
+from .search import Search
 
 
-@dataclass(frozen=True)
 class Judge:
-    """Scores recipes and sources with one resident model on one task."""
+    """Scores recipes, paths and the models themselves on one task.
 
-    resident: ResidentModel
-    task: Task
-    batch_size: int
+    What stands in memory follows what is asked: all models and one candidate for recipes, the models' layers for
+    paths; never both. A plain model is asked through its own tokenizer and chat template.
+    """
 
-    def measure(self, recipe: Recipe) -> Measurement:
-        """The recipe's measurement on the search split; a task that asks for no language gives no share in it."""
-        scores = self.score(recipe, "search")
-        language = scores.language_share if self.task.language else 0.0
-        return Measurement(scores.score, scores.number_share, language, scores.n)
+    def __init__(
+        self, search: Search, task: Task, sources: Mapping[ModelRef, Source], *, progress: Progress = silent
+    ) -> None:
+        self._search = search
+        self._task = task
+        self._sources = sources
+        self._progress = progress
+        self._resident: ResidentModel | None = None
+        self._paths: PathModel | None = None
 
-    def score(self, recipe: Recipe, split: str) -> Scores:
-        """The recipe's scores on one split."""
-        self.resident.load(recipe)
-        return self._ask(self.resident.tokenizer, split)
+    def measure(self, candidate: Recipe | Path | ModelRef, job: Job) -> Measurement:
+        """The candidate's measurement; a task that asks for no language gives no share in it. Raises what building it
+        and asking it raise."""
+        model, tokenizer = self._become(candidate)
+        examples = self._task.split(job.split)
+        if job.items is not None:
+            examples = tuple(examples[item] for item in job.items)
+        scores = evaluate(model, tokenizer, examples, self._task, batch_size=self._search.batch_size)
+        return measurement(scores, self._task)
 
-    def score_source(self, ref: ModelRef, split: str) -> Scores:
-        """A source's own scores on one split, asked through its own tokenizer and chat template."""
-        return self._ask(self.resident.load_source(ref), split)
+    def _become(self, candidate: Recipe | Path | ModelRef) -> tuple[Any, Any]:
+        in_paths = isinstance(candidate, ModelRef) and self._paths is not None and candidate in self._search.models
+        if isinstance(candidate, Path) or in_paths:
+            self._resident = None
+            if self._paths is None:
+                self._paths = PathModel(self._search.models, self._sources, progress=self._progress)
+            if isinstance(candidate, Path):
+                self._paths.load(candidate)
+                return self._paths.model, self._paths.tokenizer
+            return self._paths.model, self._paths.load_source(candidate)
+        self._paths = None
+        if self._resident is None:
+            self._resident = ResidentModel(
+                make_plan(self._everything, sources=self._sources), progress=self._progress
+            )
+        if isinstance(candidate, ModelRef):
+            return self._resident.model, self._resident.load_source(candidate)
+        self._resident.load(candidate)
+        return self._resident.model, self._resident.tokenizer
 
-    def _ask(self, tokenizer: Any, split: str) -> Scores:
-        examples = self.task.split(split)
-        return evaluate(self.resident.model, tokenizer, examples, self.task, batch_size=self.batch_size)
+    @property
+    def _everything(self) -> Recipe:
+        """A recipe that names every model of the search."""
+        if self._search.merge_method is not None:
+            return self._search.starting_recipe
+        models = tuple(ModelEntry(ref, {"weight": 1.0}) for ref in self._search.references)
+        return Recipe("linear", models=models, tokenizer_source=self._search.tokenizer_source)
+
+
+def make_judge(search: Search, task: Task, token: str | None = None) -> Judge:
+    """A judge that opens the search's models itself, as the worker of another process does."""
+    return Judge(search, task, {ref: open_source(ref, token=token) for ref in search.references})
+
+
+def measurement(scores: Scores, task: Task) -> Measurement:
+    """What the search keeps of scores."""
+    return Measurement(
+        score=scores.score,
+        metric=scores.metric_share,
+        language=scores.language_share if task.language else 0.0,
+        n=scores.n,
+        values=scores.values,
+        tokens=scores.tokens,
+    )

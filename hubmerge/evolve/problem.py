@@ -2,34 +2,91 @@
 
 import logging
 import os
-from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from evotorch import Problem, SolutionBatch
 
+from .measurement import Outcome
+
 if "EVOTORCH_VERBOSE_LEVEL" not in os.environ:
     # On import evotorch sends its remarks (dtypes, actors) to standard output, where ours go.
     logging.getLogger("evotorch").setLevel(logging.WARNING)
 
-Evaluate = Callable[[np.ndarray], list[float]]
-"""Gives the fitness (finite, higher is better) of each row of a float64 array (candidates, genes)."""
+
+class Genome(Protocol):
+    """Vectors of unbounded float64 numbers, and the candidates that they stand for.
+
+    `start`: the vector a search begins at, shape (size,); `binary`: bool (size,), the genes that count only by their
+    sign; `space`: "ps" or "dfs"; `sigma`: a good first step, in the vector's units. A genome may also have `seeds()`:
+    vectors to begin an archive with, such as the models themselves.
+    """
+
+    @property
+    def space(self) -> str: ...
+
+    @property
+    def sigma(self) -> float: ...
+
+    @property
+    def size(self) -> int:
+        """How many numbers a vector has."""
+        ...
+
+    @property
+    def start(self) -> np.ndarray:
+        """Where the search begins, float64 (size,)."""
+        ...
+
+    @property
+    def binary(self) -> np.ndarray:
+        """Which genes count only by their sign, bool (size,)."""
+        ...
+
+    def decode(self, vector: np.ndarray) -> Any:
+        """The candidate of a vector: a value with `to_dict()`, equal for vectors that mean the same."""
+        ...
+
+    def random(self, generator: np.random.Generator) -> np.ndarray:
+        """The vector of a candidate drawn uniformly from the whole space."""
+        ...
+
+    def grid(self, evaluations: int) -> list[np.ndarray]:
+        """At most about `evaluations` vectors that a patient person would try by hand."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Evaluates vectors, in the background where there are actors."""
+
+    def submit(self, vector: np.ndarray) -> int:
+        """Begins to evaluate a vector of shape (size,); its number in the run: 0, 1, 2, ... in the order asked."""
+        ...
+
+    def collect(self, number: int) -> Outcome:
+        """What came out of it; waits."""
+        ...
 
 
 class MergeProblem(Problem):
-    """Candidates are vectors of unbounded float64 numbers; fitness is maximised.
+    """Candidates are vectors of unbounded float64 numbers; every objective is maximised.
 
-    One process evaluates: candidates share one resident model. Random numbers come from the problem's own generator,
-    seeded by `seed`, so the same seed asks for the same candidates and nothing global is touched.
+    Random numbers come from the problem's own generator, seeded by `seed`, so the same seed asks for the same
+    candidates and nothing global is touched. `outcomes` are those of the batch evaluated last, row by row.
     """
 
-    def __init__(self, size: int, evaluate: Evaluate, *, seed: int) -> None:
+    def __init__(self, size: int, evaluator: Evaluator, *, objectives: int = 1, seed: int) -> None:
         # evotorch's CMAES squeezes a centre of one number to a scalar and refuses it: a lone gene gets an idle mate.
         length = max(size, 2)
-        super().__init__("max", solution_length=length, initial_bounds=(0.0, 1.0), dtype=torch.float64, seed=seed)
-        self._size = size
-        self._evaluate_rows = evaluate
+        sense: Any = "max" if objectives == 1 else ["max"] * objectives
+        super().__init__(sense, solution_length=length, initial_bounds=(0.0, 1.0), dtype=torch.float64, seed=seed)
+        self.size = size
+        self.evaluator = evaluator
+        self.outcomes: list[Outcome] = []
 
     def _evaluate_batch(self, solutions: SolutionBatch) -> None:
-        rows = solutions.values.detach().cpu().numpy()[:, : self._size]
-        solutions.set_evals(torch.tensor(self._evaluate_rows(rows), dtype=torch.float64))
+        rows = solutions.values.detach().cpu().numpy()[:, : self.size]
+        numbers = [self.evaluator.submit(row.copy()) for row in rows]
+        self.outcomes = [self.evaluator.collect(number) for number in numbers]
+        solutions.set_evals(torch.tensor([outcome.fitness for outcome in self.outcomes], dtype=torch.float64))

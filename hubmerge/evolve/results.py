@@ -1,20 +1,25 @@
 """What a search reports: the final table, on examples that no candidate was ever chosen by."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import SearchError
-from ..evaluate.score import Scores, paired_interval, paired_p
+from ..evaluate.statistics import interval, paired_interval, paired_p
 from ..hub.card import Evaluation as CardRow
 from ..progress import Event, Progress
-from ..recipe import Recipe
+from ..recipe import ModelRef, Recipe
+from . import path as paths
 from .baselines import LABELS, baseline
-from .judge import Judge
+from .journal import pack
+from .measurement import Job, Measurement
+from .pool import Pool, measure_all
 from .search import Search
+
+Candidate = Recipe | ModelRef | paths.Path
+"""What can be scored: a merge, a path through layers, a plain model."""
 
 EVOLVED = "evolved"
 
@@ -23,9 +28,10 @@ EVOLVED = "evolved"
 class Row:
     """One line of the final table.
 
-    `value` is the plain score, 0..1, with its 95% interval; `number` and `language` are its two parts. `p_value`
-    compares with the evolved model on the same examples (exact McNemar), `gain` is the 95% interval of evolved minus
-    this; both are None for the evolved model itself.
+    `value` is the plain score, 0..1, with its 95% interval; `metric` and `language` are its two parts, and `values`
+    the score on each example, packed. `p_value` compares with the evolved model on the same examples (exact McNemar
+    where all values are 0 or 1), `gain` is the 95% paired bootstrap interval of evolved minus this; both are None for
+    the evolved model itself.
     """
 
     model: str
@@ -33,50 +39,68 @@ class Row:
     low: float
     high: float
     n: int
-    number: float
+    metric: float
     language: float
     p_value: float | None
     gain: tuple[float, float] | None
-    correct: str
+    values: str | list[float]
 
     @classmethod
-    def of(cls, model: str, scores: Scores, evolved: Scores | None) -> "Row":
-        """The row of `scores`; `evolved` are those of the evolved model, None where these are they."""
-        low, high = scores.interval
+    def of(cls, model: str, measured: Measurement, evolved: Measurement | None) -> "Row":
+        """The row of what was `measured`; `evolved` is that of the evolved model, None where this is it."""
+        low, high = interval(measured.values)
         return cls(
             model=model,
-            value=scores.score,
+            value=measured.score,
             low=low,
             high=high,
-            n=scores.n,
-            number=scores.number_share,
-            language=scores.language_share,
-            p_value=None if evolved is None else paired_p(evolved.correct, scores.correct),
-            gain=None if evolved is None else paired_interval(evolved.correct, scores.correct),
-            correct="".join("1" if right else "0" for right in scores.correct),
+            n=measured.n,
+            metric=measured.metric,
+            language=measured.language,
+            p_value=None if evolved is None else paired_p(evolved.values, measured.values),
+            gain=None if evolved is None else paired_interval(evolved.values, measured.values),
+            values=pack(measured.values),
         )
 
 
-def final_rows(search: Search, winner: Recipe, judge: Judge, progress: Progress) -> tuple[Row, ...]:
-    """Scores base, sources, untuned merges and the winner on the test split, which is opened here and only here."""
-    contestants: dict[str, Callable[[], Scores]] = {}
+def contestants(search: Search) -> dict[str, Candidate]:
+    """What the winner is compared with, by the name it has in tables: base, models, untuned merges."""
+    found: dict[str, Candidate] = {}
     if search.base_model is not None:
-        contestants[f"{search.base_model.repo_id} (base)"] = partial(judge.score_source, search.base_model, "test")
+        found[f"{search.base_model.repo_id} (base)"] = search.base_model
     repositories = [model.repo_id for model in search.models]
     for model in search.models:
-        label = model.repo_id if repositories.count(model.repo_id) == 1 else str(model)
-        contestants[label] = partial(judge.score_source, model, "test")
+        found[model.repo_id if repositories.count(model.repo_id) == 1 else str(model)] = model
     for name in search.baselines:
-        if (recipe := baseline(name, search)) is not None:
-            contestants[LABELS[name]] = partial(judge.score, recipe, "test")
-    contestants[EVOLVED] = partial(judge.score, winner, "test")
-    scores: dict[str, Scores] = {}
-    for name, ask in contestants.items():
-        progress(Event("test", len(scores), len(contestants), "models", note=name))
-        scores[name] = ask()
-    progress(Event("test", len(contestants), len(contestants), "models"))
-    evolved = scores[EVOLVED]
-    return tuple(Row.of(name, found, None if name == EVOLVED else evolved) for name, found in scores.items())
+        if name in LABELS and (recipe := baseline(name, search)) is not None:
+            found[LABELS[name]] = recipe
+    return found
+
+
+def final_rows(others: Mapping[str, Candidate], winner: Candidate, pool: Pool, progress: Progress) -> tuple[Row, ...]:
+    """Scores the winner and all `others` on the test split, which is opened here and only here.
+
+    A merge that cannot be built (an average of models with other numbers of layers) has no row; a model that cannot
+    be asked, or a winner, raises `SearchError`.
+    """
+    everyone = {**others, EVOLVED: winner}
+    # Recipes first: what holds them in memory may have to make room for what holds the winner.
+    names = sorted(everyone, key=lambda name: not isinstance(everyone[name], Recipe))
+
+    def tell(done: int) -> None:
+        progress(Event("test", done, len(names), "models", note=names[min(done, len(names) - 1)]))
+
+    results = dict(zip(names, measure_all(pool, [(everyone[name], Job("test")) for name in names], tell), strict=True))
+    for name, result in results.items():
+        if result.measurement is None and not isinstance(others.get(name), Recipe):
+            raise SearchError(f"{name} could not be scored on the test split: {result.error}")
+    found = {name: results[name].measurement for name in everyone}
+    evolved = found[EVOLVED]
+    return tuple(
+        Row.of(name, measured, None if name == EVOLVED else evolved)
+        for name, measured in found.items()
+        if measured is not None
+    )
 
 
 def card_rows(rows: Sequence[Row], title: str, metric: str, task: str) -> tuple[CardRow, ...]:
@@ -87,9 +111,9 @@ def card_rows(rows: Sequence[Row], title: str, metric: str, task: str) -> tuple[
     )
 
 
-def to_json(key: str, facts: Mapping[str, Any], winner: Mapping[str, Any], rows: Sequence[Row]) -> bytes:
-    """The content of results.json."""
-    document = {"key": key, "search": facts, "winner": winner, "rows": [asdict(row) for row in rows]}
+def to_json(key: str, facts: Mapping[str, Any], winner: Mapping[str, Any], rows: Sequence[Row], **more: Any) -> bytes:
+    """The content of results.json; `more` are further plain values, such as the Pareto front's numbers."""
+    document = {"key": key, "search": facts, "winner": winner, **more, "rows": [asdict(row) for row in rows]}
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 

@@ -59,7 +59,13 @@ class EvolveResult:
 
 
 def evolve(
-    search: Search, out: Path, *, resume: bool = False, token: str | None = None, progress: Progress = silent
+    search: Search,
+    out: Path,
+    *,
+    resume: bool = False,
+    token: str | None = None,
+    workers: Workers = Workers(),  # noqa: B008 - a frozen value
+    progress: Progress = silent,
 ) -> EvolveResult:
     """Runs `search` in the folder `out`, or goes on with what is there (`resume`); a finished one is only read.
 
@@ -69,32 +75,100 @@ def evolve(
     out.mkdir(parents=True, exist_ok=True)
     progress(Event("open", 0, 0, note="models and task"))
     pinned, sources, task = _pin(search, out, resume, token)
-    title = _title(out)
     key = search_key(pinned, sources, task)
     facts = {"hubmerge": __version__, "task": pinned.task.get("name"), "splits": sizes(task)}
     with Journal(out / JOURNAL_FILE, key, facts, resume=resume) as journal:
         write_file(out / SEARCH_FILE, pinned.to_yaml().encode())
         if resume and (out / RESULTS_FILE).exists():
             stored = from_json(out / RESULTS_FILE, key)
-            return _result(pinned, sources, task, out, title, stored.facts, stored.winner, stored.rows)
-        plan = make_plan(pinned.recipe(*_starting_values(pinned)), sources=sources, token=token)
-        genome = Genome(pinned, [tensor.name for tensor in plan.tensors])
-        judge = Judge(ResidentModel(plan, progress=progress), task, pinned.batch_size)
-        found = explore(genome, journal, judge.measure, progress=progress)
-        write_file(out / CURVE_FILE, curve.draw(found.evaluations, _curve_title(pinned, genome)))
-        winner = choose(genome, found, judge, progress)
-        recipe = Recipe.from_dict(winner["recipe"])
-        rows = final_rows(pinned, recipe, judge, progress) if task.test else ()
-        search_facts = _facts(pinned, genome, found, task)
-        del judge  # the merge below streams: it needs none of the models in memory
-        result = _result(pinned, sources, task, out, title, search_facts, winner, rows)
+            return _result(pinned, sources, task, out, stored.facts, stored.winner, stored.rows)
+        run = _Run(key, task, token, workers, progress)
+        others = contestants(pinned)
+        last, opened = pinned, sources
+        if pinned.spaces == ("ps", "dfs"):
+            first = run.recipes_first(replace(pinned, data_flow=None, path_searcher=None), out / PS_FOLDER, sources)
+            last = pinned.paths_after(first)
+            opened = {**sources, first: open_source(first)}
+            others[EVOLVED_RECIPE] = first
+        with run.pool(last, opened) as pool:
+            found = run.explore(last, opened, journal, pool)
+            write_file(out / CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))
+            winner = choose(found, last.select, task, pool, progress)
+            for name in last.baselines:
+                if name in COMPARED:
+                    others[COMPARED_LABELS[name]] = run.compared(last, name, out / name, opened, pool)
+            rows = final_rows(others, winner.candidate, pool, progress) if task.test else ()
+        recipe = recipe_of(winner.candidate, opened)
+        search_facts = _facts(pinned, found, task, run.spent)
+        chosen = {**winner.facts, "recipe": recipe.to_dict()}
+        result = _result(pinned, sources, task, out, search_facts, chosen, rows)
         write_file(out / RECIPE_FILE, recipe.to_yaml().encode())
-        # The card's commands start from the two YAML files, so they go wherever the model goes.
+        # The card's commands start from the YAML files, so they go wherever the model goes.
         files = {name: (out / name).read_bytes() for name in (SEARCH_FILE, RECIPE_FILE, CURVE_FILE)}
+        if last is not pinned:
+            files |= _first_recipe(out)
         files["README.md"] = render(result.card).encode()
         merge(recipe, out / MODEL_FOLDER, token=token, progress=progress, files=files, overwrite=True)
-        write_file(out / RESULTS_FILE, to_json(key, search_facts, winner, rows))
+        front = [evaluation.number for evaluation in found.front]
+        write_file(out / RESULTS_FILE, to_json(key, search_facts, chosen, rows, front=front))
         return result
+
+
+class _Run:
+    """What the searches of one run share: the task, the workers, and the account of what was spent."""
+
+    def __init__(self, key: str, task: Task, token: str | None, workers: Workers, progress: Progress) -> None:
+        self.key = key
+        self.task = task
+        self.token = token
+        self.workers = workers
+        self.progress = progress
+        self.spent: list[Evaluation] = []
+
+    def pool(self, search: Search, sources: Mapping[ModelRef, Source]) -> Pool:
+        """Workers that judge candidates of `search`."""
+        if self.workers.here:
+            return self.workers.pool(partial(Judge, search, self.task, sources, progress=self.progress))
+        return self.workers.pool(partial(make_judge, search, self.task, self.token))
+
+    def explore(
+        self, search: Search, sources: Mapping[ModelRef, Source], journal: Journal, pool: Pool
+    ) -> Exploration:
+        """One search, through its stages."""
+        stages = stages_of(search, sources, self.token)
+        found = explore(search.searcher, search.fitness, stages, journal, pool, progress=self.progress)
+        self.spent += found.evaluations
+        return found
+
+    def recipes_first(self, search: Search, folder: Path, sources: Mapping[ModelRef, Source]) -> ModelRef:
+        """The search for a recipe in a folder of its own; its winner, merged there, as a model."""
+        with self._journal(folder) as journal, self.pool(search, sources) as pool:
+            found = self.explore(search, sources, journal, pool)
+            winner = choose(found, search.select, self.task, pool, self.progress)
+        write_file(folder / SEARCH_FILE, search.to_yaml().encode())
+        write_file(folder / CURVE_FILE, curve.draw(found.evaluations, _curve_title(search, found)))
+        write_file(folder / RECIPE_FILE, winner.candidate.to_yaml().encode())
+        # A folder of another merge can only be the one that this run left before it was interrupted.
+        merge(winner.candidate, folder / MODEL_FOLDER, token=self.token, progress=self.progress, overwrite=True)
+        facts = _facts(search, found, self.task, found.evaluations)
+        chosen = {**winner.facts, "recipe": winner.candidate.to_dict()}
+        write_file(folder / RESULTS_FILE, to_json(self.key, facts, chosen, ()))
+        return ModelRef(str((folder / MODEL_FOLDER).resolve()))
+
+    def compared(
+        self, search: Search, name: str, folder: Path, sources: Mapping[ModelRef, Source], pool: Pool
+    ) -> Candidate:
+        """The winner of another searcher with the same budget, chosen in the same way."""
+        other = replace(search, searcher=replace(search.searcher, name=name, sigma=None))
+        if other.merge_method is not None:
+            other = replace(other, granularity=search.granularity[-1:])
+        with self._journal(folder) as journal:
+            found = self.explore(other, sources, journal, pool)
+        return choose(found, search.select, self.task, pool, self.progress).candidate
+
+    def _journal(self, folder: Path) -> Journal:
+        folder.mkdir(exist_ok=True)
+        return Journal(folder / JOURNAL_FILE, f"{self.key}/{folder.name}", {"hubmerge": __version__}, resume=True)
 
 
 def search_key(search: Search, sources: Mapping[ModelRef, Source], task: Task) -> str:
@@ -137,30 +211,33 @@ def _unpinned(search: Search) -> dict[str, Any]:
     return document
 
 
-def _starting_values(search: Search) -> tuple[dict[str, float], list[dict[str, float]]]:
-    starts = {gene.name: gene.start for gene in search.genes}
-    shared = {name: value for name, value in starts.items() if not search.is_per_model(name)}
-    own = {name: value for name, value in starts.items() if search.is_per_model(name)}
-    return shared, [own for _ in search.models]
-
-
-def _facts(search: Search, genome: Genome, found: Exploration, task: Task) -> dict[str, Any]:
-    seconds = round(sum(evaluation.seconds for evaluation in found.evaluations), 1)
-    facts = {
-        "searcher": search.searcher.name,
-        "granularity": search.granularity,
-        "genes": genome.size,
+def _facts(
+    search: Search, found: Exploration, task: Task, spent: Sequence[Evaluation]
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {"searcher": search.searcher.name, "space": " + ".join(search.spaces)}
+    if search.merge_method is not None:
+        facts["granularity"] = ", ".join(search.granularity)
+    facts |= {
+        "genes": found.genomes[-1].size,
         "popsize": found.popsize,
-        "evaluations": len(found.evaluations),
+        "evaluations": len(spent),
         "examples": len(task.search),
+        "objectives": list(search.fitness.objectives),
         "seed": search.searcher.seed,
-        "seconds": seconds,
+        "seconds": round(sum(evaluation.seconds for evaluation in spent), 1),
+        "tokens": sum(evaluation.tokens for evaluation in spent),
     }
     return facts | {"failed": found.failed} if found.failed else facts
 
 
-def _curve_title(search: Search, genome: Genome) -> str:
-    return f"{search.searcher.name} over {genome.size} genes of {search.merge_method}"
+def _first_recipe(out: Path) -> dict[str, bytes]:
+    """The recipe of the model that joined the paths, for the card."""
+    return {FIRST_RECIPE_FILE: (out / PS_FOLDER / RECIPE_FILE).read_bytes()}
+
+
+def _curve_title(search: Search, found: Exploration) -> str:
+    what = search.merge_method or "a path through the layers"
+    return f"{search.searcher.name} over {found.genomes[-1].size} genes of {what}"
 
 
 def _title(out: Path) -> str:

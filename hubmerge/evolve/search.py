@@ -2,12 +2,13 @@
 
 models: [org/math, org/japanese]
 base_model: org/base
-merge_method: dare_ties
+merge_method: dare_ties                 # parameter space: candidates are recipes of this method
 parameters: {normalize: false}          # fixed for all candidates
 genome:
-  granularity: layer                    # model | layer | group
+  granularity: [model, layer]           # model | group | layer | layer_group | filter; a list grows from the best point
   genes: {weight: [0, 2], density: [0.1, 1]}
   start: {weight: 0.5}                  # default: the middle of each range
+data_flow: {repeats: 2}                 # data-flow space: candidates are paths through the layers; alone, or after the above
 task: ja-word-problems                  # a built-in name, a YAML file, or the task itself
 splits: {search: 100, validation: 150, test: 300}
 searcher: {name: cmaes, evaluations: 300, seed: 1}
@@ -25,94 +26,39 @@ from ..evaluate.task import SPLITS, task_document
 from ..methods import METHODS, Method
 from ..recipe import ModelEntry, ModelRef, Recipe
 from ..yamlfile import load_mapping, refuse_unknown
+from .spec import GRANULARITIES, DataFlowSpace, Fitness, Gene, Searcher, build, is_number, listed, mapping
 
-GRANULARITIES = ("model", "layer", "group")
-SEARCHERS = ("cmaes", "random", "grid")
-BASELINES = ("average", "task_arithmetic", "ties", "dare_ties")
-
-
-@dataclass(frozen=True)
-class Gene:
-    """One parameter of the merge method that the search varies between `low` and `high`, from `start`."""
-
-    name: str
-    low: float
-    high: float
-    start: float
-
-    def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise SearchError(f"The range of gene {self.name} must rise, got [{self.low}, {self.high}].")
-        if not self.low <= self.start <= self.high:
-            raise SearchError(f"The start {self.start} of gene {self.name} is outside [{self.low}, {self.high}].")
-
-
-@dataclass(frozen=True)
-class Searcher:
-    """How candidates are proposed.
-
-    `name`: cmaes, random or grid (over two scalars). `evaluations`: the budget; whole generations of `popsize` are
-    made from it. `popsize` None is the rule of CMA-ES, 4 + floor(3 ln genes). `sigma`: the first step size, in units
-    of a gene's range (the paper's 1/6). `separable`: CMA-ES with a diagonal covariance, for thousands of genes.
-    """
-
-    name: str = "cmaes"
-    evaluations: int = 300
-    popsize: int | None = None
-    sigma: float = 1 / 6
-    seed: int = 0
-    separable: bool = False
-
-    def __post_init__(self) -> None:
-        if self.name not in SEARCHERS:
-            raise SearchError(f"Unknown searcher {self.name!r}; expected one of {', '.join(SEARCHERS)}.")
-        if self.popsize is not None and self.popsize < 4:
-            raise SearchError(f"popsize must be at least 4, got {self.popsize}.")
-        if not self.evaluations >= (self.popsize or 4):
-            raise SearchError(
-                f"evaluations must be at least popsize ({self.popsize or 4}): one whole generation, "
-                f"got {self.evaluations}."
-            )
-        if not 0 < self.sigma <= 2:
-            raise SearchError(
-                f"sigma must be above 0 and at most 2 (it is a share of a gene's range), got {self.sigma}."
-            )
-        if self.seed < 0:
-            raise SearchError(f"seed must be 0 or more, got {self.seed}.")
-
-
-@dataclass(frozen=True)
-class Shaping:
-    """Small terms that guide the search where the plain score is still flat at zero.
-
-    Fitness = score + number_bonus * (share with the right number) + language_bonus * (share in the right language).
-    Only the plain score is ever reported.
-    """
-
-    number_bonus: float = 0.1
-    language_bonus: float = 0.1
+UNTUNED = ("average", "task_arithmetic", "ties", "dare_ties")
+"""Merges that people make without a search; the default `baselines`."""
+COMPARED = ("random", "grid")
+"""Searches of the same budget that a run can add to its `baselines`."""
 
 
 @dataclass(frozen=True)
 class Search:
     """A whole search, validated. `task` is the task's document (see evaluate.task), with its folder made absolute.
 
-    `select`: how many of the best candidates are scored again on the validation split to choose the winner.
-    Raises `SearchError` at construction.
+    With `merge_method` and `genes` candidates are recipes (parameter space); with `data_flow` they are paths through
+    the layers; with both, the winner among recipes joins the models, first, and paths through all of them follow.
+    `path_searcher` is the searcher of that second part (None: `searcher`). `select`: how many of the best candidates
+    are scored again on the validation split to choose the winner. Raises `SearchError` at construction.
     """
 
     models: tuple[ModelRef, ...]
-    merge_method: str
-    genes: tuple[Gene, ...]
     task: Mapping[str, Any]
+    merge_method: str | None = None
+    genes: tuple[Gene, ...] = ()
     base_model: ModelRef | None = None
-    granularity: str = "layer"
+    granularity: tuple[str, ...] = ("layer",)
+    filters: tuple[str, ...] = ()
     parameters: Mapping[str, float | bool] = field(default_factory=dict)
+    data_flow: DataFlowSpace | None = None
     splits: Mapping[str, int] = field(default_factory=dict)
     searcher: Searcher = field(default_factory=Searcher)
-    fitness: Shaping = field(default_factory=Shaping)
+    path_searcher: Searcher | None = None
+    fitness: Fitness = field(default_factory=Fitness)
     select: int = 5
-    baselines: tuple[str, ...] = BASELINES
+    baselines: tuple[str, ...] = UNTUNED
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
@@ -120,28 +66,31 @@ class Search:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.merge_method not in METHODS:
-            raise SearchError(f"Unknown merge_method {self.merge_method!r}; known: {', '.join(METHODS)}.")
         if len(set(self.models)) < len(self.models) or self.base_model in self.models:
             raise SearchError("A model is named twice; name each once, and the base only as base_model.")
-        self._check_models()
-        self._check_genes()
-        if self.granularity not in GRANULARITIES:
-            raise SearchError(f"Unknown granularity {self.granularity!r}; expected {', '.join(GRANULARITIES)}.")
+        if self.merge_method is None and self.data_flow is None:
+            raise SearchError("Nothing varies: give `merge_method` and `genome` for recipes, `data_flow` for paths.")
+        if self.merge_method is not None:
+            self._check_recipes()
+        elif self.genes or self.parameters:
+            raise SearchError("`genome` and `parameters` belong to a merge_method; name one, or leave them out.")
         for name, value in (("select", self.select), ("batch_size", self.batch_size)):
             if value < 1:
                 raise SearchError(f"{name} must be at least 1, got {value}.")
         for baseline in self.baselines:
-            if baseline not in BASELINES:
-                raise SearchError(f"Unknown baseline {baseline!r}; known: {', '.join(BASELINES)}.")
-        try:
-            self.recipe({gene.name: gene.start for gene in self.genes if not self.is_per_model(gene.name)})
-        except RecipeError as exc:
-            raise SearchError(str(exc)) from None
+            if baseline not in (*UNTUNED, *COMPARED):
+                raise SearchError(f"Unknown baseline {baseline!r}; known: {', '.join((*UNTUNED, *COMPARED))}.")
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """What is searched, in this order: "ps" (recipes), "dfs" (paths)."""
+        found = [("ps", self.merge_method is not None), ("dfs", self.data_flow is not None)]
+        return tuple(name for name, searched in found if searched)
 
     @property
     def method(self) -> Method:
-        """The merge method."""
+        """The merge method of the recipes."""
+        assert self.merge_method is not None
         return METHODS[self.merge_method]
 
     def is_per_model(self, name: str) -> bool:
@@ -155,7 +104,7 @@ class Search:
         if self.merge_method == "slerp" and self.base_model is not None:
             models.insert(0, ModelEntry(self.base_model))  # mergekit wants both ends of a slerp listed
         return Recipe(
-            self.merge_method,
+            self.method.name,
             models=tuple(models),
             base_model=self.base_model,
             parameters={**self.parameters, **shared},
@@ -166,6 +115,13 @@ class Search:
         )
 
     @property
+    def starting_recipe(self) -> Recipe:
+        """The recipe with every gene at its start."""
+        shared = {gene.name: gene.start for gene in self.genes if not self.is_per_model(gene.name)}
+        own = {gene.name: gene.start for gene in self.genes if self.is_per_model(gene.name)}
+        return self.recipe(shared, [own] * len(self.models))
+
+    @property
     def references(self) -> tuple[ModelRef, ...]:
         """Every model named, base first; one that only gives the tokenizer comes last."""
         named = [self.base_model] if self.base_model else []
@@ -174,17 +130,37 @@ class Search:
             named.append(ModelRef.parse(self.tokenizer_source))
         return tuple(dict.fromkeys(named))
 
+    def paths_after(self, first: ModelRef) -> "Search":
+        """The search for paths alone, through the layers of the model `first` and those of all others."""
+        return replace(
+            self,
+            models=(first, *self.models),
+            merge_method=None,
+            genes=(),
+            granularity=("layer",),
+            filters=(),
+            parameters={},
+            searcher=self.path_searcher or self.searcher,
+            path_searcher=None,
+        )
+
     def with_pins(self, commits: Mapping[ModelRef, str | None], task_revision: str | None = None) -> "Search":
         """The same search with its models, and its task's dataset, at their commits."""
         task = dict(self.task)
         if task_revision is not None:
             task["examples"] = {**task["examples"], "revision": task_revision}
-        recipe = self.recipe({}).with_pins(commits)
+
+        def pinned(ref: ModelRef) -> ModelRef:
+            return ref.pinned(commits.get(ref))
+
+        tokenizer = self.tokenizer_source
+        if tokenizer not in (None, "base", "union"):
+            tokenizer = str(pinned(ModelRef.parse(tokenizer)))
         return replace(
             self,
-            models=tuple(model.pinned(commits.get(model)) for model in self.models),
-            base_model=recipe.base_model,
-            tokenizer_source=recipe.tokenizer_source,
+            models=tuple(map(pinned, self.models)),
+            base_model=pinned(self.base_model) if self.base_model else None,
+            tokenizer_source=tokenizer,
             task=task,
         )
 
@@ -197,28 +173,33 @@ class Search:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], relative_to: Path = Path()) -> "Search":
         """Reads a search from plain values, as YAML gives them."""
-        keys = {item.name for item in fields(cls)} - {"genes", "granularity"} | {"genome"}
-        refuse_unknown(document, keys, "the search", SearchError)
-        for key in ("models", "merge_method", "genome", "task"):
+        inside = {"genes", "granularity", "filters", "path_searcher"}
+        refuse_unknown(document, {item.name for item in fields(cls)} - inside | {"genome"}, "the search", SearchError)
+        for key in ("models", "task"):
             if not document.get(key):
                 raise SearchError(f"The search needs `{key}`.")
-        given = dict(document)
-        genome = _mapping(given.pop("genome"), "genome")
-        refuse_unknown(genome, ("granularity", "genes", "start"), "genome", SearchError)
+        given = {key: value for key, value in document.items() if value is not None}
         try:
-            given["models"] = tuple(ModelRef.parse(model) for model in _list(given["models"], "models"))
-            if given.get("base_model") is not None:
+            given["models"] = tuple(ModelRef.parse(model) for model in listed(given["models"], "models"))
+            if "base_model" in given:
                 given["base_model"] = ModelRef.parse(given["base_model"])
         except RecipeError as exc:
             raise SearchError(str(exc)) from None
-        given["genes"] = _genes(genome)
-        given["granularity"] = genome.get("granularity", "layer")
+        if "genome" in given:
+            given |= _genome(mapping(given.pop("genome"), "genome"))
+        elif "merge_method" in given:
+            raise SearchError("The search needs `genome`: the genes of the merge_method that may vary.")
+        if "data_flow" in given:
+            data_flow = mapping(given["data_flow"] or {}, "data_flow")
+            if "searcher" in data_flow:
+                given["path_searcher"] = build(Searcher, data_flow.pop("searcher"), "data_flow.searcher")
+            given["data_flow"] = build(DataFlowSpace, data_flow, "data_flow")
         given["task"] = task_document(given["task"], relative_to)
-        given["searcher"] = _build(Searcher, given.get("searcher"), "searcher")
-        given["fitness"] = _build(Shaping, given.get("fitness"), "fitness")
-        given["baselines"] = tuple(_list(given.get("baselines", list(BASELINES)), "baselines"))
-        given["parameters"] = _mapping(given.get("parameters") or {}, "parameters")
-        given["splits"] = _mapping(given.get("splits") or {}, "splits")
+        given["searcher"] = build(Searcher, given.get("searcher"), "searcher")
+        given["fitness"] = build(Fitness, given.get("fitness"), "fitness")
+        given["baselines"] = tuple(listed(given.get("baselines", list(UNTUNED)), "baselines"))
+        given["parameters"] = mapping(given.get("parameters") or {}, "parameters")
+        given["splits"] = mapping(given.get("splits") or {}, "splits")
         refuse_unknown(given["splits"], SPLITS, "splits", SearchError)
         for key in ("select", "batch_size"):
             if key in given and type(given[key]) is not int:
@@ -230,18 +211,24 @@ class Search:
         document: dict[str, Any] = {"models": [str(model) for model in self.models]}
         if self.base_model is not None:
             document["base_model"] = str(self.base_model)
-        document |= {
-            "merge_method": self.merge_method,
-            "parameters": dict(self.parameters),
-            "genome": {
-                "granularity": self.granularity,
+        if self.merge_method is not None:
+            genome: dict[str, Any] = {
+                "granularity": list(self.granularity),
                 "genes": {gene.name: [gene.low, gene.high] for gene in self.genes},
                 "start": {gene.name: gene.start for gene in self.genes},
-            },
+            }
+            if self.filters:
+                genome["filters"] = list(self.filters)
+            document |= {"merge_method": self.merge_method, "parameters": dict(self.parameters), "genome": genome}
+        if self.data_flow is not None:
+            document["data_flow"] = _plain(asdict(self.data_flow))
+            if self.path_searcher is not None:
+                document["data_flow"]["searcher"] = asdict(self.path_searcher)
+        document |= {
             "task": dict(self.task),
             "splits": dict(self.splits),
             "searcher": asdict(self.searcher),
-            "fitness": asdict(self.fitness),
+            "fitness": _plain(asdict(self.fitness)),
             "select": self.select,
             "baselines": list(self.baselines),
             "batch_size": self.batch_size,
@@ -254,6 +241,21 @@ class Search:
     def to_yaml(self) -> str:
         """The search as YAML text."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def _check_recipes(self) -> None:
+        if self.merge_method not in METHODS:
+            raise SearchError(f"Unknown merge_method {self.merge_method!r}; known: {', '.join(METHODS)}.")
+        self._check_models()
+        self._check_genes()
+        for name in self.granularity:
+            if name not in GRANULARITIES:
+                raise SearchError(f"Unknown granularity {name!r}; expected {', '.join(GRANULARITIES)}.")
+        if not self.granularity or ("filter" in self.granularity) != bool(self.filters):
+            raise SearchError("genome.filters belongs to the granularity `filter`: give both, or neither.")
+        try:
+            self.recipe({gene.name: gene.start for gene in self.genes if not self.is_per_model(gene.name)})
+        except RecipeError as exc:
+            raise SearchError(str(exc)) from None
 
     def _check_models(self) -> None:
         method, count = self.method, len(self.models)
@@ -289,50 +291,33 @@ class Search:
                 raise SearchError(f"{self.merge_method} has no parameter {name!r}; it takes: {', '.join(known)}.")
 
 
+def _genome(genome: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `Search` that its `genome` holds."""
+    refuse_unknown(genome, ("granularity", "genes", "start", "filters"), "genome", SearchError)
+    granularity = genome.get("granularity", "layer")
+    return {
+        "genes": _genes(genome),
+        "granularity": (granularity,) if isinstance(granularity, str) else tuple(listed(granularity, "granularity")),
+        "filters": tuple(map(str, listed(genome.get("filters") or [], "genome.filters"))),
+    }
+
+
 def _genes(genome: Mapping[str, Any]) -> tuple[Gene, ...]:
-    ranges = _mapping(genome.get("genes") or {}, "genome.genes")
+    ranges = mapping(genome.get("genes") or {}, "genome.genes")
     start = genome.get("start")
-    starts = dict.fromkeys(ranges, start) if isinstance(start, (int, float)) else _mapping(start or {}, "genome.start")
+    starts = dict.fromkeys(ranges, start) if isinstance(start, (int, float)) else mapping(start or {}, "genome.start")
     refuse_unknown(starts, ranges, "genome.start", SearchError)
     genes = []
     for name, limits in ranges.items():
-        if not isinstance(limits, (list, tuple)) or len(limits) != 2 or not all(map(_is_number, limits)):
+        if not isinstance(limits, (list, tuple)) or len(limits) != 2 or not all(map(is_number, limits)):
             raise SearchError(f"Gene {name} needs a range [low, high], got {limits!r}.")
         low, high = map(float, limits)
         middle = starts.get(name, (low + high) / 2)
-        if not _is_number(middle):
+        if not is_number(middle):
             raise SearchError(f"The start of gene {name} must be a number, got {middle!r}.")
         genes.append(Gene(name, low, high, float(middle)))
     return tuple(genes)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _build(kind: type, value: Any, where: str) -> Any:
-    given = _mapping(value or {}, where)
-    known = {item.name: item for item in fields(kind)}
-    refuse_unknown(given, known, where, SearchError)
-    for name, item in given.items():
-        default = known[name].default
-        expected = int if default is None else type(default)
-        fits = _is_number(item) if expected is float else type(item) is expected or (item is None and default is None)
-        if not fits:
-            raise SearchError(f"{where}.{name} must be {_KINDS[expected]}, got {item!r}.")
-    return kind(**given)
-
-
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise SearchError(f"`{where}` must be a mapping of names to values, got {value!r}.")
-    return dict(value)
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise SearchError(f"`{where}` must be a list, got {value!r}.")
-    return list(value)
+def _plain(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in document.items()}

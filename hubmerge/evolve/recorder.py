@@ -1,0 +1,171 @@
+"""Keeps the books of a search: every candidate measured once, journaled as it comes, told to the searcher in order."""
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from ..errors import SearchError
+from ..progress import Event, Progress
+from .journal import Evaluation, Journal
+from .measurement import WORST, Job, Measurement, Outcome
+from .pool import Pool, Result
+from .problem import Genome
+from .spec import Fitness
+
+# Replayed candidates may differ from the journal's in the last bits where a linear algebra library was updated.
+_REPLAY_TOLERANCE = 1e-6
+_TICK = 0.25
+"""Seconds between two looks at whether the user wants to stop."""
+
+
+class Recorder:
+    """An `Evaluator` for one run: answers from the journal where it can, else lets the pool measure.
+
+    A candidate that was asked for before, finished or not, is not measured again. Evaluations are journaled as they
+    finish and reported in the order they were asked for.
+    """
+
+    def __init__(self, journal: Journal, pool: Pool, fitness: Fitness, *, seed: int, progress: Progress) -> None:
+        self._journal = journal
+        self._pool = pool
+        self._fitness = fitness
+        self._seed = seed
+        self._total = 0
+        self._progress = progress
+        self._finished = {evaluation.number: evaluation for evaluation in journal.evaluations}
+        self._waiting: dict[int, _Asked] = {}
+        self._first: dict[str, int] = {}  # candidate -> the number it was first asked for under
+        self._asked = 0
+        self.collected: list[Evaluation] = []
+
+    def enter(self, genome: Genome, stage: int, *, popsize: int, to_come: int) -> None:
+        """Begins a stage: vectors are of `genome` from here on, and about `to_come` evaluations are left in the run."""
+        self._genome = genome
+        self._stage, self._start, self._popsize = stage, self._asked, popsize
+        self._total = self._asked + to_come
+
+    def submit(self, vector: np.ndarray) -> int:
+        """Begins to evaluate a vector; see `Evaluator`."""
+        number = self._asked
+        self._asked += 1
+        candidate = self._genome.decode(vector)
+        asked = _Asked(vector, candidate, candidate_key(candidate))
+        self._waiting[number] = asked
+        first = self._first.setdefault(asked.key, number)
+        if number in self._finished:
+            self._check(self._finished[number], vector)
+        elif first == number:
+            self._pool.submit(number, candidate, Job())
+        return number
+
+    def collect(self, number: int) -> Outcome:
+        """What came out of it; see `Evaluator`."""
+        first = self._first[self._waiting[number].key]
+        while first not in self._finished:
+            results = self._pool.finished(_TICK)
+            for result in results:
+                self._record(result)
+            if not results and self.collected:
+                self._progress(self._event())
+        if number not in self._finished:
+            self._append(number, self._copy(number, self._finished[first]))
+        evaluation = self._finished[number]
+        del self._waiting[number]
+        self.collected.append(evaluation)
+        self._refuse_hopeless()
+        self._progress(self._event())
+        return Outcome(evaluation.fitness, evaluation.values)
+
+    def _record(self, result: Result) -> None:
+        if result.number in self._finished:
+            return
+        asked = self._waiting[result.number]
+        measured = result.measurement or Measurement(0.0, 0.0, 0.0, 0)
+        evaluation = Evaluation(
+            number=result.number,
+            stage=self._stage,
+            generation=self._generation(result.number),
+            genome=tuple(asked.vector.tolist()),
+            candidate=asked.key,
+            fitness=self._fitness_of(measured, asked.candidate, failed=result.error is not None),
+            score=measured.score,
+            metric=measured.metric,
+            language=measured.language,
+            n=measured.n,
+            values=measured.values,
+            seconds=round(result.seconds, 4),
+            tokens=measured.tokens,
+            seed=self._seed,
+            error=result.error,
+        )
+        self._append(result.number, evaluation)
+
+    def _copy(self, number: int, known: Evaluation) -> Evaluation:
+        return Evaluation(
+            **{
+                **vars(known),
+                "number": number,
+                "stage": self._stage,
+                "generation": self._generation(number),
+                "genome": tuple(self._waiting[number].vector.tolist()),
+                "seconds": 0.0,
+                "tokens": 0,
+            }
+        )
+
+    def _append(self, number: int, evaluation: Evaluation) -> None:
+        self._journal.append(evaluation)
+        self._finished[number] = evaluation
+
+    def _generation(self, number: int) -> int:
+        return (number - self._start) // self._popsize
+
+    def _fitness_of(self, measured: Measurement, candidate: Any, *, failed: bool) -> tuple[float, ...]:
+        if failed:
+            return (WORST,) * len(self._fitness.objectives)
+        bonus = self._fitness.number_bonus * measured.metric + self._fitness.language_bonus * measured.language
+        parts = {"score": measured.score + bonus, "metric": measured.metric, "language": measured.language}
+        if "short" in self._fitness.objectives:
+            parts["short"] = candidate.shortness
+        return tuple(parts[name] for name in self._fitness.objectives)
+
+    def _check(self, known: Evaluation, vector: np.ndarray) -> None:
+        same = (known.stage, len(known.genome)) == (self._stage, len(vector))
+        if not same or not np.allclose(known.genome, vector, rtol=_REPLAY_TOLERANCE, atol=_REPLAY_TOLERANCE):
+            raise SearchError(
+                f"Evaluation {known.number} of {self._journal.path} is not the one that this searcher asks for; "
+                "other versions of evotorch or torch wrote it: use those, or start a new run."
+            )
+
+    def _refuse_hopeless(self) -> None:
+        if len(self.collected) == self._popsize and all(e.error is not None for e in self.collected):
+            raise SearchError(f"No candidate of the first generation could be evaluated: {self.collected[0].error}")
+
+    def _event(self) -> Event:
+        last = self.collected[-1]
+        now = [e.fitness[0] for e in self.collected if (e.stage, e.generation) == (last.stage, last.generation)]
+        best = max(self.collected, key=lambda evaluation: evaluation.fitness[0])
+        data = {
+            "generation": last.generation,
+            "best": best.fitness[0],
+            "mean": sum(now) / len(now),
+            "score": best.score,
+        }
+        note = f"generation {last.generation + 1}, best fitness {best.fitness[0]:.3f}"
+        return Event("search", len(self.collected), self._total, "evaluations", note, data)
+
+
+class _Asked:
+    """A candidate on its way."""
+
+    def __init__(self, vector: np.ndarray, candidate: Any, key: str) -> None:
+        self.vector = vector
+        self.candidate = candidate
+        self.key = key
+
+
+def candidate_key(candidate: Any) -> str:
+    """A sha256 of what a candidate says: equal for equal recipes, and for equal paths."""
+    return hashlib.sha256(json.dumps(candidate.to_dict(), sort_keys=True).encode()).hexdigest()
