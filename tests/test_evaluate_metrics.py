@@ -6,8 +6,9 @@ from math import comb
 import pytest
 
 from hubmerge.evaluate.language import probability
-from hubmerge.evaluate.metrics import exact_match, exact_number, numbers
-from hubmerge.evaluate.score import interval, paired_interval, paired_p
+from hubmerge.evaluate.metrics import exact_match, exact_number
+from hubmerge.evaluate.numerals import numbers
+from hubmerge.evaluate.statistics import paired_interval, paired_p, wilson
 
 
 @pytest.mark.parametrize(
@@ -99,8 +100,8 @@ def test_interval_has_wilsons_known_values() -> None:
         (0, 20): (0.0, 0.1611),
         (1, 29): (0.0061, 0.1718),
     }.items():
-        assert interval(successes, n) == pytest.approx(bounds, abs=5e-5)
-    assert interval(20, 20)[1] == 1.0
+        assert wilson(successes, n) == pytest.approx(bounds, abs=5e-5)
+    assert wilson(20, 20)[1] == 1.0
 
 
 def test_paired_p_is_the_binomial_test_on_discordant_pairs() -> None:

@@ -39,8 +39,13 @@ def test_one_file_is_cut_into_disjoint_splits(tmp_path: Path) -> None:
     examples = {"folder": str(tmp_path), "search": "all.jsonl", "validation": "all.jsonl", "test": "all.jsonl"}
     task = load_task({"examples": examples}, counts={"search": 12, "validation": 8})
     assert (len(task.search), len(task.validation), len(task.test)) == (12, 8, 10)
+    assert not {e.prompt for e in task.search} & {e.prompt for e in task.test}
+    shared = load_task({"examples": examples}, counts={"validation": 9})
+    assert (len(shared.search), len(shared.validation), len(shared.test)) == (11, 9, 10)
     with pytest.raises(TaskError, match="no examples are left"):
-        load_task({"examples": examples})
+        load_task({"examples": examples}, counts={"search": 20, "validation": 15})
+    with pytest.raises(TaskError, match="size of the search split"):
+        load_task({"examples": examples}, counts={"search": 0})
 
 
 @pytest.mark.parametrize(

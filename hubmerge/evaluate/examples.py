@@ -1,4 +1,4 @@
-"""Rows of a dataset: .jsonl, .json, .csv or .tsv files of a Hub dataset repository or a folder, or written in place."""
+"""Examples and where they come from: files of a Hub dataset repository or of a folder, or rows written in place."""
 
 import csv
 import json
@@ -13,7 +13,24 @@ from ..recipe import ModelRef
 
 Row = Mapping[str, Any]
 
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+"""The files that rows are read from."""
+
 _FIELD = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question and its right answer.
+
+    `choices`: the answers to choose from, the right one among them, for multiple choice. `id` names the row where it
+    comes from, for tasks that look it up there again.
+    """
+
+    prompt: str
+    answer: str
+    choices: tuple[str, ...] = ()
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,8 +109,10 @@ def read_rows(path: Path, *, columns: Sequence[str] | None = None) -> list[Row]:
             rows = json.loads(path.read_text(encoding="utf-8-sig"))
         elif suffix in (".csv", ".tsv"):
             rows = _table(path, "\t" if suffix == ".tsv" else ",", columns)
+        elif suffix == ".parquet":
+            rows = _parquet(path)
         else:
-            raise TaskError(f"{path.name} is not an example file; expected .jsonl, .json, .csv or .tsv.")
+            raise TaskError(f"{path.name} is not an example file; expected one of {', '.join(SUFFIXES)}.")
     except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as exc:
         raise TaskError(f"The example file {path.name} cannot be read: {exc}.") from None
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
@@ -123,6 +142,19 @@ def _table(path: Path, delimiter: str, columns: Sequence[str] | None) -> list[Ro
                 raise TaskError(f"{path.name}, row {len(rows) + 1}: expected as many columns as there are names.")
             rows.append(row)
         return rows
+
+
+def _parquet(path: Path) -> list[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise TaskError(
+            f"{path.name} needs pyarrow, which is not installed; run pip install 'hubmerge[parquet]'."
+        ) from None
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError) as exc:
+        raise TaskError(f"The example file {path.name} cannot be read: {exc}.") from None
 
 
 def fill(template: str, row: Row, where: str) -> str:

@@ -1,97 +1,39 @@
-"""Numbers in text of any script, and the metrics that compare them.
+"""The metrics a task can name: what each asks a model for, and what a reply is worth.
 
->>> numbers("合計は1,234円、お釣りは二十三円です。")
-[Decimal('1234'), Decimal('23')]
 >>> exact_number("13+7=20. トムは今リンゴを20個持っています。", "20")
 True
 """
 
-import re
 import unicodedata
-from collections.abc import Callable, Mapping
-from decimal import Decimal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-_DIGITS = {"〇": 0, "零": 0, "一": 1, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
-_SMALL_UNITS = {"十": 10, "百": 100, "千": 1000}
-_BIG_UNITS = {"万": 10**4, "億": 10**8, "兆": 10**12}
+from .examples import Example
+from .numerals import numbers
+from .rouge import rouge_l
 
-# Full-width forms become ASCII one by one: NFKC as a whole would also turn "m²" into "m2".
-_PLAIN: dict[int, int | str] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_PLAIN |= dict.fromkeys(map(ord, "−–‒﹣"), "-")
-_PLAIN |= dict.fromkeys(map(ord, "٬\u00a0\u202f\u2009"), ",")  # thousands separators in Arabic and French
-_PLAIN[ord("٫")] = "."
+Grade = Callable[[Sequence[str], Sequence[Example]], list[float]]
+"""(outputs, their examples) -> what each output is worth, 0..1; NaN where it could not be graded."""
 
-_KANJI = "".join([*_DIGITS, *_SMALL_UNITS, *_BIG_UNITS])
-_UNITS = "".join([*_SMALL_UNITS, *_BIG_UNITS])
-_ARABIC = r"\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<![\w.])\.\d+"
-# A minus is a sign unless something that can be subtracted from stands right before it: "13-7", "x-7", "GPT-4".
-_NUMBER = re.compile(
-    rf"(?P<sign>(?<![\dA-Za-z)\]%])-[¥$€£]?)?"
-    rf"(?P<body>(?:(?:{_ARABIC}|[{''.join(_DIGITS)}]+)?[{_UNITS}])*(?:{_ARABIC}|[{''.join(_DIGITS)}]+)?)"
-)
-_TOKEN = re.compile(rf"(?P<arabic>{_ARABIC})|(?P<kanji>[{''.join(_DIGITS)}]+)|(?P<unit>[{_UNITS}])")
-
-# A single kanji is often part of a word (一緒, 唯一, 千葉): it is a number where a counter or the clause's end follows.
-_COUNTER = re.compile(
-    r"\s*(?:[個本枚冊人円つ匹頭台回度歳才年月日週時分秒階杯足着件名倍割箱袋組羽粒束玉軒通点問題]"
-    r"|ドル|ユーロ|セント|ポンド|元|キロ|メートル|センチ|グラム|リットル|パーセント|セット|ページ|[%A-Za-z]|か所|ヶ月|か月)"
-)
-_CLAUSE_END = re.compile(r"\s*(?:です|でし|だ|である|とな|にな|[。、.,!?)）」]|$)")
-_VAGUE = tuple("数何幾")
-_WORDS = ("十分", "万一", "万が一", "八百屋", "千万に")
+UNITS = ("tokens", "characters", "bytes")
+"""What a log-likelihood can be divided by: tokens of the answer, its characters, or its bytes in UTF-8."""
 
 
-def numbers(text: str) -> list[Decimal]:
-    """Every number in `text`, left to right.
+@dataclass(frozen=True)
+class Metric:
+    """How a model is asked and its reply valued.
 
-    Reads any script's decimal digits, full-width forms, thousands separators ("1,234"), decimals, signs, and Japanese
-    and Chinese numerals, pure (二十三, 二〇二四) or mixed (1万2千, 3.5億). "13-7" holds 13 and 7, not -7. A point is
-    the decimal mark and a comma the thousands separator; a fraction "1/2" is two numbers.
+    `asks`: "text" (a greedy answer, valued by `grade`), "choices" (which of the example's choices is likeliest),
+    "likelihood" (how likely the example's answer is) or "lm_eval" (as the lm-eval task says). `per`: the unit that
+    log-likelihoods are divided by, None for none. `settings`: the task must bring settings under the metric's name,
+    and they grade where `grade` is None. `flaw` says why an example cannot be asked with this metric, or None.
     """
-    text = text.translate(_PLAIN)
-    found: list[Decimal] = []
-    for match in _NUMBER.finditer(text):
-        body = match["body"]
-        if not body or not _is_number(text, match.start("body"), match.end("body")):
-            continue
-        value = _value(body)
-        if value is not None:
-            found.append(value.copy_negate() if match["sign"] else value)
-    return found
 
-
-def _is_number(text: str, start: int, stop: int) -> bool:
-    body = text[start:stop]
-    if any(char not in _KANJI for char in body):
-        return True
-    before, after = text[max(0, start - 2) : start], text[stop:]
-    if before.endswith(_VAGUE) or any(word in before + body + after[:2] for word in _WORDS):
-        return False
-    if len(body) > 1 or _COUNTER.match(after):
-        return True
-    follows_kanji = bool(before) and unicodedata.name(before[-1], "").startswith("CJK UNIFIED")
-    return not follows_kanji and bool(_CLAUSE_END.match(after))
-
-
-def _value(body: str) -> Decimal | None:
-    """The value of "1,234", "二十三", "1万2千"; None for units that nothing multiplies (万, 億)."""
-    total = section = Decimal(0)
-    current: Decimal | None = None
-    for token in _TOKEN.finditer(body):
-        if token["arabic"]:
-            current = Decimal(token["arabic"].replace(",", ""))
-        elif token["kanji"]:
-            current = Decimal("".join(str(_DIGITS[char]) for char in token["kanji"]))
-        elif token["unit"] in _SMALL_UNITS:
-            section += (Decimal(1) if current is None else current) * _SMALL_UNITS[token["unit"]]
-            current = None
-        else:
-            if current is None and not section:
-                return None
-            total += (section + (current or 0)) * _BIG_UNITS[token["unit"]]
-            section, current = Decimal(0), None
-    # Decimal rounds sums, not what is read: an id of 40 digits stays itself.
-    return current if current is not None and not (total or section) else total + section + (current or 0)
+    asks: str
+    grade: Grade | None = None
+    per: str | None = None
+    settings: bool = False
+    flaw: Callable[[Example], str | None] = lambda example: None
 
 
 def exact_number(text: str, answer: str) -> bool:
@@ -101,7 +43,7 @@ def exact_number(text: str, answer: str) -> bool:
 
 
 def normalise(text: str) -> str:
-    """Text reduced to what makes two examples the same: NFKC, casefold, single spaces."""
+    """Text reduced to what makes two answers the same: NFKC, casefold, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -110,7 +52,38 @@ def exact_match(text: str, answer: str) -> bool:
     return normalise(text) == normalise(answer)
 
 
-Metric = Callable[[str, str], bool]
+def _each(compare: Callable[[str, str], float]) -> Grade:
+    return lambda outputs, examples: [
+        float(compare(output, example.answer)) for output, example in zip(outputs, examples, strict=True)
+    ]
 
-METRICS: Mapping[str, Metric] = {"exact_number": exact_number, "exact_match": exact_match}
-"""Every metric by the name a task gives: (output, answer) -> whether it is right."""
+
+def _no_number(example: Example) -> str | None:
+    return None if numbers(example.answer) else "holds no number"
+
+
+def _no_text(example: Example) -> str | None:
+    return None if example.answer.strip() else "is empty"
+
+
+def _no_choice(example: Example) -> str | None:
+    if len(set(example.choices)) < 2 or len(set(example.choices)) < len(example.choices):
+        return f"belongs to {len(example.choices)} choices where two or more different ones are needed"
+    return None if example.answer in example.choices else "is none of its choices"
+
+
+METRICS: Mapping[str, Metric] = {
+    "exact_number": Metric("text", _each(exact_number), flaw=_no_number),
+    "exact_match": Metric("text", _each(exact_match)),
+    "rouge_l": Metric("text", _each(rouge_l), flaw=_no_text),
+    "judge": Metric("text", settings=True),
+    "python": Metric("text", settings=True),
+    # The names are ours, the figures lm-eval's: acc_norm (per character) and acc (the plain sum).
+    "loglikelihood": Metric("choices", per="characters", flaw=_no_choice),
+    "loglikelihood_sum": Metric("choices", flaw=_no_choice),
+    # 1 / perplexity: a probability, so it lies in 0..1 and grows with the model.
+    "perplexity": Metric("likelihood", per="tokens", flaw=_no_text),
+    "byte_perplexity": Metric("likelihood", per="bytes", flaw=_no_text),
+    "lm_eval": Metric("lm_eval", settings=True),
+}
+"""Every metric by the name a task gives it."""

@@ -1,49 +1,55 @@
-"""Scores of one model on a set of examples, and the statistics that compare two."""
+"""Scores of one model on a set of examples."""
 
-import random
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
 from typing import Any
 
 from ..progress import Progress, silent
-from .generation import generate
+from . import harness, statistics
+from .generation import answers
+from .harness import HarnessTask
 from .language import THRESHOLD, probability
+from .likelihood import Likelihood, loglikelihoods
 from .metrics import METRICS
+from .statistics import paired_interval as paired_interval
+from .statistics import paired_p as paired_p
 from .task import Example, Task
-
-_Z95 = 1.959963984540054  # the normal distribution's 97.5% point
 
 
 @dataclass(frozen=True)
 class Scores:
     """What one model did on each example, in their order.
 
-    `number`: right by the task's metric. `language`: P(task's language) of the output, 1.0 where the task asks for
-    none. `correct`: both. `seconds` is the time that generation and scoring took.
+    `metric`: the metric's value, 0..1. `language`: P(task's language) of the output, 1.0 where the task asks for none.
+    `values`: the metric's value where the output is in that language, else 0. `tokens` were generated, or scored where
+    nothing is generated; `seconds` is the time that asking and scoring took. `ungraded` outputs could not be graded (a
+    judge's reply without a grade) and count as 0.
     """
 
-    correct: tuple[bool, ...]
-    number: tuple[bool, ...]
+    values: tuple[float, ...]
+    metric: tuple[float, ...]
     language: tuple[float, ...]
     outputs: tuple[str, ...]
-    seconds: float
+    tokens: int = 0
+    seconds: float = 0.0
+    ungraded: int = 0
 
     @property
     def n(self) -> int:
         """How many examples were scored."""
-        return len(self.correct)
+        return len(self.values)
 
     @property
     def score(self) -> float:
-        """The share that is correct, 0..1."""
-        return sum(self.correct) / self.n
+        """The mean value, 0..1."""
+        return math.fsum(self.values) / self.n
 
     @property
-    def number_share(self) -> float:
-        """The share that is right by the metric, whatever its language, 0..1."""
-        return sum(self.number) / self.n
+    def metric_share(self) -> float:
+        """The mean of the metric, whatever the language, 0..1."""
+        return math.fsum(self.metric) / self.n
 
     @property
     def language_share(self) -> float:
@@ -52,8 +58,32 @@ class Scores:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% interval of `score`."""
-        return interval(sum(self.correct), self.n)
+        """The 95% interval of `score`: Wilson's where all values are 0 or 1, else the bootstrap's."""
+        return statistics.interval(self.values)
+
+    @property
+    def correct(self) -> tuple[bool, ...]:
+        """Which examples are worth more than half."""
+        return tuple(value > 0.5 for value in self.values)
+
+    @property
+    def number(self) -> tuple[bool, ...]:
+        """Which examples the metric finds worth more than half, whatever the language."""
+        return tuple(value > 0.5 for value in self.metric)
+
+    @property
+    def number_share(self) -> float:
+        """`metric_share` by its old name."""
+        return self.metric_share
+
+
+@dataclass(frozen=True)
+class _Replies:
+    """What a model said to some examples, and what that is worth where asking tells it already."""
+
+    texts: Sequence[str]
+    tokens: int
+    values: Sequence[float] | None = None
 
 
 def evaluate(
@@ -65,10 +95,44 @@ def evaluate(
     batch_size: int = 64,
     progress: Progress = silent,
 ) -> Scores:
-    """Asks `model` every example of `task` greedily and scores the answers. `examples` must not be empty."""
+    """Asks `model` the examples as `task` says, and values the replies.
+
+    `examples` are any of the task's, at least one: what an example is worth does not depend on those beside it, so a
+    split can be asked in pieces. Raises `TaskError` for examples that do not fit the model and `NetworkError` where a
+    judge does not answer.
+    """
     assert examples
     started = time.perf_counter()
-    outputs = generate(
+    replies = _ASK[task.asked.asks](model, tokenizer, examples, task, batch_size, progress)
+    values = replies.values if replies.values is not None else _grade(replies.texts, examples, task)
+    return _scores(replies.texts, values, task, replies.tokens, time.perf_counter() - started)
+
+
+def grade(outputs: Sequence[str], examples: Sequence[Example], task: Task) -> Scores:
+    """Scores given outputs, one per example, of a task whose model answers in text."""
+    return _scores(outputs, _grade(outputs, examples, task), task, 0, 0.0)
+
+
+def _grade(outputs: Sequence[str], examples: Sequence[Example], task: Task) -> list[float]:
+    grader = task.asked.grade or getattr(task.settings, "grade", None)
+    assert grader is not None
+    return grader(outputs, examples)
+
+
+def _scores(outputs: Sequence[str], found: Sequence[float], task: Task, tokens: int, seconds: float) -> Scores:
+    metric = tuple(0.0 if math.isnan(value) else float(value) for value in found)
+    language = tuple(probability(output, task.language) if task.language else 1.0 for output in outputs)
+    values = tuple(value if p > THRESHOLD else 0.0 for value, p in zip(metric, language, strict=True))
+    return Scores(values, metric, language, tuple(outputs), tokens, seconds, sum(map(math.isnan, found)))
+
+
+_Ask = Callable[[Any, Any, Sequence[Example], Task, int, Progress], _Replies]
+
+
+def _ask_text(
+    model: Any, tokenizer: Any, examples: Sequence[Example], task: Task, batch_size: int, progress: Progress
+) -> _Replies:
+    made = answers(
         model,
         tokenizer,
         [example.prompt for example in examples],
@@ -77,48 +141,58 @@ def evaluate(
         system=task.system,
         progress=progress,
     )
-    return grade(outputs, examples, task, seconds=time.perf_counter() - started)
+    return _Replies(made.texts, made.tokens)
 
 
-def grade(outputs: Sequence[str], examples: Sequence[Example], task: Task, *, seconds: float = 0.0) -> Scores:
-    """Scores given outputs, one per example."""
-    metric = METRICS[task.metric]
-    number = tuple(metric(output, example.answer) for output, example in zip(outputs, examples, strict=True))
-    language = tuple(probability(output, task.language) if task.language else 1.0 for output in outputs)
-    correct = tuple(right and p > THRESHOLD for right, p in zip(number, language, strict=True))
-    return Scores(correct, number, language, tuple(outputs), seconds)
+def _ask_choices(
+    model: Any, tokenizer: Any, examples: Sequence[Example], task: Task, batch_size: int, progress: Progress
+) -> _Replies:
+    pairs = [(example.prompt, choice) for example in examples for choice in example.choices]
+    found = loglikelihoods(model, tokenizer, pairs, system=task.system, batch_size=batch_size, progress=progress)
+    worth = [_per(likelihood, choice, task) for likelihood, (_, choice) in zip(found, pairs, strict=True)]
+    chosen, at = [], 0
+    for example in examples:
+        own = worth[at : at + len(example.choices)]
+        chosen.append(example.choices[own.index(max(own))])
+        at += len(own)
+    values = [float(choice == example.answer) for choice, example in zip(chosen, examples, strict=True)]
+    return _Replies(chosen, sum(likelihood.tokens for likelihood in found), values)
 
 
-def interval(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share (Wilson 1927; good also at 0 and n, where the normal one has no width).
-
-    >>> tuple(round(bound, 3) for bound in interval(0, 10))
-    (0.0, 0.278)
-    """
-    share, z2 = successes / n, _Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    return low, 1.0 if successes == n else min(1.0, centre + half)
+def _ask_likelihood(
+    model: Any, tokenizer: Any, examples: Sequence[Example], task: Task, batch_size: int, progress: Progress
+) -> _Replies:
+    pairs = [(example.prompt, example.answer) for example in examples]
+    found = loglikelihoods(model, tokenizer, pairs, system=task.system, batch_size=batch_size, progress=progress)
+    values = [math.exp(_per(likelihood, answer, task)) for likelihood, (_, answer) in zip(found, pairs, strict=True)]
+    texts = [f"log p {likelihood.total:.3f} over {likelihood.tokens} tokens" for likelihood in found]
+    return _Replies(texts, sum(likelihood.tokens for likelihood in found), values)
 
 
-def paired_p(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """The two-sided p-value of the exact McNemar test: are `a` and `b`, two models on the same examples, equally good?
-
-    Only the examples that exactly one of them got right count (McNemar 1947).
-    """
-    only_a = sum(x and not y for x, y in zip(a, b, strict=True))
-    only_b = sum(y and not x for x, y in zip(a, b, strict=True))
-    n = only_a + only_b
-    tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**n)
+def _ask_harness(
+    model: Any, tokenizer: Any, examples: Sequence[Example], task: Task, batch_size: int, progress: Progress
+) -> _Replies:
+    assert isinstance(task.settings, HarnessTask)
+    made = harness.ask(
+        task.settings, model, tokenizer, examples, system=task.system, batch_size=batch_size, progress=progress
+    )
+    return _Replies(made.texts, made.tokens, made.values)
 
 
-def paired_interval(
-    a: Sequence[bool], b: Sequence[bool], *, seed: int = 0, resamples: int = 2000
-) -> tuple[float, float]:
-    """The 95% bootstrap interval of score(a) - score(b) on the same examples, resampled in pairs."""
-    differences = [int(x) - int(y) for x, y in zip(a, b, strict=True)]
-    n, draw = len(differences), random.Random(seed)
-    means = sorted(sum(draw.choices(differences, k=n)) / n for _ in range(resamples))
-    return means[int(0.025 * resamples)], means[int(0.975 * resamples) - 1]
+_ASK: dict[str, _Ask] = {
+    "text": _ask_text,
+    "choices": _ask_choices,
+    "likelihood": _ask_likelihood,
+    "lm_eval": _ask_harness,
+}
+
+
+def _per(likelihood: Likelihood, text: str, task: Task) -> float:
+    """The log-likelihood divided by the length that the task's metric names."""
+    length = {
+        None: 1,
+        "tokens": likelihood.tokens,
+        "characters": len(text),
+        "bytes": len(text.encode()),
+    }[METRICS[task.metric].per]
+    return likelihood.total / length

@@ -1,10 +1,10 @@
-"""A task: examples in three splits that share nothing, and how an answer is judged.
+"""A task: examples in three splits that share nothing, how a model is asked, and what its replies are worth.
 
 name: ja-word-problems
 examples:
   repo_id: org/dataset        # or folder: ./data, or neither, with the rows written below
   revision: main
-  search: search.jsonl        # .jsonl, .json, .csv or .tsv; or a list of rows
+  search: search.jsonl        # .jsonl, .json, .csv, .tsv or .parquet; or a list of rows
   validation: validation.jsonl
   test: test.jsonl
 prompt: "{question}"          # fields of a row in braces
@@ -12,12 +12,24 @@ answer: "{answer}"
 metric: exact_number
 language: ja                  # optional: the answer must also be in this language
 max_new_tokens: 32
+
+The kinds of tasks, by what stands in place of `metric: exact_number`:
+
+metric: exact_match           # the whole reply is the answer
+metric: rouge_l               # the longest common subsequence of words, Japanese too
+metric: loglikelihood         # multiple choice; needs `choices:`, a field with a list or a list of templates
+metric: loglikelihood_sum     # the same without dividing by the choices' lengths (lm-eval: acc; above: acc_norm)
+metric: perplexity            # 1 / perplexity of the answer after the prompt, which may be ""; byte_perplexity
+judge: {base_url: http://127.0.0.1:8000/v1, model: org/judge}     # see llm_judge.py
+python: score.py:grade        # see python_function.py
+lm_eval: gsm8k                # see harness.py
+
+docs/tasks.md explains each.
 """
 
 import hashlib
 import json
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,27 +37,25 @@ from typing import Any
 from ..errors import TaskError
 from ..yamlfile import load_mapping, refuse_unknown
 from . import language
-from .examples import Row, Rows, fill, open_rows
-from .metrics import METRICS, normalise, numbers
+from .builtin import BUILTIN
+from .examples import Example, open_rows
+from .harness import HarnessTask
+from .llm_judge import LlmJudge
+from .metrics import METRICS, Metric
+from .python_function import PythonFunction
+from .splits import SPLITS, RowSource, Template, cut, identity
 
-SPLITS = ("search", "validation", "test")
-"""The three splits: candidates are scored on the first, the winner is chosen on the second, reported on the third."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One question and its right answer."""
-
-    prompt: str
-    answer: str
+Settings = LlmJudge | PythonFunction | HarnessTask
+"""What a metric may need beside its name."""
 
 
 @dataclass(frozen=True)
 class Task:
     """Examples and the way to judge them, validated. Raises `TaskError` at construction.
 
-    `language` is an ISO 639 code or None; `source` names where the examples come from, with the commit
-    ("org/dataset@4f2a..."), or is None for rows written in the task itself.
+    `metric` is one of `METRICS`, `settings` are for those that need them. `language` is an ISO 639 code or None;
+    `source` names where the examples come from, with the commit ("org/dataset@4f2a..."), or is None for rows written
+    in the task itself and for lm-eval's.
     """
 
     name: str
@@ -57,28 +67,37 @@ class Task:
     max_new_tokens: int = 256
     system: str | None = None
     source: str | None = None
+    settings: Settings | None = None
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise TaskError(f"Task {self.name}: unknown metric {self.metric!r}; known: {', '.join(METRICS)}.")
+        if self.asked.settings != (self.settings is not None):
+            raise TaskError(f"Task {self.name}: the metric {self.metric} takes its settings from the key of its name.")
         if self.language is not None and self.language not in language.languages():
             raise TaskError(
                 f"Task {self.name}: {self.language!r} is not a language that can be detected; expected an ISO 639 "
                 "code such as ja, en or sw."
             )
+        if self.language is not None and self.asked.asks != "text":
+            raise TaskError(f"Task {self.name}: with {self.metric} the model writes nothing; leave out `language`.")
         if self.max_new_tokens < 1:
             raise TaskError(f"Task {self.name}: max_new_tokens must be at least 1, got {self.max_new_tokens}.")
         if not any(self.split(name) for name in SPLITS):
             raise TaskError(f"Task {self.name} has no examples; name files for {', '.join(SPLITS)} under `examples`.")
-        if self.metric == "exact_number":
-            for name in SPLITS:
-                for example in self.split(name):
-                    if not numbers(example.answer):
-                        raise TaskError(
-                            f"Task {self.name}: the {name} example {_short(example.prompt)!r} has the answer "
-                            f"{_short(example.answer)!r}, which holds no number."
-                        )
+        for name in SPLITS:
+            for example in self.split(name):
+                if (flaw := self.asked.flaw(example)) is not None:
+                    raise TaskError(
+                        f"Task {self.name}: the {name} example {_short(example.prompt)!r} has the answer "
+                        f"{_short(example.answer)!r}, which {flaw}."
+                    )
         self._require_disjoint()
+
+    @property
+    def asked(self) -> Metric:
+        """How a model is asked and its replies valued."""
+        return METRICS[self.metric]
 
     def split(self, name: str) -> tuple[Example, ...]:
         """The examples of one split: "search", "validation" or "test"."""
@@ -94,44 +113,32 @@ class Task:
         seen: dict[str, str] = {}
         for name in SPLITS:
             for example in self.split(name):
-                other = seen.setdefault(normalise(example.prompt), name)
+                other = seen.setdefault(identity(example, self.asked.asks), name)
                 if other != name:
                     raise TaskError(
-                        f"Task {self.name}: the example {_short(example.prompt)!r} is in both the {other} and the "
-                        f"{name} split; remove it from one, or the result measures memory."
+                        f"Task {self.name}: the example {_short(example.prompt or example.answer)!r} is in both the "
+                        f"{other} and the {name} split; remove it from one, or the result measures memory."
                     )
 
 
-BUILTIN: Mapping[str, Mapping[str, Any]] = {
-    "ja-word-problems": {
-        "name": "ja-word-problems",
-        "examples": {
-            "repo_id": "hubmerge-demo/ja-word-problems",
-            "search": "search.jsonl",
-            "validation": "validation.jsonl",
-            "test": "test.jsonl",
-        },
-        "metric": "exact_number",
-        "language": "ja",
-        "max_new_tokens": 32,
-    },
-    # MGSM-JA, the paper's test set (Shi et al. 2022, arXiv 2210.03057): only ever a test split.
-    "mgsm-ja": {
-        "name": "mgsm-ja",
-        "examples": {"repo_id": "juletxara/mgsm", "test": "mgsm_ja.tsv", "columns": ["question", "answer"]},
-        "metric": "exact_number",
-        "language": "ja",
-        "max_new_tokens": 512,
-    },
-}
-"""Tasks known by name."""
-
-_KEYS = ("name", "examples", "prompt", "answer", "metric", "language", "max_new_tokens", "system")
+_WITH_SETTINGS = tuple(name for name, metric in METRICS.items() if metric.settings)
+_KEYS = (
+    "name",
+    "examples",
+    "prompt",
+    "answer",
+    "choices",
+    "metric",
+    *_WITH_SETTINGS,
+    "language",
+    "max_new_tokens",
+    "system",
+)
 _EXAMPLE_KEYS = ("repo_id", "folder", "revision", "columns", *SPLITS)
 
 
 def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path()) -> dict[str, Any]:
-    """The plain values of a task given by built-in name, YAML file or values; its `folder` is made absolute.
+    """The plain values of a task given by built-in name, YAML file or values; the paths in it are made absolute.
 
     `relative_to` is the folder that a path in `spec` starts from. Raises `TaskError` for unknown names and keys.
     """
@@ -148,9 +155,19 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
     if not isinstance(where, Mapping):
         raise TaskError("The task needs `examples:` with repo_id or folder and a file for at least one split.")
     refuse_unknown(where, _EXAMPLE_KEYS, "the task's examples", TaskError)
-    if where.get("repo_id") is None and any(isinstance(where.get(split), str) for split in SPLITS):
+    if (
+        document.get("lm_eval") is None
+        and where.get("repo_id") is None
+        and any(isinstance(where.get(split), str) for split in SPLITS)
+    ):
         folder = relative_to / Path(str(where.get("folder") or "")).expanduser()
         document["examples"] = {**where, "folder": str(folder.resolve())}
+    if isinstance(document.get("python"), str):
+        document["python"] = str((relative_to / Path(document["python"]).expanduser()).absolute())
+    harness = document.get("lm_eval")
+    if isinstance(harness, Mapping) and isinstance(harness.get("include_path"), str):
+        include_path = (relative_to / Path(harness["include_path"]).expanduser()).resolve()
+        document["lm_eval"] = {**harness, "include_path": str(include_path)}
     return document
 
 
@@ -168,57 +185,48 @@ def load_task(
     inside one file counts once. Raises `TaskError` for a bad task and `HubError` where the dataset cannot be read.
     """
     document = task_document(spec)
-    name, where = str(document.get("name") or "task"), document["examples"]
-    rows = open_rows(where, token=token)
-    splits = _cut(name, rows, where, document, counts or {}, seed)
+    metric, settings = _metric(document)
+    asks = METRICS[metric].asks if metric in METRICS else "text"  # Task refuses an unknown one
+    if harness := settings if isinstance(settings, HarnessTask) else None:
+        _require_harness_keys(document)
+    rows: RowSource = harness or open_rows(document["examples"], token=token)
+    name = str(document.get("name") or (harness.task if harness else "task"))
+    template = Template(**{key: document[key] for key in ("prompt", "answer", "choices") if key in document}, asks=asks)
+    if (template.choices is not None) != (asks == "choices"):
+        raise TaskError(f"Task {name}: `choices` and the metric loglikelihood go together; the metric is {metric}.")
+    splits = cut(name, rows, document["examples"], template, counts or {}, seed)
     return Task(
         name,
         **splits,
-        metric=document.get("metric", "exact_number"),
+        metric=metric,
         language=_text(document, "language"),
         max_new_tokens=_whole(document.get("max_new_tokens", 256), f"max_new_tokens of task {name}"),
         system=_text(document, "system"),
         source=rows.source,
+        settings=settings,
     )
 
 
-def _cut(
-    task: str,
-    rows: Rows,
-    where: Mapping[str, Any],
-    document: Mapping[str, Any],
-    counts: Mapping[str, int],
-    seed: int,
-) -> dict[str, tuple[Example, ...]]:
-    """The examples of each split, shuffled by `seed` and limited by `counts`."""
-    refuse_unknown(counts, SPLITS, f"the split sizes of task {task}", TaskError)
-    prompt, answer = document.get("prompt", "{question}"), document.get("answer", "{answer}")
-    pools: dict[str, list[Example]] = {}
-    splits: dict[str, tuple[Example, ...]] = {}
-    for split in SPLITS:
-        file = where.get(split)
-        if file is None:
-            continue
-        origin = str(file) if isinstance(file, str) else f"the {split} rows"
-        if origin not in pools:
-            made = _examples(rows.read(file, split), prompt, answer, f"task {task}, {origin}")
-            pools[origin] = random.Random(seed).sample(made, len(made))
-        pool = pools[origin]
-        limit = _whole(counts.get(split, max(len(pool), 1)), f"the size of the {split} split of task {task}")
-        splits[split], pools[origin] = tuple(pool[:limit]), pool[limit:]
-        if not splits[split]:
-            raise TaskError(f"Task {task}: no examples are left in {origin} for the {split} split.")
-    return splits
+def _require_harness_keys(document: Mapping[str, Any]) -> None:
+    unfit = [key for key in document if key not in ("name", "examples", "lm_eval", "system")]
+    if unfit := [*unfit, *(key for key in document["examples"] if key not in SPLITS)]:
+        raise TaskError(f"`{unfit[0]}` does not go with `lm_eval`, whose task says it by itself; leave it out.")
 
 
-def _examples(rows: Iterable[Row], prompt: str, answer: str, where: str) -> list[Example]:
-    made: dict[str, Example] = {}
-    for number, row in enumerate(rows, start=1):
-        example = Example(fill(prompt, row, f"{where}, row {number}"), fill(answer, row, f"{where}, row {number}"))
-        if not example.prompt.strip():
-            raise TaskError(f"{where}, row {number}: the prompt is empty.")
-        made.setdefault(normalise(example.prompt), example)
-    return list(made.values())
+def _metric(document: Mapping[str, Any]) -> tuple[str, Settings | None]:
+    """The metric's name, and its settings where it has any."""
+    named = [key for key in ("metric", *_WITH_SETTINGS) if document.get(key) is not None]
+    if len(named) > 1:
+        raise TaskError(f"The task names both `{named[0]}` and `{named[1]}`; keep one.")
+    key = named[0] if named else "metric"
+    if key == "metric":
+        return str(document.get("metric") or "exact_number"), None
+    make: Mapping[str, Callable[[Any], Settings]] = {
+        "judge": LlmJudge.from_dict,
+        "python": PythonFunction.from_text,
+        "lm_eval": HarnessTask.from_document,
+    }
+    return key, make[key](document[key])
 
 
 def _text(document: Mapping[str, Any], key: str) -> str | None:

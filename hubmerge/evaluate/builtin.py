@@ -1,0 +1,40 @@
+"""Tasks known by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+BUILTIN: Mapping[str, Mapping[str, Any]] = {
+    "ja-word-problems": {
+        "name": "ja-word-problems",
+        "examples": {
+            "repo_id": "hubmerge-demo/ja-word-problems",
+            "search": "search.jsonl",
+            "validation": "validation.jsonl",
+            "test": "test.jsonl",
+        },
+        "metric": "exact_number",
+        "language": "ja",
+        "max_new_tokens": 32,
+    },
+    # MGSM-JA, the paper's test set (Shi et al. 2022, arXiv 2210.03057): only ever a test split.
+    "mgsm-ja": {
+        "name": "mgsm-ja",
+        "examples": {"repo_id": "juletxara/mgsm", "test": "mgsm_ja.tsv", "columns": ["question", "answer"]},
+        "metric": "exact_number",
+        "language": "ja",
+        "max_new_tokens": 512,
+    },
+    # GSM8K (Cobbe et al. 2021, arXiv 2110.14168). Its answers end in "#### 18": the last number counts.
+    "gsm8k": {
+        "name": "gsm8k",
+        "examples": {
+            "repo_id": "openai/gsm8k",
+            "search": "main/train-00000-of-00001.parquet",
+            "validation": "main/train-00000-of-00001.parquet",
+            "test": "main/test-00000-of-00001.parquet",
+        },
+        "metric": "exact_number",
+        "max_new_tokens": 512,
+    },
+}
+"""Task documents (see task.py) by the name they are asked for with."""

@@ -1,0 +1,153 @@
+"""How likely a model finds given answers: batched log-likelihoods of text after a prompt."""
+
+import inspect
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import TaskError
+from ..progress import Event, Progress, silent
+from .examples import Example
+from .generation import pad_id, position_limit, prompt_texts
+from .task import Task
+
+_MOST_LOGITS = 2**27  # logits held at once: 512 MB in float32 (a vocabulary may have 262,144 entries)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """log p of a text after its prompt: the sum over its tokens, in nats, and how many tokens those are."""
+
+    total: float
+    tokens: int
+
+
+def answer_loglikelihood(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    task: Task,
+    *,
+    batch_size: int = 64,
+    progress: Progress = silent,
+) -> list[float]:
+    """The mean log p per token (nats, <= 0) of each example's right answer after its prompt, in the examples' order.
+
+    It needs one forward pass and no generation, so it screens candidates cheaply whatever the task's metric is.
+    """
+    pairs = [(example.prompt, example.answer) for example in examples]
+    found = loglikelihoods(model, tokenizer, pairs, system=task.system, batch_size=batch_size, progress=progress)
+    return [likelihood.total / likelihood.tokens for likelihood in found]
+
+
+def loglikelihoods(
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    system: str | None = None,
+    batch_size: int = 64,
+    progress: Progress = silent,
+) -> list[Likelihood]:
+    """The likelihood of each (prompt, text): of `text` as the answer to `prompt`, or by itself where that is empty.
+
+    Prompts go through the tokenizer's chat template where it has one. Without a template a space parts prompt and
+    text, unless the prompt ends in white space or in a script that writes none. Rows are right-padded: no token that
+    counts sees padding, whatever the architecture. Raises `TaskError` for a text without tokens and for one that does
+    not fit the model's positions.
+    """
+    rows = [_row(tokenizer, prompt, text, system) for prompt, text in pairs]
+    longest, limit = max((len(ids) for ids, _ in rows), default=0), position_limit(model)
+    if limit and longest > limit:
+        raise TaskError(
+            f"The longest prompt with its answer has {longest} tokens, but the model reads at most {limit}; "
+            "shorten the examples."
+        )
+    found: list[Likelihood | None] = [None] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i][0]))
+    done = 0
+    for batch in _batches(model, [rows[i] for i in order], batch_size):
+        for index, likelihood in zip(order[done:], _score(model, tokenizer, batch), strict=False):
+            found[index] = likelihood
+        done += len(batch)
+        progress(Event("score", done, len(rows), "texts"))
+    return [likelihood for likelihood in found if likelihood is not None]
+
+
+_Row = tuple[list[int], int]
+"""Token ids, and the index of the first one that counts (at least 1: nothing predicts the first)."""
+
+
+def _row(tokenizer: Any, prompt: str, text: str, system: str | None) -> _Row:
+    template = bool(getattr(tokenizer, "chat_template", None))
+    context = "" if not prompt and not system else prompt_texts(tokenizer, [prompt], system)[0]
+    spaced = bool(context) and not template and not _ends_apart(context)
+    special = not template or not context
+    before = tokenizer(context, add_special_tokens=special)["input_ids"]
+    # Encoded as one text: a word is cut differently at the start of a text than inside it.
+    ids = tokenizer(context + (" " if spaced else "") + text, add_special_tokens=special)["input_ids"]
+    start = _common_prefix(before, ids)
+    if start == 0 and (first := _first_token(tokenizer)) is not None:
+        ids, start = [first, *ids], 1
+    if len(ids) <= max(start, 1):
+        raise TaskError(f"The answer {text!r} has no tokens to score; give the model something to say.")
+    return ids, max(start, 1)
+
+
+def _ends_apart(prompt: str) -> bool:
+    return prompt[-1].isspace() or unicodedata.east_asian_width(prompt[-1]) in "WF"
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _first_token(tokenizer: Any) -> int | None:
+    """What predicts the first token of a text with nothing before it: the token that begins texts, or ends them."""
+    return tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+
+
+def _batches(model: Any, rows: Sequence[_Row], batch_size: int) -> Iterator[list[_Row]]:
+    """Rows in order, at most `batch_size` at once and no more than memory holds the logits of."""
+    vocabulary = model.config.get_text_config().vocab_size
+    batch: list[_Row] = []
+    for row in rows:
+        grown = [*batch, row]
+        first, last = _span(grown)
+        if batch and (len(grown) > batch_size or len(grown) * (last - first) * vocabulary > _MOST_LOGITS):
+            yield batch
+            grown = [row]
+        batch = grown
+    if batch:
+        yield batch
+
+
+def _span(batch: Sequence[_Row]) -> tuple[int, int]:
+    """The positions whose logits predict some row's counted tokens, from the first to before the last."""
+    return min(start for _, start in batch) - 1, max(len(ids) for ids, _ in batch) - 1
+
+
+@torch.inference_mode()
+def _score(model: Any, tokenizer: Any, batch: Sequence[_Row]) -> list[Likelihood]:
+    width = max(len(ids) for ids, _ in batch)
+    ids = torch.full((len(batch), width), pad_id(model, tokenizer))
+    mask = torch.zeros_like(ids)
+    for row, (tokens, _) in enumerate(batch):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    first, last = _span(batch)
+    kept = {}
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        kept["logits_to_keep"] = torch.arange(first, last, device=model.device)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits  # (rows, kept, vocabulary)
+    offset = first if kept else 0
+    found = []
+    for row, (tokens, start) in enumerate(batch):
+        said = logits[row, start - 1 - offset : len(tokens) - 1 - offset].float()  # (counted, vocabulary)
+        chosen = said.gather(1, ids[row, start : len(tokens), None])[:, 0] - said.logsumexp(dim=1)
+        found.append(Likelihood(float(chosen.double().sum()), len(tokens) - start))
+    return found

@@ -1,0 +1,174 @@
+"""Grades by a language model behind an OpenAI-compatible endpoint (/chat/completions: vLLM, TGI, llama.cpp, OpenAI).
+
+judge:
+  base_url: http://127.0.0.1:8000/v1
+  model: org/judge
+  api_key: JUDGE_API_KEY        # the NAME of an environment variable; leave out where none is needed
+  rubric: |                     # fields: {prompt}, {answer}, {output}
+    Is the reply a correct and polite answer? Question: {prompt} Reference: {answer} Reply: {output}
+  scale: 10                     # grades go from 0 to this
+"""
+
+import math
+import os
+import random
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from ..errors import NetworkError, TaskError
+from ..yamlfile import refuse_unknown
+from .examples import Example, fill
+
+RUBRIC = """Grade a reply to a question.
+
+Question:
+{prompt}
+
+Reference answer:
+{answer}
+
+Reply to grade:
+{output}
+
+A reply that is as right and as helpful as the reference answer gets the highest grade, a wrong one 0."""
+
+_LONGEST_WAIT = 60.0  # seconds between two tries
+_AFTER_LABEL = re.compile(r"grade\W{0,5}(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+_ALONE = re.compile(r"\W*(-?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\W*")
+
+Option = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class LlmJudge:
+    """Where a judge is asked, and what. Raises `TaskError` at construction.
+
+    `api_key` names an environment variable that ends in _API_KEY: a task file cannot make hubmerge send a Hub token or
+    another secret away. `options` go into the request as they are, over temperature 0. A request may take `timeout`
+    seconds, is repeated `retries` times where the endpoint is busy or unreachable, and `parallel` are open at once.
+    """
+
+    base_url: str
+    model: str
+    api_key: str | None = None
+    rubric: str = RUBRIC
+    scale: float = 10
+    options: tuple[tuple[str, Option], ...] = ()
+    timeout: float = 60
+    retries: int = 5
+    parallel: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("base_url", "model", "rubric"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
+                raise TaskError(f"`{name}` of the judge must be text, got {getattr(self, name)!r}.")
+        if not re.match(r"https?://[^/\s@]+(/|$)", self.base_url):
+            raise TaskError(
+                f"`base_url` of the judge must look like http://host:8000/v1, without a user or key, "
+                f"got {self.base_url!r}."
+            )
+        if self.api_key is not None and not re.fullmatch(r"[A-Z0-9_]*_API_KEY", str(self.api_key)):
+            raise TaskError(
+                "`api_key` of the judge must be the name of an environment variable that ends in _API_KEY (never the "
+                "key itself)."
+            )
+        if "{output}" not in self.rubric:
+            raise TaskError("`rubric` of the judge must hold {output}, the reply that is to be graded.")
+        for name, least in (("scale", 0), ("timeout", 0), ("retries", -1), ("parallel", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= least:
+                raise TaskError(f"`{name}` of the judge must be a number above {least}, got {value!r}.")
+
+    @classmethod
+    def from_dict(cls, given: Any) -> "LlmJudge":
+        """The judge that a task's `judge:` describes."""
+        if not isinstance(given, Mapping):
+            raise TaskError(f"`judge` of the task must hold base_url and model, got {given!r}.")
+        refuse_unknown(given, cls.__dataclass_fields__, "the task's judge", TaskError)
+        options = given.get("options") or {}
+        if not isinstance(options, Mapping) or not all(isinstance(v, Option) for v in options.values()):
+            raise TaskError(f"`options` of the judge must map names to numbers, text or true/false, got {options!r}.")
+        return cls(**{"base_url": "", "model": "", **given, "options": tuple(sorted(options.items()))})
+
+    def grade(self, outputs: Sequence[str], examples: Sequence[Example]) -> list[float]:
+        """What each output is worth, 0..1; NaN where the judge's reply holds no grade.
+
+        The same question is asked once in a process. Raises `NetworkError` where the endpoint does not answer.
+        """
+        questions = [
+            self._question(output, example) if output.strip() else None
+            for output, example in zip(outputs, examples, strict=True)
+        ]
+        different = list(dict.fromkeys(question for question in questions if question is not None))
+        with ThreadPoolExecutor(int(self.parallel)) as pool:
+            replies = dict(zip(different, pool.map(lambda question: _ask(self, question), different), strict=True))
+        return [0.0 if question is None else self._read(replies[question]) for question in questions]
+
+    def _question(self, output: str, example: Example) -> str:
+        fields = {"prompt": example.prompt, "answer": example.answer, "output": output}
+        asked = fill(self.rubric, fields, "the judge's rubric")
+        return f"{asked}\n\nEnd with one line: Grade: N, where N is a number from 0 to {self.scale:g}."
+
+    def _read(self, reply: str) -> float:
+        labelled = _AFTER_LABEL.findall(reply)
+        alone = _ALONE.fullmatch(reply)
+        found = labelled[-1] if labelled else alone[1] if alone else "nan"
+        grade = float(found) / self.scale
+        return grade if 0 <= grade <= 1 else math.nan
+
+
+@lru_cache(maxsize=65_536)
+def _ask(judge: LlmJudge, question: str) -> str:
+    import httpx2
+
+    body = {
+        "model": judge.model,
+        "messages": [{"role": "user", "content": question}],
+        "temperature": 0,
+        **dict(judge.options),
+    }
+    url = f"{judge.base_url.rstrip('/')}/chat/completions"
+    problem = ""
+    for attempt in range(int(judge.retries) + 1):
+        asked: float | None = None
+        try:
+            response = httpx2.post(url, json=body, headers=_headers(judge), timeout=judge.timeout)
+        except httpx2.TransportError as exc:
+            problem = f"{type(exc).__name__}: {exc}"
+        else:
+            if response.status_code == 200:
+                return _content(response, judge)
+            problem = f"status {response.status_code}: {' '.join(response.text.split())[:200]}"
+            if response.status_code not in (408, 409, 425, 429) and response.status_code < 500:
+                break
+            asked = _seconds(response.headers.get("retry-after", ""))
+        if attempt < judge.retries:
+            time.sleep(min(_LONGEST_WAIT, 2**attempt / 2 if asked is None else asked) * random.uniform(1, 1.25))
+    raise NetworkError(f"The judge {judge.model} at {judge.base_url} did not answer ({problem}); is it running?")
+
+
+def _headers(judge: LlmJudge) -> dict[str, str]:
+    if judge.api_key is None:
+        return {}
+    key = os.environ.get(judge.api_key)
+    if not key:
+        raise TaskError(f"The judge's key is not set: export {judge.api_key}=..., or leave out `api_key`.")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _content(response: Any, judge: LlmJudge) -> str:
+    try:
+        return str(response.json()["choices"][0]["message"]["content"] or "")
+    except (ValueError, LookupError, TypeError):
+        raise NetworkError(
+            f"{judge.base_url} does not answer as an OpenAI-compatible endpoint does; `base_url` often ends in /v1."
+        ) from None
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None

@@ -1,0 +1,115 @@
+"""Rows made into examples, and examples into splits: shuffled by a seed, cut to size, no question twice."""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..errors import TaskError
+from ..yamlfile import refuse_unknown
+from .choices import read_choices
+from .examples import Example, Row, fill
+from .fingerprint import fingerprint
+
+SPLITS = ("search", "validation", "test")
+"""The three splits: candidates are scored on the first, the winner is chosen on the second, reported on the third."""
+
+
+class RowSource(Protocol):
+    """Reads the rows that a split's entry under `examples:` names."""
+
+    @property
+    def source(self) -> str | None:
+        """Where the rows come from, for people."""
+
+    def read(self, file: str | Sequence[Row], split: str) -> list[Row]:
+        """The rows of `file`. Raises `TaskError` where there are none."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a row becomes an example: templates with {fields} of the row.
+
+    `choices`: the name of a field that holds them, or a list of templates; None where the task has none. `asks`: what
+    the task's metric asks for (see metrics.py).
+    """
+
+    prompt: str = "{question}"
+    answer: str = "{answer}"
+    choices: str | Sequence[str] | None = None
+    asks: str = "text"
+
+    def __post_init__(self) -> None:
+        given = self.choices
+        is_list = isinstance(given, Sequence) and all(isinstance(choice, str) for choice in given)
+        if given is not None and not is_list:
+            raise TaskError(f"`choices` of the task must be the name of a field or a list of templates, got {given!r}.")
+
+    def fill(self, row: Row, where: str) -> Example:
+        """The example of one row. Raises `TaskError` for a field that the row lacks."""
+        prompt = fill(self.prompt, row, where)
+        if self.choices is not None:
+            choices, answer = read_choices(self.choices, self.answer, row, where)
+        else:
+            choices, answer = (), fill(self.answer, row, where)
+        return Example(prompt, answer, choices, str(row["id"]) if self.asks == "lm_eval" else "")
+
+
+def identity(example: Example, asks: str) -> str:
+    """What two examples share that are one: prompt and choices; where only likelihood is asked, the text too."""
+    return fingerprint(
+        "\n".join([example.prompt, *sorted(example.choices), *([example.answer] if asks == "likelihood" else [])])
+    )
+
+
+def cut(
+    task: str,
+    rows: RowSource,
+    where: Mapping[str, Any],
+    template: Template,
+    counts: Mapping[str, int],
+    seed: int,
+) -> dict[str, tuple[Example, ...]]:
+    """The examples of each split that `where` names.
+
+    Splits that name the same file are cut from it one after the other: a split that `counts` limits takes that many,
+    and those it does not share the rest equally. Raises `TaskError` where nothing is left for one.
+    """
+    refuse_unknown(counts, SPLITS, f"the split sizes of task {task}", TaskError)
+    origins = {split: _origin(where[split], split) for split in SPLITS if where.get(split) is not None}
+    splits: dict[str, tuple[Example, ...]] = {}
+    for origin in dict.fromkeys(origins.values()):
+        sharing = [split for split in origins if origins[split] == origin]
+        made = _examples(rows.read(where[sharing[0]], sharing[0]), template, f"task {task}, {origin}")
+        pool = random.Random(seed).sample(made, len(made))
+        for split, size in _sizes(task, sharing, counts, len(pool)).items():
+            splits[split], pool = tuple(pool[:size]), pool[size:]
+            if not splits[split]:
+                raise TaskError(f"Task {task}: no examples are left in {origin} for the {split} split.")
+    return splits
+
+
+def _origin(file: Any, split: str) -> str:
+    return file if isinstance(file, str) else f"the {split} rows"
+
+
+def _sizes(task: str, sharing: Sequence[str], counts: Mapping[str, int], total: int) -> dict[str, int]:
+    asked = {split: counts[split] for split in sharing if split in counts}
+    for split, size in asked.items():
+        if type(size) is not int or size < 1:
+            raise TaskError(
+                f"the size of the {split} split of task {task} must be a whole number of at least 1, got {size!r}."
+            )
+    rest, left = max(0, total - sum(asked.values())), [split for split in sharing if split not in asked]
+    shares = {split: rest // len(left) + (place < rest % len(left)) for place, split in enumerate(left)}
+    return {split: asked.get(split, shares.get(split, 0)) for split in sharing}
+
+
+def _examples(rows: Iterable[Row], template: Template, where: str) -> list[Example]:
+    made: dict[str, Example] = {}
+    for number, row in enumerate(rows, start=1):
+        example = template.fill(row, f"{where}, row {number}")
+        if not example.prompt.strip() and template.asks != "likelihood":
+            raise TaskError(f"{where}, row {number}: the prompt is empty.")
+        made.setdefault(identity(example, template.asks), example)
+    return list(made.values())

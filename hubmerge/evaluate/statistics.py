@@ -1,0 +1,122 @@
+"""How sure a score is, and whether two models differ: intervals and paired tests on the same examples.
+
+Values are one per example, 0..1. Where all are 0 or 1 the exact methods for shares are used, else resampling; a seed
+fixes what is drawn, so the same values always give the same figures.
+"""
+
+from collections.abc import Sequence
+from math import comb, sqrt
+
+import numpy as np
+
+_Z95 = 1.959963984540054  # the normal distribution's 97.5% point
+_EXACT_FLIPS = 14  # 2^14 sign patterns are counted out; beyond, patterns are drawn
+_AT_ONCE = 4_000_000  # numbers drawn into memory at a time
+
+Values = Sequence[float]
+
+
+def interval(values: Values, *, seed: int = 0) -> tuple[float, float]:
+    """The 95% interval of the mean of `values`: Wilson's where all are 0 or 1, else the bootstrap's."""
+    return wilson(int(sum(values)), len(values)) if is_binary(values) else bootstrap_interval(values, seed=seed)
+
+
+def is_binary(values: Values) -> bool:
+    """Whether every value is 0 or 1."""
+    return all(value in (0, 1) for value in values)
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share (Wilson 1927; good also at 0 and n, where the normal one has no width).
+
+    >>> tuple(round(bound, 3) for bound in wilson(0, 10))
+    (0.0, 0.278)
+    """
+    share, z2 = successes / n, _Z95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    return low, 1.0 if successes == n else min(1.0, centre + half)
+
+
+def bootstrap_interval(values: Values, *, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+    """The 95% percentile bootstrap interval of the mean (Efron 1979)."""
+    low, high = np.quantile(_resampled_means(np.asarray(values, dtype=float), resamples, seed), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def paired_interval(a: Values, b: Values, *, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+    """The 95% bootstrap interval of mean(a) - mean(b) on the same examples, resampled in pairs."""
+    return bootstrap_interval(_differences(a, b).tolist(), seed=seed, resamples=resamples)
+
+
+def paired_p(a: Values, b: Values, *, seed: int = 0) -> float:
+    """The two-sided p-value of: `a` and `b`, two models on the same examples, are equally good.
+
+    The exact McNemar test where all values are 0 or 1 (McNemar 1947: only the examples that exactly one of them got
+    right count), else the paired permutation test (Fisher 1935: under the hypothesis every difference could as well
+    have the other sign), counted out for few examples and else over 10,000 drawn patterns.
+    """
+    difference = _differences(a, b)
+    if is_binary(a) and is_binary(b):
+        return _mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
+    return _permutation_p(difference[difference != 0], seed)
+
+
+def paired_bootstrap_p(a: Values, b: Values, *, seed: int = 0, resamples: int = 10_000) -> float:
+    """The two-sided bootstrap p-value of: mean(a) = mean(b) on the same examples, resampled in pairs.
+
+    The differences are centred on 0, and the share of resamples whose mean lies as far out as the one observed is
+    counted (Efron & Tibshirani 1993, section 16.4); at least 1 / (resamples + 1).
+    """
+    difference = _differences(a, b)
+    observed = abs(difference.mean())
+    means = _resampled_means(difference - difference.mean(), resamples, seed)
+    return _share_as_far(means, observed)
+
+
+def _differences(a: Values, b: Values) -> np.ndarray:
+    if len(a) != len(b) or not a:
+        raise ValueError(f"Paired statistics need two values per example, got {len(a)} and {len(b)} values.")
+    return np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+
+
+def _mcnemar(only_a: int, only_b: int) -> float:
+    n = only_a + only_b
+    tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def _permutation_p(difference: np.ndarray, seed: int, draws: int = 10_000) -> float:
+    n = len(difference)
+    if n == 0:
+        return 1.0
+    observed = abs(difference.sum())
+    if n <= _EXACT_FLIPS:
+        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+        return float(np.mean(_as_far(signs @ difference, observed)))
+    generator, sums = np.random.default_rng(seed), []
+    for size in _pieces(draws, n):
+        sums.append((1 - 2 * generator.integers(0, 2, (size, n))) @ difference)
+    return _share_as_far(np.concatenate(sums), observed)
+
+
+def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    generator, n = np.random.default_rng(seed), len(values)
+    return np.concatenate([values[generator.integers(0, n, (size, n))].mean(axis=1) for size in _pieces(resamples, n)])
+
+
+def _pieces(total: int, width: int) -> list[int]:
+    """`total` rows of `width` numbers in pieces that fit into memory."""
+    most = max(1, _AT_ONCE // width)
+    return [most] * (total // most) + ([total % most] if total % most else [])
+
+
+def _share_as_far(drawn: np.ndarray, observed: float) -> float:
+    # What was observed is itself one of the patterns, so that p is never 0 (Phipson & Smyth 2010).
+    return float((_as_far(drawn, observed).sum() + 1) / (len(drawn) + 1))
+
+
+def _as_far(drawn: np.ndarray, observed: float) -> np.ndarray:
+    # Sums of the same floats in another order may differ in the last bits; a tie counts.
+    return np.abs(drawn) >= observed - 1e-12 * max(1.0, observed)
