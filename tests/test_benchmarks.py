@@ -95,6 +95,13 @@ def test_memory_prints_a_row_a_merge() -> None:
     assert (float(extremes[0]["smallest MB"]), float(extremes[0]["largest MB"])) == (min(found), max(found))
 
 
+def test_actors_prints_a_row_a_way() -> None:
+    [rows] = tables(run("actors.py", "--quick"))
+    assert [row["way"] for row in rows] == ["1 actor", "2 actors", "this process"]
+    assert rows[0]["times 1 actor"] == "1.00"
+    assert all(float(row["candidates/s"]) > 0 < float(row["times 1 actor"]) for row in rows)
+
+
 def test_a_command_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     from measured import CommandFailed, Usage, measured, median
