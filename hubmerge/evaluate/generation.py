@@ -68,14 +68,22 @@ def answers(
     Prompts go through the tokenizer's chat template where it has one, and are sorted by length into left-padded
     batches. The result is deterministic. Raises `TaskError` where a prompt does not fit the model's positions.
     """
-    encoded = [_encode(tokenizer, text) for text in prompt_texts(tokenizer, prompts, system)]
+    from .greedy import Decoder, can_decode
+
+    encoded = _encode_all(tokenizer, prompt_texts(tokenizer, prompts, system))
     _check_length(model, max(map(len, encoded), default=0), max_new_tokens)
+    ends = _eos_ids(model, tokenizer)
+    decode = Decoder(model, encoded, ends or ()) if can_decode(model) else None
     # The longest first: if memory is short, the first batch shows it.
     order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
     texts, tokens = [""] * len(encoded), 0
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        made = _generate_batch(model, tokenizer, [encoded[i] for i in batch], max_new_tokens)
+        rows = [encoded[i] for i in batch]
+        if decode is not None:
+            made = decode(rows, max_new_tokens)
+        else:
+            made = generate_batch(model, rows, max_new_tokens, ends=ends, pad=pad_id(model, tokenizer))
         for index, ids in zip(batch, made, strict=True):
             texts[index] = tokenizer.decode(ids, skip_special_tokens=True).strip()
             tokens += len(ids)
@@ -84,8 +92,10 @@ def answers(
 
 
 @torch.inference_mode()
-def _generate_batch(model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-    pad, ends = pad_id(model, tokenizer), _eos_ids(model, tokenizer)
+def generate_batch(
+    model: Any, rows: Sequence[Sequence[int]], max_new_tokens: int, *, ends: Sequence[int] | None, pad: int
+) -> list[list[int]]:
+    """The greedy tokens after each row, by `model.generate`: for models that `greedy.Decoder` does not know."""
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     mask = torch.zeros_like(ids)
@@ -126,12 +136,14 @@ def _apply_template(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> st
         raise TaskError(f"The model's chat template refuses these messages (roles: {roles}): {exc}.") from None
 
 
-def _encode(tokenizer: Any, text: str) -> list[int]:
+def _encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    if not texts:
+        return []
     # A chat template writes its own special tokens.
-    tokens = tokenizer(text, add_special_tokens=not getattr(tokenizer, "chat_template", None))["input_ids"]
-    if not tokens:
+    rows = tokenizer(list(texts), add_special_tokens=not getattr(tokenizer, "chat_template", None))["input_ids"]
+    if not all(rows):
         raise TaskError("A prompt is empty: it has no tokens; give the model something to answer.")
-    return tokens
+    return rows
 
 
 def position_limit(model: Any) -> int | None:
@@ -184,7 +196,7 @@ def stream_chat(
         text = _apply_template(tokenizer, messages)
     else:
         text = "\n".join(message["content"] for message in messages)
-    ids = torch.tensor([_encode(tokenizer, text)])
+    ids = torch.tensor(_encode_all(tokenizer, [text]))
     _check_length(model, ids.shape[1], 1)
     limit = position_limit(model)
     room = min(max_new_tokens, limit - ids.shape[1]) if limit else max_new_tokens
