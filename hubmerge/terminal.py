@@ -139,7 +139,7 @@ def show_results(rows: Sequence[Row], title: str) -> None:
     for heading in ("score", "95% interval", "n", "right", "language", *(["p"] if compared else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        values = [f"{row.value:.1%}", f"{row.low:.1%} - {row.high:.1%}", str(row.n), f"{row.number:.1%}"]
+        values = [f"{row.value:.1%}", f"{row.low:.1%} - {row.high:.1%}", str(row.n), f"{row.metric:.1%}"]
         values.append(f"{row.language:.1%}")
         if compared:
             values.append("" if row.p_value is None else "<.001" if row.p_value < 0.001 else f"{row.p_value:.3f}")

@@ -11,7 +11,7 @@ import pandas as pd
 from hubmerge.errors import HubmergeError, SearchError, TaskError
 from hubmerge.evaluate.task import BUILTIN
 from hubmerge.evolve.journal import read_evaluations
-from hubmerge.evolve.search import GRANULARITIES, Search
+from hubmerge.evolve.search import Search
 from hubmerge.methods import METHODS, Method
 
 from .access import require_hub_models, visitor_token
@@ -73,7 +73,7 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                     _gene_names(METHODS[DEFAULT_METHOD]), value=["weight"], label="What may vary", elem_id="hm-genes"
                 )
                 granularity = gr.Radio(
-                    [(_GRANULARITY_LABELS[name], name) for name in GRANULARITIES], value="layer", label="How finely"
+                    [(_GRANULARITY_LABELS[name], name) for name in _GRANULARITY_LABELS], value="layer", label="How finely"
                 )
             with gr.Group(), gr.Row():
                 evaluations = gr.Number(
@@ -290,12 +290,12 @@ def _candidates(journal: Path) -> str:
         found = read_evaluations(journal) if journal.exists() else []
     except (HubmergeError, OSError):
         return ""  # being written; the next tick reads it
-    best = sorted(found, key=lambda evaluation: -evaluation.fitness)[:SHOWN_CANDIDATES]
+    best = sorted(found, key=lambda evaluation: -evaluation.fitness[0])[:SHOWN_CANDIDATES]
     if not best:
         return ""
     lines = "".join(
-        f'<tr><td class="hm-number">{e.generation + 1}.{e.index + 1}</td><td class="hm-number">{e.fitness:.3f}</td>'
-        f'<td class="hm-number">{100 * e.score:.1f}%</td><td class="hm-number">{100 * e.number:.1f}%</td>'
+        f'<tr><td class="hm-number">{e.number}</td><td class="hm-number">{e.fitness[0]:.3f}</td>'
+        f'<td class="hm-number">{100 * e.score:.1f}%</td><td class="hm-number">{100 * e.metric:.1f}%</td>'
         f'<td class="hm-number">{100 * e.language:.1f}%</td><td class="hm-number">{e.seconds:.1f} s</td></tr>'
         for e in best
     )

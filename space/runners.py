@@ -43,7 +43,7 @@ def run_evolve(work: Work) -> Mapping[str, Any]:
         token=work.token,
         progress=work.report,
     )
-    rows = [{name: value for name, value in asdict(row).items() if name != "correct"} for row in done.rows]
+    rows = [{name: value for name, value in asdict(row).items() if name != "values"} for row in done.rows]
     return {
         "folder": str(done.folder),
         "recipe": done.recipe.to_yaml(),

@@ -1,56 +1,51 @@
-"""The resident model is the streamed merge, bit for bit; a search on real files runs, dies and comes back."""
+"""The resident model is the streamed merge, bit for bit, in the memory that was stated."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file, save_file
 
-from hubmerge.errors import Interrupted, SearchError, TaskError
+from hubmerge.errors import ResourceError, SourceError
+from hubmerge.evaluate import models
 from hubmerge.evaluate.generation import generate
-from hubmerge.evolve.baselines import baseline
-from hubmerge.evolve.genome import Genome
-from hubmerge.evolve.journal import read_evaluations
-from hubmerge.evolve.resident import ResidentModel
-from hubmerge.evolve.run import card_for, evolve
-from hubmerge.evolve.search import BASELINES, Search
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.evolve.building import build_model
+from hubmerge.evolve.resident import ResidentModel, footprint
+from hubmerge.hub.source import open_source
+from hubmerge.recipe import ModelEntry, ModelRef, Recipe
 from hubmerge.stream.executor import merge
+from hubmerge.stream.mapped import map_tensors
 from hubmerge.stream.plan import make_plan
+from hubmerge.stream.reader import load_tensor
 
 PROMPTS = [f"w{i} {i} w{(i * 7) % 30}" for i in range(24)]
-PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
-def candidate(method: str, folders: dict[str, Path], weight: float, dtype: str | None = None) -> Recipe:
-    """A recipe with layer-wise values, as a genome decodes them."""
-    models = [{"model": str(folders["math"])}, {"model": str(folders["japanese"])}]
-    if method == "slerp":
-        models, genes = models[:1], {"t": [0, 1]}
-    elif method in ("ties", "dare_ties"):
-        genes = {"weight": [-1, 3], "density": [0.1, 1]}
-    else:
-        genes = {"weight": [-1, 3]}
-    search = Search.from_dict(
+def candidate(method: str, folders: dict[str, Path], shift: float, dtype: str | None = None) -> Recipe:
+    """A recipe with values that differ from layer to layer."""
+    weight, density = [0.4 + shift, 1.5, -0.3 - shift], [0.3, 0.6 + shift, 1.0]
+    genes = {"weight": weight, "density": density} if method in ("ties", "dare_ties") else {"weight": weight}
+    models = [folders["math"], folders["japanese"]][: 1 if method == "slerp" else 2]
+    return Recipe.from_dict(
         {
-            "models": [model["model"] for model in models],
-            "base_model": str(folders["base"]) if method != "linear" else None,
             "merge_method": method,
-            "genome": {"granularity": "layer", "genes": genes},
-            "task": {"examples": {"search": [{"question": "?", "answer": 1}]}},
+            "models": [{"model": str(m), **({} if method == "slerp" else {"parameters": genes})} for m in models],
+            **({} if method == "linear" else {"base_model": str(folders["base"])}),
+            **({"parameters": {"t": [0.1, 0.5 + shift, 0.9]}} if method == "slerp" else {}),
             "dtype": dtype,
         }
     )
-    names = [f"model.layers.{i}." for i in range(3)]
-    genome = Genome(search, [name + "x" for name in names])
-    return genome.decode(genome.start + torch.linspace(-0.2, weight, genome.size, dtype=torch.float64).numpy())
+
+
+def same_as_written(model: torch.nn.Module, folder: Path) -> bool:
+    """Whether each of the model's weights is, in its dtype, the file's."""
+    written, held = load_file(folder / "model.safetensors"), dict(model.named_parameters())
+    return written.keys() == held.keys() and all(
+        torch.equal(held[name], tensor.to(held[name].dtype)) for name, tensor in written.items()
+    )
 
 
 @pytest.mark.parametrize("method", ["linear", "slerp", "task_arithmetic", "ties", "dare_ties"])
@@ -58,38 +53,40 @@ def candidate(method: str, folders: dict[str, Path], weight: float, dtype: str |
 def test_the_resident_candidate_is_the_streamed_merge(
     method: str, dtype: str | None, siblings: dict[str, Path], tmp_path: Path
 ) -> None:
-    first, second = (candidate(method, siblings, weight, dtype) for weight in (0.1, 0.4))
+    first, second = (candidate(method, siblings, shift, dtype) for shift in (0.1, 0.3))
     resident = ResidentModel(make_plan(first))
     standing = resident.model
     resident.load(second)
     assert resident.in_place
     assert resident.model is standing
     merge(second, tmp_path / "out")
-    written = load_file(tmp_path / "out" / "model.safetensors")
-    held = dict(standing.named_parameters())
-    assert set(written) == set(held)
-    for name, tensor in written.items():
-        assert torch.equal(held[name], tensor.to(held[name].dtype)), name
+    assert same_as_written(standing, tmp_path / "out")
     assert standing.lm_head.weight is standing.model.embed_tokens.weight
 
 
-def test_sources_and_baselines_are_scored_as_they_are(siblings: dict[str, Path], tmp_path: Path) -> None:
-    from hubmerge.evaluate.models import load_model
+def test_threads_change_no_bit(siblings: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(candidate("dare_ties", siblings, 0.1), threads=3)
+    states = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+        states.append(ResidentModel(plan).model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
+
+def test_sources_and_other_methods_are_held_as_they_are(siblings: dict[str, Path], tmp_path: Path) -> None:
     recipe = candidate("dare_ties", siblings, 0.3)
     resident = ResidentModel(make_plan(recipe))
     tokenizer = resident.load_source(ModelRef(str(siblings["math"])))
-    loaded, own = load_model(str(siblings["math"]), dtype="float32")
+    loaded, own = models.load_model(str(siblings["math"]), dtype="float32")
     assert generate(resident.model, tokenizer, PROMPTS, max_new_tokens=8) == generate(
         loaded, own, PROMPTS, max_new_tokens=8
     )
-    search = search_of(siblings)
-    for name in BASELINES:
-        resident.load(baseline(name, search))
-        merge(baseline(name, search), tmp_path / name)
-        written = load_file(tmp_path / name / "model.safetensors")
-        for key, parameter in resident.model.named_parameters():
-            assert torch.equal(parameter, written[key]), (name, key)
+    for method in ("linear", "ties", "slerp"):  # of some of the models that the plan has
+        other = candidate(method, siblings, 0.2)
+        resident.load(other)
+        merge(other, tmp_path / method)
+        assert same_as_written(resident.model, tmp_path / method)
 
 
 def test_models_whose_weights_are_fused_are_built_anew(tmp_path: Path, tiny_tokenizer) -> None:
@@ -112,7 +109,7 @@ def test_models_whose_weights_are_fused_are_built_anew(tmp_path: Path, tiny_toke
         folders[name] = tmp_path / name
         MixtralForCausalLM(config).save_pretrained(folders[name])
         tiny_tokenizer.save_pretrained(folders[name])
-    first, second = (candidate("task_arithmetic", folders, weight) for weight in (0.1, 0.4))
+    first, second = (candidate("task_arithmetic", folders, shift) for shift in (0.1, 0.3))
     resident = ResidentModel(make_plan(first))
     assert not resident.in_place
     resident.load(second)
@@ -124,191 +121,91 @@ def test_models_whose_weights_are_fused_are_built_anew(tmp_path: Path, tiny_toke
         assert torch.equal(held, written), name
 
 
-@pytest.fixture(scope="module")
-def strangers(tiny_llama, tmp_path_factory) -> dict[str, Path]:
-    """Models with untied random weights, so different that their merges answer differently."""
-    root = tmp_path_factory.mktemp("strangers")
-    names = ("base", "math", "japanese")
-    return {name: tiny_llama(root / name, seed=seed, tie_word_embeddings=False) for seed, name in enumerate(names)}
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("native", [True, False])
+def test_a_search_holds_what_its_footprint_says(
+    dtype: str, tied: bool, native: bool, tiny_llama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_has_bfloat16", lambda: native)
+    folder = tiny_llama(tmp_path / "model", dtype=dtype, tie_word_embeddings=tied)
+    plan = make_plan(Recipe("linear", models=(ModelEntry(ModelRef(str(folder))),)))
+    stated = footprint(plan, "cpu")
+    resident = ResidentModel(plan, device="cpu")
+    assert resident.model.dtype == (torch.bfloat16 if native and dtype == "bfloat16" else torch.float32)
+    assert stated.model == sum(weight.nbytes for weight in resident.model.parameters())
+    assert stated.sources == plan.sources[0].nbytes and stated.gpu == 0
+    assert stated.memory == stated.model + stated.sources
+    assert footprint(plan, "cuda").gpu == footprint(plan, "cuda").model == plan.output_bytes
 
 
-def search_of(folders: dict[str, Path], *, evaluations: int = 24, seed: int = 1, **changes) -> Search:
-    """A small search whose right answers are what one particular merge says, so that the fitness has a slope."""
-    resident = ResidentModel(make_plan(replace(candidate("task_arithmetic", folders, 0.3), chat_template=PLAIN)))
-    outputs = generate(resident.model, resident.tokenizer, PROMPTS, max_new_tokens=3)
-    rows = [{"question": prompt, "answer": output} for prompt, output in zip(PROMPTS, outputs, strict=True)]
-    return Search.from_dict(
-        {
-            "models": [str(folders["math"]), str(folders["japanese"])],
-            "base_model": str(folders["base"]),
-            "merge_method": "task_arithmetic",
-            "genome": {"granularity": "layer", "genes": {"weight": [-1, 3]}, "start": {"weight": 0.5}},
-            "task": {
-                "name": "echo",
-                "examples": {"search": rows[:10], "validation": rows[10:16], "test": rows[16:]},
-                "metric": "exact_match",
-                "max_new_tokens": 3,
-            },
-            "searcher": {"evaluations": evaluations, "seed": seed, "popsize": 6},
-            "select": 3,
-            "chat_template": PLAIN,
-            **changes,
-        }
-    )
+def test_merged_tensors_become_the_model_uncopied(siblings: dict[str, Path]) -> None:
+    plan = make_plan(Recipe("linear", models=(ModelEntry(ModelRef(str(siblings["base"]))),)))
+    state = {tensor.name: torch.ones(tensor.shape) for tensor in plan.tensors}
+    places = {tensor.data_ptr() for tensor in state.values()}
+    model = build_model(plan, state, torch.device("cpu"))
+    assert {weight.data_ptr() for weight in model.parameters()} == places
 
 
-@pytest.fixture(scope="module")
-def finished(strangers, tmp_path_factory):
-    """A finished run: its search, folder and result."""
-    out = tmp_path_factory.mktemp("runs") / "evolved-echo"
-    search = search_of(strangers)
-    return search, out, evolve(search, out)
+def test_what_does_not_fit_is_refused(siblings: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from hubmerge.evolve import resident
+
+    plan = make_plan(candidate("linear", siblings, 0.1))
+    monkeypatch.setattr(resident, "free_memory", lambda _: footprint(plan, "cpu").memory - 1)
+    with pytest.raises(ResourceError, match="keeps its 2 models and one candidate in memory"):
+        ResidentModel(plan, device="cpu")
 
 
-def test_a_run_leaves_a_model_a_table_a_picture_and_a_card(finished) -> None:
-    from transformers import AutoModelForCausalLM
-
-    _, out, result = finished
-    assert [row.model for row in result.rows[-5:]] == [
-        "average",
-        "task arithmetic, untuned",
-        "TIES, untuned",
-        "DARE-TIES, untuned",
-        "evolved",
-    ]
-    assert len(result.rows) == 1 + 2 + 4 + 1
-    assert {row.n for row in result.rows} == {8}
-    evolved = result.rows[-1]
-    assert evolved.p_value is None
-    assert evolved.low <= evolved.value <= evolved.high
-    assert all(0 <= row.p_value <= 1 for row in result.rows[:-1])
-    evaluations = read_evaluations(out / "journal.jsonl")
-    assert len(evaluations) == 24
-    assert all(e.error is None and e.n == 10 for e in evaluations)
-    assert len({e.fitness for e in evaluations}) > 2  # the fitness has a slope to follow
-    assert result.curve.read_bytes().startswith(b"\x89PNG")
-    assert Recipe.from_yaml(out / "best.yaml") == result.recipe
-    AutoModelForCausalLM.from_pretrained(result.folder)
-    card = (result.folder / "README.md").read_text()
-    assert "evolved-echo" in card
-    assert "| evolved-echo" in card.replace("**", "") or "evolved-echo |" in card.replace("**", "")
-    assert (result.folder / "curve.png").exists()
-    assert "org/pushed" in card_for(result, "org/pushed")
-    document = json.loads((out / "results.json").read_text())
-    assert document["search"]["evaluations"] == 24
-    assert document["rows"][-1]["correct"].count("1") == round(evolved.value * evolved.n)
+def test_mapped_tensors_are_those_of_the_files(tiny_llama, tmp_path: Path) -> None:
+    source = open_source(ModelRef(str(tiny_llama(tmp_path / "model", dtype="bfloat16"))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mapped = dict(map_tensors(source))
+    assert mapped.keys() == source.tensors.keys()
+    for name, tensor in mapped.items():
+        expected = load_tensor(source, name)
+        assert tensor.dtype == expected.dtype and torch.equal(tensor, expected)
 
 
-def test_best_yaml_merges_to_the_runs_model(finished, tmp_path: Path) -> None:
-    _, out, result = finished
-    merge(Recipe.from_yaml(out / "best.yaml"), tmp_path / "again")
-    again, first = (load_file(folder / "model.safetensors") for folder in (tmp_path / "again", result.folder))
-    assert all(torch.equal(again[name], first[name]) for name in first)
+def test_mapped_tensors_may_lie_anywhere(tiny_llama, tmp_path: Path) -> None:
+    folder = tiny_llama(tmp_path / "model")
+    path = folder / "model.safetensors"
+    expected = load(path.read_bytes())
+    # A header one byte longer moves all that follows to odd places.
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    path.write_bytes((length + 1).to_bytes(8, "little") + content[8 : 8 + length] + b" " + content[8 + length :])
+    mapped = dict(map_tensors(open_source(ModelRef(str(folder)))))
+    assert all(torch.equal(mapped[name], tensor) for name, tensor in expected.items())
 
 
-def test_a_finished_run_is_only_read(finished) -> None:
-    search, out, result = finished
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "search.yaml"}
-    again = evolve(search, out, resume=True)
-    assert (again.rows, again.recipe, again.facts, again.card) == (
-        result.rows,
-        result.recipe,
-        result.facts,
-        result.card,
-    )
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    with pytest.raises(SearchError, match="--resume"):
-        evolve(search, out)
+def test_files_that_cannot_be_mapped_are_named(tiny_llama, tmp_path: Path) -> None:
+    folder = tiny_llama(tmp_path / "model")
+    path = folder / "model.safetensors"
+    source, stored = open_source(ModelRef(str(folder))), load(path.read_bytes())
+    path.chmod(0)
+    if not os.access(path, os.R_OK):  # the superuser reads everything
+        with pytest.raises(SourceError, match="cannot be read"):
+            dict(map_tensors(source))
+    path.chmod(0o600)
+    stored["model.norm.weight"] = torch.full_like(stored["model.norm.weight"], float("nan"))
+    save_file(stored, path, metadata={"format": "pt"})
+    with pytest.raises(SourceError, match=r"model\.norm\.weight of .* NaN"):
+        dict(map_tensors(open_source(ModelRef(str(folder)))))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(SourceError, match="changed while it was being used"):
+        dict(map_tensors(source))
 
 
-def test_another_search_does_not_resume_a_run(finished, strangers) -> None:
-    _, out, _ = finished
-    with pytest.raises(SearchError, match="another search"):
-        evolve(search_of(strangers, seed=2), out, resume=True)
-
-
-def test_a_task_without_a_search_split_is_refused(siblings, tmp_path: Path) -> None:
-    task = {"examples": {"test": [{"question": "?", "answer": 1}]}}
-    with pytest.raises((SearchError, TaskError), match="no search split"):
-        evolve(search_of(siblings, task=task), tmp_path / "run")
-
-
-def test_kill_9_and_resume_end_in_the_same_winner(finished, tmp_path: Path) -> None:
-    search, whole, result = finished
-    (tmp_path / "search.yaml").write_text(search.to_yaml())
-    script = (
-        "import sys, time\n"
-        "from pathlib import Path\n"
-        "from hubmerge.evolve.run import evolve\n"
-        "from hubmerge.evolve.search import Search\n"
-        "evolve(Search.from_yaml(Path(sys.argv[1])), Path(sys.argv[2]),"
-        " progress=lambda event: time.sleep(0.05 if event.stage == 'search' else 0))\n"
-    )
-    out = tmp_path / "evolved-echo"
-    child = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "search.yaml"), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    journal = out / "journal.jsonl"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 9):
-        assert child.poll() is None, child.communicate()[1].decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
-    assert not (out / "results.json").exists()
-    survived = len(read_evaluations(journal))
-    assert 9 <= survived < 24
-    resumed = evolve(search, out, resume=True)
-    drop = ("seconds",)
-    assert [{k: v for k, v in vars(e).items() if k not in drop} for e in read_evaluations(journal)] == [
-        {k: v for k, v in vars(e).items() if k not in drop} for e in read_evaluations(whole / "journal.jsonl")
-    ]
-    assert (resumed.recipe, resumed.rows) == (result.recipe, result.rows)
-    assert (out / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
-
-
-def test_a_resumed_run_keeps_to_the_commits_it_began_with(hub, strangers, tmp_path: Path) -> None:
-    from huggingface_hub import HfApi
-
-    api, repositories = HfApi(), {}
-    for name, folder in strangers.items():
-        repositories[name] = f"alice/evolve-{name}"
-        api.create_repo(repositories[name], exist_ok=True)
-        api.upload_folder(repo_id=repositories[name], folder_path=folder)
-    search = replace(
-        search_of(strangers, evaluations=12),
-        models=(ModelRef(repositories["math"]), ModelRef(repositories["japanese"])),
-        base_model=ModelRef(repositories["base"]),
-        tokenizer_source=repositories["math"],
-        baselines=("average",),
-    )
-    out = tmp_path / "run"
-
-    def stop(event) -> None:
-        if event.stage == "search" and event.done == 7:
-            raise Interrupted("stopped")
-
-    with pytest.raises(Interrupted):
-        evolve(search, out, progress=stop)
-    began = Search.from_yaml(out / "search.yaml")
-    assert began.base_model is not None
-    commit = api.model_info(repositories["math"]).sha
-    assert began.models[0] == ModelRef(repositories["math"], commit)
-    api.upload_file(path_or_fileobj=b"moved", path_in_repo="NOTES.md", repo_id=repositories["math"])
-    assert api.model_info(repositories["math"]).sha != commit
-    result = evolve(search, out, resume=True)
-    assert len(read_evaluations(result.journal)) == 12
-    assert result.recipe.models[0].model == ModelRef(repositories["math"], commit)
-    assert result.recipe.tokenizer_source == f"{repositories['math']}@{commit}"
-    assert [row.model for row in result.rows] == [
-        "alice/evolve-base (base)",
-        "alice/evolve-math",
-        "alice/evolve-japanese",
-        "average",
-        "evolved",
-    ]
-    assert commit in (result.folder / "README.md").read_text()
+def test_a_candidate_with_other_settings_is_another_model(siblings: dict[str, Path], tmp_path: Path) -> None:
+    """Fewer layers cannot be written into the standing model: one that fits takes its place."""
+    whole = candidate("linear", siblings, 0.1)
+    resident = ResidentModel(make_plan(whole))
+    piece = {"sources": [{"model": str(siblings["math"]), "layer_range": [0, 2]}]}
+    short = Recipe.from_dict({"merge_method": "passthrough", "slices": [piece]})
+    resident.load(short)
+    assert resident.model.config.num_hidden_layers == 2
+    merge(short, tmp_path / "short")
+    assert same_as_written(resident.model, tmp_path / "short")
+    resident.load(replace(whole, dtype="float32"))
+    assert resident.model.config.num_hidden_layers == 3

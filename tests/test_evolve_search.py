@@ -3,15 +3,18 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from hubmerge.errors import Interrupted, SearchError
 from hubmerge.evolve import searchers
-from hubmerge.evolve.explore import WORST, Measurement, explore
-from hubmerge.evolve.genome import Genome, squash, unsquash
+from hubmerge.evolve.explore import explore
+from hubmerge.evolve.genome import ParameterGenome, squash, unsquash
 from hubmerge.evolve.journal import Journal, read_evaluations
+from hubmerge.evolve.measurement import WORST, Measurement
+from hubmerge.evolve.pool import LocalPool
 from hubmerge.evolve.search import Search
 from hubmerge.recipe import Recipe, evaluate
 
@@ -40,9 +43,9 @@ def document(**changes) -> dict:
     }
 
 
-def genome(granularity: str = "model", **changes) -> Genome:
+def genome(granularity: str = "model", **changes) -> ParameterGenome:
     genes = {"granularity": granularity, "genes": {"weight": [0, 2]}, "start": {"weight": 1.0}}
-    return Genome(Search.from_dict(document(merge_method="task_arithmetic", genome=genes, **changes)), NAMES)
+    return ParameterGenome(Search.from_dict(document(merge_method="task_arithmetic", genome=genes, **changes)), NAMES)
 
 
 def test_search_round_trip(tmp_path: Path) -> None:
@@ -97,10 +100,14 @@ def test_squash_is_a_smooth_rising_map_that_inverts() -> None:
     assert math.isfinite(squash(1e300, 0, 1) + squash(-1e300, 0, 1))
 
 
-@pytest.mark.parametrize(("granularity", "places"), [("model", 1), ("layer", 13), ("group", 3)])
+@pytest.mark.parametrize(
+    ("granularity", "places"), [("model", 1), ("layer", 13), ("group", 3), ("layer_group", 37), ("filter", 3)]
+)
 def test_every_tensor_gets_its_own_genes_value(granularity: str, places: int) -> None:
     genes = {"granularity": granularity, "genes": {"weight": [0, 2], "density": [0.1, 1], "lambda": [0.5, 1.5]}}
-    made = Genome(Search.from_dict(document(genome=genes)), NAMES)
+    if granularity == "filter":
+        genes["filters"] = ["q_proj", "layers.3."]
+    made = ParameterGenome(Search.from_dict(document(genome=genes)), NAMES)
     assert made.size == places * (2 + 2 + 1)
     vector = np.random.default_rng(0).normal(0.5, 0.4, made.size)
     recipe = made.decode(vector)
@@ -111,6 +118,11 @@ def test_every_tensor_gets_its_own_genes_value(granularity: str, places: int) ->
             place = int(name.split(".")[2]) if ".layers." in name else 12
         elif granularity == "group":
             place = 0 if "q_proj" in name else 1 if "mlp" in name else 2
+        elif granularity == "layer_group":
+            part = 0 if "q_proj" in name else 1 if "mlp" in name else 2
+            place = 3 * int(name.split(".")[2]) + part if ".layers." in name else 36
+        elif granularity == "filter":
+            place = 0 if "q_proj" in name else 1 if "layers.3." in name else 2
         else:
             place = 0
         got = [evaluate(entry.parameters[gene], name, 0.5) for gene in ("weight", "density") for entry in recipe.models]
@@ -118,8 +130,54 @@ def test_every_tensor_gets_its_own_genes_value(granularity: str, places: int) ->
         assert evaluate(recipe.parameters["lambda"], name, 0.5) == values[4][place]
 
 
+@pytest.mark.parametrize(("coarse", "fine"), [("model", "group"), ("group", "layer_group"), ("layer", "layer_group")])
+def test_a_finer_genome_starts_where_the_coarse_one_ended(coarse: str, fine: str) -> None:
+    spec = Search.from_dict(document(genome={"granularity": [coarse, fine], "genes": {"weight": [0, 2]}}))
+    first = ParameterGenome(spec, NAMES, coarse)
+    best = first.decode(np.random.default_rng(1).normal(0.5, 0.2, first.size))
+    second = ParameterGenome(spec, NAMES, fine, best)
+    assert second.size > first.size
+    assert weights(second.decode(second.start)) == pytest.approx(weights(best), abs=1e-5)
+
+
+def test_a_search_grows_from_its_best_point(tmp_path: Path) -> None:
+    spec = Search.from_dict(
+        document(
+            merge_method="task_arithmetic",
+            genome={"granularity": ["model", "layer"], "genes": {"weight": [0, 2]}},
+            searcher={"evaluations": 120, "seed": 2},
+        )
+    )
+    stages = [lambda start, name=name: ParameterGenome(spec, NAMES, name, start) for name in spec.granularity]
+    worker = SimpleNamespace(measure=lambda candidate, job: peak(candidate))
+    with Journal(tmp_path / "journal.jsonl", "key", {}, resume=False) as journal, LocalPool(lambda: worker) as pool:
+        found = explore(spec.searcher, spec.fitness, stages, journal, pool)
+    assert {e.stage: len(e.genome) for e in found.evaluations} == {0: 2, 1: 26}
+    assert [e.number for e in found.evaluations] == list(range(len(found.evaluations)))
+    first, second = ([e.score for e in found.evaluations if e.stage == stage] for stage in (0, 1))
+    assert np.mean(second) > np.mean(first)
+    assert max(second) > 0.95
+
+
+def test_several_objectives_keep_their_pareto_front(tmp_path: Path) -> None:
+    spec = {"name": "nsga2", "evaluations": 200, "popsize": 20, "seed": 1}
+    made = genome(searcher=spec, fitness={"objectives": ["metric", "language"]})
+
+    def torn(recipe: Recipe) -> Measurement:
+        w = weights(recipe)[:: len(NAMES)]
+        return Measurement(0.0, float(1 - w[0] / 2), float(w[0] / 2 - abs(w[1] - 1) / 4), 1)
+
+    found = run(tmp_path, made, torn)
+    front = np.array([e.fitness for e in found.front])
+    assert len(front) > 10
+    assert (np.diff(front[:, 0]) <= 0).all() and (np.diff(front[:, 1]) >= 0).all()
+    assert front.sum(axis=1).min() > 0.9
+
+
 def test_the_start_decodes_to_the_asked_values() -> None:
-    recipe = Genome(Search.from_dict(document()), NAMES).decode(Genome(Search.from_dict(document()), NAMES).start)
+    recipe = ParameterGenome(Search.from_dict(document()), NAMES).decode(
+        ParameterGenome(Search.from_dict(document()), NAMES).start
+    )
     for entry in recipe.models:
         assert evaluate(entry.parameters["weight"], NAMES[1], 0) == 0.5
         assert evaluate(entry.parameters["density"], NAMES[0], 0) == 0.55
@@ -129,7 +187,7 @@ def test_slerp_lists_both_ends_and_shares_t() -> None:
     search = Search.from_dict(
         document(models=["org/math"], merge_method="slerp", genome={"granularity": "model", "genes": {"t": [0, 1]}})
     )
-    recipe = Genome(search, NAMES).decode(np.array([0.5]))
+    recipe = ParameterGenome(search, NAMES).decode(np.array([0.5]))
     assert [str(entry.model) for entry in recipe.models] == ["org/base", "org/math"]
     assert recipe.parameters["t"] == 0.5
 
@@ -146,10 +204,13 @@ def peak(recipe: Recipe) -> Measurement:
     return Measurement(math.exp(-4 * error), 0.0, 0.0, 1)
 
 
-def run(folder: Path, made: Genome, measure=peak, resume: bool = False, progress=lambda event: None):
+def run(folder: Path, made: ParameterGenome, measure=peak, resume: bool = False, progress=lambda event: None):
     folder.mkdir(exist_ok=True)
     with Journal(folder / "journal.jsonl", "key", {}, resume=resume) as journal:
-        return explore(made, journal, measure, progress=progress)
+        spec = made.search
+        worker = SimpleNamespace(measure=lambda candidate, job: measure(candidate))
+        with LocalPool(lambda: worker) as pool:
+            return explore(spec.searcher, spec.fitness, [lambda start: made], journal, pool, progress=progress)
 
 
 @pytest.mark.parametrize("granularity", ["model", "layer"])
@@ -157,7 +218,7 @@ def test_cmaes_finds_a_known_optimum(tmp_path: Path, granularity: str) -> None:
     evaluations = 160 if granularity == "model" else 900
     made = genome(granularity, searcher={"evaluations": evaluations, "seed": 1})
     found = run(tmp_path, made)
-    best = max(found.evaluations, key=lambda e: e.fitness)
+    best = max(found.evaluations, key=lambda e: e.fitness[0])
     assert best.score > 0.97
     centre = weights(made.decode(found.centre)).reshape(2, -1).mean(1)
     assert centre == pytest.approx([1.4, 0.3], abs=0.12)
@@ -169,7 +230,7 @@ def test_cmaes_works_with_a_single_gene(tmp_path: Path) -> None:
     search = Search.from_dict(
         document(models=["org/math"], merge_method="slerp", genome=genes, searcher={"evaluations": 80})
     )
-    made = Genome(search, NAMES)
+    made = ParameterGenome(search, NAMES)
     found = run(
         tmp_path,
         made,
@@ -198,7 +259,7 @@ def test_random_and_grid_are_searchers_too(tmp_path: Path) -> None:
     found = run(tmp_path / "grid", made)
     pairs = {tuple(np.unique(weights(made.decode(np.array(e.genome))).reshape(2, -1))) for e in found.evaluations}
     assert len(found.evaluations) == 25  # a square of 5 x 5 scalars, the same in every layer
-    assert len({e.recipe for e in found.evaluations}) == 25
+    assert len({e.candidate for e in found.evaluations}) == 25
     assert max(len(pair) for pair in pairs) <= 2
     assert searchers.planned(made.search.searcher, made) == (5, 25)
 
@@ -216,13 +277,13 @@ def test_an_interrupted_run_resumes_to_the_same_end(tmp_path: Path) -> None:
     journal = tmp_path / "broken" / "journal.jsonl"
     assert len(read_evaluations(journal)) == 21
     with journal.open("ab") as file:
-        file.write(b'{"generation": 2, "ind')  # the line that a kill tore
+        file.write(b'{"number": 21, "gen')  # the line that a kill tore
     measured = []
     resumed = run(tmp_path / "broken", made, lambda recipe: measured.append(recipe) or peak(recipe), resume=True)
     assert len(measured) == len(whole.evaluations) - 21
-    strip = [(e.genome, e.fitness, e.generation, e.index) for e in whole.evaluations]
-    assert [(e.genome, e.fitness, e.generation, e.index) for e in resumed.evaluations] == strip
-    assert [(e.genome, e.fitness, e.generation, e.index) for e in read_evaluations(journal)] == strip
+    strip = [(e.genome, e.fitness, e.generation, e.number) for e in whole.evaluations]
+    assert [(e.genome, e.fitness, e.generation, e.number) for e in resumed.evaluations] == strip
+    assert [(e.genome, e.fitness, e.generation, e.number) for e in read_evaluations(journal)] == strip
 
 
 def test_a_failing_candidate_costs_only_itself(tmp_path: Path) -> None:
@@ -242,7 +303,7 @@ def test_a_failing_candidate_costs_only_itself(tmp_path: Path) -> None:
         "ValueError: broken",
         "The measurement is not a finite number.",
     ]
-    assert {e.fitness for e in found.evaluations if e.error} == {WORST}
+    assert {e.fitness for e in found.evaluations if e.error} == {(WORST,)}
     assert len(found.evaluations) == 24
 
 
@@ -257,9 +318,9 @@ def test_a_search_where_nothing_works_says_why(tmp_path: Path) -> None:
 def test_the_same_recipe_is_measured_once(tmp_path: Path, monkeypatch) -> None:
     measured = []
     made = genome(searcher={"name": "grid", "evaluations": 16, "popsize": 4})
-    vectors = searchers._grid(made, 16)
+    vectors = made.grid(16)
     twice = [*vectors[:2], *vectors[:2], *vectors[4:]]
-    monkeypatch.setattr(searchers, "_grid", lambda *_: twice)
+    monkeypatch.setattr(made, "grid", lambda evaluations: twice)
     found = run(tmp_path, made, lambda recipe: measured.append(recipe) or peak(recipe))
     assert len(found.evaluations) == 16
     assert len(measured) == 14
@@ -298,7 +359,7 @@ def test_progress_carries_what_a_chart_needs(tmp_path: Path) -> None:
     found = run(tmp_path, genome(searcher={"evaluations": 24, "seed": 2}), progress=events.append)
     assert [event.done for event in events] == list(range(1, 25))
     last = events[-1].data
-    assert last["best"] == max(e.fitness for e in found.evaluations)
-    final = [e.fitness for e in found.evaluations if e.generation == last["generation"]]
+    assert last["best"] == max(e.fitness[0] for e in found.evaluations)
+    final = [e.fitness[0] for e in found.evaluations if e.generation == last["generation"]]
     assert last["mean"] == pytest.approx(np.mean(final))
     assert events[0].total == 24

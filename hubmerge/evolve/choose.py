@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import SearchError
 from ..evaluate.task import Task
 from ..progress import Event, Progress
+from ..recipe import Recipe
 from .explore import Exploration
 from .journal import Evaluation
 from .measurement import Job
@@ -26,7 +27,7 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Winner:
-    """The finalist with the best plain score on the validation split, `validation_score` (None without such a split)."""
+    """The finalist with the best plain score on the validation split; `validation_score` is None without one."""
 
     finalist: Finalist
     validation_score: float | None
@@ -43,7 +44,7 @@ class Winner:
         return {
             "number": evaluation and evaluation.number,
             "genome": list(self.finalist.vector),
-            "candidate": self.candidate.to_dict(),
+            "candidate": {"recipe" if isinstance(self.candidate, Recipe) else "path": self.candidate.to_dict()},
             "search_score": evaluation and evaluation.score,
             "validation_score": self.validation_score,
         }

@@ -111,7 +111,9 @@ def _share(spec: Searcher, stage: int, stages: int) -> Searcher:
     each, rest = divmod(spec.evaluations, stages)
     share = each + (rest if stage == stages - 1 else 0)
     if share < 4:
-        raise SearchError(f"{spec.evaluations} evaluations are too few for {stages} stages; give at least {4 * stages}.")
+        raise SearchError(
+            f"{spec.evaluations} evaluations are too few for {stages} stages; give at least {4 * stages}."
+        )
     return replace(spec, evaluations=share, seed=spec.seed + stage)
 
 

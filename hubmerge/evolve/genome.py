@@ -1,8 +1,7 @@
 """The genome: from a vector of unbounded numbers to an ordinary recipe.
 
-Every gene lives on the whole real line, because CMA-ES knows no bounds. A smooth, strictly rising map with slope 1 in
-the middle of the range takes it to a value (values are not folded or clipped: both would give a searcher two
-directions that look alike). Positions are in units of a gene's range: 0.5 is its middle for every gene.
+Every gene lives on the whole real line, because CMA-ES knows no bounds; `squash` takes it to a value. Positions are in
+units of a gene's range: 0.5 is its middle for every gene.
 """
 
 import math
@@ -17,21 +16,9 @@ from ..errors import SearchError
 from ..recipe import Conditional, Recipe, Setting, evaluate
 from .search import Search
 from .spec import Gene
+from .squash import DIGITS, squash, unsquash
 
-_EDGE = 0.005
-DIGITS = 6
-"""Decimals of a value in a recipe, so that the YAML says exactly what was merged."""
-
-
-def squash(position: float, low: float, high: float) -> float:
-    """The value in (low, high) at a position on the real line; slope (high - low) at 0.5, the middle."""
-    return low + (high - low) * (0.5 + 0.5 * math.tanh(2 * (position - 0.5)))
-
-
-def unsquash(value: float, low: float, high: float) -> float:
-    """The position of a value: the inverse of `squash`. An edge, which lies at infinity, is taken .5% inside."""
-    share = min(max((value - low) / (high - low), _EDGE), 1 - _EDGE)
-    return 0.5 + 0.5 * math.atanh(2 * share - 1)
+__all__ = ["DIGITS", "ParameterGenome", "squash", "unsquash"]
 
 
 @dataclass(frozen=True)

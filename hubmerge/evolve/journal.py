@@ -7,7 +7,7 @@ cut off when the journal is opened again; everything before it counts.
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,10 +21,11 @@ class Evaluation:
     """One evaluated candidate.
 
     `number` counts all of the run in the order they were asked for; `stage` and `generation` say when that was.
-    `genome` is its vector; `candidate` the sha256 of what that stands for. `fitness` is what the searcher was told, one
-    number per objective; `score`, `metric`, `language` are shares 0..1 of `n` examples, `values` the score on each of
-    them. `seconds` and `tokens` (generated) are what it cost: nothing, where the same candidate was known. `error` says
-    why a candidate could not be evaluated (its fitness is then the worst there is). `seed` is the search's.
+    `genome` is its vector, `solution` the recipe or path that it stands for (as `to_dict` gives it), `candidate` the
+    sha256 of that. `fitness` is what the searcher was told, one number per objective; `score`, `metric`, `language` are
+    shares 0..1 of `n` examples, `values` the score on each of them. `seconds` and `tokens` (generated) are what it
+    cost: nothing, where the same candidate was known. `error` says why a candidate could not be evaluated (its fitness
+    is then the worst there is). `seed` is the search's.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Evaluation:
     tokens: int
     seed: int
     error: str | None = None
+    solution: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; values that are all 0 or 1 become text such as "0110"."""

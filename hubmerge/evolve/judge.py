@@ -44,22 +44,22 @@ class Judge:
         return measurement(scores, self._task)
 
     def _become(self, candidate: Recipe | Path | ModelRef) -> tuple[Any, Any]:
-        in_paths = isinstance(candidate, ModelRef) and self._paths is not None and candidate in self._search.models
-        if isinstance(candidate, Path) or in_paths:
+        # In a search for paths the models need not fit together as wholes: each is asked beside the others' layers.
+        if isinstance(candidate, Path) or (candidate in self._search.models and self._search.data_flow is not None):
             self._resident = None
             if self._paths is None:
                 self._paths = PathModel(self._search.models, self._sources, progress=self._progress)
             if isinstance(candidate, Path):
                 self._paths.load(candidate)
                 return self._paths.model, self._paths.tokenizer
-            return self._paths.model, self._paths.load_source(candidate)
+            tokenizer = self._paths.load_source(candidate)
+            return self._paths.model, tokenizer
         self._paths = None
         if self._resident is None:
-            self._resident = ResidentModel(
-                make_plan(self._everything, sources=self._sources), progress=self._progress
-            )
+            self._resident = ResidentModel(make_plan(self._everything, sources=self._sources), progress=self._progress)
         if isinstance(candidate, ModelRef):
-            return self._resident.model, self._resident.load_source(candidate)
+            tokenizer = self._resident.load_source(candidate)
+            return self._resident.model, tokenizer
         self._resident.load(candidate)
         return self._resident.model, self._resident.tokenizer
 

@@ -43,6 +43,7 @@ class Recorder:
     def enter(self, genome: Genome, stage: int, *, popsize: int, to_come: int) -> None:
         """Begins a stage: vectors are of `genome` from here on, and about `to_come` evaluations are left in the run."""
         self._genome = genome
+        self._slots: Any = getattr(genome, "slots", 1)
         self._stage, self._start, self._popsize = stage, self._asked, popsize
         self._total = self._asked + to_come
 
@@ -99,6 +100,7 @@ class Recorder:
             tokens=measured.tokens,
             seed=self._seed,
             error=result.error,
+            solution=asked.candidate.to_dict(),
         )
         self._append(result.number, evaluation)
 
@@ -128,7 +130,7 @@ class Recorder:
         bonus = self._fitness.number_bonus * measured.metric + self._fitness.language_bonus * measured.language
         parts = {"score": measured.score + bonus, "metric": measured.metric, "language": measured.language}
         if "short" in self._fitness.objectives:
-            parts["short"] = candidate.shortness
+            parts["short"] = max(0.0, 1 - len(candidate.layers) / self._slots)
         return tuple(parts[name] for name in self._fitness.objectives)
 
     def _check(self, known: Evaluation, vector: np.ndarray) -> None:

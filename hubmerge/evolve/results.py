@@ -22,6 +22,8 @@ Candidate = Recipe | ModelRef | paths.Path
 """What can be scored: a merge, a path through layers, a plain model."""
 
 EVOLVED = "evolved"
+EVOLVED_RECIPE = "evolved in parameter space"
+COMPARED_LABELS = {"random": "random search, same budget", "grid": "grid of two scalars, same budget"}
 
 
 @dataclass(frozen=True)

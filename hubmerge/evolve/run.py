@@ -10,8 +10,9 @@ results.json   the table; written last, so a folder that has it is finished
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,32 @@ from ..stream.executor import merge
 from ..stream.plan import make_plan
 from ..stream.writer import write_file
 from . import curve
+from .blocks import family_of
 from .choose import choose
-from .explore import Exploration, explore
-from .genome import Genome
-from .journal import VERSION, Journal
-from .judge import Judge
-from .resident import ResidentModel
-from .results import Row, card_rows, final_rows, from_json, to_json
-from .search import Search
+from .data_flow import DataFlow
+from .explore import Exploration, MakeGenome, explore
+from .genome import ParameterGenome
+from .journal import VERSION, Evaluation, Journal
+from .judge import Judge, make_judge
+from .path_model import layer_count
+from .pool import Pool
+from .results import (
+    COMPARED_LABELS,
+    EVOLVED_RECIPE,
+    Candidate,
+    Row,
+    card_rows,
+    contestants,
+    final_rows,
+    from_json,
+    to_json,
+)
+from .search import COMPARED, Search
+from .workers import Workers
 
 SEARCH_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "journal.jsonl", "best.yaml"
 CURVE_FILE, RESULTS_FILE, MODEL_FOLDER = "curve.png", "results.json", "model"
+PS_FOLDER, FIRST_RECIPE_FILE = "ps", "first.yaml"
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ def evolve(
         search_facts = _facts(pinned, found, task, run.spent)
         chosen = {**winner.facts, "recipe": recipe.to_dict()}
         result = _result(pinned, sources, task, out, search_facts, chosen, rows)
-        write_file(out / RECIPE_FILE, recipe.to_yaml().encode())
+        write_file(out / RECIPE_FILE, _portable(recipe, out).to_yaml().encode())
         # The card's commands start from the YAML files, so they go wherever the model goes.
         files = {name: (out / name).read_bytes() for name in (SEARCH_FILE, RECIPE_FILE, CURVE_FILE)}
         if last is not pinned:
@@ -131,9 +147,7 @@ class _Run:
             return self.workers.pool(partial(Judge, search, self.task, sources, progress=self.progress))
         return self.workers.pool(partial(make_judge, search, self.task, self.token))
 
-    def explore(
-        self, search: Search, sources: Mapping[ModelRef, Source], journal: Journal, pool: Pool
-    ) -> Exploration:
+    def explore(self, search: Search, sources: Mapping[ModelRef, Source], journal: Journal, pool: Pool) -> Exploration:
         """One search, through its stages."""
         stages = stages_of(search, sources, self.token)
         found = explore(search.searcher, search.fitness, stages, journal, pool, progress=self.progress)
@@ -169,6 +183,38 @@ class _Run:
     def _journal(self, folder: Path) -> Journal:
         folder.mkdir(exist_ok=True)
         return Journal(folder / JOURNAL_FILE, f"{self.key}/{folder.name}", {"hubmerge": __version__}, resume=True)
+
+
+def small_files(out: Path) -> dict[str, Path]:
+    """What tells a run's whole story without its weights: name -> file of the run folder, there or not yet."""
+    names = (SEARCH_FILE, JOURNAL_FILE, RECIPE_FILE, RESULTS_FILE)
+    folders = ("", f"{PS_FOLDER}/", *(f"{name}/" for name in COMPARED))
+    return {f"{folder}{name}": out / folder / name for folder in folders for name in names}
+
+
+def stages_of(search: Search, sources: Mapping[ModelRef, Source], token: str | None) -> list[MakeGenome]:
+    """The genomes of a search, one a stage: recipes at each granularity, or paths."""
+    if search.data_flow is None:
+        plan = make_plan(search.starting_recipe, sources=sources, token=token)
+        plan.require()
+        names = [tensor.name for tensor in plan.tensors]
+
+        def recipes(granularity: str) -> MakeGenome:
+            return lambda start: ParameterGenome(search, names, granularity, start)
+
+        return [recipes(granularity) for granularity in search.granularity]
+    counts = tuple(layer_count(sources[ref]) for ref in search.models)
+    settings = {name: getattr(search, name) for name in ("dtype", "out_dtype", "tokenizer_source", "chat_template")}
+    genome = DataFlow(search.data_flow, search.models, counts, **settings)
+    return [lambda start: genome]
+
+
+def recipe_of(candidate: Candidate, sources: Mapping[ModelRef, Source]) -> Recipe:
+    """The recipe that makes a candidate an ordinary checkpoint."""
+    if isinstance(candidate, Recipe):
+        return candidate
+    assert not isinstance(candidate, ModelRef)
+    return candidate.recipe(family_of(sources[candidate.models[0]].config))
 
 
 def search_key(search: Search, sources: Mapping[ModelRef, Source], task: Task) -> str:
@@ -211,9 +257,7 @@ def _unpinned(search: Search) -> dict[str, Any]:
     return document
 
 
-def _facts(
-    search: Search, found: Exploration, task: Task, spent: Sequence[Evaluation]
-) -> dict[str, Any]:
+def _facts(search: Search, found: Exploration, task: Task, spent: Sequence[Evaluation]) -> dict[str, Any]:
     facts: dict[str, Any] = {"searcher": search.searcher.name, "space": " + ".join(search.spaces)}
     if search.merge_method is not None:
         facts["granularity"] = ", ".join(search.granularity)
@@ -235,13 +279,16 @@ def _first_recipe(out: Path) -> dict[str, bytes]:
     return {FIRST_RECIPE_FILE: (out / PS_FOLDER / RECIPE_FILE).read_bytes()}
 
 
+def _portable(recipe: Recipe, out: Path) -> Recipe:
+    """The recipe with the run's own model named from the run folder, not from this machine's root."""
+    own = ModelRef(str((out / PS_FOLDER / MODEL_FOLDER).resolve()))
+    text = recipe.to_yaml()
+    return Recipe.from_yaml(text.replace(str(own), f"./{PS_FOLDER}/{MODEL_FOLDER}"))
+
+
 def _curve_title(search: Search, found: Exploration) -> str:
     what = search.merge_method or "a path through the layers"
     return f"{search.searcher.name} over {found.genomes[-1].size} genes of {what}"
-
-
-def _title(out: Path) -> str:
-    return out.resolve().name
 
 
 def _result(
@@ -249,22 +296,24 @@ def _result(
     sources: Mapping[ModelRef, Source],
     task: Task,
     out: Path,
-    title: str,
     facts: Mapping[str, Any],
     winner: Mapping[str, Any],
     rows: tuple[Row, ...],
 ) -> EvolveResult:
-    recipe = Recipe.from_dict(winner["recipe"])
+    recipe, title = Recipe.from_dict(winner["recipe"]), out.resolve().name
+    merging = [f"hubmerge merge {RECIPE_FILE} --out {title}"]
+    if search.spaces == ("ps", "dfs"):
+        merging.insert(0, f"hubmerge merge {FIRST_RECIPE_FILE} --out {PS_FOLDER}/{MODEL_FOLDER}")
     example = (task.test or task.validation or task.search)[0].prompt
     card = Card(
         title=title,
         sources=tuple(sources.values()),
-        recipe_yaml=recipe.to_yaml(),
-        method=search.merge_method,
+        recipe_yaml=_portable(recipe, out).to_yaml(),
+        method=search.merge_method or "passthrough",
         base_model=search.base_model.repo_id if search.base_model else None,
         evaluations=card_rows(rows, title, task.metric, task.name),
         curve_image=CURVE_FILE,
-        commands=(f"hubmerge merge {RECIPE_FILE} --out {title}", f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
+        commands=(*merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
         search=facts,
         languages=(task.language,) if task.language else (),
         example=example,

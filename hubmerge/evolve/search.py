@@ -8,7 +8,7 @@ genome:
   granularity: [model, layer]           # model | group | layer | layer_group | filter; a list grows from the best point
   genes: {weight: [0, 2], density: [0.1, 1]}
   start: {weight: 0.5}                  # default: the middle of each range
-data_flow: {repeats: 2}                 # data-flow space: candidates are paths through the layers; alone, or after the above
+data_flow: {repeats: 2}                 # data-flow space: candidates are paths through the layers; alone or next
 task: ja-word-problems                  # a built-in name, a YAML file, or the task itself
 splits: {search: 100, validation: 150, test: 300}
 searcher: {name: cmaes, evaluations: 300, seed: 1}
@@ -26,7 +26,8 @@ from ..evaluate.task import SPLITS, task_document
 from ..methods import METHODS, Method
 from ..recipe import ModelEntry, ModelRef, Recipe
 from ..yamlfile import load_mapping, refuse_unknown
-from .spec import GRANULARITIES, DataFlowSpace, Fitness, Gene, Searcher, build, is_number, listed, mapping
+from .data_flow import DataFlowSpace
+from .spec import GRANULARITIES, Fitness, Gene, Searcher, build, is_number, listed, mapping
 
 UNTUNED = ("average", "task_arithmetic", "ties", "dare_ties")
 """Merges that people make without a search; the default `baselines`."""
@@ -74,6 +75,8 @@ class Search:
             self._check_recipes()
         elif self.genes or self.parameters:
             raise SearchError("`genome` and `parameters` belong to a merge_method; name one, or leave them out.")
+        if "short" in self.fitness.objectives and self.spaces != ("dfs",):
+            raise SearchError("The objective `short` counts the layers of paths; it needs `data_flow` alone.")
         for name, value in (("select", self.select), ("batch_size", self.batch_size)):
             if value < 1:
                 raise SearchError(f"{name} must be at least 1, got {value}.")
@@ -129,6 +132,11 @@ class Search:
         if self.tokenizer_source not in (None, "base", "union"):
             named.append(ModelRef.parse(self.tokenizer_source))
         return tuple(dict.fromkeys(named))
+
+    def compared(self) -> "Search":
+        """The same search with other searchers of the same budget among its baselines."""
+        more = [name for name in COMPARED if name not in self.baselines and name != self.searcher.name]
+        return replace(self, baselines=(*self.baselines, *more))
 
     def paths_after(self, first: ModelRef) -> "Search":
         """The search for paths alone, through the layers of the model `first` and those of all others."""

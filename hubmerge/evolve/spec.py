@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from ..errors import SearchError
 from ..yamlfile import refuse_unknown
@@ -28,35 +29,6 @@ class Gene:
             raise SearchError(f"The range of gene {self.name} must rise, got [{self.low}, {self.high}].")
         if not self.low <= self.start <= self.high:
             raise SearchError(f"The start {self.start} of gene {self.name} is outside [{self.low}, {self.high}].")
-
-
-SCALINGS = ("none", "matrix", "network")
-
-
-@dataclass(frozen=True)
-class DataFlowSpace:
-    """Which paths through the layers are searched (arXiv 2403.13187, section 3.2).
-
-    The layers of all models are laid out in order, `repeats` times (the paper's r); each may be taken or not, between
-    the first and the last layer of the first model. `scaling`: the input of a layer is scaled by a number that belongs
-    to it and the layer before ("matrix", the paper's W), that a small network gives ("network", for many layers), or
-    not at all ("none"); `scale` is the range of these numbers. `max_layers`: the longest path, ends included.
-    """
-
-    repeats: int = 3
-    scaling: str = "matrix"
-    scale: tuple[float, float] = (0.5, 1.5)
-    max_layers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise SearchError(f"data_flow.repeats must be at least 1, got {self.repeats}.")
-        if self.scaling not in SCALINGS:
-            raise SearchError(f"Unknown data_flow.scaling {self.scaling!r}; expected one of {', '.join(SCALINGS)}.")
-        if len(self.scale) != 2 or not all(map(is_number, self.scale)) or not self.scale[0] < 1 < self.scale[1]:
-            raise SearchError(f"data_flow.scale must be [low, high] around 1, got {list(self.scale)}.")
-        if self.max_layers is not None and self.max_layers < 2:
-            raise SearchError(f"data_flow.max_layers must be at least 2, for the two ends, got {self.max_layers}.")
 
 
 @dataclass(frozen=True)
@@ -124,7 +96,7 @@ def build(kind: type, value: Any, where: str) -> Any:
     refuse_unknown(given, known, where, SearchError)
     made = {}
     for name, item in given.items():
-        kinds = _kinds(str(known[name].type))
+        kinds = [one.__name__ for one in _kinds(known[name].type)]
         if isinstance(item, list) and "tuple" in kinds:
             made[name] = tuple(item)
             continue
@@ -134,8 +106,10 @@ def build(kind: type, value: Any, where: str) -> Any:
     return kind(**made)
 
 
-def _kinds(annotation: str) -> list[str]:
-    return [part.strip().partition("[")[0] for part in annotation.split("|")]
+def _kinds(annotation: Any) -> list[type]:
+    """The plain types of an annotation: int and NoneType for `int | None`, tuple for `tuple[str, ...]`."""
+    parts = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return [get_origin(part) or part for part in parts]
 
 
 def is_number(value: Any) -> bool:
@@ -148,14 +122,14 @@ _FITS: Mapping[str, Any] = {
     "float": is_number,
     "str": lambda value: isinstance(value, str),
     "bool": lambda value: isinstance(value, bool),
-    "None": lambda value: value is None,
+    "NoneType": lambda value: value is None,
 }
 _NAMES = {
     "int": "a whole number",
     "float": "a number",
     "str": "text",
     "bool": "true or false",
-    "None": "left out",
+    "NoneType": "left out",
     "tuple": "a list",
 }
 

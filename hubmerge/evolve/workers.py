@@ -34,6 +34,4 @@ class Workers:
             return LocalPool(make_worker)
         from .actors import RayPool  # brings Ray
 
-        return RayPool(
-            make_worker, actors=self.actors, gpus_per_actor=self.gpus_per_actor, address=self.address
-        )
+        return RayPool(make_worker, actors=self.actors, gpus_per_actor=self.gpus_per_actor, address=self.address)

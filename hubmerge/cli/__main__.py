@@ -1,0 +1,5 @@
+"""`python -m hubmerge.cli`."""
+
+from . import main
+
+main()

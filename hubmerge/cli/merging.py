@@ -1,0 +1,136 @@
+"""Commands that merge: plan, merge, push, verify."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import HubmergeError
+from .options import GIGABYTE, Device, Model, Public, Push, Recipe, ShardSize, Stream, Threads, Token, app, show_push
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe as Value
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    shard_size: ShardSize = 5.0,
+    stream: Stream = False,
+    threads: Threads = None,
+    token: Token = None,
+) -> None:
+    """Show what a merge would do, from headers alone: nothing is downloaded, problems are named."""
+    from ..recipe import Recipe as Value
+    from ..stream.plan import make_plan
+    from ..terminal import show_plan
+
+    size = int(shard_size * GIGABYTE)
+    result = make_plan(Value.from_yaml(recipe), token=token, shard_size=size, ranged=stream, threads=threads)
+    show_plan(result)
+    result.require()
+
+
+@app.command()
+def merge(
+    recipe: Recipe,
+    out: Annotated[Path | None, typer.Option(help="Folder for the merged model.", show_default=False)] = None,
+    push: Push = None,
+    public: Public = False,
+    shard_size: ShardSize = 5.0,
+    stream: Stream = False,
+    threads: Threads = None,
+    device: Device = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is already in --out.")] = False,
+    token: Token = None,
+) -> None:
+    """Merge models as a recipe says, into a folder or straight onto the Hub.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from ..recipe import Recipe as Value
+
+    merge_or_push(
+        Value.from_yaml(recipe),
+        out,
+        push,
+        public=public,
+        token=token,
+        overwrite=overwrite,
+        shard_size=int(shard_size * GIGABYTE),
+        ranged=stream,
+        threads=threads,
+        device=device,
+    )
+
+
+def merge_or_push(
+    recipe: "Value",
+    out: Path | None,
+    push: str | None,
+    *,
+    public: bool,
+    token: str | None,
+    overwrite: bool = False,
+    **how: Any,
+) -> None:
+    """Plans, shows the plan and merges, into a folder or onto the Hub; `how` are further settings of `make_plan`."""
+    from ..publish import merge_to_folder, merge_to_hub
+    from ..stream.plan import make_plan
+    from ..terminal import out as console
+    from ..terminal import progress_bars, show_plan
+
+    if (out is None) == (push is None):
+        raise HubmergeError(
+            "Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `hubmerge push`)."
+        )
+    plan = make_plan(recipe, token=token, pushing=push is not None, **how)
+    show_plan(plan)
+    plan.require()
+    with progress_bars() as progress:
+        if push:
+            done = merge_to_hub(plan, push, token=token, private=not public, progress=progress)
+        else:
+            assert out is not None
+            done = merge_to_folder(plan, out, token=token, overwrite=overwrite, progress=progress)
+    if done.pushed:
+        show_push(done.pushed)
+    else:
+        console.print(f"\nMerged into [bold]{out}[/] in {done.seconds:.1f} s. Talk to it: hubmerge chat {out}")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="A model folder.", show_default=False)],
+    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", show_default=False)],
+    public: Public = False,
+    token: Token = None,
+) -> None:
+    """Put a model folder on the Hub, in one commit; the repository is private unless --public."""
+    from ..hub.push import push_folder
+    from ..terminal import progress_bars
+
+    with progress_bars() as progress:
+        pushed = push_folder(
+            folder, repo_id, token=token, private=not public, message="Upload with hubmerge", progress=progress
+        )
+    show_push(pushed)
+
+
+@app.command()
+def verify(
+    model: Model,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Also merge it again from its recipe, in memory, and compare.")
+    ] = False,
+    token: Token = None,
+) -> None:
+    """Check every tensor of a merged model against the sha256 that its merge noted; on the Hub nothing is kept."""
+    from ..recipe import ModelRef
+    from ..stream.verify import verify
+    from ..terminal import progress_bars, show_verification
+
+    with progress_bars() as progress:
+        result = verify(ModelRef.parse(model), token=token, recompute=recompute, progress=progress)
+    show_verification(result)
+    result.require()

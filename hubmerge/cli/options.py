@@ -1,0 +1,42 @@
+"""What the commands share: the app they belong to, and the options that several take."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..hub.push import PushResult
+
+app = typer.Typer(
+    help="Merge and evolve models of the Hugging Face Hub: pick by ID, stream, search, push.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+GIGABYTE = 10**9
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML format.", show_default=False)]
+Model = Annotated[str, typer.Argument(help="A Hub ID (org/name@revision) or a folder.", show_default=False)]
+Token = Annotated[str | None, typer.Option(help="Hub token; by default that of `hf auth login` or HF_TOKEN.")]
+Push = Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Create this repository and push the result to it.")]
+Public = Annotated[bool, typer.Option("--public", help="Make a repository created by the push public.")]
+ShardSize = Annotated[float, typer.Option(metavar="GB", min=0.001, help="Largest output file, in GB.")]
+Stream = Annotated[
+    bool,
+    typer.Option("--stream", help="Read weights straight from the Hub, tensor by tensor; no file of theirs is kept."),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Tensors merged at a time; by default one a core.")]
+Device = Annotated[str, typer.Option(help="cpu (the same bytes on every run), cuda, mps, or auto.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
+
+
+def show_push(pushed: "PushResult") -> None:
+    """Says where a model was pushed to."""
+    from ..terminal import out
+
+    out.print(
+        f"\nPushed: [bold]{pushed.url}[/] at commit {pushed.commit[:8]}. Talk to it: hubmerge chat {pushed.repo_id}"
+    )

@@ -1,0 +1,125 @@
+"""Commands that search and score: evolve, report, export, eval."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import HubmergeError
+from .options import Model, Public, Push, Token, app, show_push
+
+Run = Annotated[Path, typer.Argument(help="The run folder of a search.", show_default=False)]
+
+
+@app.command()
+def evolve(
+    search: Annotated[
+        Path, typer.Argument(help="A search in YAML: models, genes, task, searcher.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Run folder: journal, curve, winner.", show_default=False)],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also search at random and on a grid, with the same budget.")
+    ] = False,
+    actors: Annotated[int, typer.Option(min=1, help="Candidates evaluated at a time, each by a Ray actor.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs an actor, such as 1 or 0.5.")] = 0.0,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster: auto, or host:port.")] = None,
+    mirror: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Copy the journal to this private dataset as it grows.")
+    ] = None,
+    push: Push = None,
+    public: Public = False,
+    token: Token = None,
+) -> None:
+    """Search for a better merge: candidates are built in memory, scored, and the winner is merged, tested and shown."""
+    from ..evolve.mirror import Mirror
+    from ..evolve.run import evolve, small_files
+    from ..evolve.search import Search
+    from ..evolve.workers import Workers
+    from ..terminal import out as console
+    from ..terminal import progress_bars, show_results
+
+    spec = Search.from_yaml(search)
+    if compare:
+        spec = spec.compared()
+    workers = Workers(actors, gpus, address)
+    copy = Mirror(mirror, small_files(out), token=token) if mirror else nullcontext()
+    with copy, progress_bars() as progress:
+        result = evolve(spec, out, resume=resume, token=token, workers=workers, progress=progress)
+    if isinstance(copy, Mirror):
+        console.print(copy.summary)
+    show_results(result.rows, "Held-out test set")
+    console.print(f"\nWinner: [bold]{result.folder}[/]   recipe: {out / 'best.yaml'}   curve: {out / 'curve.png'}")
+    console.print(f"Read all about it: hubmerge report {out}", highlight=False)
+    if push:
+        from ..publish import push_result
+
+        with progress_bars() as progress:
+            show_push(push_result(result, push, token=token, private=not public, progress=progress))
+
+
+@app.command()
+def report(
+    run: Run,
+    out: Annotated[Path | None, typer.Option(help="The HTML file; by default report.html in the run folder.")] = None,
+) -> None:
+    """Write what a search did, finished or not, as one HTML page, and its pictures as PNG files."""
+    from ..evolve.report import write_report
+    from ..terminal import out as console
+
+    console.print(f"Report: [bold]{write_report(run, out)}[/]   pictures: {run / 'report'}", highlight=False)
+
+
+@app.command()
+def export(
+    run: Run,
+    candidate: Annotated[int, typer.Option(min=0, help="Its number in the journal.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Folder for the model.", show_default=False)] = None,
+    push: Push = None,
+    public: Public = False,
+    token: Token = None,
+) -> None:
+    """Make a model of any candidate of a search, such as another point of its Pareto front."""
+    from ..evolve.export import candidate_recipe
+    from .merging import merge_or_push
+
+    merge_or_push(candidate_recipe(run, candidate, token=token), out, push, public=public, token=token)
+
+
+@app.command("eval")
+def evaluate(
+    model: Model,
+    task: Annotated[str, typer.Option(help="A built-in task or a task in YAML.", show_default=False)],
+    split: Annotated[str, typer.Option(help="search, validation or test.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use this many examples (fixed by a seed).")] = None,
+    show: Annotated[int, typer.Option(min=0, help="Print this many questions with the model's answers.")] = 0,
+    token: Token = None,
+) -> None:
+    """Score a model on a task, with the number of examples and a 95% interval."""
+    from ..evaluate.models import load_model
+    from ..evaluate.score import evaluate as score
+    from ..evaluate.task import SPLITS, load_task
+    from ..evolve.judge import measurement
+    from ..evolve.results import Row
+    from ..terminal import out as console
+    from ..terminal import progress_bars, show_results
+
+    if split not in SPLITS:
+        raise HubmergeError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}.")
+    path = Path(task)
+    is_file = path.suffix in (".yaml", ".yml") or path.is_file()
+    loaded = load_task(path if is_file else task, token=token, counts={split: limit} if limit else None)
+    examples = loaded.split(split)
+    if not examples:
+        raise HubmergeError(f"Task {loaded.name} has no {split} examples; choose another --split.")
+    network, tokenizer = load_model(model, token=token)
+    with progress_bars() as progress:
+        scores = score(network, tokenizer, examples, loaded, progress=progress)
+    for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:
+        console.print(
+            f"[dim]Q[/] {example.prompt}\n[dim]A[/] {output}  [{'green' if right else 'red'}]{example.answer}[/]"
+        )
+    show_results(
+        [Row.of(model, measurement(scores, loaded), None)], f"{loaded.name}, {split} split, {scores.seconds:.1f} s"
+    )

@@ -1,0 +1,112 @@
+"""Commands that serve: hub, space; and the demo and its models."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import HubmergeError
+from .options import Port, app
+
+zoo = typer.Typer(help="The demo models: train them anew.", no_args_is_help=True)
+app.add_typer(zoo, name="zoo")
+
+
+@app.command()
+def hub(
+    root: Annotated[Path, typer.Option(help="Where repositories are kept.")] = Path("hub"),
+    port: Port = 8765,
+    user: Annotated[list[str] | None, typer.Option(metavar="NAME:TOKEN", help="A user; repeat for more.")] = None,
+    org: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:USER,USER", help="An organisation; repeatable.")
+    ] = None,
+    publish_demo: Annotated[bool, typer.Option("--demo", help="Publish the demo models on it.")] = False,
+    generate: Annotated[str | None, typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B.")] = None,
+) -> None:
+    """Serve a Hub of your own from a folder: offline, for demos, closed networks and tests."""
+    from ..localhub import LocalHub, siblings
+    from ..terminal import out as console
+
+    users = dict(_pair(text, "--user", "NAME:TOKEN") for text in user or ["demo:hf_demo"])
+    organizations = {
+        name: members.split(",") for name, members in (_pair(t, "--org", "NAME:USER,USER") for t in org or [])
+    }
+    name, token = next(iter(users.items()))
+    if publish_demo:
+        organizations.setdefault("hubmerge-demo", list(users))
+    server = LocalHub(root, users=users, organizations=organizations, port=port)
+    server.start()
+    try:
+        if publish_demo:
+            os.environ.update(server.environment(name))
+            from ..zoo.publish import publish
+
+            for repo_id in publish(server.endpoint, token).values():
+                console.print(f"  {repo_id}")
+        for repo, model in siblings(generate).items() if generate else ():
+            server.generate(f"{name}/{repo}", model, exist_ok=True)
+            console.print(f"  {name}/{repo}")
+        console.print(f"Hub of [bold]{root}[/] at [bold]{server.endpoint}[/]; Ctrl-C stops it. A client's environment:")
+        for key, value in server.environment(name).items():
+            console.print(f"  export {key}={value}", highlight=False)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+    finally:
+        server.stop()
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder; a demo that was interrupted goes on.")] = Path("runs/demo"),
+) -> None:
+    """The whole product on tiny trained models: resolve, plan, merge, evolve, push, load back by Hub ID, chat."""
+    from ..demo import run
+
+    run(out)
+
+
+@app.command()
+def space(
+    port: Port = 7860,
+    demo: Annotated[bool, typer.Option("--demo", help="Start a local Hub with the demo models and use it.")] = False,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Open the web app on this machine."""
+    from ..demo import demo_hub, space_examples
+
+    if not demo:
+        _launch_space(port, open_browser, None)
+        return
+    with demo_hub(Path("runs/space-hub")):
+        _launch_space(port, open_browser, space_examples())
+
+
+@zoo.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoints.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = 0,
+) -> None:
+    """Train the demo's base, math expert and Japanese expert from scratch."""
+    from ..terminal import progress_bars
+    from ..zoo.train import train_zoo
+
+    with progress_bars() as progress:
+        train_zoo(out, seed=seed, progress=progress)
+
+
+def _launch_space(port: int, open_browser: bool, examples: dict | None) -> None:
+    try:
+        from ..space.app import launch  # type: ignore[import-not-found]  # in a wheel the Space's folder is ours
+    except ModuleNotFoundError:
+        from space.app import launch
+    launch(port=port, open_browser=open_browser, examples=examples)
+
+
+def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+    left, colon, right = text.partition(":")
+    if not (left and colon and right):
+        raise HubmergeError(f"{option} must be {form}, got {left!r} alone.")
+    return left, right

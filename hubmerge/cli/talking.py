@@ -1,0 +1,47 @@
+"""The command that talks: chat."""
+
+from typing import Annotated
+
+import typer
+
+from .options import Model, Token, app
+
+
+@app.command()
+def chat(
+    model: Model,
+    prompt: Annotated[str | None, typer.Option(help="Answer this one message and stop.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 512,
+    token: Token = None,
+) -> None:
+    """Talk to a model: from the Hub, a folder, or just merged."""
+    from ..evaluate.generation import stream_chat
+    from ..evaluate.models import load_model
+    from ..terminal import out as console
+
+    network, tokenizer = load_model(model, token=token)
+    messages = [{"role": "system", "content": system}] if system else []
+
+    def answer(text: str) -> None:
+        messages.append({"role": "user", "content": text})
+        pieces = []
+        for piece in stream_chat(network, tokenizer, messages, max_new_tokens=max_new_tokens, temperature=temperature):
+            pieces.append(piece)
+            console.print(piece, end="", markup=False, highlight=False)
+        console.print()
+        messages.append({"role": "assistant", "content": "".join(pieces)})
+
+    if prompt is not None:
+        answer(prompt)
+        return
+    console.print(f"[dim]{model} - an empty line or Ctrl-D ends the chat[/]")
+    while True:
+        try:
+            text = console.input("[cyan]> [/]").strip()
+        except EOFError:
+            break
+        if not text:
+            break
+        answer(text)

@@ -1,0 +1,29 @@
+"""Any candidate of a search as the recipe that makes it a model."""
+
+from pathlib import Path
+
+from ..errors import SearchError
+from ..hub.source import open_source
+from ..recipe import Recipe
+from .blocks import family_of
+from .journal import read_evaluations
+from .path import Path as LayerPath
+from .run import JOURNAL_FILE
+
+
+def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Recipe:
+    """The recipe of evaluation `number` in the run folder's journal; a path comes as its vanilla export.
+
+    Raises `SearchError` where there is no such run or evaluation.
+    """
+    journal = run / JOURNAL_FILE
+    if not journal.is_file():
+        raise SearchError(f"{run} is not the folder of a search: it has no {JOURNAL_FILE}.")
+    found = {evaluation.number: evaluation for evaluation in read_evaluations(journal)}
+    if number not in found:
+        raise SearchError(f"{journal} has no evaluation {number}; it holds {len(found)}, numbered from 0.")
+    solution = found[number].solution
+    if "layers" not in solution:
+        return Recipe.from_dict(solution)
+    path = LayerPath.from_dict(solution)
+    return path.recipe(family_of(open_source(path.models[0], token=token).config))
