@@ -7,6 +7,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Group = Literal["embedding", "attention", "mlp", "norm", "head", "other"]
@@ -44,6 +45,7 @@ class TensorName:
         return self.layer is None and self.group in ("norm", "head")
 
 
+@lru_cache(maxsize=1 << 16)
 def parse(name: str) -> TensorName:
     """Splits a tensor name; never fails (an unknown name has group "other")."""
     match = _LAYER.match(name)

@@ -157,6 +157,20 @@ def test_load_model_keeps_the_asked_dtype(siblings) -> None:
         load_model(str(siblings["base"]), dtype="int4")
 
 
+@pytest.mark.parametrize(
+    ("stored", "native", "chosen"),
+    [("bfloat16", True, "bfloat16"), ("bfloat16", False, "float32"), ("float16", True, "float32")],
+)
+def test_a_cpu_computes_in_what_it_is_fast_in(
+    stored: str, native: bool, chosen: str, tiny_llama, tmp_path: Path, monkeypatch
+) -> None:
+    from hubmerge.evaluate import models
+
+    monkeypatch.setattr(models, "_has_bfloat16", lambda: native)
+    folder = tiny_llama(tmp_path / "model", dtype=stored)
+    assert load_model(str(folder), device="cpu")[0].dtype == getattr(torch, chosen)
+
+
 def test_a_model_that_does_not_fit_is_spread_out_or_refused(siblings, monkeypatch, tmp_path: Path) -> None:
     from hubmerge.evaluate import models
 

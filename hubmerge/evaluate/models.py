@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import torch
 
 from ..errors import ResourceError, SourceError
 from ..hub.errors import hub_errors
-from ..hub.source import open_source
+from ..hub.source import Source, open_source
 from ..recipe import ModelRef
+from ..stream.dtypes import DTYPES
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _SHARE = 0.85  # of the free memory that weights may take; the rest is for activations and the KV cache
@@ -24,8 +25,8 @@ def load_model(
 ) -> tuple[Any, Any]:
     """Loads (model, tokenizer) for generation from `org/name@revision` or a folder; the model is in eval mode.
 
-    `dtype` is "float32", "float16" or "bfloat16"; by default float32 on a CPU where it fits (half precision is slow
-    there) and else the checkpoint's own. `device` defaults to the GPU where there is one. A model that does not fit
+    `dtype` is "float32", "float16" or "bfloat16"; by default the one of `computing_dtype` where that fits, and else
+    the checkpoint's own. `device` defaults to the GPU where there is one. A model that does not fit
     the device's free memory is spread over GPU, memory and disk by accelerate. Only safetensors are read and no code
     of the repository is run. Raises `SourceError`, `ResourceError` or `HubError`.
     """
@@ -41,7 +42,7 @@ def load_model(
         shared["local_files_only"] = True
     place = torch.device(device or best_device())
     free = free_memory(place) * _SHARE
-    wanted = _choose_dtype(dtype, place, source.parameters, free)
+    wanted = _choose_dtype(dtype, place, source, free)
     size = source.nbytes if wanted is None else source.parameters * wanted.itemsize
     placement: dict[str, Any] = {}
     if size > free:
@@ -94,13 +95,41 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _choose_dtype(dtype: str | None, place: torch.device, count: int, free: float) -> torch.dtype | None:
+def _choose_dtype(dtype: str | None, place: torch.device, source: Source, free: float) -> torch.dtype | None:
     """The dtype to load in; None for the checkpoint's own."""
     if dtype is not None:
         if dtype not in _DTYPES:
             raise SourceError(f"Unknown dtype {dtype!r}; expected one of {', '.join(_DTYPES)}.")
         return _DTYPES[dtype]
-    return torch.float32 if place.type == "cpu" and count * 4 <= free else None
+    if place.type != "cpu":
+        return None
+    known = [(DTYPES[t.dtype].torch, t.parameters) for t in source.tensors.values() if t.dtype in DTYPES]
+    computing = computing_dtype(most_common(known), place)
+    return computing if source.parameters * computing.itemsize <= free else None
+
+
+def computing_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype that a model with weights of `stored` computes in.
+
+    That is its own on a GPU. A CPU computes in float32, since half precision is slow there; but in bfloat16 it takes
+    half the time and memory where it has instructions for that, and then it does as a GPU does.
+    """
+    if device.type != "cpu":
+        return stored
+    return torch.bfloat16 if stored == torch.bfloat16 and _has_bfloat16() else torch.float32
+
+
+def _has_bfloat16() -> bool:
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.8 does not tell
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def most_common(sizes: Iterable[tuple[torch.dtype, int]]) -> torch.dtype:
+    """The dtype with the most elements of these (dtype, elements)."""
+    total: dict[torch.dtype, int] = {}
+    for dtype, elements in sizes:
+        total[dtype] = total.get(dtype, 0) + elements
+    return max(total, key=lambda dtype: total[dtype], default=torch.float32)
 
 
 def free_memory(device: torch.device) -> int:

@@ -1,31 +1,62 @@
 """One model in memory that becomes any candidate in place, without touching the disk."""
 
-import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import ResourceError, SourceError
-from ..evaluate.models import best_device, first_line, free_memory, quiet
+from ..errors import ResourceError
+from ..evaluate.models import best_device, computing_dtype, free_memory, most_common
 from ..hub.source import Source
+from ..methods import BLOCK, Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, ModelRef, Recipe
-from ..stream.compute import merge_tensor
+from ..stream.compute import merge_blocks, one_thread
+from ..stream.dtypes import DTYPES
+from ..stream.mapped import map_tensors
 from ..stream.plan import Plan, make_plan
-from ..stream.reader import load_tensor
-from ..stream.tokenizer import carried_files
+from ..stream.tensors import TensorPlan
+from .building import build_model, load_tokenizer
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a search holds beside its process and what generation takes.
+
+    `sources` are mapped files, which all processes of a machine share and which the system can drop and read again;
+    `model` is the one model of each process, `gpu` how much of it lies on a GPU.
+    """
+
+    sources: int
+    model: int
+    gpu: int = 0
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the machine's memory for one process."""
+        return self.sources + self.model
+
+
+def footprint(plan: Plan, device: str | None = None) -> Footprint:
+    """What a `ResidentModel` of `plan` holds on `device`, by default the GPU where there is one."""
+    place = torch.device(device or best_device())
+    dtype = _computing(plan, place)
+    sizes = (tensor.parameters * _held(tensor, dtype).itemsize for tensor in plan.tensors)
+    model = sum(sizes)
+    # What goes to a GPU is put together in the machine's memory first.
+    return Footprint(sum(source.nbytes for source in plan.sources), model, model if place.type == "cuda" else 0)
 
 
 class ResidentModel:
     """A transformers model whose weights are replaced by those of one candidate after another.
 
-    All source tensors are read once and kept, in their stored dtype, in memory. A candidate's weights come from
-    `stream.compute.merge_tensor`, rounded to the output's dtype: what is scored is exactly what would be written.
-    On a CPU the model computes in float32.
+    The sources' files stay mapped. A candidate's weights come from `stream.compute.merge_blocks`, rounded to the
+    output's dtype: what is scored is exactly what would be written. It computes in `computing_dtype` of that one. As
+    many tensors are merged at a time as torch may use threads.
 
     plan: of any candidate (its sources are the ones kept; candidates may name other methods and subsets of them).
     Raises `ResourceError` where sources and model do not fit into memory, `PlanError` for models that do not fit
@@ -37,11 +68,11 @@ class ResidentModel:
         self.device = torch.device(device or best_device())
         self._sources: Mapping[ModelRef, Source] = {source.ref.pinned(source.commit): source for source in plan.sources}
         self._check_memory(plan)
-        self._tensors = self._read_all(plan, progress)
+        self._tensors = _map_all(plan, progress)
         self.tokenizer = load_tokenizer(plan.tokenizer, plan.recipe.chat_template)
-        self._generation = _generation_config(plan.tokenizer)
         self._targets: dict[str, Tensor] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._workspaces = threading.local()
         self.model: Any = None
         self._write(plan)
 
@@ -63,122 +94,90 @@ class ResidentModel:
         return bool(self._targets)
 
     def _write(self, plan: Plan) -> None:
-        merged = self._merged(plan)
         if self._targets and {t.name: t.shape for t in plan.tensors} == self._shapes:
-            with torch.no_grad():
-                for name, tensor in merged:
-                    self._targets[name].copy_(tensor)
+            self._merge(plan, self._targets)
             return
-        self.model = self._build(plan, dict(merged))
+        self.model = None  # two do not have to fit into memory
+        self._targets.clear()
+        dtype = _computing(plan, self.device)
+        state = {tensor.name: torch.empty(tensor.shape, dtype=_held(tensor, dtype)) for tensor in plan.tensors}
+        self._merge(plan, state)
+        self.model = build_model(plan, state, self.device)
         self._targets = _targets(self.model, plan)
         self._shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
 
-    def _merged(self, plan: Plan) -> Iterator[tuple[str, Tensor]]:
-        sources = plan.sources
+    def _merge(self, plan: Plan, targets: Mapping[str, Tensor]) -> None:
+        """Writes each output tensor into the one of its name."""
+        references = [source.ref.pinned(source.commit) for source in plan.sources]
 
         def read(index: int, name: str, start: int, stop: int) -> Tensor:
-            return self._tensors[sources[index].ref.pinned(sources[index].commit), name].view(-1)[start:stop]
+            return self._tensors[references[index], name].view(-1)[start:stop]
 
-        for tensor in plan.tensors:
-            yield tensor.name, merge_tensor(plan.method, tensor, read)
+        def write(tensor: TensorPlan) -> None:
+            target = targets[tensor.name].view(-1)
+            for number, block in enumerate(merge_blocks(plan.method, tensor, read, self._workspace())):
+                target[number * BLOCK :][:BLOCK].copy_(block)
 
-    def _build(self, plan: Plan, state: dict[str, Tensor]) -> Any:
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+        threads = min(plan.threads, torch.get_num_threads())
+        # The largest first, so that all threads end at about the same time.
+        tensors = sorted(plan.tensors, key=lambda tensor: -tensor.parameters)
+        with one_thread():
+            if threads == 1:
+                for tensor in tensors:
+                    write(tensor)
+                return
+            with ThreadPoolExecutor(threads, "hubmerge-candidate") as pool:
+                for done in [pool.submit(write, tensor) for tensor in tensors]:
+                    done.result()
 
-        try:
-            settings = dict(plan.config)
-            config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-            dtype = torch.float32 if self.device.type == "cpu" else _common_dtype(state)
-            # With a state_dict and no name, from_pretrained also renames and fuses weights as it does for files.
-            kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-            with quiet():
-                model = kind.from_pretrained(None, config=config, state_dict=state, dtype=dtype)
-        except (ValueError, KeyError, ImportError) as exc:
-            raise SourceError(f"transformers cannot build the merged model: {first_line(exc)}") from exc
-        if self._generation is not None:
-            model.generation_config = self._generation
-        return model.to(self.device).eval()
-
-    def _read_all(self, plan: Plan, progress: Progress) -> dict[tuple[ModelRef, str], Tensor]:
-        kept = {}
-        total, done = sum(source.nbytes for source in plan.sources), 0
-        for source in plan.sources:
-            for name, header in source.tensors.items():
-                kept[source.ref.pinned(source.commit), name] = load_tensor(source, name)
-                done += header.nbytes
-                progress(Event("read", done, total, "B", note=source.name))
-        return kept
+    def _workspace(self) -> Workspace:
+        if not hasattr(self._workspaces, "own"):
+            self._workspaces.own = Workspace()
+        return self._workspaces.own  # type: ignore[no-any-return]
 
     def _check_memory(self, plan: Plan) -> None:
-        sources = sum(source.nbytes for source in plan.sources)
-        standing = plan.parameters * 4 if self.device.type == "cpu" else plan.output_bytes
-        # While the model is built, its merged weights exist twice.
-        needed = sources + plan.output_bytes + (standing if self.device.type == "cpu" else 0)
-        free = free_memory(torch.device("cpu"))
-        if needed > free:
+        needed, free = footprint(plan, self.device.type), free_memory(torch.device("cpu"))
+        if needed.memory > free:
             raise ResourceError(
                 f"The search keeps its {len(plan.sources)} models and one candidate in memory, which takes "
-                f"{needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free."
+                f"{needed.memory / 1e9:.1f} GB; {free / 1e9:.1f} GB are free."
             )
-        if self.device.type == "cuda" and standing > (room := free_memory(self.device)):
+        if needed.gpu > (room := free_memory(self.device)):
             raise ResourceError(
-                f"The candidate takes {standing / 1e9:.1f} GB of GPU memory; {room / 1e9:.1f} GB are free."
+                f"The candidate takes {needed.gpu / 1e9:.1f} GB of GPU memory; {room / 1e9:.1f} GB are free."
             )
 
 
-def load_tokenizer(source: Source, chat_template: str | None) -> Any:
-    """The tokenizer of a source as the merge would write it. Raises `SourceError` where it cannot be loaded."""
-    from transformers import AutoTokenizer
-
-    with tempfile.TemporaryDirectory(prefix="hubmerge-tokenizer-") as folder:
-        _save(folder, {**carried_files(source, chat_template), "config.json": _config_bytes(source)})
-        try:
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError) as exc:
-            raise SourceError(f"The tokenizer of {source.name} cannot be loaded: {first_line(exc)}") from exc
-
-
-def _generation_config(source: Source) -> Any | None:
-    from transformers import GenerationConfig
-
-    text = source.read_text("generation_config.json")
-    if text is None:
-        return None
-    with tempfile.TemporaryDirectory(prefix="hubmerge-generation-") as folder:
-        _save(folder, {"generation_config.json": text.encode()})
-        return GenerationConfig.from_pretrained(folder)
+def _map_all(plan: Plan, progress: Progress) -> dict[tuple[ModelRef, str], Tensor]:
+    kept = {}
+    total, done = sum(source.nbytes for source in plan.sources), 0
+    for source in plan.sources:
+        for name, tensor in map_tensors(source):
+            kept[source.ref.pinned(source.commit), name] = tensor
+            done += tensor.nbytes
+            progress(Event("read", done, total, "B", note=source.name))
+    return kept
 
 
-def _config_bytes(source: Source) -> bytes:
-    return json.dumps(dict(source.config)).encode()
+def _computing(plan: Plan, device: torch.device) -> torch.dtype:
+    return computing_dtype(most_common((DTYPES[t.dtype].torch, t.parameters) for t in plan.tensors), device)
 
 
-def _save(folder: str, files: Mapping[str, bytes]) -> None:
-    for name, content in files.items():
-        path = Path(folder) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+def _held(tensor: TensorPlan, computing: torch.dtype) -> torch.dtype:
+    return DTYPES[tensor.dtype].torch if tensor.copied else computing
 
 
 def _targets(model: Any, plan: Plan) -> dict[str, Tensor]:
     """Where each merged tensor lives in the model; empty unless the model holds exactly these, under these names."""
     standing = {**dict(model.named_buffers()), **dict(model.named_parameters())}
-    targets = {tensor.name: standing.get(tensor.name) for tensor in plan.tensors}
-    if any(found is None or tuple(found.shape) != tensor.shape for found, tensor in _pairs(targets, plan)):
-        return {}
+    targets = {}
+    for tensor in plan.tensors:
+        found = standing.get(tensor.name)
+        if found is None or tuple(found.shape) != tensor.shape or not found.is_contiguous():
+            return {}
+        targets[tensor.name] = found
     # named_parameters lists tied weights once; a parameter that no merged tensor writes would keep old values.
     written = {id(found) for found in targets.values()}
     if any(id(parameter) not in written for parameter in model.parameters()):
         return {}
-    return {name: found for name, found in targets.items() if found is not None}
-
-
-def _pairs(targets: Mapping[str, Tensor | None], plan: Plan) -> Iterator[tuple[Tensor | None, Any]]:
-    return ((targets[tensor.name], tensor) for tensor in plan.tensors)
-
-
-def _common_dtype(state: Mapping[str, Tensor]) -> torch.dtype:
-    sizes: dict[torch.dtype, int] = {}
-    for tensor in state.values():
-        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.numel()
-    return max(sizes, key=lambda dtype: sizes[dtype])
+    return {name: found.detach() for name, found in targets.items()}

@@ -74,7 +74,7 @@ class Reader:
                     self._shard(index, header.file).read(begin, data)
                 values = torch.frombuffer(data, dtype=dtype.torch)
                 if (index, name, start, stop) not in checked:
-                    _check_finite(self._sources[index], name, values)
+                    check_finite(self._sources[index], name, values)
                     checked.add((index, name, start, stop))
                 return values
 
@@ -134,11 +134,12 @@ def load_tensor(source: Source, name: str) -> Tensor:
     with closing(shard):
         shard.read(header.start, memoryview(data))
     tensor = torch.frombuffer(data, dtype=dtype).view(header.shape)
-    _check_finite(source, name, tensor)
+    check_finite(source, name, tensor)
     return tensor
 
 
-def _check_finite(source: Source, name: str, values: Tensor) -> None:
+def check_finite(source: Source, name: str, values: Tensor) -> None:
+    """Raises `SourceError` where a stored tensor has NaN or infinite values."""
     if values.is_floating_point() and not is_finite(values):
         raise SourceError(f"{name} of {source.name} has NaN or infinite values; this model cannot be merged.")
 

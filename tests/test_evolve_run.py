@@ -1,0 +1,226 @@
+"""A search on real files runs, dies and comes back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hubmerge.errors import Interrupted, SearchError, TaskError
+from hubmerge.evaluate.generation import generate
+from hubmerge.evolve.journal import read_evaluations
+from hubmerge.evolve.resident import ResidentModel
+from hubmerge.evolve.run import card_for, evolve
+from hubmerge.evolve.search import Search
+from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
+
+PROMPTS = [f"w{i} {i} w{(i * 7) % 30}" for i in range(24)]
+PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def strangers(tiny_llama, tmp_path_factory) -> dict[str, Path]:
+    """Models with untied random weights, so different that their merges answer differently."""
+    root = tmp_path_factory.mktemp("strangers")
+    names = ("base", "math", "japanese")
+    return {name: tiny_llama(root / name, seed=seed, tie_word_embeddings=False) for seed, name in enumerate(names)}
+
+
+def search_of(folders: dict[str, Path], *, evaluations: int = 24, seed: int = 1, **changes) -> Search:
+    """A small search whose right answers are what one particular merge says, so that the fitness has a slope."""
+    right = {"math": {"weight": [0.2, 1.1, 0.7]}, "japanese": {"weight": [0.9, 0.4, 1.3]}}
+    recipe = Recipe.from_dict(
+        {
+            "merge_method": "task_arithmetic",
+            "base_model": str(folders["base"]),
+            "models": [{"model": str(folders[name]), "parameters": right[name]} for name in right],
+            "chat_template": PLAIN,
+        }
+    )
+    resident = ResidentModel(make_plan(recipe))
+    outputs = generate(resident.model, resident.tokenizer, PROMPTS, max_new_tokens=3)
+    rows = [{"question": prompt, "answer": output} for prompt, output in zip(PROMPTS, outputs, strict=True)]
+    return Search.from_dict(
+        {
+            "models": [str(folders["math"]), str(folders["japanese"])],
+            "base_model": str(folders["base"]),
+            "merge_method": "task_arithmetic",
+            "genome": {"granularity": "layer", "genes": {"weight": [-1, 3]}, "start": {"weight": 0.5}},
+            "task": {
+                "name": "echo",
+                "examples": {"search": rows[:10], "validation": rows[10:16], "test": rows[16:]},
+                "metric": "exact_match",
+                "max_new_tokens": 3,
+            },
+            "searcher": {"evaluations": evaluations, "seed": seed, "popsize": 6},
+            "select": 3,
+            "chat_template": PLAIN,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(strangers, tmp_path_factory):
+    """A finished run: its search, folder and result."""
+    out = tmp_path_factory.mktemp("runs") / "evolved-echo"
+    search = search_of(strangers)
+    return search, out, evolve(search, out)
+
+
+def test_a_run_leaves_a_model_a_table_a_picture_and_a_card(finished) -> None:
+    from transformers import AutoModelForCausalLM
+
+    _, out, result = finished
+    assert [row.model for row in result.rows[-5:]] == [
+        "average",
+        "task arithmetic, untuned",
+        "TIES, untuned",
+        "DARE-TIES, untuned",
+        "evolved",
+    ]
+    assert len(result.rows) == 1 + 2 + 4 + 1
+    assert {row.n for row in result.rows} == {8}
+    evolved = result.rows[-1]
+    assert evolved.p_value is None
+    assert evolved.low <= evolved.value <= evolved.high
+    assert all(0 <= row.p_value <= 1 for row in result.rows[:-1])
+    evaluations = read_evaluations(out / "journal.jsonl")
+    assert len(evaluations) == 24
+    assert all(e.error is None and e.n == 10 for e in evaluations)
+    assert len({e.fitness for e in evaluations}) > 2  # the fitness has a slope to follow
+    assert result.curve.read_bytes().startswith(b"\x89PNG")
+    assert Recipe.from_yaml(out / "best.yaml") == result.recipe
+    AutoModelForCausalLM.from_pretrained(result.folder)
+    card = (result.folder / "README.md").read_text()
+    assert "evolved-echo" in card
+    assert "| evolved-echo" in card.replace("**", "") or "evolved-echo |" in card.replace("**", "")
+    assert (result.folder / "curve.png").exists()
+    assert "org/pushed" in card_for(result, "org/pushed")
+    document = json.loads((out / "results.json").read_text())
+    assert document["search"]["evaluations"] == 24
+    assert document["rows"][-1]["values"].count("1") == round(evolved.value * evolved.n)
+
+
+def test_best_yaml_merges_to_the_runs_model(finished, tmp_path: Path) -> None:
+    _, out, result = finished
+    merge(Recipe.from_yaml(out / "best.yaml"), tmp_path / "again")
+    again, first = (load_file(folder / "model.safetensors") for folder in (tmp_path / "again", result.folder))
+    assert all(torch.equal(again[name], first[name]) for name in first)
+
+
+def test_a_finished_run_is_only_read(finished) -> None:
+    search, out, result = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "search.yaml"}
+    again = evolve(search, out, resume=True)
+    assert (again.rows, again.recipe, again.facts, again.card) == (
+        result.rows,
+        result.recipe,
+        result.facts,
+        result.card,
+    )
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(SearchError, match="--resume"):
+        evolve(search, out)
+
+
+def test_another_search_does_not_resume_a_run(finished, strangers) -> None:
+    _, out, _ = finished
+    with pytest.raises(SearchError, match="another search"):
+        evolve(search_of(strangers, seed=2), out, resume=True)
+
+
+def test_a_task_without_a_search_split_is_refused(siblings, tmp_path: Path) -> None:
+    task = {"examples": {"test": [{"question": "?", "answer": 1}]}}
+    with pytest.raises((SearchError, TaskError), match="no search split"):
+        evolve(search_of(siblings, task=task), tmp_path / "run")
+
+
+def test_kill_9_and_resume_end_in_the_same_winner(finished, tmp_path: Path) -> None:
+    search, whole, result = finished
+    (tmp_path / "search.yaml").write_text(search.to_yaml())
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from hubmerge.evolve.run import evolve\n"
+        "from hubmerge.evolve.search import Search\n"
+        "evolve(Search.from_yaml(Path(sys.argv[1])), Path(sys.argv[2]),"
+        " progress=lambda event: time.sleep(0.05 if event.stage == 'search' else 0))\n"
+    )
+    out = tmp_path / "evolved-echo"
+    child = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "search.yaml"), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    journal = out / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 9):
+        assert child.poll() is None, child.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert not (out / "results.json").exists()
+    survived = len(read_evaluations(journal))
+    assert 9 <= survived < 24
+    resumed = evolve(search, out, resume=True)
+    drop = ("seconds",)
+    assert [{k: v for k, v in vars(e).items() if k not in drop} for e in read_evaluations(journal)] == [
+        {k: v for k, v in vars(e).items() if k not in drop} for e in read_evaluations(whole / "journal.jsonl")
+    ]
+    assert (resumed.recipe, resumed.rows) == (result.recipe, result.rows)
+    assert (out / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_resumed_run_keeps_to_the_commits_it_began_with(hub, strangers, tmp_path: Path) -> None:
+    from huggingface_hub import HfApi
+
+    api, repositories = HfApi(), {}
+    for name, folder in strangers.items():
+        repositories[name] = f"alice/evolve-{name}"
+        api.create_repo(repositories[name], exist_ok=True)
+        api.upload_folder(repo_id=repositories[name], folder_path=folder)
+    search = replace(
+        search_of(strangers, evaluations=12),
+        models=(ModelRef(repositories["math"]), ModelRef(repositories["japanese"])),
+        base_model=ModelRef(repositories["base"]),
+        tokenizer_source=repositories["math"],
+        baselines=("average",),
+    )
+    out = tmp_path / "run"
+
+    def stop(event) -> None:
+        if event.stage == "search" and event.done == 7:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        evolve(search, out, progress=stop)
+    began = Search.from_yaml(out / "search.yaml")
+    assert began.base_model is not None
+    commit = api.model_info(repositories["math"]).sha
+    assert began.models[0] == ModelRef(repositories["math"], commit)
+    api.upload_file(path_or_fileobj=b"moved", path_in_repo="NOTES.md", repo_id=repositories["math"])
+    assert api.model_info(repositories["math"]).sha != commit
+    result = evolve(search, out, resume=True)
+    assert len(read_evaluations(result.journal)) == 12
+    assert result.recipe.models[0].model == ModelRef(repositories["math"], commit)
+    assert result.recipe.tokenizer_source == f"{repositories['math']}@{commit}"
+    assert [row.model for row in result.rows] == [
+        "alice/evolve-base (base)",
+        "alice/evolve-math",
+        "alice/evolve-japanese",
+        "average",
+        "evolved",
+    ]
+    assert commit in (result.folder / "README.md").read_text()
