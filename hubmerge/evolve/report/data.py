@@ -1,6 +1,7 @@
 """What a report is made of: the files of a run folder, as far as they are there yet."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from .canvas import is_number
 
 SEARCH_FILE, JOURNAL_FILE = "search.yaml", "journal.jsonl"
 RESULTS_FILE, RECIPE_FILE, FIRST_STAGE = "results.json", "best.yaml", "ps"
+COMPARED = {"random": "random search", "grid": "grid"}
+"""Folders of searches of the same budget that a run made to compare itself with, and what they are called."""
 
 _OBJECTIVES = {
     "score": "score",
@@ -31,7 +34,7 @@ class Run:
     """One search's files. Every mapping may lack any key: a search that still goes on has written little.
 
     `header`: the journal's first line; `spec`: search.yaml; `results`: results.json, empty until the search is done;
-    `recipe`: the winner's.
+    `best_recipe`: best.yaml; `compared`: evaluations of other searchers with the same budget, by name.
     """
 
     folder: Path
@@ -40,7 +43,8 @@ class Run:
     spec: Mapping[str, Any]
     evaluations: tuple[Evaluation, ...]
     results: Mapping[str, Any]
-    recipe: Mapping[str, Any]
+    best_recipe: Mapping[str, Any]
+    compared: Mapping[str, tuple[Evaluation, ...]]
 
     @classmethod
     def read(cls, folder: Path, name: str | None = None) -> "Run":
@@ -48,20 +52,16 @@ class Run:
         journal = folder / JOURNAL_FILE
         if not journal.is_file():
             raise SearchError(f"{folder} is not the folder of a search: it has no {JOURNAL_FILE}.")
-        results = _json(folder / RESULTS_FILE)
-        recipe = mapping(mapping(results, "winner"), "recipe")
-        if not recipe and (folder / RECIPE_FILE).is_file():
-            recipe = load_mapping(folder / RECIPE_FILE, "recipe", SearchError)
-        spec = folder / SEARCH_FILE
+        others = {label: folder / other / JOURNAL_FILE for other, label in COMPARED.items()}
         return cls(
             folder=folder,
             name=name or folder.resolve().name,
             header=_header(journal),
-            spec=load_mapping(spec, "search", SearchError) if spec.is_file() else {},
-            # Actors finish in any order: the journal is in theirs, a report in the searcher's.
-            evaluations=tuple(sorted(read_evaluations(journal), key=lambda e: e.number)),
-            results=results,
-            recipe=recipe,
+            spec=_yaml(folder / SEARCH_FILE, "search"),
+            evaluations=_evaluations(journal),
+            results=_json(folder / RESULTS_FILE),
+            best_recipe=_yaml(folder / RECIPE_FILE, "recipe"),
+            compared={label: _evaluations(path) for label, path in others.items() if path.is_file()},
         )
 
     @property
@@ -92,17 +92,35 @@ class Run:
         planned = mapping(self.spec, "searcher").get("evaluations")
         return planned if isinstance(planned, int) else None
 
+    @cached_property
+    def candidate(self) -> Mapping[str, Any]:
+        """The winner, a recipe or a path; the best so far until there is one, empty where nothing is measured."""
+        best = max(self.measured, key=lambda e: e.fitness[0], default=None)
+        return mapping(self.winner, "candidate") or ({} if self.done or best is None else best.solution)
+
     @property
     def path(self) -> Mapping[str, Any] | None:
-        """The winner's path through the layers; None where the winner is a recipe, or not known yet."""
-        found = mapping(mapping(self.winner, "candidate"), "path")
-        return found if isinstance(found.get("layers"), list) and found["layers"] else None
+        """The candidate's path through the layers; None where it is a recipe, or not known yet."""
+        found = self.candidate.get("layers")
+        return self.candidate if isinstance(found, list) and found else None
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """The candidate's recipe: for a path, the checkpoint that the winner became."""
+        own = {} if self.path else self.candidate
+        return self.best_recipe or mapping(self.winner, "recipe") or own
 
     @property
     def space(self) -> str:
-        """What was searched: "ps" or "dfs"."""
-        said = self.facts.get("space") or self.header.get("space") or self.spec.get("space")
-        return str(said) if said else "dfs" if self.path else "ps"
+        """What was searched: "ps" (recipes) or "dfs" (paths)."""
+        only_paths = "merge_method" not in self.spec and "data_flow" in self.spec
+        return "dfs" if self.path or only_paths else "ps"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that the search was given."""
+        named = self.spec.get("models")
+        return tuple(map(str, named)) if isinstance(named, list) else ()
 
     @cached_property
     def objectives(self) -> tuple[str, ...]:
@@ -168,6 +186,16 @@ def _first_front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return [distinct[row] for row in fronts(np.array([e.fitness for e in distinct]))[0]]
 
 
+def model_name(reference: object) -> str:
+    """A model as people call it: without the commit that it is pinned to, a folder by its last two parts.
+
+    >>> model_name("org/name@" + "0" * 40), model_name("/home/me/runs/x/ps/model")
+    ('org/name', 'ps/model')
+    """
+    text = re.sub(r"@[0-9a-f]{40}(?=$|\+)", "", str(reference))
+    return "/".join(text.rstrip("/").split("/")[-2:]) if text.startswith(("/", "~", ".")) else text
+
+
 def mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The mapping under `key`, an empty one where there is none."""
     found = document.get(key)
@@ -184,6 +212,15 @@ def _json(path: Path) -> Mapping[str, Any]:
             f"{path} cannot be read as JSON ({exc}); resume the search to have it written anew."
         ) from None
     return document if isinstance(document, Mapping) else {}
+
+
+def _yaml(path: Path, what: str) -> Mapping[str, Any]:
+    return load_mapping(path, what, SearchError) if path.is_file() else {}
+
+
+def _evaluations(journal: Path) -> tuple[Evaluation, ...]:
+    # Actors finish in any order: the journal is in theirs, a report in the searcher's.
+    return tuple(sorted(read_evaluations(journal), key=lambda e: e.number))
 
 
 def _header(journal: Path) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """The picture of a search: fitness against evaluations, every candidate, generation by generation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..journal import Evaluation
@@ -11,27 +11,43 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_OTHERS = ("model5", "model3")
 _MANY = 1500  # more dots than this become a bitmap inside the SVG
 
 
-def draw(evaluations: Sequence[Evaluation], objectives: Sequence[str], width: float) -> "Figure":
+def draw(
+    evaluations: Sequence[Evaluation],
+    objectives: Sequence[str],
+    width: float,
+    others: Mapping[str, Sequence[Evaluation]] | None = None,
+) -> "Figure":
     """Every candidate, the mean of each generation and the best so far, one panel an objective.
 
-    A candidate that failed is a cross at the bottom; where a stage begins (a finer genome), a line says so.
+    A candidate that failed is a cross at the bottom; where a stage begins (a finer genome), a line says so. `others`
+    are searches to compare with, by name: of them only the best so far is drawn.
     """
     height = 3.7 if len(objectives) == 1 else 0.8 + 2.5 * len(objectives)
     figure = new_figure(width, height if width > NARROW else height * 0.85)
     panels = figure.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
     for index, (axes, name) in enumerate(zip(panels, objectives, strict=True)):
+        for place, (other, found) in enumerate((others or {}).items()):
+            _other(axes, other, found, index, colour(_OTHERS[place % len(_OTHERS)]))
         _panel(axes, evaluations, index)
         axes.set_ylabel(literal(name))
     _mark_stages(panels[0], evaluations)
     panels[-1].set_xlabel("candidates evaluated")
     handles, labels = panels[0].get_legend_handles_labels()
     if labels:
-        columns = len(labels) if width > NARROW else 2
+        columns = 6 if width > NARROW else 2
         figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8, handlelength=1.6)
     return figure
+
+
+def _other(axes: "Axes", name: str, evaluations: Sequence[Evaluation], index: int, tone: str) -> None:
+    shown = [(n, e.fitness[index]) for n, e in enumerate(evaluations, start=1) if e.error is None]
+    if shown:
+        steps, best = _best_so_far(shown, len(evaluations))
+        axes.step(steps, best, where="post", color=tone, linewidth=1.4, label=f"{name}, best so far")
 
 
 def _panel(axes: "Axes", evaluations: Sequence[Evaluation], index: int) -> None:
@@ -56,7 +72,7 @@ def _panel(axes: "Axes", evaluations: Sequence[Evaluation], index: int) -> None:
             color=colour("accent"),
             fontweight="bold",
         )
-        low, high = min(values), max(values)
+        low, high = axes.dataLim.intervaly  # the other searches' lines are there already
         room = 0.12 * ((high - low) or abs(high) or 1)
         # A scale that starts at 0 is easiest to read, where it does not flatten everything.
         axes.set_ylim(0 if 0 <= low < 0.5 * high else low - room, high + room)
@@ -104,17 +120,21 @@ def _mark_stages(axes: "Axes", evaluations: Sequence[Evaluation]) -> None:
     starts = {e.stage: (n, len(e.genome)) for n, e in reversed(list(enumerate(evaluations, start=1)))}
     if len(starts) < 2:
         return
-    for row, (number, genes) in enumerate(sorted(starts.values())):
+    before, level = 0.0, 0
+    for number, genes in sorted(starts.values()):
         label = f"{genes:,} gene{'s' if genes > 1 else ''}"
-        if row:
+        # A label moves up where it would meet the one before it.
+        level = (level + 1) % 3 if before and number - before < 0.25 * len(evaluations) else 0
+        before = number
+        if number > 1:
             axes.axvline(number - 0.5, color=colour("soft"), linewidth=0.8, linestyle=(0, (4, 3)))
         axes.annotate(
             label,
             (number - 0.5, 1),
-            (3, -2 - 11 * (row % 3)),
+            (2, 2 + 11 * level),
             xycoords=axes.get_xaxis_transform(),
             textcoords="offset points",
-            va="top",
+            va="bottom",
             fontsize=8,
             color=colour("soft"),
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .canvas import NARROW, bare, is_number, literal, new_figure, short
+from .data import model_name
 from .palette import colour
 
 if TYPE_CHECKING:
@@ -25,16 +26,16 @@ def draw(rows: Sequence[Row], width: float) -> "Figure":
     figure = new_figure(width, block if wide else 2 * block + 0.2)
     compared = any(_interval(row.get("gain")) for row in rows)
     if not compared:
-        _scores(figure.subplots(), rows, 40 if wide else 18)
+        _scores(figure.subplots(), rows, 40 if wide else 22)
     elif wide:
         scores, gains = figure.subplots(1, 2, sharey=True)
         _scores(scores, rows, 30)
         _gains(gains, rows)
     else:
         scores, gains = figure.subplots(2, 1)
-        _scores(scores, rows, 18)
+        _scores(scores, rows, 22)
         _gains(gains, rows)
-        _names(gains, rows, 18)
+        _names(gains, rows, 22)
     return figure
 
 
@@ -69,7 +70,7 @@ def _gains(axes: "Axes", rows: Sequence[Row]) -> None:
 
 def _names(axes: "Axes", rows: Sequence[Row], length: int) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [literal(short(row["model"], length)) for row in rows])
+    axes.set_yticks(range(len(rows)), [literal(short(model_name(row["model"]), length)) for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(colour("accent") if is_winner(row) else colour("ink"))
         label.set_fontweight("bold" if is_winner(row) else "normal")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .canvas import NARROW, bare, literal, new_figure, short
+from .data import model_name
 from .palette import colour
 from .weights import Panel
 
@@ -54,7 +55,7 @@ def _panel(axes: "Axes", panel: Panel, scale: float, *, numbers: bool, named: bo
             axes.barh(y, 0.96, 0.94, x - 0.48, color=tone, alpha=0.92 * strength, linewidth=0)
             if numbers:
                 # White on a strong colour, else the page's ink: readable in both themes.
-                ink = "#fefefe" if strength > 0.55 else colour("ink")
+                ink = "#fefefe" if strength > 0.68 else colour("ink")
                 axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
     columns, rows = len(panel.columns), len(panel.rows)
     axes.set_xlim(-0.5, columns - 0.5)
@@ -62,8 +63,9 @@ def _panel(axes: "Axes", panel: Panel, scale: float, *, numbers: bool, named: bo
     axes.set_facecolor(colour("panel"))
     axes.xaxis.tick_top()
     room = int((inches - 0.6) / columns / 0.085)
-    fits = all(len(name.rsplit("/", 1)[-1]) <= room for name in panel.columns)
-    names = [literal(short(name, room if fits else 16)) for name in panel.columns]
+    names = [model_name(name) for name in panel.columns]
+    fits = all(len(name.rsplit("/", 1)[-1]) <= room for name in names)
+    names = [literal(short(name, room if fits else 16)) for name in names]
     axes.set_xticks(range(columns), names, fontsize=8)
     if not fits:
         for label in axes.get_xticklabels():

@@ -11,7 +11,7 @@ from ... import __version__
 from . import html, pictures
 from .canvas import is_number
 from .cost import Cost
-from .data import RECIPE_FILE, SEARCH_FILE, Run, mapping
+from .data import FIRST_STAGE, RECIPE_FILE, SEARCH_FILE, Run, mapping, model_name
 from .forest import is_winner
 from .palette import css
 from .pictures import Picture
@@ -28,7 +28,7 @@ def render(stages: Sequence[Run]) -> str:
     for number, stage in enumerate(stages, start=1):
         heading = f"Stage {number}: {_SPACES.get(stage.space, stage.space)}" if len(stages) > 1 else "The search"
         parts.append(_stage(stage, heading, f"s{number}-"))
-    parts.append(_again(run))
+    parts.append(_again(stages))
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
     body = "\n".join(part for part in parts if part)
     return (
@@ -55,9 +55,8 @@ def _header(stages: Sequence[Run]) -> str:
 def _searched(run: Run) -> str:
     """One sentence: what was searched over what."""
     searcher = run.facts.get("searcher") or mapping(run.spec, "searcher").get("name") or "a search"
-    models = run.spec.get("models")
-    names = ", ".join(map(html.name, models)) if isinstance(models, list) else "models"
-    base = f" on {html.name(run.spec['base_model'])}" if run.spec.get("base_model") else ""
+    names = ", ".join(html.name(model_name(model)) for model in run.models) or "models"
+    base = f" on {html.name(model_name(run.spec['base_model']))}" if run.spec.get("base_model") else ""
     genes = {len(e.genome) for e in run.evaluations}
     count = f" with {' then '.join(f'{n:,}' for n in sorted(genes))} genes" if genes else ""
     task = mapping(run.spec, "task").get("name") or run.spec.get("task")
@@ -89,13 +88,13 @@ def _gain_tile(run: Run) -> list[tuple[str, str, str]]:
         return []
     rival = max(others, key=lambda row: row["value"])
     gain = 100 * (best["value"] - rival["value"])
-    below = f"points over the best other, {html.name(rival['model'])}; {_p(rival)}"
+    below = f"points over the best other, {html.name(model_name(rival['model']))}; {_p(rival)}"
     return [("Gain", f"{gain:+.1f}".replace("-", "−"), below)]
 
 
 def _p(row: Mapping[str, Any]) -> str:
     value = html.probability(row.get("p_value"))
-    return f"p {value}" if value.startswith("&") else f"p = {value}"
+    return f"p&#160;{value}" if value.startswith("&") else f"p&#160;=&#160;{value}"
 
 
 def _search_tiles(stages: Sequence[Run]) -> list[tuple[str, str, str]]:
@@ -103,13 +102,14 @@ def _search_tiles(stages: Sequence[Run]) -> list[tuple[str, str, str]]:
     distinct = sum(len(stage.first_asked) for stage in stages)
     failed = sum(len(stage.failed) for stage in stages)
     below = f"{distinct:,} different" + (f", {failed:,} failed" if failed else "")
-    wall = [stage.facts.get("wall_seconds", stage.facts.get("seconds")) for stage in stages]
-    known = all(map(is_number, wall))
-    spent = sum(wall) if known else sum(e.seconds for stage in stages for e in stage.evaluations)  # type: ignore[arg-type]
+    wall: Any = stages[-1].facts.get("wall_seconds")
+    spent = sum(e.seconds for stage in stages for e in stage.evaluations)
     seeds = list(dict.fromkeys(e.seed for stage in stages for e in stage.evaluations))
     return [
         ("Evaluations", f"{evaluations:,}", below),
-        ("Time", html.seconds(spent), "the search" if known else "in evaluations"),
+        ("Time", html.seconds(wall), f"{html.seconds(spent)} in evaluations")
+        if is_number(wall)
+        else ("Time", html.seconds(spent), "in evaluations"),
         ("Seed", ", ".join(map(str, seeds)) or "–", "the same seed walks the same path"),
     ]
 
@@ -124,7 +124,7 @@ def _contestants(run: Run) -> str:
         bounds = gain if isinstance(gain, list) and len(gain) == 2 and all(map(is_number, gain)) else None
         rows.append(
             (
-                html.name(row["model"]),
+                html.name(model_name(row["model"])),
                 html.percent(row["value"]),
                 f"{html.percent(row.get('low'))} – {html.percent(row.get('high'))}",
                 html.text(row.get("n", "–")),
@@ -143,7 +143,7 @@ def _stage(run: Run, heading: str, prefix: str) -> str:
     cost = Cost.of(run)
     parts = [
         _section("Fitness", pictures.curve(run), "", prefix),
-        _section("The winner", pictures.winner(run), _winner(run), prefix),
+        _section(pictures.whose(run), pictures.winner(run), _winner(run), prefix),
         _section("Objectives", pictures.front(run), _front(run), prefix),
         _section("Cost", pictures.costs(run, cost), _costs(run, cost), prefix),
         _failures(run),
@@ -157,6 +157,10 @@ def _section(title: str, picture: Picture | None, below: str, prefix: str) -> st
 
 
 def _winner(run: Run) -> str:
+    if not run.done:
+        note = "<p>The winner is chosen at the end, on examples that the search never saw.</p>" if run.measured else ""
+        recipe = html.details("The recipe so far", html.code(_dump(run.recipe))) if run.recipe else ""
+        return note + recipe
     known = [
         ("Candidate", run.winner.get("number")),
         ("Search score", run.winner.get("search_score")),
@@ -168,11 +172,12 @@ def _winner(run: Run) -> str:
         if value is not None
     ]
     if not run.recipe:
-        return html.facts(pairs) or (
-            "" if run.done else "<p>The winner is chosen at the end, on examples that the search never saw.</p>"
-        )
-    recipe = yaml.safe_dump(dict(run.recipe), sort_keys=False, allow_unicode=True)
-    return html.facts(pairs) + html.details(f"The recipe ({RECIPE_FILE})", html.code(recipe))
+        return html.facts(pairs)
+    return html.facts(pairs) + html.details(f"The recipe ({RECIPE_FILE})", html.code(_dump(run.recipe)))
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
 
 
 def _front(run: Run) -> str:
@@ -191,7 +196,8 @@ def _front(run: Run) -> str:
     marked = [number for number, e in enumerate(run.front[:_MOST_ROWS]) if e is run.chosen]
     more = len(run.front) - len(rows)
     rest = f"<p>And {more:,} more, in results.json.</p>" if more > 0 else ""
-    command = html.code(f"hubmerge export {shlex.quote(run.name)} --candidate {run.front[0].number}")
+    number = run.front[0].number
+    command = html.code(f"hubmerge export {shlex.quote(run.name)} --candidate {number} --out candidate-{number}")
     return html.table(header, rows, marked) + rest + "<p>Any of them becomes a model by its number:</p>" + command
 
 
@@ -207,7 +213,8 @@ def _costs(run: Run, cost: Cost) -> str:
     ]
     if cost.saved > 0.02:
         pairs.append((f"Saved {cost.unit}, about", f"{cost.saved:.0%}"))
-    pairs += [(key, value) for key, value in _flat(mapping(run.facts, "cost")) if not key.startswith("phases")]
+    told = {key: value for key, value in mapping(run.facts, "cost").items() if not isinstance(value, Mapping)}
+    pairs += _flat(told)
     return html.facts(pairs) if run.evaluations else ""
 
 
@@ -245,18 +252,21 @@ def _failures(run: Run) -> str:
     return "<h3>Failed candidates</h3>" + html.table(("Times>", "Candidates", "Why"), rows)
 
 
-def _again(run: Run) -> str:
-    folder = shlex.quote(run.name)
-    commands = [f"hubmerge evolve {folder}/{SEARCH_FILE} --out {shlex.quote(run.name + '-again')}"]
-    if run.recipe:
-        commands.append(f"hubmerge merge {folder}/{RECIPE_FILE} --out {shlex.quote(run.name + '-model')}")
+def _again(stages: Sequence[Run]) -> str:
+    run = stages[-1]
+    commands = [f"cd {shlex.quote(run.name)}"]
     if not run.done:
-        commands[0] = f"hubmerge evolve {folder}/{SEARCH_FILE} --out {folder} --resume"
-    commands.append(f"hubmerge report {folder}")
-    spec = yaml.safe_dump(dict(run.spec), sort_keys=False, allow_unicode=True) if run.spec else ""
+        commands.append(f"hubmerge evolve {SEARCH_FILE} --out . --resume  # go on")
+    commands.append(f"hubmerge evolve {SEARCH_FILE} --out again  # search again")
+    if run.done and run.recipe:
+        if len(stages) > 1:
+            commands.append(f"hubmerge merge {FIRST_STAGE}/{RECIPE_FILE} --out {FIRST_STAGE}/model  # if it is gone")
+        commands.append(f"hubmerge merge {RECIPE_FILE} --out merged  # the winner")
+    commands.append("hubmerge report .  # this page")
+    spec = _dump(run.spec) if run.spec else ""
     known = [*_flat(run.header), *_flat({key: value for key, value in run.facts.items() if key != "cost"})]
     names = {"hubmerge": "hubmerge version", "hubmerge journal": "journal version"}
-    pairs = [(names.get(key, key), value) for key, value in dict(known).items()]
+    pairs = [(names.get(key, key), value) for key, value in dict(known).items() if key != "key"]
     return (
         "<section><h2>Do it again</h2>"
         + html.code("\n".join(commands))

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MANY = 1500  # more dots than this become a bitmap inside the SVG
-_APART = (24.0, 11.0)  # two labels closer than this, in points, would overlap
+_DIGIT, _LINE = 5.4, 9.0  # the size of a label's letters, in points
+_DOT = 3.0
 
 
 def draw(
@@ -91,19 +92,29 @@ def _panel(
 def _number(axes: "Axes", front: Sequence[Evaluation], chosen: Evaluation | None, x: int, y: int) -> None:
     """Writes candidate numbers beside points: the chosen one and the ends first, then those that still find room."""
     ordered = sorted(front, key=lambda e: e.fitness[x])
-    wanted = [*([chosen] if chosen else []), *ordered[:1], *ordered[-1:], *ordered]
-    placed: list[tuple[float, float]] = []
-    points_per_pixel = 72 / axes.figure.get_dpi() if axes.figure else 1.0
-    for evaluation in dict.fromkeys(wanted):
-        spot = axes.transData.transform((evaluation.fitness[x], evaluation.fitness[y])) * points_per_pixel
-        if any(abs(spot[0] - px) < _APART[0] and abs(spot[1] - py) < _APART[1] for px, py in placed):
-            continue
-        placed.append((spot[0], spot[1]))
-        axes.annotate(
-            str(evaluation.number),
-            (evaluation.fitness[x], evaluation.fitness[y]),
-            (6, 5),
-            textcoords="offset points",
-            fontsize=8,
-            color=colour("accent") if evaluation is chosen else colour("ink"),
-        )
+    first = [*([chosen] if chosen else []), *ordered[:1], *ordered[-1:]]
+    wanted = {e.number: e for e in (*first, *ordered)}
+    scale = 72 / axes.figure.get_dpi() if axes.figure else 1.0
+    spots = {n: axes.transData.transform((e.fitness[x], e.fitness[y])) * scale for n, e in wanted.items()}
+    taken = [(sx - _DOT, sy - _DOT, sx + _DOT, sy + _DOT) for sx, sy in spots.values()]
+    for number, evaluation in wanted.items():
+        label, spot = str(number), spots[number]
+        # Up right of its point, then the other corners: where it covers neither a point nor another label.
+        for right, up in ((True, True), (False, False), (False, True), (True, False)):
+            left = spot[0] + (5 if right else -5 - _DIGIT * len(label))
+            bottom = spot[1] + (4 if up else -4 - _LINE)
+            box = (left, bottom, left + _DIGIT * len(label), bottom + _LINE)
+            if any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken):
+                continue
+            taken.append(box)
+            axes.annotate(
+                label,
+                (evaluation.fitness[x], evaluation.fitness[y]),
+                (5 if right else -5, 4 if up else -4),
+                textcoords="offset points",
+                ha="left" if right else "right",
+                va="bottom" if up else "top",
+                fontsize=8,
+                color=colour("accent") if evaluation is chosen else colour("ink"),
+            )
+            break

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .canvas import WIDE, bare, is_number, literal, new_figure, short
+from .data import model_name
 from .palette import colour, model_colour
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _lanes(axes: "Axes", way: Way, depth: int, bottoms: Mapping[int, float]) -> 
     for model, bottom in bottoms.items():
         axes.axhspan(bottom - 0.5, bottom + depth - 0.5, color=model_colour(model), alpha=0.07, linewidth=0)
         axes.annotate(
-            literal(short(way.models[model], 48)),
+            literal(short(model_name(way.models[model]), 48)),
             (0, bottom + depth - 0.5),
             (2, 2),
             xycoords=axes.get_yaxis_transform(),
@@ -104,6 +105,8 @@ def _lanes(axes: "Axes", way: Way, depth: int, bottoms: Mapping[int, float]) -> 
             fontsize=8.5,
             color=model_colour(model),
             fontweight="bold",
+            bbox={"facecolor": colour("paper"), "linewidth": 0, "pad": 0.5},
+            zorder=4,
         )
         marks = [*range(0, depth, step)]
         ticks += [bottom + layer for layer in marks]

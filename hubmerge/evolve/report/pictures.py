@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from . import canvas, cost, fitness, forest, heatmap, html, pareto, pathway, weights
-from .data import Run, mapping
+from .data import Run, mapping, model_name
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def contestants(run: Run) -> Picture | None:
     caption = "Scores on the held-out test examples, which no candidate was chosen by."
     if any(row.get("gain") for row in run.rows):
         caption += (
-            " A gain is the winner's score less the contestant's on the same examples; its interval is a paired"
-            " bootstrap, and one that leaves out 0 is a difference that more luck would hardly undo."
+            " A gain is the winner's score less the contestant's on the same examples, with its 95% interval by paired"
+            " bootstrap; where that reaches 0, the difference may be luck (grey)."
         )
     return Picture("forest", "Held-out scores", caption, partial(forest.draw, run.rows))
 
@@ -56,7 +56,9 @@ def curve(run: Run) -> Picture | None:
         caption += " Dashed lines mark where the genome grows finer."
     if run.failed:
         caption += f" Crosses are the {len(run.failed):,} evaluations that failed."
-    return Picture("curve", "Fitness", caption, partial(fitness.draw, run.evaluations, run.objectives))
+    others = {name: found for name, found in run.compared.items() if len(found[0].fitness) == len(run.objectives)}
+    draw = partial(fitness.draw, run.evaluations, run.objectives, others=others)
+    return Picture("curve", "Fitness", caption, draw)
 
 
 def winner(run: Run) -> Picture | None:
@@ -70,17 +72,21 @@ def winner(run: Run) -> Picture | None:
     names = dict.fromkeys(column for panel in found for column in panel.columns)
     caption = (
         "Each cell is a gene's value for a model (column) in a layer (row); blue is positive, red negative, and the"
-        f" strength is the size. Models: {', '.join(html.name(name) for name in names)}."
+        f" strength is the size. Models: {', '.join(html.name(model_name(name)) for name in names)}."
     )
-    return Picture("heatmap", "The winner, layer by layer", caption, partial(heatmap.draw, found))
+    return Picture("heatmap", f"{whose(run)}, layer by layer", caption, partial(heatmap.draw, found))
+
+
+def whose(run: Run) -> str:
+    """What the candidate that is shown is called."""
+    return "The winner" if run.done else "The best so far"
 
 
 def _path(run: Run) -> Picture:
     assert run.path is not None
-    models = run.spec.get("models")
-    way = pathway.Way.of(run.path, [str(model) for model in models] if isinstance(models, list) else ())
+    way = pathway.Way.of(run.path, run.models)
     counts = ", ".join(
-        f"{sum(model == place for model, _ in way.steps)} of {html.name(name)}"
+        f"{sum(model == place for model, _ in way.steps)} of {html.name(model_name(name))}"
         for place, name in enumerate(way.models)
         if any(model == place for model, _ in way.steps)
     )
@@ -89,7 +95,9 @@ def _path(run: Run) -> Picture:
         f" {way.repeats} time(s), leaves a model's order {way.jumps} time(s) and changes the model {way.switches}"
         " time(s). Rings are layers passed before, thin lines are jumps; below, the factor on each step's input."
     )
-    return Picture("path", "The winner's path through the layers", caption, partial(pathway.draw, way), scrolls=True)
+    return Picture(
+        "path", f"{whose(run)}: the path through the layers", caption, partial(pathway.draw, way), scrolls=True
+    )
 
 
 def front(run: Run) -> Picture | None:

@@ -8,7 +8,7 @@ from ... import layers
 from .canvas import is_number
 from .data import mapping
 
-REST = "rest"
+REST, ALL = "rest", "all"
 _FIRST = ("weight", "density", "t")  # genes that readers look for first; others follow by name
 
 
@@ -72,7 +72,7 @@ def _panels(gene: str, settings: Mapping[str, Any]) -> list[Panel]:
 def _places(setting: Any) -> list[tuple[str, str, float]]:
     """A setting's (part, row, value): one for a number, one an anchor of a gradient, one a filter."""
     if is_number(setting):
-        return [("", REST, float(setting))]
+        return [("", ALL, float(setting))]
     if not isinstance(setting, (list, tuple)):
         return []
     if all(is_number(value) for value in setting):
@@ -97,4 +97,4 @@ def _place(pattern: object) -> tuple[str, str]:
 
 def _order(row: str) -> tuple[int, int]:
     """Layers by number, then the groups and filters as they came, then the rest."""
-    return (0, int(row)) if row.isdecimal() else (2 if row == REST else 1, 0)
+    return (0, int(row)) if row.isdecimal() else (2 if row in (REST, ALL) else 1, 0)

@@ -1,0 +1,439 @@
+"""The report of a search: one page, read strictly, with the right figures; pictures that show their data."""
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from hubmerge.errors import SearchError
+from hubmerge.evolve import curve
+from hubmerge.evolve.journal import Evaluation
+from hubmerge.evolve.report import canvas, forest, heatmap, palette, pareto, pathway, weights, write_report
+from hubmerge.evolve.report.cost import Cost
+from hubmerge.evolve.report.data import Run
+
+MODELS = ("org/math-tuned-7b", "org/japanese-instruct-7b", "someone/code-7b")
+
+
+def evaluation(number: int, fitness: Sequence[float], **given: Any) -> Evaluation:
+    """A made evaluation; what is not given follows from the number."""
+    values = {
+        "number": number,
+        "stage": 0,
+        "generation": number // 10,
+        "genome": (0.5, 0.25),
+        "candidate": hashlib.sha256(str(number).encode()).hexdigest(),
+        "fitness": tuple(fitness),
+        "score": max(0.0, fitness[0]),
+        "metric": max(0.0, fitness[0]),
+        "language": 0.9,
+        "n": 50,
+        "values": (1.0, 0.0),
+        "seconds": 2.0,
+        "tokens": 1000,
+        "seed": 7,
+    }
+    return Evaluation(**{**values, **given})
+
+
+def rising(count: int, objectives: int = 1, seed: int = 1, **given: Any) -> list[Evaluation]:
+    """A search that gets better; one of 17 candidates fails."""
+    draw = random.Random(seed)
+    found = []
+    for number in range(count):
+        quality = 0.15 + 0.4 * (1 - 2.7 ** (-3 * number / count)) + draw.gauss(0, 0.05)
+        fitness = [min(1.0, max(0.0, quality)), *(draw.random() * (1.2 - quality) for _ in range(objectives - 1))]
+        if number % 17 == 16:
+            found.append(evaluation(number, [-1.0] * objectives, error="OverflowError: NaN in lm_head", **given))
+        else:
+            found.append(evaluation(number, fitness, **given))
+    return found
+
+
+def row(model: str, value: float, gain: Sequence[float] | None = None, p: float | None = None) -> dict[str, Any]:
+    return {
+        "model": model,
+        "value": value,
+        "low": max(0.0, value - 0.056),
+        "high": min(1.0, value + 0.056),
+        "n": 250,
+        "metric": value,
+        "language": 0.95,
+        "p_value": p,
+        "gain": gain,
+    }
+
+
+ROWS = [
+    row("org/base-7b (base)", 0.048, (0.41, 0.53), 1e-9),
+    row(MODELS[0], 0.332, (0.12, 0.25), 0.0004),
+    row(MODELS[1], 0.208, (0.25, 0.37), 1e-7),
+    row("average", 0.472, (-0.012, 0.101), 0.173),
+    row("evolved", 0.524),
+]
+
+
+def recipe(layers: int, genes: Sequence[str] = ("weight", "density"), seed: int = 3) -> dict[str, Any]:
+    """A layer-wise recipe over `MODELS` with weights of both signs."""
+    draw = random.Random(seed)
+
+    def setting(low: float) -> list[dict[str, Any]]:
+        cases = [{"filter": f"model.layers.{n}.", "value": round(draw.uniform(low, 1.4), 6)} for n in range(layers)]
+        return [*cases, {"value": 0.8125}]
+
+    return {
+        "merge_method": "dare_ties",
+        "base_model": "org/base-7b",
+        "models": [
+            {"model": model, "parameters": {gene: setting(-0.6 if gene == "weight" else 0.1) for gene in genes}}
+            for model in MODELS
+        ],
+        "parameters": {"normalize": False, "lambda": 1.0},
+    }
+
+
+def path(steps: int, layers: int, models: int = 2, seed: int = 5) -> dict[str, Any]:
+    """A path that mostly runs on, sometimes jumps back or over to another model."""
+    draw = random.Random(seed)
+    model, layer, found = 0, 0, []
+    for _ in range(steps):
+        found.append([model, layer])
+        if draw.random() < 0.2:
+            model, layer = draw.randrange(models), max(0, layer - draw.randrange(1, 6))
+        layer = (layer + 1) % layers
+    scales = [round(draw.gauss(1, 0.15), 4) for _ in found]
+    return {"models": list(MODELS[:models]), "layers": found, "scales": scales}
+
+
+def write_run(
+    folder: Path,
+    evaluations: Sequence[Evaluation],
+    *,
+    spec: Mapping[str, Any] | None = None,
+    search: Mapping[str, Any] | None = None,
+    winner: Mapping[str, Any] | None = None,
+    rows: Sequence[Mapping[str, Any]] = (),
+    front: Sequence[int] | None = None,
+    done: bool = True,
+) -> Path:
+    """A run folder as a search leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {"hubmerge_journal": 2, "key": "5" * 64, "hubmerge": "9.8.7"}
+    lines = [header, *(e.to_dict() for e in evaluations)]
+    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    given = {
+        "models": list(MODELS),
+        "base_model": "org/base-7b",
+        "merge_method": "dare_ties",
+        "genome": {"granularity": ["layer"], "genes": {"weight": [-1, 2], "density": [0.1, 1]}},
+        "task": {"name": "ja-word-problems"},
+        "searcher": {"name": "cmaes", "evaluations": 300, "seed": 7},
+    }
+    (folder / "search.yaml").write_text(yaml.safe_dump(spec or given), encoding="utf-8")
+    if done:
+        document = {
+            "key": "5" * 64,
+            "search": search or {"searcher": "cmaes", "space": "ps", "seconds": 754.2, "seed": 7},
+            "winner": winner or {},
+            "front": front,
+            "rows": list(rows),
+        }
+        (folder / "results.json").write_text(json.dumps(document), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run over recipes whose genome grew, with racing, known candidates and a random search beside it."""
+    evaluations = []
+    for e in rising(120):
+        given: dict[str, Any] = {"stage": int(e.number >= 40), "genome": (0.5,) * (2 if e.number < 40 else 66)}
+        if e.number % 4 == 1 and e.error is None:
+            given |= {"n": 25, "tokens": 500}
+        if e.number in (30, 52):
+            given |= {"candidate": evaluations[10].candidate, "seconds": 0.0, "tokens": 0, "n": 50}
+        evaluations.append(Evaluation(**{**vars(e), **given}))
+    folder = write_run(
+        tmp_path_factory.mktemp("runs") / "first try",
+        evaluations,
+        rows=ROWS,
+        winner={"number": 102, "recipe": recipe(10), "search_score": 0.56, "validation_score": 0.5533},
+        search={"searcher": "cmaes", "seed": 7, "cost": {"phases": {"search": 240.5, "test": 31.0}, "raced": 30}},
+    )
+    write_run(folder / "random", rising(120, seed=4), done=False)
+    write_report(folder)
+    return folder
+
+
+def read(page: Path) -> ElementTree.Element:
+    """A page, read as strictly as XML; ids are unique and every reference inside it leads somewhere."""
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>\n")
+    root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>\n"))
+    ids = [node.attrib["id"] for node in root.iter() if "id" in node.attrib]
+    assert len(ids) == len(set(ids))
+    for reference in references(root):
+        assert reference.startswith("data:image/png;base64,") or reference.removeprefix("#") in ids
+    return root
+
+
+def references(root: ElementTree.Element) -> Iterator[str]:
+    """Everything that a browser would fetch or follow."""
+    for node in root.iter():
+        for key, value in node.attrib.items():
+            if key in ("href", "src", "srcset", "action"):
+                yield value
+            yield from re.findall(r"url\(([^)]+)\)", value)
+        if node.tag == "style":
+            yield from re.findall(r"url\(([^)]+)\)|@import", node.text or "")
+
+
+def words(root: ElementTree.Element) -> str:
+    return " ".join(" ".join(root.itertext()).split())
+
+
+def test_page_stands_alone_and_tells_the_story(finished: Path) -> None:
+    root = read(finished / "report.html")
+    assert not {"script", "link", "iframe", "img", "object"} & {node.tag for node in root.iter()}
+    text = words(root)
+    for part in (
+        "52.4%",
+        "95% interval 46.8% to 58.0%, n = 250",
+        "+5.2",
+        "p = 0.173",
+        "120",
+        "118 different, 7 failed",
+    ):
+        assert part.replace(" = ", "\u00a0=\u00a0") in text or part in text
+    for part in (*MODELS, "average", "evolved", "&lt; .001", "+12.0 to +25.0", "2 then 66 genes", "55.3%", "raced 30"):
+        assert part.replace("&lt;", "<") in text
+    assert "7 16, 33, 50, 67, 84, 101, 118 OverflowError: NaN in lm_head" in text
+    assert "cd 'first try'" in text and "hubmerge merge best.yaml --out merged" in text
+    assert "hubmerge version 9.8.7" in text and "journal version 2" in text
+
+
+def test_page_has_both_themes_and_both_widths(finished: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    for name, (light, dark) in palette.COLOURS.items():
+        assert f"--{name}:{light};" in page and f"--{name}:{dark};" in page
+    assert "prefers-color-scheme:dark" in page and "@media print" in page
+    assert page.count('<div class="wide">') == page.count('<div class="narrow">') == 4
+    # Pictures name no colour but as a variable's fallback, or a page's theme would not reach them.
+    styles = re.findall(r'style="([^"]*)"', page)
+    bare = {c for style in styles for c in re.findall(r"(?<!,)#[0-9a-f]{6}", style)}
+    assert bare <= {"#fefefe", "#000000"}
+
+
+def test_known_and_raced_candidates_count_as_saved(finished: Path) -> None:
+    run = Run.read(finished)
+    cost = Cost.of(run)
+    assert len(run.evaluations) - len(run.first_asked) == 2
+    assert sum(cost.spent) == sum(e.tokens for e in run.evaluations)
+    halves = sum(e.n == 25 for e in run.evaluations)
+    assert sum(cost.whole) == 1000 * len(run.evaluations)
+    assert cost.saved == pytest.approx((500 * halves + 2000) / (1000 * 120))
+    assert f"{cost.saved:.0%} was saved" in words(read(finished / "report.html"))
+
+
+def test_pictures_are_png_and_show_their_data(finished: Path, tmp_path: Path) -> None:
+    names = {"curve", "heatmap", "cost", "forest"}
+    first = {path.stem: path.read_bytes() for path in (finished / "report").glob("*.png")}
+    assert set(first) == names
+    assert all(content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 5000 for content in first.values())
+    rows = [row("evolved", 0.9), row("other", 0.2, (0.6, 0.8), 1e-9)]
+    other = write_run(
+        tmp_path / "other",
+        rising(90, seed=2),
+        rows=rows,
+        winner={"recipe": recipe(10, seed=4)},
+        search={"cost": {"phases": {"search": 9.0}}},
+    )
+    out = write_report(other, tmp_path / "elsewhere" / "page.html")
+    assert out == tmp_path / "elsewhere" / "page.html" and out.is_file() and not (other / "report.html").exists()
+    second = {path.stem: path.read_bytes() for path in (other / "report").glob("*.png")}
+    assert set(second) == names
+    assert not any(first[name] == second[name] for name in names)
+
+
+def test_the_same_run_gives_the_same_report(finished: Path, tmp_path: Path) -> None:
+    once = write_report(finished, tmp_path / "once.html").read_bytes()
+    assert write_report(finished, tmp_path / "twice.html").read_bytes() == once
+
+
+def test_two_stages_with_a_front_and_a_long_path(tmp_path: Path) -> None:
+    winner = {"number": 20, "candidate": path(200, 32, 3)}
+    search = {"searcher": "nsga2", "objectives": ["score", "language"]}
+    folder = write_run(tmp_path / "run", rising(60, 2), winner=winner, search=search, front=[20, 3, 41])
+    write_run(folder / "ps", rising(30), winner={"recipe": recipe(4, ("weight",))})
+    text = words(read(write_report(folder)))
+    assert "Stage 1: parameter space" in text and "Stage 2: data-flow space" in text
+    assert "200 steps through" in text
+    assert "hubmerge export run --candidate" in text and "3 point(s) on the front" in text
+    pictures = {path.stem for path in (folder / "report").iterdir()}
+    assert pictures == {"curve", "path", "pareto", "cost", "ps-curve", "ps-heatmap", "ps-cost"}
+    front = Run.read(folder).front
+    assert {e.number for e in front} == {3, 20, 41}
+    assert f"--candidate {front[0].number} " in text
+
+
+def test_front_of_a_search_that_goes_on(tmp_path: Path) -> None:
+    points = [(0.1, 0.9), (0.5, 0.5), (0.5, 0.5), (0.4, 0.4), (0.9, 0.1), (0.05, 0.95), (0.9, 0.05)]
+    evaluations = [evaluation(n, point) for n, point in enumerate(points)]
+    failed = evaluation(7, (-1.0, -1.0), error="it broke")
+    folder = write_run(tmp_path / "run", [*evaluations, failed], done=False)
+    assert [e.number for e in Run.read(folder).front] == [4, 1, 0, 5]
+
+
+def test_a_search_that_goes_on_shows_the_best_so_far(tmp_path: Path) -> None:
+    evaluations = rising(40, solution=recipe(3))
+    # Actors finish in any order.
+    folder = write_run(tmp_path / "run", evaluations[::-1], done=False)
+    text = words(read(write_report(folder)))
+    best = max(evaluations, key=lambda e: e.fitness[0])
+    assert "This search has no results yet" in text and "40 of 300 evaluations" in text
+    assert f"{best.fitness[0]:.3f} fitness of candidate {best.number}" in text
+    assert "The best so far" in text and "hubmerge evolve search.yaml --out . --resume" in text
+    assert (folder / "report" / "heatmap.png").is_file()
+    assert [e.number for e in Run.read(folder).evaluations] == list(range(40))
+
+
+@pytest.mark.parametrize("evaluations", [[], [evaluation(0, [-1.0], error="no memory")], [evaluation(0, [0.0])]])
+def test_a_search_that_has_hardly_begun(tmp_path: Path, evaluations: list[Evaluation]) -> None:
+    folder = write_run(tmp_path / "run", evaluations, done=False)
+    (folder / "search.yaml").unlink()
+    text = words(read(write_report(folder)))
+    assert "This search has no results yet" in text
+    assert all(e.error is None or e.error in text for e in evaluations)
+
+
+def test_results_without_their_optional_keys(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rising(5))
+    for document in ({}, {"rows": [{}], "search": None, "winner": {"number": None, "candidate": {"layers": []}}}):
+        (folder / "results.json").write_text(json.dumps(document))
+        assert words(read(write_report(folder)))
+    bare = [{"model": "a", "value": 0.5}, {"model": "b", "value": 0.25, "gain": [None, 1]}]
+    (folder / "results.json").write_text(json.dumps({"rows": bare, "front": [999], "search": {"cost": {"a": None}}}))
+    assert "50.0%" in words(read(write_report(folder)))
+
+
+@pytest.mark.parametrize("broken", ["results.json", "search.yaml", "journal.jsonl"])
+def test_a_damaged_file_is_named(tmp_path: Path, broken: str) -> None:
+    folder = write_run(tmp_path / "run", rising(5))
+    (folder / broken).write_text('{"key": "5"\n[1\n[2\n')
+    with pytest.raises(SearchError, match=broken):
+        write_report(folder)
+
+
+def test_another_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="not the folder of a search"):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\"'&amp;$x_1$ $\x1b[31m\x00\ud800\u202eevil"
+    way = {**path(12, 6), "models": [evil, "org/b"]}
+    evaluations = [evaluation(n, (0.1 * n, 0.5 - 0.1 * n), error=evil if n == 2 else None) for n in range(4)]
+    names = ["score", evil]
+    spec = {"models": [evil], "base_model": evil, "merge_method": evil, "task": {"name": evil.replace("\ud800", "")}}
+    spec = json.loads(json.dumps(spec).replace("\\ud800", "").replace("\\u0000", "").replace("\\u001b", ""))
+    folder = write_run(
+        tmp_path / "a <b>&$(touch x)'",
+        evaluations,
+        spec=spec,
+        rows=[row(evil, 0.5), row("other", 0.2, (0.1, 0.4), 0.01)],
+        winner={"candidate": way, "number": 1},
+        search={"searcher": evil, "objectives": names, "cost": {"phases": {evil: 3.0}, evil: evil}},
+    )
+    root = read(write_report(folder))
+    assert "script" not in {node.tag for node in root.iter()}
+    assert not any(key.startswith("on") for node in root.iter() for key in node.attrib)
+    text = words(root)
+    assert "<script>alert(1)</script>\"'&amp;$x_1$" in text
+    assert not set("\x1b\x00\u202e") & set(text)
+    # A gene or model named so in a recipe.
+    found = recipe(2)
+    found["models"][0]["model"] = evil
+    found["models"][1]["parameters"][evil] = 0.5
+    (folder / "results.json").write_text(json.dumps({"winner": {"recipe": found}}))
+    (folder / "search.yaml").unlink()
+    assert "script" not in {node.tag for node in read(write_report(folder)).iter()}
+
+
+def test_weights_of_a_layerwise_recipe() -> None:
+    weight, density = weights.panels(recipe(12), ("weight", "density"))
+    assert (weight.title, density.title) == ("weight", "density")
+    assert weight.rows == (*map(str, range(12)), "rest")
+    assert weight.columns == MODELS
+    expected = recipe(12)["models"][1]["parameters"]["weight"][7]["value"]
+    assert weight.cells[7][1] == expected
+    assert weight.cells[-1] == (0.8125,) * 3
+    assert weight.largest == max(abs(value) for cells in weight.cells for value in cells if value is not None)
+
+
+def test_weights_of_every_granularity() -> None:
+    def rows(setting: Any) -> list[tuple[str, tuple[str, ...]]]:
+        document = {"models": [{"model": "a", "parameters": {"weight": setting}}], "parameters": {"t": 0.5, "x": True}}
+        found = weights.panels(document)
+        assert found[-1].gene == "t" and found[-1].columns == ("all models",)
+        return [(panel.part, panel.rows) for panel in found[:-1]]
+
+    def cases(*filters: str | None) -> list[dict[str, Any]]:
+        return [{"filter": f, "value": 0.5} if f else {"value": 0.1} for f in filters]
+
+    assert rows(0.5) == [("", ("all",))]
+    assert rows([0.0, 0.5, 1.0]) == [("", ("depth 0%", "depth 50%", "depth 100%"))]
+    assert rows(cases(".self_attn.", ".mlp.", None)) == [("", ("attention", "mlp", "rest"))]
+    assert rows(cases("model.layers.10.", "model.layers.9.", None)) == [("", ("9", "10", "rest"))]
+    fine = cases("model.layers.0.self_attn.", "model.layers.0.mlp.", "model.layers.0.", None)
+    assert rows(fine) == [("attention", ("0",)), ("mlp", ("0",)), ("", ("0", "rest"))]
+    assert rows(cases("q_proj", "experts", None)) == [("", ("q_proj", "experts", "rest"))]
+
+
+def test_way_counts_repeats_jumps_and_switches() -> None:
+    way = pathway.Way.of({"layers": [[0, 0], [0, 1], [1, 1], [1, 2], [0, 1], [0, 2]], "scales": [1.0, 0.5]}, ["a"])
+    assert way.models == ("a", "model 2")
+    assert way.scales == (1.0, 0.5, 1.0, 1.0, 1.0, 1.0)
+    assert (way.repeats, way.jumps, way.switches) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_curve_of_a_run(count: int) -> None:
+    picture = curve.draw(rising(40)[:count], "cmaes over 2 genes of linear, $5 and $6")
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def labels(figure: Any) -> Iterator[Any]:
+    """The boxes of all level text in a drawn figure; ticks outside an axis are not drawn."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for axis, texts in ((0, axes.get_xticklabels()), (1, axes.get_yticklabels())):
+            low, high = sorted((axes.get_xlim(), axes.get_ylim())[axis])
+            drawn = [t for t in texts if t.get_text() and low <= t.get_position()[axis] <= high]
+            yield from (text.get_window_extent() for text in drawn if not text.get_rotation())
+        yield from (text.get_window_extent() for text in axes.texts)
+
+
+@pytest.mark.parametrize("width", [canvas.WIDE, canvas.NARROW])
+def test_no_two_labels_cover_each_other(width: float) -> None:
+    several = rising(80, 2)
+    measured = [e for e in several if e.error is None]
+    pictures = [
+        partial(heatmap.draw, weights.panels(recipe(32), ("weight", "density"))),
+        partial(pathway.draw, pathway.Way.of(path(200, 32, 3))),
+        partial(pathway.draw, pathway.Way.of(path(24, 12, 2))),
+        partial(forest.draw, ROWS),
+        partial(pareto.draw, measured, measured[40:60], measured[41], ("score", "language")),
+    ]
+    for draw in pictures:
+        boxes = [box.padded(-1.5) for box in labels(draw(width))]
+        assert len(boxes) > 10
+        assert not [(a, b) for n, a in enumerate(boxes) for b in boxes[:n] if a.overlaps(b)], draw
