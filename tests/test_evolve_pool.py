@@ -133,6 +133,11 @@ def test_actors_refuse_what_cannot_work(tmp_path: Path) -> None:
         RayPool(partial(make_fake, ""), actors=0)
     with pytest.raises(SearchError, match="plain arguments"):
         RayPool(lambda: Fake(""), actors=1)
+    with pytest.raises(SearchError, match="whole number"):
+        RayPool(partial(make_fake, ""), actors=1, gpus_per_actor=1.5)
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"):
+        with pytest.raises(ResourceError, match=f"No Ray cluster answers at {address}: "):
+            RayPool(partial(make_fake, ""), actors=1, address=address)
 
 
 @pytest.fixture(scope="module")

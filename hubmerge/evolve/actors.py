@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import socket
 import sys
 import time
 import warnings
@@ -295,6 +296,8 @@ def _connect(address: str | None, cpus: int) -> tuple[ModuleType, bool]:
         raise ResourceError("Actors need Ray, which is not installed here; pip install ray.") from exc
     if ray.is_initialized():
         return ray, False
+    if address is not None:
+        _require_answer(address)
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "namespace": "hubmerge"}
     if address is None:
         options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
@@ -307,6 +310,17 @@ def _connect(address: str | None, cpus: int) -> tuple[ModuleType, bool]:
         where = f"reach the Ray cluster {address}" if address else "start Ray on this machine"
         raise ResourceError(f"Could not {where}: {_first_line(exc)}") from exc
     return ray, True
+
+
+def _require_answer(address: str) -> None:
+    """Raises `ResourceError` where nobody listens at "host:port": Ray itself would try for minutes, and tell of it."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto", or something that Ray refuses at once
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as exc:
+        raise ResourceError(f"No Ray cluster answers at {address}: {exc}.") from exc
 
 
 def _first_line(exc: BaseException) -> str:
