@@ -244,7 +244,10 @@ _METHODS = (
         passthrough,
         "Takes layers as they are: stacks models instead of mixing them.",
         "https://arxiv.org/abs/2312.15166",
-        (Parameter("scale", 1.0, "Factor on this model's tensors.", per_model=True, typical=(0.0, 2.0)),),
+        (
+            Parameter("scale", 1.0, "Factor on this model's tensors.", per_model=True, typical=(0.0, 2.0)),
+            Parameter("shift", 0.0, "Added after that to every number.", per_model=True, typical=(-1.0, 1.0)),
+        ),
         base="none",
         max_models=1,
     ),

@@ -1,0 +1,220 @@
+"""The layers of several models in memory, once, that become any path through them without copying a weight."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import layers
+from ..errors import PlanError, ResourceError
+from ..evaluate.models import best_device, free_memory
+from ..hub.source import Source, open_source
+from ..progress import Event, Progress, silent
+from ..recipe import ModelEntry, ModelRef, Recipe
+from ..stream.compute import merge_tensor
+from ..stream.plan import Plan, make_plan
+from ..stream.reader import load_tensor
+from .blocks import family_of
+from .building import build_model, load_tokenizer
+from .path import Path
+
+Place = tuple[int, int]
+"""A layer: the number of its model, and its own number there."""
+
+
+class PathModel:
+    """A transformers model whose layers are those of one path after another.
+
+    The pool of all models' layers is itself a path, with each layer once, and is built as the export of that path would
+    load. For any other path it gets other layers: each occurrence is a module of its own around the pool's very
+    parameters, with its own place in the KV cache, and reads its input times its scale.
+
+    models: the first gives embeddings, final norm, head, and the settings of the result; the vocabularies of the
+    others do not matter. sources: models that are already open. The weights are read at the first path. Raises
+    `PlanError` for models that do not fit together or whose layers cannot be moved.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ModelRef],
+        sources: Mapping[ModelRef, Source] | None = None,
+        *,
+        device: str | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self.models = tuple(models)
+        self.device = torch.device(device or best_device())
+        self._sources = dict(sources or {})
+        self._progress = progress
+        for ref in self.models:
+            self._source(ref)
+        self.family = family_of(self._source(self.models[0]).config)
+        self.layer_counts = tuple(layer_count(self._source(ref)) for ref in self.models)
+        self._plan(Path(self.models, ((0, 0),), (1.0,)))
+        self._settings: tuple[str | None, ...] | None = None
+        self._pool: _Pool | None = None
+        self.model: Any = None
+        self.tokenizer: Any = None
+
+    def load(self, path: Path) -> None:
+        """Makes the model the one of `path`; takes milliseconds after the first.
+
+        Raises `PlanError` for a path through other models or layers, `ResourceError` where the pool does not fit into
+        memory.
+        """
+        if path.models != self.models:
+            raise PlanError("The path runs through other models than those in memory; name the same, in this order.")
+        for model, layer in path.layers:
+            if layer >= self.layer_counts[model]:
+                raise PlanError(
+                    f"The path names layer {layer} of {self.models[model]}, which has {self.layer_counts[model]}, "
+                    "counted from 0."
+                )
+        settings = (path.dtype, path.out_dtype, path.tokenizer_source, path.chat_template)
+        if self._pool is None or settings != self._settings:
+            self.model = self._pool = None
+            plan = self._plan(path)
+            self.tokenizer = load_tokenizer(plan.tokenizer, path.chat_template)
+            self._pool = _Pool(self._build(plan), _places(self.layer_counts))
+            self._settings = settings
+        self.model = self._pool.become(path)
+
+    def load_source(self, ref: ModelRef) -> Any:
+        """Makes the model one of the models as it is, and returns that model's own tokenizer.
+
+        It is built apart, with its own settings, embeddings and head, and stands beside the pool until the next path.
+        """
+        self.model = None
+        plan = make_plan(Recipe("linear", models=(ModelEntry(ref),)), sources={ref: self._source(ref)})
+        plan.require()
+        self.model = self._build(plan)
+        return load_tokenizer(self._source(ref), None)
+
+    def _source(self, ref: ModelRef) -> Source:
+        if ref not in self._sources:
+            self._sources[ref] = open_source(ref)
+        return self._sources[ref]
+
+    def _plan(self, path: Path) -> Plan:
+        """The plan of the pool, with the output settings of `path`."""
+        places = _places(self.layer_counts)
+        pool = replace(path, layers=places, scales=(1.0,) * len(places))
+        plan = make_plan(pool.recipe(self.family), sources=self._sources)
+        plan.require()
+        self.family.check(tensor.name for tensor in plan.tensors)
+        _check_layers(plan, places, self.models)
+        return plan
+
+    def _build(self, plan: Plan) -> Any:
+        self._check_memory(plan)
+        state, done = {}, 0
+        for tensor in plan.tensors:
+            ((index, name),) = tensor.inputs
+            stored = load_tensor(plan.sources[index], name).view(-1)
+
+            def read(_index: int, _name: str, start: int, stop: int, stored: Tensor = stored) -> Tensor:
+                return stored[start:stop]
+
+            state[tensor.name] = merge_tensor(plan.method, tensor, read)
+            done += tensor.parameters
+            self._progress(Event("read", done, plan.parameters, "parameters", note=plan.sources[index].name))
+        return build_model(plan, state, self.device)
+
+    def _check_memory(self, plan: Plan) -> None:
+        # While the model is built, its weights exist twice: as stored, and as it computes with them.
+        needed = plan.output_bytes + (plan.parameters * 4 if self.device.type == "cpu" else 0)
+        for what, size, free in (
+            ("memory while they are put together", needed, free_memory(torch.device("cpu"))),
+            ("GPU memory", plan.output_bytes, free_memory(self.device)),
+        ):
+            if size > free:
+                raise ResourceError(
+                    f"The layers of {len(plan.sources)} model(s) take {size / 1e9:.1f} GB of {what}; "
+                    f"{free / 1e9:.1f} GB are free."
+                )
+
+
+class _Pool:
+    """A model whose stack has each layer of all models once, at `places`, and then those of a path."""
+
+    def __init__(self, model: Any, places: Sequence[Place]) -> None:
+        self._model = model
+        # Experts and the like are lists too, but the stack of layers is the outermost of this length.
+        self._stack = next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == len(places))
+        self._layers = dict(zip(places, self._stack, strict=True))
+        self._config = model.config.get_text_config()
+        # Settings with an entry a layer, such as layer_types; masks and caches are made by them.
+        self._listed = {
+            key: dict(zip(places, value, strict=True))
+            for key, value in vars(self._config).items()
+            if "layer" in key and isinstance(value, list) and len(value) == len(places)
+        }
+
+    def become(self, path: Path) -> Any:
+        self._stack._modules = {
+            str(number): _occurrence(self._layers[place], number, scale)
+            for number, (place, scale) in enumerate(zip(path.layers, path.scales, strict=True))
+        }
+        self._config.num_hidden_layers = len(path.layers)
+        for key, values in self._listed.items():
+            setattr(self._config, key, [values[place] for place in path.layers])
+        return self._model
+
+
+def layer_count(source: Source) -> int:
+    """How many layers a model has. Raises `PlanError` unless it has exactly one stack of them."""
+    numbers: dict[str, set[int]] = {}
+    for name in map(layers.parse, source.tensors):
+        if name.layer is not None:
+            numbers.setdefault(name.prefix, set()).add(name.layer)
+    if len(numbers) != 1:
+        raise PlanError(f"{source.name} has {len(numbers)} stacks of layers; paths need models with exactly one.")
+    return len(next(iter(numbers.values())))
+
+
+def _places(layer_counts: Sequence[int]) -> tuple[Place, ...]:
+    """All layers in order, but the first model's last at the end: its neighbours outside the layers come with it."""
+    first, *others = ([(model, layer) for layer in range(count)] for model, count in enumerate(layer_counts))
+    between = [place for places in others for place in places]
+    # A first model of a single layer is both ends.
+    return (*(first[:-1] or first if between else first[:-1]), *between, first[-1])
+
+
+def _occurrence(layer: nn.Module, number: int, scale: float) -> nn.Module:
+    """A layer at one place of a path: the same parameters, in modules of its own."""
+    made = _share(layer)
+    for module in made.modules():
+        if hasattr(module, "layer_idx"):
+            module.layer_idx = number  # type: ignore[assignment]
+    if scale != 1:
+        made.register_forward_pre_hook(lambda _, inputs: (inputs[0] * scale, *inputs[1:]))
+    return made
+
+
+def _share(module: nn.Module) -> nn.Module:
+    """A module with the parameters and buffers of `module` and a tree of submodules of its own."""
+    made = module.__new__(type(module))
+    made.__dict__.update(module.__dict__)
+    made._modules = {name: child and _share(child) for name, child in module._modules.items()}
+    made._forward_pre_hooks = type(module._forward_pre_hooks)()
+    return made
+
+
+def _check_layers(plan: Plan, places: Sequence[Place], models: Sequence[ModelRef]) -> None:
+    """Raises `PlanError` unless all layers have the same tensors in the same shapes, whatever configurations say."""
+    shapes: list[dict[str, tuple[int, ...]]] = [{} for _ in places]
+    for tensor in plan.tensors:
+        name = layers.parse(tensor.name)
+        # Old files of GPT-2 store its causal mask, "attn.bias", beside the weights.
+        if name.layer is not None and name.suffix != "attn.bias":
+            shapes[name.layer][name.suffix] = tensor.shape
+    for (model, layer), found in zip(places, shapes, strict=True):
+        if found != shapes[0]:
+            suffix = next(iter(dict(found.items() ^ shapes[0].items())))
+            raise PlanError(
+                f"Layer {layer} of {models[model]} differs from layer 0 of {models[0]}: its {suffix} is "
+                f"{list(found[suffix]) if suffix in found else 'missing'}, not "
+                f"{list(shapes[0][suffix]) if suffix in shapes[0] else 'missing'}; take models of one size."
+            )
