@@ -16,7 +16,7 @@ import yaml
 from hubmerge.errors import SearchError
 from hubmerge.evolve import curve
 from hubmerge.evolve.journal import Evaluation
-from hubmerge.evolve.report import canvas, forest, heatmap, palette, pareto, pathway, weights, write_report
+from hubmerge.evolve.report import canvas, fitness, forest, heatmap, palette, pareto, pathway, weights, write_report
 from hubmerge.evolve.report.cost import Cost
 from hubmerge.evolve.report.data import Run
 
@@ -420,13 +420,19 @@ def labels(figure: Any) -> Iterator[Any]:
             drawn = [t for t in texts if t.get_text() and low <= t.get_position()[axis] <= high]
             yield from (text.get_window_extent() for text in drawn if not text.get_rotation())
         yield from (text.get_window_extent() for text in axes.texts)
+    yield from (text.get_window_extent() for legend in figure.legends for text in legend.get_texts())
 
 
 @pytest.mark.parametrize("width", [canvas.WIDE, canvas.NARROW])
 def test_no_two_labels_cover_each_other(width: float) -> None:
     several = rising(80, 2)
     measured = [e for e in several if e.error is None]
+    grown = [
+        Evaluation(**{**vars(e), "stage": e.number // 20, "genome": (0.5,) * 9 ** (e.number // 20)}) for e in several
+    ]
+    compared = {"random search": rising(80, 2, seed=3), "grid": rising(60, 2, seed=4)}
     pictures = [
+        partial(fitness.draw, grown, ("score", "language"), others=compared),
         partial(heatmap.draw, weights.panels(recipe(32), ("weight", "density"))),
         partial(pathway.draw, pathway.Way.of(path(200, 32, 3))),
         partial(pathway.draw, pathway.Way.of(path(24, 12, 2))),
@@ -434,6 +440,6 @@ def test_no_two_labels_cover_each_other(width: float) -> None:
         partial(pareto.draw, measured, measured[40:60], measured[41], ("score", "language")),
     ]
     for draw in pictures:
-        boxes = [box.padded(-1.5) for box in labels(draw(width))]
+        boxes = [box.padded(-1.5) for box in labels(draw(width=width))]
         assert len(boxes) > 10
         assert not [(a, b) for n, a in enumerate(boxes) for b in boxes[:n] if a.overlaps(b)], draw

@@ -45,9 +45,14 @@ def png(draw: Draw, title: str = "", width: float = WIDE) -> bytes:
     with _style("png"):
         figure = draw(width)
         if title:
-            figure.suptitle(literal(title), x=0.01, ha="left", fontsize=11, color=colour("ink"))
+            # The title comes above the figure and its legend, both kept where they are; the tight box takes it in.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            for made in figure.legends:
+                made.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
+            figure.text(0.01, 1.02, literal(title), va="bottom", fontsize=11, color=colour("ink"))
         picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=_DPI, facecolor=colour("paper"))
+        figure.savefig(picture, format="png", dpi=_DPI, facecolor=colour("paper"), bbox_inches="tight", pad_inches=0.12)
     return picture.getvalue()
 
 
@@ -127,6 +132,14 @@ def bare(axes: "Axes", *, grid: str = "") -> None:
     if grid:
         axes.grid(axis=grid, linewidth=0.7)  # type: ignore[arg-type]
         axes.set_axisbelow(True)
+
+
+def legend(figure: "Figure", axes: "Axes", columns: int) -> None:
+    """The legend of one panel above the whole figure; none where nothing has a label."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not labels:
+        return
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8, handlelength=1.6)
 
 
 def clean(text: object) -> str:

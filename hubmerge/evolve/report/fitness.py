@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..journal import Evaluation
-from .canvas import NARROW, bare, literal, new_figure
+from .canvas import NARROW, bare, legend, literal, new_figure
 from .palette import colour
 
 if TYPE_CHECKING:
@@ -30,16 +30,14 @@ def draw(
     figure = new_figure(width, height if width > NARROW else height * 0.85)
     panels = figure.subplots(len(objectives), 1, sharex=True, squeeze=False)[:, 0]
     for index, (axes, name) in enumerate(zip(panels, objectives, strict=True)):
+        _panel(axes, evaluations, index)
         for place, (other, found) in enumerate((others or {}).items()):
             _other(axes, other, found, index, colour(_OTHERS[place % len(_OTHERS)]))
-        _panel(axes, evaluations, index)
+        _limits(axes)
         axes.set_ylabel(literal(name))
     _mark_stages(panels[0], evaluations)
     panels[-1].set_xlabel("candidates evaluated")
-    handles, labels = panels[0].get_legend_handles_labels()
-    if labels:
-        columns = 6 if width > NARROW else 2
-        figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8, handlelength=1.6)
+    legend(figure, panels[0], 6 if width > NARROW else 2)
     return figure
 
 
@@ -47,7 +45,7 @@ def _other(axes: "Axes", name: str, evaluations: Sequence[Evaluation], index: in
     shown = [(n, e.fitness[index]) for n, e in enumerate(evaluations, start=1) if e.error is None]
     if shown:
         steps, best = _best_so_far(shown, len(evaluations))
-        axes.step(steps, best, where="post", color=tone, linewidth=1.4, label=f"{name}, best so far")
+        axes.step(steps, best, where="post", color=tone, linewidth=1.4, zorder=1.9, label=f"{name}, best so far")
 
 
 def _panel(axes: "Axes", evaluations: Sequence[Evaluation], index: int) -> None:
@@ -71,11 +69,8 @@ def _panel(axes: "Axes", evaluations: Sequence[Evaluation], index: int) -> None:
             ha="right",
             color=colour("accent"),
             fontweight="bold",
+            bbox={"facecolor": colour("paper"), "alpha": 0.8, "linewidth": 0, "pad": 0.4},
         )
-        low, high = axes.dataLim.intervaly  # the other searches' lines are there already
-        room = 0.12 * ((high - low) or abs(high) or 1)
-        # A scale that starts at 0 is easiest to read, where it does not flatten everything.
-        axes.set_ylim(0 if 0 <= low < 0.5 * high else low - room, high + room)
     if failed:
         axes.plot(
             failed,
@@ -89,6 +84,15 @@ def _panel(axes: "Axes", evaluations: Sequence[Evaluation], index: int) -> None:
         )
     axes.margins(x=0.015)
     bare(axes, grid="y")
+
+
+def _limits(axes: "Axes") -> None:
+    low, high = axes.dataLim.intervaly
+    if low > high:
+        return  # nothing is drawn
+    room = 0.12 * ((high - low) or abs(high) or 1)
+    # A scale that starts at 0 is easiest to read, where it does not flatten everything.
+    axes.set_ylim(0 if 0 <= low < 0.5 * high else low - room, high + room)
 
 
 def _best_so_far(shown: Sequence[tuple[int, float]], last: int) -> tuple[list[int], list[float]]:

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from ..journal import Evaluation
-from .canvas import NARROW, bare, literal, new_figure
+from .canvas import NARROW, bare, legend, literal, new_figure
 from .palette import colour
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def draw(
         axes.set_ylabel(literal(objectives[y]))
     for axes in panels[len(pairs) :]:
         axes.set_axis_off()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=8, handlelength=1.6)
+    legend(figure, panels[0], 3)
     figure.draw_without_rendering()  # labels are placed by where the points come to lie
     for axes, (x, y) in zip(panels, pairs, strict=False):
         _number(axes, front, chosen, x, y)

@@ -78,7 +78,7 @@ def draw(way: Way, width: float) -> "Figure":
 
     A filled dot is a layer's first visit, a ring a repeat; a solid line runs on in a model, a thin one jumps.
     """
-    width = max(width, 1.3 + _STEP * len(way.steps)) if width >= WIDE else width
+    width = max(width, WIDE, 1.3 + _STEP * len(way.steps))  # never narrow: on a phone it scrolls
     depth = max(layer for _, layer in way.steps) + 1
     lanes = [model for model in range(len(way.models)) if any(step[0] == model for step in way.steps)]
     bottoms = {model: place * (depth + _GAP) for place, model in enumerate(reversed(lanes))}
