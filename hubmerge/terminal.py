@@ -15,7 +15,9 @@ from .progress import Event
 from .progress import Progress as Callback
 
 if TYPE_CHECKING:
+    from .evolve.outlook import Outlook
     from .evolve.results import Row
+    from .hub.source import Source
     from .stream.plan import Plan
     from .stream.verify import Verification
 
@@ -69,21 +71,7 @@ def size(count: float) -> str:
 
 def show_plan(plan: Plan) -> None:
     """Prints what a merge will do: sources, output, cost, problems."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("source", "commit", "architecture", "parameters", "dtype", "licence"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left")
-    for source in plan.sources:
-        dtypes = sorted({tensor.dtype for tensor in source.tensors.values()})
-        count = sum(_elements(tensor.shape) for tensor in source.tensors.values())
-        table.add_row(
-            escape(source.name),
-            source.commit[:8] if source.commit else "folder",
-            escape(", ".join(source.config.get("architectures") or ["?"])),
-            f"{count:,}",
-            ", ".join(dtypes),
-            escape(source.license or "unknown"),
-        )
-    out.print(table)
+    _show_sources(plan.sources)
     dtypes = sorted({tensor.dtype for tensor in plan.tensors})
     out.print(
         f"\n[bold]{plan.recipe.merge_method}[/] -> {len(plan.tensors)} tensors, {plan.parameters:,} parameters, "
@@ -99,6 +87,39 @@ def show_plan(plan: Plan) -> None:
         out.print(f"[{style}]{problem.level}:[/] {escape(problem.message)}")
     if not plan.problems:
         out.print("[green]no problems found[/]")
+
+
+def show_outlook(outlook: Outlook) -> None:
+    """Prints what a search will do: its models, its genes and budget, what it fetches and holds."""
+    _show_sources(outlook.models)
+    spaces = {"ps": "recipes", "dfs": "paths through the layers"}
+    for phase in outlook.phases:
+        genes = ", then ".join(f"{count:,}" for count in phase.genes)
+        out.print(
+            f"\n[bold]{spaces[phase.space]}[/]: {phase.searcher}, {phase.evaluations:,} evaluations, {genes} genes"
+        )
+    out.print(
+        f"to fetch {size(outlook.fetch)} | memory: models {size(outlook.sources)} (mapped files), "
+        f"one candidate {size(outlook.model)}"
+    )
+
+
+def _show_sources(sources: Iterable[Source]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("source", "commit", "architecture", "parameters", "dtype", "licence"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left")
+    for source in sources:
+        dtypes = sorted({tensor.dtype for tensor in source.tensors.values()})
+        count = sum(_elements(tensor.shape) for tensor in source.tensors.values())
+        table.add_row(
+            escape(source.name),
+            source.commit[:8] if source.commit else "folder",
+            escape(", ".join(source.config.get("architectures") or ["?"])),
+            f"{count:,}",
+            ", ".join(dtypes),
+            escape(source.license or "unknown"),
+        )
+    out.print(table)
 
 
 def show_verification(result: Verification) -> None:

@@ -7,7 +7,7 @@ import gradio as gr
 import huggingface_hub
 
 from hubmerge.errors import AccessError, SearchError
-from hubmerge.evaluate.task import BUILTIN
+from hubmerge.evaluate.task import BUILTIN, SPLITS
 from hubmerge.evolve.search import Search
 from hubmerge.recipe import ModelRef, Recipe
 from hubmerge.yamlfile import load_mapping
@@ -71,20 +71,34 @@ def require_hub_ids(settings: Settings, recipe: Recipe) -> Recipe:
 def read_search(settings: Settings, text: str) -> Search:
     """A search from YAML text, or an `AccessError` where it would read files of a machine that is not the visitor's."""
     document = load_mapping(text, "search", SearchError)
-    task = document.get("task")
     if settings.on_space:
-        examples = task.get("examples") if isinstance(task, Mapping) else None
-        on_disk = (isinstance(task, str) and task not in BUILTIN) or (
-            isinstance(examples, Mapping) and examples.get("folder") is not None
-        )
-        if on_disk:
-            raise AccessError("The task names files of this server; give a built-in task or examples with a repo_id.")
+        _refuse_this_machine(document.get("task"))
     search = Search.from_dict(document)
     require_hub_models(settings, search)
     return search
 
 
+def _refuse_this_machine(task: object) -> None:
+    """Raises `AccessError` for a task that reads files, runs code or calls addresses of the server."""
+    if isinstance(task, str):
+        if task not in BUILTIN:
+            raise AccessError("The task is a file of this server; give a built-in task or examples with a repo_id.")
+        return
+    if not isinstance(task, Mapping):
+        return
+    for key in ("python", "judge", "lm_eval"):
+        if task.get(key) is not None:
+            raise AccessError(f"A task with `{key}` runs on your own machine only: use the command line there.")
+    examples = task.get("examples")
+    if (
+        isinstance(examples, Mapping)
+        and examples.get("repo_id") is None
+        and (examples.get("folder") is not None or any(isinstance(examples.get(split), str) for split in SPLITS))
+    ):
+        raise AccessError("The task names files of this server; give a built-in task or examples with a repo_id.")
+
+
 def require_hub_models(settings: Settings, search: Search) -> None:
     """Raises `AccessError` where a search names folders of a machine that is not the visitor's."""
-    for ref in (*search.models, *((search.base_model,) if search.base_model else ())):
+    for ref in search.references:
         require_hub_id(settings, ref)

@@ -73,7 +73,9 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                     _gene_names(METHODS[DEFAULT_METHOD]), value=["weight"], label="What may vary", elem_id="hm-genes"
                 )
                 granularity = gr.Radio(
-                    [(_GRANULARITY_LABELS[name], name) for name in _GRANULARITY_LABELS], value="layer", label="How finely"
+                    [(_GRANULARITY_LABELS[name], name) for name in _GRANULARITY_LABELS],
+                    value="layer",
+                    label="How finely",
                 )
             with gr.Group(), gr.Row():
                 evaluations = gr.Number(
@@ -214,7 +216,7 @@ def describe_search(
 def submit_search(page: Page, owner: str, search: Search, token: str | None) -> Job:
     """Queues a search."""
     require_hub_models(page.settings, search)
-    title = title_of(search.merge_method, [str(model) for model in search.models])
+    title = title_of(search.merge_method or "paths", [str(model) for model in search.models])
     return page.jobs.submit(owner, "evolve", title, {"search": search.to_dict()}, token)
 
 

@@ -164,3 +164,35 @@ def test_wording():
     assert duration(4) == "4 s" and duration(200) == "3 min 20 s" and duration(7500) == "2 h 5 min"
     assert short("org/name@main") == "name" and short("./folder/") == "folder"
     assert 'href="' in hub_link(ModelRef("org/name")) and "href" not in hub_link(ModelRef("/tmp"))
+
+
+SEARCH = """
+models: [org/a]
+base_model: org/base
+merge_method: task_arithmetic
+genome: {genes: {weight: [0, 1]}}
+task: TASK
+"""
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "./task.yaml",
+        "{examples: {folder: /etc, test: passwd.csv}}",
+        "{examples: {test: private.jsonl}}",
+        "{python: 'score.py:grade', examples: {repo_id: org/data, search: search.jsonl}}",
+        "{judge: {base_url: 'http://127.0.0.1:1/v1', model: m}, examples: {repo_id: org/data, search: search.jsonl}}",
+        "{lm_eval: gsm8k, examples: {search: 3}}",
+    ],
+)
+def test_a_search_on_a_space_reads_no_file_runs_no_code_and_calls_no_address(tmp_path, task: str) -> None:
+    with pytest.raises(AccessError):
+        access.read_search(Settings(tmp_path, on_space=True), SEARCH.replace("TASK", task))
+
+
+def test_a_search_on_a_space_names_only_models_of_the_hub(tmp_path) -> None:
+    text = SEARCH.replace("TASK", "mgsm-ja")
+    assert access.read_search(Settings(tmp_path, on_space=True), text).merge_method == "task_arithmetic"
+    with pytest.raises(AccessError, match="folder of this server"):
+        access.read_search(Settings(tmp_path, on_space=True), text + "tokenizer_source: /etc\n")

@@ -20,11 +20,20 @@ def plan(
     threads: Threads = None,
     token: Token = None,
 ) -> None:
-    """Show what a merge would do, from headers alone: nothing is downloaded, problems are named."""
+    """Show what a merge or a search would do, from headers alone: nothing is downloaded, problems are named."""
+    from ..errors import RecipeError
     from ..recipe import Recipe as Value
     from ..stream.plan import make_plan
     from ..terminal import show_plan
+    from ..yamlfile import load_mapping
 
+    if "task" in load_mapping(recipe, "recipe", RecipeError):
+        from ..evolve.outlook import look_ahead
+        from ..evolve.search import Search
+        from ..terminal import show_outlook
+
+        show_outlook(look_ahead(Search.from_yaml(recipe), token=token))
+        return
     size = int(shard_size * GIGABYTE)
     result = make_plan(Value.from_yaml(recipe), token=token, shard_size=size, ranged=stream, threads=threads)
     show_plan(result)

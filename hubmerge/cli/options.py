@@ -18,7 +18,9 @@ app = typer.Typer(
 
 GIGABYTE = 10**9
 
-Recipe = Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML format.", show_default=False)]
+Recipe = Annotated[
+    Path, typer.Argument(help="A recipe in mergekit's YAML format (plan: or a search).", show_default=False)
+]
 Model = Annotated[str, typer.Argument(help="A Hub ID (org/name@revision) or a folder.", show_default=False)]
 Token = Annotated[str | None, typer.Option(help="Hub token; by default that of `hf auth login` or HF_TOKEN.")]
 Push = Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Create this repository and push the result to it.")]

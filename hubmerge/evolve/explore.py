@@ -77,7 +77,7 @@ def explore(
     plain score so far, and the mean fitness of the generation. Raises `SearchError` where no candidate of the first
     generation can be evaluated, or where the journal does not fit the searcher.
     """
-    specs = [_share(spec, stage, len(stages)) for stage in range(len(stages))]
+    specs = [share(spec, stage, len(stages)) for stage in range(len(stages))]
     recorder = Recorder(journal, pool, fitness, seed=spec.seed, progress=progress)
     genomes: list[Genome] = []
     centre, best = None, None
@@ -107,7 +107,8 @@ def explore(
     return Exploration(tuple(done), tuple(genomes), centre, searchers.popsize(specs[0], genomes[0].size))
 
 
-def _share(spec: Searcher, stage: int, stages: int) -> Searcher:
+def share(spec: Searcher, stage: int, stages: int) -> Searcher:
+    """The searcher of one of several stages: an equal part of the budget, and a seed of its own."""
     each, rest = divmod(spec.evaluations, stages)
     share = each + (rest if stage == stages - 1 else 0)
     if share < 4:

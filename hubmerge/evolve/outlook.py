@@ -1,0 +1,69 @@
+"""What a search would do and hold in memory, from headers alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..hub.source import Source, open_source
+from ..recipe import ModelEntry, ModelRef, Recipe
+from ..stream.plan import make_plan
+from . import searchers
+from .data_flow import DataFlow
+from .explore import share
+from .path_model import layer_count
+from .problem import Genome
+from .resident import footprint
+from .run import stages_of
+from .search import Search
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One search of a run: its space ("ps" or "dfs"), searcher, genes at each stage, and evaluations."""
+
+    space: str
+    searcher: str
+    genes: tuple[int, ...]
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a search would do.
+
+    `fetch`: bytes of the models' files that are not here yet. `sources` and `model`: bytes of memory for the models, as
+    mapped files, and for the one that becomes every candidate.
+    """
+
+    phases: tuple[Phase, ...]
+    models: tuple[Source, ...]
+    fetch: int
+    sources: int
+    model: int
+
+
+def look_ahead(search: Search, *, token: str | None = None) -> Outlook:
+    """The outlook of a search. Raises what its start would raise for models that do not fit together."""
+    sources = {ref: open_source(ref, token=token) for ref in search.references}
+    everything = tuple(ModelEntry(ref, {"weight": 1.0}) for ref in search.references)
+    plan = make_plan(
+        search.starting_recipe if search.merge_method else Recipe("linear", models=everything), sources=sources
+    )
+    held = footprint(plan)
+    phases = tuple(_phase(search, space, sources) for space in search.spaces)
+    return Outlook(phases, tuple(sources.values()), plan.fetch_bytes, held.sources, held.model)
+
+
+def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Phase:
+    genomes: list[Genome]
+    if space == "ps":
+        spec = search.searcher
+        genomes = [make(None) for make in stages_of(replace(search, data_flow=None, path_searcher=None), sources, None)]
+    else:
+        assert search.data_flow is not None
+        spec = search.path_searcher or search.searcher
+        # The winner among recipes, which joins, has the first model's layers.
+        models = search.models[:1] * (len(search.spaces) - 1) + search.models
+        genomes = [DataFlow(search.data_flow, models, [layer_count(sources[ref]) for ref in models])]
+    stages = range(len(genomes))
+    planned = (searchers.planned(share(spec, stage, len(genomes)), genomes[stage])[1] for stage in stages)
+    return Phase(space, spec.name, tuple(genome.size for genome in genomes), sum(planned))
