@@ -180,10 +180,9 @@ def _text(asked: Sequence[Any]) -> str:
 @lru_cache(maxsize=8)
 def _open(settings: HarnessTask) -> Any:
     from lm_eval.api.task import ConfigurableTask
-    from lm_eval.tasks import TaskManager
 
     with _quiet():
-        manager = TaskManager(include_path=settings.include_path)
+        manager = _manager(settings.include_path)
         if settings.task not in manager.all_subtasks:
             raise TaskError(
                 f"lm-eval {settings.version} has no single task {settings.task!r} (groups are not asked as one); "
@@ -193,12 +192,21 @@ def _open(settings: HarnessTask) -> Any:
             (task,) = manager.load(settings.task)["tasks"].values()
         except Exception as exc:  # datasets, the Hub and the task's own code can all fail here
             raise TaskError(f"lm-eval cannot open {settings.task}: {type(exc).__name__}: {exc}.") from exc
-    if not isinstance(task, ConfigurableTask) or task.UNSAFE_CODE or task.MULTIMODAL:
+    if not isinstance(task, ConfigurableTask) or any(
+        getattr(task, mark, False) for mark in ("UNSAFE_CODE", "MULTIMODAL")
+    ):
         raise TaskError(
             f"lm-eval's {settings.task} runs generated code, asks about images or is not written in YAML; "
             "hubmerge does not ask such tasks."
         )
     return task
+
+
+@lru_cache(maxsize=4)
+def _manager(include_path: str | None) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=include_path)  # reads all YAML files of lm-eval (over 10,000), which takes seconds
 
 
 @lru_cache(maxsize=24)
