@@ -10,7 +10,7 @@ The names below are loaded when they are first used, so that `import hubmerge` c
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from .errors import HubmergeError as HubmergeError

@@ -1,6 +1,7 @@
-"""Searching for a better recipe: a spec, a genome, a searcher, one resident model, a journal.
+"""Searching for a better model: a spec, a genome, a searcher, a pool of workers, a journal.
 
-search.py is the spec; genome.py turns vectors into recipes; resident.py becomes each candidate; explore.py runs
-searchers.py over problem.py and writes journal.py; judge.py scores; run.py chooses, reports (results.py, curve.py)
-and writes the winner.
+search.py and spec.py are what people write. genome.py turns vectors into recipes, data_flow.py into paths (path.py),
+which path_model.py runs and blocks.py makes ordinary checkpoints. searchers/ propose over problem.py; recorder.py keeps
+the books (journal.py) and asks pool.py or, on Ray, actors.py; there judge.py measures with resident.py. explore.py runs
+the stages, choose.py picks the winner, results.py makes the table, run.py does all of it, report/ tells it.
 """
