@@ -178,7 +178,8 @@ def test_what_is_scored_is_rounded_as_what_is_written(llamas: list[Folder], tmp_
     path = through(llamas, out_dtype="bfloat16")
     live = PathModel(path.models)
     live.load(path)
-    assert torch.equal(logits(live.model), logits(reloaded(path, tmp_path / "out")))
+    # Where a CPU computes in bfloat16 as well as the search does, the weights are the same anyway.
+    assert torch.equal(logits(live.model.float()), logits(reloaded(path, tmp_path / "out")))
 
 
 def test_the_first_model_gives_what_is_outside_the_layers(llamas: list[Folder]) -> None:

@@ -14,11 +14,14 @@ from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, ModelRef, Recipe
 from ..stream.compute import merge_tensor
+from ..stream.dtypes import DTYPES
+from ..stream.mapped import map_tensors
 from ..stream.plan import Plan, make_plan
-from ..stream.reader import load_tensor
+from ..stream.tensors import TensorId
 from .blocks import family_of
 from .building import build_model, load_tokenizer
 from .path import Path
+from .resident import footprint
 
 Place = tuple[int, int]
 """A layer: the number of its model, and its own number there."""
@@ -87,7 +90,7 @@ class PathModel:
         It is built apart, with its own settings, embeddings and head, and stands beside the pool until the next path.
         """
         self.model = None
-        plan = make_plan(Recipe("linear", models=(ModelEntry(ref),)), sources={ref: self._source(ref)})
+        plan = make_plan(Recipe("passthrough", models=(ModelEntry(ref),)), sources={ref: self._source(ref)})
         plan.require()
         self.model = self._build(plan)
         return load_tokenizer(self._source(ref), None)
@@ -108,32 +111,34 @@ class PathModel:
         return plan
 
     def _build(self, plan: Plan) -> Any:
-        self._check_memory(plan)
-        state, done = {}, 0
+        """The model of a plan that takes each tensor from one source, unchanged but for its dtype."""
+        needed, free = footprint(plan, self.device.type), free_memory(torch.device("cpu"))
+        if needed.memory > free:
+            raise ResourceError(
+                f"The layers of {len(plan.sources)} model(s) take {needed.memory / 1e9:.1f} GB of memory; "
+                f"{free / 1e9:.1f} GB are free."
+            )
+        if needed.gpu > (room := free_memory(self.device)):
+            raise ResourceError(
+                f"The layers of {len(plan.sources)} model(s) take {needed.gpu / 1e9:.1f} GB of GPU memory; "
+                f"{room / 1e9:.1f} GB are free."
+            )
+        stored: dict[TensorId, Tensor] = {}
+        for index in dict.fromkeys(index for tensor in plan.tensors for index, _ in tensor.inputs):
+            source = plan.sources[index]
+            stored |= {(index, name): tensor for name, tensor in map_tensors(source)}
+            self._progress(Event("read", index + 1, len(plan.sources), "models", note=source.name))
+
+        def read(index: int, name: str, start: int, stop: int) -> Tensor:
+            return stored[index, name].view(-1)[start:stop]
+
+        state = {}
         for tensor in plan.tensors:
-            ((index, name),) = tensor.inputs
-            stored = load_tensor(plan.sources[index], name).view(-1)
-
-            def read(_index: int, _name: str, start: int, stop: int, stored: Tensor = stored) -> Tensor:
-                return stored[start:stop]
-
-            state[tensor.name] = merge_tensor(plan.method, tensor, read)
-            done += tensor.parameters
-            self._progress(Event("read", done, plan.parameters, "parameters", note=plan.sources[index].name))
+            whole = stored[tensor.inputs[0]]
+            # What is in the right dtype already stays where it is, in memory that processes share.
+            same = whole.dtype == DTYPES[tensor.dtype].torch
+            state[tensor.name] = whole if same else merge_tensor(plan.method, tensor, read)
         return build_model(plan, state, self.device)
-
-    def _check_memory(self, plan: Plan) -> None:
-        # While the model is built, its weights exist twice: as stored, and as it computes with them.
-        needed = plan.output_bytes + (plan.parameters * 4 if self.device.type == "cpu" else 0)
-        for what, size, free in (
-            ("memory while they are put together", needed, free_memory(torch.device("cpu"))),
-            ("GPU memory", plan.output_bytes, free_memory(self.device)),
-        ):
-            if size > free:
-                raise ResourceError(
-                    f"The layers of {len(plan.sources)} model(s) take {size / 1e9:.1f} GB of {what}; "
-                    f"{free / 1e9:.1f} GB are free."
-                )
 
 
 class _Pool:

@@ -1,7 +1,7 @@
 """config.json of the result: that of the base or the first model, with what the merge changes."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..hub.source import Source
@@ -12,6 +12,10 @@ from .views import setting, text_config
 
 # The same number by the names of several families.
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+# Families whose older files do not list the kind of each layer: attention is full in every so-manieth layer, or in so
+# many first ones, unless they say otherwise.
+_FULL_EVERY = {"cohere2": 4, "gemma2": 2, "gemma3_text": 6}
+_FULL_FIRST = {"qwen2": 28, "qwen3": 28}
 _DROPPED = ("_name_or_path", "auto_map")
 
 
@@ -58,14 +62,32 @@ def output_config(
 
 def _restacked(first: Source, sources: Sequence[Source], layer_map: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """The settings that depend on the stack of layers: their number, and lists with an entry a layer (layer_types)."""
-    count = next((setting(first.config, key) for key in _LAYER_COUNTS if setting(first.config, key) is not None), None)
     changes: dict[str, Any] = {key: len(layer_map) for key in _LAYER_COUNTS if setting(first.config, key) is not None}
-    for key, value in text_config(first.config).items():
-        if "layer" in key and isinstance(value, list) and len(value) == count:
-            changes[key] = [_of_layer(sources[index], first, key, layer) for index, layer in layer_map]
+    ours = _listed(first.config)
+    theirs = [ours | _listed(source.config) for source in sources]
+    for key in ours:
+        changes[key] = [_at(theirs[index][key], layer) for index, layer in layer_map]
     return changes
 
 
-def _of_layer(source: Source, first: Source, key: str, layer: int) -> Any:
-    listed = setting(source.config, key) or setting(first.config, key)
+def _listed(config: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The lists with an entry a layer that a configuration gives, or implies where its layers differ in attention."""
+    count = next((n for key in _LAYER_COUNTS if (n := setting(config, key)) is not None), None)
+    text = text_config(config)
+    found = {key: v for key, v in text.items() if "layer" in key and isinstance(v, list) and len(v) == count}
+    kind = str(text.get("model_type"))
+    if count is None or "layer_types" in found:
+        return found
+    if kind in _FULL_EVERY:
+        every = setting(config, "sliding_window_pattern") or _FULL_EVERY[kind]
+        full = [(layer + 1) % every == 0 for layer in range(count)]
+    elif kind in _FULL_FIRST and setting(config, "use_sliding_window"):
+        until = setting(config, "max_window_layers")
+        full = [layer < (_FULL_FIRST[kind] if until is None else until) for layer in range(count)]
+    else:
+        return found
+    return found | {"layer_types": ["full_attention" if one else "sliding_attention" for one in full]}
+
+
+def _at(listed: Sequence[Any], layer: int) -> Any:
     return listed[min(layer, len(listed) - 1)]
