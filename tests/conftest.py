@@ -16,7 +16,9 @@ from hubmerge.localhub import LocalHub
 _folder = tempfile.TemporaryDirectory(prefix="hubmerge-tests-")
 atexit.register(_folder.cleanup)
 _hub = LocalHub(
-    Path(_folder.name) / "hub", users={"alice": "hf_alice", "bob": "hf_bob"}, organizations={"hubmerge-demo": ["alice"]}
+    Path(_folder.name) / "hub",
+    users={"alice": "hf_alice", "bob": "hf_bob"},
+    organizations={name: ["alice"] for name in ("hubmerge-demo", "openai", "juletxara")},
 )
 _hub.start()
 atexit.register(_hub.stop)

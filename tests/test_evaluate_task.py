@@ -27,8 +27,8 @@ def test_splits_are_read_and_limited() -> None:
     assert task.key == load_task(spec(), counts={"search": 5}, seed=3).key != load_task(spec()).key
 
 
-def test_overlap_is_refused_whatever_case_width_and_spacing() -> None:
-    shared = [{"question": "  what is １ PLUS 1? ", "answer": 2}]
+def test_overlap_is_refused_whatever_case_width_spacing_and_punctuation() -> None:
+    shared = [{"question": "  what is: １ PLUS 1 ", "answer": 2}]
     with pytest.raises(TaskError, match=r"PLUS 1.*both the search and the test split"):
         load_task({"examples": {"search": rows(0, 3), "test": rows(5, 3) + shared}})
 

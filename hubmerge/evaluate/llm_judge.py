@@ -38,8 +38,8 @@ Reply to grade:
 A reply that is as right and as helpful as the reference answer gets the highest grade, a wrong one 0."""
 
 _LONGEST_WAIT = 60.0  # seconds between two tries
-_AFTER_LABEL = re.compile(r"grade\W{0,5}(-?\d+(?:\.\d+)?)", re.IGNORECASE)
-_ALONE = re.compile(r"\W*(-?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\W*")
+_AFTER_LABEL = re.compile(r"grade[^\w-]{0,5}(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+_ALONE = re.compile(r"[^\w-]*(-?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\W*")
 
 Option = str | int | float | bool
 
@@ -138,7 +138,7 @@ def _ask(judge: LlmJudge, question: str) -> str:
         asked: float | None = None
         try:
             response = httpx2.post(url, json=body, headers=_headers(judge), timeout=judge.timeout)
-        except httpx2.TransportError as exc:
+        except (httpx2.TransportError, httpx2.InvalidURL) as exc:
             problem = f"{type(exc).__name__}: {exc}"
         else:
             if response.status_code == 200:
