@@ -190,21 +190,28 @@ def test_the_first_model_gives_what_is_outside_the_layers(llamas: list[Folder]) 
     assert plan.config["num_hidden_layers"] == len(LAYERS)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "full"),
+    [
+        ("gemma3_text", {"sliding_window_pattern": 2}, (1,)),
+        ("gemma2", {}, (1,)),
+        ("qwen2", {"use_sliding_window": True, "max_window_layers": 2}, (0, 1)),
+    ],
+)
 def test_layers_keep_their_kind_where_the_configuration_does_not_list_it(
-    build_pair: Callable[..., list[Folder]], tmp_path: Folder
+    kind: str, said: dict[str, Any], full: tuple[int, ...], build_pair: Callable[..., list[Folder]], tmp_path: Folder
 ) -> None:
-    """Gemma 3 files of before transformers 4.53 only say how often attention is full."""
-    folders = build_pair("gemma3_text", layer_types=["sliding_attention", "full_attention", "sliding_attention"])
+    """Files of before transformers 4.53 only say how often, or how long, attention is full."""
+    folders = build_pair(kind)
     for folder in folders:
         config = json.loads((folder / "config.json").read_text())
         del config["layer_types"]
-        (folder / "config.json").write_text(json.dumps({**config, "sliding_window_pattern": 2}))
+        (folder / "config.json").write_text(json.dumps({**config, **said}))
     path = through(folders)
     live = PathModel(path.models)
     live.load(path)
     vanilla = reloaded(path, tmp_path / "out")
-    kinds = {0: "sliding_attention", 1: "full_attention", 2: "sliding_attention"}
-    expected = [kinds[layer] for _, layer in LAYERS]
+    expected = ["full_attention" if layer in full else "sliding_attention" for _, layer in LAYERS]
     assert vanilla.config.layer_types == live.model.config.layer_types == expected
     assert torch.equal(logits(live.model), logits(vanilla))
 

@@ -41,6 +41,14 @@ def test_linear_is_the_weighted_average() -> None:
     torch.testing.assert_close(run("linear", [a, b], None, weight=[1, -1]), a - b)
 
 
+def test_passthrough_scales_and_shifts() -> None:
+    (a,) = tensors(1)
+    a[0, 0] = -0.0
+    kept = run("passthrough", [a], None)
+    assert torch.equal(kept.view(torch.int32), a.view(torch.int32))  # bit for bit: -0.0 stays
+    torch.testing.assert_close(run("passthrough", [a], None, scale=[-2.0], shift=[0.5]), 0.5 - 2 * a)
+
+
 def test_slerp_walks_the_arc() -> None:
     base, other = tensors(2)
     torch.testing.assert_close(run("slerp", [other], base, t=0.0), base)
