@@ -116,3 +116,33 @@ def test_a_command_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CommandFailed, match="no such luck"):
         measured([sys.executable, "-c", "import sys; sys.exit('no such luck')"])
     assert median([Usage(3.0, 1.0, 5), Usage(1.0, 2.0, 7), Usage(2.0, 9.0, 6)]) == Usage(2.0, 2.0, 6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="figures come from /proc")
+def test_evolve_prints_a_row_a_program() -> None:
+    speed, memory = tables(run("evolve.py", "--quick", "--language", "en"))
+    assert {row["method"] for row in [*speed, *memory]} == {"task_arithmetic"}
+    by_program = {row["program"]: row for row in speed}
+    assert by_program.keys() - {"mergekit, in process", "mergekit-yaml"} == {"hubmerge"}
+    ours = by_program["hubmerge"]
+    assert 0 < float(ours["build s"]) < float(ours["generate s"]) < float(ours["candidate s"])
+    assert (float(ours["load s"]), ours["this / hubmerge"], ours["same answers"]) == (0, "1.0", "100%")
+    assert 0 <= float(ours["score"]) <= 1
+    row = next(row for row in memory if row["program"] == "hubmerge")
+    assert float(row["stated model MB"]) == 4  # 0.92M parameters in float32
+    assert 0 < float(row["before the first MB"]) < float(row["anonymous MB"]) < float(row["RSS MB"])
+
+
+def test_siblings_of_a_model_differ_a_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_llama) -> None:
+    from safetensors.torch import load_file
+
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from evolve import NOISE, siblings_of
+
+    folders = siblings_of(tiny_llama(tmp_path / "model", dtype="bfloat16"), None, tmp_path)
+    base, *others = (load_file(folder / "model.safetensors") for folder in folders)
+    name = "model.embed_tokens.weight"
+    for other in others:
+        assert other[name].dtype == base[name].dtype
+        change = (other[name].float() - base[name].float()).std() / base[name].float().std()
+        assert NOISE / 2 < float(change) < NOISE * 2
