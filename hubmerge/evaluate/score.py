@@ -13,8 +13,6 @@ from .harness import HarnessTask
 from .language import THRESHOLD, probability
 from .likelihood import Likelihood, loglikelihoods
 from .metrics import METRICS
-from .statistics import paired_interval as paired_interval
-from .statistics import paired_p as paired_p
 from .task import Example, Task
 
 
