@@ -13,6 +13,7 @@ from .journal import Evaluation, Journal
 from .pareto import fronts
 from .pool import Pool
 from .problem import Genome, MergeProblem
+from .questions import Questions
 from .recorder import Recorder
 from .spec import Fitness, Searcher
 
@@ -68,17 +69,19 @@ def explore(
     pool: Pool,
     *,
     progress: Progress = silent,
+    questions: Questions = Questions(),  # noqa: B008 - a frozen value
 ) -> Exploration:
     """Runs a search through its stages, going on after what `journal` already holds.
 
     The budget is shared equally; a later stage starts where the one before ended, with smaller steps. A searcher
     starts from its seed each time and is told the journaled outcome of candidates it asks for again, so a resumed run
-    walks the same path. `progress` gets one event an evaluation; its data are the generation, the best fitness and
-    plain score so far, and the mean fitness of the generation. Raises `SearchError` where no candidate of the first
-    generation can be evaluated, or where the journal does not fit the searcher.
+    walks the same path. `questions`: what candidates are asked. `progress` gets one event an evaluation; its data are
+    the generation, the best fitness and plain score so far, and the mean fitness of the generation. Raises
+    `SearchError` where no candidate of the first generation can be evaluated, or where the journal does not fit the
+    searcher.
     """
     specs = [share(spec, stage, len(stages)) for stage in range(len(stages))]
-    recorder = Recorder(journal, pool, fitness, seed=spec.seed, progress=progress)
+    recorder = Recorder(journal, pool, fitness, seed=spec.seed, progress=progress, questions=questions)
     genomes: list[Genome] = []
     centre, best = None, None
     for stage, (own, make_genome) in enumerate(zip(specs, stages, strict=True)):

@@ -1,10 +1,11 @@
 """Judges candidates on a split of the task: a worker, with one model in memory that becomes each of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..evaluate.language import THRESHOLD
 from ..evaluate.score import Scores, evaluate
-from ..evaluate.task import Task
+from ..evaluate.task import Example, Task
 from ..hub.source import Source, open_source
 from ..progress import Progress, silent
 from ..recipe import ModelEntry, ModelRef, Recipe
@@ -12,6 +13,7 @@ from ..stream.plan import make_plan
 from .measurement import Job, Measurement
 from .path import Path
 from .path_model import PathModel
+from .racing import mean
 from .resident import ResidentModel
 from .search import Search
 
@@ -40,8 +42,12 @@ class Judge:
         examples = self._task.split(job.split)
         if job.items is not None:
             examples = tuple(examples[item] for item in job.items)
-        scores = evaluate(model, tokenizer, examples, self._task, batch_size=self._search.batch_size)
-        return measurement(scores, self._task)
+
+        def ask(some: Sequence[Example]) -> Scores:
+            return evaluate(model, tokenizer, some, self._task, batch_size=self._search.batch_size)
+
+        scores = job.race.run(ask, examples) if job.race else ask(examples)
+        return measurement(scores, self._task, job)
 
     def _become(self, candidate: Recipe | Path | ModelRef) -> tuple[Any, Any]:
         # In a search for paths the models need not fit together as wholes: each is asked beside the others' layers.
@@ -77,12 +83,19 @@ def make_judge(search: Search, task: Task, token: str | None = None) -> Judge:
     return Judge(search, task, {ref: open_source(ref, token=token) for ref in search.references})
 
 
-def measurement(scores: Scores, task: Task) -> Measurement:
-    """What the search keeps of scores."""
+def measurement(scores: Scores, task: Task, job: Job) -> Measurement:
+    """What the search keeps of the scores of a job."""
+    shares = {"score": scores.score, "metric": scores.metric_share, "language": scores.language_share}
+    if job.weights is not None:
+        spoken = [float(p > THRESHOLD) for p in scores.language]
+        parts = {"score": scores.values, "metric": scores.metric, "language": spoken}
+        shares = {name: mean(values, job.weights) for name, values in parts.items()}
+    if job.race is not None:
+        shares["score"] = job.race.estimate(scores.values)
     return Measurement(
-        score=scores.score,
-        metric=scores.metric_share,
-        language=scores.language_share if task.language else 0.0,
+        score=shares["score"],
+        metric=shares["metric"],
+        language=shares["language"] if task.language else 0.0,
         n=scores.n,
         values=scores.values,
         tokens=scores.tokens,

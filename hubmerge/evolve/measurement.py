@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from .racing import Race
+
 WORST = -1.0
 """Fitness of a candidate that could not be evaluated; any that could has 0 or more."""
 
@@ -11,7 +13,8 @@ WORST = -1.0
 class Measurement:
     """How good a candidate is on `n` examples.
 
-    `score` is the plain score 0..1: the mean of `values`, which has one entry per example, in the split's order.
+    `score` is the plain score 0..1: the mean of `values`, which has one entry per example, in the order asked: the
+    split's, unless the search saves (see economy.py); then it estimates the mean over the whole split.
     `metric` and `language` are its two parts where the task has both: the share that is right whatever its language,
     and the share in the task's language. `tokens` were generated for it.
     """
@@ -48,7 +51,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """What a candidate is asked: examples of one split, all of them or those at the positions `items`."""
+    """What a candidate is asked: examples of one split, all of them or those at the positions `items`, in that order.
+
+    `weights`: what each of them counts in the score (None: the same). With a `race` it may be asked only the first.
+    """
 
     split: str = "search"
     items: tuple[int, ...] | None = None
+    weights: tuple[float, ...] | None = None
+    race: Race | None = None

@@ -9,9 +9,10 @@ import numpy as np
 from ..errors import SearchError
 from ..progress import Event, Progress
 from .journal import Evaluation, Journal
-from .measurement import WORST, Job, Measurement, Outcome
+from .measurement import WORST, Measurement, Outcome
 from .pool import Pool, Result
 from .problem import Genome
+from .questions import Questions
 from .spec import Fitness
 
 # Replayed candidates may differ from the journal's in the last bits where a linear algebra library was updated.
@@ -27,11 +28,21 @@ class Recorder:
     finish and reported in the order they were asked for.
     """
 
-    def __init__(self, journal: Journal, pool: Pool, fitness: Fitness, *, seed: int, progress: Progress) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        pool: Pool,
+        fitness: Fitness,
+        *,
+        seed: int,
+        progress: Progress,
+        questions: Questions = Questions(),  # noqa: B008 - a frozen value
+    ) -> None:
         self._journal = journal
         self._pool = pool
         self._fitness = fitness
         self._seed = seed
+        self._questions = questions
         self._total = 0
         self._progress = progress
         self._finished = {evaluation.number: evaluation for evaluation in journal.evaluations}
@@ -58,7 +69,7 @@ class Recorder:
         if number in self._finished:
             self._check(self._finished[number], vector)
         elif first == number:
-            self._pool.submit(number, candidate, Job())
+            self._pool.submit(number, candidate, self._questions.job(self.collected))
         return number
 
     def collect(self, number: int) -> Outcome:
@@ -77,7 +88,7 @@ class Recorder:
         self.collected.append(evaluation)
         self._refuse_hopeless()
         self._progress(self._event())
-        return Outcome(evaluation.fitness, evaluation.values)
+        return Outcome(evaluation.fitness, self._questions.filled(evaluation.values))
 
     def _record(self, result: Result) -> None:
         if result.number in self._finished:

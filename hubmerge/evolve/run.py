@@ -1,6 +1,7 @@
 """A whole search in a folder: explore, choose on validation, report on test, write the winner. Resumable anywhere.
 
 search.yaml    the search with every model and dataset at its commit
+items.json     the examples that candidates are asked, where the search chooses them
 journal.jsonl  every evaluation
 best.yaml      the winner's recipe, ready for `hubmerge merge`
 model/         the merged winner with its card and the picture of the search
@@ -32,10 +33,12 @@ from .choose import choose
 from .data_flow import DataFlow
 from .explore import Exploration, MakeGenome, explore
 from .genome import ParameterGenome
+from .items import ITEMS_FILE, open_items
 from .journal import VERSION, Evaluation, Journal
 from .judge import Judge, make_judge
 from .path_model import layer_count
 from .pool import Pool
+from .questions import Questions, cost
 from .results import (
     COMPARED_LABELS,
     EVOLVED_RECIPE,
@@ -98,7 +101,7 @@ def evolve(
         if resume and (out / RESULTS_FILE).exists():
             stored = from_json(out / RESULTS_FILE, key)
             return _result(pinned, sources, task, out, stored.facts, stored.winner, stored.rows)
-        run = _Run(key, task, token, workers, progress)
+        run = _Run(key, out, task, token, workers, progress)
         others = contestants(pinned)
         last, opened = pinned, sources
         if pinned.spaces == ("ps", "dfs"):
@@ -115,7 +118,7 @@ def evolve(
                     others[COMPARED_LABELS[name]] = run.compared(last, name, out / name, opened, pool)
             rows = final_rows(others, winner.candidate, pool, progress) if task.test else ()
         recipe = recipe_of(winner.candidate, opened)
-        search_facts = _facts(pinned, found, task, run.spent)
+        search_facts = _facts(pinned, found, task, run.spent, run.questions)
         chosen = {**winner.facts, "recipe": recipe.to_dict()}
         result = _result(pinned, sources, task, out, search_facts, chosen, rows)
         write_file(out / RECIPE_FILE, _portable(recipe, out).to_yaml().encode())
@@ -133,13 +136,17 @@ def evolve(
 class _Run:
     """What the searches of one run share: the task, the workers, and the account of what was spent."""
 
-    def __init__(self, key: str, task: Task, token: str | None, workers: Workers, progress: Progress) -> None:
+    def __init__(
+        self, key: str, out: Path, task: Task, token: str | None, workers: Workers, progress: Progress
+    ) -> None:
         self.key = key
+        self.out = out
         self.task = task
         self.token = token
         self.workers = workers
         self.progress = progress
         self.spent: list[Evaluation] = []
+        self.questions: Questions | None = None  # the same for all searches of the run, made when the first begins
 
     def pool(self, search: Search, sources: Mapping[ModelRef, Source]) -> Pool:
         """Workers that judge candidates of `search`."""
@@ -150,7 +157,18 @@ class _Run:
     def explore(self, search: Search, sources: Mapping[ModelRef, Source], journal: Journal, pool: Pool) -> Exploration:
         """One search, through its stages."""
         stages = stages_of(search, sources, self.token)
-        found = explore(search.searcher, search.fitness, stages, journal, pool, progress=self.progress)
+        if self.questions is None:
+            items = partial(open_items, search, self.task, pool, self.out, self.key, self.progress)
+            self.questions = Questions.of(search.economy, len(self.task.search), search.searcher.seed, items)
+        found = explore(
+            search.searcher,
+            search.fitness,
+            stages,
+            journal,
+            pool,
+            progress=self.progress,
+            questions=self.questions,
+        )
         self.spent += found.evaluations
         return found
 
@@ -164,7 +182,7 @@ class _Run:
         write_file(folder / RECIPE_FILE, winner.candidate.to_yaml().encode())
         # A folder of another merge can only be the one that this run left before it was interrupted.
         merge(winner.candidate, folder / MODEL_FOLDER, token=self.token, progress=self.progress, overwrite=True)
-        facts = _facts(search, found, self.task, found.evaluations)
+        facts = _facts(search, found, self.task, found.evaluations, self.questions)
         chosen = {**winner.facts, "recipe": winner.candidate.to_dict()}
         write_file(folder / RESULTS_FILE, to_json(self.key, facts, chosen, ()))
         return ModelRef(str((folder / MODEL_FOLDER).resolve()))
@@ -187,7 +205,7 @@ class _Run:
 
 def small_files(out: Path) -> dict[str, Path]:
     """What tells a run's whole story without its weights: name -> file of the run folder, there or not yet."""
-    names = (SEARCH_FILE, JOURNAL_FILE, RECIPE_FILE, RESULTS_FILE)
+    names = (SEARCH_FILE, JOURNAL_FILE, ITEMS_FILE, RECIPE_FILE, RESULTS_FILE)
     folders = ("", f"{PS_FOLDER}/", *(f"{name}/" for name in COMPARED))
     return {f"{folder}{name}": out / folder / name for folder in folders for name in names}
 
@@ -257,7 +275,10 @@ def _unpinned(search: Search) -> dict[str, Any]:
     return document
 
 
-def _facts(search: Search, found: Exploration, task: Task, spent: Sequence[Evaluation]) -> dict[str, Any]:
+def _facts(
+    search: Search, found: Exploration, task: Task, spent: Sequence[Evaluation], questions: Questions | None
+) -> dict[str, Any]:
+    assert questions is not None
     facts: dict[str, Any] = {"searcher": search.searcher.name, "space": " + ".join(search.spaces)}
     if search.merge_method is not None:
         facts["granularity"] = ", ".join(search.granularity)
@@ -268,10 +289,22 @@ def _facts(search: Search, found: Exploration, task: Task, spent: Sequence[Evalu
         "examples": len(task.search),
         "objectives": list(search.fitness.objectives),
         "seed": search.searcher.seed,
-        "seconds": round(sum(evaluation.seconds for evaluation in spent), 1),
-        "tokens": sum(evaluation.tokens for evaluation in spent),
+        "seconds": round(sum(evaluation.seconds for evaluation in spent) + questions.seconds, 1),
+        "tokens": sum(evaluation.tokens for evaluation in spent) + questions.tokens,
     }
+    if search.economy is not None:
+        facts["cost"] = cost(questions, spent, len(task.search))
     return facts | {"failed": found.failed} if found.failed else facts
+
+
+def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts as a card's table has them: plain values, by names that need no explanation."""
+    told = {name: value for name, value in facts.items() if name != "cost"}
+    if (saved := facts.get("cost")) is not None:
+        told["Examples asked of a candidate, at most"] = saved["examples_asked"]
+        told["Candidates stopped early"] = saved["evaluations_raced"]
+        told["Tokens that asking all would have taken, about"] = saved["tokens_full"]
+    return told
 
 
 def _first_recipe(out: Path) -> dict[str, bytes]:
@@ -314,7 +347,7 @@ def _result(
         evaluations=card_rows(rows, title, task.metric, task.name),
         curve_image=CURVE_FILE,
         commands=(*merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
-        search=facts,
+        search=_told(facts),
         languages=(task.language,) if task.language else (),
         example=example,
     )

@@ -12,6 +12,7 @@ data_flow: {repeats: 2}                 # data-flow space: candidates are paths 
 task: ja-word-problems                  # a built-in name, a YAML file, or the task itself
 splits: {search: 100, validation: 150, test: 300}
 searcher: {name: cmaes, evaluations: 300, seed: 1}
+economy: {items: 45, racing: true}      # fewer tokens: see economy.py
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from ..methods import METHODS, Method
 from ..recipe import ModelEntry, ModelRef, Recipe
 from ..yamlfile import load_mapping, refuse_unknown
 from .data_flow import DataFlowSpace
+from .economy import Economy
 from .spec import GRANULARITIES, Fitness, Gene, Searcher, build, is_number, listed, mapping
 
 UNTUNED = ("average", "task_arithmetic", "ties", "dare_ties")
@@ -65,6 +67,7 @@ class Search:
     tokenizer_source: str | None = None
     chat_template: str | None = None
     batch_size: int = 64
+    economy: Economy | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.models)) < len(self.models) or self.base_model in self.models:
@@ -77,6 +80,8 @@ class Search:
             raise SearchError("`genome` and `parameters` belong to a merge_method; name one, or leave them out.")
         if "short" in self.fitness.objectives and self.spaces != ("dfs",):
             raise SearchError("The objective `short` counts the layers of paths; it needs `data_flow` alone.")
+        if self.economy is not None and self.economy.racing and self.fitness.objectives != ("score",):
+            raise SearchError("economy.racing compares plain scores; it needs the single objective `score`.")
         for name, value in (("select", self.select), ("batch_size", self.batch_size)):
             if value < 1:
                 raise SearchError(f"{name} must be at least 1, got {value}.")
@@ -205,6 +210,8 @@ class Search:
         given["task"] = task_document(given["task"], relative_to)
         given["searcher"] = build(Searcher, given.get("searcher"), "searcher")
         given["fitness"] = build(Fitness, given.get("fitness"), "fitness")
+        if "economy" in given:
+            given["economy"] = build(Economy, given["economy"], "economy")
         given["baselines"] = tuple(listed(given.get("baselines", list(UNTUNED)), "baselines"))
         given["parameters"] = mapping(given.get("parameters") or {}, "parameters")
         given["splits"] = mapping(given.get("splits") or {}, "splits")
@@ -241,6 +248,8 @@ class Search:
             "baselines": list(self.baselines),
             "batch_size": self.batch_size,
         }
+        if self.economy is not None:
+            document["economy"] = asdict(self.economy)
         for name in ("dtype", "out_dtype", "tokenizer_source", "chat_template"):
             if (value := getattr(self, name)) is not None:
                 document[name] = value

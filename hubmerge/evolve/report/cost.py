@@ -36,7 +36,8 @@ class Cost:
         """The cost of a run as its journal tells it; phases are those of results.json."""
         unit = "tokens" if any(e.tokens for e in run.evaluations) else "seconds"
         paid = {e.candidate: e for e in run.first_asked}
-        most = max((e.n for e in run.measured), default=0)
+        examples = run.facts.get("examples")  # more than the most that any was asked, where items were chosen
+        most = max([e.n for e in run.measured] + [examples if isinstance(examples, int) else 0])
         spent, whole = [], []
         for evaluation in run.evaluations:
             first = paid[evaluation.candidate]

@@ -1,0 +1,132 @@
+"""Item choice: which examples of the search split tell candidates apart.
+
+Before the search the base, the models and their untuned merges answer the whole split. An example that half of them
+get right says most about a candidate; one that all or none of them get right says little - but a search is for
+candidates that none of them is, so some of these stay. The examples are sorted into strata by the share of models
+that get them right, and from each stratum some are drawn at random: the larger it is, and the less its answers can be
+foretold (the standard deviation of a right answer, which like the entropy is highest where half are right), the more,
+as Neyman's allocation has it. Each counts for the examples of its stratum that it stands for, so that the
+weighted mean estimates the mean over the whole split without bias, for any candidate.
+
+An item response model with two parameters an example (MERGE3, https://arxiv.org/abs/2502.10436) would need more
+respondents than a search has models; strata need none.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import SearchError
+from ..evaluate.task import Task
+from ..progress import Event, Progress
+from ..recipe import Recipe
+from ..stream.writer import write_file
+from .economy import FEWEST
+from .measurement import Job
+from .pool import Pool, measure_all
+from .results import contestants
+from .search import UNTUNED, Search
+
+ITEMS_FILE = "items.json"
+_STRATA = FEWEST
+
+
+@dataclass(frozen=True)
+class Items:
+    """The examples of the search split that candidates are asked, in the order asked.
+
+    `positions` in the split; `weights`: of how many of the split's examples each is the delegate, so their sum is the
+    split's size; `answers`: the share of it that each model got right, by name; `tokens` and `seconds`: what that took.
+    """
+
+    positions: tuple[int, ...]
+    weights: tuple[float, ...]
+    answers: dict[str, float]
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def choose_items(
+    answers: np.ndarray, count: int, generator: np.random.Generator
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The positions of `count` examples, in a random order, and their weights.
+
+    `answers`: the value 0..1 of each model's answer to each example, shape (models, examples), any models.
+    """
+    share = (answers.sum(axis=0) + 1) / (len(answers) + 2)  # Laplace: never 0 or 1, nobody knows other candidates
+    stratum = np.minimum((share * _STRATA).astype(int), _STRATA - 1)
+    strata = [np.flatnonzero(stratum == kind) for kind in np.unique(stratum)]
+    sizes = np.array([len(members) for members in strata])
+    spread = np.array([np.sqrt(share[members].mean() * (1 - share[members].mean())) for members in strata])
+    chosen: list[int] = []
+    weights: list[float] = []
+    for members, part in zip(strata, allocate(sizes, spread, count), strict=True):
+        chosen += generator.choice(members, part, replace=False).tolist()
+        weights += [len(members) / part] * part
+    order = generator.permutation(count)
+    return tuple(chosen[i] for i in order), tuple(weights[i] for i in order)
+
+
+def allocate(sizes: np.ndarray, spread: np.ndarray, count: int) -> list[int]:
+    """How many to draw from strata with these sizes and standard deviations: at least one of each, `count` in all.
+
+    Neyman's allocation in whole numbers: one after another goes where it lowers the variance of the weighted mean
+    most (Wright 2012, https://doi.org/10.1080/00031305.2012.733679).
+    """
+    parts = np.ones(len(sizes), dtype=int)
+    for _ in range(count - len(sizes)):
+        gain = np.where(parts < sizes, sizes * spread / np.sqrt(parts * (parts + 1.0)), -1.0)
+        parts[int(np.argmax(gain))] += 1
+    return parts.tolist()
+
+
+def open_items(search: Search, task: Task, pool: Pool, folder: Path, key: str, progress: Progress) -> Items:
+    """The items of the run in `folder`: those it has, else chosen now and written there.
+
+    Raises `SearchError` where the split is too small, where no model can be asked, or where the file is another run's.
+    """
+    assert search.economy is not None and search.economy.items is not None
+    path, count = folder / ITEMS_FILE, search.economy.items
+    if path.exists():
+        return _read(path, key)
+    if count >= len(task.search):
+        raise SearchError(
+            f"economy.items is {count}, but the search split has {len(task.search)} examples; ask for fewer, or leave "
+            "it out."
+        )
+    everyone = contestants(replace(search, baselines=UNTUNED))
+    # Recipes first: what holds them in memory may have to make room for what holds the models.
+    names = sorted(everyone, key=lambda name: not isinstance(everyone[name], Recipe))
+
+    def tell(done: int) -> None:
+        progress(Event("items", done, len(names), "models", note=names[min(done, len(names) - 1)]))
+
+    results = dict(zip(names, measure_all(pool, [(everyone[name], Job()) for name in names], tell), strict=True))
+    asked = {name: result.measurement for name, result in results.items() if result.measurement is not None}
+    if not asked:
+        raise SearchError(f"No model could be asked to choose examples: {results[names[0]].error}")
+    generator = np.random.default_rng(search.searcher.seed)
+    positions, weights = choose_items(np.array([found.values for found in asked.values()]), count, generator)
+    items = Items(
+        positions,
+        weights,
+        {name: found.score for name, found in asked.items()},
+        sum(found.tokens for found in asked.values()),
+        round(sum(result.seconds for result in results.values()), 4),
+    )
+    write_file(path, (json.dumps({"key": key, **asdict(items)}, ensure_ascii=False) + "\n").encode())
+    return items
+
+
+def _read(path: Path, key: str) -> Items:
+    try:
+        document = json.loads(path.read_bytes())
+        found = document.pop("key")
+        items = Items(**{**document, "positions": tuple(document["positions"]), "weights": tuple(document["weights"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise SearchError(f"{path} does not hold the items of a search ({exc}); start a new run.") from None
+    if found != key:
+        raise SearchError(f"{path} holds the items of another search; give another output folder.")
+    return items

@@ -1,0 +1,85 @@
+"""Racing: a candidate that is clearly worse than another on the same examples is asked no further.
+
+Both are asked in one order. After each block of examples a paired test compares them (exact McNemar where the values
+are 0 or 1, else sign flips; `evaluate.statistics.paired_p`), one-sided, at the level divided by the number of looks:
+whatever the looks have to do with each other, a candidate as good as its rival is stopped no more often than the level
+says (Bonferroni).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..evaluate.statistics import paired_p
+
+if TYPE_CHECKING:  # actors read this file before torch may be imported
+    from ..evaluate.score import Scores
+    from ..evaluate.task import Example
+
+
+@dataclass(frozen=True)
+class Race:
+    """A race over n examples against `rival`, the other's value on each, shape (n,), in the order asked.
+
+    `weights`: what each example counts, shape (n,). `ends`: after how many examples a block ends, rising, the last n.
+    `level`: how often, at most, a candidate as good as the rival is stopped.
+    """
+
+    rival: tuple[float, ...]
+    weights: tuple[float, ...]
+    ends: tuple[int, ...]
+    level: float
+
+    def run(self, ask: "Callable[[Sequence[Example]], Scores]", examples: "Sequence[Example]") -> "Scores":
+        """Asks block after block, until the race is lost or all is asked."""
+        parts, start = [], 0
+        for end in self.ends:
+            parts.append(ask(examples[start:end]))
+            start = end
+            if self.lost([value for part in parts for value in part.values]):
+                break
+        return joined(parts)
+
+    def lost(self, values: Sequence[float]) -> bool:
+        """Whether a candidate with these first values, shape (k,) with k < n, is clearly worse; never at the end."""
+        looks = len(self.ends) - 1
+        if len(values) >= len(self.rival) or self._ahead(values) >= 0:
+            return False
+        own, other = list(values), list(self.rival[: len(values)])
+        if len(set(self.weights)) > 1:
+            own, other = self._weighted(own), self._weighted(other)
+        # The candidate is behind, so half of the two-sided p-value is that of the side asked about.
+        return paired_p(own, other) / 2 <= self.level / looks
+
+    def estimate(self, values: Sequence[float]) -> float:
+        """The score, 0..1, that a candidate with these first values, shape (k,), would have on all n examples.
+
+        The rival's score moved by what the candidate is ahead (or behind) where both were asked. A plain mean would
+        favour those stopped early wherever the first examples happen to be the easy ones.
+        """
+        return min(1.0, max(0.0, mean(self.rival, self.weights) + self._ahead(values)))
+
+    def _ahead(self, values: Sequence[float]) -> float:
+        return mean(values, self.weights) - mean(self.rival[: len(values)], self.weights)
+
+    def _weighted(self, values: Sequence[float]) -> list[float]:
+        return [weight * value for weight, value in zip(self.weights, values, strict=False)]
+
+
+def mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    """The weighted mean of the first values, shape (k,); `weights` may go on, shape (n,)."""
+    weights = weights[: len(values)]
+    return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
+
+
+def block_ends(n: int, blocks: int) -> tuple[int, ...]:
+    """Where each of `blocks` nearly equal blocks of n examples ends; fewer where there are fewer examples."""
+    return tuple(sorted({max(1, round(n * (block + 1) / blocks)) for block in range(blocks)}))
+
+
+def joined(parts: "Sequence[Scores]") -> "Scores":
+    """The scores of several sets of examples as those of all, in their order."""
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = replace(whole, **{name: value + getattr(part, name) for name, value in vars(whole).items()})
+    return whole
