@@ -269,7 +269,7 @@ def test_the_same_run_gives_the_same_report(finished: Path, tmp_path: Path) -> N
 
 
 def test_two_stages_with_a_front_and_a_long_path(tmp_path: Path) -> None:
-    winner = {"number": 20, "candidate": path(200, 32, 3)}
+    winner = {"number": 20, "candidate": {"path": path(200, 32, 3)}}
     search = {"searcher": "nsga2", "objectives": ["score", "language"]}
     folder = write_run(tmp_path / "run", rising(60, 2), winner=winner, search=search, front=[20, 3, 41])
     write_run(folder / "ps", rising(30), winner={"recipe": recipe(4, ("weight",))})

@@ -34,7 +34,8 @@ class Run:
     """One search's files. Every mapping may lack any key: a search that still goes on has written little.
 
     `header`: the journal's first line; `spec`: search.yaml; `results`: results.json, empty until the search is done;
-    `best_recipe`: best.yaml; `compared`: evaluations of other searchers with the same budget, by name.
+    `best_recipe`: best.yaml; `compared`: evaluations of other searchers with the same budget, by name. `second`: it is
+    a search for paths that came after one for recipes.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Run:
     results: Mapping[str, Any]
     best_recipe: Mapping[str, Any]
     compared: Mapping[str, tuple[Evaluation, ...]]
+    second: bool = False
 
     @classmethod
     def read(cls, folder: Path, name: str | None = None) -> "Run":
@@ -62,6 +64,7 @@ class Run:
             results=_json(folder / RESULTS_FILE),
             best_recipe=_yaml(folder / RECIPE_FILE, "recipe"),
             compared={label: _evaluations(path) for label, path in others.items() if path.is_file()},
+            second=(folder / FIRST_STAGE / JOURNAL_FILE).is_file(),
         )
 
     @property
@@ -87,16 +90,23 @@ class Run:
         return tuple(row for row in found if is_number(row.get("value")) and "model" in row)
 
     @property
+    def searcher(self) -> Mapping[str, Any]:
+        """The searcher as the spec has it."""
+        paths = mapping(mapping(self.spec, "data_flow"), "searcher")
+        return (self.second and paths) or mapping(self.spec, "searcher")
+
+    @property
     def planned(self) -> int | None:
         """How many evaluations the spec asks for."""
-        planned = mapping(self.spec, "searcher").get("evaluations")
+        planned = self.searcher.get("evaluations")
         return planned if isinstance(planned, int) else None
 
     @cached_property
     def candidate(self) -> Mapping[str, Any]:
         """The winner, a recipe or a path; the best so far until there is one, empty where nothing is measured."""
         best = max(self.measured, key=lambda e: e.fitness[0], default=None)
-        return mapping(self.winner, "candidate") or ({} if self.done or best is None else best.solution)
+        found = mapping(self.winner, "candidate") or ({} if self.done or best is None else best.solution)
+        return mapping(found, "path") or found
 
     @property
     def path(self) -> Mapping[str, Any] | None:
@@ -114,7 +124,7 @@ class Run:
     def space(self) -> str:
         """What was searched: "ps" (recipes) or "dfs" (paths)."""
         only_paths = "merge_method" not in self.spec and "data_flow" in self.spec
-        return "dfs" if self.path or only_paths else "ps"
+        return "dfs" if self.path or self.second or only_paths else "ps"
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -163,7 +173,7 @@ class Run:
 def read_stages(folder: Path) -> tuple[Run, ...]:
     """The searches of a run folder in the order they ran: one, or two where data flow came after parameter space."""
     runs = [Run.read(folder)]
-    if (folder / FIRST_STAGE / JOURNAL_FILE).is_file():
+    if runs[0].second:
         runs.insert(0, Run.read(folder / FIRST_STAGE))
     return tuple(runs)
 

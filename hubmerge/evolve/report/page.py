@@ -54,7 +54,7 @@ def _header(stages: Sequence[Run]) -> str:
 
 def _searched(run: Run) -> str:
     """One sentence: what was searched over what."""
-    searcher = run.facts.get("searcher") or mapping(run.spec, "searcher").get("name") or "a search"
+    searcher = run.searcher.get("name") or run.facts.get("searcher") or "a search"
     names = ", ".join(html.name(model_name(model)) for model in run.models) or "models"
     base = f" on {html.name(model_name(run.spec['base_model']))}" if run.spec.get("base_model") else ""
     genes = {len(e.genome) for e in run.evaluations}
@@ -62,6 +62,7 @@ def _searched(run: Run) -> str:
     task = mapping(run.spec, "task").get("name") or run.spec.get("task")
     on = f", scored on {html.name(task)}" if isinstance(task, str) else ""
     if run.space == "dfs":
+        names = f"that recipe's model, {names}" if run.second else names
         return f"Paths through the layers of {names}, found by {html.text(searcher)}{count}{on}."
     method = html.text(run.spec.get("merge_method") or "merges")
     return f"Recipes of {method} over {names}{base}, found by {html.text(searcher)}{count}{on}."
@@ -88,7 +89,7 @@ def _gain_tile(run: Run) -> list[tuple[str, str, str]]:
         return []
     rival = max(others, key=lambda row: row["value"])
     gain = 100 * (best["value"] - rival["value"])
-    below = f"points over the best other, {html.name(model_name(rival['model']))}; {_p(rival)}"
+    below = f"points against the best other, {html.name(model_name(rival['model']))}; {_p(rival)}"
     return [("Gain", f"{gain:+.1f}".replace("-", "−"), below)]
 
 
