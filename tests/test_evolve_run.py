@@ -37,7 +37,7 @@ def strangers(tiny_llama, tmp_path_factory) -> dict[str, Path]:
 
 def search_of(folders: dict[str, Path], *, evaluations: int = 24, seed: int = 1, **changes) -> Search:
     """A small search whose right answers are what one particular merge says, so that the fitness has a slope."""
-    right = {"math": {"weight": [0.2, 1.1, 0.7]}, "japanese": {"weight": [0.9, 0.4, 1.3]}}
+    right = {"math": {"weight": [1.3, 0.3, 0.4]}, "japanese": {"weight": [1.1, 0.6, 0.3]}}
     recipe = Recipe.from_dict(
         {
             "merge_method": "task_arithmetic",
