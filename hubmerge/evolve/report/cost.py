@@ -45,6 +45,10 @@ class Cost:
             spent.append(price if first is evaluation else 0.0)
             whole.append(price * most / first.n if first.n and first.error is None else price)
         cost = mapping(run.facts, "cost")
+        choosing = cost.get("tokens_items")
+        # What choosing the examples took came before everything, and of two searches before the first.
+        if spent and unit == "tokens" and is_number(choosing) and not run.second:
+            spent[0] += float(choosing)  # type: ignore[arg-type]
         phases = mapping(cost, "phases") or mapping(cost, "seconds")
         return cls(
             unit, tuple(spent), tuple(whole), {str(k): float(v) for k, v in phases.items() if is_number(v) and v >= 0}

@@ -18,6 +18,12 @@ from .pictures import Picture
 
 _SPACES = {"ps": "parameter space", "dfs": "data-flow space"}
 _MOST_ROWS = 60
+_COSTS = {
+    "tokens_items": "Tokens for choosing examples",
+    "tokens_full": "Tokens, had all been asked, about",
+    "examples_asked": "Examples asked of each, at most",
+    "evaluations_raced": "Stopped early",
+}
 _MOST_LETTERS = 400  # of an error message
 
 
@@ -214,7 +220,8 @@ def _costs(run: Run, cost: Cost) -> str:
     ]
     if cost.saved > 0.02:
         pairs.append((f"Saved {cost.unit}, about", f"{cost.saved:.0%}"))
-    told = {key: value for key, value in mapping(run.facts, "cost").items() if not isinstance(value, Mapping)}
+    cost_facts = mapping(run.facts, "cost").items()
+    told = {_COSTS.get(k, k): v for k, v in cost_facts if k != "tokens" and not isinstance(v, Mapping)}
     pairs += _flat(told)
     return html.facts(pairs) if run.evaluations else ""
 
