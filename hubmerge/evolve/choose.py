@@ -1,6 +1,8 @@
 """The winner: the best few of the search, scored again on examples that the search never saw."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,24 +15,37 @@ from .explore import Exploration
 from .journal import Evaluation
 from .measurement import Job
 from .pool import Pool, measure_all
+from .questions import Questions
 from .recorder import candidate_key
+
+_PROMOTED = 2
+"""How many times `select` candidates are asked the rest of the search split, where the search asked only a part."""
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A candidate that may win, its vector, and its evaluation in the search (None: the middle of the distribution)."""
+    """A candidate that may win, its vector, and its evaluation in the search (None: the middle of the distribution).
+
+    `score`: its plain score on the search split where it was asked all of it after the search; else its evaluation's.
+    """
 
     candidate: Any
     vector: tuple[float, ...]
     evaluation: Evaluation | None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The finalist with the best plain score on the validation split; `validation_score` is None without one."""
+    """The finalist with the best plain score on the validation split; `validation_score` is None without one.
+
+    `tokens` and `seconds`: what asking finalists the rest of the search split took.
+    """
 
     finalist: Finalist
     validation_score: float | None
+    tokens: int = 0
+    seconds: float = 0.0
 
     @property
     def candidate(self) -> Any:
@@ -45,20 +60,30 @@ class Winner:
             "number": evaluation and evaluation.number,
             "genome": list(self.finalist.vector),
             "candidate": {"recipe" if isinstance(self.candidate, Recipe) else "path": self.candidate.to_dict()},
-            "search_score": evaluation and evaluation.score,
+            "search_score": self.finalist.score,
             "validation_score": self.validation_score,
         }
 
 
-def choose(found: Exploration, select: int, task: Task, pool: Pool, progress: Progress) -> Winner:
+def choose(
+    found: Exploration,
+    select: int,
+    task: Task,
+    pool: Pool,
+    progress: Progress,
+    questions: Questions = Questions(),  # noqa: B008 - a frozen value
+) -> Winner:
     """Scores the finalists on the validation split; ties go to the better search fitness.
 
-    Without a validation split the best search fitness wins, as in the paper. Raises `SearchError` where there is no
-    finalist, or none that can be scored.
+    Where the search asked only some of its examples (`questions`), twice as many are first asked the rest of them, and
+    the best of these on the whole search split go on. Without a validation split the best search fitness wins, as in
+    the paper. Raises `SearchError` where there is no finalist, or none that can be scored.
     """
-    best = finalists(found, select)
+    best, tokens, seconds = finalists(found, select), 0, 0.0
+    if questions.positions is not None and len(found.evaluations[0].fitness) == 1:
+        best, tokens, seconds = _promoted(found, select, task, pool, progress, questions.positions)
     if not task.validation:
-        return Winner(best[0], None)
+        return Winner(best[0], None, tokens, seconds)
 
     def tell(done: int) -> None:
         progress(Event("validate", done, len(best), "candidates"))
@@ -72,7 +97,35 @@ def choose(found: Exploration, select: int, task: Task, pool: Pool, progress: Pr
     if not scored:
         raise SearchError(f"No candidate could be scored on the validation split: {results[0].error}")
     score, _, negative = max(scored)
-    return Winner(best[-negative], score)
+    return Winner(best[-negative], score, tokens, seconds)
+
+
+def _promoted(
+    found: Exploration, select: int, task: Task, pool: Pool, progress: Progress, positions: Sequence[int]
+) -> tuple[list[Finalist], int, float]:
+    """The finalists by their score on the whole search split, and the tokens and seconds that it took."""
+    wide = finalists(found, _PROMOTED * select)
+    middle = [finalist for finalist in wide if finalist.evaluation is None]
+    asked = [(finalist, finalist.evaluation) for finalist in wide if finalist.evaluation is not None]
+    everything = range(len(task.search))
+    rest = [tuple(sorted({*everything} - {*positions[: evaluation.n]})) for _, evaluation in asked]
+    jobs = [(finalist.candidate, Job("search", left)) for (finalist, _), left in zip(asked, rest, strict=True) if left]
+
+    def tell(done: int) -> None:
+        progress(Event("rank", done, len(jobs), "candidates"))
+
+    answers = iter(measure_all(pool, jobs, tell))
+    results = [next(answers) if left else None for left in rest]
+    ranked = []
+    for (finalist, evaluation), result in zip(asked, results, strict=True):
+        if result is None or result.measurement is not None:
+            more = result.measurement.values if result is not None and result.measurement is not None else ()
+            score = math.fsum((*evaluation.values, *more)) / len(everything)
+            ranked.append(replace(finalist, score=score))
+    ranked.sort(key=lambda finalist: -(finalist.score or 0.0))  # stable: ties go to the better search fitness
+    spent = [result for result in results if result is not None]
+    tokens = sum(result.measurement.tokens for result in spent if result.measurement is not None)
+    return [*ranked[:select], *middle] or wide, tokens, sum(result.seconds for result in spent)
 
 
 def finalists(found: Exploration, select: int) -> list[Finalist]:
@@ -84,7 +137,7 @@ def finalists(found: Exploration, select: int) -> list[Finalist]:
     ranked = found.front if several else found.distinct
     if not ranked:
         raise SearchError("No candidate of the search could be evaluated; the journal says why for each.")
-    best = [Finalist(found.candidate(e), e.genome, e) for e in ranked[:select]]
+    best = [Finalist(found.candidate(e), e.genome, e, e.score) for e in ranked[:select]]
     if found.centre is not None:
         middle = found.genomes[-1].decode(found.centre)
         if candidate_key(middle) not in {e.candidate for e in ranked}:

@@ -1,7 +1,7 @@
 """What each candidate of a search is asked: all examples of the search split, or less where the search saves."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ class Questions:
 
     `positions` in the search split and `weights` of the same length; without them everything is asked, in the split's
     order. `ends`: where the blocks of a race end, () where there is none; `level`: see `Race`. `tokens` and `seconds`
-    were spent to choose them.
+    were spent outside of the search itself: to choose the examples, and to ask finalists those left out.
     """
 
     positions: tuple[int, ...] | None = None
@@ -58,20 +58,25 @@ class Questions:
         missing = len(self.weights) - len(values)
         return (*values, *[mean(values, self.weights)] * missing)
 
+    def after(self, tokens: int, seconds: float) -> "Questions":
+        """The same questions, with more spent on them."""
+        return replace(self, tokens=self.tokens + tokens, seconds=self.seconds + seconds)
+
     def stopped(self, evaluations: Sequence[Evaluation]) -> int:
         """How many candidates lost their race."""
         return len({e.candidate for e in evaluations if self.ends and e.error is None and e.n < self.ends[-1]})
 
 
 def cost(questions: Questions, evaluations: Sequence[Evaluation], examples: int) -> dict[str, Any]:
-    """What the search spent and saved, in generated tokens, the choice of items included.
+    """What the search spent and saved, in generated tokens. `tokens_beside` of its `tokens` were spent to choose the
+    examples and to ask finalists those left out.
 
     `tokens_full` estimates what asking each candidate all `examples` would have taken, by its own tokens an example.
     """
     spent = sum(e.tokens for e in evaluations) + questions.tokens
     return {
         "tokens": spent,
-        "tokens_items": questions.tokens,
+        "tokens_beside": questions.tokens,
         "tokens_full": round(sum(e.tokens * examples / e.n for e in evaluations if e.n)),
         "examples_asked": len(questions.positions or ()) or examples,
         "evaluations_raced": questions.stopped(evaluations),

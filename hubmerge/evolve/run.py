@@ -29,7 +29,7 @@ from ..stream.plan import make_plan
 from ..stream.writer import write_file
 from . import curve
 from .blocks import family_of
-from .choose import choose
+from .choose import Winner, choose
 from .data_flow import DataFlow
 from .explore import Exploration, MakeGenome, explore
 from .genome import ParameterGenome
@@ -112,7 +112,7 @@ def evolve(
         with run.pool(last, opened) as pool:
             found = run.explore(last, opened, journal, pool)
             write_file(out / CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))
-            winner = choose(found, last.select, task, pool, progress)
+            winner = run.choose(found, last.select, pool)
             for name in last.baselines:
                 if name in COMPARED:
                     others[COMPARED_LABELS[name]] = run.compared(last, name, out / name, opened, pool)
@@ -172,11 +172,18 @@ class _Run:
         self.spent += found.evaluations
         return found
 
+    def choose(self, found: Exploration, select: int, pool: Pool) -> Winner:
+        """The winner of a search."""
+        assert self.questions is not None
+        winner = choose(found, select, self.task, pool, self.progress, self.questions)
+        self.questions = self.questions.after(winner.tokens, winner.seconds)
+        return winner
+
     def recipes_first(self, search: Search, folder: Path, sources: Mapping[ModelRef, Source]) -> ModelRef:
         """The search for a recipe in a folder of its own; its winner, merged there, as a model."""
         with self._journal(folder) as journal, self.pool(search, sources) as pool:
             found = self.explore(search, sources, journal, pool)
-            winner = choose(found, search.select, self.task, pool, self.progress)
+            winner = self.choose(found, search.select, pool)
         write_file(folder / SEARCH_FILE, search.to_yaml().encode())
         write_file(folder / CURVE_FILE, curve.draw(found.evaluations, _curve_title(search, found)))
         write_file(folder / RECIPE_FILE, winner.candidate.to_yaml().encode())
@@ -196,7 +203,7 @@ class _Run:
             other = replace(other, granularity=search.granularity[-1:])
         with self._journal(folder) as journal:
             found = self.explore(other, sources, journal, pool)
-        return choose(found, search.select, self.task, pool, self.progress).candidate
+        return self.choose(found, search.select, pool).candidate
 
     def _journal(self, folder: Path) -> Journal:
         folder.mkdir(exist_ok=True)

@@ -1,0 +1,399 @@
+"""Fewer tokens for the same search: races and chosen examples."""
+
+import json
+import pickle
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hubmerge.errors import SearchError
+from hubmerge.evaluate.score import Scores
+from hubmerge.evolve.economy import Economy
+from hubmerge.evolve.explore import Exploration, explore
+from hubmerge.evolve.items import Items, allocate, choose_items
+from hubmerge.evolve.journal import Evaluation, Journal, read_evaluations
+from hubmerge.evolve.judge import Judge, measurement
+from hubmerge.evolve.measurement import Job
+from hubmerge.evolve.pool import LocalPool
+from hubmerge.evolve.questions import Questions, cost
+from hubmerge.evolve.racing import Race, block_ends, mean
+from hubmerge.evolve.run import evolve
+from hubmerge.evolve.search import Search
+from hubmerge.evolve.spec import Fitness, Searcher
+
+N = 45
+PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+
+def document(**changes) -> dict:
+    return {
+        "models": ["org/a", "org/b"],
+        "base_model": "org/base",
+        "merge_method": "task_arithmetic",
+        "genome": {"genes": {"weight": [0, 2]}},
+        "task": {"name": "t", "examples": {"search": [{"question": "q", "answer": "a"}]}, "metric": "exact_match"},
+        **changes,
+    }
+
+
+def test_an_economy_is_part_of_a_search() -> None:
+    search = Search.from_dict(document(economy={"items": 45, "racing": True}))
+    assert search.economy == Economy(items=45, racing=True)
+    assert Search.from_yaml(search.to_yaml()) == search
+    assert "economy" not in Search.from_dict(document()).to_dict()  # an old run's key stays what it was
+
+
+@pytest.mark.parametrize(
+    ("economy", "message"),
+    [
+        ({"racing": False}, "saves nothing"),
+        ({"item": 45}, "did you mean 'items'"),
+        ({"items": 3}, "at least 8"),
+        ({"items": 0.3}, "whole number"),
+        ({"racing": True, "blocks": 1}, "at least 2"),
+        ({"racing": True, "level": 0}, "above 0"),
+    ],
+)
+def test_a_bad_economy_says_what_is_wrong(economy: dict, message: str) -> None:
+    with pytest.raises(SearchError, match=message):
+        Search.from_dict(document(economy=economy))
+
+
+def test_races_need_the_plain_score() -> None:
+    fitness = {"objectives": ["metric", "language"]}
+    with pytest.raises(SearchError, match="single objective"):
+        Search.from_dict(document(economy={"racing": True}, fitness=fitness))
+    Search.from_dict(document(economy={"items": 45}, fitness=fitness))
+
+
+def race_of(rival, blocks: int = 3, level: float = 0.05, weights=None) -> Race:
+    n = len(rival)
+    return Race(tuple(rival), tuple(weights or [1.0] * n), block_ends(n, blocks), level)
+
+
+def ask_of(values):
+    """Answers with the given values, in the order asked."""
+    left = list(values)
+
+    def ask(examples) -> Scores:
+        own = tuple(left.pop(0) for _ in examples)
+        return Scores(own, own, own, ("",) * len(own), tokens=10 * len(own), seconds=0.5)
+
+    return ask
+
+
+def test_a_loser_stops_early_and_a_winner_never() -> None:
+    rival = [1.0, 1.0, 0.0] * 15
+    lost = race_of(rival).run(ask_of([0.0] * N), range(N))
+    assert (lost.n, lost.tokens, lost.seconds) == (15, 150, 0.5)
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        better = np.maximum(rival, generator.random(N) < 0.3).tolist()
+        assert race_of(rival).run(ask_of(better), range(N)).values == tuple(better)
+    assert race_of(rival).run(ask_of(rival), range(N)).n == N  # an equal too
+
+
+@pytest.mark.parametrize("level", [0.05, 0.2])
+@pytest.mark.parametrize("kind", ["binary", "weighted"])
+def test_equals_are_stopped_no_more_often_than_the_level_says(kind: str, level: float) -> None:
+    generator = np.random.default_rng(1)
+    stopped, worse, runs = 0, 0, 1500 if kind == "binary" else 150
+    weights = None if kind == "binary" else generator.choice([2.0, 4.0], N).tolist()
+    for _ in range(runs):
+        right = generator.random(N)  # how hard each example is, for both
+        rival, equal = ((generator.random(N) < right).astype(float).tolist() for _ in range(2))
+        race = race_of(rival, level=level, weights=weights)
+        stopped += race.run(ask_of(equal), range(N)).n < N
+        bad = (generator.random(N) < 0.3 * right).astype(float).tolist()
+        worse += race.run(ask_of(bad), range(N)).n < N
+    assert stopped / runs <= level + 2 * (level * (1 - level) / runs) ** 0.5 * (kind == "weighted")
+    assert worse / runs > 2 * level
+
+
+def test_the_estimate_of_a_stopped_candidate_is_fair() -> None:
+    rival = [1.0] * 15 + [0.0] * 30  # the first examples are the easy ones
+    race = race_of(rival)
+    assert race.estimate([1.0] * 15) == pytest.approx(1 / 3)  # as good as the rival so far, hence as good as it
+    assert race.estimate([0.0] * 15) == 0.0
+    values = [float(i % 2) for i in range(N)]
+    weighted = race_of(rival, weights=[float(1 + i % 3) for i in range(N)])
+    assert weighted.estimate(values) == pytest.approx(mean(values, weighted.weights))  # all asked: nothing to guess
+    # Over random orders a beginning estimates the whole without bias.
+    generator = np.random.default_rng(0)
+    own, other = generator.random(N) < 0.4, generator.random(N) < 0.6
+    guesses = []
+    for _ in range(4000):
+        order = generator.permutation(N)
+        guesses.append(race_of(other[order].astype(float)).estimate(own[order][:30].astype(float).tolist()))
+    assert np.mean(guesses) == pytest.approx(own.mean(), abs=4 * np.std(guesses) / 4000**0.5)
+
+
+def test_blocks_cover_everything() -> None:
+    assert block_ends(45, 3) == (15, 30, 45)
+    assert block_ends(150, 4) == (38, 75, 112, 150)
+    assert block_ends(2, 5) == (1, 2)
+    assert block_ends(1, 3) == (1,)
+
+
+def test_chosen_items_estimate_the_whole_split_without_bias() -> None:
+    generator = np.random.default_rng(0)
+    difficulty = generator.random(150)
+    answers = (generator.random((7, 150)) < difficulty).astype(float)
+    candidate = (generator.random(150) < difficulty**0.5).astype(float)
+    guesses = []
+    for seed in range(3000):
+        positions, weights = choose_items(answers, N, np.random.default_rng(seed))
+        assert len(set(positions)) == N
+        assert sum(weights) == pytest.approx(150)
+        guesses.append(mean(candidate[list(positions)].tolist(), weights))
+    assert np.mean(guesses) == pytest.approx(candidate.mean(), abs=4 * np.std(guesses) / 3000**0.5)
+    assert choose_items(answers, N, np.random.default_rng(5)) == choose_items(answers, N, np.random.default_rng(5))
+
+
+def test_chosen_items_rank_candidates_better_than_random_ones() -> None:
+    chosen, drawn = [], []
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        hard, sharp = generator.normal(0, 3, 150), 1.5 * generator.lognormal(0, 0.3, 150)
+
+        def answer(ability: np.ndarray, hard=hard, sharp=sharp, generator=generator) -> np.ndarray:
+            share = 1 / (1 + np.exp(-sharp * (ability[:, None] - hard)))
+            return (generator.random(share.shape) < share).astype(float)
+
+        models, candidates = answer(generator.normal(-0.5, 0.7, 7)), answer(generator.normal(0.3, 0.5, 60))
+        whole = candidates.mean(axis=1)
+        for found, known in ((chosen, models), (drawn, np.zeros((1, 150)))):  # who knows nothing draws at random
+            positions, weights = choose_items(known, N, generator)
+            guess = candidates[:, positions] @ np.array(weights) / 150
+            found.append((correlation(guess, whole), np.mean((guess - whole) ** 2)))
+    (ranks, errors), (random_ranks, random_errors) = (np.array(found).T for found in (chosen, drawn))
+    assert ranks.mean() > random_ranks.mean() + 0.005
+    assert errors.mean() < 0.6 * random_errors.mean()
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's, with the mean rank for ties."""
+
+    def ranks(values: np.ndarray) -> np.ndarray:
+        _, where, counts = np.unique(values.round(9), return_inverse=True, return_counts=True)
+        return (np.cumsum(counts) - counts / 2)[where]
+
+    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+
+
+def test_the_allocation_gives_each_its_part() -> None:
+    parts = allocate(np.array([100, 40, 10]), np.array([0.2, 0.5, 0.5]), 45)
+    assert sum(parts) == 45
+    assert all(1 <= part <= size for part, size in zip(parts, (100, 40, 10), strict=True))
+    assert parts[1] == pytest.approx(parts[0], abs=1)  # 100 x .2 = 40 x .5
+    assert allocate(np.array([2, 20]), np.array([0.5, 0.01]), 10) == [2, 8]  # no more than there are
+
+
+TASK = SimpleNamespace(language=None)
+
+
+class Exam:
+    """A worker whose candidates answer example i where the mean of their genes is above the example's difficulty."""
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(7)
+        self.difficulty = generator.normal(0.4, 0.5, 150)
+        self.asked: dict[str, int] = {}
+
+    def measure(self, candidate, job: Job):
+        job = pickle.loads(pickle.dumps(job))  # as for actors
+        noise = np.random.default_rng(abs(hash(tuple(candidate.genes))) % 2**32).normal(0, 0.2, 150)
+        values = 1 - np.abs(np.array(candidate.genes) - 0.8).mean() + noise > self.difficulty
+        positions = range(150) if job.items is None else job.items
+        ask = ask_of([float(values[i]) for i in positions])
+        scores = job.race.run(ask, list(positions)) if job.race else ask(list(positions))
+        return measurement(scores, TASK, job)
+
+
+class Shuffled(LocalPool):
+    """A pool of many actors, of which any may be done first."""
+
+    def __init__(self, make_worker, seed: int) -> None:
+        super().__init__(make_worker)
+        self._random = random.Random(seed)
+
+    def finished(self, wait=None):
+        self._random.shuffle(self._waiting)
+        return super().finished(wait)
+
+
+class Genes:
+    """A genome whose candidates are its vectors."""
+
+    space, sigma, size = "ps", 0.3, 4
+    start, binary = np.zeros(4), np.zeros(4, dtype=bool)
+
+    def decode(self, vector: np.ndarray):
+        genes = [round(float(x), 6) for x in vector]
+        return SimpleNamespace(genes=genes, to_dict=lambda: {"genes": genes})
+
+    def random(self, generator: np.random.Generator) -> np.ndarray:
+        return generator.normal(0, 1, 4)
+
+
+def questions_of(economy: Economy) -> Questions:
+    answers = np.random.default_rng(3).random((5, 150)) < 0.4
+
+    def items() -> Items:
+        assert economy.items is not None
+        return Items(*choose_items(answers.astype(float), economy.items, np.random.default_rng(1)), {}, tokens=500)
+
+    return Questions.of(economy, 150, 1, items)
+
+
+def searched(path: Path, questions: Questions, name: str = "cmaes", shuffle: int | None = None) -> Exploration:
+    def pool():
+        return LocalPool(Exam) if shuffle is None else Shuffled(Exam, shuffle)
+
+    spec = Searcher(name, evaluations=96, popsize=12, seed=2)
+    with Journal(path, "key", {}, resume=True) as journal, pool() as workers:
+        return explore(spec, Fitness(), [lambda start: Genes()], journal, workers, questions=questions)
+
+
+def story(found: Exploration) -> list[Evaluation]:
+    return [replace(evaluation, seconds=0.0) for evaluation in found.evaluations]
+
+
+@pytest.mark.parametrize("name", ["cmaes", "m2n2"])
+def test_a_race_is_the_same_whoever_is_done_first_and_when_resumed(tmp_path: Path, name: str) -> None:
+    questions = questions_of(Economy(items=60, racing=True))
+    found = searched(tmp_path / "a", questions, name)
+    asked = [evaluation.n for evaluation in found.evaluations]
+    assert set(asked) <= {20, 40, 60}
+    assert min(asked) < 60
+    assert story(searched(tmp_path / "b", questions, name, shuffle=5)) == story(found)
+    lines = (tmp_path / "b").read_bytes().splitlines(keepends=True)  # in the order in which they were done
+    for kept in (5, 40, 71):
+        (tmp_path / "c").write_bytes(b"".join(lines[:kept]) + lines[kept][:30])
+        assert story(searched(tmp_path / "c", questions, name, shuffle=kept)) == story(found)
+
+
+def test_a_race_saves_and_says_how_much(tmp_path: Path) -> None:
+    everything = Questions()
+    plain = searched(tmp_path / "plain", everything)
+    assert cost(everything, plain.evaluations, 150)["tokens"] == 96 * 1500
+    questions = questions_of(Economy(items=60, racing=True))
+    found = searched(tmp_path / "saving", questions)
+    told = cost(questions, found.evaluations, 150)
+    assert told["tokens"] == 500 + sum(10 * evaluation.n for evaluation in found.evaluations)
+    assert told["tokens_full"] == 96 * 1500
+    assert told["examples_asked"] == 60
+    assert told["evaluations_raced"] == sum(evaluation.n < 60 for evaluation in found.evaluations) > 0
+    best = [max(run.distinct, key=lambda e: e.score) for run in (plain, found)]
+    assert best[1].n == 60  # who leads was asked everything
+    exam = Exam()
+    whole = [exam.measure(run.candidate(e), Job()).score for run, e in zip((plain, found), best, strict=True)]
+    assert whole[1] > whole[0] - 0.1
+
+
+def test_unasked_examples_count_as_the_mean_of_the_others() -> None:
+    questions = Questions((2, 0, 1), (1.0, 3.0, 1.0), (1, 2, 3), 0.05)
+    assert questions.filled((1.0, 0.0)) == (1.0, 0.0, 0.25)
+    assert questions.filled((1.0, 0.0, 1.0)) == (1.0, 0.0, 1.0)
+    assert questions.filled(()) == ()  # it failed
+    assert Questions().filled((1.0,)) == (1.0,)
+
+
+@pytest.fixture(scope="module")
+def search(tiny_llama, tmp_path_factory) -> Search:
+    """A search over small models with untied random weights, 30 prompts and the answers of one of them."""
+    from hubmerge.evaluate.generation import generate
+    from hubmerge.evolve.resident import ResidentModel
+    from hubmerge.recipe import Recipe
+    from hubmerge.stream.plan import make_plan
+
+    root = tmp_path_factory.mktemp("economy")
+    folders = {
+        name: str(tiny_llama(root / name, seed=seed, tie_word_embeddings=False))
+        for seed, name in enumerate(("base", "math", "japanese"))
+    }
+    weighted = [{"model": folders[name], "parameters": {"weight": 0.6}} for name in ("math", "japanese")]
+    right = {"merge_method": "task_arithmetic", "base_model": folders["base"], "models": weighted}
+    resident = ResidentModel(make_plan(Recipe.from_dict({**right, "chat_template": PLAIN})))
+    prompts = [f"w{i} {i % 30} w{(i * 7) % 30}" for i in range(30)]
+    outputs = generate(resident.model, resident.tokenizer, prompts, max_new_tokens=1)
+    rows = [{"question": prompt, "answer": output} for prompt, output in zip(prompts, outputs, strict=True)]
+    return Search.from_dict(
+        {
+            "models": [folders["math"], folders["japanese"]],
+            "base_model": folders["base"],
+            "merge_method": "task_arithmetic",
+            "genome": {"granularity": "model", "genes": {"weight": [-1, 3]}, "start": {"weight": 0.5}},
+            "task": {
+                "name": "echo",
+                "examples": {"search": rows[:20], "validation": rows[20:]},
+                "metric": "exact_match",
+                "max_new_tokens": 1,
+            },
+            "searcher": {"evaluations": 12, "seed": 1, "popsize": 4},
+            "select": 3,
+            "economy": {"items": 10, "racing": True, "level": 0.3},
+            "chat_template": PLAIN,
+        }
+    )
+
+
+def test_a_whole_run_saves_and_still_validates_its_finalists_on_everything(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+    measure = Judge.measure
+
+    def spy(judge, candidate, job):
+        jobs.append(job)
+        return measure(judge, candidate, job)
+
+    monkeypatch.setattr(Judge, "measure", spy)
+    out = tmp_path / "run"
+    result = evolve(search, out)
+    assert jobs[:7] == [Job()] * 7  # base, two models, four untuned merges: the whole search split
+    validated = [job for job in jobs if job.split == "validation"]
+    assert validated == [Job("validation")] * len(validated)  # all of it, by all: three finalists and the middle
+    assert len(validated) == 4
+    items = json.loads((out / "items.json").read_text())
+    assert len(items["positions"]) == 10 and len(items["answers"]) == 7
+    evaluations = read_evaluations(out / "journal.jsonl")
+    assert all(len(e.values) == e.n <= 10 and e.error is None for e in evaluations)
+    # The six best were asked what they had not been, before three of them went on.
+    ranked = jobs[7 + 12 : -4]
+    asked = sorted((e for e in evaluations), key=lambda e: -e.fitness[0])[:6]
+    assert [len(job.items) for job in ranked] == [20 - e.n for e in asked]
+    assert all(set(job.items).isdisjoint(items["positions"][: e.n]) for job, e in zip(ranked, asked, strict=True))
+    told = result.facts["cost"]
+    beside = 7 * 20 + sum(len(job.items) for job in ranked)  # every answer is one token
+    assert told["tokens_beside"] == beside
+    assert told["tokens"] == result.facts["tokens"] == sum(e.tokens for e in evaluations) + beside
+    assert told["tokens_full"] == 12 * 20
+    score = json.loads((out / "results.json").read_text())["winner"]["search_score"]
+    assert score is None or score * 20 == pytest.approx(round(score * 20))
+        round(winner["search_score"] * 20)
+    )
+    assert "asking all would have taken" in (result.folder / "README.md").read_text()
+
+    # Killed after the fifth candidate, the run goes on as it would have.
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    (again / "results.json").unlink()
+    lines = (out / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (again / "journal.jsonl").write_bytes(b"".join(lines[:6]))
+    del jobs[:]
+    resumed = evolve(search, again, resume=True)
+    assert jobs[0].split == "search" and jobs[0].items == tuple(items["positions"])  # nothing is chosen again
+    assert (resumed.recipe, resumed.facts["cost"]) == (result.recipe, result.facts["cost"])
+    same = [replace(e, seconds=0.0) for e in read_evaluations(again / "journal.jsonl")]
+    assert same == [replace(e, seconds=0.0) for e in evaluations]
+
+
+def test_more_items_than_examples_are_refused(search: Search, tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="search split has 20 examples"):
+        evolve(replace(search, economy=Economy(items=20)), tmp_path / "run")
