@@ -31,6 +31,10 @@ MODELS = {
     "mistral": SMALL | {"sliding_window": 6},
     "gemma3_text": SMALL
     | {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "gemma2": SMALL | {"sliding_window": 6, "query_pre_attn_scalar": 8},
+    "mixtral": SMALL | {"num_local_experts": 2},
+    "phi": SMALL | {"num_key_value_heads": 4},
+    "gpt_neox": SMALL,
     "gpt2": GPT2 | {"initializer_range": 0.4, "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False},
 }
 NEW = 14
