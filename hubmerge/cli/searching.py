@@ -101,6 +101,7 @@ def evaluate(
     from ..evaluate.score import evaluate as score
     from ..evaluate.task import SPLITS, load_task
     from ..evolve.judge import measurement
+    from ..evolve.measurement import Job
     from ..evolve.results import Row
     from ..terminal import out as console
     from ..terminal import progress_bars, show_results
@@ -121,5 +122,6 @@ def evaluate(
             f"[dim]Q[/] {example.prompt}\n[dim]A[/] {output}  [{'green' if right else 'red'}]{example.answer}[/]"
         )
     show_results(
-        [Row.of(model, measurement(scores, loaded), None)], f"{loaded.name}, {split} split, {scores.seconds:.1f} s"
+        [Row.of(model, measurement(scores, loaded, Job(split)), None)],
+        f"{loaded.name}, {split} split, {scores.seconds:.1f} s",
     )
