@@ -116,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--evaluations", type=int, default=160)
-    parser.add_argument("--items", type=int, default=45)
+    parser.add_argument("--items", type=int, default=35)
     parser.add_argument("--no-racing", action="store_true")
     parser.add_argument("--jobs", type=int, default=2, help="searches at a time, each on one core (default: 2)")
     parser.add_argument("--out", type=Path, help="folder of the runs (default: a temporary one)")

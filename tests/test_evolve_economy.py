@@ -15,7 +15,7 @@ from hubmerge.errors import SearchError
 from hubmerge.evaluate.score import Scores
 from hubmerge.evolve.economy import Economy
 from hubmerge.evolve.explore import Exploration, explore
-from hubmerge.evolve.items import Items, allocate, choose_items
+from hubmerge.evolve.items import Items, ItemSet, allocate, choose_items
 from hubmerge.evolve.journal import Evaluation, Journal, read_evaluations
 from hubmerge.evolve.judge import Judge, measurement
 from hubmerge.evolve.measurement import Job
@@ -146,12 +146,15 @@ def test_chosen_items_estimate_the_whole_split_without_bias() -> None:
     answers = (generator.random((7, 150)) < difficulty).astype(float)
     candidate = (generator.random(150) < difficulty**0.5).astype(float)
     guesses = []
-    for seed in range(3000):
-        positions, weights = choose_items(answers, N, np.random.default_rng(seed))
-        assert len(set(positions)) == N
-        assert sum(weights) == pytest.approx(150)
-        guesses.append(mean(candidate[list(positions)].tolist(), weights))
-    assert np.mean(guesses) == pytest.approx(candidate.mean(), abs=4 * np.std(guesses) / 3000**0.5)
+    for seed in range(1500):
+        sets = choose_items(answers, N, np.random.default_rng(seed))
+        assert len(sets) == 3
+        for items in sets:
+            assert len(set(items.positions)) == N
+            assert sum(items.weights) == pytest.approx(150)
+        guesses.append([mean(candidate[list(items.positions)].tolist(), items.weights) for items in sets])
+    assert len({position for items in sets for position in items.positions}) > 100  # they have little in common
+    assert np.mean(guesses, axis=0) == pytest.approx([candidate.mean()] * 3, abs=4 * np.std(guesses) / 1500**0.5)
     assert choose_items(answers, N, np.random.default_rng(5)) == choose_items(answers, N, np.random.default_rng(5))
 
 
@@ -168,8 +171,8 @@ def test_chosen_items_rank_candidates_better_than_random_ones() -> None:
         models, candidates = answer(generator.normal(-0.5, 0.7, 7)), answer(generator.normal(0.3, 0.5, 60))
         whole = candidates.mean(axis=1)
         for found, known in ((chosen, models), (drawn, np.zeros((1, 150)))):  # who knows nothing draws at random
-            positions, weights = choose_items(known, N, generator)
-            guess = candidates[:, positions] @ np.array(weights) / 150
+            items = choose_items(known, N, generator)[0]
+            guess = candidates[:, items.positions] @ np.array(items.weights) / 150
             found.append((correlation(guess, whole), np.mean((guess - whole) ** 2)))
     (ranks, errors), (random_ranks, random_errors) = (np.array(found).T for found in (chosen, drawn))
     assert ranks.mean() > random_ranks.mean() + 0.005
@@ -246,7 +249,7 @@ def questions_of(economy: Economy) -> Questions:
 
     def items() -> Items:
         assert economy.items is not None
-        return Items(*choose_items(answers.astype(float), economy.items, np.random.default_rng(1)), {}, tokens=500)
+        return Items(choose_items(answers.astype(float), economy.items, np.random.default_rng(1)), {}, tokens=500)
 
     return Questions.of(economy, 150, 1, items)
 
@@ -257,7 +260,8 @@ def searched(path: Path, questions: Questions, name: str = "cmaes", shuffle: int
 
     spec = Searcher(name, evaluations=96, popsize=12, seed=2)
     with Journal(path, "key", {}, resume=True) as journal, pool() as workers:
-        return explore(spec, Fitness(), [lambda start: Genes()], journal, workers, questions=questions)
+        asked = questions.of_searcher(name)
+        return explore(spec, Fitness(), [lambda start: Genes()], journal, workers, questions=asked)
 
 
 def story(found: Exploration) -> list[Evaluation]:
@@ -297,8 +301,8 @@ def test_a_race_saves_and_says_how_much(tmp_path: Path) -> None:
 
 
 def test_unasked_examples_count_as_the_mean_of_the_others() -> None:
-    questions = Questions((2, 0, 1), (1.0, 3.0, 1.0), (1, 2, 3), 0.05)
-    assert questions.filled((1.0, 0.0)) == (1.0, 0.0, 0.25)
+    questions = Questions((ItemSet((2, 0, 1), (1.0, 3.0, 1.0)),), (1, 2, 3), 0.05)
+    assert questions.filled((1.0, 0.0)) == (1.0, 0.0, 0.5)
     assert questions.filled((1.0, 0.0, 1.0)) == (1.0, 0.0, 1.0)
     assert questions.filled(()) == ()  # it failed
     assert Questions().filled((1.0,)) == (1.0,)
@@ -361,14 +365,18 @@ def test_a_whole_run_saves_and_still_validates_its_finalists_on_everything(
     assert validated == [Job("validation")] * len(validated)  # all of it, by all: three finalists and the middle
     assert len(validated) == 4
     items = json.loads((out / "items.json").read_text())
-    assert len(items["positions"]) == 10 and len(items["answers"]) == 7
+    first, second = (tuple(one["positions"]) for one in items["sets"])
+    assert len(first) == len(second) == 10 and len(items["answers"]) == 7
+    assert [job.items for job in jobs[7 : 7 + 12]] == [first] * 4 + [second] * 4 + [first] * 4  # by generations
+    assert [job.race is not None for job in jobs[7 : 7 + 12]] == [False] * 8 + [True] * 4  # a rival on the same set
     evaluations = read_evaluations(out / "journal.jsonl")
     assert all(len(e.values) == e.n <= 10 and e.error is None for e in evaluations)
     # The six best were asked what they had not been, before three of them went on.
     ranked = jobs[7 + 12 : -4]
-    asked = sorted((e for e in evaluations), key=lambda e: -e.fitness[0])[:6]
-    assert [len(job.items) for job in ranked] == [20 - e.n for e in asked]
-    assert all(set(job.items).isdisjoint(items["positions"][: e.n]) for job, e in zip(ranked, asked, strict=True))
+    best = sorted((e for e in evaluations), key=lambda e: -e.fitness[0])[:6]
+    for job, known in zip(ranked, best, strict=True):
+        assert {*job.items, *(first, second, first)[known.generation][: known.n]} == {*range(20)}
+        assert len(job.items) == 20 - known.n
     told = result.facts["cost"]
     beside = 7 * 20 + sum(len(job.items) for job in ranked)  # every answer is one token
     assert told["tokens_beside"] == beside
@@ -386,7 +394,7 @@ def test_a_whole_run_saves_and_still_validates_its_finalists_on_everything(
     (again / "journal.jsonl").write_bytes(b"".join(lines[:6]))
     del jobs[:]
     resumed = evolve(search, again, resume=True)
-    assert jobs[0].split == "search" and jobs[0].items == tuple(items["positions"])  # nothing is chosen again
+    assert jobs[0].split == "search" and jobs[0].items == second  # nothing is chosen again
     assert (resumed.recipe, resumed.facts["cost"]) == (result.recipe, result.facts["cost"])
     same = [replace(e, seconds=0.0) for e in read_evaluations(again / "journal.jsonl")]
     assert same == [replace(e, seconds=0.0) for e in evaluations]

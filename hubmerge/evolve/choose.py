@@ -1,7 +1,6 @@
 """The winner: the best few of the search, scored again on examples that the search never saw."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,8 +79,8 @@ def choose(
     the paper. Raises `SearchError` where there is no finalist, or none that can be scored.
     """
     best, tokens, seconds = finalists(found, select), 0, 0.0
-    if questions.positions is not None and len(found.evaluations[0].fitness) == 1:
-        best, tokens, seconds = _promoted(found, select, task, pool, progress, questions.positions)
+    if questions.sets and len(found.evaluations[0].fitness) == 1:
+        best, tokens, seconds = _promoted(found, select, task, pool, progress, questions)
     if not task.validation:
         return Winner(best[0], None, tokens, seconds)
 
@@ -101,14 +100,14 @@ def choose(
 
 
 def _promoted(
-    found: Exploration, select: int, task: Task, pool: Pool, progress: Progress, positions: Sequence[int]
+    found: Exploration, select: int, task: Task, pool: Pool, progress: Progress, questions: Questions
 ) -> tuple[list[Finalist], int, float]:
     """The finalists by their score on the whole search split, and the tokens and seconds that it took."""
     wide = finalists(found, _PROMOTED * select)
     middle = [finalist for finalist in wide if finalist.evaluation is None]
     asked = [(finalist, finalist.evaluation) for finalist in wide if finalist.evaluation is not None]
     everything = range(len(task.search))
-    rest = [tuple(sorted({*everything} - {*positions[: evaluation.n]})) for _, evaluation in asked]
+    rest = [tuple(sorted({*everything} - {*questions.asked(evaluation)})) for _, evaluation in asked]
     jobs = [(finalist.candidate, Job("search", left)) for (finalist, _), left in zip(asked, rest, strict=True) if left]
 
     def tell(done: int) -> None:

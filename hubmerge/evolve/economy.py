@@ -1,7 +1,7 @@
 """How a search saves tokens: the part of its YAML, under `economy:`.
 
 economy:
-  items: 45          # candidates are asked so many examples of the search split, chosen by the models' own answers
+  items: 35          # candidates are asked so many examples of the search split, chosen by the models' own answers
   racing: true       # a candidate that is clearly worse than the best before it is asked no further
   blocks: 3          # racing: looks at the score after every third of the examples
   level: 0.05        # racing: how often, at most, a candidate as good as the best is stopped at any of the looks

@@ -8,11 +8,16 @@ foretold (the standard deviation of a right answer, which like the entropy is hi
 as Neyman's allocation has it. Each counts for the examples of its stratum that it stands for, so that the
 weighted mean estimates the mean over the whole split without bias, for any candidate.
 
+Several sets are drawn so, with as few examples in common as can be. A searcher that follows the middle of a
+distribution gets another set each generation: the luck of one set averages out, where it would mislead a search that
+sees no other.
+
 An item response model with two parameters an example (MERGE3, https://arxiv.org/abs/2502.10436) would need more
 respondents than a search has models; strata need none.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -34,24 +39,29 @@ _STRATA = FEWEST
 
 
 @dataclass(frozen=True)
-class Items:
-    """The examples of the search split that candidates are asked, in the order asked.
-
-    `positions` in the split; `weights`: of how many of the split's examples each is the delegate, so their sum is the
-    split's size; `answers`: the share of it that each model got right, by name; `tokens` and `seconds`: what that took.
-    """
+class ItemSet:
+    """Examples of the search split in the order asked: their positions in it, and of how many of its examples each is
+    the delegate (so the weights' sum is the split's size)."""
 
     positions: tuple[int, ...]
     weights: tuple[float, ...]
-    answers: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Items:
+    """The sets of examples that candidates are asked, all of one size.
+
+    `answers`: the share of the search split that each model got right, by name; `tokens` and `seconds`: what that took.
+    """
+
+    sets: tuple[ItemSet, ...]
+    answers: Mapping[str, float]
     tokens: int = 0
     seconds: float = 0.0
 
 
-def choose_items(
-    answers: np.ndarray, count: int, generator: np.random.Generator
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The positions of `count` examples, in a random order, and their weights.
+def choose_items(answers: np.ndarray, count: int, generator: np.random.Generator) -> tuple[ItemSet, ...]:
+    """As many sets of `count` examples as the split has room for, each in a random order.
 
     `answers`: the value 0..1 of each model's answer to each example, shape (models, examples), any models.
     """
@@ -60,13 +70,19 @@ def choose_items(
     strata = [np.flatnonzero(stratum == kind) for kind in np.unique(stratum)]
     sizes = np.array([len(members) for members in strata])
     spread = np.array([np.sqrt(share[members].mean() * (1 - share[members].mean())) for members in strata])
-    chosen: list[int] = []
-    weights: list[float] = []
-    for members, part in zip(strata, allocate(sizes, spread, count), strict=True):
-        chosen += generator.choice(members, part, replace=False).tolist()
-        weights += [len(members) / part] * part
-    order = generator.permutation(count)
-    return tuple(chosen[i] for i in order), tuple(weights[i] for i in order)
+    parts = allocate(sizes, spread, count)
+    weights = np.repeat(sizes / parts, parts)
+    shuffled = [generator.permutation(members) for members in strata]
+    sets = []
+    for number in range(answers.shape[1] // count):
+        # Each stratum is dealt out in turn, and again from its beginning where it is small.
+        dealt = [
+            np.take(members, np.arange(number * part, (number + 1) * part), mode="wrap")
+            for members, part in zip(shuffled, parts, strict=True)
+        ]
+        order = generator.permutation(count)
+        sets.append(ItemSet(tuple(np.concatenate(dealt)[order].tolist()), tuple(weights[order].tolist())))
+    return tuple(sets)
 
 
 def allocate(sizes: np.ndarray, spread: np.ndarray, count: int) -> list[int]:
@@ -108,10 +124,8 @@ def open_items(search: Search, task: Task, pool: Pool, folder: Path, key: str, p
     if not asked:
         raise SearchError(f"No model could be asked to choose examples: {results[names[0]].error}")
     generator = np.random.default_rng(search.searcher.seed)
-    positions, weights = choose_items(np.array([found.values for found in asked.values()]), count, generator)
     items = Items(
-        positions,
-        weights,
+        choose_items(np.array([found.values for found in asked.values()]), count, generator),
         {name: found.score for name, found in asked.items()},
         sum(found.tokens for found in asked.values()),
         round(sum(result.seconds for result in results.values()), 4),
@@ -124,7 +138,8 @@ def _read(path: Path, key: str) -> Items:
     try:
         document = json.loads(path.read_bytes())
         found = document.pop("key")
-        items = Items(**{**document, "positions": tuple(document["positions"]), "weights": tuple(document["weights"])})
+        sets = tuple(ItemSet(tuple(one["positions"]), tuple(one["weights"])) for one in document["sets"])
+        items = Items(**{**document, "sets": sets})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise SearchError(f"{path} does not hold the items of a search ({exc}); start a new run.") from None
     if found != key:

@@ -7,23 +7,25 @@ from typing import Any
 import numpy as np
 
 from .economy import Economy
-from .items import Items
+from .items import Items, ItemSet
 from .journal import Evaluation
 from .measurement import Job
-from .racing import Race, block_ends, mean
+from .racing import Race, block_ends
+
+ROTATING = ("cmaes", "snes", "xnes")
+"""Searchers that compare the candidates of a generation with each other alone, so each can have its own examples."""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """The examples that candidates are asked, in one order for the whole run, and how a race goes.
+    """The examples that candidates are asked, in fixed orders for the whole run, and how a race goes.
 
-    `positions` in the search split and `weights` of the same length; without them everything is asked, in the split's
-    order. `ends`: where the blocks of a race end, () where there is none; `level`: see `Race`. `tokens` and `seconds`
-    were spent outside of the search itself: to choose the examples, and to ask finalists those left out.
+    `sets` of one size, of which the generations take one after another; without them everything is asked, in the
+    split's order. `ends`: where the blocks of a race end, () where there is none; `level`: see `Race`. `tokens` and
+    `seconds` were spent outside of the search itself: to choose the examples, and to ask finalists those left out.
     """
 
-    positions: tuple[int, ...] | None = None
-    weights: tuple[float, ...] | None = None
+    sets: tuple[ItemSet, ...] = ()
     ends: tuple[int, ...] = ()
     level: float = 0.0
     tokens: int = 0
@@ -38,25 +40,47 @@ class Questions:
             chosen = items()
         else:
             order = np.random.default_rng(seed).permutation(examples)  # any beginning of it is a fair sample
-            chosen = Items(tuple(order.tolist()), (1.0,) * examples, {})
-        ends = block_ends(len(chosen.positions), economy.blocks) if economy.racing else ()
-        return cls(chosen.positions, chosen.weights, ends, economy.level, chosen.tokens, chosen.seconds)
+            chosen = Items((ItemSet(tuple(order.tolist()), (1.0,) * examples),), {})
+        ends = block_ends(len(chosen.sets[0].positions), economy.blocks) if economy.racing else ()
+        return cls(chosen.sets, ends, economy.level, chosen.tokens, chosen.seconds)
 
-    def job(self, collected: Sequence[Evaluation]) -> Job:
-        """What the next candidate is asked, after those `collected`: the best of them that was asked everything is its
-        rival. What was collected when a candidate is submitted depends on the searcher alone, not on actors."""
-        race = None
-        whole = [e for e in collected if e.error is None and e.n == len(self.positions or ())] if self.ends else []
-        if whole and self.weights is not None:
-            race = Race(max(whole, key=lambda e: e.score).values, self.weights, self.ends, self.level)
-        return Job("search", self.positions, self.weights, race)
+    def of_searcher(self, name: str) -> "Questions":
+        """The same where the searcher is one of `ROTATING`; others compare candidates of all times, on one set."""
+        return self if name in ROTATING else replace(self, sets=self.sets[:1])
+
+    @property
+    def size(self) -> int:
+        """How many examples a candidate is asked at most; 0 where it is asked all, as they are."""
+        return len(self.sets[0].positions) if self.sets else 0
+
+    def job(self, collected: Sequence[Evaluation], generation: int) -> Job:
+        """What the next candidate is asked; its rival is the best of those `collected` that were asked all of its set.
+
+        What is collected when a candidate is submitted depends on the searcher alone, however many actors there are.
+        """
+        if not self.sets:
+            return Job()
+        own, race = self._set(generation), None
+        # A candidate asked for again has the values of the generation that it first was in.
+        first = {e.candidate: e for e in reversed(collected) if self.ends}.values()
+        rivals = [e for e in first if e.error is None and e.n == self.size and self._set(e.generation) is own]
+        if rivals:
+            best = max(rivals, key=lambda e: (e.score, -e.number))
+            race = Race(best.values, own.weights, self.ends, self.level)
+        return Job("search", own.positions, own.weights, race)
+
+    def asked(self, evaluation: Evaluation) -> tuple[int, ...]:
+        """The positions in the search split that a candidate, at its first evaluation, was asked."""
+        return self._set(evaluation.generation).positions[: evaluation.n]
 
     def filled(self, values: tuple[float, ...]) -> tuple[float, ...]:
-        """The values of all questions: for those that a candidate was not asked any more, its mean on the others."""
-        if not self.ends or not values or self.weights is None:
+        """The values of a whole set: for examples that a candidate was not asked any more, its mean on the others."""
+        if not values or not self.ends:
             return values
-        missing = len(self.weights) - len(values)
-        return (*values, *[mean(values, self.weights)] * missing)
+        return (*values, *[sum(values) / len(values)] * (self.size - len(values)))
+
+    def _set(self, generation: int) -> ItemSet:
+        return self.sets[generation % len(self.sets)]
 
     def after(self, tokens: int, seconds: float) -> "Questions":
         """The same questions, with more spent on them."""
@@ -78,6 +102,6 @@ def cost(questions: Questions, evaluations: Sequence[Evaluation], examples: int)
         "tokens": spent,
         "tokens_beside": questions.tokens,
         "tokens_full": round(sum(e.tokens * examples / e.n for e in evaluations if e.n)),
-        "examples_asked": len(questions.positions or ()) or examples,
+        "examples_asked": questions.size or examples,
         "evaluations_raced": questions.stopped(evaluations),
     }

@@ -69,7 +69,7 @@ class Recorder:
         if number in self._finished:
             self._check(self._finished[number], vector)
         elif first == number:
-            self._pool.submit(number, candidate, self._questions.job(self.collected))
+            self._pool.submit(number, candidate, self._questions.job(self.collected, self._generation(number)))
         return number
 
     def collect(self, number: int) -> Outcome:

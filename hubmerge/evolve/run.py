@@ -112,7 +112,7 @@ def evolve(
         with run.pool(last, opened) as pool:
             found = run.explore(last, opened, journal, pool)
             write_file(out / CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))
-            winner = run.choose(found, last.select, pool)
+            winner = run.choose(found, last, pool)
             for name in last.baselines:
                 if name in COMPARED:
                     others[COMPARED_LABELS[name]] = run.compared(last, name, out / name, opened, pool)
@@ -167,15 +167,16 @@ class _Run:
             journal,
             pool,
             progress=self.progress,
-            questions=self.questions,
+            questions=self.questions.of_searcher(search.searcher.name),
         )
         self.spent += found.evaluations
         return found
 
-    def choose(self, found: Exploration, select: int, pool: Pool) -> Winner:
+    def choose(self, found: Exploration, search: Search, pool: Pool) -> Winner:
         """The winner of a search."""
         assert self.questions is not None
-        winner = choose(found, select, self.task, pool, self.progress, self.questions)
+        questions = self.questions.of_searcher(search.searcher.name)
+        winner = choose(found, search.select, self.task, pool, self.progress, questions)
         self.questions = self.questions.after(winner.tokens, winner.seconds)
         return winner
 
@@ -183,7 +184,7 @@ class _Run:
         """The search for a recipe in a folder of its own; its winner, merged there, as a model."""
         with self._journal(folder) as journal, self.pool(search, sources) as pool:
             found = self.explore(search, sources, journal, pool)
-            winner = self.choose(found, search.select, pool)
+            winner = self.choose(found, search, pool)
         write_file(folder / SEARCH_FILE, search.to_yaml().encode())
         write_file(folder / CURVE_FILE, curve.draw(found.evaluations, _curve_title(search, found)))
         write_file(folder / RECIPE_FILE, winner.candidate.to_yaml().encode())
@@ -203,7 +204,7 @@ class _Run:
             other = replace(other, granularity=search.granularity[-1:])
         with self._journal(folder) as journal:
             found = self.explore(other, sources, journal, pool)
-        return self.choose(found, search.select, pool).candidate
+        return self.choose(found, other, pool).candidate
 
     def _journal(self, folder: Path) -> Journal:
         folder.mkdir(exist_ok=True)
