@@ -128,17 +128,20 @@ def _promoted(
 
 
 def finalists(found: Exploration, select: int) -> list[Finalist]:
-    """The distinct candidates with the best search fitness, best first, then the middle of the distribution.
+    """The distinct candidates with the best search fitness, best first, and what the search's noise does not flatter:
+    the middle of the distribution, and in a search for paths the start, the first model as it is.
 
-    With several objectives they come from the Pareto front, whose best in the first objective are taken.
+    With several objectives they are those of the Pareto front with the best plain scores.
     """
     several = len(found.evaluations[0].fitness) > 1 if found.evaluations else False
-    ranked = found.front if several else found.distinct
+    ranked = sorted(found.front, key=lambda e: -e.score) if several else list(found.distinct)
     if not ranked:
         raise SearchError("No candidate of the search could be evaluated; the journal says why for each.")
     best = [Finalist(found.candidate(e), e.genome, e, e.score) for e in ranked[:select]]
-    if found.centre is not None:
-        middle = found.genomes[-1].decode(found.centre)
-        if candidate_key(middle) not in {e.candidate for e in ranked}:
-            best.append(Finalist(middle, tuple(np.asarray(found.centre).tolist()), None))
+    known = {evaluation.candidate for evaluation in ranked}
+    last = found.genomes[-1]
+    for vector in (found.centre, last.start if last.space == "dfs" else None):
+        if vector is not None and (key := candidate_key(candidate := last.decode(vector))) not in known:
+            known.add(key)
+            best.append(Finalist(candidate, tuple(np.asarray(vector).tolist()), None))
     return best

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..hub.source import Source, open_source
-from ..recipe import ModelEntry, ModelRef, Recipe
+from ..recipe import ModelRef, Recipe
 from ..stream.plan import make_plan
 from . import searchers
+from .blocks import family_of
 from .data_flow import DataFlow
 from .explore import share
-from .path_model import layer_count
+from .path import Path
+from .path_model import layer_count, pool_places
 from .problem import Genome
 from .resident import footprint
 from .run import stages_of
@@ -44,13 +46,20 @@ class Outlook:
 def look_ahead(search: Search, *, token: str | None = None) -> Outlook:
     """The outlook of a search. Raises what its start would raise for models that do not fit together."""
     sources = {ref: open_source(ref, token=token) for ref in search.references}
-    everything = tuple(ModelEntry(ref, {"weight": 1.0}) for ref in search.references)
-    plan = make_plan(
-        search.starting_recipe if search.merge_method else Recipe("linear", models=everything), sources=sources
-    )
+    plan = make_plan(_everything(search, sources), sources=sources)
     held = footprint(plan)
     phases = tuple(_phase(search, space, sources) for space in search.spaces)
     return Outlook(phases, tuple(sources.values()), plan.fetch_bytes, held.sources, held.model)
+
+
+def _everything(search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:
+    """A recipe that takes as much memory as any candidate: of all models, or of all their layers."""
+    if search.merge_method is not None:
+        return search.starting_recipe
+    counts = [layer_count(sources[ref]) for ref in search.models]
+    places = pool_places(counts)
+    path = Path(search.models, places, (1.0,) * len(places), dtype=search.dtype, out_dtype=search.out_dtype)
+    return path.recipe(family_of(sources[search.models[0]].config))
 
 
 def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Phase:

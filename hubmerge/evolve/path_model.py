@@ -80,7 +80,7 @@ class PathModel:
             self.model = self._pool = None
             plan = self._plan(path)
             self.tokenizer = load_tokenizer(plan.tokenizer, path.chat_template)
-            self._pool = _Pool(self._build(plan), _places(self.layer_counts))
+            self._pool = _Pool(self._build(plan), pool_places(self.layer_counts))
             self._settings = settings
         self.model = self._pool.become(path)
 
@@ -102,7 +102,7 @@ class PathModel:
 
     def _plan(self, path: Path) -> Plan:
         """The plan of the pool, with the output settings of `path`."""
-        places = _places(self.layer_counts)
+        places = pool_places(self.layer_counts)
         pool = replace(path, layers=places, scales=(1.0,) * len(places))
         plan = make_plan(pool.recipe(self.family), sources=self._sources)
         plan.require()
@@ -179,7 +179,7 @@ def layer_count(source: Source) -> int:
     return len(next(iter(numbers.values())))
 
 
-def _places(layer_counts: Sequence[int]) -> tuple[Place, ...]:
+def pool_places(layer_counts: Sequence[int]) -> tuple[Place, ...]:
     """All layers in order, but the first model's last at the end: its neighbours outside the layers come with it."""
     first, *others = ([(model, layer) for layer in range(count)] for model, count in enumerate(layer_counts))
     between = [place for places in others for place in places]
