@@ -43,16 +43,25 @@ SPEED = (
     *("method", "program", "build s", "load s", "generate s", "grade s", "candidate s", "candidates/s"),
     *("this / hubmerge", "CPU s", "this / hubmerge", "score", "same answers"),
 )
-MEMORY = ("method", "program", "RSS MB", "anonymous MB", "before the first MB", "over it MB", "stated model MB")
+MEMORY = (
+    "method",
+    "program",
+    "RSS MB",
+    "anonymous MB",
+    "before MB",
+    "peak over it MB",
+    "model over it MB",
+    "stated MB",
+)
 
 LEGEND = """
 build: merging, for mergekit until the files are written. load: from_pretrained. generate: from prompts to texts. CPU:
 of all threads and child processes, without the grading, which other work on the machine disturbs least.
 same answers: as hubmerge gives for the same candidates; dare_ties draws other random masks in every program, and half
 precision rounds differently in every batch. RSS: resident memory at its peak, mapped files included; anonymous: what no
-file backs, in samples 20 ms apart, child processes included. before the first: that, after imports and a toy
-model. stated: what `footprint` says that the model takes; beside it the sources' files are mapped, and generation
-takes keys, values and activations, which grow with the batch."""
+file backs, in samples 20 ms apart, child processes included; before: that, after imports and a toy model; model: when
+the first candidate stood in memory and was not asked yet; stated: what `footprint` says that it takes. The sources'
+files are mapped, and generation takes keys, values and activations, which grow with the batch."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class Run:
     score: float
     texts: list[list[str]]
     bare: int
+    built: int
     stated: int | None
 
     @property
@@ -116,6 +126,7 @@ def run_once(program: str, job: dict, task: Task, work: Path) -> Run:
         score=statistics.mean(scores),
         texts=[one["texts"] for one in counted],
         bare=made["bare"],
+        built=made["built"],
         stated=made.get("stated"),
         **timed,
     )
@@ -148,7 +159,7 @@ def memory_row(method: str, program: str, run: Run) -> str:
     return table_row(
         method,
         program,
-        *map(megabytes, (run.usage.peak, anonymous, run.bare, anonymous - run.bare, run.stated)),
+        *map(megabytes, (run.usage.peak, anonymous, run.bare, anonymous - run.bare, run.built - run.bare, run.stated)),
     )
 
 

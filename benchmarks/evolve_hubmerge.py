@@ -23,14 +23,20 @@ def warm_up() -> None:
     Decoder(model, [[1, 2]], [])([[1, 2]], 2)
 
 
+def anonymous() -> int:
+    """Bytes of this process's memory that no file backs."""
+    return 1024 * _numbers("/proc/self/status").get("RssAnon", 0)
+
+
 def main(path: str) -> None:
     """Makes the candidates of a job, asks them, and writes down the texts and the seconds."""
     warm_up()
     job = json.loads(Path(path).read_text())
-    bare = 1024 * _numbers("/proc/self/status").get("RssAnon", 0)
+    bare = anonymous()
     recipes = [Recipe.from_dict(recipe) for recipe in job["recipes"]]
     plan = make_plan(recipes[0])
     resident = ResidentModel(plan)
+    standing = anonymous()
     made = []
     for recipe in recipes:
         began, cpu = time.perf_counter(), time.process_time()
@@ -45,7 +51,7 @@ def main(path: str) -> None:
         ).texts
         seconds = {"build": built - began, "load": 0.0, "generate": time.perf_counter() - built}
         made.append({**seconds, "cpu": time.process_time() - cpu, "texts": texts})
-    results = {"bare": bare, "stated": footprint(plan).model, "candidates": made}
+    results = {"bare": bare, "built": standing, "stated": footprint(plan).model, "candidates": made}
     Path(job["results"]).write_text(json.dumps(results))
 
 

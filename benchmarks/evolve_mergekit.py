@@ -65,13 +65,17 @@ def cpu_seconds() -> float:
     return used.user + used.system + used.children_user + used.children_system
 
 
+def anonymous() -> int:
+    """Bytes of this process's memory that no file backs."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
+
+
 def main(path: str, program: str | None = None) -> None:
     """Makes the candidates of a job, asks them, and writes down the texts and the seconds."""
     warm_up()
     job = json.loads(Path(path).read_text())
-    status = Path("/proc/self/status").read_text()
-    bare = 1024 * int(status.partition("RssAnon:")[2].split()[0])
-    made = []
+    bare, standing, made = anonymous(), 0, []
     for recipe in job["recipes"]:
         shutil.rmtree(job["out"], ignore_errors=True)
         began, cpu = time.perf_counter(), cpu_seconds()
@@ -80,10 +84,11 @@ def main(path: str, program: str | None = None) -> None:
         model = AutoModelForCausalLM.from_pretrained(job["out"])
         tokenizer = AutoTokenizer.from_pretrained(job["out"])
         loaded = time.perf_counter()
+        standing = standing or anonymous()
         texts = ask(model, tokenizer, job["prompts"], job["max_new_tokens"], job["batch_size"])
         seconds = {"build": built - began, "load": loaded - built, "generate": time.perf_counter() - loaded}
         made.append({**seconds, "cpu": cpu_seconds() - cpu, "texts": texts})
-    Path(job["results"]).write_text(json.dumps({"bare": bare, "candidates": made}))
+    Path(job["results"]).write_text(json.dumps({"bare": bare, "built": standing, "candidates": made}))
 
 
 if __name__ == "__main__":
