@@ -72,7 +72,8 @@ def test_the_wheel_holds_the_package_the_zoo_and_the_space(tmp_path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
-        "hubmerge/cli.py",
+        "hubmerge/cli/__init__.py",
+        "hubmerge/evolve/report/style.css",
         "hubmerge/zoo/demo.yaml",
         "hubmerge/zoo/checkpoints/base/model.safetensors",
         "hubmerge/space/app.py",
