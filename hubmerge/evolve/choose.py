@@ -1,6 +1,7 @@
 """The winner: the best few of the search, scored again on examples that the search never saw."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,9 +104,17 @@ def _promoted(
     found: Exploration, select: int, task: Task, pool: Pool, progress: Progress, questions: Questions
 ) -> tuple[list[Finalist], int, float]:
     """The finalists by their score on the whole search split, and the tokens and seconds that it took."""
-    wide = finalists(found, _PROMOTED * select)
+    wide = finalists(found, len(found.evaluations))
     middle = [finalist for finalist in wide if finalist.evaluation is None]
     asked = [(finalist, finalist.evaluation) for finalist in wide if finalist.evaluation is not None]
+    # The best of each set, then the second best, and so on: one set may be easier than another.
+    seen: Counter[int] = Counter()
+    places = []
+    for place, (_, evaluation) in enumerate(asked):
+        number = questions.set_number(evaluation.generation)
+        places.append((seen[number], place))
+        seen[number] += 1
+    asked = [asked[place] for _, place in sorted(places)[: _PROMOTED * select]]
     everything = range(len(task.search))
     rest = [tuple(sorted({*everything} - {*questions.asked(evaluation)})) for _, evaluation in asked]
     jobs = [(finalist.candidate, Job("search", left)) for (finalist, _), left in zip(asked, rest, strict=True) if left]
@@ -124,7 +133,7 @@ def _promoted(
     ranked.sort(key=lambda finalist: -(finalist.score or 0.0))  # stable: ties go to the better search fitness
     spent = [result for result in results if result is not None]
     tokens = sum(result.measurement.tokens for result in spent if result.measurement is not None)
-    return [*ranked[:select], *middle] or wide, tokens, sum(result.seconds for result in spent)
+    return [*ranked[:select], *middle] or wide[:select], tokens, sum(result.seconds for result in spent)
 
 
 def finalists(found: Exploration, select: int) -> list[Finalist]:

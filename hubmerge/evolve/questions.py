@@ -79,8 +79,12 @@ class Questions:
             return values
         return (*values, *[sum(values) / len(values)] * (self.size - len(values)))
 
+    def set_number(self, generation: int) -> int:
+        """Which of the sets a generation is asked."""
+        return generation % len(self.sets)
+
     def _set(self, generation: int) -> ItemSet:
-        return self.sets[generation % len(self.sets)]
+        return self.sets[self.set_number(generation)]
 
     def after(self, tokens: int, seconds: float) -> "Questions":
         """The same questions, with more spent on them."""
