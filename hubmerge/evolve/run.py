@@ -25,6 +25,7 @@ from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
 from ..recipe import ModelRef, Recipe
 from ..stream.executor import merge
+from ..stream.journal import MANIFEST
 from ..stream.plan import make_plan
 from ..stream.writer import write_file
 from . import curve
@@ -128,6 +129,8 @@ def evolve(
             files |= _first_recipe(out)
         files["README.md"] = render(result.card).encode()
         merge(recipe, out / MODEL_FOLDER, token=token, progress=progress, files=files, overwrite=True)
+        if last is not pinned:
+            _make_portable(out / MODEL_FOLDER / MANIFEST, out)
         front = [evaluation.number for evaluation in found.front]
         write_file(out / RESULTS_FILE, to_json(key, search_facts, chosen, rows, front=front))
         return result
@@ -322,9 +325,23 @@ def _first_recipe(out: Path) -> dict[str, bytes]:
 
 def _portable(recipe: Recipe, out: Path) -> Recipe:
     """The recipe with the run's own model named from the run folder, not from this machine's root."""
-    own = ModelRef(str((out / PS_FOLDER / MODEL_FOLDER).resolve()))
-    text = recipe.to_yaml()
-    return Recipe.from_yaml(text.replace(str(own), f"./{PS_FOLDER}/{MODEL_FOLDER}"))
+    return Recipe.from_dict(_from_here(recipe.to_dict(), out))
+
+
+def _from_here(document: Any, out: Path) -> Any:
+    """Plain values with the run's own model named from the run folder."""
+    if isinstance(document, dict):
+        return {key: _from_here(value, out) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_from_here(value, out) for value in document]
+    own = str((out / PS_FOLDER / MODEL_FOLDER).resolve())
+    return f"./{PS_FOLDER}/{MODEL_FOLDER}" if document == own else document
+
+
+def _make_portable(manifest: Path, out: Path) -> None:
+    """Takes this machine's folders out of a manifest, which goes wherever the model goes."""
+    document = _from_here(json.loads(manifest.read_bytes()), out)
+    write_file(manifest, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _curve_title(search: Search, found: Exploration) -> str:
