@@ -1,0 +1,66 @@
+"""Searches evaluated by two actors on Ray, from the command line: the run of one process, whatever becomes of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from test_evolve_run import search_of, strangers  # noqa: F401 (a fixture)
+
+from hubmerge.evolve.journal import read_evaluations
+from hubmerge.evolve.run import evolve
+from hubmerge.evolve.search import Search
+
+pytestmark = pytest.mark.slow
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """All that a journal says but the seconds, by number: actors finish in an order of their own."""
+    found = [{**vars(one), "seconds": None} for one in read_evaluations(folder / "journal.jsonl")]
+    return sorted(found, key=lambda one: one["number"])
+
+
+def actors_of(process: psutil.Process) -> list[psutil.Process]:
+    """The processes of the actors that a search has begun."""
+    return [child for child in process.children(recursive=True) if child.name().startswith("ray::_Actor")]
+
+
+@pytest.mark.parametrize("name", ["cmaes", "m2n2"])
+def test_two_actors_walk_the_path_of_one(name: str, strangers, tmp_path: Path) -> None:  # noqa: F811
+    searcher = {"name": name, "evaluations": 60, "popsize": 6, "seed": 1}
+    search: Search = search_of(strangers, searcher=searcher, baselines=["average"])
+    alone = evolve(search, tmp_path / "alone" / "run")
+    (tmp_path / "search.yaml").write_text(search.to_yaml())
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hubmerge.cli", "evolve", tmp_path / "search.yaml", "--out", out, "--actors", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    journal, killed = out / "journal.jsonl", False
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            begun = journal.exists() and journal.read_bytes().count(b"\n") > 4
+            if begun and not killed and (actors := actors_of(psutil.Process(process.pid))):
+                actors[0].send_signal(signal.SIGKILL)
+                killed = True
+            time.sleep(0.01)
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, printed
+    assert killed
+    assert told(out) == told(tmp_path / "alone" / "run")
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert [row["values"] for row in rows] == [row.values for row in alone.rows]
+    weights = "model/model.safetensors"
+    assert (out / weights).read_bytes() == (tmp_path / "alone" / "run" / weights).read_bytes()
