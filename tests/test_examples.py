@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hubmerge import Recipe, Search, make_plan, merge
+from hubmerge.evolve.outlook import look_ahead
 from hubmerge.evolve.run import evolve
 from hubmerge.zoo.publish import publish
 
@@ -42,3 +43,11 @@ def test_search(tmp_path: Path) -> None:
     result = evolve(short, tmp_path / "run")
     assert [row.model for row in result.rows][-1] == "evolved"
     assert (result.folder / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "searches").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_search_can_be_planned(path: Path) -> None:
+    outlook = look_ahead(Search.from_yaml(path))
+    assert [phase.space for phase in outlook.phases] == list(Search.from_yaml(path).spaces)
+    assert all(phase.evaluations and all(phase.genes) for phase in outlook.phases)
+    assert outlook.sources > outlook.model > 0 or outlook.phases[-1].space == "dfs"
