@@ -1,5 +1,6 @@
 """Everything in examples/ runs, on the demo zoo published to the embedded Hub."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,3 +52,10 @@ def test_every_search_can_be_planned(path: Path) -> None:
     assert [phase.space for phase in outlook.phases] == list(Search.from_yaml(path).spaces)
     assert all(phase.evaluations and all(phase.genes) for phase in outlook.phases)
     assert outlook.sources > outlook.model > 0 or outlook.phases[-1].space == "dfs"
+
+
+def test_the_searches_in_the_documentation_are_searches() -> None:
+    blocks = re.findall(
+        r"```yaml\n(.*?)```", (EXAMPLES.parent / "docs" / "evolve.md").read_text(encoding="utf-8"), re.S
+    )
+    assert [Search.from_yaml(block).spaces for block in blocks] == [("ps",), ("dfs",)]
