@@ -1,5 +1,8 @@
 """The own decoder makes the tokens of transformers' `generate`, for any architecture and however rows are batched."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -115,6 +118,25 @@ def test_what_is_common_is_read_once() -> None:
     decode(rows, 1)
     decode(rows[:2], 1)
     assert max(asked[1:]) <= 20 * len(rows)
+
+
+def test_a_batch_leaves_nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows, made = build("llama", SMALL), prompts(12), []
+    take = greedy._Layer._take
+
+    def taking(layer: greedy._Layer, *tensors: torch.Tensor) -> None:
+        take(layer, *tensors)
+        made.append(weakref.ref(layer.all_keys))
+
+    monkeypatch.setattr(greedy._Layer, "_take", taking)
+    decode = Decoder(model, rows, [2])
+    standing = sum(one() is not None for one in made)
+    gc.disable()
+    try:
+        decode(rows, 3)
+        assert len(made) > standing == sum(one() is not None for one in made)
+    finally:
+        gc.enable()
 
 
 def test_equal_prompts_keep_a_token_of_their_own() -> None:

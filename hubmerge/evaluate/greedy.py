@@ -6,6 +6,8 @@ a row leaves its batch as soon as its answer ends; and keys and values are writt
 
 import inspect
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -116,15 +118,15 @@ class Decoder:
         columns = torch.arange(self.shared, longest)
         positions = (columns - (longest - lengths)).clamp_(min=0)
         if self.shared:
-            memory.written = columns >= longest - lengths + self.shared
+            memory.window.written = columns >= longest - lengths + self.shared
         tokens = self._forward(memory, ids, mask[run, start:width], positions)
-        memory.written = None
+        memory.window.written = None
         return tokens
 
     def _forward(self, memory: "_Memory", ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         device = self._model.device
-        if memory.written is not None:
-            memory.written = memory.written.to(device)
+        if memory.window.written is not None:
+            memory.window.written = memory.window.written.to(device)
         logits = self._model(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
@@ -136,21 +138,35 @@ class Decoder:
         return logits[:, -1].argmax(-1)
 
 
-class _Memory:
-    """Keys and values of `size` rows, each with that many columns, one a token.
+@dataclass
+class _Window:
+    """Which part of a `_Memory`, of `size` rows with `columns` each, the next forward is about.
 
-    written: (rows, tokens) of the next forward, which of its tokens are kept; None for all.
+    That is `rows`, of whose columns from `start` on the next `filled` hold tokens. written: (rows, tokens) which of the
+    forward's tokens are kept; None for all.
     """
 
+    size: int
+    columns: int
+    rows: slice
+    start: int = 0
+    filled: int = 0
+    written: Tensor | None = None
+
+
+class _Memory:
+    """Keys and values of `size` rows, each with that many columns, one a token."""
+
     def __init__(self, size: int, columns: int) -> None:
-        self.size, self.columns = size, columns
-        self.rows, self.start, self.filled = slice(0, size), 0, 0
-        self.written: Tensor | None = None
-        self.cache: Any = Cache(layer_class_to_replicate=lambda: _Layer(self))  # type: ignore[arg-type]
+        self.columns = columns
+        self.window = _Window(size, columns, slice(0, size))
+        # Layers know the window alone: in a cycle of references, memory would wait for Python's collector.
+        layer: Any = partial(_Layer, self.window)
+        self.cache: Any = Cache(layer_class_to_replicate=layer)
 
     def open(self, rows: slice, start: int, filled: int) -> None:
         """The next tokens are of these rows, whose columns from `start` on are looked at, so many of them filled."""
-        self.rows, self.start, self.filled = rows, start, filled
+        self.window.rows, self.window.start, self.window.filled = rows, start, filled
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -161,20 +177,20 @@ class _Memory:
         """Puts what `first` holds into one row, from `column` on."""
         for index, source in enumerate(first.cache.layers):
             if index == len(self.cache.layers):
-                self.cache.layers.append(_Layer(self))
+                self.cache.layers.append(_Layer(self.window))
             self.cache.layers[index].put(source, row, column)
 
 
 class _Layer(DynamicLayer):
     """One layer's part of a `_Memory`, as transformers asks for it."""
 
-    def __init__(self, memory: _Memory) -> None:
+    def __init__(self, window: _Window) -> None:
         super().__init__()
-        self._memory = memory
+        self._window = window
         self.all_keys = self.all_values = torch.empty(0)
 
     def get_seq_length(self) -> int:
-        return self._memory.filled
+        return self._window.filled
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         self._take(key_states, value_states)
@@ -190,7 +206,7 @@ class _Layer(DynamicLayer):
 
     def _take(self, keys: Tensor, values: Tensor) -> None:
         if not self.is_initialized:
-            size = self._memory
+            size = self._window
             # Zeros: what is masked away must be a number, too.
             self.all_keys, self.all_values = (
                 one.new_zeros(size.size, one.shape[1], size.columns, one.shape[3]) for one in (keys, values)
@@ -198,10 +214,10 @@ class _Layer(DynamicLayer):
             self.is_initialized = True
 
     def _write(self, everything: Tensor, new: Tensor) -> Tensor:
-        memory = self._memory
-        seen = everything[memory.rows, :, memory.start : memory.start + memory.filled + new.shape[2]]
-        place = seen[:, :, memory.filled :]
-        place.copy_(new if memory.written is None else torch.where(memory.written[:, None, :, None], new, place))
+        window = self._window
+        seen = everything[window.rows, :, window.start : window.start + window.filled + new.shape[2]]
+        place = seen[:, :, window.filled :]
+        place.copy_(new if window.written is None else torch.where(window.written[:, None, :, None], new, place))
         return seen
 
 
