@@ -55,7 +55,6 @@ def test_every_search_can_be_planned(path: Path) -> None:
 
 
 def test_the_searches_in_the_documentation_are_searches() -> None:
-    blocks = re.findall(
-        r"```yaml\n(.*?)```", (EXAMPLES.parent / "docs" / "evolve.md").read_text(encoding="utf-8"), re.S
-    )
+    text = (EXAMPLES.parent / "docs" / "evolve.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert [Search.from_yaml(block).spaces for block in blocks] == [("ps",), ("dfs",)]
