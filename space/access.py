@@ -82,7 +82,7 @@ def _refuse_this_machine(task: object) -> None:
     """Raises `AccessError` for a task that reads files, runs code or calls addresses of the server."""
     if isinstance(task, str):
         if task not in BUILTIN:
-            raise AccessError("The task is a file of this server; give a built-in task or examples with a repo_id.")
+            raise AccessError("The task names files of this server; give a built-in task or examples with a repo_id.")
         return
     if not isinstance(task, Mapping):
         return
