@@ -5,6 +5,7 @@ huggingface_hub reads its environment when it is imported, so the Hub starts bef
 
 import atexit
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from hubmerge.localhub import LocalHub
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and the commands under test would not hear Ctrl-C either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _folder = tempfile.TemporaryDirectory(prefix="hubmerge-tests-")
 atexit.register(_folder.cleanup)
