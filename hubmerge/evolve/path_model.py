@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import layers
-from ..errors import PlanError, ResourceError
-from ..evaluate.models import best_device, free_memory
+from ..errors import PlanError
+from ..evaluate.models import best_device
 from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, ModelRef, Recipe
@@ -112,17 +112,7 @@ class PathModel:
 
     def _build(self, plan: Plan) -> Any:
         """The model of a plan that takes each tensor from one source, unchanged but for its dtype."""
-        needed, free = footprint(plan, self.device.type), free_memory(torch.device("cpu"))
-        if needed.memory > free:
-            raise ResourceError(
-                f"The layers of {len(plan.sources)} model(s) take {needed.memory / 1e9:.1f} GB of memory; "
-                f"{free / 1e9:.1f} GB are free."
-            )
-        if needed.gpu > (room := free_memory(self.device)):
-            raise ResourceError(
-                f"The layers of {len(plan.sources)} model(s) take {needed.gpu / 1e9:.1f} GB of GPU memory; "
-                f"{room / 1e9:.1f} GB are free."
-            )
+        footprint(plan, self.device.type).require(f"The layers of {len(plan.sources)} model(s)", self.device)
         stored: dict[TensorId, Tensor] = {}
         for index in dict.fromkeys(index for tensor in plan.tensors for index, _ in tensor.inputs):
             source = plan.sources[index]

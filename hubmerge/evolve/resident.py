@@ -40,6 +40,13 @@ class Footprint:
         """Bytes of the machine's memory for one process."""
         return self.sources + self.model
 
+    def require(self, what: str, device: torch.device) -> None:
+        """Raises `ResourceError` where the machine, or `device`, has not that much memory free."""
+        if self.memory > (free := free_memory(torch.device("cpu"))):
+            raise ResourceError(f"{what} take {self.memory / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free.")
+        if self.gpu > (free := free_memory(device)):
+            raise ResourceError(f"{what} take {self.gpu / 1e9:.1f} GB of GPU memory; {free / 1e9:.1f} GB are free.")
+
 
 def footprint(plan: Plan, device: str | None = None) -> Footprint:
     """What a `ResidentModel` of `plan` holds on `device`, by default the GPU where there is one."""
@@ -67,7 +74,8 @@ class ResidentModel:
         plan.require()
         self.device = torch.device(device or best_device())
         self._sources: Mapping[ModelRef, Source] = {source.ref.pinned(source.commit): source for source in plan.sources}
-        self._check_memory(plan)
+        what = f"The search's {len(plan.sources)} models and one candidate"
+        footprint(plan, self.device.type).require(what, self.device)
         self._tensors = _map_all(plan, progress)
         self.tokenizer = load_tokenizer(plan.tokenizer, plan.recipe.chat_template)
         self._targets: dict[str, Tensor] = {}
@@ -134,18 +142,6 @@ class ResidentModel:
         if not hasattr(self._workspaces, "own"):
             self._workspaces.own = Workspace()
         return self._workspaces.own  # type: ignore[no-any-return]
-
-    def _check_memory(self, plan: Plan) -> None:
-        needed, free = footprint(plan, self.device.type), free_memory(torch.device("cpu"))
-        if needed.memory > free:
-            raise ResourceError(
-                f"The search keeps its {len(plan.sources)} models and one candidate in memory, which takes "
-                f"{needed.memory / 1e9:.1f} GB; {free / 1e9:.1f} GB are free."
-            )
-        if needed.gpu > (room := free_memory(self.device)):
-            raise ResourceError(
-                f"The candidate takes {needed.gpu / 1e9:.1f} GB of GPU memory; {room / 1e9:.1f} GB are free."
-            )
 
 
 def _map_all(plan: Plan, progress: Progress) -> dict[tuple[ModelRef, str], Tensor]:

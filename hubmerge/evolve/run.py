@@ -114,12 +114,13 @@ def evolve(
             found = run.explore(last, opened, journal, pool)
             write_file(out / CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))
             winner = run.choose(found, last, pool)
+            # What the searches beside it cost is not what it took to find this winner.
+            search_facts = _facts(pinned, found, task, run.spent, run.questions)
             for name in last.baselines:
                 if name in COMPARED:
                     others[COMPARED_LABELS[name]] = run.compared(last, name, out / name, opened, pool)
             rows = final_rows(others, winner.candidate, pool, progress) if task.test else ()
         recipe = recipe_of(winner.candidate, opened)
-        search_facts = _facts(pinned, found, task, run.spent, run.questions)
         chosen = {**winner.facts, "recipe": recipe.to_dict()}
         result = _result(pinned, sources, task, out, search_facts, chosen, rows)
         write_file(out / RECIPE_FILE, _portable(recipe, out).to_yaml().encode())
