@@ -158,6 +158,9 @@ def test_a_run_tells_everything(finished: Run) -> None:
         beaten = [a for a in fitness if any(b != a and b[0] >= a[0] and b[1] >= a[1] for b in fitness)]
         assert not beaten
     assert list(table(finished)) == [*names, "evolved"]
+    # What the compared searches cost is not counted as this one's.
+    own = len(evaluations) + (12 if finished.name == "ps-dfs" else 0)
+    assert finished.results["search"]["evaluations"] == own
     best = Recipe.from_yaml(finished.folder / "best.yaml")
     assert best.merge_method == ("task_arithmetic" if finished.name == "nsga2" else "passthrough")
 
