@@ -1,8 +1,9 @@
 """What the blocks of a family look like: which of their tensors a scale of the residual stream can be moved into.
 
-In a block h -> h + A(n1(h)) -> + M(n2(.)) the norms undo any scale of h, up to their eps. So a path whose layer k reads
-its input times w_k is the path without scales whose layer k writes 1/s_k of what it wrote, s_k = w_1...w_k; where s_k
-is negative, the norms that the layer reads through change their sign, and after the last layer the final norm does.
+In a block h -> h + A(n1(h)) -> + M(n2(.)) the norms undo any scale of h. So a path whose layer k reads its input times
+w_k is the path without scales whose layer k writes 1/s_k of what it wrote, s_k = w_1...w_k; where s_k is negative, the
+norms that the layer reads through change their sign, and after the last layer the final norm does. The norms' eps makes
+the two forms differ a little where the stream is small; the second is the one that is meant, in memory as on disk.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ class Family:
     `outputs` are all that a block adds to the residual stream with: the last matrices of attention and MLP with their
     biases, or, where a norm follows these, its weight (`output_norms`). `input_norms` are the weights of the norms that
     it reads the stream through, `final_norm` that of the one after the last block. `plus_one`: norms multiply by 1 +
-    their stored weight.
+    their stored weight. `modules`: what gives these outputs in memory, where it is not called as in files.
     """
 
     outputs: tuple[str, ...]
@@ -28,6 +29,12 @@ class Family:
     final_norm: str
     output_norms: bool = False
     plus_one: bool = False
+    modules: tuple[str, ...] = ()
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """The modules of a block, by their names in it, whose results are `outputs`' doing and linear in them."""
+        return self.modules or tuple(map(module_of, self.outputs))
 
     def absorb(self, factor: float, *, last: bool = False) -> Parameters:
         """The parameters of `passthrough` that give a layer which reads its input `factor` times too small.
@@ -57,6 +64,11 @@ class Family:
                 )
 
 
+def module_of(tensor: str) -> str:
+    """The module that a piece of a tensor's name belongs to: `self_attn.o_proj.` -> `self_attn.o_proj`."""
+    return tensor.removesuffix(".weight").removesuffix(".")
+
+
 _NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 _LLAMA = Family(("self_attn.o_proj.", "mlp.down_proj."), _NORMS, "model.norm.weight")
 _GEMMA = Family(
@@ -75,7 +87,7 @@ FAMILIES: Mapping[str, Family] = {
     "gemma3_text": _GEMMA,
     "gpt2": Family(("attn.c_proj.", "mlp.c_proj."), ("ln_1.weight", "ln_2.weight"), "ln_f.weight"),
     "gpt_neox": Family(("attention.dense.", "mlp.dense_4h_to_h."), _NORMS, "final_layer_norm.weight"),
-    "mixtral": replace(_LLAMA, outputs=("self_attn.o_proj.", ".w2.")),
+    "mixtral": replace(_LLAMA, outputs=("self_attn.o_proj.", ".w2."), modules=("self_attn.o_proj", "mlp.experts")),
     "phi": Family(("self_attn.dense.", "mlp.fc2."), _NORMS[:1], "final_layernorm.weight"),
     "starcoder2": replace(_LLAMA, outputs=("self_attn.o_proj.", "mlp.c_proj.")),
 }

@@ -92,7 +92,7 @@ class Path:
     def recipe(self, family: Family) -> Recipe:
         """The same model as an ordinary checkpoint of the family: layers stacked, with the scales in their weights.
 
-        Equal up to the norms' eps and the rounding to the output's dtype.
+        Equal up to rounding, that to the output's dtype above all.
         """
         slices = (
             Slice((SliceSource(self.models[model], (start, stop), parameters),))

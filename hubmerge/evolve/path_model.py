@@ -18,7 +18,7 @@ from ..stream.dtypes import DTYPES
 from ..stream.mapped import map_tensors
 from ..stream.plan import Plan, make_plan
 from ..stream.tensors import TensorId
-from .blocks import family_of
+from .blocks import Family, family_of, module_of
 from .building import build_model, load_tokenizer
 from .path import Path
 from .resident import footprint
@@ -32,7 +32,8 @@ class PathModel:
 
     The pool of all models' layers is itself a path, with each layer once, and is built as the export of that path would
     load. For any other path it gets other layers: each occurrence is a module of its own around the pool's very
-    parameters, with its own place in the KV cache, and reads its input times its scale.
+    parameters, with its own place in the KV cache. Scales act where the export puts them (see `blocks`): what is scored
+    is what is exported, up to rounding.
 
     models: the first gives embeddings, final norm, head, and the settings of the result; the vocabularies of the
     others do not matter. sources: models that are already open. The weights are read at the first path. Raises
@@ -80,7 +81,7 @@ class PathModel:
             self.model = self._pool = None
             plan = self._plan(path)
             self.tokenizer = load_tokenizer(plan.tokenizer, path.chat_template)
-            self._pool = _Pool(self._build(plan), pool_places(self.layer_counts))
+            self._pool = _Pool(self._build(plan), pool_places(self.layer_counts), self.family)
             self._settings = settings
         self.model = self._pool.become(path)
 
@@ -134,8 +135,10 @@ class PathModel:
 class _Pool:
     """A model whose stack has each layer of all models once, at `places`, and then those of a path."""
 
-    def __init__(self, model: Any, places: Sequence[Place]) -> None:
+    def __init__(self, model: Any, places: Sequence[Place], family: Family) -> None:
         self._model = model
+        self._family = family
+        self._final_norm = next(m for name, m in model.named_modules() if name.endswith(module_of(family.final_norm)))
         # Experts and the like are lists too, but the stack of layers is the outermost of this length.
         self._stack = next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == len(places))
         self._layers = dict(zip(places, self._stack, strict=True))
@@ -149,9 +152,12 @@ class _Pool:
 
     def become(self, path: Path) -> Any:
         self._stack._modules = {
-            str(number): _occurrence(self._layers[place], number, scale)
-            for number, (place, scale) in enumerate(zip(path.layers, path.scales, strict=True))
+            str(number): _occurrence(self._layers[place], number, factor, self._family)
+            for number, (place, factor) in enumerate(zip(path.layers, path.factors, strict=True))
         }
+        self._final_norm._forward_pre_hooks.clear()
+        if path.factors[-1] < 0:
+            self._final_norm.register_forward_pre_hook(_negated)
         self._config.num_hidden_layers = len(path.layers)
         for key, values in self._listed.items():
             setattr(self._config, key, [values[place] for place in path.layers])
@@ -177,15 +183,27 @@ def pool_places(layer_counts: Sequence[int]) -> tuple[Place, ...]:
     return (*(first[:-1] or first if between else first[:-1]), *between, first[-1])
 
 
-def _occurrence(layer: nn.Module, number: int, scale: float) -> nn.Module:
-    """A layer at one place of a path: the same parameters, in modules of its own."""
+def _occurrence(layer: nn.Module, number: int, factor: float, family: Family) -> nn.Module:
+    """A layer at one place of a path: the same parameters, in modules of its own.
+
+    factor: how many times too small its input is, as for `Family.absorb`, whose new weights would do the same.
+    """
     made = _share(layer)
     for module in made.modules():
         if hasattr(module, "layer_idx"):
             module.layer_idx = number  # type: ignore[assignment]
-    if scale != 1:
-        made.register_forward_pre_hook(lambda _, inputs: (inputs[0] * scale, *inputs[1:]))
+    if factor != 1:
+        for name in family.writers:
+            made.get_submodule(name).register_forward_hook(lambda _, inputs, output: output / factor)
+    if factor < 0:
+        for name in family.input_norms:
+            made.get_submodule(module_of(name)).register_forward_pre_hook(_negated)
     return made
+
+
+def _negated(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a norm whose weight has the other sign makes of its input, the norm itself makes of this."""
+    return (-inputs[0], *inputs[1:])
 
 
 def _share(module: nn.Module) -> nn.Module:
@@ -194,6 +212,7 @@ def _share(module: nn.Module) -> nn.Module:
     made.__dict__.update(module.__dict__)
     made._modules = {name: child and _share(child) for name, child in module._modules.items()}
     made._forward_pre_hooks = type(module._forward_pre_hooks)()
+    made._forward_hooks = type(module._forward_hooks)()
     return made
 
 
