@@ -7,7 +7,7 @@ from pathlib import Path
 
 from measured import _numbers
 
-from hubmerge.evaluate.generation import answers
+from hubmerge.evaluate.generation import generate
 from hubmerge.evaluate.greedy import Decoder
 from hubmerge.evolve.resident import ResidentModel, footprint
 from hubmerge.recipe import Recipe
@@ -42,13 +42,13 @@ def main(path: str) -> None:
         began, cpu = time.perf_counter(), time.process_time()
         resident.load(recipe)
         built = time.perf_counter()
-        texts = answers(
+        texts = generate(
             resident.model,
             resident.tokenizer,
             job["prompts"],
             max_new_tokens=job["max_new_tokens"],
             batch_size=job["batch_size"],
-        ).texts
+        )
         seconds = {"build": built - began, "load": 0.0, "generate": time.perf_counter() - built}
         made.append({**seconds, "cpu": time.process_time() - cpu, "texts": texts})
     results = {"bare": bare, "built": standing, "stated": footprint(plan).model, "candidates": made}

@@ -53,9 +53,9 @@ def test_tokens_are_counted_up_to_each_end(loaded, monkeypatch) -> None:
     monkeypatch.setattr(model.generation_config, "eos_token_id", end)
     counts = [len(naive(model, tokenizer, prompt, 12, end)) for prompt in PROMPTS]
     assert min(counts) < max(counts) == 12
-    made = answers(model, tokenizer, PROMPTS, max_new_tokens=12)
-    assert made.tokens == sum(counts)
-    assert made.texts == generate(model, tokenizer, PROMPTS, max_new_tokens=12)
+    made = sorted(answers(model, tokenizer, PROMPTS, max_new_tokens=12), key=lambda answer: answer.index)
+    assert max(answer.tokens for answer in made) == sum(counts)
+    assert [answer.text for answer in made] == generate(model, tokenizer, PROMPTS, max_new_tokens=12)
 
 
 def test_a_repositorys_sampling_settings_change_nothing(loaded) -> None:
@@ -95,6 +95,30 @@ def test_evaluate_scores_what_the_model_says(loaded) -> None:
     assert scores.correct == tuple(answer is not None for answer in answers)
     assert scores.seconds > 0
     assert scores.interval[0] <= scores.score <= scores.interval[1]
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "loglikelihood"])
+def test_blocks_change_no_value_and_stop_when_told(loaded, metric: str) -> None:
+    model, tokenizer = loaded
+    right = generate(model, tokenizer, PROMPTS, max_new_tokens=9)
+    rows = [Example(prompt, text or "w2", (text or "w2", "w1")) for prompt, text in zip(PROMPTS, right, strict=True)]
+    task = Task("t", test=tuple(rows), metric=metric, max_new_tokens=9)
+    whole = evaluate(model, tokenizer, rows, task)
+    told: list[list[float]] = []
+
+    def stop(values) -> bool:
+        told.append(list(values))
+        return len(values) == 4
+
+    blocks = evaluate(model, tokenizer, rows, task, block_ends=(2, 4, 6))
+    assert (blocks.values, blocks.outputs, blocks.tokens) == (whole.values, whole.outputs, whole.tokens)
+    for _ in range(2):  # the same each time, what was begun in vain included
+        part = evaluate(model, tokenizer, rows, task, block_ends=(2, 4, 6), stop=stop)
+        assert (part.values, part.outputs) == (whole.values[:4], whole.outputs[:4])
+        assert sum(len(values) for values in told) == 2 + 4
+        told.clear()
+    first = evaluate(model, tokenizer, rows[:4], task).tokens
+    assert first <= part.tokens < whole.tokens
 
 
 def test_correct_needs_the_number_and_the_language() -> None:

@@ -84,6 +84,10 @@ def test_the_tokens_are_those_of_generate(kind: str, shared: int, monkeypatch: p
         assert decode(rows, NEW) == expected
         assert [decode([row], NEW) for row in rows] == [[answer] for answer in expected]
         assert decode(rows[2:7], NEW) == expected[2:7]
+        for places in (1, 3):
+            made = decode.made
+            assert dict(decode.stream(rows, NEW, places)) == dict(enumerate(expected))
+            assert decode.made - made == sum(map(len, expected))
 
 
 def test_a_row_leaves_when_its_answer_ends() -> None:
@@ -101,6 +105,35 @@ def test_a_row_leaves_when_its_answer_ends() -> None:
     steps = asked[-(max(map(len, made)) - 1) :]
     assert len(set(steps)) > 2
     assert steps == [sum(len(answer) > step for answer in made) for step in range(1, len(steps) + 1)]
+
+
+def test_rows_that_wait_take_free_places_and_a_broken_one_leaves_no_trace() -> None:
+    model, rows = build("llama", SMALL), prompts(0, count=40)
+    ends = ends_of(generate_batch(model, rows, NEW, ends=[VOCABULARY], pad=0))
+    expected = generate_batch(model, rows, NEW, ends=ends, pad=0)
+    forward, steps = model.forward, []
+
+    def counting(input_ids: torch.Tensor, attention_mask: torch.Tensor, **arguments):
+        if input_ids.shape[1] == 1:
+            steps.append(len(input_ids))
+            assert attention_mask.shape[1] <= max(map(len, rows)) + NEW
+        return forward(input_ids=input_ids, attention_mask=attention_mask, **arguments)
+
+    counting.__wrapped__ = forward
+    model.forward = counting
+    decode = Decoder(model, rows, ends)
+    assert dict(decode.stream(rows, NEW, 8)) == dict(enumerate(expected))
+    assert max(steps) == 8 and sum(steps) == sum(map(len, expected)) - len(rows)
+    batches = [expected[start : start + 8] for start in range(0, len(rows), 8)]
+    assert len(steps) < 0.9 * sum(max(map(len, batch)) - 1 for batch in batches)
+    # Keys and values that are not numbers stay in the row that they are of.
+    model.forward = forward
+    with torch.no_grad():
+        model.get_input_embeddings().weight[3] = float("nan")
+    whole = [number for number, row in enumerate(rows) if 3 not in row + expected[number]]
+    assert 0 < len(whole) < len(rows)
+    made = dict(Decoder(model, rows, ends).stream(rows, NEW, 8))
+    assert [made[number] for number in whole] == [expected[number] for number in whole]
 
 
 def test_what_is_common_is_read_once() -> None:

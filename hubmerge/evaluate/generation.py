@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,10 +25,11 @@ _GREEDY = {
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The answers to some prompts, in their order, and how many tokens the model made for them, end tokens included."""
+class Answer:
+    """The answer to the prompt at `index`; `tokens` were made for all prompts up to now, end tokens included."""
 
-    texts: list[str]
+    index: int
+    text: str
     tokens: int
 
 
@@ -41,16 +43,13 @@ def generate(
     system: str | None = None,
     progress: Progress = silent,
 ) -> list[str]:
-    """The texts of `answers`."""
-    return answers(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        system=system,
-        progress=progress,
-    ).texts
+    """The greedy answer to each prompt, without the prompt, in the prompts' order. Raises as `answers` does."""
+    texts = [""] * len(prompts)
+    asked = answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, system=system)
+    for done, answer in enumerate(asked, 1):
+        texts[answer.index] = answer.text
+        progress(Event("generate", done, len(prompts), "examples"))
+    return texts
 
 
 def answers(
@@ -61,34 +60,42 @@ def answers(
     max_new_tokens: int,
     batch_size: int = 64,
     system: str | None = None,
-    progress: Progress = silent,
-) -> Answers:
-    """The greedy answer to each prompt, without the prompt, in the prompts' order.
+    block_ends: Sequence[int] = (),
+) -> Iterator[Answer]:
+    """Yields the greedy answer to each prompt, without the prompt, when it ends.
 
-    Prompts go through the tokenizer's chat template where it has one, and are sorted by length into left-padded
-    batches. The result is deterministic. Raises `TaskError` where a prompt does not fit the model's positions.
+    Prompts go through the tokenizer's chat template where it has one, and are asked by falling length, `batch_size` of
+    them at a time. `block_ends` divides them into blocks that are asked one after another, never more prompts at a
+    time than the largest block has. The result, its order included, is deterministic. Raises `TaskError` where a
+    prompt does not fit the model's positions.
     """
     from .greedy import Decoder, can_decode
 
     encoded = _encode_all(tokenizer, prompt_texts(tokenizer, prompts, system))
     _check_length(model, max(map(len, encoded), default=0), max_new_tokens)
-    ends = _eos_ids(model, tokenizer)
-    decode = Decoder(model, encoded, ends or ()) if can_decode(model) else None
-    # The longest first: if memory is short, the first batch shows it.
-    order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
-    texts, tokens = [""] * len(encoded), 0
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        rows = [encoded[i] for i in batch]
-        if decode is not None:
-            made = decode(rows, max_new_tokens)
-        else:
-            made = generate_batch(model, rows, max_new_tokens, ends=ends, pad=pad_id(model, tokenizer))
-        for index, ids in zip(batch, made, strict=True):
-            texts[index] = tokenizer.decode(ids, skip_special_tokens=True).strip()
-            tokens += len(ids)
-        progress(Event("generate", start + len(batch), len(order), "examples"))
-    return Answers(texts, tokens)
+    stops = _eos_ids(model, tokenizer)
+    blocks = list(pairwise((0, *(block_ends or (len(encoded),)))))
+    # The longest first: they pad each other little, and if memory is short, the first batch shows it.
+    order = [at for start, end in blocks for at in sorted(range(start, end), key=lambda i: -len(encoded[i]))]
+    rows = [encoded[at] for at in order]
+    if can_decode(model):
+        decoder = Decoder(model, rows, stops or ())
+        places = min(batch_size, max(end - start for start, end in blocks))
+        for number, ids in decoder.stream(rows, max_new_tokens, places):
+            yield Answer(order[number], _text(tokenizer, ids), decoder.made)
+        return
+    tokens, pad = 0, pad_id(model, tokenizer)
+    for start, end in blocks:
+        for first in range(start, end, batch_size):
+            batch = rows[first : min(first + batch_size, end)]
+            made = generate_batch(model, batch, max_new_tokens, ends=stops, pad=pad)
+            tokens += sum(map(len, made))
+            for number, ids in enumerate(made, first):
+                yield Answer(order[number], _text(tokenizer, ids), tokens)
+
+
+def _text(tokenizer: Any, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 @torch.inference_mode()

@@ -1,11 +1,12 @@
 """Greedy decoding of many prompts: the tokens of `model.generate`, without the work that it does for nothing.
 
 What all prompts begin with is read once and shared by all of them; the rest is read in runs of rows of similar length;
-a row leaves its batch as soon as its answer ends; and keys and values are written into memory that was taken once.
+a row leaves its batch as soon as its answer ends, and others that wait take the free places; and keys and values are
+written into memory that was taken once.
 """
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,9 @@ _RUN_ELSEWHERE = 16384
 
 _SHARED_FROM = 8
 """Common first tokens that are worth a run of their own; a lone start token is not."""
+
+_REFILL = 0.25
+"""The share of a batch's places that must be free before others join: to read a few prompts takes as long as many."""
 
 
 def can_decode(model: Any) -> bool:
@@ -36,13 +40,15 @@ class Decoder:
     """Decodes batches of prompts with `model`, whose weights must not change meanwhile.
 
     prompts: the tokens of all prompts that will be asked; what they share is read here. ends: tokens that end an
-    answer. shared: how many tokens all prompts begin with, 0 where they are too few to matter.
+    answer. shared: how many tokens all prompts begin with, 0 where they are too few to matter. made: how many tokens
+    of answers were made so far.
     """
 
     @torch.inference_mode()
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], ends: Collection[int]) -> None:
         self._model = model
         self._ends = frozenset(ends)
+        self.made = 0
         names = inspect.signature(model.forward).parameters
         self._cache_argument = "cache" if "cache" in names else "past_key_values"  # its name until transformers 5.24
         self._run = _RUN.get(model.device.type, _RUN_ELSEWHERE)
@@ -51,91 +57,128 @@ class Decoder:
         self._first = _Memory(1, self.shared)
         if self.shared:
             ids = torch.tensor([prompts[0][: self.shared]])
-            self._forward(self._first, ids, torch.ones_like(ids), torch.arange(self.shared)[None])
+            self._logits(self._first, ids, torch.ones_like(ids), torch.arange(self.shared)[None])
+
+    def __call__(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        """The tokens that answer each prompt, all in one batch; see `stream`."""
+        made = dict(self.stream(rows, max_new_tokens, len(rows)))
+        return [made[number] for number in range(len(rows))]
 
     @torch.inference_mode()
-    def __call__(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """The tokens that answer each prompt, the end token included; `rows` should be sorted, the longest first."""
-        made: list[list[int]] = [[] for _ in rows]
+    def stream(
+        self, rows: Sequence[Sequence[int]], max_new_tokens: int, places: int
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Yields (number, tokens) of each prompt when its answer ends, the end token included.
+
+        At most `places` prompts are in work, and what `rows` names first begins first. Neighbours should be of similar
+        length and the longest come first: all pad each other to one length.
+        """
         if max_new_tokens < 1 or not rows:
-            return made
-        device = self._model.device
-        width = max(map(len, rows))
-        memory = _Memory(len(rows), width + max_new_tokens - 1)
-        lengths = torch.tensor([len(row) for row in rows])
-        # Prompts end in the same column, whose first token follows in the next one.
-        mask = torch.arange(memory.columns) >= (width - lengths)[:, None]
-        mask, lengths = mask.to(device, torch.long), lengths.to(device)
-        tokens = torch.cat([self._read(memory, rows[run], run, width, mask) for run in self._runs(rows)])
-        alive = list(range(len(rows)))
-        for step in range(max_new_tokens):
-            chosen = tokens.tolist()
-            for row, token in zip(alive, chosen, strict=True):
-                made[row].append(token)
-            ended = [place for place, token in enumerate(chosen) if token in self._ends]
-            if step == max_new_tokens - 1 or len(ended) == len(alive):
-                break
+            yield from ((number, []) for number in range(len(rows)))
+            return
+        places, longest = min(places, len(rows)), max(map(len, rows))
+        # Where rows follow others there is room for more steps, before what is held must move.
+        memory = _Memory(places, longest + max_new_tokens * (1 if places == len(rows) else 2) - 1)
+        alive: list[_Row] = []
+        come, end = 0, longest  # `end` is the column that the next token of every row goes into
+        while alive or come < len(rows):
+            free = places - len(alive)
+            if come < len(rows) and free >= places * _REFILL:
+                joining = [_Row(row, number, end) for number, row in enumerate(rows[come : come + free], come)]
+                self._read(memory, joining, len(alive), end)
+                alive += joining
+                come += len(joining)
+            else:
+                if end == memory.columns:
+                    back = min(end - longest, *(row.start for row in alive))
+                    memory.move(len(alive), back)
+                    end -= back
+                    for row in alive:
+                        row.start -= back
+                self._step(memory, alive, end)
+                end += 1
+            ended = {
+                place
+                for place, row in enumerate(alive)
+                if row.made[-1] in self._ends or len(row.made) == max_new_tokens
+            }
             if ended:
+                gone = [alive[place] for place in sorted(ended)]
                 # The last rows that go on take the places of those that ended.
                 left = len(alive) - len(ended)
-                gone = set(ended)
-                holes = [place for place in ended if place < left]
-                movers = [place for place in range(left, len(alive)) if place not in gone]
+                holes = [place for place in range(left) if place in ended]
+                movers = [place for place in range(left, len(alive)) if place not in ended]
+                memory.take(holes, movers)
                 for hole, mover in zip(holes, movers, strict=True):
                     alive[hole] = alive[mover]
                 del alive[left:]
-                for one in (tokens, mask, lengths, *memory.tensors):
-                    one[holes] = one[movers]
-                tokens, mask, lengths = tokens[:left], mask[:left], lengths[:left]
-            # Columns that are padding in every row are not looked at.
-            start = width - max(len(rows[row]) for row in alive)
-            memory.open(slice(0, len(alive)), start, width + step - start)
-            seen = mask[:, start : width + step + 1]
-            tokens = self._forward(memory, tokens[:, None], seen, (lengths + step)[:, None])
-        return made
+                yield from ((row.number, row.made) for row in gone)
 
-    def _runs(self, rows: Sequence[Sequence[int]]) -> list[slice]:
-        runs, start = [], 0
+    def _read(self, memory: "_Memory", rows: "Sequence[_Row]", place: int, end: int) -> None:
+        """Reads prompts into the places from `place` on, up to the column `end`, and makes their first new tokens."""
+        memory.clear(slice(place, place + len(rows)), end)
+        start = 0
         while start < len(rows):
-            length = max(len(rows[start]) - self.shared, 1)
-            stop = min(len(rows), start + max(1, self._run // length))
-            runs.append(slice(start, stop))
-            start = stop
-        return runs
+            length = max(len(rows[start].prompt) - self.shared, 1)
+            run = rows[start : start + max(1, self._run // length)]
+            self._read_run(memory, run, place + start, end)
+            start += len(run)
 
-    def _read(self, memory: "_Memory", rows: Sequence[Sequence[int]], run: slice, width: int, mask: Tensor) -> Tensor:
-        """Reads some prompts, those of the rows `run` of `memory`; their first new tokens."""
-        longest = max(map(len, rows))
-        own = longest - self.shared
-        start = width - longest
-        for place, row in zip(range(run.start, run.stop), rows, strict=True):
-            memory.copy(self._first, place, width - len(row))
-        memory.open(run, start, self.shared)
-        ids = torch.zeros(len(rows), own, dtype=torch.long)
-        for place, row in enumerate(rows):
-            ids[place, longest - len(row) :] = torch.tensor(row[self.shared :])
-        lengths = torch.tensor([len(row) for row in rows])[:, None]
-        columns = torch.arange(self.shared, longest)
-        positions = (columns - (longest - lengths)).clamp_(min=0)
+    def _read_run(self, memory: "_Memory", rows: "Sequence[_Row]", place: int, end: int) -> None:
+        first = min(row.start for row in rows)
+        for at, row in enumerate(rows, place):
+            memory.copy(self._first, at, row.start)
+        memory.open(slice(place, place + len(rows)), first, self.shared)
+        ids = torch.zeros(len(rows), end - first - self.shared, dtype=torch.long)
+        for at, row in enumerate(rows):
+            ids[at, row.start - first :] = torch.tensor(row.prompt[self.shared :])
+        starts = torch.tensor([[row.start] for row in rows])
+        columns = torch.arange(first, end)
+        own = columns[self.shared :]
         if self.shared:
-            memory.window.written = columns >= longest - lengths + self.shared
-        tokens = self._forward(memory, ids, mask[run, start:width], positions)
+            memory.window.written = own >= starts + self.shared
+        self._forward(memory, rows, ids, columns >= starts, (own - starts).clamp_(min=0))
         memory.window.written = None
-        return tokens
 
-    def _forward(self, memory: "_Memory", ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    def _step(self, memory: "_Memory", rows: "Sequence[_Row]", end: int) -> None:
+        """Makes the next token of all rows, of which the one before goes into the column `end`."""
+        # Columns that are padding in every row are not looked at.
+        first = min(row.start for row in rows)
+        memory.open(slice(0, len(rows)), first, end - first)
+        starts = torch.tensor([[row.start] for row in rows])
+        ids = torch.tensor([[row.made[-1]] for row in rows])
+        self._forward(memory, rows, ids, torch.arange(first, end + 1) >= starts, end - starts)
+
+    def _forward(self, memory: "_Memory", rows: "Sequence[_Row]", ids: Tensor, mask: Tensor, positions: Tensor) -> None:
+        tokens = self._logits(memory, ids, mask, positions).argmax(-1).tolist()
+        for row, token in zip(rows, tokens, strict=True):
+            row.made.append(token)
+        self.made += len(rows)
+
+    def _logits(self, memory: "_Memory", ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """(rows, vocabulary) what the model makes of the last column of `ids`, (rows, tokens)."""
         device = self._model.device
         if memory.window.written is not None:
             memory.window.written = memory.window.written.to(device)
         logits = self._model(
             input_ids=ids.to(device),
-            attention_mask=mask.to(device),
+            attention_mask=mask.to(device, torch.long),
             position_ids=positions.to(device),
             use_cache=True,
             logits_to_keep=1,
             **{self._cache_argument: memory.cache},
         ).logits
-        return logits[:, -1].argmax(-1)
+        return logits[:, -1]
+
+
+class _Row:
+    """A prompt in work: `number` among those asked, the column of the memory that it starts in, its answer so far."""
+
+    def __init__(self, prompt: Sequence[int], number: int, end: int) -> None:
+        self.prompt = prompt
+        self.number = number
+        self.start = end - len(prompt)
+        self.made: list[int] = []
 
 
 @dataclass
@@ -173,6 +216,21 @@ class _Memory:
         """Keys and values of all layers, each (rows, heads, columns, size of a head)."""
         return [tensor for layer in self.cache.layers for tensor in (layer.all_keys, layer.all_values)]
 
+    def clear(self, rows: slice, end: int) -> None:
+        """Forgets what rows held before the column `end`: what is masked away must be a number, too."""
+        for one in self.tensors:
+            one[rows, :, :end] = 0
+
+    def take(self, rows: Sequence[int], others: Sequence[int]) -> None:
+        """Puts other rows into the places of some."""
+        for one in self.tensors if rows else ():
+            one[rows] = one[others]
+
+    def move(self, rows: int, back: int) -> None:
+        """Moves what the first rows hold so many columns to the front."""
+        for one in self.tensors:
+            one[:rows, :, :-back] = one[:rows, :, back:].clone()
+
     def copy(self, first: "_Memory", row: int, column: int) -> None:
         """Puts what `first` holds into one row, from `column` on."""
         for index, source in enumerate(first.cache.layers):
@@ -207,7 +265,6 @@ class _Layer(DynamicLayer):
     def _take(self, keys: Tensor, values: Tensor) -> None:
         if not self.is_initialized:
             size = self._window
-            # Zeros: what is masked away must be a number, too.
             self.all_keys, self.all_values = (
                 one.new_zeros(size.size, one.shape[1], size.columns, one.shape[3]) for one in (keys, values)
             )

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
-from ..progress import Progress, silent
+from ..progress import Event, Progress, silent
 from . import harness, statistics
 from .generation import answers
 from .harness import HarnessTask
@@ -91,9 +92,15 @@ def evaluate(
     task: Task,
     *,
     batch_size: int = 64,
+    block_ends: Sequence[int] = (),
+    stop: Callable[[Sequence[float]], bool] | None = None,
     progress: Progress = silent,
 ) -> Scores:
     """Asks `model` the examples as `task` says, and values the replies.
+
+    `block_ends`: after how many examples a block ends, rising, the last all. After each block `stop` is told the values
+    so far, and where it says so the scores are of these examples alone. The next block may have begun by then: what
+    was generated for it counts among the tokens.
 
     `examples` are any of the task's, at least one: what an example is worth does not depend on those beside it, so a
     split can be asked in pieces. Raises `TaskError` for examples that do not fit the model and `NetworkError` where a
@@ -101,9 +108,22 @@ def evaluate(
     """
     assert examples
     started = time.perf_counter()
-    replies = _ASK[task.asked.asks](model, tokenizer, examples, task, batch_size, progress)
-    values = replies.values if replies.values is not None else _grade(replies.texts, examples, task)
-    return _scores(replies.texts, values, task, replies.tokens, time.perf_counter() - started)
+    parts: list[Scores] = []
+    for replies in _ask(model, tokenizer, examples, task, block_ends or (len(examples),), batch_size, progress):
+        asked = examples[sum(part.n for part in parts) :][: len(replies.texts)]
+        values = replies.values if replies.values is not None else _grade(replies.texts, asked, task)
+        parts.append(_scores(replies.texts, values, task, replies.tokens, 0.0))
+        if stop is not None and stop([value for part in parts for value in part.values]):
+            break
+    return replace(_joined(parts), seconds=time.perf_counter() - started)
+
+
+def _joined(parts: Sequence[Scores]) -> Scores:
+    """The scores of blocks of examples as those of all, in their order."""
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = replace(whole, **{name: value + getattr(part, name) for name, value in vars(whole).items()})
+    return whole
 
 
 def grade(outputs: Sequence[str], examples: Sequence[Example], task: Task) -> Scores:
@@ -124,22 +144,41 @@ def _scores(outputs: Sequence[str], found: Sequence[float], task: Task, tokens: 
     return Scores(values, metric, language, tuple(outputs), tokens, seconds, sum(map(math.isnan, found)))
 
 
-_Ask = Callable[[Any, Any, Sequence[Example], Task, int, Progress], _Replies]
-
-
-def _ask_text(
-    model: Any, tokenizer: Any, examples: Sequence[Example], task: Task, batch_size: int, progress: Progress
-) -> _Replies:
-    made = answers(
+def _ask(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    task: Task,
+    ends: Sequence[int],
+    batch_size: int,
+    progress: Progress,
+) -> Iterator[_Replies]:
+    """Yields what the model says to each block of the examples."""
+    if task.asked.asks != "text":
+        ask = _ASK[task.asked.asks]
+        for start, end in pairwise((0, *ends)):
+            yield ask(model, tokenizer, examples[start:end], task, batch_size, progress)
+        return
+    asked = answers(
         model,
         tokenizer,
         [example.prompt for example in examples],
         max_new_tokens=task.max_new_tokens,
         batch_size=batch_size,
         system=task.system,
-        progress=progress,
+        block_ends=ends,
     )
-    return _Replies(made.texts, made.tokens)
+    texts: dict[int, str] = {}
+    made, counted = 0, 0
+    for start, end in pairwise((0, *ends)):
+        missing = set(range(start, end)) - texts.keys()
+        while missing:
+            answer = next(asked)
+            texts[answer.index], made = answer.text, answer.tokens
+            missing.discard(answer.index)
+            progress(Event("generate", len(texts), len(examples), "examples"))
+        yield _Replies([texts[index] for index in range(start, end)], made - counted)
+        counted = made
 
 
 def _ask_choices(
@@ -177,8 +216,8 @@ def _ask_harness(
     return _Replies(made.texts, made.tokens, made.values)
 
 
+_Ask = Callable[[Any, Any, Sequence[Example], Task, int, Progress], _Replies]
 _ASK: dict[str, _Ask] = {
-    "text": _ask_text,
     "choices": _ask_choices,
     "likelihood": _ask_likelihood,
     "lm_eval": _ask_harness,

@@ -1,11 +1,11 @@
 """Judges candidates on a split of the task: a worker, with one model in memory that becomes each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..evaluate.language import THRESHOLD
 from ..evaluate.score import Scores, evaluate
-from ..evaluate.task import Example, Task
+from ..evaluate.task import Task
 from ..hub.source import Source, open_source
 from ..progress import Progress, silent
 from ..recipe import ModelEntry, ModelRef, Recipe
@@ -43,10 +43,19 @@ class Judge:
         if job.items is not None:
             examples = tuple(examples[item] for item in job.items)
 
-        def ask(some: Sequence[Example]) -> Scores:
-            return evaluate(model, tokenizer, some, self._task, batch_size=self._search.batch_size)
-
-        scores = job.race.run(ask, examples) if job.race else ask(examples)
+        race, batch_size = job.race, self._search.batch_size
+        if race is None:
+            scores = evaluate(model, tokenizer, examples, self._task, batch_size=batch_size)
+        else:
+            scores = evaluate(
+                model,
+                tokenizer,
+                examples,
+                self._task,
+                batch_size=batch_size,
+                block_ends=race.ends,
+                stop=race.lost,
+            )
         return measurement(scores, self._task, job)
 
     def _become(self, candidate: Recipe | Path | ModelRef) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """What each candidate of a search is asked: all examples of the search split, or less where the search saves."""
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,20 +93,28 @@ class Questions:
 
     def stopped(self, evaluations: Sequence[Evaluation]) -> int:
         """How many candidates lost their race."""
-        return len({e.candidate for e in evaluations if self.ends and e.error is None and e.n < self.ends[-1]})
+        return len({e.candidate for e in evaluations if self.lost(e)})
+
+    def lost(self, evaluation: Evaluation) -> bool:
+        """Whether the candidate lost its race at this evaluation."""
+        return bool(self.ends) and evaluation.error is None and evaluation.n < self.ends[-1]
 
 
 def cost(questions: Questions, evaluations: Sequence[Evaluation], examples: int) -> dict[str, Any]:
     """What the search spent and saved, in generated tokens. `tokens_beside` of its `tokens` were spent to choose the
     examples and to ask finalists those left out.
 
-    `tokens_full` estimates what asking each candidate all `examples` would have taken, by its own tokens an example.
+    `tokens_full` estimates what asking each candidate all `examples` would have taken, by the mean tokens an example
+    of those that were asked all they were meant to: who lost a race had begun more examples than there are values of.
     """
     spent = sum(e.tokens for e in evaluations) + questions.tokens
+    asked = [e for e in evaluations if e.n and e.tokens]
+    whole = [e for e in asked if not questions.lost(e)]
+    each = statistics.fmean(e.tokens / e.n for e in whole) if whole else 0.0
     return {
         "tokens": spent,
         "tokens_beside": questions.tokens,
-        "tokens_full": round(sum(e.tokens * examples / e.n for e in evaluations if e.n)),
+        "tokens_full": round(examples * each * len(asked)),
         "examples_asked": questions.size or examples,
         "evaluations_raced": questions.stopped(evaluations),
     }

@@ -3,18 +3,14 @@
 Both are asked in one order. After each block of examples a paired test compares them (exact McNemar where the values
 are 0 or 1, else sign flips; `evaluate.statistics.paired_p`), one-sided, at the level divided by the number of looks:
 whatever the looks have to do with each other, a candidate as good as its rival is stopped no more often than the level
-says (Bonferroni).
+says (Bonferroni). While the last answers of a block are being written the next block begins, so that small blocks cost
+no time; what was written of it when the race is lost is dropped.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..evaluate.statistics import paired_p
-
-if TYPE_CHECKING:  # actors read this file before torch may be imported
-    from ..evaluate.score import Scores
-    from ..evaluate.task import Example
 
 
 @dataclass(frozen=True)
@@ -29,16 +25,6 @@ class Race:
     weights: tuple[float, ...]
     ends: tuple[int, ...]
     level: float
-
-    def run(self, ask: "Callable[[Sequence[Example]], Scores]", examples: "Sequence[Example]") -> "Scores":
-        """Asks block after block, until the race is lost or all is asked."""
-        parts, start = [], 0
-        for end in self.ends:
-            parts.append(ask(examples[start:end]))
-            start = end
-            if self.lost([value for part in parts for value in part.values]):
-                break
-        return joined(parts)
 
     def lost(self, values: Sequence[float]) -> bool:
         """Whether a candidate with these first values, shape (k,) with k < n, is clearly worse; never at the end."""
@@ -75,11 +61,3 @@ def mean(values: Sequence[float], weights: Sequence[float]) -> float:
 def block_ends(n: int, blocks: int) -> tuple[int, ...]:
     """Where each of `blocks` nearly equal blocks of n examples ends; fewer where there are fewer examples."""
     return tuple(sorted({max(1, round(n * (block + 1) / blocks)) for block in range(blocks)}))
-
-
-def joined(parts: "Sequence[Scores]") -> "Scores":
-    """The scores of several sets of examples as those of all, in their order."""
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = replace(whole, **{name: value + getattr(part, name) for name, value in vars(whole).items()})
-    return whole
