@@ -1,19 +1,22 @@
 """Tokens of a search with and without its economy, and what its winner is worth on the validation split.
 
     python benchmarks/economy.py                     # the demo's search, 5 seeds with and without: about 20 minutes
+    python benchmarks/economy.py --first-seed 11     # others: the economy's settings were chosen on seeds 1 to 5
     python benchmarks/economy.py --seeds 1 --evaluations 48      # a first look
     python benchmarks/economy.py --out FOLDER        # keeps the runs; what is finished there is only read
 
 Both searches have the same models, examples, searcher, seeds and number of candidates; only `economy:` differs. Tokens
 are all that were generated to search: to choose examples and to ask finalists those left out too. Winners are compared
-on the validation split, which chose them; no test split is read. The difference's interval over examples comes from the
-paired bootstrap of the seeds' mean values, that over seeds from Student's t.
+on the validation split, which chose them; no test split is read. CPU s is all that a search took, from its file to the
+merged winner, in a process of its own; a run that was only read has none. The difference's interval over examples comes
+from the paired bootstrap of the seeds' mean values, that over seeds from Student's t.
 """
 
 import argparse
 import os
 import statistics
 import tempfile
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -32,11 +35,12 @@ T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8:
 
 @dataclass(frozen=True)
 class Run:
-    """What one search gave: the winner's values on the validation split, tokens, seconds, candidates stopped early."""
+    """What one search gave: the winner's values on the validation split, tokens, CPU seconds (None where the run was
+    there), candidates stopped early."""
 
     values: tuple[float, ...]
     tokens: int
-    seconds: float
+    cpu: float | None
     stopped: int
 
     @property
@@ -66,15 +70,17 @@ def run(search: dict, out: Path) -> Run:
     from hubmerge.evaluate.task import load_task
     from hubmerge.evolve.judge import make_judge
     from hubmerge.evolve.measurement import Job
-    from hubmerge.evolve.run import evolve
+    from hubmerge.evolve.run import RESULTS_FILE, evolve
     from hubmerge.evolve.search import Search
 
     spec = Search.from_dict(search)
+    fresh, began = not (out / RESULTS_FILE).exists(), time.process_time()
     result = evolve(spec, out, resume=True)
+    cpu = time.process_time() - began if fresh else None
     task = load_task(spec.task, counts=spec.splits, seed=spec.searcher.seed)
     measured = make_judge(spec, task).measure(result.recipe, Job("validation"))
     stopped = result.facts.get("cost", {}).get("evaluations_raced", 0)
-    return Run(measured.values, result.facts["tokens"], result.seconds, stopped)
+    return Run(measured.values, result.facts["tokens"], cpu, stopped)
 
 
 def percent(share: float) -> str:
@@ -85,16 +91,24 @@ def between(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
-def report(pairs: list[tuple[Run, Run]]) -> None:
-    print("| seed | everything | 95% | economy | 95% | difference, 95% | tokens | tokens | ratio | stopped | s | s |")
+def seconds(*runs: Run) -> float | None:
+    """The CPU seconds of all of them, where they are known."""
+    known = [run.cpu for run in runs if run.cpu is not None]
+    return sum(known) if len(known) == len(runs) else None
+
+
+def report(pairs: list[tuple[Run, Run]], first_seed: int) -> None:
+    print("| seed | everything | 95% | economy | 95% | difference, 95% | tokens | tokens | ratio | stopped ", end="")
+    print("| CPU s | CPU s |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for seed, (plain, saving) in enumerate(pairs, start=1):
+    for seed, (plain, saving) in enumerate(pairs, start=first_seed):
         cells = [
             *(str(seed), percent(plain.score), between(*interval(plain.values))),
             *(percent(saving.score), between(*interval(saving.values))),
             between(*paired_interval(saving.values, plain.values)),
             *(f"{plain.tokens:,}", f"{saving.tokens:,}", f"{saving.tokens / plain.tokens:.3f}"),
-            *(str(saving.stopped), f"{plain.seconds:.0f}", f"{saving.seconds:.0f}"),
+            str(saving.stopped),
+            *("-" if run.cpu is None else f"{run.cpu:.0f}" for run in (plain, saving)),
         ]
         print(f"| {' | '.join(cells)} |")
     plain_values, saving_values = (
@@ -109,12 +123,15 @@ def report(pairs: list[tuple[Run, Run]]) -> None:
         half = T95[min(len(pairs) - 1, max(T95))] * statistics.stdev(differences) / len(pairs) ** 0.5
         print(f", over seeds {between(mean - half, mean + half)}", end="")
     ratio = sum(saving.tokens for _, saving in pairs) / sum(plain.tokens for plain, _ in pairs)
-    print(f".\nTokens: {ratio:.3f} of those of asking everything.")
+    print(f".\nTokens: {ratio:.3f} of those of asking everything", end="")
+    plain_cpu, saving_cpu = seconds(*(plain for plain, _ in pairs)), seconds(*(saving for _, saving in pairs))
+    print(f", CPU seconds: {saving_cpu / plain_cpu:.3f}." if plain_cpu and saving_cpu else ".")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--evaluations", type=int, default=160)
     parser.add_argument("--items", type=int, default=35)
     parser.add_argument("--no-racing", action="store_true")
@@ -128,7 +145,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(options.jobs, get_context("spawn")) as workers:
             pairs = []
-            for seed in range(1, options.seeds + 1):
+            for seed in range(options.first_seed, options.first_seed + options.seeds):
                 search = document(folder, options.evaluations, seed)
                 pairs.append(
                     (
@@ -136,7 +153,7 @@ def main() -> None:
                         workers.submit(run, search | {"economy": economy}, folder / f"eco-{seed}"),
                     )
                 )
-            report([(plain.result(), saving.result()) for plain, saving in pairs])
+            report([(plain.result(), saving.result()) for plain, saving in pairs], options.first_seed)
 
 
 if __name__ == "__main__":

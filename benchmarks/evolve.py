@@ -6,7 +6,11 @@
     python benchmarks/evolve.py --quick                               # a first look
 
 Today's way: mergekit writes the candidate to disk, `from_pretrained` loads it, `generate` answers, in batches of the
-same size. mergekit takes part where HUBMERGE_MERGEKIT names `mergekit-yaml`, or it lies beside this Python or on the
+same size. That loads half precision as it is stored, for which many CPUs are slow; there a second run loads the dtype
+that hubmerge computes in. Two ways of hubmerge: each candidate is asked all problems, as today; and as a search with
+`economy:` goes, whole, from choosing problems to asking the best those left out.
+
+mergekit takes part where HUBMERGE_MERGEKIT names `mergekit-yaml`, or it lies beside this Python or on the
 PATH; it is run once by that program and once inside a process that stays, whose imports count for nothing. Each
 program is a process of its own that makes all candidates of a method, the first of which does not count. The Markdown
 tables hold medians. Answers are graded by one and the same function. Needs Linux: memory is read from /proc.
@@ -32,6 +36,7 @@ from hubmerge.evaluate.task import Example, Task
 from hubmerge.zoo.problems import problems
 from hubmerge.zoo.publish import model_folder
 
+IN_PROCESS = "mergekit, in process"
 METHODS: dict[str, dict] = {
     "task_arithmetic": {},
     "ties": {"density": 0.5},
@@ -54,7 +59,10 @@ MEMORY = (
     "stated MB",
 )
 
+ECONOMY = {"items": 35, "racing": True}
+
 LEGEND = """
+hubmerge, economy: a whole search, divided by its candidates; all others: every problem asked of every candidate.
 build: merging, for mergekit until the files are written. load: from_pretrained. generate: from prompts to texts. CPU:
 of all threads and child processes, without the grading, which other work on the machine disturbs least.
 same answers: as hubmerge gives for the same candidates; dare_ties draws other random masks in every program, and half
@@ -62,6 +70,18 @@ precision rounds differently in every batch. RSS: resident memory at its peak, m
 file backs, in samples 20 ms apart, child processes included; before: that, after imports and a toy model; model: when
 the first candidate stood in memory and was not asked yet; stated: what `footprint` says that it takes. The sources'
 files are mapped, and generation takes keys, values and activations, which grow with the batch."""
+
+
+@dataclass(frozen=True)
+class Economy:
+    """What one search with `economy:` took: all in all, and the share of it that did not go into its candidates."""
+
+    usage: Usage
+    seconds: float
+    cpu: float
+    evaluations: int
+    stopped: int
+    beside: float
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,7 @@ class Run:
     bare: int
     built: int
     stated: int | None
+    dtype: str
 
     @property
     def seconds(self) -> float:
@@ -97,22 +118,31 @@ def recipe(method: str, folders: Sequence[Path], weight: float, dtype: str) -> d
     }
 
 
-def run_once(program: str, job: dict, task: Task, work: Path) -> Run:
-    """Runs one program on all candidates of a job. Ends this program where it fails."""
+def start(command: Sequence[object], job: dict, work: Path) -> tuple[Usage, dict]:
+    """Runs a part of this benchmark on a job; what it used and what it wrote down. Ends this program where it fails."""
     results, path = work / "results.json", work / "job.json"
-    here = Path(__file__).parent
     path.write_text(json.dumps(job | {"results": str(results), "out": str(work / "out")}))
+    program, script, *more = command
+    try:
+        usage = measured(
+            [program, Path(__file__).with_name(str(script)), path, *more],
+            HF_HUB_OFFLINE="1",
+            TOKENIZERS_PARALLELISM="false",
+        )
+    except CommandFailed as exc:
+        sys.exit(f"{script} failed:\n{exc}")
+    return usage, json.loads(results.read_text())
+
+
+def run_once(program: str, job: dict, task: Task, work: Path) -> Run:
+    """Runs one program on all candidates of a job."""
     if program == "hubmerge":
-        command: list = [sys.executable, here / "evolve_hubmerge.py", path]
+        command: list = [sys.executable, "evolve_hubmerge.py"]
     else:
         mergekit = Path(find_mergekit() or "")
-        command = [mergekit.with_name("python"), here / "evolve_mergekit.py", path]
+        command = [mergekit.with_name("python"), "evolve_mergekit.py"]
         command += [mergekit] if program == "mergekit-yaml" else []
-    try:
-        usage = measured(command, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-    except CommandFailed as exc:
-        sys.exit(f"{program} failed:\n{exc}")
-    made = json.loads(results.read_text())
+    usage, made = start(command, job, work)
     counted = made["candidates"][1:]
     seconds, scores = [], []
     for candidate in counted:
@@ -128,8 +158,30 @@ def run_once(program: str, job: dict, task: Task, work: Path) -> Run:
         bare=made["bare"],
         built=made["built"],
         stated=made.get("stated"),
+        dtype=made["dtype"],
         **timed,
     )
+
+
+def search(method: str, folders: Sequence[Path], options: argparse.Namespace, problems: Sequence[Example]) -> dict:
+    """A search over the weight of each model in each layer, with `economy:` and no other split."""
+    base, *others = map(str, folders)
+    genome = {"granularity": "layer", "genes": {"weight": [0, 2]}, "start": {"weight": 0.6}}
+    rows = [{"question": problem.prompt, "answer": problem.answer} for problem in problems]
+    task = {"name": "word-problems", "examples": {"search": rows}, "metric": "exact_number"}
+    return {
+        "base_model": base,
+        "models": others,
+        "merge_method": method,
+        "parameters": METHODS[method],
+        "genome": genome,
+        "task": task | {"language": options.language, "max_new_tokens": options.max_new_tokens},
+        "searcher": {"name": "cmaes", "popsize": 12, "evaluations": options.evaluations, "seed": 1},
+        "batch_size": options.batch_size,
+        "dtype": stored_dtype(folders[0]),
+        "baselines": [],
+        "economy": ECONOMY | {"items": options.items},
+    }
 
 
 def agreement(run: Run, other: Run) -> float:
@@ -150,6 +202,15 @@ def speed_row(method: str, program: str, run: Run, ours: Run) -> str:
         f"{run.cpu / ours.cpu:.1f}",
         f"{run.score:.3f}",
         f"{agreement(run, ours):.0%}",
+    )
+
+
+def economy_row(method: str, economy: Economy, ours: Run) -> str:
+    """The same line for a search with `economy:`."""
+    seconds, cpu = economy.seconds / economy.evaluations, economy.cpu / economy.evaluations
+    return table_row(
+        *(method, "hubmerge, economy", "-", "-", "-", "-", f"{seconds:.3f}", f"{1 / seconds:.3g}"),
+        *(f"{seconds / ours.seconds:.2f}", f"{cpu:.2f}", f"{cpu / ours.cpu:.2f}", "-", "-"),
     )
 
 
@@ -201,7 +262,7 @@ def _from_gguf(file: Path, folder: Path) -> None:
         **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     )
     model.hf_quantizer = None
-    del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)  # some releases of transformers leave it there
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
 
@@ -230,12 +291,14 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=0, help="solved problems before each, the same for all")
     parser.add_argument("--language", choices=["ja", "en"], default="ja")
     parser.add_argument("--max-new-tokens", type=int, default=32)
+    parser.add_argument("--evaluations", type=int, default=156, help="of the search with `economy:`; 0 for none")
+    parser.add_argument("--items", type=int, default=ECONOMY["items"], help="its problems a candidate")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--quick", action="store_true", help="one candidate, one method, few examples")
     options = parser.parse_args()
     if options.quick:
         options.methods, options.candidates, options.examples = options.methods[:1], 1, 20
-    programs = ["hubmerge", *(["mergekit, in process", "mergekit-yaml"] if find_mergekit() else [])]
+        options.evaluations, options.items = 12, 8
     asked = examples(options.examples, options.language, options.shots)
     task = Task("word-problems", test=asked, metric="exact_number", language=options.language)
 
@@ -248,7 +311,7 @@ def main() -> None:
             f"{folders[0].name}: {options.examples} problems, {options.max_new_tokens} new tokens, {threads} threads\n"
         )
         print(table_row(*SPEED), table_row(*["---"] * len(SPEED)), sep="\n", flush=True)
-        memory = []
+        memory, told = [], []
         for method in options.methods:
             weights = [0.5 + 0.1 * number for number in range(options.candidates + 1)]
             job = {
@@ -257,14 +320,27 @@ def main() -> None:
                 "max_new_tokens": options.max_new_tokens,
                 "batch_size": options.batch_size,
             }
-            runs: dict[str, Run] = {}
-            for program in programs:
-                runs[program] = run_once(program, job, task, work)
-                print(f"{method}: {program} {runs[program].seconds:.2f} s", file=sys.stderr, flush=True)
+            runs = {"hubmerge": run_once("hubmerge", job, task, work)}
             ours = runs["hubmerge"]
+            if options.evaluations:
+                asked_less = {"search": search(method, folders, options, asked)}
+                usage, made = start([sys.executable, "evolve_economy.py"], asked_less, work)
+                economy = Economy(usage, **{name: made[name] for name in made if name != "bare"})
+            if find_mergekit():
+                runs[IN_PROCESS] = run_once(IN_PROCESS, job, task, work)
+                if ours.dtype != runs[IN_PROCESS].dtype:
+                    in_dtype = job | {"dtype": ours.dtype}
+                    runs[f"{IN_PROCESS}, {ours.dtype}"] = run_once(IN_PROCESS, in_dtype, task, work)
+                runs["mergekit-yaml"] = run_once("mergekit-yaml", job, task, work)
             print(*(speed_row(method, program, run, ours) for program, run in runs.items()), sep="\n", flush=True)
+            if options.evaluations:
+                print(economy_row(method, economy, ours), flush=True)
+                told.append(
+                    f"{method}, economy: {economy.stopped} of {economy.evaluations} candidates were stopped; "
+                    f"{economy.beside:.0%} of the time went into choosing problems and asking the best those left out."
+                )
             memory += [memory_row(method, program, run) for program, run in runs.items()]
-        print("", table_row(*MEMORY), table_row(*["---"] * len(MEMORY)), *memory, sep="\n")
+        print("", table_row(*MEMORY), table_row(*["---"] * len(MEMORY)), *memory, "", *told, sep="\n")
     print(LEGEND)
 
 

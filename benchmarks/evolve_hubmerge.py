@@ -51,7 +51,8 @@ def main(path: str) -> None:
         )
         seconds = {"build": built - began, "load": 0.0, "generate": time.perf_counter() - built}
         made.append({**seconds, "cpu": time.process_time() - cpu, "texts": texts})
-    results = {"bare": bare, "built": standing, "stated": footprint(plan).model, "candidates": made}
+    dtype = str(resident.model.dtype).removeprefix("torch.")
+    results = {"dtype": dtype, "bare": bare, "built": standing, "stated": footprint(plan).model, "candidates": made}
     Path(job["results"]).write_text(json.dumps(results))
 
 

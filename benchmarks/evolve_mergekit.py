@@ -81,14 +81,14 @@ def main(path: str, program: str | None = None) -> None:
         began, cpu = time.perf_counter(), cpu_seconds()
         merge(recipe, job["out"], program)
         built = time.perf_counter()
-        model = AutoModelForCausalLM.from_pretrained(job["out"])
+        model = AutoModelForCausalLM.from_pretrained(job["out"], dtype=job.get("dtype", "auto"))
         tokenizer = AutoTokenizer.from_pretrained(job["out"])
         loaded = time.perf_counter()
-        standing = standing or anonymous()
+        standing, dtype = standing or anonymous(), str(model.dtype).removeprefix("torch.")
         texts = ask(model, tokenizer, job["prompts"], job["max_new_tokens"], job["batch_size"])
         seconds = {"build": built - began, "load": loaded - built, "generate": time.perf_counter() - loaded}
         made.append({**seconds, "cpu": cpu_seconds() - cpu, "texts": texts})
-    Path(job["results"]).write_text(json.dumps({"bare": bare, "built": standing, "candidates": made}))
+    Path(job["results"]).write_text(json.dumps({"bare": bare, "built": standing, "dtype": dtype, "candidates": made}))
 
 
 if __name__ == "__main__":
