@@ -68,8 +68,8 @@ of all threads and child processes, without the grading, which other work on the
 same answers: as hubmerge gives for the same candidates; dare_ties draws other random masks in every program, and half
 precision rounds differently in every batch. RSS: resident memory at its peak, mapped files included; anonymous: what no
 file backs, in samples 20 ms apart, child processes included; before: that, after imports and a toy model; model: when
-the first candidate stood in memory and was not asked yet; stated: what `footprint` says that it takes. The sources'
-files are mapped, and generation takes keys, values and activations, which grow with the batch."""
+the first candidate stood in memory and was not asked yet; stated: what `footprint` says of all that comes over it,
+the model, making candidates, and keys, values and activations of the prompts in work. The sources' files are mapped."""
 
 
 @dataclass(frozen=True)

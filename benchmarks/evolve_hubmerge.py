@@ -7,7 +7,8 @@ from pathlib import Path
 
 from measured import _numbers
 
-from hubmerge.evaluate.generation import generate
+from hubmerge.evaluate.demand import Demand
+from hubmerge.evaluate.generation import generate, prompt_texts
 from hubmerge.evaluate.greedy import Decoder
 from hubmerge.evolve.resident import ResidentModel, footprint
 from hubmerge.recipe import Recipe
@@ -36,6 +37,9 @@ def main(path: str) -> None:
     recipes = [Recipe.from_dict(recipe) for recipe in job["recipes"]]
     plan = make_plan(recipes[0])
     resident = ResidentModel(plan)
+    texts = prompt_texts(resident.tokenizer, job["prompts"], None)
+    longest = max(map(len, resident.tokenizer(texts)["input_ids"]))
+    demand = Demand(min(job["batch_size"], len(texts)), longest, job["max_new_tokens"])
     standing = anonymous()
     made = []
     for recipe in recipes:
@@ -52,7 +56,8 @@ def main(path: str) -> None:
         seconds = {"build": built - began, "load": 0.0, "generate": time.perf_counter() - built}
         made.append({**seconds, "cpu": time.process_time() - cpu, "texts": texts})
     dtype = str(resident.model.dtype).removeprefix("torch.")
-    results = {"dtype": dtype, "bare": bare, "built": standing, "stated": footprint(plan).model, "candidates": made}
+    results = {"dtype": dtype, "bare": bare, "built": standing, "candidates": made}
+    results["stated"] = footprint(plan, demand=demand).anonymous
     Path(job["results"]).write_text(json.dumps(results))
 
 

@@ -99,8 +99,10 @@ def show_outlook(outlook: Outlook) -> None:
             f"\n[bold]{spaces[phase.space]}[/]: {phase.searcher}, {phase.evaluations:,} evaluations, {genes} genes"
         )
     out.print(
-        f"to fetch {size(outlook.fetch)} | memory: models {size(outlook.sources)} (mapped files), "
-        f"one candidate {size(outlook.model)}"
+        f"to fetch {size(outlook.fetch)} | memory: models {size(outlook.held.sources)} (mapped files), "
+        f"one candidate {size(outlook.held.model)}, making it {size(outlook.held.merging)}, asking it "
+        f"{size(outlook.held.generation)} ({outlook.demand.prompts} prompts of up to {outlook.demand.prompt_tokens} "
+        f"tokens at a time, {outlook.demand.new_tokens} new ones)"
     )
 
 

@@ -132,8 +132,7 @@ def test_evolve_prints_a_row_a_program() -> None:
     assert (float(ours["load s"]), ours["this / hubmerge"], ours["same answers"]) == (0, "1.0", "100%")
     assert 0 <= float(ours["score"]) <= 1
     row = next(row for row in memory if row["program"] == "hubmerge")
-    assert float(row["stated MB"]) == 4  # 0.92M parameters in float32
-    assert 4 <= float(row["model over it MB"]) < 100
+    assert 3 <= float(row["model over it MB"]) <= float(row["peak over it MB"]) <= float(row["stated MB"]) < 300
     assert 0 < float(row["before MB"]) < float(row["anonymous MB"]) < float(row["RSS MB"])
 
 

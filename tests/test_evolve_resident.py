@@ -11,11 +11,13 @@ from safetensors.torch import load, load_file, save_file
 
 from hubmerge.errors import ResourceError, SourceError
 from hubmerge.evaluate import models
+from hubmerge.evaluate.demand import Demand
 from hubmerge.evaluate.generation import generate
 from hubmerge.evolve.building import build_model
 from hubmerge.evolve.resident import ResidentModel, footprint
 from hubmerge.hub.source import open_source
 from hubmerge.recipe import ModelEntry, ModelRef, Recipe
+from hubmerge.stream.dtypes import DTYPES
 from hubmerge.stream.executor import merge
 from hubmerge.stream.mapped import map_tensors
 from hubmerge.stream.plan import make_plan
@@ -135,8 +137,13 @@ def test_a_search_holds_what_its_footprint_says(
     assert resident.model.dtype == (torch.bfloat16 if native and dtype == "bfloat16" else torch.float32)
     assert stated.model == sum(weight.nbytes for weight in resident.model.parameters())
     assert stated.sources == plan.sources[0].nbytes and stated.gpu == 0
-    assert stated.memory == stated.model + stated.sources
+    assert stated.memory == stated.model + stated.sources + plan.peak_memory
     assert footprint(plan, "cuda").gpu == footprint(plan, "cuda").model == plan.output_bytes
+    asked = Demand(4, 20, 8)
+    answering = footprint(plan, "cuda", asked)
+    assert answering.generation == asked.nbytes(plan.config, DTYPES[plan.tensors[0].dtype].torch, torch.device("cuda"))
+    assert answering.gpu == answering.model + answering.generation
+    assert answering.memory == footprint(plan, "cuda").memory  # what lies on the GPU does not lie here
 
 
 def test_merged_tensors_become_the_model_uncopied(siblings: dict[str, Path]) -> None:

@@ -26,6 +26,11 @@ _REFILL = 0.25
 """The share of a batch's places that must be free before others join: to read a few prompts takes as long as many."""
 
 
+def run_tokens(device: torch.device) -> int:
+    """How many tokens of prompts are read at a time."""
+    return _RUN.get(device.type, _RUN_ELSEWHERE)
+
+
 def can_decode(model: Any) -> bool:
     """Whether `model` keeps keys and values of past tokens and nothing else, in one place."""
     if getattr(model, "hf_device_map", None) or getattr(model, "_is_stateful", False):
@@ -51,7 +56,7 @@ class Decoder:
         self.made = 0
         names = inspect.signature(model.forward).parameters
         self._cache_argument = "cache" if "cache" in names else "past_key_values"  # its name until transformers 5.24
-        self._run = _RUN.get(model.device.type, _RUN_ELSEWHERE)
+        self._run = run_tokens(model.device)
         shared = _shared(prompts)
         self.shared = shared if shared >= _SHARED_FROM else 0
         self._first = _Memory(1, self.shared)

@@ -45,6 +45,9 @@ from .metrics import METRICS, Metric
 from .python_function import PythonFunction
 from .splits import SPLITS, RowSource, Template, cut, identity
 
+MAX_NEW_TOKENS = 256
+"""Tokens of an answer, where the task does not say."""
+
 Settings = LlmJudge | PythonFunction | HarnessTask
 """What a metric may need beside its name."""
 
@@ -64,7 +67,7 @@ class Task:
     test: tuple[Example, ...] = ()
     metric: str = "exact_number"
     language: str | None = None
-    max_new_tokens: int = 256
+    max_new_tokens: int = MAX_NEW_TOKENS
     system: str | None = None
     source: str | None = None
     settings: Settings | None = None
@@ -200,7 +203,7 @@ def load_task(
         **splits,
         metric=metric,
         language=_text(document, "language"),
-        max_new_tokens=_whole(document.get("max_new_tokens", 256), f"max_new_tokens of task {name}"),
+        max_new_tokens=_whole(document.get("max_new_tokens", MAX_NEW_TOKENS), f"max_new_tokens of task {name}"),
         system=_text(document, "system"),
         source=rows.source,
         settings=settings,

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..evaluate.demand import PROMPT_TOKENS, Demand
+from ..evaluate.task import MAX_NEW_TOKENS
 from ..hub.source import Source, open_source
 from ..recipe import ModelRef, Recipe
 from ..stream.plan import make_plan
@@ -13,7 +15,7 @@ from .explore import share
 from .path import Path
 from .path_model import layer_count, pool_places
 from .problem import Genome
-from .resident import footprint
+from .resident import Footprint, footprint
 from .run import stages_of
 from .search import Search
 
@@ -32,24 +34,25 @@ class Phase:
 class Outlook:
     """What a search would do.
 
-    `fetch`: bytes of the models' files that are not here yet. `sources` and `model`: bytes of memory for the models, as
-    mapped files, and for the one that becomes every candidate.
+    `fetch`: bytes of the models' files that are not here yet. `held`: what one process holds in memory and takes
+    at its peak to meet `demand`; prompts are not read to say this.
     """
 
     phases: tuple[Phase, ...]
     models: tuple[Source, ...]
     fetch: int
-    sources: int
-    model: int
+    held: Footprint
+    demand: Demand
 
 
 def look_ahead(search: Search, *, token: str | None = None) -> Outlook:
     """The outlook of a search. Raises what its start would raise for models that do not fit together."""
     sources = {ref: open_source(ref, token=token) for ref in search.references}
     plan = make_plan(_everything(search, sources), sources=sources)
-    held = footprint(plan)
+    demand = Demand(search.batch_size, PROMPT_TOKENS, search.task.get("max_new_tokens", MAX_NEW_TOKENS))
+    held = footprint(plan, demand=demand)
     phases = tuple(_phase(search, space, sources) for space in search.spaces)
-    return Outlook(phases, tuple(sources.values()), plan.fetch_bytes, held.sources, held.model)
+    return Outlook(phases, tuple(sources.values()), plan.fetch_bytes, held, demand)
 
 
 def _everything(search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ResourceError
+from ..evaluate.demand import Demand
 from ..evaluate.models import best_device, computing_dtype, free_memory, most_common
 from ..hub.source import Source
 from ..methods import BLOCK, Workspace
@@ -25,20 +26,29 @@ from .building import build_model, load_tokenizer
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a search holds beside its process and what generation takes.
+    """Bytes that a search holds beside its bare process.
 
     `sources` are mapped files, which all processes of a machine share and which the system can drop and read again;
-    `model` is the one model of each process, `gpu` how much of it lies on a GPU.
+    `model` is the one model of each process, `merging` what making a candidate takes, `generation` the keys, values and
+    activations of answers (0 where nobody said how many), `gpu` what of the model and of these lies on a GPU.
     """
 
     sources: int
     model: int
+    merging: int = 0
+    generation: int = 0
     gpu: int = 0
+
+    @property
+    def anonymous(self) -> int:
+        """Bytes of the machine's memory that one process has for itself."""
+        on_gpu = self.generation if self.gpu else 0
+        return self.model + self.merging + self.generation - on_gpu
 
     @property
     def memory(self) -> int:
         """Bytes of the machine's memory for one process."""
-        return self.sources + self.model
+        return self.sources + self.anonymous
 
     def require(self, what: str, device: torch.device) -> None:
         """Raises `ResourceError` where the machine, or `device`, has not that much memory free."""
@@ -48,14 +58,20 @@ class Footprint:
             raise ResourceError(f"{what} take {self.gpu / 1e9:.1f} GB of GPU memory; {free / 1e9:.1f} GB are free.")
 
 
-def footprint(plan: Plan, device: str | None = None) -> Footprint:
-    """What a `ResidentModel` of `plan` holds on `device`, by default the GPU where there is one."""
+def footprint(plan: Plan, device: str | None = None, demand: Demand | None = None) -> Footprint:
+    """What a `ResidentModel` of `plan` holds on `device`, by default the GPU where there is one, and takes at its peak.
+
+    demand: what it is asked, where that is known.
+    """
     place = torch.device(device or best_device())
     dtype = _computing(plan, place)
     sizes = (tensor.parameters * _held(tensor, dtype).itemsize for tensor in plan.tensors)
     model = sum(sizes)
+    sources = sum(source.nbytes for source in plan.sources)
+    generation = demand.nbytes(plan.config, dtype, place) if demand is not None else 0
     # What goes to a GPU is put together in the machine's memory first.
-    return Footprint(sum(source.nbytes for source in plan.sources), model, model if place.type == "cuda" else 0)
+    gpu = model + generation if place.type == "cuda" else 0
+    return Footprint(sources, model, plan.peak_memory, generation, gpu)
 
 
 class ResidentModel:

@@ -1,0 +1,56 @@
+"""What answering takes beside the model: keys, values and activations, told from a checkpoint's config.json alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import SourceError
+
+PROMPT_TOKENS = 256
+"""Tokens of the longest prompt, where nobody counted them."""
+
+_MASK = 13
+"""Bytes that attention masks take for each pair of tokens: a number, a truth value and a float32."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Prompts that are answered at the same time, tokens of the longest of them, and new tokens of an answer."""
+
+    prompts: int
+    prompt_tokens: int
+    new_tokens: int
+
+    def nbytes(self, config: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> int:
+        """Bytes that `greedy.Decoder` takes at most on `device` with a model that has this config.json.
+
+        dtype: what it computes in. Raises `SourceError` for an architecture that transformers does not know.
+        """
+        from transformers import AutoConfig
+
+        from .greedy import run_tokens
+
+        settings = dict(config)
+        try:
+            text = AutoConfig.for_model(settings.pop("model_type"), **settings).get_text_config()
+        except (ValueError, KeyError) as exc:
+            raise SourceError(f"transformers does not know the model's architecture: {exc}") from exc
+        heads, hidden = text.num_attention_heads, text.hidden_size
+        stored_heads = getattr(text, "num_key_value_heads", None) or heads
+        size = getattr(text, "head_dim", None) or hidden // heads
+        inner = getattr(text, "intermediate_size", None) or 4 * hidden
+        limit = getattr(text, "max_position_embeddings", None) or self.prompt_tokens + self.new_tokens
+        longest = max(1, min(self.prompt_tokens, limit - self.new_tokens))
+        # Prompts that wait take the places of others: as many steps again before the memory is put in order.
+        columns = longest + 2 * self.new_tokens - 1
+        held = self.prompts * columns
+        kept = held * text.num_hidden_layers * 2 * stored_heads * size * dtype.itemsize
+        # A layer at a time: keys and values for every head, and the masks.
+        layer = held * (2 * heads * size * dtype.itemsize + _MASK)
+        # Prompts are read in runs: the residual stream and its norms (in float32), the projections and the MLP.
+        read = max(run_tokens(device), longest)
+        wide = 4 * hidden + 2 * (heads + 2 * stored_heads) * size + 3 * inner
+        run = read * (wide * dtype.itemsize + 3 * hidden * 4 + longest * _MASK)
+        return kept + layer + run + self.prompts * text.vocab_size * (dtype.itemsize + 4)
