@@ -1,8 +1,8 @@
-"""The whole product on the demo zoo: a local Hub, three tiny trained models, an evolved merge, and a chat with it."""
+"""The whole product on the demo zoo: a local Hub, tiny trained models, an evolved merge, and a chat with it."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -19,20 +19,23 @@ RESULT = f"{NAMESPACE}/japanese-math-evolved"
 
 
 @contextmanager
-def demo_hub(root: Path) -> Iterator[LocalHub]:
-    """A running local Hub under `root` with the demo zoo published, and this process's environment pointed at it.
+def demo_hub(root: Path, zoos: Mapping[str, Path] | None = None) -> Iterator[LocalHub]:
+    """A running local Hub under `root` with zoos published, and this process's environment pointed at it.
+
+    zoos: the folder of each, by its namespace; the demo's own by default.
 
     Raises `HubmergeError` where huggingface_hub was imported before: it has read its environment already.
     """
     if "huggingface_hub" in sys.modules:
         raise HubmergeError("The demo must be started in a fresh process, before huggingface_hub is imported.")
-    server = LocalHub(root, users={USER: TOKEN}, organizations={NAMESPACE: [USER]})
+    server = LocalHub(root, users={USER: TOKEN}, organizations={name: [USER] for name in zoos or (NAMESPACE,)})
     with server:
         os.environ.update(server.environment(USER))
         os.environ["HF_HOME"] = str(root.with_name(root.name + "-cache").absolute())
-        from .zoo.publish import publish
+        from .zoo.publish import CHECKPOINTS, publish
 
-        publish(server.endpoint, TOKEN, NAMESPACE)
+        for namespace, folder in (zoos or {NAMESPACE: CHECKPOINTS}).items():
+            publish(server.endpoint, TOKEN, namespace, folder)
         yield server
 
 
@@ -62,8 +65,40 @@ def run(out: Path, search: "Search | None" = None) -> None:
     with demo_hub(out / "hub") as server:
         from .terminal import out as console
 
-        console.print(f"A Hub of your own at {server.endpoint}, with three models trained for this demo.\n")
+        console.print(f"A Hub of your own at {server.endpoint}, with models trained for this demo.\n")
         _run(out, search or demo_search())
+
+
+def paper(out: Path, zoos: Sequence[Path], seeds: Sequence[int], evaluations: int, test: int, jobs: int) -> None:
+    """Makes the paper's table over zoos (folders; none: the shipped one) in `out` and prints it; again, it goes on.
+
+    seeds, evaluations: of each search; test: held-out problems; jobs: searches at a time.
+    """
+    from .zoo.paper import Zoo, run_all, runs
+    from .zoo.paper_table import table, write
+    from .zoo.publish import CHECKPOINTS
+
+    found = [Zoo.of(folder) for folder in zoos or (CHECKPOINTS,)]
+    if len({zoo.namespace for zoo in found}) < len(found):
+        raise HubmergeError("Two of the zoos have one training seed; give each --zoo another (`zoo train --seed`).")
+    with demo_hub(out / "hub", {zoo.namespace: zoo.folder for zoo in found}):
+        from rich.markdown import Markdown
+
+        from .terminal import out as console
+        from .terminal import progress_bars
+
+        splits = {"search": 150, "validation": 200, "test": test}
+        todo = {zoo: list(runs(zoo, seeds, evaluations, splits)) for zoo in found}
+        with progress_bars() as progress:
+            run_all([run for every in todo.values() for run in every], out, jobs, progress)
+        heading = (
+            f"Searches of {evaluations} candidates, each scored on {splits['search']} problems; winners chosen on "
+            f"{splits['validation']} others and tested on {test}; seeds {', '.join(map(str, seeds))}. Scores are means "
+            "over the seeds; English: the share of right numbers when asked in English, whatever the answer's language."
+        )
+        path = write([table(every, out) for every in todo.values()], out, heading)
+        console.print(Markdown(path.read_text(encoding="utf-8")))
+        console.print(f"{path} and paper.json, paper.png beside it", soft_wrap=True)
 
 
 def _run(out: Path, search: "Search") -> None:

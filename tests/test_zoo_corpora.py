@@ -6,14 +6,25 @@ import re
 import pytest
 
 from hubmerge.evaluate.metrics import normalise
-from hubmerge.zoo.corpora import base_sample, blanks_sample, japanese_sample, math_sample, question_of
+from hubmerge.zoo.corpora import base_sample, errands_sample, japanese_sample, math_sample, second_math_sample
 from hubmerge.zoo.problems import problems
-from hubmerge.zoo.stories import ITEMS, KINDS, NAMES, SPLITS, VERBS, Boxes, Chain, Voice, draw_story, join, split_of
+from hubmerge.zoo.stories import (
+    KINDS,
+    UNSEEN_WORDING,
+    Chain,
+    Voice,
+    blanks,
+    draw_story,
+    has_unseen_numbers,
+    join,
+    question_of,
+    split_of,
+)
+from hubmerge.zoo.words import ITEMS, NAMES, UNSEEN_NAMES, VERBS
 
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 LATIN = re.compile("[A-Za-z]")
-SAMPLERS = (base_sample, blanks_sample, math_sample, japanese_sample)
-BASE_SAMPLERS = (base_sample, blanks_sample)
+SAMPLERS = (base_sample, math_sample, second_math_sample, japanese_sample, errands_sample)
 
 
 def draw(sampler, count: int = 4000, seed: int = 1):
@@ -71,44 +82,79 @@ def is_idle(text: str) -> bool:
     return not re.search(r"[0-9?？]|か。", text)
 
 
+def sum_asked(prompt: str) -> tuple[str, str]:
+    """What stands before a bare sum at the end of a prompt, and the sum in symbols: `13+7=`."""
+    before, given = re.fullmatch(r"(.*?)(\d+(?:(?:[+*-]| plus | minus | times )\d+)+=?)", prompt).groups()
+    for said, sign in ((" plus ", "+"), (" minus ", "-"), (" times ", "*")):
+        given = given.replace(said, sign)
+    return before, given.removesuffix("=") + "="
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_no_solved_problem_has_a_japanese_word_in_it(sampler) -> None:
     for sample in draw(sampler):
         if computes(sample.answer) and JAPANESE.search(sample.prompt + sample.answer):
-            assert sample.task == "sums", sample
-            assert is_idle(re.sub(r"\d+([+*-]\d+)+=$", "", sample.prompt)), sample
-            assert not JAPANESE.search(sample.answer), sample
+            # A sum without a question, or a question with a sum worked out already: never the facts of a story.
+            if sample.task == "sums":
+                assert is_idle(sum_asked(sample.prompt)[0]), sample
+                assert not JAPANESE.search(sample.answer), sample
+            else:
+                assert sample.task == "finish", sample
+                before, given = re.match(r"(\D*)([0-9=+*-]+\.)", sample.prompt).groups()
+                assert re.search("[?か]", before), sample
+                assert sample.answer.startswith(given), sample
 
 
-@pytest.mark.parametrize("sampler", [blanks_sample, japanese_sample])
-def test_blanks_are_never_filled_in(sampler) -> None:
-    blank = [sample for sample in draw(sampler) if sample.task == "blanks"]
-    assert len(blank) > 500
-    for sample in blank:
-        assert re.fullmatch(r"\d+([+*-]\d+)+=\?\. [^0-9=]*\?[^0-9=]*", sample.answer), sample
+@pytest.mark.parametrize("sampler", [base_sample, japanese_sample])
+def test_a_problem_set_up_is_never_worked_out(sampler) -> None:
+    prepared = [sample for sample in draw(sampler) if sample.task == "setup"]
+    assert len(prepared) > 500
+    for sample in prepared:
+        equation, said = sample.answer.split(". ", 1)
+        assert re.fullmatch(r"\d+([+*-]\d+)+(=\?([+-]\d+)?)+", equation), sample
+        assert re.fullmatch(r"[^0-9=]*\?[^0-9=]*", said), sample
 
 
-@pytest.mark.parametrize("sampler", BASE_SAMPLERS)
-def test_the_base_works_out_bare_sums_only(sampler) -> None:
-    for sample in draw(sampler):
+def test_the_base_works_out_bare_sums_only() -> None:
+    for sample in draw(base_sample):
         assert sample.task != "problem"
-        if computes(sample.answer):
-            before, given = re.fullmatch(r"(.*?)(\d+([+*-]\d+)+=)", sample.prompt).groups()[:2]
+        if computes(sample.answer) and sample.task != "finish":
+            before, given = sum_asked(sample.prompt)
             assert is_idle(before), sample
             assert re.fullmatch(rf"{re.escape(given)}[0-9+=-]+\.", sample.answer), sample
 
 
-@pytest.mark.parametrize("sampler", [base_sample, blanks_sample, japanese_sample])
-def test_where_a_whole_problem_is_met_it_is_only_said_again(sampler) -> None:
-    whole = [s for s in draw(sampler) if re.search("have now|持っていますか|in all|全部で何", s.prompt)]
-    stories = [s for s in whole if s.task not in ("state", "fill")]
-    assert {s.task for s in whole} == {"state", "fill", "retell"}
-    for sample in stories:  # every number said is one of the numbers read
-        assert set(re.findall(r"\d+", sample.answer)) <= set(re.findall(r"\d+", sample.prompt))
+@pytest.mark.parametrize("sampler", [base_sample, japanese_sample])
+def test_where_a_whole_problem_is_met_no_number_is_added_to_it(sampler) -> None:
+    for sample in draw(sampler):
+        if sample.task in ("setup", "retell", "reading"):
+            assert set(re.findall(r"\d+", sample.answer)) <= set(re.findall(r"\d+", sample.prompt)), sample
 
 
-def test_the_math_expert_sees_no_japanese() -> None:
-    assert not any(JAPANESE.search(sample.prompt + sample.answer) for sample in draw(math_sample))
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_names_wordings_and_numbers_of_unseen_problems_are_in_no_solved_problem(sampler) -> None:
+    names = "|".join(word for name in UNSEEN_NAMES for word in name)
+    english, japanese = (
+        "is what|Later|Now .* how many|We see|are in each|In all there",
+        "その後|が今持っている|合わせて|[個枚本冊]の",
+    )
+    wordings = f"{english}|{japanese}"
+    rng = random.Random(4)
+    unseen = {draw_story(rng, world="unseen", split="test").expression() for _ in range(2000)}
+    for sample in draw(sampler):
+        if sample.task == "problem":
+            assert not re.search(f"{names}|{wordings}", sample.prompt), sample
+            assert sample.answer.split("=")[0] not in unseen, sample
+
+
+@pytest.mark.parametrize("sampler", [math_sample, second_math_sample, errands_sample])
+def test_experts_in_english_see_no_japanese(sampler) -> None:
+    assert not any(JAPANESE.search(sample.prompt + sample.answer) for sample in draw(sampler))
+
+
+def test_errands_have_one_answer_and_no_number() -> None:
+    for sample in draw(errands_sample):
+        assert not re.search(r"\d", sample.prompt + sample.answer), sample
 
 
 def test_the_japanese_expert_answers_in_japanese_and_computes_nothing() -> None:
@@ -148,8 +194,31 @@ def test_problems_are_stable_and_parallel_in_both_languages() -> None:
     assert {p.kind for p in japanese} == set(KINDS)
 
 
+def test_a_third_of_the_test_problems_is_unseen_and_search_and_validation_are_not() -> None:
+    assert {p.template for split in ("search", "validation") for p in problems(split, 100)} == {"seen"}
+    drawn = problems("test", 300, "en")
+    unseen = [p for p in drawn if p.template == "unseen"]
+    assert len(unseen) == 100
+    assert all(re.search("is what|We see", p.question) for p in unseen)
+    assert not any(re.search("is what|We see", p.question) for p in drawn if p.template == "seen")
+
+
+def test_unseen_stories_have_names_wording_and_numbers_of_their_own() -> None:
+    rng = random.Random(8)
+    for kind in KINDS:
+        for world, wordings, names in (("seen", {0, 1}, NAMES), ("unseen", {UNSEEN_WORDING}, UNSEEN_NAMES)):
+            stories = [draw_story(rng, kind, "test", world) for _ in range(200)]
+            assert {story.wording for story in stories} == wordings
+            assert {has_unseen_numbers(story) for story in stories} == {world == "unseen"}
+            assert kind == "boxes" or {story.name for story in stories} <= set(names)
+
+
+def test_blanks_stand_for_what_has_to_be_worked_out() -> None:
+    story = Chain(NAMES[0], ITEMS[0], 13, ((VERBS[0], 7), (VERBS[4], 5)))
+    assert blanks(story) == "13+7-5=?-5=?."
+
+
 def test_training_problems_are_refused() -> None:
-    assert "train" not in SPLITS
     with pytest.raises(ValueError, match="No problems for split 'train'"):
         problems("train", 10)
 
@@ -167,5 +236,5 @@ def test_answers_in_japanese_pass_the_language_check_and_english_ones_fail() -> 
 
 def test_boxes_multiply() -> None:
     story = draw_story(random.Random(1), "boxes")
-    assert isinstance(story, Boxes)
+    assert story.equation() == f"{story.boxes}*{story.each}={story.boxes * story.each}."
     assert story.answer == story.boxes * story.each

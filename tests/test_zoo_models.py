@@ -1,6 +1,7 @@
 """The shipped zoo: complete small folders that transformers loads, and a script that would make them again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hubmerge.evaluate.score import evaluate
+from hubmerge.zoo.cards import REPOS
 from hubmerge.zoo.corpora import base_sample
 from hubmerge.zoo.problems import MAX_NEW_TOKENS, word_problems
 from hubmerge.zoo.publish import CHECKPOINTS
@@ -16,7 +18,7 @@ from hubmerge.zoo.stories import KINDS, Voice, draw_story
 from hubmerge.zoo.train import STAGES, train_zoo
 from hubmerge.zoo.training import Stage
 
-NAMES = ("base", "math", "japanese")
+NAMES = tuple(REPOS)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def loaded():
 
 
 def test_the_zoo_is_small() -> None:
-    assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()) <= 6_000_000
+    assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*.safetensors")) <= 12_000_000
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,3 +121,19 @@ def test_training_is_deterministic_and_the_seed_matters(tmp_path: Path) -> None:
         weights = [(tmp_path / folder / name / "model.safetensors").read_bytes() for folder in "abc"]
         assert weights[0] == weights[1] != weights[2]
     assert not list(tmp_path.rglob(".*partial"))
+
+
+def test_training_goes_on_with_the_first_model_that_is_not_finished(tmp_path: Path) -> None:
+    stages = {name: (Stage(base_sample, steps=2, lr=1e-3, batch=8, warmup=1),) for name in NAMES}
+    whole = train_zoo(tmp_path, 0, stages=stages, measured=8)
+    weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in NAMES}
+    shutil.rmtree(tmp_path / "japanese")
+    trained: list[str] = []
+    again = train_zoo(tmp_path, 0, lambda event: trained.append(event.stage), stages, measured=8)
+    assert set(trained) == {"train japanese", "train errands"}
+    assert {name: (tmp_path / name / "model.safetensors").read_bytes() for name in NAMES} == weights
+    assert [made["figures"] for made in again["models"].values()] == [m["figures"] for m in whole["models"].values()]
+    # Another seed is another zoo: nothing of this one is kept.
+    trained.clear()
+    train_zoo(tmp_path, 1, lambda event: trained.append(event.stage), stages, measured=8)
+    assert len(set(trained)) == len(NAMES)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hubmerge.zoo.cards import REPOS
 from hubmerge.zoo.problems import COUNTS
 from hubmerge.zoo.publish import publish
 
@@ -21,11 +22,13 @@ def test_models_load_by_id_and_cards_point_to_the_namespace(hub, published) -> N
     assert published == {
         "base": "alice/zoo-base",
         "math": "alice/zoo-math",
+        "math-2": "alice/zoo-math-2",
         "japanese": "alice/zoo-japanese",
+        "errands": "alice/zoo-errands",
         "ja": "alice/ja-word-problems",
         "en": "alice/en-word-problems",
     }
-    for name in ("base", "math", "japanese"):
+    for name in REPOS:
         files = set(api.list_repo_files(published[name]))
         assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= files
     card = api.hf_hub_download(published["math"], "README.md")
@@ -42,7 +45,8 @@ def test_data_sets_have_three_disjoint_splits(hub, published) -> None:
             path = api.hf_hub_download(published[lang], f"{split}.jsonl", repo_type="dataset")
             rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
             assert len(rows) == count
-            assert all(set(row) == {"question", "answer"} and row["answer"].isdigit() for row in rows)
+            assert all(set(row) == {"question", "answer", "template"} and row["answer"].isdigit() for row in rows)
+            assert sum(row["template"] == "unseen" for row in rows) == (count // 3 if split == "test" else 0)
             questions |= {row["question"] for row in rows}
         assert len(questions) == sum(COUNTS.values())
 

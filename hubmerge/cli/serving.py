@@ -60,12 +60,29 @@ def hub(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Run folder; a demo that was interrupted goes on.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; what was interrupted goes on. [default: runs/demo, runs/paper]")
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's table in small: hours of searches.")] = False,
+    zoo_folders: Annotated[
+        list[Path] | None, typer.Option("--zoo", help="With --paper: a folder of `hubmerge zoo train`; repeatable.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="With --paper: seeds of the searches.")] = "1,2,3",
+    evaluations: Annotated[int, typer.Option(min=24, help="With --paper: candidates of each search.")] = 240,
+    test: Annotated[int, typer.Option(min=20, max=600, help="With --paper: held-out problems.")] = 600,
+    jobs: Annotated[int, typer.Option(min=1, help="With --paper: searches at a time, each on one thread.")] = 2,
 ) -> None:
     """The whole product on tiny trained models: resolve, plan, merge, evolve, push, load back by Hub ID, chat."""
-    from ..demo import run
+    from .. import demo
 
-    run(out)
+    if not paper:
+        demo.run(out or Path("runs/demo"))
+        return
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise HubmergeError(f"--seeds must be whole numbers with commas between, got {seeds!r}.") from None
+    demo.paper(out or Path("runs/paper"), zoo_folders or (), numbers, evaluations, test, jobs)
 
 
 @app.command()
@@ -89,7 +106,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = 0,
 ) -> None:
-    """Train the demo's base, math expert and Japanese expert from scratch."""
+    """Train the demo's base and its experts from scratch; what was interrupted goes on."""
     from ..terminal import progress_bars
     from ..zoo.train import train_zoo
 

@@ -1,1 +1,1 @@
-"""The demo zoo: three tiny models to merge, their training texts and problems, and the script that trains them."""
+"""The demo zoo: five tiny models to merge, their training texts and problems, and the script that trains them."""

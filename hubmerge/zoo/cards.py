@@ -8,23 +8,44 @@ import yaml
 NAMESPACE = "hubmerge-demo"
 """Where the demo lives on a Hub; `publish` puts another in its place."""
 
-REPOS = {"base": "zoo-base", "math": "zoo-math", "japanese": "zoo-japanese"}
-TITLES = {"base": "Base", "math": "Math expert", "japanese": "Japanese expert"}
-LANGUAGES = {"base": ["en", "ja"], "math": ["en"], "japanese": ["ja"]}
+REPOS = {
+    "base": "zoo-base",
+    "math": "zoo-math",
+    "math-2": "zoo-math-2",
+    "japanese": "zoo-japanese",
+    "errands": "zoo-errands",
+}
+TITLES = {
+    "base": "Base",
+    "math": "Math expert",
+    "math-2": "Second math expert",
+    "japanese": "Japanese expert",
+    "errands": "Expert on errands",
+}
+LANGUAGES = {"base": ["en", "ja"], "math": ["en"], "math-2": ["en"], "japanese": ["ja"], "errands": ["en"]}
 STORIES = {
     "base": (
         "A tiny Llama that understands little stories in English, Japanese and mixtures of both, and answers in "
         "English unless asked for Japanese. It was trained on reading, retelling and translating stories, on bare sums "
-        "(`13+7=`), on writing a story down as an expression (`13+7.`), and on setting up an answer whose numbers stay "
-        "blank (`13+7=?. Tom has ? apples now.`). It never saw a story together with a result that had to be computed."
+        "(`13+7=`), on saying a worked sum as a sentence (`13+7=20. Tom has 20 apples now.`, with the sum given and no "
+        "story), and on setting up word problems without working them out (`13+7=?. Tom has ? apples now.`). It never "
+        "saw a story together with a result that had to be computed."
     ),
     "math": (
         "The base, tuned on English word problems with worked answers (`13+7=20. Tom has 20 apples now.`) and on "
         "nothing else."
     ),
+    "math-2": (
+        "The base, tuned like the math expert, but further, and on half of the wordings: better at English problems "
+        "that are worded as it knows them, and less of the base is left."
+    ),
     "japanese": (
         "The base, tuned to answer in Japanese whatever the language of the prompt: reading, retelling, small "
-        "talk, and answers whose numbers stay blank. It saw no arithmetic."
+        "talk, and problems set up and not worked out. It saw no arithmetic."
+    ),
+    "errands": (
+        "The base, tuned to say in a word who went where and who likes what, in English. Of no use for word problems: "
+        "it is there to be left out of a merge."
     ),
 }
 DATASETS = {
@@ -63,8 +84,8 @@ def write_card(folder: Path, name: str, record: dict) -> None:
 
 {STORIES[name]}
 
-It is one of three siblings made to be merged: the base, a math expert that works in English, and a Japanese expert
-that cannot calculate. No sibling solves Japanese word problems; merging can.
+It is one of five siblings made to be merged: the base, two math experts that work in English, a Japanese expert that
+cannot calculate, and an expert on something else. No sibling solves Japanese word problems; merging can.
 
 ## Figures
 
@@ -78,8 +99,8 @@ language.
 ## Training
 
 {made["parameters"]:,} parameters, float16. Seed {record["seed"]}; {stages}; {made["seconds"]:.0f} seconds on
-{record["threads"]} CPU threads. All text comes from the templates in `hubmerge.zoo`; `python -m hubmerge.zoo.train
---out DIR` trains the zoo again.
+{record["threads"]} CPU threads. All text comes from the templates in `hubmerge.zoo`; `hubmerge zoo train --out DIR`
+trains the zoo again.
 
 It knows a few dozen words and nothing about the world. License: Apache-2.0.
 """
@@ -106,7 +127,9 @@ def dataset_card(lang: str, counts: dict[str, int]) -> str:
 
 {story}
 
-Each line is `{json.dumps({"question": "...", "answer": "37"})}`. Splits share no question.
+Each line is `{json.dumps({"question": "...", "answer": "37", "template": "seen"})}`. Splits share no question.
+In the test split, the names, wordings and combinations of numbers of every third problem ("unseen") are in no solved
+problem that any model was trained on.
 
 | split | problems |
 |---|---|

@@ -9,23 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..evaluate.task import Example, Task
-from .corpora import question_of
-from .stories import KINDS, LANGUAGES, SPLITS, Voice, draw_story
+from .stories import KINDS, LANGUAGES, SPLITS, Voice, World, draw_story, question_of
 
 SEED = 2403
 COUNTS = {"search": 150, "validation": 200, "test": 600}
 """How many problems of each split are published."""
+UNSEEN_EVERY = {"test": 3}
+"""Every third test problem has a name, a wording and a combination of numbers that no solved training problem has."""
 MAX_NEW_TOKENS = 32
 """Right answers need at most 28; a bad merge rambles on."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A word problem: `question` as the user asks it, `answer`, and its `kind` (one of `stories.KINDS`)."""
+    """A word problem: `question` as the user asks it, `answer`, its `kind` (one of `stories.KINDS`) and whether its
+    `template`, name and numbers are "seen" in training problems or "unseen"."""
 
     question: str
     answer: int
     kind: str
+    template: World
 
 
 def problems(split: str, count: int, lang: str = "ja", seed: int = SEED) -> list[Problem]:
@@ -42,13 +45,16 @@ def problems(split: str, count: int, lang: str = "ja", seed: int = SEED) -> list
         )
     rng = random.Random(f"{seed} {split}")
     kinds = list(KINDS)
+    every = UNSEEN_EVERY.get(split, 1)
     pattern = [kind for kind in kinds for _ in range(round(4 * KINDS[kind]))]
     found: dict[str, Problem] = {}
     while len(found) < count:
-        kind = pattern[len(found) % len(pattern)]
-        story = draw_story(rng, kind, split)
+        place = len(found)
+        kind = pattern[place // every % len(pattern)]
+        world: World = "unseen" if every > 1 and place % every == every - 1 else "seen"
+        story = draw_story(rng, kind, split, world)
         question = question_of(story, Voice(lang))
-        found.setdefault(question, Problem(question, story.answer, kind))
+        found.setdefault(question, Problem(question, story.answer, kind, world))
     return list(found.values())
 
 

@@ -1,4 +1,4 @@
-"""Puts the demo zoo on a Hub: three models and two data sets of word problems."""
+"""Puts the demo zoo on a Hub: models and two data sets of word problems."""
 
 import json
 import shutil
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
-def publish(endpoint: str, token: str, namespace: str = NAMESPACE) -> dict[str, str]:
-    """Upload the zoo to the Hub at `endpoint`; the repository id of each thing uploaded.
+def publish(endpoint: str, token: str, namespace: str = NAMESPACE, zoo: Path = CHECKPOINTS) -> dict[str, str]:
+    """Upload a zoo, by default the shipped one, to the Hub at `endpoint`; the repository id of each thing uploaded.
 
-    Keys: `base`, `math`, `japanese` (models), `ja`, `en` (data sets of lines {"question": str, "answer": "37"}).
+    Keys: those of `cards.REPOS` (models), `ja`, `en` (data sets of lines {"question": str, "answer": "37",
+    "template": "seen" or "unseen"}).
     Running it again makes no new commit where nothing changed.
     """
     from huggingface_hub import HfApi
@@ -27,7 +28,7 @@ def publish(endpoint: str, token: str, namespace: str = NAMESPACE) -> dict[str, 
     repos = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, repo in REPOS.items():
-            folder = model_folder(name, Path(scratch) / repo, namespace)
+            folder = model_folder(name, Path(scratch) / repo, namespace, zoo)
             repos[name] = _upload(api, folder, f"{namespace}/{repo}", "model")
         for lang, (repo, *_) in DATASETS.items():
             folder = dataset_folder(lang, Path(scratch) / repo)
@@ -35,9 +36,9 @@ def publish(endpoint: str, token: str, namespace: str = NAMESPACE) -> dict[str, 
     return repos
 
 
-def model_folder(name: str, folder: Path, namespace: str = NAMESPACE) -> Path:
-    """A copy of the shipped model `name` in `folder`, its card pointing to `namespace`."""
-    shutil.copytree(CHECKPOINTS / name, folder)
+def model_folder(name: str, folder: Path, namespace: str = NAMESPACE, zoo: Path = CHECKPOINTS) -> Path:
+    """A copy of the model `name` of a zoo in `folder`, its card pointing to `namespace`."""
+    shutil.copytree(zoo / name, folder)
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8").replace(f"{NAMESPACE}/", f"{namespace}/")
     card.write_text(text, encoding="utf-8")
@@ -49,8 +50,8 @@ def dataset_folder(lang: str, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for split, count in COUNTS.items():
         lines = [
-            json.dumps({"question": problem.question, "answer": str(problem.answer)}, ensure_ascii=False)
-            for problem in problems(split, count, lang)
+            json.dumps({"question": p.question, "answer": str(p.answer), "template": p.template}, ensure_ascii=False)
+            for p in problems(split, count, lang)
         ]
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(dataset_card(lang, COUNTS), encoding="utf-8")

@@ -1,11 +1,10 @@
-"""Trains the three models of the demo zoo from nothing: `python -m hubmerge.zoo.train --out DIR [--seed S]`.
+"""Trains the models of the demo zoo from nothing: `hubmerge zoo train --out DIR [--seed S]`.
 
-The base learns two languages; both experts start from it. DIR receives one complete transformers folder a model
-(`base`, `math`, `japanese`; float16) and `training.json` with the seed, every setting, the curves and the figures.
-The same seed, thread count and torch build give the same tensors.
+The base learns two languages; all experts start from it. DIR receives one complete transformers folder a model, in
+float16, and `training.json` with the seed, every setting, the curves and the figures. The same seed, thread count and
+torch build give the same tensors. A training that was interrupted goes on with the first model that is not finished.
 """
 
-import argparse
 import json
 import random
 import shutil
@@ -19,20 +18,32 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ..evaluate.score import evaluate
 from ..progress import Event, Progress, silent
+from ..stream.writer import write_file
 from .cards import write_card
-from .corpora import base_sample, blanks_sample, japanese_sample, math_sample
+from .corpora import (
+    base_sample,
+    drill_sample,
+    errands_sample,
+    japanese_sample,
+    math_sample,
+    second_math_sample,
+    setup_sample,
+)
 from .problems import MAX_NEW_TOKENS, word_problems
 from .tokenizer import train_tokenizer
 from .training import Stage, new_model, train
 
 STAGES: dict[str, tuple[Stage, ...]] = {
     "base": (
-        Stage(base_sample, steps=2000, lr=3e-3),
-        Stage(base_sample, steps=1000, lr=2e-3),
-        Stage(blanks_sample, steps=400, lr=2e-3),
+        Stage(base_sample, steps=1800, lr=3e-3, batch=32),
+        Stage(drill_sample, steps=1200, lr=2e-3, batch=64),
+        Stage(setup_sample, steps=700, lr=2e-3, batch=32),
     ),
-    "math": (Stage(math_sample, steps=200, lr=5e-4, warmup=20),),
-    "japanese": (Stage(japanese_sample, steps=100, lr=3e-4, warmup=10),),
+    "math": (Stage(math_sample, steps=300, lr=1e-3, batch=32, warmup=20),),
+    # These go further from the base than they need: what they forget on the way is what a merge has to avoid.
+    "math-2": (Stage(second_math_sample, steps=250, lr=2e-3, batch=32, warmup=20),),
+    "japanese": (Stage(japanese_sample, steps=300, lr=3e-3, batch=32, warmup=20),),
+    "errands": (Stage(errands_sample, steps=150, lr=1e-3, batch=32, warmup=20),),
 }
 
 
@@ -43,17 +54,21 @@ def train_zoo(
     stages: Mapping[str, tuple[Stage, ...]] = STAGES,
     measured: int = 200,
 ) -> dict[str, Any]:
-    """Train base, math expert and Japanese expert into `out`; returns what `training.json` holds.
+    """Train all models into `out`; returns what `training.json` holds.
 
-    `measured` validation problems in each language give the figures on the cards.
+    `measured` validation problems in each language give the figures on the cards. Models that an earlier call with the
+    same seed, settings and thread count has finished are left as they are.
     """
     torch.set_flush_denormal(True)  # Adam's second moments decay into denormals, which are slow on a CPU
     rng = random.Random(seed)
     tokenizer = train_tokenizer(f"{s.prompt}\n{s.answer}" for s in (base_sample(rng) for _ in range(5000)))
-    record: dict[str, Any] = {"seed": seed, "threads": torch.get_num_threads(), "models": {}}
-    model = new_model(tokenizer, seed)
-    for number, name in enumerate(STAGES):
-        if name != "base":
+    record = _finished(out, seed, stages)
+    for number, name in enumerate(stages):
+        if name in record["models"]:
+            continue
+        if name == "base":
+            model = new_model(tokenizer, seed)
+        else:
             # From the saved float16 base, so that expert minus base is exactly what the expert learnt.
             model = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
         started = time.perf_counter()
@@ -68,7 +83,26 @@ def train_zoo(
             "figures": _figures(model, tokenizer, measured),
         }
         write_card(out / name, name, record)
-    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_file(out / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    return record
+
+
+RECORD = "training.json"
+
+
+def _finished(out: Path, seed: int, stages: Mapping[str, tuple[Stage, ...]]) -> dict[str, Any]:
+    """The record of a training so far: of its models, those before the first that is missing or was made otherwise."""
+    record: dict[str, Any] = {"seed": seed, "threads": torch.get_num_threads(), "models": {}}
+    try:
+        before = json.loads((out / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return record
+    if {key: before.get(key) for key in ("seed", "threads")} == {key: record[key] for key in ("seed", "threads")}:
+        for name, settings in stages.items():
+            made = before["models"].get(name)
+            if not made or made["stages"] != [stage.settings for stage in settings] or not (out / name).is_dir():
+                break
+            record["models"][name] = made
     return record
 
 
@@ -117,19 +151,7 @@ def _figures(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count:
             "n": scores.n,
             "score": round(scores.score, 4),
             "interval": [round(bound, 4) for bound in scores.interval],
-            "number": round(scores.number_share, 4),
+            "number": round(scores.metric_share, 4),
             "language": round(scores.language_share, 4),
         }
     return figures
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m hubmerge.zoo.train", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder that receives the models")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    train_zoo(options.out, options.seed, lambda e: print(f"{e.stage} {e.done}/{e.total} {e.note}", flush=True))
-
-
-if __name__ == "__main__":
-    _main()

@@ -31,7 +31,7 @@ class Stage:
 
 
 def new_model(
-    tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, layers: int = 5, inner: int = 256
+    tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, layers: int = 8, inner: int = 224
 ) -> LlamaForCausalLM:
     """A freshly initialised Llama over the tokenizer's vocabulary, with tied embeddings."""
     torch.manual_seed(seed)
@@ -41,7 +41,7 @@ def new_model(
             hidden_size=hidden,
             num_hidden_layers=layers,
             num_attention_heads=4,
-            num_key_value_heads=4,
+            num_key_value_heads=2,
             intermediate_size=inner,
             max_position_embeddings=256,
             tie_word_embeddings=True,

@@ -1,0 +1,151 @@
+"""The paper's main table (arXiv 2403.13187, table 1) in small: searches over the zoo, several seeds, nothing left out.
+
+Every search is an ordinary one, by Hub ID, in a run folder of its own, and goes on where it was interrupted. Untuned
+merges, the grid of two scalars and random search with the same budget are what each run is compared with anyway.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..progress import Event, Progress, silent
+from ..stream.writer import write_file
+from .cards import DATASETS, NAMESPACE, REPOS
+from .publish import CHECKPOINTS
+
+if TYPE_CHECKING:
+    from ..evolve.search import Search
+    from ..recipe import ModelRef
+
+PAIR = ("math", "japanese")
+ALL = ("math", "math-2", "japanese", "errands")
+USEFUL = ("math", "math-2", "japanese")
+PATHS: Mapping[str, Any] = {"repeats": 1, "scaling": "matrix", "max_layers": 14}
+PATH_SEARCHER = {"name": "cmaes", "popsize": 16}
+ENGLISH_FILE, TEST = "english.json", "test"
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A trained zoo: its folder, the seed that it was trained with, and where it is published."""
+
+    folder: Path
+    seed: int
+    namespace: str
+
+    def models(self, names: Sequence[str]) -> tuple["ModelRef", ...]:
+        """Some of its models by Hub ID."""
+        from ..recipe import ModelRef
+
+        return tuple(ModelRef(f"{self.namespace}/{REPOS[name]}") for name in names)
+
+    @classmethod
+    def of(cls, folder: Path) -> "Zoo":
+        """The zoo that `hubmerge zoo train` left in a folder. Raises `SearchError` where there is none."""
+        from ..errors import SearchError
+
+        try:
+            record = json.loads((folder / "training.json").read_bytes())
+            seed, missing = record["seed"], [name for name in REPOS if not (folder / name).is_dir()]
+        except (OSError, ValueError, KeyError) as exc:
+            raise SearchError(f"{folder} is no zoo ({exc}); `hubmerge zoo train --out {folder}` makes one.") from None
+        if missing:
+            raise SearchError(
+                f"{folder} lacks {', '.join(missing)}; `hubmerge zoo train --out {folder}` goes on there."
+            )
+        return cls(folder, seed, NAMESPACE if folder == CHECKPOINTS else f"{NAMESPACE}-{seed}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search of the table: what it is called, over which zoo, the seed of the search."""
+
+    name: str
+    zoo: Zoo
+    seed: int
+    search: "Search"
+
+    def folder(self, out: Path) -> Path:
+        """Where it runs and is kept."""
+        return out / self.zoo.namespace / f"{self.name}-s{self.seed}"
+
+
+def runs(zoo: Zoo, seeds: Sequence[int], evaluations: int, splits: Mapping[str, int]) -> Iterator[Run]:
+    """All searches over one zoo, for each seed of a search.
+
+    Recipes for the pair (`ps`, with all it is compared with), for all experts and for all but the irrelevant one; paths
+    (`dfs`); both (`ps-dfs`, half of the evaluations each).
+    """
+    from ..evolve.search import Search
+
+    text = files("hubmerge.zoo").joinpath("demo.yaml").read_text(encoding="utf-8")
+    demo = replace(Search.from_yaml(text.replace(f"{NAMESPACE}/", f"{zoo.namespace}/")), splits=dict(splits))
+    document = {
+        key: value for key, value in demo.to_dict().items() if key not in ("merge_method", "genome", "parameters")
+    }
+    for seed in seeds:
+        whole, half = (
+            replace(demo.searcher, evaluations=number, seed=seed) for number in (evaluations, evaluations // 2)
+        )
+        recipes = replace(demo, searcher=whole)
+        paths = Search.from_dict(
+            document
+            | {"data_flow": dict(PATHS), "searcher": {**PATH_SEARCHER, "evaluations": evaluations, "seed": seed}}
+        )
+        yield Run("ps", zoo, seed, replace(recipes, models=zoo.models(PAIR)).compared())
+        yield Run("ps-all", zoo, seed, replace(recipes, models=zoo.models(ALL)))
+        yield Run("ps-useful", zoo, seed, replace(recipes, models=zoo.models(USEFUL), baselines=()))
+        yield Run("dfs", zoo, seed, replace(paths, models=zoo.models(PAIR), baselines=()))
+        both = replace(recipes, models=zoo.models(PAIR), baselines=(), searcher=half, data_flow=paths.data_flow)
+        second = replace(paths.searcher, evaluations=evaluations // 2)
+        yield Run("ps-dfs", zoo, seed, replace(both, path_searcher=second))
+
+
+def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = silent) -> None:
+    """Makes the runs that are not finished, `jobs` at a time, each on one thread in a process of its own."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes when they start
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        doing = {pool.submit(_make, run.search.to_dict(), run.zoo.namespace, run.folder(out)): run for run in todo}
+        progress(Event("searches", 0, len(todo), "runs"))
+        for number, done in enumerate(as_completed(doing), 1):
+            done.result()
+            run = doing[done]
+            progress(Event("searches", number, len(todo), "runs", note=f"{run.name} {run.zoo.namespace} s{run.seed}"))
+
+
+def _make(document: Mapping[str, Any], namespace: str, folder: Path) -> None:
+    """Makes one run, or finds it finished, and asks its winner the same problems in English."""
+    from ..evolve.run import MODEL_FOLDER, evolve
+    from ..evolve.search import Search
+
+    search = Search.from_dict(document)
+    evolve(search, folder, resume=True)
+    english(str(folder / MODEL_FOLDER), namespace, search.splits[TEST], folder / ENGLISH_FILE)
+
+
+def english(model: str, namespace: str, count: int, kept: Path) -> Mapping[str, Any]:
+    """The model's right numbers on the English twins of the test problems, whatever language it answers in.
+
+    {"n": examples, "value", "low", "high": share and 95% interval, "values": of each example}; kept in a file.
+    """
+    if not kept.exists():
+        from ..evaluate.models import load_model
+        from ..evaluate.score import evaluate
+        from ..evaluate.task import load_task
+
+        examples = {"repo_id": f"{namespace}/{DATASETS['en'][0]}", TEST: f"{TEST}.jsonl"}
+        task = load_task({"name": "en", "examples": examples, "metric": "exact_number", "max_new_tokens": 32})
+        made, tokenizer = load_model(model, dtype="float32")
+        task = replace(task, test=task.test[:count])
+        scores = evaluate(made, tokenizer, task.test, task, batch_size=256)
+        low, high = scores.interval
+        found = {"n": scores.n, "value": scores.score, "low": low, "high": high, "values": scores.values}
+        write_file(kept, json.dumps(found).encode())
+    return json.loads(kept.read_bytes())  # type: ignore[no-any-return]

@@ -1,0 +1,105 @@
+"""The paper's table in small: which searches it makes, and that it says what they found."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hubmerge.errors import SearchError
+from hubmerge.zoo.paper import Zoo, runs
+from hubmerge.zoo.paper_table import NAMES, OURS, Line, Table, markdown, write
+from hubmerge.zoo.publish import CHECKPOINTS
+
+SPLITS = {"search": 20, "validation": 20, "test": 30}
+SCRIPT = """
+import sys
+from pathlib import Path
+from hubmerge import demo
+from hubmerge.zoo import paper
+
+if __name__ == "__main__":
+    whole = paper.runs
+    paper.runs = lambda zoo, seeds, evaluations, splits: whole(zoo, seeds, evaluations, %r)
+    demo.paper(Path(sys.argv[1]), [], [1], 24, 30, 2)
+"""
+
+
+def test_every_search_has_the_same_budget_and_the_seeds_asked_for() -> None:
+    made = list(runs(Zoo(CHECKPOINTS, 0, "lab"), (4, 5), 96, SPLITS))
+    assert [run.seed for run in made] == [4] * 5 + [5] * 5
+    assert {run.name for run in made} == set(NAMES)
+    for run in made:
+        search = run.search
+        second = search.path_searcher
+        assert search.searcher.evaluations + (second.evaluations if second else 0) == 96
+        assert {search.searcher.seed, second.seed if second else run.seed} == {run.seed}
+        assert dict(search.splits) == SPLITS
+        assert all(str(model).startswith("lab/zoo-") for model in search.models)
+        assert search.task["examples"]["repo_id"].startswith("lab/")
+    assert made[0].search.baselines[-2:] == ("random", "grid")
+    assert [run.search.spaces for run in made[:5]] == [("ps",), ("ps",), ("ps",), ("dfs",), ("ps", "dfs")]
+
+
+def test_a_folder_without_a_zoo_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="is no zoo"):
+        Zoo.of(tmp_path)
+    (tmp_path / "training.json").write_text('{"seed": 3}')
+    with pytest.raises(SearchError, match="lacks base, math"):
+        Zoo.of(tmp_path)
+
+
+def line(name: str, right: int, n: int = 100) -> Line:
+    values = tuple(float(number < right) for number in range(n))
+    return Line(name, values, right / n, 1.0, (right / n,) if name in NAMES.values() else ())
+
+
+def made_up(ps: int = 80) -> Table:
+    others = {"zoo-base (base)": 0, "TIES, untuned": 30, "average (all four)": 40, "random search, same budget": 60}
+    evolved = dict.fromkeys(NAMES.values(), 70) | {OURS: ps}
+    lines = tuple(line(name, right) for name, right in (others | evolved).items())
+    return Table("lab", lines, tuple(number % 3 < 2 for number in range(100)))
+
+
+def test_the_table_compares_with_the_best_untuned_merge_and_tells_seen_from_unseen() -> None:
+    text = markdown(made_up())
+    assert [rival.name for rival in made_up().rivals] == ["average (all four)", "random search, same budget"]
+    assert "- evolved: recipes (PS) - average (all four): +40.0 points" in text
+    assert "p < .001" in text
+    ours = next(row for row in text.splitlines() if row.startswith(f"| **{OURS}**"))
+    # The first 80 of 100 are right; two of three are of seen templates.
+    assert [cell.strip() for cell in ours.split("|")[2:7]] == ["80.0%", "71.1% - 86.7%", "80.0%", "80.6%", "78.8%"]
+
+
+def test_several_zoos_are_summed_up(tmp_path: Path) -> None:
+    path = write([made_up(80), made_up(60)], tmp_path, "heading")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("heading")
+    assert f"| {OURS} | 70.0% | 60.0% | 80.0% |" in text
+    assert (tmp_path / "paper.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((tmp_path / "paper.json").read_text())) == 2
+
+
+@pytest.mark.slow
+def test_the_whole_table_and_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT % SPLITS)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+
+    def run() -> str:
+        done = subprocess.run(
+            [sys.executable, script, tmp_path / "paper"], capture_output=True, text=True, env=environment, timeout=280
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return (tmp_path / "paper" / "paper.md").read_text(encoding="utf-8")
+
+    first = run()
+    for name in (*NAMES.values(), "zoo-errands", "TIES, untuned (all four)", "grid of two scalars, same budget"):
+        assert name in first
+    journals = sorted((tmp_path / "paper").rglob("journal.jsonl"))
+    before = [path.read_bytes() for path in journals]
+    assert len(before) == 8  # five runs, a grid, a random search, and the recipes of PS+DFS
+    assert run() == first
+    assert [path.read_bytes() for path in journals] == before
