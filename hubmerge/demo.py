@@ -75,7 +75,6 @@ def paper(out: Path, zoos: Sequence[Path], seeds: Sequence[int], evaluations: in
     seeds, evaluations: of each search; test: held-out problems; jobs: searches at a time.
     """
     from .zoo.paper import Zoo, run_all, runs
-    from .zoo.paper_table import table, write
     from .zoo.publish import CHECKPOINTS
 
     found = [Zoo.of(folder) for folder in zoos or (CHECKPOINTS,)]
@@ -86,6 +85,7 @@ def paper(out: Path, zoos: Sequence[Path], seeds: Sequence[int], evaluations: in
 
         from .terminal import out as console
         from .terminal import progress_bars
+        from .zoo.paper_table import table, write
 
         splits = {"search": 150, "validation": 200, "test": test}
         todo = {zoo: list(runs(zoo, seeds, evaluations, splits)) for zoo in found}

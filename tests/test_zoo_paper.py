@@ -23,7 +23,7 @@ from hubmerge.zoo import paper
 if __name__ == "__main__":
     whole = paper.runs
     paper.runs = lambda zoo, seeds, evaluations, splits: whole(zoo, seeds, evaluations, %r)
-    demo.paper(Path(sys.argv[1]), [], [1], 24, 30, 2)
+    demo.paper(Path(sys.argv[1]), [], [1], 32, 30, 2)
 """
 
 
@@ -80,6 +80,18 @@ def test_several_zoos_are_summed_up(tmp_path: Path) -> None:
     assert f"| {OURS} | 70.0% | 60.0% | 80.0% |" in text
     assert (tmp_path / "paper.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((tmp_path / "paper.json").read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--seeds", "1,x"], "--seeds must be whole numbers"), (["--zoo", "nowhere"], "nowhere is no zoo")],
+)
+def test_bad_input_is_one_sentence(options: list[str], said: str, tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("hubmerge"), "demo", "--paper", "--out", tmp_path / "out", *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

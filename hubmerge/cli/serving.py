@@ -68,7 +68,7 @@ def demo(
         list[Path] | None, typer.Option("--zoo", help="With --paper: a folder of `hubmerge zoo train`; repeatable.")
     ] = None,
     seeds: Annotated[str, typer.Option(help="With --paper: seeds of the searches.")] = "1,2,3",
-    evaluations: Annotated[int, typer.Option(min=24, help="With --paper: candidates of each search.")] = 240,
+    evaluations: Annotated[int, typer.Option(min=32, help="With --paper: candidates of each search.")] = 240,
     test: Annotated[int, typer.Option(min=20, max=600, help="With --paper: held-out problems.")] = 600,
     jobs: Annotated[int, typer.Option(min=1, help="With --paper: searches at a time, each on one thread.")] = 2,
 ) -> None:
@@ -79,7 +79,7 @@ def demo(
         demo.run(out or Path("runs/demo"))
         return
     try:
-        numbers = [int(seed) for seed in seeds.split(",")]
+        numbers = list(dict.fromkeys(int(seed) for seed in seeds.split(",")))
     except ValueError:
         raise HubmergeError(f"--seeds must be whole numbers with commas between, got {seeds!r}.") from None
     demo.paper(out or Path("runs/paper"), zoo_folders or (), numbers, evaluations, test, jobs)

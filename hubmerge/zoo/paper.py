@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Event, Progress, silent
-from ..stream.writer import write_file
 from .cards import DATASETS, NAMESPACE, REPOS
 from .publish import CHECKPOINTS
 
@@ -114,10 +113,15 @@ def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = sile
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         doing = {pool.submit(_make, run.search.to_dict(), run.zoo.namespace, run.folder(out)): run for run in todo}
         progress(Event("searches", 0, len(todo), "runs"))
-        for number, done in enumerate(as_completed(doing), 1):
-            done.result()
-            run = doing[done]
-            progress(Event("searches", number, len(todo), "runs", note=f"{run.name} {run.zoo.namespace} s{run.seed}"))
+        try:
+            for number, done in enumerate(as_completed(doing), 1):
+                done.result()
+                run = doing[done]
+                note = f"{run.name} {run.zoo.namespace} s{run.seed}"
+                progress(Event("searches", number, len(todo), "runs", note=note))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else those that have not begun would be waited for
+            raise
 
 
 def _make(document: Mapping[str, Any], namespace: str, folder: Path) -> None:
@@ -139,6 +143,7 @@ def english(model: str, namespace: str, count: int, kept: Path) -> Mapping[str, 
         from ..evaluate.models import load_model
         from ..evaluate.score import evaluate
         from ..evaluate.task import load_task
+        from ..stream.writer import write_file
 
         examples = {"repo_id": f"{namespace}/{DATASETS['en'][0]}", TEST: f"{TEST}.jsonl"}
         task = load_task({"name": "en", "examples": examples, "metric": "exact_number", "max_new_tokens": 32})
