@@ -39,6 +39,12 @@ os.environ.update(
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides GPUs from the suite, whose exact comparisons are of one processor's arithmetic."""
+    if config.option.markexpr != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session")
 def hub() -> LocalHub:
     """The session's embedded Hub; the environment already points at it with alice's token."""

@@ -63,7 +63,7 @@ def run(
 ) -> Done:
     """A command in a process of its own, for what depends on the environment."""
     done = subprocess.run(
-        [sys.executable, "-m", "hubmerge.cli", *map(str, arguments)],
+        [sys.executable, "-m", "hubmerge", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -234,7 +234,7 @@ def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(published, tmp_path
         "searcher": {"name": "cmaes", "popsize": 4, "evaluations": 400},
     }
     (tmp_path / "search.yaml").write_text(json.dumps(search))
-    command = [sys.executable, "-m", "hubmerge.cli", "evolve", "search.yaml", "--out", "run"]
+    command = [sys.executable, "-m", "hubmerge", "evolve", "search.yaml", "--out", "run"]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,

@@ -39,7 +39,7 @@ def test_two_actors_walk_the_path_of_one(name: str, strangers, tmp_path: Path) -
     (tmp_path / "search.yaml").write_text(search.to_yaml())
     out = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "hubmerge.cli", "evolve", tmp_path / "search.yaml", "--out", out, "--actors", "2"],
+        [sys.executable, "-m", "hubmerge", "evolve", tmp_path / "search.yaml", "--out", out, "--actors", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

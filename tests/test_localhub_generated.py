@@ -155,7 +155,7 @@ def test_three_70b_models_are_planned(hub):
 
 
 def test_the_command_serves_three_siblings(tmp_path):
-    command = [sys.executable, "-u", "-m", "hubmerge.cli", "hub", "--root", str(tmp_path), "--port", "0"]
+    command = [sys.executable, "-u", "-m", "hubmerge", "hub", "--root", str(tmp_path), "--port", "0"]
     for _ in range(2):  # the second time they are there
         process = subprocess.Popen(
             [*command, "--user", "me:hf_me", "--generate", "70B"], stdout=subprocess.PIPE, text=True

@@ -1,0 +1,5 @@
+"""`python -m hubmerge`."""
+
+from .cli import main
+
+main()

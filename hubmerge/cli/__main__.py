@@ -1,5 +1,0 @@
-"""`python -m hubmerge.cli`."""
-
-from . import main
-
-main()
