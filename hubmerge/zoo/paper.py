@@ -98,8 +98,10 @@ def runs(zoo: Zoo, seeds: Sequence[int], evaluations: int, splits: Mapping[str, 
             | {"data_flow": dict(PATHS), "searcher": {**PATH_SEARCHER, "evaluations": evaluations, "seed": seed}}
         )
         yield Run("ps", zoo, seed, replace(recipes, models=zoo.models(PAIR)).compared())
-        yield Run("ps-all", zoo, seed, replace(recipes, models=zoo.models(ALL)))
-        yield Run("ps-useful", zoo, seed, replace(recipes, models=zoo.models(USEFUL), baselines=()))
+        # With more models, which of them matter is asked first, by one weight a model.
+        more = replace(recipes, granularity=("model", "layer"))
+        yield Run("ps-all", zoo, seed, replace(more, models=zoo.models(ALL)))
+        yield Run("ps-useful", zoo, seed, replace(more, models=zoo.models(USEFUL), baselines=()))
         yield Run("dfs", zoo, seed, replace(paths, models=zoo.models(PAIR), baselines=()))
         both = replace(recipes, models=zoo.models(PAIR), baselines=(), searcher=half, data_flow=paths.data_flow)
         second = replace(paths.searcher, evaluations=evaluations // 2)
