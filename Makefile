@@ -11,11 +11,11 @@ demo: $(INSTALLED)  ## the whole product on tiny trained models: resolve, merge,
 space: $(INSTALLED)  ## the web app on the demo models, at http://127.0.0.1:7860
 	$(BIN)/hubmerge space --demo
 
-test: $(INSTALLED)  ## the whole suite
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## the whole suite, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fast: $(INSTALLED)  ## the suite without its slow tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 check: $(INSTALLED)  ## lint, format, types
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hubmerge.errors import SearchError
 from hubmerge.zoo.paper import Zoo, runs
 from hubmerge.zoo.paper_table import NAMES, OURS, Line, Table, markdown, write
 from hubmerge.zoo.publish import CHECKPOINTS
+from hubmerge.zoo.trade_off import SHARES, Point, with_front
 
 SPLITS = {"search": 20, "validation": 20, "test": 30}
 SCRIPT = """
@@ -53,7 +55,7 @@ def test_a_folder_without_a_zoo_is_refused(tmp_path: Path) -> None:
 
 def line(name: str, right: int, n: int = 100) -> Line:
     values = tuple(float(number < right) for number in range(n))
-    return Line(name, values, right / n, 1.0, (right / n,) if name in NAMES.values() else ())
+    return Line(name, values, right / n, 1.0, (values,) if name in NAMES.values() else ())
 
 
 def made_up(ps: int = 80) -> Table:
@@ -67,18 +69,27 @@ def test_the_table_compares_with_the_best_untuned_merge_and_tells_seen_from_unse
     text = markdown(made_up())
     assert [rival.name for rival in made_up().rivals] == ["average (all four)", "random search, same budget"]
     assert "- evolved: recipes (PS) - average (all four): +40.0 points" in text
-    assert "p < .001" in text
+    assert "p < .001; each seed: +40.0 (p < .001)" in text
     ours = next(row for row in text.splitlines() if row.startswith(f"| **{OURS}**"))
     # The first 80 of 100 are right; two of three are of seen templates.
     assert [cell.strip() for cell in ours.split("|")[2:7]] == ["80.0%", "71.1% - 86.7%", "80.0%", "80.6%", "78.8%"]
 
 
+def test_a_mixture_that_another_beats_is_not_on_the_front() -> None:
+    scores = [(0.8, 0.7), (0.8, 0.9), (0.5, 0.95), (0.4, 0.95), (0.0, 0.95)]
+    points = with_front([Point(number / 4, *pair) for number, pair in enumerate(scores)])
+    assert [point.on_front for point in points] == [False, True, True, False, False]
+
+
 def test_several_zoos_are_summed_up(tmp_path: Path) -> None:
-    path = write([made_up(80), made_up(60)], tmp_path, "heading")
+    mixtures = (Point(0.0, 0.8, 0.7), Point(1.0, 0.0, 0.99))
+    path = write([replace(made_up(80), mixtures=mixtures), made_up(60)], tmp_path, "heading")
     text = path.read_text(encoding="utf-8")
     assert text.startswith("heading")
     assert f"| {OURS} | 70.0% | 60.0% | 80.0% |" in text
-    assert (tmp_path / "paper.png").read_bytes().startswith(b"\x89PNG")
+    assert "| 100% | 0.0% | 99.0% | yes |" in text
+    for name in ("paper.png", "trade-off.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((tmp_path / "paper.json").read_text())) == 2
 
 
@@ -110,6 +121,7 @@ def test_the_whole_table_and_again(tmp_path: Path) -> None:
     first = run()
     for name in (*NAMES.values(), "zoo-errands", "TIES, untuned (all four)", "grid of two scalars, same budget"):
         assert name in first
+    assert all(f"| {share:.0%} |" in first for share in SHARES)
     journals = sorted((tmp_path / "paper").rglob("journal.jsonl"))
     before = [path.read_bytes() for path in journals]
     assert len(before) == 8  # five runs, a grid, a random search, and the recipes of PS+DFS

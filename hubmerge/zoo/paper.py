@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Event, Progress, silent
-from .cards import DATASETS, NAMESPACE, REPOS
+from .cards import NAMESPACE, REPOS
 from .publish import CHECKPOINTS
+from .trade_off import ENGLISH_FILE, TEST, TRADE_OFF_FILE, english, trade_off
 
 if TYPE_CHECKING:
     from ..evolve.search import Search
@@ -27,7 +28,6 @@ ALL = ("math", "math-2", "japanese", "errands")
 USEFUL = ("math", "math-2", "japanese")
 PATHS: Mapping[str, Any] = {"repeats": 1, "scaling": "matrix", "max_layers": 14}
 PATH_SEARCHER = {"name": "cmaes", "popsize": 16}
-ENGLISH_FILE, TEST = "english.json", "test"
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,16 @@ class Zoo:
 
 @dataclass(frozen=True)
 class Run:
-    """One search of the table: what it is called, over which zoo, the seed of the search."""
+    """One search of the table: what it is called, over which zoo, the seed of the search.
+
+    mixed: whether its winner is also mixed with the math expert, to see what English it gave up.
+    """
 
     name: str
     zoo: Zoo
     seed: int
     search: "Search"
+    mixed: bool = False
 
     def folder(self, out: Path) -> Path:
         """Where it runs and is kept."""
@@ -97,7 +101,7 @@ def runs(zoo: Zoo, seeds: Sequence[int], evaluations: int, splits: Mapping[str, 
             document
             | {"data_flow": dict(PATHS), "searcher": {**PATH_SEARCHER, "evaluations": evaluations, "seed": seed}}
         )
-        yield Run("ps", zoo, seed, replace(recipes, models=zoo.models(PAIR)).compared())
+        yield Run("ps", zoo, seed, replace(recipes, models=zoo.models(PAIR)).compared(), mixed=seed == seeds[0])
         # With more models, which of them matter is asked first, by one weight a model.
         more = replace(recipes, granularity=("model", "layer"))
         yield Run("ps-all", zoo, seed, replace(more, models=zoo.models(ALL)))
@@ -113,7 +117,9 @@ def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = sile
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes when they start
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        doing = {pool.submit(_make, run.search.to_dict(), run.zoo.namespace, run.folder(out)): run for run in todo}
+        doing = {
+            pool.submit(_make, run.search.to_dict(), run.zoo.namespace, run.folder(out), run.mixed): run for run in todo
+        }
         progress(Event("searches", 0, len(todo), "runs"))
         try:
             for number, done in enumerate(as_completed(doing), 1):
@@ -126,33 +132,16 @@ def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = sile
             raise
 
 
-def _make(document: Mapping[str, Any], namespace: str, folder: Path) -> None:
+def _make(document: Mapping[str, Any], namespace: str, folder: Path, mixed: bool) -> None:
     """Makes one run, or finds it finished, and asks its winner the same problems in English."""
+    from ..evaluate.task import load_task
     from ..evolve.run import MODEL_FOLDER, evolve
     from ..evolve.search import Search
 
     search = Search.from_dict(document)
     evolve(search, folder, resume=True)
-    english(str(folder / MODEL_FOLDER), namespace, search.splits[TEST], folder / ENGLISH_FILE)
-
-
-def english(model: str, namespace: str, count: int, kept: Path) -> Mapping[str, Any]:
-    """The model's right numbers on the English twins of the test problems, whatever language it answers in.
-
-    {"n": examples, "value", "low", "high": share and 95% interval, "values": of each example}; kept in a file.
-    """
-    if not kept.exists():
-        from ..evaluate.models import load_model
-        from ..evaluate.score import evaluate
-        from ..evaluate.task import load_task
-        from ..stream.writer import write_file
-
-        examples = {"repo_id": f"{namespace}/{DATASETS['en'][0]}", TEST: f"{TEST}.jsonl"}
-        task = load_task({"name": "en", "examples": examples, "metric": "exact_number", "max_new_tokens": 32})
-        made, tokenizer = load_model(model, dtype="float32")
-        task = replace(task, test=task.test[:count])
-        scores = evaluate(made, tokenizer, task.test, task, batch_size=256)
-        low, high = scores.interval
-        found = {"n": scores.n, "value": scores.score, "low": low, "high": high, "values": scores.values}
-        write_file(kept, json.dumps(found).encode())
-    return json.loads(kept.read_bytes())  # type: ignore[no-any-return]
+    model = str(folder / MODEL_FOLDER)
+    english(model, namespace, search.splits[TEST], folder / ENGLISH_FILE)
+    if mixed:
+        task = load_task(search.task, counts=search.splits, seed=search.searcher.seed)
+        trade_off(model, namespace, task, folder / TRADE_OFF_FILE)

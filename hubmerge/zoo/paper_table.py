@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluate.statistics import interval, paired_interval, paired_p
 from ..stream.writer import write_file
-from .paper import ENGLISH_FILE, TEST, Run
+from .paper import Run
 from .problems import problems
+from .trade_off import ENGLISH_FILE, PICTURE_FILE, TEST, TRADE_OFF_FILE, Point
+from .trade_off import draw as draw_trade_off
+from .trade_off import markdown as trade_off_markdown
 
 if TYPE_CHECKING:
     from ..evolve.results import Row
@@ -31,7 +34,8 @@ UNTUNED = ("average", "task arithmetic, untuned", "TIES, untuned", "DARE-TIES, u
 class Line:
     """One contestant over one zoo: what each test problem is worth, the mean over the seeds of a search.
 
-    `metric` and `language`: the shares of right numbers and of answers in Japanese; `by_seed`: the score of each seed;
+    `metric` and `language`: the shares of right numbers and of answers in Japanese; `each`: the values of every seed,
+    none where nothing was searched;
     `seconds` and `evaluations` of one search, 0 where nothing was searched; `english`: right numbers on the English
     twins, None where not asked.
     """
@@ -40,7 +44,7 @@ class Line:
     values: tuple[float, ...]
     metric: float
     language: float
-    by_seed: tuple[float, ...]
+    each: tuple[tuple[float, ...], ...]
     seconds: float = 0.0
     evaluations: int = 0
     english: float | None = None
@@ -52,11 +56,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """All contestants over one zoo, and which of the test problems are of seen templates."""
+    """All contestants over one zoo, which test problems are of seen templates, and mixtures with the math expert."""
 
     zoo: str
     lines: tuple[Line, ...]
     seen: tuple[bool, ...]
+    mixtures: tuple[Point, ...] = ()
 
     def line(self, name: str) -> Line:
         """The line of that name."""
@@ -89,7 +94,7 @@ def table(runs: Sequence[Run], out: Path) -> Table:
                 tuple(_mean(values) for values in zip(*each, strict=True)),
                 _mean([row.metric for row, _, _ in rows]),
                 _mean([row.language for row, _, _ in rows]),
-                tuple(map(_mean, each)) if searched or "same budget" in name else (),
+                tuple(map(tuple, each)) if searched or "same budget" in name else (),
                 _mean([facts["seconds"] for _, facts, _ in rows]) if searched else 0.0,
                 rows[0][1]["evaluations"] if searched else 0,
                 _mean([asked for _, _, asked in rows if asked is not None]) if rows[0][2] is not None else None,
@@ -99,7 +104,9 @@ def table(runs: Sequence[Run], out: Path) -> Table:
     task = load_task(search.task, counts=search.splits, seed=search.searcher.seed)
     # Every seed of a search is asked the same problems, in this order.
     seen = {problem.question for problem in problems(TEST, 600) if problem.template == "seen"}
-    return Table(runs[0].zoo.namespace, tuple(lines), tuple(example.prompt in seen for example in task.test))
+    mixed = next((run.folder(out) / TRADE_OFF_FILE for run in runs if run.mixed), None)
+    mixtures = tuple(Point(**point) for point in json.loads(mixed.read_bytes())) if mixed else ()
+    return Table(runs[0].zoo.namespace, tuple(lines), tuple(example.prompt in seen for example in task.test), mixtures)
 
 
 def _rows(run: Run, out: Path) -> "Iterator[tuple[Row, Mapping[str, Any], float | None]]":
@@ -120,13 +127,19 @@ def _rows(run: Run, out: Path) -> "Iterator[tuple[Row, Mapping[str, Any], float 
 
 
 def write(tables: Sequence[Table], out: Path, heading: str) -> Path:
-    """Writes paper.md, paper.json and paper.png into `out`; returns the first."""
+    """Writes paper.md, paper.json, paper.png and the trade-off's picture into `out`; returns the first."""
     from ..evolve.report import canvas, forest
 
     write_file(out / "paper.json", (json.dumps([asdict(one) for one in tables], indent=1) + "\n").encode())
     write_file(out / "paper.png", canvas.png(partial(forest.draw, _pooled(tables)), "Held-out Japanese word problems"))
+    mixtures = {one.zoo: one.mixtures for one in tables if one.mixtures}
+    if mixtures:
+        title = "From the evolved model to the math expert"
+        write_file(out / PICTURE_FILE, canvas.png(partial(draw_trade_off, mixtures), title))
+    parts = [heading, *map(markdown, tables), *([_over(tables)] if tables[1:] else [])]
+    parts += [trade_off_markdown(zoo, points) for zoo, points in mixtures.items()]
     path = out / "paper.md"
-    write_file(path, "\n\n".join([heading, *map(markdown, tables), *([_over(tables)] if tables[1:] else [])]).encode())
+    write_file(path, ("\n\n".join(part.strip() for part in parts) + "\n").encode())
     return path
 
 
@@ -146,7 +159,7 @@ def markdown(one: Table) -> str:
                     f"**{line.name}**" if line.name == OURS else line.name,
                     f"{line.score:.1%}",
                     f"{low:.1%} - {high:.1%}",
-                    ", ".join(f"{score:.1%}" for score in line.by_seed),
+                    ", ".join(f"{_mean(values):.1%}" for values in line.each),
                     *(f"{part:.1%}" for part in parts),
                     f"{line.metric:.1%}",
                     f"{line.language:.1%}",
@@ -163,10 +176,13 @@ def _gains(one: Table) -> Iterator[str]:
     ours = one.line(OURS)
     for rival in one.rivals:
         low, high = paired_interval(ours.values, rival.values)
-        p = paired_p(ours.values, rival.values)
+        theirs = rival.each or (rival.values,) * len(ours.each)
+        by_seed = ", ".join(
+            f"{100 * (_mean(a) - _mean(b)):+.1f} (p {_p(a, b)})" for a, b in zip(ours.each, theirs, strict=True)
+        )
         yield (
             f"- {OURS} - {rival.name}: {100 * (ours.score - rival.score):+.1f} points "
-            f"({100 * low:.1f} to {100 * high:.1f}), p {'< .001' if p < 0.001 else f'= {p:.3f}'}"
+            f"({100 * low:.1f} to {100 * high:.1f}), p {_p(ours.values, rival.values)}; each seed: {by_seed}"
         )
     every, useful = one.line(NAMES["ps-all"]), one.line(NAMES["ps-useful"])
     low, high = paired_interval(every.values, useful.values)
@@ -174,6 +190,11 @@ def _gains(one: Table) -> Iterator[str]:
         f"- with the irrelevant expert among the models: {100 * (every.score - useful.score):+.1f} points "
         f"({100 * low:.1f} to {100 * high:.1f})"
     )
+
+
+def _p(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    p = paired_p(ours, theirs)
+    return "< .001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _over(tables: Sequence[Table]) -> str:
