@@ -1,5 +1,6 @@
 """The page put together, and served."""
 
+import importlib.util
 import json
 import os
 import time
@@ -68,6 +69,8 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
             with gr.Tab("5 Publish", id="publish") as tab:
                 publish = publish_tab(page, tab)
 
+        refresh = merge.panel.refresh, merge.panel.inputs, merge.panel.outputs
+        evolve.made.success(lambda: gr.Tabs(selected="merge"), None, [tabs], **_QUIET).then(*refresh, **_QUIET)
         for panel, kind in ((merge.panel, "merge"), (evolve.panel, "evolve")):
             for button, place, model in ((panel.chat, "chat", chat.model), (panel.publish, "publish", publish.model)):
                 button.click(_go(page, kind, place), [owner], [tabs, model], **_QUIET)
@@ -103,7 +106,7 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
         theme=theme(),
         css_paths=STYLE,
         show_error=True,
-        mcp_server=False,
+        mcp_server=importlib.util.find_spec("mcp") is not None,  # an optional extra
         ssr_mode=False,
         footer_links=["api", "settings"],
         run_history=False,

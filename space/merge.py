@@ -136,7 +136,12 @@ def submit_merge(page: Page, owner: str, text: str, token: str | None) -> Job:
     """Queues a merge of the recipe in `text`. Raises `HubmergeError` for one that cannot be read or may not run."""
     recipe = require_hub_ids(page.settings, _required(text))
     models = [str(ref) for ref in recipe.references if ref != recipe.base_model]
-    return page.jobs.submit(owner, "merge", title_of(recipe.merge_method, models), {"recipe": recipe.to_yaml()}, token)
+    return submit_recipe(page, owner, recipe, title_of(recipe.merge_method, models), token)
+
+
+def submit_recipe(page: Page, owner: str, recipe: Recipe, title: str, token: str | None) -> Job:
+    """Queues a merge of a recipe that may name what a search of this page has made."""
+    return page.jobs.submit(owner, "merge", title, {"recipe": recipe.to_yaml()}, token)
 
 
 def _form(text: str, recipe: gr.Code, picture: gr.HTML) -> None:

@@ -31,15 +31,22 @@ class Panel:
 
 
 def panel(
-    page: Page, kind: str, *, extra: Sequence[Any] = (), draw: Callable[[str, Job | None], Sequence[Any]] | None = None
+    page: Page,
+    kind: str,
+    *,
+    extra: Sequence[Any] = (),
+    draw: Callable[[str, Job | None], Sequence[Any]] | None = None,
+    pause: bool = False,
 ) -> Panel:
     """Builds the panel of the owner's newest job of `kind`.
 
-    `extra` are further components to redraw with it; `draw(owner, job)` returns a value for each.
+    `extra` are further components to redraw with it; `draw(owner, job)` returns a value for each. `pause`: to stop it
+    loses nothing, and the button says so.
     """
     view = html(visible=False, elem_id=f"hm-{kind}-job")
     with gr.Row():
-        cancel = gr.Button("Cancel", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-cancel")
+        word = "Pause" if pause else "Cancel"
+        cancel = gr.Button(word, size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-cancel")
         resume = gr.Button("Resume", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-resume")
         chat = gr.Button("Chat with it", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-chat")
         publish = gr.Button("Publish it", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-on")

@@ -84,6 +84,7 @@ class Page:
     ready: Any
     sources: Shelf[Source] = field(default_factory=lambda: Shelf(256, SOURCE_SECONDS))
     loaded: Shelf[tuple[Any, Any]] = field(default_factory=lambda: Shelf(2, 1800.0))
+    drawn: Shelf[str] = field(default_factory=lambda: Shelf(32, 3600.0))
 
     def open(self, name: str, token: Token) -> Source:
         """The headers of a model by Hub ID, read with this visitor's rights and kept for a few minutes."""

@@ -4,6 +4,7 @@ With HUBMERGE_SCREENSHOTS=folder each tab is also photographed, in desktop and p
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 
+MERGED = "Merged: dare_linear of space-math + space-japanese"
 TABS = ("Pick", "Merge", "Evolve", "Chat", "Publish")
 BASE, MATH, JAPANESE, SUMS = (f"alice/space-{name}" for name in ("base", "math", "japanese", "sums"))
 
@@ -192,7 +194,30 @@ def test_evolve_and_reload_the_page_meanwhile(visitor):
     visitor.photograph("desktop-evolve")
 
 
+def test_paths_with_two_objectives_give_a_front_and_any_point_becomes_a_model(visitor):
+    visitor.open("Evolve")
+    visitor.page.locator("#hm-spaces").get_by_label("paths: through the layers").check()
+    sync_api.expect(visitor.page.locator("#hm-genes")).not_to_be_visible()
+    visitor.page.locator("#hm-objectives").get_by_label("short paths").check()
+    searcher = visitor.page.locator("#hm-searcher input")
+    searcher.click()
+    visitor.page.locator('#hm-searcher [role=option][aria-label="nsga2"]').click()
+    start_search(visitor, evaluations=12)
+    visitor.see("#hm-evolve-job", "paths of space-math + space-japanese")
+    visitor.see("#hm-evolve-job .hm-pill", "done", seconds=90)
+    visitor.see("#hm-pictures", "Objectives")
+    visitor.see("#hm-pictures", "the path through the layers")
+    visitor.photograph("desktop-front")
+    visitor.page.locator("#hm-candidate input").click()
+    visitor.page.locator("#hm-candidate [role=option]").first.click()
+    visitor.page.locator("#hm-make").click()
+    visitor.see("#hm-merge-job", "of paths of space-math + space-japanese")
+    visitor.see("#hm-merge-job .hm-pill", "done")
+
+
 def test_a_search_can_be_cancelled_and_resumed(visitor):
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#hm-cards .hm-card")
     start_search(visitor, evaluations=400)
     visitor.see("#hm-evolve-job", "of 400 evaluations", seconds=60)
     visitor.page.locator("#hm-evolve-cancel").click()
@@ -206,9 +231,10 @@ def test_a_search_can_be_cancelled_and_resumed(visitor):
 def test_chat_with_the_merge_and_with_a_model_of_the_hub(visitor):
     visitor.open("Merge")
     visitor.page.locator("#hm-merge-chat").click()
-    sync_api.expect(visitor.page.locator("#hm-chat-model input")).to_have_value(
-        "Merged: dare_linear of space-math + space-japanese"
-    )
+    sync_api.expect(visitor.page.locator("#hm-chat-model input")).to_have_value(re.compile("Merged: candidate"))
+    model = visitor.page.locator("#hm-chat-model input")
+    model.click()
+    visitor.page.locator(f'#hm-chat-model [role=option][aria-label="{MERGED}"]').click()
     message = visitor.page.locator("#hm-message textarea")
     message.fill("w1 w2 3")
     message.press("Enter")
@@ -226,8 +252,10 @@ def test_chat_with_the_merge_and_with_a_model_of_the_hub(visitor):
 
 
 def test_publish_and_find_it_on_the_hub(visitor, published):
-    visitor.open("Merge")
-    visitor.page.locator("#hm-merge-on").click()
+    visitor.open("Publish")
+    what = visitor.page.locator("#hm-publish-model input")
+    what.click()
+    visitor.page.locator(f'#hm-publish-model [role=option][aria-label="{MERGED}"]').click()
     visitor.see("#hm-who", "alice")
     visitor.see("#hm-preview", "dare_linear")
     repo = visitor.page.locator("#hm-repo input, #hm-repo textarea")
