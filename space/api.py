@@ -1,5 +1,11 @@
-"""What the buttons do, as named endpoints for gradio_client. A job belongs to the session of the client."""
+"""What the buttons do, as named endpoints for gradio_client, and as tools for MCP clients where `mcp` is installed.
 
+A job belongs to the session of a gradio_client, or to the Hub token that the caller sends as `Authorization: Bearer`.
+gradio runs the calls of all MCP clients in one session. Without a token they share its limit of jobs under way, and a
+job is reached by its id alone: 64 random bits that only the call that started it returns, and no endpoint lists.
+"""
+
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +13,7 @@ import gradio as gr
 
 from hubmerge.recipe import Recipe
 
-from .access import read_search, require_hub_ids, require_token, visitor_token
+from .access import Token, read_search, require_hub_ids, require_token, visitor_token
 from .chat import reply
 from .evolve import submit_search
 from .guard import shows_errors
@@ -20,16 +26,27 @@ from .state import PRODUCT, Page, owner_of
 
 
 def add_endpoints(page: Page) -> None:
-    """Registers the endpoints /search, /plan, /merge, /evolve, /job, /cancel, /chat and /publish."""
+    """Registers /search, /plan, /merge, /evolve, /job, /cancel, /chat and /publish; a tool is named as its function."""
 
-    def search(query: str, oauth: gr.OAuthToken | None) -> list[str]:
-        """Hub IDs of models whose name fits the query."""
-        return search_hub(query, visitor_token(page.settings, oauth))
+    def token_of(request: gr.Request, oauth: gr.OAuthToken | None) -> Token:
+        return _sent_token(request) or visitor_token(page.settings, oauth)
 
-    def plan(recipe: str, oauth: gr.OAuthToken | None) -> dict[str, Any]:
-        """What merging a recipe (YAML) takes, from headers alone: sizes in bytes, sources with commits, problems."""
-        made = plan_of(require_hub_ids(page.settings, Recipe.from_yaml(recipe)), visitor_token(page.settings, oauth))
-        return {
+    def search(query: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[str]:
+        """Hub IDs of models whose name fits the query.
+
+        Args:
+            query: Words of a model's name.
+        """
+        return _readable(search_hub(query, token_of(request, oauth)), request)
+
+    def plan_merge(recipe: str, request: gr.Request, oauth: gr.OAuthToken | None) -> dict[str, Any]:
+        """What a merge takes, from headers alone: sizes in bytes, memory, sources with commits, problems.
+
+        Args:
+            recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
+        """
+        made = plan_of(require_hub_ids(page.settings, Recipe.from_yaml(recipe)), token_of(request, oauth))
+        told = {
             "recipe": made.recipe.to_yaml(),
             "sources": {source.name: source.commit for source in made.sources},
             "tensors": len(made.tensors),
@@ -40,23 +57,40 @@ def add_endpoints(page: Page) -> None:
             "disk_bytes": made.disk_bytes,
             "problems": [{"level": problem.level, "message": problem.message} for problem in made.problems],
         }
+        return _readable(told, request)
 
     def merge(recipe: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
-        """Starts merging a recipe (YAML); returns the job's id for /job, /cancel, /chat and /publish."""
-        return submit_merge(page, owner_of(None, request), recipe, visitor_token(page.settings, oauth)).id
+        """Starts a merge and returns the job's id for job, cancel, chat and publish. Keep it: no tool lists jobs.
+
+        Args:
+            recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
+        """
+        return submit_merge(page, _owner(request), recipe, token_of(request, oauth)).id
 
     def evolve(search: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
-        """Starts a search (YAML); returns the job's id."""
+        """Starts a search for a better recipe and returns the job's id for job, cancel, chat and publish. Keep it.
+
+        Args:
+            search: A search in hubmerge's YAML format: base_model, models, merge_method, genome, task, searcher.
+        """
         spec = read_search(page.settings, search)
-        return submit_search(page, owner_of(None, request), spec, visitor_token(page.settings, oauth)).id
+        return submit_search(page, _owner(request), spec, token_of(request, oauth)).id
 
     def job(job_id: str, request: gr.Request) -> dict[str, Any]:
-        """How far a job is, and its result or error."""
-        return _told(page.jobs.get(owner_of(None, request), job_id))
+        """How far a job is, and its result or error. Its status is queued, running, done, failed, cancelled or lost.
+
+        Args:
+            job_id: The id that merge, evolve or publish returned.
+        """
+        return _readable(_told(page.jobs.get(_owner(request), job_id)), request)
 
     def cancel(job_id: str, request: gr.Request) -> dict[str, Any]:
-        """Stops a job."""
-        return _told(page.jobs.cancel(owner_of(None, request), job_id))
+        """Stops a job.
+
+        Args:
+            job_id: The id that merge, evolve or publish returned.
+        """
+        return _readable(_told(page.jobs.cancel(_owner(request), job_id)), request)
 
     def chat(
         model: str,
@@ -67,8 +101,16 @@ def add_endpoints(page: Page) -> None:
         temperature: float = 0.0,
         max_new_tokens: int = 256,
     ) -> Iterator[str]:
-        """The answer of a Hub ID or a finished job's id to one message, growing piece by piece."""
-        owner = owner_of(None, request)
+        """The answer of a model to one message.
+
+        Args:
+            model: A Hub ID as org/name, or the id of a finished merge or search.
+            message: What to say to it.
+            system: A system prompt.
+            temperature: 0 takes the likeliest token each time.
+            max_new_tokens: Tokens of the longest answer.
+        """
+        owner = _owner(request)
         mine = any(known.id == model for known in page.jobs.of(owner))
         turns = [{"role": "system", "content": system}] if system else []
         said = ""
@@ -77,7 +119,7 @@ def add_endpoints(page: Page) -> None:
             owner,
             PRODUCT + model if mine else model,
             [*turns, {"role": "user", "content": message}],
-            visitor_token(page.settings, oauth),
+            token_of(request, oauth),
             temperature=temperature,
             max_new_tokens=max_new_tokens,
         ):
@@ -88,13 +130,36 @@ def add_endpoints(page: Page) -> None:
     def publish(
         job_id: str, repo_id: str, request: gr.Request, oauth: gr.OAuthToken | None, private: bool = True
     ) -> str:
-        """Starts pushing a finished job's model to a repository; returns the id of the new job."""
-        token = require_token(page.settings, oauth)
-        return submit_publish(page, owner_of(None, request), PRODUCT + job_id, repo_id, private, token).id
+        """Starts pushing the model of a finished merge or search to the Hub; returns the id of the new job.
 
-    for endpoint in (search, plan, merge, evolve, job, cancel, publish):
+        Args:
+            job_id: The id that merge or evolve returned.
+            repo_id: The repository as org/name; it is created if it is not there.
+            private: Whether a repository created by this is private.
+        """
+        token = _sent_token(request) or require_token(page.settings, oauth)
+        return submit_publish(page, _owner(request), PRODUCT + job_id, repo_id, private, token).id
+
+    gr.api(shows_errors(plan_merge, html=False), api_name="plan")
+    for endpoint in (search, merge, evolve, job, cancel, publish):
         gr.api(shows_errors(endpoint, html=False), api_name=endpoint.__name__)
     gr.api(shows_errors(chat, html=False), api_name="chat", concurrency_limit=2, concurrency_id="chat")
+
+
+def _sent_token(request: gr.Request) -> Token:
+    """The Hub token that a program sends with its call."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _owner(request: gr.Request) -> str:
+    token = _sent_token(request)
+    return owner_of(f"token {token}" if token else None, request)
+
+
+def _readable(value: Any, request: gr.Request) -> Any:
+    """`value`, as JSON text for an MCP client: gradio would hand that Python's own notation."""
+    return json.dumps(value, ensure_ascii=False) if request.headers.get("x-gradio-user") == "mcp" else value
 
 
 def _told(job: Job) -> dict[str, Any]:

@@ -1,0 +1,186 @@
+"""The Space as a program meets it over MCP: the tools, what they answer, and whose a job is."""
+
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from huggingface_hub import HfApi
+from space_server import served
+
+pytest.importorskip("mcp", reason="the mcp extra is not installed")
+from mcp import ClientSession
+from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
+
+pytestmark = pytest.mark.slow
+
+PUBLIC, PRIVATE = "alice/mcp-public", "alice/mcp-private"
+RECIPE = "merge_method: linear\nmodels:\n- {model: MODEL}\n- {model: alice/mcp-public}\n"
+TOOLS = {
+    "plan_merge": {"recipe": "string"},
+    "merge": {"recipe": "string"},
+    "evolve": {"search": "string"},
+    "job": {"job_id": "string"},
+    "cancel": {"job_id": "string"},
+    "chat": {
+        "model": "string",
+        "message": "string",
+        "system": "string",
+        "temperature": "number",
+        "max_new_tokens": "integer",
+    },
+    "publish": {"job_id": "string", "repo_id": "string", "private": "boolean"},
+    "search": {"query": "string"},
+}
+
+
+class Program:
+    """An MCP client that connects anew for each call, as one that keeps nothing but what it was told."""
+
+    def __init__(self, page: str, token: str | None = None) -> None:
+        self.url = f"{page}gradio_api/mcp/"
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def ask(self, method: str, *arguments):
+        async def asked():
+            async with (
+                create_mcp_http_client(headers=self.headers) as http,
+                streamable_http_client(self.url, http_client=http) as (read, write, _),
+                ClientSession(read, write) as session,
+            ):
+                await session.initialize()
+                return await getattr(session, method)(*arguments)
+
+        return asyncio.run(asked())
+
+    def text(self, tool: str, **arguments) -> str:
+        """What a tool answers."""
+        result = self.ask("call_tool", tool, arguments)
+        (content,) = result.content
+        assert not result.isError, content.text
+        return content.text
+
+    def error(self, tool: str, **arguments) -> str:
+        """What a tool says where it does not work."""
+        result = self.ask("call_tool", tool, arguments)
+        (content,) = result.content
+        assert result.isError, content.text
+        assert "Traceback" not in content.text
+        assert "\n" not in content.text
+        return content.text
+
+    def done(self, job: str) -> dict:
+        """What `job` tells once the job has ended."""
+        end = time.monotonic() + 60
+        while (told := json.loads(self.text("job", job_id=job)))["status"] in ("queued", "running"):
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        return told
+
+
+@pytest.fixture(scope="module")
+def page(hub, siblings, tmp_path_factory):
+    api = HfApi()
+    for repo_id, name, private in ((PUBLIC, "math", False), (PRIVATE, "japanese", True)):
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(folder_path=siblings[name], repo_id=repo_id)
+    environment = {**hub.environment("alice"), "SPACE_ID": "alice/hubmerge"}
+    with served(environment, tmp_path_factory.mktemp("mcp")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return RECIPE.replace("MODEL", PUBLIC + "@main")
+
+
+@pytest.fixture(scope="module")
+def merged(page, recipe):
+    """The id of a finished merge of a client that sends no token."""
+    program = Program(page)
+    job = program.text("merge", recipe=recipe)
+    told = program.done(job)
+    assert told["status"] == "done", told
+    assert "folder" not in told["result"]
+    return job
+
+
+def test_the_tools_are_the_endpoints_and_no_button(page) -> None:
+    tools = {tool.name: tool for tool in Program(page).ask("list_tools").tools}
+    assert {
+        name: {argument: schema["type"] for argument, schema in tool.inputSchema["properties"].items()}
+        for name, tool in tools.items()
+    } == TOOLS
+    for tool in tools.values():
+        assert tool.description
+        assert all(schema["description"] for schema in tool.inputSchema["properties"].values())
+    assert tools["chat"].inputSchema["required"] == ["model", "message"]
+
+
+def test_plan_and_search(page, recipe) -> None:
+    program = Program(page)
+    plan = json.loads(program.text("plan_merge", recipe=recipe))
+    assert plan["tensors"] == 29
+    assert plan["output_bytes"] > 0
+    assert json.loads(program.text("search", query="mcp-p")) == [PUBLIC]
+
+
+def test_a_job_is_reached_by_its_id_and_chats(page, merged) -> None:
+    program = Program(page)
+    assert program.done(merged)["id"] == merged
+    spoken = program.text("chat", model=merged, message="1", max_new_tokens=4)
+    with_hub_id = program.text("chat", model=PUBLIC, message="1", max_new_tokens=4)
+    assert spoken == with_hub_id != ""
+    assert json.loads(program.text("cancel", job_id=merged))["status"] == "done"
+
+
+def test_nobody_else_reaches_a_job(page, recipe, merged) -> None:
+    alice, bob = Program(page, "hf_alice"), Program(page, "hf_bob")
+    hers = alice.text("merge", recipe=recipe)
+    assert alice.done(hers)["status"] == "done"
+    for stranger, job in ((bob, hers), (Program(page), hers), (bob, merged), (Program(page), "0" * 16)):
+        assert "There is no job" in stranger.error("job", job_id=job)
+        assert "There is no job" in stranger.error("cancel", job_id=job)
+        assert "no such repository" in stranger.error("chat", model=job, message="hello")
+    client = Client(page, verbose=False)
+    for job in (hers, merged):
+        with pytest.raises(AppError, match="no job"):
+            client.predict(job, api_name="/job")
+    client.close()
+
+
+def test_a_sent_token_reads_and_publishes_as_its_user(page, merged) -> None:
+    alice, stranger = Program(page, "hf_alice"), Program(page)
+    private = RECIPE.replace("MODEL", PRIVATE)
+    assert "or it is private" in stranger.error("plan_merge", recipe=private)
+    assert "or it is private" in Program(page, "hf_bob").error("plan_merge", recipe=private)
+    job = alice.text("merge", recipe=private)
+    assert alice.done(job)["status"] == "done"
+    assert "sign in" in stranger.error("publish", job_id=merged, repo_id="alice/mcp-stolen")
+    pushed = alice.text("publish", job_id=job, repo_id="alice/mcp-pushed")
+    assert alice.done(pushed)["result"]["repo_id"] == "alice/mcp-pushed"
+    assert HfApi().model_info("alice/mcp-pushed").private
+
+
+def test_bad_input_is_one_sentence(page, siblings) -> None:
+    program = Program(page)
+    assert "did you mean" in program.error("merge", recipe="merge_methd: linear")
+    assert "recipe" in program.error("merge")
+    assert "folder of this server" in program.error("chat", model=str(siblings["math"]), message="hello")
+    assert "no such repository" in program.error("plan_merge", recipe=RECIPE.replace("MODEL", "alice/none"))
+
+
+def test_the_page_starts_without_mcp(hub, tmp_path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, package=None: None if name == 'mcp' else find(name, package)\n"
+    )
+    with served({**hub.environment("alice"), "PYTHONPATH": str(tmp_path)}, tmp_path) as url:
+        client = Client(url, verbose=False)
+        assert isinstance(client.predict("mcp", api_name="/search"), list)
+        client.close()
+        assert httpx.post(f"{url}gradio_api/mcp/", json={}).status_code in (404, 405)
