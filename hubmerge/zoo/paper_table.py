@@ -134,7 +134,7 @@ def write(tables: Sequence[Table], out: Path, heading: str) -> Path:
     write_file(out / "paper.png", canvas.png(partial(forest.draw, _pooled(tables)), "Held-out Japanese word problems"))
     mixtures = {one.zoo: one.mixtures for one in tables if one.mixtures}
     if mixtures:
-        title = "From the evolved model to the math expert"
+        title = "From the evolved model (star) to the math expert"
         write_file(out / PICTURE_FILE, canvas.png(partial(draw_trade_off, mixtures), title))
     parts = [heading, *map(markdown, tables), *([_over(tables)] if tables[1:] else [])]
     parts += [trade_off_markdown(zoo, points) for zoo, points in mixtures.items()]

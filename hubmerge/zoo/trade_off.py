@@ -117,7 +117,7 @@ def markdown(zoo: str, points: Sequence[Point]) -> str:
 
 
 def draw(zoos: Mapping[str, Sequence[Point]], width: float) -> "Figure":
-    """A line a zoo from the evolved model to the math expert; points of the front are filled."""
+    """A line a zoo from the evolved model, a star, to the math expert; points of the front are filled."""
     from ..evolve.report.canvas import bare, legend, literal, new_figure
     from ..evolve.report.palette import colour
 
@@ -126,10 +126,10 @@ def draw(zoos: Mapping[str, Sequence[Point]], width: float) -> "Figure":
     for (zoo, points), name in zip(zoos.items(), ("accent", "plus", "ink", "dots") * len(zoos), strict=False):
         xs, ys = [point.japanese for point in points], [point.english for point in points]
         axes.plot(xs, ys, linewidth=1.2, color=colour(name), label=literal(zoo))
-        for point in points:
+        for number, point in enumerate(points):
             face = colour(name) if point.on_front else colour("paper")
-            axes.plot([point.japanese], [point.english], "o", color=colour(name), markerfacecolor=face)
-        axes.annotate("evolved", (xs[0], ys[0]), (6, -4), textcoords="offset points", fontsize=8)
+            shape = {"marker": "o", "markersize": 6} if number else {"marker": "*", "markersize": 14}
+            axes.plot([point.japanese], [point.english], color=colour(name), markerfacecolor=face, **shape)
     axes.set_xlabel("score on Japanese problems")
     axes.set_ylabel("right numbers on English problems")
     bare(axes, grid="both")
