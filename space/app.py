@@ -1,5 +1,6 @@
 """The page put together, and served."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -11,7 +12,7 @@ import gradio as gr
 
 from hubmerge.errors import HubmergeError
 
-from .access import forget_own_token
+from .access import forget_own_token, visitor_token
 from .api import add_endpoints
 from .chat import chat_tab
 from .evolve import evolve_tab
@@ -41,6 +42,8 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 
 def build(*, examples: dict[str, Any] | None = None, settings: Settings | None = None) -> gr.Blocks:
     """The page as gradio Blocks. `examples` is what it opens with: base_model, models, task."""
+    # gradio touches pyplot around every call once anybody has imported it: half imported by a job, it breaks the call.
+    importlib.import_module("matplotlib.pyplot")
     settings = settings or Settings.from_environment()
     forget_own_token(settings)
     jobs = Jobs(
@@ -50,6 +53,9 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
         active_per_owner=settings.active_jobs,
         keep_seconds=settings.keep_hours * 3600,
     )
+    # On a Space nobody's token outlives the server: a push waits until its owner is back.
+    kinds = ("merge", "evolve") if settings.on_space else tuple(RUNNERS)
+    jobs.restart_lost(kinds, visitor_token(settings, None))
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as blocks:
         owner = gr.BrowserState(None, storage_key="hubmerge-owner", secret=settings.secret())
         kept = gr.BrowserState(None, storage_key="hubmerge-recipe", secret=settings.secret())

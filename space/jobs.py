@@ -12,7 +12,8 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,14 @@ class Jobs:
             (self._folder / job_id / "points.jsonl").unlink(missing_ok=True)
             self._enqueue(job, token, resume=True)
         return job
+
+    def restart_lost(self, kinds: Collection[str], token: Token = None) -> None:
+        """Goes on with the jobs of these kinds that were under way when the server stopped."""
+        with self._changed:
+            lost = [job for job in self._jobs.values() if job.status == "lost" and job.kind in kinds]
+        for job in sorted(lost, key=lambda job: job.created):
+            with suppress(ResourceError):  # fewer at a time are allowed than before; its owner can resume it
+                self.resume(job.owner, job.id, token)
 
     def cancel(self, owner: str, job_id: str) -> Job:
         """Asks a job to stop: at once where it still waits, at its next report where it runs."""

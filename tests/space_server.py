@@ -15,7 +15,14 @@ ROOT = Path(__file__).parent.parent
 
 @contextmanager
 def served(environment: Mapping[str, str], work: Path) -> Iterator[str]:
-    """The address of a page whose process sees `environment` and keeps its files in `work`.
+    """The address of a page; see `running`."""
+    with running(environment, work) as (url, _):
+        yield url
+
+
+@contextmanager
+def running(environment: Mapping[str, str], work: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Address and process of a page that sees `environment` and keeps its files in `work`.
 
     Fails where the process does not start, or where it wrote a traceback by the time it is stopped.
     """
@@ -42,7 +49,7 @@ def served(environment: Mapping[str, str], work: Path) -> Iterator[str]:
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < end, log.read_text()
                 time.sleep(0.2)
-            yield url
+            yield url, process
         finally:
             process.terminate()
             try:
