@@ -22,6 +22,8 @@ from .wording import escape
 LONGEST_MESSAGE = 20_000
 """Characters of one message; a longer one is refused rather than tokenised."""
 
+Turns = list[dict[str, Any]]
+"""A conversation as gradio keeps it."""
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -35,24 +37,29 @@ class Chat:
 def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
     """Builds the tab."""
     html('<p class="hm-lead">Ask the models you chose, and what became of them, the same thing.</p>')
-    model = gr.Dropdown(
-        _choices(page, "", page.examples.models, page.examples.base_model),
-        value=None,
-        allow_custom_value=True,
-        label="Model",
-        info="of this session, or any Hub ID",
-        elem_id="hm-chat-model",
-    )
-    talk = gr.Chatbot(
-        placeholder="### Ask something\nThe answer streams in as the model writes it.",
-        height=420,
-        layout="bubble",
-        show_label=False,
-        elem_id="hm-chat",
-        buttons=["copy", "copy_all"],
-        feedback_options=None,
-        allow_tags=False,
-    )
+    known = _choices(page, "", page.examples.models, page.examples.base_model)
+    with gr.Row():
+        model = gr.Dropdown(
+            known,
+            value=None,
+            allow_custom_value=True,
+            label="Model",
+            info="of this session, or any Hub ID",
+            min_width=280,
+            elem_id="hm-chat-model",
+        )
+        other = gr.Dropdown(
+            known,
+            value=None,
+            allow_custom_value=True,
+            label="Beside it",
+            info="a second model that is asked the same; leave it empty for one",
+            min_width=280,
+            elem_id="hm-chat-other",
+        )
+    with gr.Row():
+        talk = _chatbot("hm-chat", True)
+        beside = _chatbot("hm-chat-beside", False)
     message = gr.Textbox(
         placeholder="Your message",
         show_label=False,
@@ -71,53 +78,78 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
     stops: dict[str, threading.Event] = {}
 
     @shows_errors
-    def ask(text: str, talk: list[dict[str, Any]], model: str | None) -> tuple[str, list[dict[str, Any]]]:
+    def ask(text: str, talk: Turns, beside: Turns, model: str | None) -> tuple[str, Turns, Turns]:
         if not model:
             raise TaskError("Choose a model to talk to first.")
         if not text.strip():
             raise TaskError("Write a message first.")
         if len(text) > LONGEST_MESSAGE:
             raise TaskError(f"The message has {len(text):,} characters; at most {LONGEST_MESSAGE:,} are sent.")
-        return "", [*talk, {"role": "user", "content": text}]
+        said = {"role": "user", "content": text}
+        return "", [*talk, said], [*beside, said]
 
     @shows_errors
     def answer(
-        talk: list[dict[str, Any]],
+        talk: Turns,
+        beside: Turns,
         model: str,
+        other: str | None,
         system: str | None,
         temperature: float,
         length: float,
         key: str | None,
         request: gr.Request,
         oauth: gr.OAuthToken | None,
-    ) -> Iterator[tuple[list[dict[str, Any]], gr.Textbox]]:
+    ) -> Iterator[tuple[Any, Any, gr.Textbox]]:
         # One answer a session: a new question ends the one that is still being written.
         session = request.session_hash or ""
         if session in stops:
             stops[session].set()
         stops[session] = halt = threading.Event()
-        said = ""
-        yield _with(talk, "…"), gr.Textbox(submit_btn=False, stop_btn=True)
+        owner, token = owner_of(key, request), visitor_token(page.settings, oauth)
+        asked = [(model, talk), *([(other, beside)] if other else [])]
+
+        def speak(model: str, turns: Turns) -> Iterator[str]:
+            said = ""
+            try:
+                for piece in reply(
+                    page,
+                    owner,
+                    model,
+                    _messages(turns, system),
+                    token,
+                    temperature=temperature,
+                    max_new_tokens=int(length),
+                    stop=halt,
+                ):
+                    said += piece
+                    yield said
+                yield said or "(the model ended at once)"
+            except HubmergeError as error:
+                yield f"⚠️ {escape(str(error))}"
+
+        said = ["…"] * len(asked)
+
+        def shown() -> tuple[Any, Any]:
+            turns = [_with(turns, text) for (_, turns), text in zip(asked, said, strict=True)]
+            return turns[0], turns[1] if other else beside
+
+        yield *shown(), gr.Textbox(submit_btn=False, stop_btn=True)
         try:
-            for piece in reply(
-                page,
-                owner_of(key, request),
-                model,
-                _messages(talk, system),
-                visitor_token(page.settings, oauth),
-                temperature=temperature,
-                max_new_tokens=int(length),
-                stop=halt,
-            ):
-                said += piece
-                yield _with(talk, said), gr.skip()
-            said = said or "(the model ended at once)"
-        except HubmergeError as error:
-            said = f"⚠️ {escape(str(error))}"
+            # In turns, a piece of each, so that both are seen to write.
+            speaking = dict(enumerate(speak(model, turns) for model, turns in asked))
+            while speaking:
+                for place in list(speaking):
+                    text = next(speaking[place], None)
+                    if text is None:
+                        del speaking[place]
+                    else:
+                        said[place] = text
+                yield *shown(), gr.skip()
         finally:
             if stops.get(session) is halt:
                 del stops[session]
-        yield _with(talk, said), gr.Textbox(submit_btn=True, stop_btn=False)
+        yield *shown(), gr.Textbox(submit_btn=True, stop_btn=False)
 
     def halt(request: gr.Request) -> None:
         if running := stops.get(request.session_hash or ""):
@@ -125,28 +157,30 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
 
     def choices(
         models: list[str] | None, base: str | None, now: str | None, key: str | None, request: gr.Request
-    ) -> gr.Dropdown:
+    ) -> tuple[gr.Dropdown, gr.Dropdown]:
         listed = _choices(page, owner_of(key, request), models or (), base)
         values = [value for _, value in listed]
-        return gr.Dropdown(choices=listed, value=now or (values[0] if values else None))
+        return gr.Dropdown(choices=listed, value=now or (values[0] if values else None)), gr.Dropdown(choices=listed)
 
     def answered(event: Any) -> None:
         event.success(
             answer,
-            [talk, model, system, temperature, length, page.owner],
-            [talk, message],
+            [talk, beside, model, other, system, temperature, length, page.owner],
+            [talk, beside, message],
             concurrency_limit=2,
             concurrency_id="chat",
             **_QUIET,
         )
 
-    answered(message.submit(ask, [message, talk, model], [message, talk], **_QUIET))
+    answered(message.submit(ask, [message, talk, beside, model], [message, talk, beside], **_QUIET))
     message.stop(halt, None, None, queue=False, **_QUIET)
     page.blocks.unload(halt)
-    tab.select(choices, [pick.models, pick.base, model, page.owner], [model], **_QUIET)
+    tab.select(choices, [pick.models, pick.base, model, page.owner], [model, other], **_QUIET)
+    # A conversation that the second model was not part of means nothing to it.
+    other.change(lambda name: gr.Chatbot([], visible=bool(name)), [other], [beside], **_QUIET)
     if page.examples.task:
         tab.select(lambda: gr.Chatbot(examples=_questions(page)), None, [talk], **_QUIET)
-        answered(talk.example_select(_chosen, [talk], [message, talk], **_QUIET))
+        answered(talk.example_select(_chosen, [talk, beside], [message, talk, beside], **_QUIET))
     return Chat(model)
 
 
@@ -180,7 +214,7 @@ def _choices(page: Page, owner: str, models: Sequence[str], base: str | None) ->
     return [*products(page.jobs, owner), *hub]
 
 
-def _with(talk: Sequence[dict[str, Any]], said: str) -> list[dict[str, Any]]:
+def _with(talk: Turns, said: str) -> Turns:
     return [*talk, {"role": "assistant", "content": said}]
 
 
@@ -206,6 +240,22 @@ def _questions(page: Page) -> list[Any]:
     return [{"text": example.prompt} for example in (task.test or task.search)[:3]]
 
 
-def _chosen(talk: list[dict[str, Any]], event: gr.SelectData) -> tuple[str, list[dict[str, Any]]]:
+def _chosen(talk: Turns, beside: Turns, event: gr.SelectData) -> tuple[str, Turns, Turns]:
     text = event.value["text"] if isinstance(event.value, dict) else str(event.value)
-    return "", [*talk, {"role": "user", "content": text}]
+    said = {"role": "user", "content": text}
+    return "", [*talk, said], [*beside, said]
+
+
+def _chatbot(elem_id: str, visible: bool) -> gr.Chatbot:
+    return gr.Chatbot(
+        placeholder="### Ask something\nThe answer streams in as the model writes it.",
+        height=420,
+        layout="bubble",
+        show_label=False,
+        visible=visible,
+        min_width=280,
+        elem_id=elem_id,
+        buttons=["copy", "copy_all"],
+        feedback_options=None,
+        allow_tags=False,
+    )

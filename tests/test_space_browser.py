@@ -248,6 +248,24 @@ def test_chat_with_the_merge_and_with_a_model_of_the_hub(visitor):
     message.fill("4 5 w6")
     message.press("Enter")
     visitor.see("#hm-chat", "there is no such repository")
+
+
+def test_two_models_answer_side_by_side(visitor):
+    sync_api.expect(visitor.page.locator("#hm-chat-beside")).not_to_be_visible()
+    for box, name in (("#hm-chat-model", MATH), ("#hm-chat-other", JAPANESE)):
+        field = visitor.page.locator(f"{box} input")
+        field.click()
+        field.fill(name)
+        field.press("Enter")
+    message = visitor.page.locator("#hm-message textarea")
+    sync_api.expect(visitor.page.locator("#hm-chat-beside")).to_be_visible()
+    message.fill("w5 6 w7")
+    message.press("Enter")
+    for side in ("#hm-chat", "#hm-chat-beside"):
+        sync_api.expect(visitor.page.locator(f"{side} .user").last).to_contain_text("w5 6 w7")
+        answer = visitor.page.locator(f"{side} .bot").last
+        sync_api.expect(answer).not_to_contain_text("…", timeout=30_000)
+        sync_api.expect(answer).not_to_be_empty()
     visitor.photograph("desktop-chat")
 
 
