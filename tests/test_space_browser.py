@@ -288,6 +288,25 @@ def test_publish_and_find_it_on_the_hub(visitor, published):
     assert set(info.card_data.base_model) >= {MATH, JAPANESE}
 
 
+def test_nothing_on_any_tab_is_a_serious_barrier(visitor):
+    """axe-core's rules: WCAG 2 A and AA; what it calls serious or critical is not there."""
+    axe, barriers = pytest.importorskip("axe_playwright_python.sync_playwright").Axe(), []
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#hm-cards .hm-card")
+    for tab in TABS:
+        visitor.open(tab)
+        visitor.page.wait_for_timeout(600)
+        found = axe.run(visitor.page).response["violations"]
+        serious = [
+            (rule["id"], node["html"][:160], node["failureSummary"])
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+            for node in rule["nodes"]
+        ]
+        barriers += [(tab, *barrier) for barrier in serious]
+    assert not barriers, "\n".join(map(str, barriers))
+
+
 def test_every_tab_fits_a_phone(visitor):
     visitor.page.set_viewport_size({"width": 390, "height": 844})
     for tab in TABS:
