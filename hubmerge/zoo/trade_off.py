@@ -128,7 +128,7 @@ def draw(zoos: Mapping[str, Sequence[Point]], width: float) -> "Figure":
         axes.plot(xs, ys, linewidth=1.2, color=colour(name), label=literal(zoo))
         for number, point in enumerate(points):
             face = colour(name) if point.on_front else colour("paper")
-            shape = {"marker": "o", "markersize": 6} if number else {"marker": "*", "markersize": 14}
+            shape: dict[str, Any] = {"marker": "o", "markersize": 6} if number else {"marker": "*", "markersize": 14}
             axes.plot([point.japanese], [point.english], color=colour(name), markerfacecolor=face, **shape)
     axes.set_xlabel("score on Japanese problems")
     axes.set_ylabel("right numbers on English problems")
