@@ -25,6 +25,7 @@ FLOORS = {
     "localhub": 7,
     "publish": 7,
     "cli": 8,
+    "__main__": 9,
     "terminal": 8,
     "demo": 8,
 }
