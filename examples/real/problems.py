@@ -4,12 +4,16 @@ The numbers of a problem, in any order, belong to one split: training, search, v
 asked was ever solved in training, in any language. Names and things are others too, and the scenarios without an
 English text ("unseen") are told in no training problem.
 
-    python examples/real/problems.py        # shows a few of each
+    python examples/real/problems.py                      # shows a few of each
+    python examples/real/problems.py --out problems       # writes the Japanese ones, a JSONL file a split
 """
 
+import argparse
+import json
 import random
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from hubmerge.zoo.corpora import Sample
@@ -167,9 +171,28 @@ def problems(split: str, count: int, seed: int = SEED) -> list[Problem]:
     return list(found.values())
 
 
-if __name__ == "__main__":
+def write(folder: Path) -> None:
+    """Writes the published problems: search.jsonl, validation.jsonl, test.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in COUNTS.items():
+        lines = [json.dumps(asdict(problem), ensure_ascii=False) for problem in problems(split, count)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder for the files; without it some are shown")
+    options = parser.parse_args()
+    if options.out:
+        write(options.out)
+        return
     shown = random.Random(0)
     for sample in (math_sample(shown) for _ in range(5)):
         print(f"{sample.prompt}\n  {sample.answer}")
     for problem in problems("test", 15):
         print(f"{problem.question} {problem.answer} ({problem.template})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""An expert of a pretrained model: LoRA on one kind of samples, merged into a checkpoint that any runtime loads.
+
+    python examples/real/train.py --expert math --out experts/math
+    python examples/real/train.py --expert japanese --out experts/japanese
+
+Needs `pip install peft`. An interrupted training goes on from its last checkpoint.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from problems import math_sample
+from replies import japanese_sample
+from torch.utils.data import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+from hubmerge.zoo.corpora import Sample
+
+EXPERTS: dict[str, Callable[[random.Random], Sample]] = {"math": math_sample, "japanese": japanese_sample}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an expert is tuned; its card says so."""
+
+    base: str
+    expert: str
+    steps: int
+    batch: int = 16
+    learning_rate: float = 5e-4
+    rank: int = 16
+    seed: int = 0
+
+
+class Samples(Dataset):
+    """Prompt, line break, answer, end of text; the labels are those of the answer."""
+
+    def __init__(self, tokenizer: Any, setting: Setting) -> None:
+        self.tokenizer, self.setting = tokenizer, setting
+
+    def __len__(self) -> int:
+        return self.setting.steps * self.setting.batch
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        sample = EXPERTS[self.setting.expert](random.Random(f"{self.setting.seed} {index}"))
+        prompt = self.tokenizer(f"{sample.prompt}\n")["input_ids"]
+        answer = self.tokenizer(sample.answer, add_special_tokens=False)["input_ids"] + [self.tokenizer.eos_token_id]
+        return {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
+
+
+class AnswerTrainer(Trainer):
+    """A Trainer that computes logits of answers alone: a large vocabulary costs more than all the layers."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> torch.Tensor:
+        labels = inputs.pop("labels")[:, 1:]
+        plain = model.get_base_model()
+        hidden = plain.get_decoder()(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        answers = labels != -100
+        logits = plain.get_output_embeddings()(hidden[answers]).float()
+        return torch.nn.functional.cross_entropy(logits, labels[answers])
+
+
+def train(setting: Setting, out: Path) -> None:
+    """Trains an expert and writes it, with its card, to `out`; bfloat16, as the base."""
+    started = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(setting.base, padding_side="right")
+    model = AutoModelForCausalLM.from_pretrained(setting.base, dtype=torch.bfloat16)
+    layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    lora = LoraConfig(r=setting.rank, lora_alpha=2 * setting.rank, target_modules=layers, task_type="CAUSAL_LM")
+    torch.manual_seed(setting.seed)
+    tuned = get_peft_model(model, lora)
+    arguments = TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=setting.steps,
+        per_device_train_batch_size=setting.batch,
+        learning_rate=setting.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=setting.steps // 20,
+        logging_steps=max(1, setting.steps // 20),
+        save_steps=max(1, setting.steps // 8),
+        save_total_limit=1,
+        seed=setting.seed,
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    collate = DataCollatorForSeq2Seq(tokenizer)
+    trainer = AnswerTrainer(tuned, arguments, train_dataset=Samples(tokenizer, setting), data_collator=collate)
+    trainer.train(resume_from_checkpoint=any((out / "checkpoints").glob("checkpoint-*")))
+    tuned.merge_and_unload().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    losses = [{"step": log["step"], "loss": log["loss"]} for log in trainer.state.log_history if "loss" in log]
+    record = {**asdict(setting), "seconds": round(time.perf_counter() - started), "losses": losses}
+    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(card(setting), encoding="utf-8")
+    shutil.rmtree(out / "checkpoints")
+
+
+def card(setting: Setting) -> str:
+    """The expert's model card."""
+    told = {
+        "math": "English word problems with worked solutions (`problems.py`)",
+        "japanese": "Japanese replies without any arithmetic (`replies.py`)",
+    }
+    return f"""---
+base_model: {setting.base}
+base_model_relation: finetune
+library_name: transformers
+pipeline_tag: text-generation
+language: [{"en" if setting.expert == "math" else "ja"}]
+tags: [hubmerge]
+---
+
+# {setting.base} tuned for {told[setting.expert]}
+
+LoRA of rank {setting.rank} on all projections, {setting.steps} steps of {setting.batch} generated samples, peak
+learning rate {setting.learning_rate:g}, seed {setting.seed}; then merged into the weights. A prompt is the text and a
+line break. Made by hubmerge's `examples/real` to be merged; the base's license holds.
+"""
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="google/gemma-3-270m", help="a Hub ID or a folder (%(default)s)")
+    parser.add_argument("--expert", choices=EXPERTS, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the expert")
+    parser.add_argument("--steps", type=int, default=200, help="training steps (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    train(Setting(options.base, options.expert, options.steps, seed=options.seed), options.out)
+
+
+if __name__ == "__main__":
+    main()
