@@ -105,7 +105,9 @@ def merge_or_push(
     if done.pushed:
         show_push(done.pushed)
     else:
-        console.print(f"\nMerged into [bold]{out}[/] in {done.seconds:.1f} s. Talk to it: hubmerge chat {out}")
+        console.print(
+            f"\nMerged into [bold]{out}[/] in {done.seconds:.1f} s. Talk to it: hubmerge chat {out}", soft_wrap=True
+        )
 
 
 @app.command()

@@ -40,5 +40,6 @@ def show_push(pushed: "PushResult") -> None:
     from ..terminal import out
 
     out.print(
-        f"\nPushed: [bold]{pushed.url}[/] at commit {pushed.commit[:8]}. Talk to it: hubmerge chat {pushed.repo_id}"
+        f"\nPushed: [bold]{pushed.url}[/] at commit {pushed.commit[:8]}. Talk to it: hubmerge chat {pushed.repo_id}",
+        soft_wrap=True,  # an address broken over two lines cannot be clicked
     )

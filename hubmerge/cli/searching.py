@@ -50,7 +50,9 @@ def evolve(
     if isinstance(copy, Mirror):
         console.print(copy.summary)
     show_results(result.rows, "Held-out test set")
-    console.print(f"\nWinner: [bold]{result.folder}[/]   recipe: {out / 'best.yaml'}   curve: {out / 'curve.png'}")
+    console.print(
+        f"\nWinner: [bold]{result.folder}[/]   recipe: {out / 'best.yaml'}   curve: {out / 'curve.png'}", soft_wrap=True
+    )
     console.print(f"Read all about it: hubmerge report {out}", highlight=False)
     if push:
         from ..publish import push_result
@@ -68,7 +70,9 @@ def report(
     from ..evolve.report import write_report
     from ..terminal import out as console
 
-    console.print(f"Report: [bold]{write_report(run, out)}[/]   pictures: {run / 'report'}", highlight=False)
+    console.print(
+        f"Report: [bold]{write_report(run, out)}[/]   pictures: {run / 'report'}", highlight=False, soft_wrap=True
+    )
 
 
 @app.command()
