@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_the_files_are_a_task_and_the_search_is_one(tmp_path: Path) -> None:
 def test_an_expert_is_trained_and_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="peft is not installed")
     import torch
-    from train import Samples, Setting, train
+    from train import Samples, Setting, card, train
     from transformers import AutoModelForCausalLM
 
     setting = Setting(str(CHECKPOINTS / "base"), "math", steps=24, batch=4, learning_rate=5e-3)
@@ -105,5 +106,6 @@ def test_an_expert_is_trained_and_an_interrupted_training_ends_in_the_same_weigh
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not all(torch.equal(one[name], base[name].to(one[name].dtype)) for name in one)
-    card = (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nbase_model: ") and not (tmp_path / "whole" / "checkpoints").exists()
+    assert not (tmp_path / "whole" / "checkpoints").exists()
+    assert (tmp_path / "whole" / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name: ")
+    assert card(replace(setting, base="org/model")).startswith("---\nbase_model: org/model\n")

@@ -10,6 +10,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hubmerge.evaluate.score import evaluate
+from hubmerge.zoo import SEED
 from hubmerge.zoo.cards import REPOS
 from hubmerge.zoo.corpora import base_sample
 from hubmerge.zoo.problems import MAX_NEW_TOKENS, word_problems
@@ -63,6 +64,7 @@ def test_a_card_has_valid_front_matter_and_the_recorded_figures(name: str) -> No
 
 def test_the_record_holds_the_committed_settings() -> None:
     record = json.loads((CHECKPOINTS / "training.json").read_text())
+    assert record["seed"] == SEED
     for name, stages in STAGES.items():
         made = record["models"][name]
         assert made["stages"] == [stage.settings for stage in stages]

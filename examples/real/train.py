@@ -111,10 +111,10 @@ def card(setting: Setting) -> str:
         "math": "English word problems with worked solutions (`problems.py`)",
         "japanese": "Japanese replies without any arithmetic (`replies.py`)",
     }
+    # The Hub takes no folder for a base.
+    base = "" if Path(setting.base).exists() else f"base_model: {setting.base}\nbase_model_relation: finetune\n"
     return f"""---
-base_model: {setting.base}
-base_model_relation: finetune
-library_name: transformers
+{base}library_name: transformers
 pipeline_tag: text-generation
 language: [{"en" if setting.expert == "math" else "ja"}]
 tags: [hubmerge]

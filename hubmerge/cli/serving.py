@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import HubmergeError
+from ..zoo import SEED
 from .options import Port, app
 
 zoo = typer.Typer(help="The demo models: train them anew.", no_args_is_help=True)
@@ -104,7 +105,7 @@ def space(
 @zoo.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = SEED,
 ) -> None:
     """Train the demo's base and its experts from scratch; what was interrupted goes on."""
     from ..terminal import progress_bars

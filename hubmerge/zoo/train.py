@@ -19,6 +19,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from ..evaluate.score import evaluate
 from ..progress import Event, Progress, silent
 from ..stream.writer import write_file
+from . import SEED
 from .cards import write_card
 from .corpora import (
     base_sample,
@@ -49,7 +50,7 @@ STAGES: dict[str, tuple[Stage, ...]] = {
 
 def train_zoo(
     out: Path,
-    seed: int = 0,
+    seed: int = SEED,
     progress: Progress = silent,
     stages: Mapping[str, tuple[Stage, ...]] = STAGES,
     measured: int = 200,
