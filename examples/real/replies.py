@@ -1,7 +1,8 @@
-"""Japanese replies without any arithmetic: what the Japanese expert is trained on.
+"""Japanese without any arithmetic: what the Japanese expert is trained on.
 
-Questions, translations, rewriting, describing; prompts in Japanese, or in English with the wish for a Japanese answer.
-A number in a reply always stands in its prompt: nothing is worked out, and no word problem is told to its end.
+Questions, rewriting, describing, with prompts in Japanese, or in English with the wish for a Japanese answer; and
+translations in both directions, of problems too, which stay unsolved. A number in a reply always stands in its prompt:
+nothing is worked out.
 
     python examples/real/replies.py         # shows a few
 """
@@ -9,7 +10,9 @@ A number in a reply always stands in its prompt: nothing is worked out, and no w
 import random
 from collections.abc import Callable
 
-from hubmerge.zoo.corpora import Sample, reading, smalltalk
+from problems import SCENARIOS, draw_numbers
+
+from hubmerge.zoo.corpora import Sample, smalltalk
 from hubmerge.zoo.stories import Voice, draw_story
 from hubmerge.zoo.words import COLORS, ITEMS, NAMES, PLACES
 
@@ -84,21 +87,33 @@ def translate(rng: random.Random) -> Sample:
     return Sample(asked + told, story.fact(Voice("ja"), index), "translate")
 
 
-def read(rng: random.Random) -> Sample:
-    """A few sentences and a question for something that they say, a number among them."""
-    task = rng.choice((reading, reading, smalltalk))
+def translate_problem(rng: random.Random) -> Sample:
+    """A word problem said in the other language, not solved; its numbers are of the training split."""
+    scenario = rng.choice([one for one in SCENARIOS if one.en])
+    assert scenario.en is not None
+    numbers, name, item = draw_numbers(rng, scenario.sum, "train"), rng.choice(NAMES), rng.choice(ITEMS)
+    english = scenario.en.format(name=name.en, item=item.many, **numbers)
+    japanese = scenario.ja.format(name=name.ja, item=item.ja, counter=item.counter, **numbers)
+    if rng.random() < 0.5:
+        return Sample(f"Translate into Japanese: {english}", japanese, "translate_problem")
+    return Sample(f"Translate into English: {japanese}", english, "translate_problem")
+
+
+def talk(rng: random.Random) -> Sample:
+    """A greeting or a fact, and a reply to it."""
     if rng.random() < 0.7:
-        return task(rng, Voice("ja"), "ja")
-    prompt, answer, name = task(rng, Voice("en"), "ja")
+        return smalltalk(rng, Voice("ja"), "ja")
+    prompt, answer, name = smalltalk(rng, Voice("en"), "ja")
     return Sample(f"{prompt} {rng.choice(IN_JAPANESE)}", answer, name)
 
 
 TASKS: dict[Callable[[random.Random], Sample], float] = {
-    fact: 0.2,
-    polite: 0.15,
-    describe: 0.15,
-    translate: 0.25,
-    read: 0.25,
+    fact: 0.15,
+    polite: 0.1,
+    describe: 0.1,
+    talk: 0.1,
+    translate: 0.15,
+    translate_problem: 0.4,
 }
 
 

@@ -36,7 +36,7 @@ class Setting:
     expert: str
     steps: int
     batch: int = 16
-    learning_rate: float = 5e-4
+    learning_rate: float = 3e-4
     rank: int = 16
     seed: int = 0
 
@@ -109,7 +109,7 @@ def card(setting: Setting) -> str:
     """The expert's model card."""
     told = {
         "math": "English word problems with worked solutions (`problems.py`)",
-        "japanese": "Japanese replies without any arithmetic (`replies.py`)",
+        "japanese": "Japanese without any arithmetic (`replies.py`)",
     }
     # The Hub takes no folder for a base.
     base = "" if Path(setting.base).exists() else f"base_model: {setting.base}\nbase_model_relation: finetune\n"
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--base", default="google/gemma-3-270m", help="a Hub ID or a folder (%(default)s)")
     parser.add_argument("--expert", choices=EXPERTS, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for the expert")
-    parser.add_argument("--steps", type=int, default=200, help="training steps (%(default)s)")
+    parser.add_argument("--steps", type=int, default=120, help="training steps (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     train(Setting(options.base, options.expert, options.steps, seed=options.seed), options.out)
