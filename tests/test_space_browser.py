@@ -3,17 +3,14 @@
 With HUBMERGE_SCREENSHOTS=folder each tab is also photographed, in desktop and phone width.
 """
 
-import os
 import re
-import shutil
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from space_server import served
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from browsertools import CHROMIUM, Visitor, chromium, publish_models
+from playwright import sync_api
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,11 +32,7 @@ def published(hub, siblings, tmp_path_factory):
     from hubmerge.evaluate.models import load_model
 
     api = HfApi()
-    for name, repo_id in (("base", BASE), ("math", MATH), ("japanese", JAPANESE)):
-        api.create_repo(repo_id, exist_ok=True)
-        card = f"---\nlicense: apache-2.0\nlibrary_name: transformers\n---\n# {name}\n".encode()
-        api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo_id)
-        api.upload_folder(folder_path=siblings[name], repo_id=repo_id)
+    publish_models(api, {BASE: siblings["base"], MATH: siblings["math"], JAPANESE: siblings["japanese"]})
     prompts = [f"w{n % 30} {n % 7} w{n // 30}" for n in range(60)]
     said = generate(*load_model(str(siblings["math"])), prompts, max_new_tokens=6)
     answers = [(numbers(text) or [0])[-1] for text in said]
@@ -63,59 +56,9 @@ def address(hub, published, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, headless=True, args=[*quiet, "--disable-component-update"]
-        )
+def browser():
+    with chromium() as browser:
         yield browser
-        browser.close()
-
-
-class Visitor:
-    """A person at the page: opens tabs, types, waits for what appears; keeps every address the page asked for."""
-
-    def __init__(self, browser, address, *, width=1280, height=900, dark=False):
-        scheme = "dark" if dark else "light"
-        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
-        self.hosts, self.errors = set(), []
-        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(address)
-        self.page.wait_for_selector("#hm-cards .hm-empty, #hm-cards .hm-card")
-
-    def open(self, tab):
-        self.page.get_by_role("tab", name=tab).click()
-
-    def choose(self, box, query, choice):
-        field = self.page.locator(f"{box} input")
-        field.click()
-        field.press_sequentially(query, delay=40)
-        self.page.locator(f'{box} [role=option][aria-label="{choice}"]').click()
-
-    def see(self, selector, text, seconds=30):
-        sync_api.expect(self.page.locator(selector).first).to_contain_text(text, timeout=seconds * 1000)
-
-    def recipe(self):
-        return self.page.locator("#hm-recipe .cm-content").inner_text()
-
-    def see_recipe(self, text):
-        self.see("#hm-recipe .cm-content", text)
-
-    def photograph(self, name):
-        if folder := os.environ.get("HUBMERGE_SCREENSHOTS"):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            self.page.wait_for_timeout(500)
-            self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-    def leave(self):
-        # Everything the page needs comes from its own server: no font, script or count of visits from elsewhere.
-        assert self.hosts <= {"127.0.0.1", None}
-        assert self.errors == []
-        self.context.close()
 
 
 @pytest.fixture(scope="module")
