@@ -11,6 +11,7 @@
 """
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from .yamlfile import load_mapping, refuse_unknown
 DTYPES = ("float32", "float16", "bfloat16")
 
 _REPO_ID = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
+_LONGEST_NAME = 2_000
 _REVISION = re.compile(r"[^\s@+]+")
 
 
@@ -60,6 +62,8 @@ class ModelRef:
         if not isinstance(text, str) or not text.strip():
             raise RecipeError(f"Expected a model (org/name or a folder), got {text!r}.")
         text = text.strip()
+        if len(text) > _LONGEST_NAME:
+            raise RecipeError(f"A model's name has {len(text):,} characters; expected org/name or a folder.")
         if _is_folder(text):
             return cls(text)
         model, plus, lora = text.partition("+")
@@ -83,7 +87,7 @@ class ModelRef:
 
 
 def _is_folder(text: str) -> bool:
-    return text.startswith(("./", "../", "/", "~")) or text in (".", "..") or Path(text).is_dir()
+    return text.startswith(("./", "../", "/", "~")) or text in (".", "..") or os.path.isdir(text)
 
 
 Scalar = float | int | bool

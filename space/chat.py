@@ -1,7 +1,7 @@
 """Chat: talk to any model of the session (chosen, merged, evolved) or of the Hub, token by token, until stopped."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,9 @@ from .theme import html
 from .wording import escape
 
 LONGEST_MESSAGE = 20_000
-"""Characters of one message; a longer one is refused rather than tokenised."""
+"""Characters of one message or system prompt; a longer one is refused rather than tokenised."""
+LONGEST_ANSWER = 4_096
+"""Tokens of one answer that a program may ask for."""
 
 Turns = list[dict[str, Any]]
 """A conversation as gradio keeps it."""
@@ -83,8 +85,7 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
             raise TaskError("Choose a model to talk to first.")
         if not text.strip():
             raise TaskError("Write a message first.")
-        if len(text) > LONGEST_MESSAGE:
-            raise TaskError(f"The message has {len(text):,} characters; at most {LONGEST_MESSAGE:,} are sent.")
+        _require_short([{"content": text}])
         said = {"role": "user", "content": text}
         return "", [*talk, said], [*beside, said]
 
@@ -196,6 +197,9 @@ def reply(
     stop: threading.Event | None = None,
 ) -> Iterator[str]:
     """The answer of `model` (a Hub ID or one of the owner's products) to a conversation, piece by piece."""
+    _require_short([message for message in messages if message["role"] != "assistant"])
+    if not 1 <= max_new_tokens <= LONGEST_ANSWER:
+        raise TaskError(f"An answer may have 1 to {LONGEST_ANSWER:,} tokens, not {max_new_tokens:,}.")
     if model.startswith(PRODUCT):
         folder = str(product_job(page.jobs, owner, model).result["folder"])
         network, tokenizer = page.loaded.get(folder, lambda: load_model(folder))
@@ -212,6 +216,12 @@ def reply(
 def _choices(page: Page, owner: str, models: Sequence[str], base: str | None) -> list[tuple[str, str]]:
     hub = [(name, name) for name in dict.fromkeys([*models, *([base] if base else [])])]
     return [*products(page.jobs, owner), *hub]
+
+
+def _require_short(messages: Sequence[Mapping[str, str]]) -> None:
+    longest = max((len(message["content"]) for message in messages), default=0)
+    if longest > LONGEST_MESSAGE:
+        raise TaskError(f"The message has {longest:,} characters; at most {LONGEST_MESSAGE:,} are sent.")
 
 
 def _with(talk: Turns, said: str) -> Turns:

@@ -7,6 +7,7 @@ handed to the runner in memory and never written.
 
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hubmerge.errors import HubmergeError, Interrupted, NotFoundError, ResourceError
+from hubmerge.errors import AccessError, HubmergeError, Interrupted, NotFoundError, ResourceError
 from hubmerge.progress import Event, Progress
 
 from .access import Token
@@ -26,6 +27,7 @@ from .access import Token
 ACTIVE = ("queued", "running")
 SAVE_EVERY = 1.0
 """Seconds between two writes of a running job's progress."""
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,14 @@ class Jobs:
             threading.Thread(target=self._serve, name=f"hubmerge-job-{number}", daemon=True).start()
 
     def submit(self, owner: str, kind: str, title: str, spec: Mapping[str, Any], token: Token = None) -> Job:
-        """Queues new work. Raises `ResourceError` where the owner already has as many jobs under way as allowed."""
+        """Queues new work.
+
+        Raises `ResourceError` where the owner already has as many jobs under way as allowed, `AccessError` where an
+        access token was typed into it: a job is kept on disk, and becomes a card.
+        """
         assert kind in self._runners, kind
+        if _TOKEN.search(json.dumps([title, spec])):
+            raise AccessError("This holds an access token of the Hub; take it out: hubmerge asks for none.")
         job = Job(secrets.token_hex(8), owner, kind, title, json.loads(json.dumps(spec)), created=time.time())
         with self._changed:
             self._forget_old()
@@ -253,7 +261,7 @@ class Jobs:
     def _owned(self, owner: str, job_id: str) -> Job:
         job = self._jobs.get(job_id)
         if job is None or job.owner != owner:
-            raise NotFoundError(f"There is no job {job_id!r} of yours; it may have been cleaned up.")
+            raise NotFoundError(f"There is no job {job_id[:40]!r} of yours; it may have been cleaned up.")
         return job
 
     def _save(self, job: Job) -> None:

@@ -62,7 +62,7 @@ def task_of_file(path: Path, language: str | None, max_new_tokens: int) -> Mappi
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise TaskError(f"{path.name} is not UTF-8 text; save it as UTF-8.") from None
-    rows = _csv(text) if path.suffix.lower() == ".csv" else _json_lines(text, path.name)
+    rows = (_csv if path.suffix.lower() == ".csv" else _json_lines)(text, path.name)
     found = list(dict.fromkeys((str(row.get("question") or ""), str(row.get("answer") or "")) for row in rows))
     if len(found) > MOST_ROWS:
         raise TaskError(f"{path.name} has {len(found):,} examples; at most {MOST_ROWS:,} are read.")
@@ -130,8 +130,11 @@ def _at_most(examples: Any, count: int) -> int:
     return min(count, len(examples)) if isinstance(examples, list) else count
 
 
-def _csv(text: str) -> list[Mapping[str, Any]]:
-    return list(csv.DictReader(text.splitlines()))
+def _csv(text: str, name: str) -> list[Mapping[str, Any]]:
+    try:
+        return list(csv.DictReader(text.splitlines()))
+    except csv.Error as exc:
+        raise TaskError(f"{name} is not CSV that can be read: {exc}.") from None
 
 
 def _json_lines(text: str, name: str) -> list[Mapping[str, Any]]:
@@ -139,7 +142,7 @@ def _json_lines(text: str, name: str) -> list[Mapping[str, Any]]:
     for number, line in enumerate(filter(str.strip, text.splitlines()), 1):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise TaskError(f'{name}, line {number}: expected {{"question": ..., "answer": ...}}.')

@@ -29,6 +29,7 @@ docs/tasks.md explains each.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,10 +150,10 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
         document = dict(spec)
     elif isinstance(spec, str) and spec in BUILTIN:
         document = dict(BUILTIN[spec])
-    elif isinstance(spec, (str, Path)) and (path := relative_to / Path(spec).expanduser()).exists():
+    elif isinstance(spec, (str, Path)) and os.path.exists(path := relative_to / Path(spec).expanduser()):
         document, relative_to = load_mapping(path, "task", TaskError), path.parent
     else:
-        raise TaskError(f"There is no task {str(spec)!r}; give a YAML file or one of: {', '.join(BUILTIN)}.")
+        raise TaskError(f"There is no task {_short(str(spec))!r}; give a YAML file or one of: {', '.join(BUILTIN)}.")
     refuse_unknown(document, _KEYS, "the task", TaskError)
     where = document.get("examples")
     if not isinstance(where, Mapping):
