@@ -1,6 +1,7 @@
 """Merge: the recipe as a form, a drawing and YAML; its plan before anything is read; the merge with live progress."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,11 +18,14 @@ from .jobs import Job
 from .panel import Panel, panel
 from .pick import Pick
 from .plan_view import describe_plan, plan_of
+from .share import QUERY, pack, read_file, unpack
 from .state import Page, owner_of, title_of
 from .theme import colour, html
 from .wording import escape, short
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_PLAIN_ADDRESS = "() => history.replaceState(null, '', location.pathname)"
+_WHOLE_ADDRESS = f"(packed) => location.origin + location.pathname + '?{QUERY}=' + packed"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,14 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
             with gr.Row():
                 plan = gr.Button("Plan", elem_id="hm-plan-button", min_width=120)
                 go = gr.Button("Merge", variant="primary", elem_id="hm-merge-button", min_width=120)
+            with gr.Row():
+                opened = gr.UploadButton(
+                    "Open a recipe", file_types=[".yaml", ".yml"], size="sm", min_width=120, elem_id="hm-open-recipe"
+                )
+                share = gr.Button("Link to this recipe", size="sm", min_width=120, elem_id="hm-share")
+            link = gr.Textbox(
+                visible=False, label="Link to this recipe", buttons=["copy"], interactive=False, elem_id="hm-share-link"
+            )
     planned = html(elem_id="hm-plan")
     job = panel(page, "merge")
 
@@ -105,15 +117,34 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
     # What was chosen outlives a reload, in the visitor's own browser.
     recipe.change(lambda text, kept: text or kept, [recipe, page.kept], [page.kept], **_QUIET)
 
-    def restore(kept: Any, drawn: int) -> tuple[Any, ...]:
+    whole = [recipe, pick.models, pick.base, method, about, picture, said, redraw]
+
+    @shows_errors
+    def restore(kept: Any, drawn: int, request: gr.Request) -> tuple[Any, ...]:
+        if packed := request.query_params.get(QUERY):
+            kept = unpack(packed)
         if not isinstance(kept, str) or _read(kept) is None:
-            return (gr.skip(),) * 8
+            return (gr.skip(),) * len(whole)
         return (kept, *edited(kept, drawn))
 
-    page.ready.then(
-        restore, [page.kept, redraw], [recipe, pick.models, pick.base, method, about, picture, said, redraw], **_QUIET
-    )
-    recipe.blur(edited, [recipe, redraw], [pick.models, pick.base, method, about, picture, said, redraw], **_QUIET)
+    @shows_errors
+    def read(file: str, drawn: int) -> tuple[Any, ...]:
+        text = read_file(Path(file))
+        return (text, *edited(text, drawn))
+
+    # The address is plain again afterwards: a reload brings what the visitor made of the recipe.
+    page.ready.then(restore, [page.kept, redraw], whole, **_QUIET).then(None, js=_PLAIN_ADDRESS, **_QUIET)
+    recipe.blur(edited, [recipe, redraw], whole[1:], **_QUIET)
+    opened.upload(read, [opened, redraw], whole, **_QUIET)
+
+    @shows_errors
+    def packed(text: str) -> gr.Textbox:
+        _required(text)
+        return gr.Textbox(pack(text), visible=True)
+
+    share.click(packed, [recipe], [link], **_QUIET).success(None, [link], [link], js=_WHOLE_ADDRESS, **_QUIET)
+    # A link that is shown is the recipe's as it stands.
+    recipe.change(lambda: gr.Textbox(visible=False), None, [link], **_QUIET)
 
     @shows_errors
     def show_plan(text: str, oauth: gr.OAuthToken | None) -> str:

@@ -99,6 +99,27 @@ def test_sliders_and_yaml_are_two_views_of_one_recipe(visitor):
     visitor.see("#hm-picture", "1.25")
 
 
+def test_a_recipe_travels_as_a_link_and_as_a_file(visitor, browser, tmp_path):
+    visitor.page.locator("#hm-share").click()
+    box = visitor.page.locator("#hm-share-link textarea, #hm-share-link input")
+    sync_api.expect(box).to_have_value(re.compile(r"^http://127.0.0.1:\d+/\?recipe=[\w-]+$"))
+    text = visitor.recipe()
+    other = Visitor(browser, box.input_value())
+    other.see("#hm-cards", "space-math")
+    other.open("Merge")
+    other.see_recipe("1.25")
+    assert other.recipe() == text
+    sync_api.expect(other.page).to_have_url(re.compile(r"/$"))
+    for name, written in (("mine", text.replace("1.25", "1.75")), ("broken", "merge_method: [")):
+        (tmp_path / f"{name}.yaml").write_text(written, encoding="utf-8")
+        with other.page.expect_file_chooser() as chooser:
+            other.page.locator("#hm-open-recipe").click()
+        chooser.value.set_files(tmp_path / f"{name}.yaml")
+        other.see_recipe("1.75")
+    other.see(".toast-body, .toast-wrap", "not valid YAML")
+    other.leave()
+
+
 def test_plan_then_merge(visitor):
     visitor.page.locator("#hm-plan-button").click()
     visitor.see("#hm-plan", "only headers were read")

@@ -1,17 +1,20 @@
 """The Space without a browser: form and recipe, drawings, tokens, settings."""
 
+import base64
 import threading
+import zlib
 
 import gradio as gr
 import pytest
 
-from hubmerge.errors import AccessError, HubmergeError
+from hubmerge.errors import AccessError, HubmergeError, RecipeError
 from hubmerge.methods import METHODS
 from hubmerge.recipe import ModelRef, Recipe
 from space import access
 from space.draw import interval, ribbons
 from space.form import apply, compose, fields
 from space.settings import Settings
+from space.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
 from space.wording import count, duration, hub_link, short
 
 MODELS = ("org/math", "org/japanese@main")
@@ -65,6 +68,37 @@ def test_what_the_form_cannot_show_stays_as_it_is():
     assert [entry.parameters["weight"] for entry in changed.models] == [
         entry.parameters["weight"] for entry in recipe.models
     ]
+
+
+def test_a_recipe_comes_back_from_its_link():
+    recipe = compose(METHODS["ties"], MODELS, "org/base")
+    assert Recipe.from_yaml(unpack(pack(recipe.to_yaml()))) == recipe
+    assert set(pack(recipe.to_yaml())) <= set(map(chr, range(48, 123))) | {"-"}
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        pack("merge_method: [")
+    many = {"merge_method": "linear", "models": [{"model": f"org{n * 7919 % 99991}/m{n}"} for n in range(3000)]}
+    with pytest.raises(RecipeError, match="too long for a link"):
+        pack(Recipe.from_dict(many).to_yaml())
+
+
+def _packed(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(zlib.compress(raw)).decode()
+
+
+@pytest.mark.parametrize(
+    "link", ["", "%", "AAAA", "x" * (LONGEST_LINK + 1), _packed(b"a" * 5_000_000), _packed(b"\xff"), _packed(b"a: 1")]
+)
+def test_a_link_that_holds_no_recipe_is_refused(link):
+    with pytest.raises(RecipeError) as refused:
+        unpack(link)
+    assert len(str(refused.value)) < 200
+
+
+def test_a_file_that_holds_no_recipe_is_refused(tmp_path):
+    for raw, said in ((b"\xff", "not UTF-8"), (b"a" * (LONGEST_RECIPE + 1), "larger than 200 kB"), (b"a: 1", "merge_")):
+        (tmp_path / "recipe.yaml").write_bytes(raw)
+        with pytest.raises(RecipeError, match=said):
+            read_file(tmp_path / "recipe.yaml")
 
 
 def test_the_base_is_not_merged_into_itself():

@@ -1,0 +1,51 @@
+"""A recipe as a link: its YAML, packed into the address of the page."""
+
+import base64
+import binascii
+import zlib
+from pathlib import Path
+
+from hubmerge.errors import RecipeError
+from hubmerge.recipe import Recipe
+
+QUERY = "recipe"
+"""The name of the address's parameter."""
+LONGEST_LINK = 8_000
+"""Characters of a packed recipe: what browsers, servers and chats let through."""
+LONGEST_RECIPE = 200_000
+"""Characters of an unpacked one, or of a file."""
+
+
+def pack(text: str) -> str:
+    """A valid recipe's YAML as characters that an address may hold. Raises `RecipeError` for any other text."""
+    packed = base64.urlsafe_b64encode(zlib.compress(Recipe.from_yaml(text).to_yaml().encode(), 9)).decode().rstrip("=")
+    if len(packed) > LONGEST_LINK:
+        raise RecipeError("This recipe is too long for a link; download it and send the file.")
+    return packed
+
+
+def unpack(packed: str) -> str:
+    """The YAML of the recipe that `pack` made. Raises `RecipeError` for anything else."""
+    try:
+        if len(packed) > LONGEST_LINK:
+            raise ValueError
+        # Bounded: a few bytes can stand for gigabytes.
+        opened = zlib.decompressobj()
+        raw = opened.decompress(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)), LONGEST_RECIPE)
+        if not opened.eof:
+            raise ValueError
+        return Recipe.from_yaml(raw.decode()).to_yaml()
+    except (ValueError, binascii.Error, zlib.error):
+        raise RecipeError("The link holds no recipe; ask for it anew, or for the file.") from None
+
+
+def read_file(path: Path) -> str:
+    """The YAML of a recipe's file, as it was written. Raises `RecipeError` where it is none."""
+    if path.stat().st_size > LONGEST_RECIPE:
+        raise RecipeError(f"{path.name} is larger than {LONGEST_RECIPE // 1_000} kB; a recipe is a short YAML file.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path.name} is not UTF-8 text; a recipe is a YAML file.") from None
+    Recipe.from_yaml(text)
+    return text
