@@ -235,8 +235,9 @@ def run(options: argparse.Namespace, hub: LocalHub, tokens: dict[str, str | None
         time.sleep(options.settle)
         after = Vitals.of(process)
         look_behind(hub, work, folder, tally, tokens)
-    print(conditions())
-    report(tally, base, highest, after)
+        # Now: leaving the server raises where it wrote a traceback.
+        print(conditions())
+        report(tally, base, highest, after)
     grown = after.resident > (1 + options.tolerate) * base.resident
     return bool(tally.violations or tally.failures or grown)
 

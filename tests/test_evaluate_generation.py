@@ -3,6 +3,7 @@
 import gc
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,16 @@ def test_load_model_says_what_is_wrong(tmp_path: Path) -> None:
         load_model("alice/no-such-model")
     with pytest.raises(SourceError):
         load_model(str(tmp_path))
+
+
+def test_models_loaded_at_once_keep_their_weights(siblings) -> None:
+    names = [*siblings] * 12
+    expected = {name: load_model(str(siblings[name]), dtype="float32")[0].state_dict() for name in siblings}
+    with ThreadPoolExecutor(6) as pool:
+        loaded = pool.map(lambda name: load_model(str(siblings[name]), dtype="float32")[0], names)
+        for name, model in zip(names, loaded, strict=True):
+            assert model.lm_head.weight is model.model.embed_tokens.weight
+            torch.testing.assert_close(model.state_dict(), expected[name], rtol=0, atol=0)
 
 
 def test_load_model_keeps_the_asked_dtype(siblings) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from ..recipe import ModelRef
 from ..stream.dtypes import DTYPES
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_LOADING = threading.Lock()
 _SHARE = 0.85  # of the free memory that weights may take; the rest is for activations and the KV cache
 
 
@@ -52,8 +54,11 @@ def load_model(
                 "to spread it over memory and disk, or use a smaller dtype."
             )
         placement = {"device_map": "auto", "offload_folder": tempfile.mkdtemp(prefix="hubmerge-offload-")}
+    # Here rather than below: nobody else's model waits for this download.
+    for file in dict.fromkeys(tensor.file for tensor in source.tensors.values()):
+        source.local_path(file)
     try:
-        with quiet(), hub_errors(f"loading {ref}"):
+        with loading(), hub_errors(f"loading {ref}"):
             tokenizer = AutoTokenizer.from_pretrained(where, **shared)
             model: Any = AutoModelForCausalLM.from_pretrained(
                 where, dtype=wanted or "auto", use_safetensors=True, **shared, **placement
@@ -72,20 +77,25 @@ def first_line(exc: BaseException) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps transformers from drawing its own progress bars inside: hubmerge reports progress in one way."""
+def loading() -> Iterator[None]:
+    """Around every `from_pretrained` of a model: one at a time, without progress bars of transformers' own.
+
+    While it loads, transformers swaps functions of its classes and of torch for the whole process. Two models loaded at
+    once lose weights: they stay empty, or are drawn at random without an error.
+    """
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
-    shown, hub_hidden = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # which shows those of huggingface_hub too
-        if hub_hidden:
-            disable_progress_bars()
+    with _LOADING:
+        shown, hub_hidden = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            if shown:
+                logging.enable_progress_bar()  # which shows those of huggingface_hub too
+            if hub_hidden:
+                disable_progress_bars()
 
 
 def best_device() -> str:

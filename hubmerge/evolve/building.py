@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SourceError
-from ..evaluate.models import computing_dtype, first_line, most_common, quiet
+from ..evaluate.models import computing_dtype, first_line, loading, most_common
 from ..hub.source import Source
 from ..stream.plan import Plan
 from ..stream.tokenizer import carried_files
@@ -30,7 +30,7 @@ def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> A
         stored = most_common((tensor.dtype, tensor.numel()) for tensor in state.values())
         # With a state_dict and no name, from_pretrained also renames and fuses weights as it does for files.
         kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        with quiet():
+        with loading():
             model = kind.from_pretrained(None, config=config, state_dict=state, dtype=computing_dtype(stored, device))
     except (ValueError, KeyError, ImportError) as exc:
         raise SourceError(f"transformers cannot build the merged model: {first_line(exc)}") from exc
