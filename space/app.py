@@ -24,6 +24,7 @@ from .runners import RUNNERS
 from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
 from .theme import STYLE, html, theme
+from .upkeep import start_upkeep
 
 TICK = 1.0
 """Seconds between two looks at the jobs; nobody looks where no job is under way."""
@@ -82,6 +83,7 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
                 button.click(_go(page, kind, place), [owner], [tabs, model], **_QUIET)
 
         add_endpoints(page)
+        start_upkeep(page)
 
         def keep_ticking(key: str | None, request: gr.Request) -> gr.Timer:
             # A few ticks more after the end: the panels draw on ticks of their own, and must not miss it.

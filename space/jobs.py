@@ -101,6 +101,7 @@ class Jobs:
         self._queue: list[tuple[str, Token, bool]] = []
         self._saved: dict[str, float] = {}
         self._closed = False
+        self._ended = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._load()
         for number in range(workers):
@@ -117,7 +118,7 @@ class Jobs:
             raise AccessError("This holds an access token of the Hub; take it out: hubmerge asks for none.")
         job = Job(secrets.token_hex(8), owner, kind, title, json.loads(json.dumps(spec)), created=time.time())
         with self._changed:
-            self._forget_old()
+            self.forget_old()
             self._enqueue(job, token, resume=False)
         return job
 
@@ -182,6 +183,19 @@ class Jobs:
         with self._changed:
             return self._folder / self._owned(owner, job_id).id / "work"
 
+    def forget_old(self) -> None:
+        """Deletes the jobs that ended longer ago than they are kept, with their folders."""
+        if self._keep_seconds:
+            oldest = time.time() - self._keep_seconds
+            with self._changed:
+                for job in [job for job in self._jobs.values() if not job.active and job.ended < oldest]:
+                    self._forget(job.id)
+
+    @property
+    def ended(self) -> int:
+        """How many runs have come to an end, however they did."""
+        return self._ended
+
     def close(self) -> None:
         """Stops taking work and interrupts what runs; the workers end at their next report."""
         with self._changed:
@@ -236,6 +250,7 @@ class Jobs:
             traceback.print_exc()
             outcome = {"status": "failed", "error": f"Something went wrong inside hubmerge ({type(error).__name__})."}
         with self._changed:
+            self._ended += 1
             if job.id in self._jobs:
                 self._update(job.id, ended=time.time(), **outcome)
 
@@ -282,12 +297,6 @@ class Jobs:
                 job = replace(job, status="lost", ended=job.ended or time.time(), version=job.version + 1)
             self._jobs[job.id] = job
             self._points[job.id] = _read_points(path.with_name("points.jsonl"))
-
-    def _forget_old(self) -> None:
-        if self._keep_seconds:
-            oldest = time.time() - self._keep_seconds
-            for job in [job for job in self._jobs.values() if not job.active and job.ended < oldest]:
-                self._forget(job.id)
 
     def _forget(self, job_id: str) -> None:
         for table in (self._jobs, self._points, self._saved):

@@ -2,12 +2,8 @@
 
 import hashlib
 import secrets
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import gradio as gr
 
@@ -18,41 +14,13 @@ from hubmerge.recipe import ModelRef
 from .access import Token, require_hub_id
 from .jobs import Job, Jobs
 from .settings import Settings
+from .shelf import Shelf
 from .wording import short
 
 SOURCE_SECONDS = 300.0
 """How long a card may show a model as it was: a branch can move."""
-
-V = TypeVar("V")
-
-
-class Shelf(Generic[V]):
-    """The last `most` values made, each kept for at most `seconds`; two threads asking for one key make it once."""
-
-    def __init__(self, most: int, seconds: float) -> None:
-        self._most, self._seconds = most, seconds
-        self._values: OrderedDict[Hashable, tuple[float, V]] = OrderedDict()
-        self._locks: dict[Hashable, threading.Lock] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], V]) -> V:
-        """The value of `key`, made by `make` where there is none that is fresh. Errors of `make` are not kept."""
-        with self._lock:
-            own = self._locks.setdefault(key, threading.Lock())
-        with own:
-            with self._lock:
-                at, value = self._values.get(key, (0.0, None))
-                if value is not None and time.monotonic() - at < self._seconds:
-                    self._values.move_to_end(key)
-                    return value
-            value = make()
-            with self._lock:
-                self._values[key] = (time.monotonic(), value)
-                self._values.move_to_end(key)
-                while len(self._values) > self._most:
-                    oldest, _ = self._values.popitem(last=False)
-                    self._locks.pop(oldest, None)
-            return value
+IDLE_SECONDS = 600.0
+"""How long a model stays in memory after the last question to it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +51,7 @@ class Page:
     blocks: gr.Blocks
     ready: Any
     sources: Shelf[Source] = field(default_factory=lambda: Shelf(256, SOURCE_SECONDS))
-    loaded: Shelf[tuple[Any, Any]] = field(default_factory=lambda: Shelf(2, 1800.0))
+    loaded: Shelf[tuple[Any, Any]] = field(default_factory=lambda: Shelf(2, IDLE_SECONDS, in_use=True))
     drawn: Shelf[str] = field(default_factory=lambda: Shelf(32, 3600.0))
 
     def open(self, name: str, token: Token) -> Source:

@@ -1,8 +1,12 @@
 """The Space without a browser: form and recipe, drawings, tokens, settings."""
 
 import base64
+import gc
 import threading
+import time
+import weakref
 import zlib
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -13,8 +17,11 @@ from hubmerge.recipe import ModelRef, Recipe
 from space import access
 from space.draw import interval, ribbons
 from space.form import apply, compose, fields
+from space.jobs import Jobs
 from space.settings import Settings
 from space.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
+from space.shelf import Shelf
+from space.upkeep import round_of
 from space.wording import count, duration, hub_link, short
 
 MODELS = ("org/math", "org/japanese@main")
@@ -169,8 +176,6 @@ def test_settings_come_from_the_environment(tmp_path):
 
 
 def test_the_shelf_makes_each_value_once_and_keeps_the_newest():
-    from space.state import Shelf
-
     shelf, made, gate = Shelf(2, 60.0), [], threading.Event()
 
     def make(name):
@@ -191,6 +196,50 @@ def test_the_shelf_makes_each_value_once_and_keeps_the_newest():
     stale = Shelf(2, 0.0)
     stale.get("a", lambda: make("a"))
     assert stale.get("a", lambda: "fresh") == "fresh"
+
+
+def test_the_shelf_lets_go_of_what_nobody_asked_for():
+    class Model:
+        pass
+
+    models, cards = Shelf(2, 0.2, in_use=True), Shelf(2, 0.2)
+    asked, idle, card = Model(), Model(), Model()
+    kept = [weakref.ref(model) for model in (asked, idle, card)]
+    models.get("asked", lambda made=asked: made)
+    models.get("idle", lambda made=idle: made)
+    cards.get("card", lambda made=card: made)
+    del asked, idle, card
+    for _ in range(3):
+        time.sleep(0.1)
+        assert models.get("asked", Model) is kept[0]()
+        cards.get("card", Model)
+    assert models.sweep() == 1
+    gc.collect()
+    assert [ref() is not None for ref in kept] == [True, False, False]
+
+
+def test_what_cannot_be_made_leaves_nothing():
+    shelf = Shelf(2, 60.0)
+    for number in range(100):
+        with pytest.raises(KeyError):
+            shelf.get(number, lambda: {}["no such model"])
+    assert not shelf._locks
+
+
+def test_a_round_of_upkeep_forgets_idle_models_and_old_jobs(tmp_path):
+    jobs = Jobs(tmp_path, {"count": lambda work: {}}, keep_seconds=0.05)
+    job = jobs.submit("alice", "count", "old", {})
+    while jobs.ended == 0:
+        time.sleep(0.01)
+    page = SimpleNamespace(jobs=jobs, sources=Shelf(2, 60.0), loaded=Shelf(2, 0.05, in_use=True), drawn=Shelf(2, 60.0))
+    page.loaded.get("model", object)
+    page.drawn.get("picture", object)
+    time.sleep(0.1)
+    round_of(page, collect=False)
+    assert not (tmp_path / job.id).exists() and jobs.of("alice") == []
+    assert page.loaded.sweep() == 0 and page.loaded.get("model", lambda: "anew") == "anew"
+    assert page.drawn.get("picture", lambda: "anew") != "anew"
+    jobs.close()
 
 
 def test_wording():
