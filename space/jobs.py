@@ -101,7 +101,6 @@ class Jobs:
         self._queue: list[tuple[str, Token, bool]] = []
         self._saved: dict[str, float] = {}
         self._closed = False
-        self._ended = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._load()
         for number in range(workers):
@@ -191,11 +190,6 @@ class Jobs:
                 for job in [job for job in self._jobs.values() if not job.active and job.ended < oldest]:
                     self._forget(job.id)
 
-    @property
-    def ended(self) -> int:
-        """How many runs have come to an end, however they did."""
-        return self._ended
-
     def close(self) -> None:
         """Stops taking work and interrupts what runs; the workers end at their next report."""
         with self._changed:
@@ -250,7 +244,6 @@ class Jobs:
             traceback.print_exc()
             outcome = {"status": "failed", "error": f"Something went wrong inside hubmerge ({type(error).__name__})."}
         with self._changed:
-            self._ended += 1
             if job.id in self._jobs:
                 self._update(job.id, ended=time.time(), **outcome)
 

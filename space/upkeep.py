@@ -1,7 +1,6 @@
 """What a page lets go of while it runs: models that nobody talks to, old jobs, and memory that is free again."""
 
 import ctypes
-import gc
 import sys
 import threading
 
@@ -13,24 +12,20 @@ EVERY = 15.0
 
 def start_upkeep(page: Page) -> None:
     """Does a round every now and then, as long as the process lives."""
-    pause, known = threading.Event(), [0]
+    pause = threading.Event()
 
     def work() -> None:
         while not pause.wait(EVERY):
-            ended = page.jobs.ended
-            round_of(page, collect=ended != known[0])
-            known[0] = ended
+            round_of(page)
 
     threading.Thread(target=work, name="hubmerge-upkeep", daemon=True).start()
 
 
-def round_of(page: Page, *, collect: bool) -> None:
-    """One round; `collect` looks for unreachable objects too, as jobs leave them, which stops the page for a moment."""
+def round_of(page: Page) -> None:
+    """One round."""
     page.jobs.forget_old()
-    swept = sum([shelf.sweep() for shelf in (page.sources, page.loaded, page.drawn)])
-    if collect or swept:
-        gc.collect()
-    # Threads share what malloc keeps for each of them badly: without this, jobs and chats of many people leave the
-    # process some 100 MB larger than what it uses.
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # glibc's alone
+    for shelf in (page.sources, page.loaded, page.drawn):
+        shelf.sweep()
+    # glibc keeps what is freed, apart for each thread: the jobs and chats of many people would leave some 100 MB of it.
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)

@@ -229,13 +229,13 @@ def test_what_cannot_be_made_leaves_nothing():
 def test_a_round_of_upkeep_forgets_idle_models_and_old_jobs(tmp_path):
     jobs = Jobs(tmp_path, {"count": lambda work: {}}, keep_seconds=0.05)
     job = jobs.submit("alice", "count", "old", {})
-    while jobs.ended == 0:
+    while jobs.get("alice", job.id).active:
         time.sleep(0.01)
     page = SimpleNamespace(jobs=jobs, sources=Shelf(2, 60.0), loaded=Shelf(2, 0.05, in_use=True), drawn=Shelf(2, 60.0))
     page.loaded.get("model", object)
     page.drawn.get("picture", object)
     time.sleep(0.1)
-    round_of(page, collect=False)
+    round_of(page)
     assert not (tmp_path / job.id).exists() and jobs.of("alice") == []
     assert page.loaded.sweep() == 0 and page.loaded.get("model", lambda: "anew") == "anew"
     assert page.drawn.get("picture", lambda: "anew") != "anew"
