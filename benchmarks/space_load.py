@@ -187,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--settle", type=float, default=60.0, help="seconds between the end and the last look")
+    parser.add_argument("--settle", type=float, default=60.0, help="seconds before each of the two looks")
     parser.add_argument("--tolerate", type=float, default=TOLERATED, help="share of the base that memory may end above")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -222,7 +222,7 @@ def run(options: argparse.Namespace, hub: LocalHub, tokens: dict[str, str | None
         warm.close()
         if warm.tally.failures:
             sys.exit(f"The warm-up failed: {dict(warm.tally.failures)}")
-        time.sleep(options.settle / 4)
+        time.sleep(options.settle)
         base = Vitals.of(process)
         tally = Tally()
         with watched(process) as peak:

@@ -1,6 +1,7 @@
 """A search on the page: figures, fitness curve, final scores, best candidates, and pictures of the best one."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ SHOWN_POINTS = 400
 """Points of the curve; a longer search is thinned."""
 SHOWN_CANDIDATES = 8
 NOTHING = '<div class="hm-empty">The fitness curve, the best candidates and the final scores appear here.</div>'
+# Always the same thread: matplotlib keeps its fonts, and their open files, for each thread that ever drew.
+_DRAWING = ThreadPoolExecutor(1, "hubmerge-draw")
 _WAITING = '<div class="hm-empty">The first candidates are being scored.</div>'
 
 
@@ -80,7 +83,8 @@ def pictures(page: Page, job: Job, run: Path, points: Sequence[Mapping[str, Any]
             if p is not None
         )
 
-    return page.drawn.get((job.id, job.status, points[-1]["generation"], points[-1]["best"]), make)
+    key = job.id, job.status, points[-1]["generation"], points[-1]["best"]
+    return page.drawn.get(key, lambda: _DRAWING.submit(make).result())
 
 
 def frame(points: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
