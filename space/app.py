@@ -24,12 +24,14 @@ from .runners import RUNNERS
 from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
 from .theme import STYLE, html, theme
-from .upkeep import start_upkeep
+from .upkeep import share_memory, start_upkeep
 
 TICK = 1.0
 """Seconds between two looks at the jobs; nobody looks where no job is under way."""
 LAST_TICKS = 5.0
 """Seconds that the page goes on looking after a job has ended."""
+SESSIONS = 1000
+"""Visits that gradio remembers, each a quarter of a megabyte, also after they have ended."""
 TITLE = "hubmerge"
 TAGLINE = "Merge models of the Hugging Face Hub, evolve the recipe, talk to the result, publish it."
 
@@ -105,6 +107,9 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
             examples = json.loads(text)
         except ValueError:
             raise HubmergeError("HUBMERGE_SPACE_EXAMPLES must be JSON: {base_model, models, task}.") from None
+    share_memory()
+    # gradio makes statistics of the last 10,000 calls anew after each, also where monitoring is off: up to 20 ms a call.
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     blocks = build(examples=examples)
     blocks.queue(default_concurrency_limit=8).launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
@@ -117,6 +122,7 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
         mcp_server=importlib.util.find_spec("mcp") is not None,  # an optional extra
         ssr_mode=False,
         footer_links=["api", "settings"],
+        state_session_capacity=SESSIONS,
         run_history=False,
         enable_monitoring=False,
     )
