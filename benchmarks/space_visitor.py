@@ -286,10 +286,13 @@ class Visitor:
         self.jobs[job] = (kind, now)
         if before == now or now in ("queued", "running"):
             return
+        if job in self.doomed and now in ("done", "failed"):
+            wrote = f"publish: {self.name} wrote {told['title']}"
+            refused = "pry: publish to another's account"
+            self.tally.count(*((self.tally.violations, wrote) if now == "done" else (self.tally.refused, refused)))
+            return
         self.tally.count(self.tally.jobs, f"{kind} {now}")
-        if job in self.doomed and now == "done":
-            self.tally.count(self.tally.violations, f"publish: {self.name} wrote {told['title']}")
-        elif now not in ("done", "cancelled") and job not in self.doomed:
+        if now not in ("done", "cancelled"):
             self.tally.count(self.tally.failures, f"{kind} job {now}: {told['error']}"[:160])
 
     def _done(self) -> list[str]:

@@ -108,7 +108,7 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
         except ValueError:
             raise HubmergeError("HUBMERGE_SPACE_EXAMPLES must be JSON: {base_model, models, task}.") from None
     share_memory()
-    # gradio makes statistics of the last 10,000 calls anew after each, also where monitoring is off: up to 20 ms a call.
+    # After each call gradio makes statistics of the last 10,000 anew, up to 20 ms, also where monitoring is off.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     blocks = build(examples=examples)
     blocks.queue(default_concurrency_limit=8).launch(
