@@ -110,6 +110,7 @@ def live(visitors: "list[Visitor]", minutes: float) -> None:
 
     def stay(visitor: "Visitor") -> None:
         visitor.live(until)
+        visitor.do("pry_everywhere")
         visitor.do("wait")
         visitor.do("look")
         visitor.close()
@@ -148,7 +149,7 @@ def report(tally: "Tally", base: Vitals, peak: Vitals, after: Vitals) -> None:
     from merge import table_row
 
     print(table_row("what", "requests", "p50 s", "p95 s", "most s"))
-    print(table_row("---", "---:", "---:", "---:", "---:"))
+    print(table_row(*["---"] * 5))
     calls = {kind: took for kind, took in sorted(tally.seconds.items()) if kind not in ("first token", "whole answer")}
     rows = {
         **calls,
@@ -160,7 +161,7 @@ def report(tally: "Tally", base: Vitals, peak: Vitals, after: Vitals) -> None:
         print(table_row(kind, len(took), *figures))
     print()
     print(table_row("server", "base", "peak", "afterwards", "change"))
-    print(table_row("---", "---:", "---:", "---:", "---:"))
+    print(table_row(*["---"] * 5))
     for label, name, unit in (
         ("resident MB", "resident", 1e6),
         ("of it not shared MB", "anonymous", 1e6),

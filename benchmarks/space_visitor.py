@@ -50,6 +50,9 @@ FREQUENT = {
 }
 """How often a user does what, as weights."""
 
+Way = tuple[str, str, Callable[[], Any]]
+"""A way to pry: its name, what a refusal says, and the attempt."""
+
 
 @dataclass
 class Tally:
@@ -228,38 +231,52 @@ class Visitor:
             time.sleep(LOOK_EVERY)
 
     def pry(self) -> None:
-        """Tries to reach what is somebody else's; every way must be refused."""
-        if (found := self.tally.another(self.name, self.dice)) is None:
-            return
-        other, job = found
-        model = f"{other}/secret-{other}"
-        no_job, hidden = "no job", "no such repository"
-        ways: list[tuple[str, str, Callable[[], Any]]] = [
-            ("job", no_job, lambda: self.client.predict(job, api_name="/job")),
-            ("cancel", no_job, lambda: self.client.predict(job, api_name="/cancel")),
-            ("chat with a job", hidden, lambda: self.client.predict(job, "hello", api_name="/chat")),
-            ("chat with a job's key", no_job, lambda: self.client.predict(f"job:{job}", "hello", api_name="/chat")),
-            ("chat with a private model", hidden, lambda: self.client.predict(model, "hello", api_name="/chat")),
-            ("plan with a private model", hidden, lambda: self._plan_of(model)),
+        """Tries one way to reach what is somebody else's; it must be refused."""
+        if found := self.tally.another(self.name, self.dice):
+            self._try(found[0], self.dice.choice(self._ways(*found)))
+
+    def pry_everywhere(self) -> None:
+        """Tries every way once."""
+        if found := self.tally.another(self.name, self.dice):
+            for way in self._ways(*found):
+                self._try(found[0], way)
+            if self.token and self._done():
+                self._start("publish", self._done()[-1], f"{found[0]}/stolen", api_name="/publish", doomed=True)
+
+    def _ways(self, other: str, job: str) -> list[Way]:
+        """What can be tried to reach the job of another user, their models and their files."""
+        model, no_job, hidden = f"{other}/secret-{other}", "no job", "no such repository"
+        recipe = json.dumps({"merge_method": "linear", "models": [{"model": model}]})
+        ways: list[Way] = [
+            ("job", no_job, lambda: self._call(job, api_name="/job")),
+            ("cancel", no_job, lambda: self._call(job, api_name="/cancel")),
+            ("chat with a job", hidden, lambda: self._call(job, "hello", api_name="/chat")),
+            ("chat with a job's key", no_job, lambda: self._call(f"job:{job}", "hello", api_name="/chat")),
+            ("chat with a private model", hidden, lambda: self._call(model, "hello", api_name="/chat")),
+            ("plan with a private model", hidden, lambda: self._call(recipe, api_name="/plan")),
             ("file", "403", lambda: self._file(job)),
         ]
         if self.token:
-            ways.append(("publish a job", no_job, lambda: self._steal(job)))
-        way, sentence, attempt = self.dice.choice(ways)
+            ways.append(("publish a job", no_job, lambda: self._call(job, f"{self.name}/taken", api_name="/publish")))
+        return ways
+
+    def _try(self, other: str, way: Way) -> None:
+        name, sentence, attempt = way
         try:
             got = attempt()
         except AppError as error:
-            self.tally.count(self.tally.refused if sentence in str(error) else self.tally.failures, f"pry: {way}")
+            self.tally.count(self.tally.refused if sentence in str(error) else self.tally.failures, f"pry: {name}")
         else:
-            self.tally.count(self.tally.violations, f"{way}: {self.name} got {got!r:.80} of {other}")
-        if self.token and self._done() and self.dice.random() < 0.2:
-            self._start("publish", self._done()[-1], f"{other}/stolen", api_name="/publish", doomed=True)
+            self.tally.count(self.tally.violations, f"{name}: {self.name} got {got!r:.80} of {other}")
 
     # How it is asked and what comes back.
 
+    def _call(self, *arguments: Any, **where: Any) -> Any:
+        return self.client.submit(*arguments, **where).result(timeout=LONGEST)
+
     def _ask(self, kind: str, *arguments: Any, **where: Any) -> Any:
         began = time.perf_counter()
-        answer = self.client.submit(*arguments, **where).result(timeout=LONGEST)
+        answer = self._call(*arguments, **where)
         self.tally.took(kind, time.perf_counter() - began)
         self._check(kind, answer)
         return answer
@@ -304,14 +321,6 @@ class Visitor:
         entries = [{"model": model, "parameters": {"weight": round(self.dice.uniform(0.2, 1), 2)}} for model in models]
         base = {} if method == "linear" else {"base_model": f"{ZOO}/zoo-base"}
         return json.dumps({"merge_method": method, "models": entries, **base})  # JSON is YAML
-
-    def _plan_of(self, model: str) -> Any:
-        return self.client.predict(
-            json.dumps({"merge_method": "linear", "models": [{"model": model}]}), api_name="/plan"
-        )
-
-    def _steal(self, job: str) -> Any:
-        return self.client.predict(job, f"{self.name}/taken", api_name="/publish")
 
     def _file(self, job: str) -> str:
         """What the server sends of a file in a job's folder; AppError where it refuses."""
