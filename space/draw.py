@@ -54,6 +54,20 @@ def ribbons(recipe: Recipe) -> str:
     return f"<svg {attributes}>{''.join(parts)}</svg>"
 
 
+def curve(values: Sequence[float], low: float, high: float, fill: str) -> str:
+    """A gradient as the curve that it is over the layers, on an axis from `low` to `high`."""
+    span = (high - low) or 1.0
+    points = [(4 + 192 * i / (len(values) - 1), 40 - 36 * (value - low) / span) for i, value in enumerate(values)]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{fill}"/>' for x, y in points)
+    told = f"from {values[0]:g} at the first layer to {values[-1]:g} at the last"
+    return (
+        f'<svg class="hm-layers" viewBox="0 0 200 44" role="img" aria-label="{told}">'
+        '<line x1="4" x2="196" y1="40" y2="40" class="hm-axis"/>'
+        f'<polyline points="{line}" fill="none" stroke="{fill}" stroke-width="1.8"/>{dots}</svg>'
+    )
+
+
 def interval(value: float, low: float, high: float, limit: float, fill: str) -> str:
     """A score as a point on its 95% interval, on an axis from 0 to `limit`."""
     scale = 100.0 / (limit or 1.0)

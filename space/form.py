@@ -1,6 +1,7 @@
 """The merge form and the recipe are two views of one thing; these pure functions carry edits from one to the other.
 
-The recipe is what runs. What the form cannot show (gradients, filters, slices) stays in the recipe untouched.
+The recipe is what runs. What the form cannot show (filters, slices, gradients of very many values) stays in the
+recipe untouched.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,15 +13,21 @@ from hubmerge.recipe import ModelEntry, ModelRef, Recipe, Setting
 DEFAULT_METHOD = "dare_ties"
 # Where a slider starts if the recipe is silent: a density of 1 would make the sparse methods all alike.
 STARTS = {"density": 0.5, "t": 0.5}
+ANCHORS, MOST_ANCHORS = 5, 9
+"""Values of a gradient over the layers that the form makes, and that it shows at most."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One value of the form: a parameter of the model at index `model`, or of the whole merge (`model` None)."""
+    """One value of the form: a parameter of the model at index `model`, or of the whole merge (`model` None).
+
+    `depth`: for one value of a gradient, where it lies: 0 at the first layer, 1 at the last; None for a single value.
+    """
 
     parameter: Parameter
     model: int | None
     value: float | bool
+    depth: float | None = None
 
 
 def start(parameter: Parameter) -> float | bool:
@@ -65,20 +72,18 @@ def compose(method: Method, models: Iterable[str], base: str | None, previous: R
 
 
 def fields(recipe: Recipe) -> list[Field]:
-    """What the form can show of `recipe`: every parameter of its method that is one number or switch."""
+    """What the form can show of `recipe`: parameters of its method that are a number, a switch or a short gradient."""
     method = METHODS.get(recipe.merge_method)
     if method is None or recipe.slices:
         return []
-    shown = []
+    shown: list[Field] = []
     for index, entry in enumerate(recipe.models):
         for parameter in (p for p in method.parameters if p.per_model):
             setting = entry.parameters.get(parameter.name, recipe.parameters.get(parameter.name, start(parameter)))
-            if not isinstance(setting, tuple):
-                shown.append(Field(parameter, index, setting))
+            shown += _fields_of(parameter, index, setting)
     for parameter in (p for p in method.parameters if not p.per_model):
         setting = recipe.parameters.get(parameter.name, start(parameter))
-        if not isinstance(setting, tuple):
-            shown.append(Field(parameter, None, setting))
+        shown += _fields_of(parameter, None, setting)
     return shown
 
 
@@ -87,7 +92,32 @@ def apply(recipe: Recipe, shown: Sequence[Field], values: Sequence[float | bool]
     models = [dict(entry.parameters) for entry in recipe.models]
     shared = dict(recipe.parameters)
     for field, value in zip(shown, values, strict=True):
-        target = shared if field.model is None else models[field.model]
-        target[field.parameter.name] = int(value) if field.parameter.name == "seed" else value
+        target, name = shared if field.model is None else models[field.model], field.parameter.name
+        if field.depth is None:
+            target[name] = int(value) if name == "seed" else value
+        else:
+            before = target[name] if field.depth > 0 else ()
+            target[name] = (*before, value)  # type: ignore[misc]  # a gradient's fields come in order of depth
     entries = tuple(replace(entry, parameters=own) for entry, own in zip(recipe.models, models, strict=True))
     return replace(recipe, models=entries, parameters=shared)
+
+
+def spread(recipe: Recipe, model: int, name: str) -> Recipe:
+    """`recipe` with one model's parameter as a gradient of equal values, or its gradient as one value, the mean."""
+    entry = recipe.models[model]
+    now = entry.parameters.get(name, recipe.parameters.get(name))
+    if now is None:
+        now = start(next(p for p in METHODS[recipe.merge_method].parameters if p.name == name))
+    numbers = [float(value) for value in now if isinstance(value, (int, float))] if isinstance(now, tuple) else None
+    then: Setting = round(sum(numbers) / len(numbers), 2) if numbers else (float(now),) * ANCHORS  # type: ignore[arg-type]
+    changed = replace(entry, parameters={**entry.parameters, name: then})
+    return replace(recipe, models=(*recipe.models[:model], changed, *recipe.models[model + 1 :]))
+
+
+def _fields_of(parameter: Parameter, model: int | None, setting: Setting) -> list[Field]:
+    if not isinstance(setting, tuple):
+        return [Field(parameter, model, setting)]
+    numbers = [value for value in setting if isinstance(value, (int, float))]
+    if model is None or len(numbers) != len(setting) or not 2 <= len(numbers) <= MOST_ANCHORS:
+        return []
+    return [Field(parameter, model, value, at / (len(numbers) - 1)) for at, value in enumerate(numbers)]

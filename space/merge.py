@@ -1,5 +1,6 @@
 """Merge: the recipe as a form, a drawing and YAML; its plan before anything is read; the merge with live progress."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 
 from .access import require_hub_ids, visitor_token
-from .draw import ribbons
-from .form import DEFAULT_METHOD, Field, apply, compose, fields
+from .draw import curve, ribbons
+from .form import DEFAULT_METHOD, Field, apply, compose, fields, spread
 from .guard import shows_errors
 from .jobs import Job
 from .panel import Panel, panel
@@ -77,7 +78,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
 
         @gr.render(inputs=[recipe], triggers=[page.blocks.load, redraw.change], show_progress="hidden")
         def draw_form(text: str) -> None:
-            _form(text, recipe, picture)
+            _form(text, recipe, picture, redraw)
 
     def chosen(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
         try:
@@ -175,21 +176,31 @@ def submit_recipe(page: Page, owner: str, recipe: Recipe, title: str, token: str
     return page.jobs.submit(owner, "merge", title, {"recipe": recipe.to_yaml()}, token)
 
 
-def _form(text: str, recipe: gr.Code, picture: gr.HTML) -> None:
-    """Draws one control a parameter that the form can show, grouped by model; inside `gr.render`."""
+def _form(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
+    """Draws the controls of all parameters that the form can show, grouped by model; inside `gr.render`."""
     made = _read(text)
     if made is None:
         html('<div class="hm-empty">Choose models in step 1 and their settings appear here.</div>')
         return
     shown = fields(made)
     controls: list[Any] = []
+    curves: list[tuple[list[int], gr.HTML]] = []
     for index, entry in enumerate(made.models):
-        own = [field for field in shown if field.model == index]
+        own = {
+            name: [place for place, field in enumerate(shown) if (field.model, field.parameter.name) == (index, name)]
+            for name in dict.fromkeys(field.parameter.name for field in shown if field.model == index)
+        }
         if own:
             with gr.Group(elem_classes="hm-model"):
                 dot = f'<i style="background:{colour(index)}"></i>'
                 html(f'<div class="hm-model-name">{dot}{escape(short(str(entry.model)))}</div>')
-                controls += [_control(field) for field in own]
+                for name, places in own.items():
+                    by_layer = shown[places[0]].depth is not None
+                    if by_layer:
+                        curves.append((places, html(_curve(shown, places, [shown[place].value for place in places]))))
+                    controls += [_control(shown[place]) for place in places]
+                    if not shown[places[0]].parameter.is_switch:
+                        _switch(by_layer, index, name, recipe, picture, redraw)
     rest = [field for field in shown if field.model is None]
     if rest:
         with gr.Accordion("Settings of the whole merge", open=not controls):
@@ -198,14 +209,13 @@ def _form(text: str, recipe: gr.Code, picture: gr.HTML) -> None:
         html('<div class="hm-quiet">This recipe is set up in YAML alone.</div>')
         return
 
-    def set_values(text: str, *values: Any) -> tuple[Any, Any]:
+    def set_values(text: str, *values: Any) -> tuple[Any, ...]:
         now = _read(text)
-        if now is None or [(f.parameter.name, f.model) for f in fields(now)] != [
-            (f.parameter.name, f.model) for f in shown
-        ]:
-            return gr.skip(), gr.skip()  # the recipe was edited meanwhile: a new form is on its way
+        if now is None or [_place(field) for field in fields(now)] != [_place(field) for field in shown]:
+            return (gr.skip(),) * (2 + len(curves))  # the recipe was edited meanwhile: a new form is on its way
         changed = apply(now, shown, values)
-        return changed.to_yaml(), _picture(changed)
+        drawn = [_curve(shown, places, [values[place] for place in places]) for places, _ in curves]
+        return (changed.to_yaml(), _picture(changed), *drawn)
 
     for control in controls:
         # All controls at once: two quick moves must not undo each other.
@@ -214,10 +224,36 @@ def _form(text: str, recipe: gr.Code, picture: gr.HTML) -> None:
             [event, control.input] if isinstance(control, gr.Slider) else [event],
             set_values,
             [recipe, *controls],
-            [recipe, picture],
+            [recipe, picture, *(drawn for _, drawn in curves)],
             trigger_mode="always_last",
             **_QUIET,
         )
+
+
+def _place(field: Field) -> tuple[str, int | None, float | None]:
+    return field.parameter.name, field.model, field.depth
+
+
+def _switch(by_layer: bool, model: int, name: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
+    """A button that makes one value a gradient over the layers, or the other way round."""
+
+    def turn(text: str, drawn: int) -> tuple[Any, ...]:
+        now = _read(text)
+        if now is None or model >= len(now.models):
+            return gr.skip(), gr.skip(), gr.skip()
+        changed = spread(now, model, name)
+        return changed.to_yaml(), _picture(changed), drawn + 1
+
+    label = f"{name}: one value for all layers" if by_layer else f"{name}: layer by layer"
+    button = gr.Button(label, size="sm", variant="secondary", elem_classes="hm-by-layer")
+    button.click(turn, [recipe, redraw], [recipe, picture, redraw], **_QUIET)
+
+
+def _curve(shown: Sequence[Field], places: Sequence[int], values: Sequence[Any]) -> str:
+    first = shown[places[0]]
+    low, high = first.parameter.typical
+    numbers = [float(value) for value in values]
+    return curve(numbers, min(low, *numbers), max(high, *numbers), colour(first.model or 0))
 
 
 def _control(field: Field) -> Any:
@@ -234,11 +270,15 @@ def _control(field: Field) -> Any:
         max(high, value),
         value=value,
         step=0.01,
-        label=label,
-        info=parameter.help,
+        label=label if field.depth is None else f"{label} at {_depth(field.depth)}",
+        info=parameter.help if field.depth is None else None,
         buttons=[],
         interactive=True,
     )
+
+
+def _depth(depth: float) -> str:
+    return {0.0: "the first layer", 1.0: "the last layer"}.get(depth, f"{depth:.0%} of the layers")
 
 
 def _read(text: str) -> Recipe | None:

@@ -99,6 +99,21 @@ def test_sliders_and_yaml_are_two_views_of_one_recipe(visitor):
     visitor.see("#hm-picture", "1.25")
 
 
+def test_a_weight_varies_over_the_layers(visitor):
+    model = visitor.page.locator(".hm-model").last
+    model.get_by_role("button", name="weight: layer by layer").click()
+    last = visitor.page.get_by_label("number input for weight at the last layer")
+    last.fill("0.25")
+    last.press("Tab")
+    visitor.see_recipe("- 0.25")
+    curve = visitor.page.get_by_role("img", name="from 1 at the first layer to 0.25 at the last")
+    sync_api.expect(curve).to_be_visible()
+    visitor.see("#hm-picture", "0.85")
+    visitor.photograph("desktop-layers")
+    visitor.page.get_by_role("button", name="weight: one value for all layers").click()
+    visitor.see_recipe("weight: 0.85")
+
+
 def test_a_recipe_travels_as_a_link_and_as_a_file(visitor, browser, tmp_path):
     visitor.page.locator("#hm-share").click()
     box = visitor.page.locator("#hm-share-link textarea, #hm-share-link input")

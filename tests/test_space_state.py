@@ -15,8 +15,8 @@ from hubmerge.errors import AccessError, HubmergeError, RecipeError
 from hubmerge.methods import METHODS
 from hubmerge.recipe import ModelRef, Recipe
 from space import access
-from space.draw import interval, ribbons
-from space.form import apply, compose, fields
+from space.draw import curve, interval, ribbons
+from space.form import ANCHORS, apply, compose, fields, spread
 from space.jobs import Jobs
 from space.settings import Settings
 from space.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
@@ -65,7 +65,7 @@ def test_what_the_form_cannot_show_stays_as_it_is():
         merge_method: ties
         base_model: org/base
         models:
-          - {model: org/math, parameters: {weight: [0.1, 0.9], density: 0.5}}
+          - {model: org/math, parameters: {weight: [0, 1, 0, 1, 0, 1, 0, 1, 0, 1], density: 0.5}}
           - {model: org/japanese, parameters: {weight: [{filter: mlp, value: 0.4}, {value: 1}], density: 0.5}}
         """
     )
@@ -75,6 +75,24 @@ def test_what_the_form_cannot_show_stays_as_it_is():
     assert [entry.parameters["weight"] for entry in changed.models] == [
         entry.parameters["weight"] for entry in recipe.models
     ]
+
+
+def test_a_gradient_has_a_control_a_value_and_one_value_becomes_a_gradient_and_back():
+    recipe = compose(METHODS["ties"], MODELS, "org/base")
+    by_layer = spread(recipe, 1, "weight")
+    assert by_layer.models[1].parameters["weight"] == (1.0,) * ANCHORS
+    assert by_layer.models[0] == recipe.models[0]
+    shown = fields(by_layer)
+    places = [at for at, field in enumerate(shown) if field.depth is not None]
+    assert [shown[at].depth for at in places] == [0, 0.25, 0.5, 0.75, 1]
+    values = [field.value for field in shown]
+    values[places[-1]] = 0.2
+    changed = apply(by_layer, shown, values)
+    assert changed.models[1].parameters["weight"] == (1.0, 1.0, 1.0, 1.0, 0.2)
+    assert Recipe.from_yaml(changed.to_yaml()) == changed
+    assert spread(changed, 1, "weight").models[1].parameters["weight"] == 0.84
+    assert apply(changed, fields(changed), [field.value for field in fields(changed)]) == changed
+    assert "from 1 at the first layer to 0.2 at the last" in curve([1, 1, 0.2], 0, 2, "#000")
 
 
 def test_a_recipe_comes_back_from_its_link():
