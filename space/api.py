@@ -45,7 +45,8 @@ def add_endpoints(page: Page) -> None:
         Args:
             recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
         """
-        made = plan_of(require_hub_ids(page.settings, Recipe.from_yaml(recipe)), token_of(request, oauth))
+        checked = require_hub_ids(page.settings, Recipe.from_yaml(recipe))
+        made = plan_of(checked, token_of(request, oauth), page.settings.limits)
         told = {
             "recipe": made.recipe.to_yaml(),
             "sources": {source.name: source.commit for source in made.sources},

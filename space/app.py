@@ -20,7 +20,7 @@ from .jobs import Jobs
 from .merge import merge_tab
 from .pick import pick_tab
 from .publish import publish_tab
-from .runners import RUNNERS
+from .runners import runners
 from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
 from .theme import STYLE, html, theme
@@ -49,15 +49,17 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
     importlib.import_module("matplotlib.pyplot")
     settings = settings or Settings.from_environment()
     forget_own_token(settings)
+    work = runners(settings.limits)
     jobs = Jobs(
         settings.folder / "jobs",
-        RUNNERS,
+        work,
         workers=settings.workers,
         active_per_owner=settings.active_jobs,
         keep_seconds=settings.keep_hours * 3600,
+        most_minutes=settings.limits.minutes,
     )
     # On a Space nobody's token outlives the server: a push waits until its owner is back.
-    kinds = ("merge", "evolve") if settings.on_space else tuple(RUNNERS)
+    kinds = ("merge", "evolve") if settings.on_space else tuple(work)
     jobs.restart_lost(kinds, visitor_token(settings, None))
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as blocks:
         owner = gr.BrowserState(None, storage_key="hubmerge-owner", secret=settings.secret())

@@ -206,6 +206,7 @@ def reply(
     else:
         # Opening checks this visitor's rights, also where the weights are in memory already.
         source = page.open(model, token)
+        page.settings.limits.require_model(source)
         pinned = source.ref.pinned(source.commit)
         network, tokenizer = page.loaded.get(source.identity, lambda: load_model(pinned, token=token))
     yield from stream_chat(

@@ -66,7 +66,8 @@ class Job:
 class Work:
     """What a runner is given: the spec, a folder of its own, the visitor's token, and where to tell how far it is.
 
-    `report` raises `Interrupted` once the job is cancelled. `resume` is true where the folder holds an earlier attempt.
+    `report` raises `Interrupted` once the job is cancelled or its time is up. `resume` is true where the folder holds
+    an earlier attempt.
     """
 
     spec: Mapping[str, Any]
@@ -81,7 +82,10 @@ Runner = Callable[[Work], Mapping[str, Any]]
 
 
 class Jobs:
-    """The jobs of a server. Safe to call from any thread; `close` stops the workers at their next report."""
+    """The jobs of a server. Safe to call from any thread; `close` stops the workers at their next report.
+
+    A job is stopped at its next report when it has been at work for `most_minutes` (0: never); it can be resumed.
+    """
 
     def __init__(
         self,
@@ -91,9 +95,10 @@ class Jobs:
         workers: int = 2,
         active_per_owner: int = 3,
         keep_seconds: float = 0.0,
+        most_minutes: float = 0.0,
     ) -> None:
         self._folder, self._runners = folder, dict(runners)
-        self._active_per_owner, self._keep_seconds = active_per_owner, keep_seconds
+        self._active_per_owner, self._keep_seconds, self._most_minutes = active_per_owner, keep_seconds, most_minutes
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._points: dict[str, list[dict[str, Any]]] = {}
@@ -237,6 +242,11 @@ class Jobs:
             outcome = {"status": "done", "result": json.loads(json.dumps(self._runners[job.kind](work)))}
         except Interrupted:
             outcome = {"status": "lost" if self._closed else "cancelled"}
+            if job.id not in self._cancelled:
+                outcome["error"] = (
+                    f"The job was stopped after {self._most_minutes:g} minutes, the most this page gives one at a time "
+                    "(HUBMERGE_SPACE_MAX_MINUTES); Resume goes on where it was."
+                )
         except HubmergeError as error:
             outcome = {"status": "failed", "error": str(error)}
         except Exception as error:
@@ -251,6 +261,8 @@ class Jobs:
         with self._changed:
             if job_id in self._cancelled:
                 raise Interrupted("The job was stopped.")
+            if self._most_minutes and self._jobs[job_id].seconds > self._most_minutes * 60:
+                raise Interrupted("The job has used up its time.")
             if event.data:
                 point = json.loads(json.dumps(dict(event.data), default=str))
                 self._points[job_id].append(point)

@@ -150,7 +150,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
     @shows_errors
     def show_plan(text: str, oauth: gr.OAuthToken | None) -> str:
         checked = require_hub_ids(page.settings, _required(text))
-        return describe_plan(plan_of(checked, visitor_token(page.settings, oauth)))
+        return describe_plan(plan_of(checked, visitor_token(page.settings, oauth), page.settings.limits))
 
     @shows_errors
     def start(text: str, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> gr.Timer:

@@ -4,12 +4,13 @@ from hubmerge.recipe import Recipe
 from hubmerge.stream import Plan, make_plan
 
 from .access import Token
+from .limits import Limits
 from .wording import count, escape, hub_link, size
 
 
-def plan_of(recipe: Recipe, token: Token) -> Plan:
-    """The plan of a recipe, made from headers alone with this visitor's rights."""
-    return make_plan(recipe, token=token)
+def plan_of(recipe: Recipe, token: Token, limits: Limits) -> Plan:
+    """The plan of a recipe, made from headers alone with this visitor's rights; over a limit, it has problems."""
+    return limits.on(make_plan(recipe, token=token))
 
 
 def describe_plan(plan: Plan) -> str:

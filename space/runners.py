@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from hubmerge.recipe import Recipe
 from hubmerge.stream import make_plan
 
 from .jobs import Runner, Work
+from .limits import Limits
+from .plan_view import plan_of
 from .wording import duration, size
 
 RUN_FOLDER = "evolved"
@@ -20,9 +23,9 @@ JOURNAL = f"{RUN_FOLDER}/journal.jsonl"
 """Where a search writes every evaluation, inside its job's folder."""
 
 
-def run_merge(work: Work) -> Mapping[str, Any]:
+def run_merge(work: Work, limits: Limits) -> Mapping[str, Any]:
     """Merges `spec["recipe"]` into the job's folder; run again there, it goes on where it stopped."""
-    plan = make_plan(Recipe.from_yaml(work.spec["recipe"]), token=work.token)
+    plan = plan_of(Recipe.from_yaml(work.spec["recipe"]), work.token, limits)
     plan.require()
     done = merge_to_folder(plan, work.folder / "model", token=work.token, progress=work.report)
     return {
@@ -32,12 +35,14 @@ def run_merge(work: Work) -> Mapping[str, Any]:
     }
 
 
-def run_evolve(work: Work) -> Mapping[str, Any]:
+def run_evolve(work: Work, limits: Limits) -> Mapping[str, Any]:
     """Runs `spec["search"]` in the job's folder, or goes on with what is there."""
     from hubmerge.evolve.run import evolve  # brings EvoTorch and Ray, which a page without a search does without
 
+    search = Search.from_dict(work.spec["search"])
+    limits.require_search(search, work.token)
     done = evolve(
-        Search.from_dict(work.spec["search"]),
+        search,
         work.folder / RUN_FOLDER,
         resume=work.resume,
         token=work.token,
@@ -69,4 +74,10 @@ def run_publish(work: Work) -> Mapping[str, Any]:
     return {"repo_id": done.repo_id, "commit": done.commit, "url": done.url, "summary": f"published to {done.repo_id}"}
 
 
-RUNNERS: Mapping[str, Runner] = {"merge": run_merge, "evolve": run_evolve, "publish": run_publish}
+def runners(limits: Limits) -> Mapping[str, Runner]:
+    """The runner of each kind of job, on a page with these limits."""
+    return {
+        "merge": partial(run_merge, limits=limits),
+        "evolve": partial(run_evolve, limits=limits),
+        "publish": run_publish,
+    }

@@ -35,12 +35,14 @@ class Outlook:
     """What a search would do.
 
     `fetch`: bytes of the models' files that are not here yet. `held`: what one process holds in memory and takes
-    at its peak to meet `demand`; prompts are not read to say this.
+    at its peak to meet `demand`; prompts are not read to say this. `output`: bytes on disk of the largest model that
+    can win.
     """
 
     phases: tuple[Phase, ...]
     models: tuple[Source, ...]
     fetch: int
+    output: int
     held: Footprint
     demand: Demand
 
@@ -52,7 +54,7 @@ def look_ahead(search: Search, *, token: str | None = None) -> Outlook:
     demand = Demand(search.batch_size, PROMPT_TOKENS, search.task.get("max_new_tokens", MAX_NEW_TOKENS))
     held = footprint(plan, demand=demand)
     phases = tuple(_phase(search, space, sources) for space in search.spaces)
-    return Outlook(phases, tuple(sources.values()), plan.fetch_bytes, held, demand)
+    return Outlook(phases, tuple(sources.values()), plan.fetch_bytes, plan.disk_bytes, held, demand)
 
 
 def _everything(search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:

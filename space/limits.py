@@ -1,0 +1,61 @@
+"""What one job may take on a shared machine: refused from headers, before the long work, or stopped at its time."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from hubmerge.errors import ResourceError
+from hubmerge.evolve.search import Search
+from hubmerge.hub import Source
+from hubmerge.stream import Plan, Problem
+from hubmerge.stream.budget import gigabytes
+
+GIGABYTE = 10**9
+
+
+@dataclass(frozen=True)
+class Limits:
+    """0 stands for no limit.
+
+    model_gb: of one model that is read; disk_gb: of the model that one job writes; minutes: of one job at work;
+    resumed, it has as many again.
+    """
+
+    model_gb: float = 0.0
+    disk_gb: float = 0.0
+    minutes: float = 0.0
+
+    def on(self, plan: Plan) -> Plan:
+        """The plan, with a problem for each limit that it goes over."""
+        found = [*self._of_models(plan.sources), *self._of_disk(plan.disk_bytes, "The merge")]
+        over = tuple(Problem("error", message, ResourceError) for message in found)
+        return replace(plan, problems=(*plan.problems, *over)) if over else plan
+
+    def require_model(self, source: Source) -> None:
+        """Raises `ResourceError` for a model that is too large."""
+        for message in self._of_models([source]):
+            raise ResourceError(message)
+
+    def require_search(self, search: Search, token: str | None) -> None:
+        """Raises `ResourceError` for a search whose models are too large, or whose winner may be."""
+        if not (self.model_gb or self.disk_gb):
+            return
+        from hubmerge.evolve.outlook import look_ahead  # brings EvoTorch and Ray, as the search itself will
+
+        outlook = look_ahead(search, token=token)
+        for message in (*self._of_models(outlook.models), *self._of_disk(outlook.output, "The winner of this search")):
+            raise ResourceError(message)
+
+    def _of_models(self, sources: Iterable[Source]) -> Iterable[str]:
+        for source in sources:
+            if self.model_gb and source.nbytes > self.model_gb * GIGABYTE:
+                yield (
+                    f"{source.name} has {gigabytes(source.nbytes)} of weights and this page takes models of at most "
+                    f"{self.model_gb:g} GB (HUBMERGE_SPACE_MAX_MODEL_GB); choose a smaller one or run your own copy."
+                )
+
+    def _of_disk(self, nbytes: int, what: str) -> Iterable[str]:
+        if self.disk_gb and nbytes > self.disk_gb * GIGABYTE:
+            yield (
+                f"{what} takes up to {gigabytes(nbytes)} of disk and this page gives a job at most {self.disk_gb:g} GB "
+                "(HUBMERGE_SPACE_MAX_DISK_GB); choose smaller models or run your own copy."
+            )
