@@ -7,6 +7,7 @@ job is reached by its id alone: 64 random bits that only the call that started i
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
@@ -17,6 +18,7 @@ from .access import Token, read_search, require_hub_ids, require_token, visitor_
 from .chat import reply
 from .evolve import submit_search
 from .guard import shows_errors
+from .health import health as look
 from .jobs import Job
 from .merge import submit_merge
 from .pick import search as search_hub
@@ -26,7 +28,7 @@ from .state import PRODUCT, Page, owner_of
 
 
 def add_endpoints(page: Page) -> None:
-    """Registers /search, /plan, /merge, /evolve, /job, /cancel, /chat and /publish; a tool is named as its function."""
+    """Registers the endpoints of the page; a tool is named as its function."""
 
     def token_of(request: gr.Request, oauth: gr.OAuthToken | None) -> Token:
         return _sent_token(request) or visitor_token(page.settings, oauth)
@@ -141,8 +143,12 @@ def add_endpoints(page: Page) -> None:
         token = _sent_token(request) or require_token(page.settings, oauth)
         return submit_publish(page, _owner(request), PRODUCT + job_id, repo_id, private, token).id
 
+    def health(request: gr.Request) -> dict[str, int]:
+        """Jobs running and waiting on this server, bytes of memory in use and in all, bytes of disk free."""
+        return _readable(asdict(look(page.jobs, page.settings.folder)), request)
+
     gr.api(shows_errors(plan_merge, html=False), api_name="plan")
-    for endpoint in (search, merge, evolve, job, cancel, publish):
+    for endpoint in (search, merge, evolve, job, cancel, publish, health):
         gr.api(shows_errors(endpoint, html=False), api_name=endpoint.__name__)
     gr.api(shows_errors(chat, html=False), api_name="chat", concurrency_limit=2, concurrency_id="chat")
 

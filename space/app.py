@@ -16,6 +16,7 @@ from .access import forget_own_token, visitor_token
 from .api import add_endpoints
 from .chat import chat_tab
 from .evolve import evolve_tab
+from .health import health
 from .jobs import Jobs
 from .merge import merge_tab
 from .pick import pick_tab
@@ -25,6 +26,7 @@ from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
 from .theme import STYLE, html, theme
 from .upkeep import share_memory, start_upkeep
+from .wording import escape
 
 TICK = 1.0
 """Seconds between two looks at the jobs; nobody looks where no job is under way."""
@@ -32,6 +34,8 @@ LAST_TICKS = 5.0
 """Seconds that the page goes on looking after a job has ended."""
 SESSIONS = 1000
 """Visits that gradio remembers, each a quarter of a megabyte, also after they have ended."""
+HEALTH_TICK = 30.0
+"""Seconds between two looks at the machine's health."""
 TITLE = "hubmerge"
 TAGLINE = "Merge models of the Hugging Face Hub, evolve the recipe, talk to the result, publish it."
 
@@ -86,6 +90,13 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
             for button, place, model in ((panel.chat, "chat", chat.model), (panel.publish, "publish", publish.model)):
                 button.click(_go(page, kind, place), [owner], [tabs, model], **_QUIET)
 
+        def told() -> str:
+            return f'<p class="hm-quiet">{escape(str(health(jobs, settings.folder)))}</p>'
+
+        # Not a live region: a figure that moves by itself must not be read out over the work.
+        line = html(elem_id="hm-health")
+        ready.then(told, None, [line], **_QUIET)
+        gr.Timer(HEALTH_TICK).tick(told, None, [line], **_QUIET)
         add_endpoints(page)
         start_upkeep(page)
 

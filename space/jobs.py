@@ -176,6 +176,12 @@ class Jobs:
             mine = [job for job in self._jobs.values() if job.owner == owner and (not kinds or job.kind in kinds)]
         return sorted(mine, key=lambda job: job.created, reverse=True)
 
+    def counts(self) -> Mapping[str, int]:
+        """How many jobs of all owners are running and queued."""
+        with self._changed:
+            states = [job.status for job in self._jobs.values()]
+        return {status: states.count(status) for status in ACTIVE}
+
     def points(self, owner: str, job_id: str) -> list[dict[str, Any]]:
         """The `data` of every event that carried some, in order: what a chart draws."""
         with self._changed:

@@ -68,6 +68,10 @@ def visitor(browser, address):
     visitor.leave()
 
 
+def test_the_page_tells_its_health(visitor):
+    visitor.see("#hm-health", "0 waiting · memory")
+
+
 def test_search_pick_and_see_what_fits(visitor):
     visitor.choose("#hm-models", "space-ma", MATH)
     visitor.choose("#hm-models", "space-jap", JAPANESE)

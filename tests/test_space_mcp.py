@@ -34,6 +34,7 @@ TOOLS = {
     },
     "publish": {"job_id": "string", "repo_id": "string", "private": "boolean"},
     "search": {"query": "string"},
+    "health": {},
 }
 
 

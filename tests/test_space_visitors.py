@@ -58,6 +58,13 @@ def test_folders_and_files_of_the_server_are_out_of_reach(visitor, siblings):
             visitor.predict(SEARCH.replace("TASK", task), api_name="/evolve")
 
 
+def test_anybody_may_ask_for_the_health_and_learns_counts_alone(visitor):
+    told = visitor.predict(api_name="/health")
+    assert set(told) == {"running", "waiting", "memory_used", "memory_total", "disk_free"}
+    assert all(isinstance(value, int) for value in told.values())
+    assert 0 < told["memory_used"] <= told["memory_total"]
+
+
 def test_a_job_is_its_owners_alone(visitor, address):
     job = visitor.predict(RECIPE.replace("MODEL", PUBLIC + "@main"), api_name="/merge")
     end = time.monotonic() + 60
