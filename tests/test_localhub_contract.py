@@ -109,6 +109,23 @@ def test_every_repository_type(api, kind):
         api.repo_info("alice/of-a-type", repo_type=kind)
 
 
+def test_a_space_remembers_its_hardware_and_variables(hub, api):
+    repo_id, first = "alice/a-space", [{"key": "LIMIT", "value": "1"}]
+    options = {"repo_type": "space", "space_sdk": "gradio"}
+    api.create_repo(repo_id, space_hardware="t4-small", space_variables=first, **options)
+    assert api.get_space_runtime(repo_id).requested_hardware == "t4-small"
+    assert api.request_space_hardware(repo_id, "zero-a10g").requested_hardware == "zero-a10g"
+    assert api.add_space_variable(repo_id, "MORE", "2").keys() == {"LIMIT", "MORE"}
+    api.add_space_variable(repo_id, "LIMIT", "3")
+    api.delete_space_variable(repo_id, "MORE")
+    assert {key: variable.value for key, variable in api.get_space_variables(repo_id).items()} == {"LIMIT": "3"}
+    with pytest.raises(HfHubHTTPError) as refused:
+        HfApi(endpoint=hub.endpoint, token="hf_bob").add_space_variable(repo_id, "LIMIT", "4")
+    assert refused.value.response.status_code == 403
+    with pytest.raises(HfHubHTTPError, match="Unknown hardware 'abacus'"):
+        api.request_space_hardware(repo_id, "abacus")
+
+
 def test_namespaces(hub, api):
     assert api.create_repo("short-name").repo_id == "alice/short-name"
     assert api.create_repo("lab/shared").repo_id == "lab/shared"

@@ -1,10 +1,11 @@
-"""A model onto the Hub: shards go up one by one as they are written, and one commit makes them visible together.
+"""Files onto the Hub: a model's shards go up one by one as they are written; one commit makes all visible together.
 
 Nothing is visible before `commit`, so a push that breaks leaves the repository as it was. No repository is ever
 deleted, whoever created it.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ class Upload:
     """One push: `start`, `add` each file as it is ready, then `commit`.
 
     `repo_id` may lack the namespace (the token's user is taken). A new repository is private unless `private` is
-    False; one that exists keeps its visibility. `revision` is the branch, made if it is not there.
+    False; one that exists keeps its visibility. `revision` is the branch, made if it is not there. `sdk` makes it a
+    Space with that SDK instead of a model. After `start`, `present` names the files that are there already.
 
     >>> upload = Upload("org/name")                       # doctest: +SKIP
     >>> upload.start()                                    # doctest: +SKIP
@@ -49,13 +51,21 @@ class Upload:
     """
 
     def __init__(
-        self, repo_id: str, *, token: str | None = None, private: bool = True, revision: str | None = None
+        self,
+        repo_id: str,
+        *,
+        token: str | None = None,
+        private: bool = True,
+        revision: str | None = None,
+        sdk: str | None = None,
     ) -> None:
         with hub_errors(f"pushing to {repo_id}"):
             validate_repo_id(repo_id)
         self.repo_id = repo_id
         self.private = private
         self.revision = revision or "main"
+        self.present: frozenset[str] = frozenset()
+        self._sdk, self._type = sdk, "space" if sdk else "model"
         token = find_token(token)
         if token is None:
             raise AccessError(
@@ -65,7 +75,7 @@ class Upload:
         self._api = HfApi(token=token, library_name="hubmerge")
         self._operations: dict[str, CommitOperationAdd] = {}
         self._parent: str | None = None
-        self._present: frozenset[str] = frozenset()
+        self._deleted: set[str] = set()
         self._resumed = False
 
     def __repr__(self) -> str:
@@ -85,14 +95,18 @@ class Upload:
                     f"Pushing to {self.repo_id} needs a token with write access, and this one of {user['name']} can "
                     "only read; make one at the Hub under Settings > Access Tokens."
                 )
-            created = self._api.create_repo(self.repo_id, private=self.private, exist_ok=True)
+            created = self._api.create_repo(
+                self.repo_id, private=self.private, exist_ok=True, space_sdk=self._sdk, repo_type=self._type
+            )
             self.repo_id = created.repo_id
-            patiently(lambda: self._api.auth_check(self.repo_id, write=True))
+            patiently(lambda: self._api.auth_check(self.repo_id, write=True, repo_type=self._type))
             if self.revision != "main":
-                self._api.create_branch(self.repo_id, branch=self.revision, exist_ok=True)
-            info = patiently(lambda: self._api.model_info(self.repo_id, revision=self.revision, timeout=TIMEOUT))
+                self._api.create_branch(self.repo_id, branch=self.revision, exist_ok=True, repo_type=self._type)
+            info = patiently(
+                lambda: self._api.repo_info(self.repo_id, revision=self.revision, timeout=TIMEOUT, repo_type=self._type)
+            )
         self._parent = info.sha
-        self._present = frozenset(item.rfilename for item in info.siblings or ())
+        self.present = frozenset(item.rfilename for item in getattr(info, "siblings", None) or ())
 
     def add(self, path_in_repo: str, content: Path | bytes) -> str | None:
         """Uploads one file; when this returns, a file given by path may be changed or deleted.
@@ -104,18 +118,34 @@ class Upload:
         assert self._parent is not None, "start() comes first"
         check_name(path_in_repo, "The push")
         operation = CommitOperationAdd(path_in_repo, content if isinstance(content, bytes) else str(content))
-        with self._doing(f"uploading {path_in_repo}"):
-            self._api.preupload_lfs_files(self.repo_id, [operation], revision=self.revision)
-        # huggingface_hub leaves out, without an error, what the repository's .gitignore names.
-        if operation._should_ignore:
-            raise HubError(
-                f"Uploading {path_in_repo} to {self.repo_id} failed: the repository's .gitignore excludes it."
-            )
+        self._preupload([operation], path_in_repo)
         # What was uploaded is empty now; what is still a path goes inside the commit itself.
         if isinstance(operation.path_or_fileobj, str):
             operation.path_or_fileobj = Path(operation.path_or_fileobj).read_bytes()
         self._operations[path_in_repo] = operation
         return operation.upload_info.sha256.hex() if operation._is_uploaded else None
+
+    def add_all(self, files: Mapping[str, bytes]) -> None:
+        """Adds many small files, path in the repository -> content, with one request."""
+        assert self._parent is not None, "start() comes first"
+        made = {name: CommitOperationAdd(check_name(name, "The push"), data) for name, data in files.items()}
+        self._preupload(list(made.values()), f"{len(made)} files")
+        self._operations |= made
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Makes the deletion of these files, those that are there, part of the commit."""
+        self._deleted |= set(names) & self.present
+
+    def _preupload(self, operations: list[CommitOperationAdd], what: str) -> None:
+        with self._doing(f"uploading {what}"):
+            self._api.preupload_lfs_files(self.repo_id, operations, revision=self.revision, repo_type=self._type)
+        # huggingface_hub leaves out, without an error, what the repository's .gitignore names.
+        for operation in operations:
+            if operation._should_ignore:
+                raise HubError(
+                    f"Uploading {operation.path_in_repo} to {self.repo_id} failed: the repository's .gitignore "
+                    "excludes it."
+                )
 
     def add_uploaded(self, path_in_repo: str, nbytes: int, sha256: str) -> None:
         """Makes a large file part of the commit that an earlier push to this repository uploaded and did not commit.
@@ -136,8 +166,8 @@ class Upload:
         """Makes everything added visible in ONE commit on top of the one that `start` saw.
 
         Where weights were added, weight files of an earlier model (model*.safetensors and its index) that are not
-        part of this one are deleted in the same commit; no other file is. Files that did not change are left out.
-        Raises `HubError` where somebody else committed since `start`; nothing is changed then.
+        part of this one are deleted in the same commit, and those of `delete`; no other file is. Files that did not
+        change are left out. Raises `HubError` where somebody else committed since `start`; nothing is changed then.
         """
         assert self._parent is not None, "start() comes first"
         assert self._operations, "add() comes first"
@@ -150,6 +180,7 @@ class Upload:
                     commit_message=message,
                     commit_description=description,
                     revision=self.revision,
+                    repo_type=self._type,
                     parent_commit=self._parent,
                 )
             except BadRequestError as exc:
@@ -166,7 +197,9 @@ class Upload:
                 raise HubError(f"Committing to {self.repo_id} failed: {' '.join(str(exc).split())}") from exc
         with self._doing("checking the commit"):
             names = list(self._operations)
-            found = patiently(lambda: self._api.get_paths_info(self.repo_id, names, revision=info.oid))
+            found = patiently(
+                lambda: self._api.get_paths_info(self.repo_id, names, revision=info.oid, repo_type=self._type)
+            )
         present = {item.path: item for item in found if isinstance(item, RepoFile)}
         for name, operation in self._operations.items():
             # Where nothing changed, huggingface_hub makes no commit and answers with the newest one, whoever made it.
@@ -175,12 +208,14 @@ class Upload:
                     f"The commit {info.oid[:8]} of {self.repo_id} does not hold the {name} that was pushed; somebody "
                     "else may have committed meanwhile, so push again."
                 )
-        return PushResult(self.repo_id, info.oid, f"{self._api.endpoint}/{self.repo_id}/tree/{info.oid}")
+        place = f"spaces/{self.repo_id}" if self._sdk else self.repo_id
+        return PushResult(self.repo_id, info.oid, f"{self._api.endpoint}/{place}/tree/{info.oid}")
 
     def _stale(self) -> list[str]:
-        if not any(_OUR_WEIGHTS.fullmatch(name) for name in self._operations):
-            return []
-        return sorted(name for name in self._present - set(self._operations) if _OUR_WEIGHTS.fullmatch(name))
+        stale = set(self._deleted)
+        if any(_OUR_WEIGHTS.fullmatch(name) for name in self._operations):
+            stale |= {name for name in self.present if _OUR_WEIGHTS.fullmatch(name)}
+        return sorted(stale - set(self._operations))
 
     def _doing(self, what: str) -> AbstractContextManager[None]:
         return hub_errors(f"{what} to {self.repo_id}")

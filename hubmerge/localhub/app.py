@@ -26,6 +26,7 @@ from hubmerge.localhub import (
     repositories,
     requestlog,
     signin,
+    spaces,
     zerocopy,
 )
 from hubmerge.localhub.faults import Fault, Faults, connection_of, reset
@@ -44,6 +45,7 @@ def make_application(site: Site) -> ASGIApp:
     """The handlers of every route: of the Hub, and on the CDN's port those of the CDN alone."""
     routes = [
         *repositories.routes,
+        *spaces.routes,
         *oauth.routes,
         *committing.routes,
         *discussions.routes,

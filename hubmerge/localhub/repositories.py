@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from hubmerge.localhub.names import REPO_TYPES, check_name, check_reference
 from hubmerge.localhub.repository import Conflict, Repository, UnknownRevision
+from hubmerge.localhub.spaces import FLAVORS, check_flavor
 from hubmerge.localhub.wire import (
     Refusal,
     answer,
@@ -79,24 +80,27 @@ def _named(body: dict[str, Any], user: str) -> tuple[str, str]:
 
 
 def create(request: Request, body: dict[str, Any]) -> Response:
-    """POST /api/repos/create {name, organization, type, visibility, sdk}"""
+    """POST /api/repos/create {name, organization, type, visibility, sdk, hardware, variables}"""
     here, identity = site(request), known_caller(request)
     type, id = _named(body, identity.user)
     namespace = id.split("/")[0]
     if not here.accounts.owns(identity.user, namespace) or not identity.may_create:
         message = f'You don\'t have the rights to create a {type} under the namespace "{namespace}"'
         raise Refusal(403, message)
-    sdk = body.get("sdk")
+    sdk, hardware = body.get("sdk"), check_flavor(body.get("hardware", FLAVORS[0]))
     if type == "space" and sdk not in SDKS:
         raise Refusal(400, f"A Space needs an sdk, one of {', '.join(SDKS)}.")
     url = f"{base_url(request)}/{'' if type == 'model' else type + 's/'}{id}"
     private = body.get("visibility", "private" if body.get("private") else "public") != "public"
     try:
-        here.store.create(type, id, identity.user, private, sdk, identity.application)
+        made = here.store.create(type, id, identity.user, private, sdk, identity.application)
     except Conflict as error:
         return answer(
             {"error": str(error), "url": url}, 409, {"X-Error-Code": "Conflict", "X-Error-Message": str(error)}
         )
+    if type == "space":
+        variables = {text_field(item, "key"): text_field(item, "value") for item in body.get("variables") or ()}
+        made.change_settings(hardware=hardware, variables=variables)
     return answer({"url": url, "name": id, "id": id})
 
 

@@ -1,7 +1,7 @@
 """One repository on disk: its settings, commits, references and discussions."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ class Settings:
     gated: bool | str = False  # False, "auto" or "manual"
     granted: tuple[str, ...] = ()  # users let through the gate
     requested: tuple[str, ...] = ()  # users who wait before a manual gate
-    sdk: str | None = None  # of a Space
+    sdk: str | None = None  # of a Space, like the next two
+    hardware: str = "cpu-basic"
+    variables: Mapping[str, str] = field(default_factory=dict)
     application: str | None = None  # the OAuth application that created it
 
 
