@@ -24,8 +24,10 @@ def served(environment: Mapping[str, str], work: Path) -> Iterator[str]:
 
 
 @contextmanager
-def running(environment: Mapping[str, str], work: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """Address and process of a page that sees `environment` and keeps its files in `work`.
+def running(
+    environment: Mapping[str, str], work: Path, root: Path = ROOT
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Address and process of a page that sees `environment` and keeps its files in `work`; `root` has its app.py.
 
     Fails where the process does not start, or where it wrote a traceback by the time it is stopped.
     """
@@ -44,7 +46,7 @@ def running(environment: Mapping[str, str], work: Path) -> Iterator[tuple[str, "
     log, url = work / "log", f"http://127.0.0.1:{port}/"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=settings, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "app.py"], cwd=root, env=settings, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             end = time.monotonic() + 60

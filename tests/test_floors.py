@@ -24,6 +24,7 @@ FLOORS = {
     "zoo": 7,
     "localhub": 7,
     "publish": 7,
+    "deploy": 7,
     "cli": 8,
     "__main__": 9,
     "terminal": 8,

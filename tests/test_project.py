@@ -1,5 +1,6 @@
 """What the project says of itself is true: requirements, README, changelog, wheel."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 import hubmerge
+from hubmerge.deploy import space_files
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -80,3 +82,19 @@ def test_the_wheel_holds_the_package_the_zoo_and_the_space(tmp_path) -> None:
         "hubmerge/space/style.css",
     } <= names
     assert not any(name.startswith(("space/", "tests/")) for name in names)
+
+    # Installed from it, hubmerge deploys the same Space as from here.
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    script = "import hubmerge.deploy as d; print(d.__file__); print(*d.space_files(), sep='\\n')"
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    where, *listed = told.stdout.splitlines()
+    assert where.startswith(str(installed))
+    assert set(listed) == set(space_files())

@@ -1,4 +1,4 @@
-"""Commands that serve: hub, space; and the demo and its models."""
+"""Commands that serve: hub, space and its deployment; and the demo and its models."""
 
 import os
 import threading
@@ -9,10 +9,12 @@ import typer
 
 from ..errors import HubmergeError
 from ..zoo import SEED
-from .options import Port, app
+from .options import Port, Token, app
 
 zoo = typer.Typer(help="The demo models: train them anew.", no_args_is_help=True)
 app.add_typer(zoo, name="zoo")
+space = typer.Typer(invoke_without_command=True)
+app.add_typer(space, name="space")
 
 
 @app.command()
@@ -86,13 +88,16 @@ def demo(
     demo.paper(out or Path("runs/paper"), zoo_folders or (), numbers, evaluations, test, jobs)
 
 
-@app.command()
-def space(
+@space.callback()
+def serve(
+    context: typer.Context,
     port: Port = 7860,
     demo: Annotated[bool, typer.Option("--demo", help="Start a local Hub with the demo models and use it.")] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Open the web app on this machine."""
+    """Open the web app on this machine; or `deploy` it to a Space of your own."""
+    if context.invoked_subcommand:
+        return
     from ..demo import demo_hub, space_examples
 
     if not demo:
@@ -100,6 +105,46 @@ def space(
         return
     with demo_hub(Path("runs/space-hub")):
         _launch_space(port, open_browser, space_examples())
+
+
+@space.command()
+def deploy(
+    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", show_default=False)],
+    public: Annotated[
+        bool, typer.Option("--public/--private", help="Of a Space created by this; one that exists keeps its own.")
+    ] = False,
+    hardware: Annotated[
+        str | None, typer.Option(help="cpu-basic, zero-a10g, t4-small, ... as the Hub names it.", show_default=False)
+    ] = None,
+    variable: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A public setting, such as HUBMERGE_SPACE_MAX_MINUTES=30; repeatable."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files and send nothing.")] = False,
+    token: Token = None,
+) -> None:
+    """Make a Space of the web app, or bring one made so up to date; a repository of anything else is left alone."""
+    from ..deploy import deploy, space_files
+    from ..terminal import out as console
+    from ..terminal import progress_bars
+
+    variables = dict(_pair(text, "--variable", "NAME=VALUE", "=") for text in variable or ())
+    if dry_run:
+        files = {name: path.stat().st_size for name, path in space_files().items()}
+        for name, size in files.items():
+            console.print(f"{size:>9,}  {name}", highlight=False)
+        console.print(f"{sum(files.values()):>9,}  bytes in {len(files)} files for {repo_id}; nothing was sent.")
+        return
+    with progress_bars() as progress:
+        done = deploy(
+            repo_id,
+            token=token,
+            private=not public,
+            hardware=hardware,
+            variables=variables,
+            progress=progress,
+        )
+    console.print(f"Deployed at commit {done.commit[:8]}: [bold]{done.url.partition('/tree/')[0]}[/]", soft_wrap=True)
 
 
 @zoo.command()
@@ -123,8 +168,8 @@ def _launch_space(port: int, open_browser: bool, examples: dict | None) -> None:
     launch(port=port, open_browser=open_browser, examples=examples)
 
 
-def _pair(text: str, option: str, form: str) -> tuple[str, str]:
-    left, colon, right = text.partition(":")
-    if not (left and colon and right):
+def _pair(text: str, option: str, form: str, sign: str = ":") -> tuple[str, str]:
+    left, _, right = text.partition(sign)
+    if not (left and right):
         raise HubmergeError(f"{option} must be {form}, got {left!r} alone.")
     return left, right
