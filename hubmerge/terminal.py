@@ -96,7 +96,8 @@ def show_outlook(outlook: Outlook) -> None:
     for phase in outlook.phases:
         genes = ", then ".join(f"{count:,}" for count in phase.genes)
         out.print(
-            f"\n[bold]{spaces[phase.space]}[/]: {phase.searcher}, {phase.evaluations:,} evaluations, {genes} genes"
+            f"\n[bold]{spaces[phase.space]}[/]: {phase.searcher}, {phase.evaluations:,} evaluations"
+            f"{f' or {phase.minutes:g} minutes of them' if phase.minutes else ''}, {genes} genes"
         )
     out.print(
         f"to fetch {size(outlook.fetch)} | memory: models {size(outlook.held.sources)} (mapped files), "

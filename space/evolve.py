@@ -94,6 +94,9 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                         120, label="Evaluations", precision=0, minimum=4, min_width=90, elem_id="hm-evals"
                     )
                     popsize = gr.Number(12, label="Popsize", precision=0, minimum=4, min_width=90, elem_id="hm-popsize")
+                    minutes = gr.Number(
+                        None, label="Minutes at most", placeholder="any", minimum=0, min_width=90, elem_id="hm-minutes"
+                    )
                     seed = gr.Number(1, label="Seed", precision=0, minimum=0, min_width=90)
                 objectives = gr.CheckboxGroup(
                     _OBJECTIVES,
@@ -167,6 +170,7 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
         searcher: str,
         evaluations: float,
         popsize: float,
+        minutes: float | None,
         seed: float,
         objectives: list[str],
         searched: float,
@@ -193,12 +197,13 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
             objectives=objectives,
             compared=compared,
             economy=economy,
+            minutes=minutes,
         )
         submit_search(page, owner_of(key, request), search, visitor_token(page.settings, oauth))
         return gr.Timer(active=True)
 
     inputs = [pick.models, pick.base, task, upload, language, longest, spaces, method, genes, granularity, searcher]
-    inputs += [evaluations, popsize, seed, objectives, *counts, compared, economy]
+    inputs += [evaluations, popsize, minutes, seed, objectives, *counts, compared, economy]
     go.click(start, [*inputs, page.owner], [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET
     )

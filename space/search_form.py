@@ -95,6 +95,7 @@ def describe_search(
     objectives: Sequence[str] = ("score",),
     compared: bool = False,
     economy: bool = False,
+    minutes: float | None = None,
 ) -> Search:
     """A search over the chosen models, its genes over each parameter's usual range. Raises `SearchError`.
 
@@ -118,6 +119,8 @@ def describe_search(
     if economy:
         document["economy"] = {"racing": True}
     search = Search.from_dict(document)
+    if minutes:
+        search = search.within(minutes)
     return search.compared() if compared else search
 
 

@@ -76,5 +76,5 @@ class Visitor:
         """Closes the page; `frame` are hosts that gradio itself asks where it takes the process for a Space."""
         # Everything the page needs comes from its own server: no font, script or count of visits from elsewhere.
         assert self.hosts <= {"127.0.0.1", None, *frame}, self.hosts
-        assert self.errors == []
+        assert self.errors == [], self.errors
         self.context.close()

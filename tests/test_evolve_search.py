@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from hubmerge.evolve.journal import Journal, read_evaluations
 from hubmerge.evolve.measurement import WORST, Measurement
 from hubmerge.evolve.pool import LocalPool
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.spec import Searcher
 from hubmerge.recipe import Recipe, evaluate
 
 NAMES = [
@@ -284,6 +286,53 @@ def test_an_interrupted_run_resumes_to_the_same_end(tmp_path: Path) -> None:
     strip = [(e.genome, e.fitness, e.generation, e.number) for e in whole.evaluations]
     assert [(e.genome, e.fitness, e.generation, e.number) for e in resumed.evaluations] == strip
     assert [(e.genome, e.fitness, e.generation, e.number) for e in read_evaluations(journal)] == strip
+
+
+@pytest.mark.parametrize("name", ["cmaes", "m2n2"])
+def test_minutes_end_a_search_and_a_resumed_one_at_the_same_candidate(tmp_path: Path, name: str) -> None:
+    # A candidate takes 20 ms: 0.4 s are 20 of them, whole generations of 8, and what is under way is waited for.
+    made = genome(searcher={"name": name, "evaluations": 2_000, "popsize": 8, "seed": 5, "minutes": 0.4 / 60})
+    endless = genome(searcher={"name": name, "evaluations": 2_000, "popsize": 8, "seed": 5})
+
+    def slow(recipe: Recipe) -> Measurement:
+        time.sleep(0.02)
+        return peak(recipe)
+
+    whole = run(tmp_path / "run", made, slow)
+    made_by = len(whole.evaluations)
+    assert made_by < 40 and sum(e.seconds for e in whole.evaluations) >= 0.4
+    assert name == "m2n2" or made_by % 8 == 0
+
+    def stop(event) -> None:
+        if event.done == made_by + 4:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "endless", endless, progress=stop)
+    longer = [e.genome for e in read_evaluations(tmp_path / "endless" / "journal.jsonl")]
+    journal = tmp_path / "run" / "journal.jsonl"
+    assert sorted(e.genome for e in read_evaluations(journal)) == sorted(longer[:made_by])
+    # Of a run that was cut off in its middle, the seconds are still known.
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:10]))
+    measured = []
+    resumed = run(tmp_path / "run", made, lambda recipe: measured.append(recipe) or slow(recipe), resume=True)
+    assert measured and len(measured) < made_by
+    again = run(tmp_path / "run", made, lambda recipe: pytest.fail("it is finished"), resume=True)
+    assert [e.genome for e in again.evaluations] == [e.genome for e in resumed.evaluations]
+
+
+def test_minutes_are_said_only_where_they_are_given() -> None:
+    search = Search.from_dict(document())
+    assert "minutes" not in search.to_dict()["searcher"]
+    short = search.within(30)
+    assert Search.from_dict(short.to_dict()) == short and short.searcher.minutes == 30
+    assert short.beside("random", 17).searcher == Searcher("random", 17, popsize=None, seed=7)
+    assert search.beside("grid", 17).searcher.evaluations == 60
+    both = Search.from_dict(document(data_flow={"repeats": 1})).within(30)
+    assert (both.searcher.minutes, both.path_searcher.minutes) == (15, 15)
+    with pytest.raises(SearchError, match="minutes must be above 0"):
+        search.within(0)
 
 
 def test_a_failing_candidate_costs_only_itself(tmp_path: Path) -> None:

@@ -198,6 +198,17 @@ def test_paths_with_two_objectives_give_a_front_and_any_point_becomes_a_model(vi
     visitor.see("#hm-merge-job .hm-pill", "done")
 
 
+def test_minutes_end_a_search(visitor):
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#hm-cards .hm-card")
+    visitor.open("Evolve")
+    visitor.page.locator("#hm-minutes input").fill("0.01")
+    start_search(visitor, evaluations=4000)
+    visitor.see("#hm-evolve-job .hm-pill", "done", seconds=90)
+    assert "4000" not in visitor.page.locator("#hm-evolve-facts").inner_text()
+    visitor.page.locator("#hm-minutes input").fill("")
+
+
 def test_a_search_can_be_cancelled_and_resumed(visitor):
     visitor.page.reload()
     visitor.page.wait_for_selector("#hm-cards .hm-card")

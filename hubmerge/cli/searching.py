@@ -22,6 +22,9 @@ def evolve(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also search at random and on a grid, with the same budget.")
     ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="End after the generation in which candidates have taken so long in all.")
+    ] = None,
     actors: Annotated[int, typer.Option(min=1, help="Candidates evaluated at a time, each by a Ray actor.")] = 1,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs an actor, such as 1 or 0.5.")] = 0.0,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster: auto, or host:port.")] = None,
@@ -41,6 +44,8 @@ def evolve(
     from ..terminal import progress_bars, show_results
 
     spec = Search.from_yaml(search)
+    if minutes is not None:
+        spec = spec.within(minutes)
     if compare:
         spec = spec.compared()
     workers = Workers(actors, gpus, address)

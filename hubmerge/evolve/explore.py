@@ -73,12 +73,12 @@ def explore(
 ) -> Exploration:
     """Runs a search through its stages, going on after what `journal` already holds.
 
-    The budget is shared equally; a later stage starts where the one before ended, with smaller steps. A searcher
-    starts from its seed each time and is told the journaled outcome of candidates it asks for again, so a resumed run
-    walks the same path. `questions`: what candidates are asked. `progress` gets one event an evaluation; its data are
-    the generation, the best fitness and plain score so far, and the mean fitness of the generation. Raises
-    `SearchError` where no candidate of the first generation can be evaluated, or where the journal does not fit the
-    searcher.
+    The budget, in evaluations and in minutes, is shared equally; a later stage starts where the one before ended, with
+    smaller steps. A searcher starts from its seed each time and is told the journaled outcome of candidates it asks for
+    again, so a resumed run walks the same path. `questions`: what candidates are asked. `progress` gets one event an
+    evaluation; its data are the generation, the best fitness and plain score so far, and the mean fitness of the
+    generation. Raises `SearchError` where no candidate of the first generation can be evaluated, or where the journal
+    does not fit the searcher.
     """
     specs = [share(spec, stage, len(stages)) for stage in range(len(stages))]
     recorder = Recorder(journal, pool, fitness, seed=spec.seed, progress=progress, questions=questions)
@@ -99,6 +99,10 @@ def explore(
         before = len(recorder.collected)
         for _ in range(steps):
             searcher.step()
+            # By the journal's seconds, so that a resumed run ends where this one does.
+            if own.minutes is not None and recorder.seconds(stage) >= 60 * own.minutes:
+                recorder.collect_rest()
+                break
         centre = searchers.centre(searcher, genome)
         best = genome.decode(centre) if centre is not None else _best(recorder.collected[before:], genome)
     done = sorted(recorder.collected, key=lambda evaluation: evaluation.number)
@@ -118,7 +122,8 @@ def share(spec: Searcher, stage: int, stages: int) -> Searcher:
         raise SearchError(
             f"{spec.evaluations} evaluations are too few for {stages} stages; give at least {4 * stages}."
         )
-    return replace(spec, evaluations=share, seed=spec.seed + stage)
+    minutes = spec.minutes / stages if spec.minutes else None
+    return replace(spec, evaluations=share, seed=spec.seed + stage, minutes=minutes)
 
 
 def _best(evaluations: Sequence[Evaluation], genome: Genome) -> Any:

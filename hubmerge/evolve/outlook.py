@@ -22,12 +22,13 @@ from .search import Search
 
 @dataclass(frozen=True)
 class Phase:
-    """One search of a run: its space ("ps" or "dfs"), searcher, genes at each stage, and evaluations."""
+    """One search of a run: its space ("ps" or "dfs"), searcher, genes at each stage, its evaluations and minutes."""
 
     space: str
     searcher: str
     genes: tuple[int, ...]
     evaluations: int
+    minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,4 +81,4 @@ def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Ph
         genomes = [DataFlow(search.data_flow, models, [layer_count(sources[ref]) for ref in models])]
     stages = range(len(genomes))
     planned = (searchers.planned(share(spec, stage, len(genomes)), genomes[stage])[1] for stage in stages)
-    return Phase(space, spec.name, tuple(genome.size for genome in genomes), sum(planned))
+    return Phase(space, spec.name, tuple(genome.size for genome in genomes), sum(planned), spec.minutes)

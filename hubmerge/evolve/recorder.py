@@ -90,6 +90,15 @@ class Recorder:
         self._progress(self._event())
         return Outcome(evaluation.fitness, self._questions.filled(evaluation.values))
 
+    def collect_rest(self) -> None:
+        """Waits for what is under way and will not be asked for: the search ends here."""
+        for number in sorted(self._waiting):
+            self.collect(number)
+
+    def seconds(self, stage: int) -> float:
+        """What the collected evaluations of a stage took, one after the other."""
+        return sum(evaluation.seconds for evaluation in self.collected if evaluation.stage == stage)
+
     def _record(self, result: Result) -> None:
         if result.number in self._finished:
             return

@@ -118,7 +118,8 @@ def evolve(
             search_facts = _facts(pinned, found, task, run.spent, run.questions)
             for name in last.baselines:
                 if name in COMPARED:
-                    others[COMPARED_LABELS[name]] = run.compared(last, name, out / name, opened, pool)
+                    other = last.beside(name, len(found.evaluations))
+                    others[COMPARED_LABELS[name]] = run.compared(other, out / name, opened, pool)
             rows = final_rows(others, winner.candidate, pool, progress) if task.test else ()
         recipe = recipe_of(winner.candidate, opened)
         chosen = {**winner.facts, "recipe": recipe.to_dict()}
@@ -199,13 +200,8 @@ class _Run:
         write_file(folder / RESULTS_FILE, to_json(self.key, facts, chosen, ()))
         return ModelRef(str((folder / MODEL_FOLDER).resolve()))
 
-    def compared(
-        self, search: Search, name: str, folder: Path, sources: Mapping[ModelRef, Source], pool: Pool
-    ) -> Candidate:
-        """The winner of another searcher with the same budget, chosen in the same way."""
-        other = replace(search, searcher=replace(search.searcher, name=name, sigma=None))
-        if other.merge_method is not None:
-            other = replace(other, granularity=search.granularity[-1:])
+    def compared(self, other: Search, folder: Path, sources: Mapping[ModelRef, Source], pool: Pool) -> Candidate:
+        """The winner of another search, chosen in the same way."""
         with self._journal(folder) as journal:
             found = self.explore(other, sources, journal, pool)
         return self.choose(found, other, pool).candidate

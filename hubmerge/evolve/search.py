@@ -138,6 +138,20 @@ class Search:
             named.append(ModelRef.parse(self.tokenizer_source))
         return tuple(dict.fromkeys(named))
 
+    def within(self, minutes: float) -> "Search":
+        """The same search, ended after so many minutes of evaluating: recipes and paths have half each."""
+        if self.spaces != ("ps", "dfs"):
+            return replace(self, searcher=replace(self.searcher, minutes=minutes))
+        second = replace(self.path_searcher or self.searcher, minutes=minutes / 2)
+        return replace(self, searcher=replace(self.searcher, minutes=minutes / 2), path_searcher=second)
+
+    def beside(self, name: str, made: int) -> "Search":
+        """The search with another searcher, for comparison: as many evaluations, or `made` where minutes ended it."""
+        budget = made if self.searcher.minutes is not None else self.searcher.evaluations
+        other = replace(self.searcher, name=name, sigma=None, evaluations=budget, minutes=None)
+        grain = self.granularity[-1:] if self.merge_method is not None else self.granularity
+        return replace(self, searcher=other, granularity=grain)
+
     def compared(self) -> "Search":
         """The same search with other searchers of the same budget among its baselines."""
         more = [name for name in COMPARED if name not in self.baselines and name != self.searcher.name]
@@ -238,11 +252,11 @@ class Search:
         if self.data_flow is not None:
             document["data_flow"] = _plain(asdict(self.data_flow))
             if self.path_searcher is not None:
-                document["data_flow"]["searcher"] = asdict(self.path_searcher)
+                document["data_flow"]["searcher"] = self.path_searcher.to_dict()
         document |= {
             "task": dict(self.task),
             "splits": dict(self.splits),
-            "searcher": asdict(self.searcher),
+            "searcher": self.searcher.to_dict(),
             "fitness": _plain(asdict(self.fitness)),
             "select": self.select,
             "baselines": list(self.baselines),

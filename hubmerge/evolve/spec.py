@@ -1,7 +1,7 @@
 """The parts of a search's YAML: what varies, how candidates are proposed, what counts as better."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -39,7 +39,8 @@ class Searcher:
     4 + floor(3 ln genes). `sigma`: the first step size, in the genome's units; None is its own (in parameter space the
     paper's 1/6 of a gene's range). `separable`: CMA-ES with a diagonal covariance; None: where there are many genes.
     `lag`: how many evaluations a searcher without generations keeps in flight; a run does not depend on how many
-    actors there are, but on this.
+    actors there are, but on this. `minutes`: the search ends with the generation in which its candidates, one after
+    the other, have taken so long; with two actors that is half as long to wait.
     """
 
     name: str = "cmaes"
@@ -49,6 +50,7 @@ class Searcher:
     seed: int = 0
     separable: bool | None = None
     lag: int = 4
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         if self.name not in SEARCHERS:
@@ -66,6 +68,12 @@ class Searcher:
             raise SearchError(f"seed must be 0 or more, got {self.seed}.")
         if self.lag < 1:
             raise SearchError(f"lag must be at least 1, got {self.lag}.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise SearchError(f"minutes must be above 0, got {self.minutes}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in a search's YAML; a search without `minutes` says nothing of them."""
+        return {key: value for key, value in asdict(self).items() if key != "minutes" or value is not None}
 
 
 @dataclass(frozen=True)
