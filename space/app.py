@@ -27,6 +27,7 @@ from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
 from .theme import STYLE, html, theme
 from .upkeep import share_memory, start_upkeep
 from .wording import escape
+from .zero_gpu import QUEUE, ZeroGpu, on_zero_gpu
 
 TICK = 1.0
 """Seconds between two looks at the jobs; nobody looks where no job is under way."""
@@ -53,7 +54,8 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
     importlib.import_module("matplotlib.pyplot")
     settings = settings or Settings.from_environment()
     forget_own_token(settings)
-    work = runners(settings.limits)
+    gpu = ZeroGpu.borrow()
+    work = runners(settings.limits, gpu)
     jobs = Jobs(
         settings.folder / "jobs",
         work,
@@ -70,7 +72,7 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
         kept = gr.BrowserState(None, storage_key="hubmerge-recipe", secret=settings.secret())
         timer = gr.Timer(TICK, active=False)
         ready = blocks.load(lambda key: key or new_owner_key(), [owner], [owner], **_QUIET)
-        page = Page(settings, jobs, _examples(examples), owner, kept, timer, blocks, ready)
+        page = Page(settings, jobs, _examples(examples), owner, kept, timer, blocks, ready, gpu)
         html(f'<header class="hm-header">{_LOGO}<div><h1>{TITLE}</h1><p>{TAGLINE}</p></div></header>')
         with gr.Tabs(elem_classes="hm-tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("1 Pick", id="pick"):
@@ -124,7 +126,8 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
     # After each call gradio makes statistics of the last 10,000 anew, up to 20 ms, also where monitoring is off.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     blocks = build(examples=examples)
-    blocks.queue(default_concurrency_limit=8).launch(
+    waiting = QUEUE if on_zero_gpu() else None
+    blocks.queue(default_concurrency_limit=8, max_size=waiting).launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         server_port=port,
         inbrowser=open_browser,

@@ -11,6 +11,7 @@ from hubmerge.errors import HubmergeError, TaskError
 from hubmerge.evaluate.generation import stream_chat
 from hubmerge.evaluate.models import load_model
 from hubmerge.evaluate.task import load_task
+from hubmerge.hub import Source
 
 from .access import Token, visitor_token
 from .guard import shows_errors
@@ -200,18 +201,19 @@ def reply(
     _require_short([message for message in messages if message["role"] != "assistant"])
     if not 1 <= max_new_tokens <= LONGEST_ANSWER:
         raise TaskError(f"An answer may have 1 to {LONGEST_ANSWER:,} tokens, not {max_new_tokens:,}.")
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "stop": stop}
     if model.startswith(PRODUCT):
-        folder = str(product_job(page.jobs, owner, model).result["folder"])
-        network, tokenizer = page.loaded.get(folder, lambda: load_model(folder))
+        opened: Source | str = str(product_job(page.jobs, owner, model).result["folder"])
     else:
         # Opening checks this visitor's rights, also where the weights are in memory already.
-        source = page.open(model, token)
-        page.settings.limits.require_model(source)
-        pinned = source.ref.pinned(source.commit)
-        network, tokenizer = page.loaded.get(source.identity, lambda: load_model(pinned, token=token))
-    yield from stream_chat(
-        network, tokenizer, messages, max_new_tokens=max_new_tokens, temperature=temperature, stop=stop
-    )
+        opened = page.open(model, token)
+        page.settings.limits.require_model(opened)
+    if page.gpu is not None:
+        yield from page.gpu.speak(opened, token, messages, **settings)
+        return
+    key, ref = (opened, opened) if isinstance(opened, str) else (opened.identity, opened.ref.pinned(opened.commit))
+    network, tokenizer = page.loaded.get(key, lambda: load_model(ref, token=token))
+    yield from stream_chat(network, tokenizer, messages, **settings)
 
 
 def _choices(page: Page, owner: str, models: Sequence[str], base: str | None) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from .jobs import Runner, Work
 from .limits import Limits
 from .plan_view import plan_of
 from .wording import duration, size
+from .zero_gpu import ZeroGpu
 
 RUN_FOLDER = "evolved"
 """The folder of a search inside its job's; it titles the card until the model is published under a name."""
@@ -35,19 +36,17 @@ def run_merge(work: Work, limits: Limits) -> Mapping[str, Any]:
     }
 
 
-def run_evolve(work: Work, limits: Limits) -> Mapping[str, Any]:
+def run_evolve(work: Work, limits: Limits, gpu: ZeroGpu | None = None) -> Mapping[str, Any]:
     """Runs `spec["search"]` in the job's folder, or goes on with what is there."""
     from hubmerge.evolve.run import evolve  # brings EvoTorch and Ray, which a page without a search does without
 
     search = Search.from_dict(work.spec["search"])
     limits.require_search(search, work.token)
-    done = evolve(
-        search,
-        work.folder / RUN_FOLDER,
-        resume=work.resume,
-        token=work.token,
-        progress=work.report,
-    )
+    folder, resume = work.folder / RUN_FOLDER, work.resume
+    if gpu is not None:
+        gpu.search(search, folder, resume=resume, token=work.token, progress=work.report)
+        resume = True
+    done = evolve(search, folder, resume=resume, token=work.token, progress=work.report)
     rows = [{name: value for name, value in asdict(row).items() if name != "values"} for row in done.rows]
     return {
         "folder": str(done.folder),
@@ -74,10 +73,10 @@ def run_publish(work: Work) -> Mapping[str, Any]:
     return {"repo_id": done.repo_id, "commit": done.commit, "url": done.url, "summary": f"published to {done.repo_id}"}
 
 
-def runners(limits: Limits) -> Mapping[str, Runner]:
+def runners(limits: Limits, gpu: ZeroGpu | None = None) -> Mapping[str, Runner]:
     """The runner of each kind of job, on a page with these limits."""
     return {
         "merge": partial(run_merge, limits=limits),
-        "evolve": partial(run_evolve, limits=limits),
+        "evolve": partial(run_evolve, limits=limits, gpu=gpu),
         "publish": run_publish,
     }

@@ -16,6 +16,7 @@ from .jobs import Job, Jobs
 from .settings import Settings
 from .shelf import Shelf
 from .wording import short
+from .zero_gpu import ZeroGpu
 
 SOURCE_SECONDS = 300.0
 """How long a card may show a model as it was: a branch can move."""
@@ -50,6 +51,7 @@ class Page:
     timer: gr.Timer
     blocks: gr.Blocks
     ready: Any
+    gpu: ZeroGpu | None = None
     sources: Shelf[Source] = field(default_factory=lambda: Shelf(256, SOURCE_SECONDS))
     loaded: Shelf[tuple[Any, Any]] = field(default_factory=lambda: Shelf(2, IDLE_SECONDS, in_use=True))
     drawn: Shelf[str] = field(default_factory=lambda: Shelf(32, 3600.0))
