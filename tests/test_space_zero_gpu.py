@@ -29,7 +29,7 @@ from space.runners import RUN_FOLDER, runners
 from space.zero_gpu import CHAT_SECONDS, SEARCH_SECONDS, ZeroGpu
 
 ON = {"SPACES_ZERO_GPU": "true"}
-ASK = [{"role": "user", "content": "w1 2 w3"}]
+ASK = [{"role": "user", "content": "w20 w21"}]
 EVALUATIONS = 12
 
 
