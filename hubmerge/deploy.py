@@ -60,8 +60,9 @@ def deploy(
 
     hardware: as the Hub names it ("cpu-basic", "zero-a10g", "t4-small"); variables: public settings, as
     HUBMERGE_SPACE_MAX_MINUTES. Those of an existing Space are kept where none are given, and so is its visibility.
-    Files of others in it stay; a repository with files that this function did not make is refused (`HubmergeError`)
-    before anything is changed. Raises `HubError` for what the Hub refuses.
+    Files of others in it stay; what others changed in ours is overwritten, and remains in the Space's history. A
+    repository with files that this function did not make is refused (`HubmergeError`) before anything is changed.
+    Raises `HubError` for what the Hub refuses.
     """
     for name, value in (variables or {}).items():
         if hide_tokens(value) != value:
