@@ -129,7 +129,7 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
     waiting = QUEUE if on_zero_gpu() else None
     blocks.queue(default_concurrency_limit=8, max_size=waiting).launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        server_port=port,
+        server_port=port or None,  # 0 is any free one
         inbrowser=open_browser,
         share=False,
         theme=theme(),
