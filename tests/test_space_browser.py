@@ -6,7 +6,10 @@ With HUBMERGE_SCREENSHOTS=folder each tab is also photographed, in desktop and p
 import re
 
 import pytest
+from hubtools import on_path
 from space_server import served
+
+from hubmerge.localhub import Fault
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from browsertools import CHROMIUM, Visitor, chromium, publish_models
@@ -139,11 +142,19 @@ def test_a_recipe_travels_as_a_link_and_as_a_file(visitor, browser, tmp_path):
     other.leave()
 
 
-def test_plan_then_merge(visitor):
+def test_plan_then_merge_cancel_and_resume(visitor, hub):
     visitor.page.locator("#hm-plan-button").click()
     visitor.see("#hm-plan", "only headers were read")
     visitor.see("#hm-plan", "29")
-    visitor.page.locator("#hm-merge-button").click()
+    hub.faults = on_path("model.safetensors", Fault(delay=4))  # time to change one's mind
+    try:
+        visitor.page.locator("#hm-merge-button").click()
+        visitor.see("#hm-merge-job .hm-pill", "running")
+        visitor.page.locator("#hm-merge-cancel").click()
+        visitor.see("#hm-merge-job .hm-pill", "stopped", seconds=60)
+    finally:
+        hub.faults = None
+    visitor.page.locator("#hm-merge-resume").click()
     visitor.see("#hm-merge-job .hm-pill", "done")
     visitor.see("#hm-merge-job", "dare_linear of space-math + space-japanese")
     visitor.photograph("desktop-merge")
