@@ -31,11 +31,11 @@ def space_files() -> dict[str, Path]:
 
     Raises `HubmergeError` where the installation lacks one.
     """
-    # In a wheel the page is a folder of the package, and what lies beside both is in `root` there (pyproject.toml).
+    # In a wheel the page is a folder of the package, and what lies beside both is in `top` there (pyproject.toml).
     inner = _PACKAGE / "space"
-    page, top = (inner, inner / "root") if inner.is_dir() else (_PACKAGE.parent / "space", _PACKAGE.parent)
+    page, top = (inner, inner / "top") if inner.is_dir() else (_PACKAGE.parent / "space", _PACKAGE.parent)
     files = {name: top / name for name in _TOP}
-    for name, folder, other in (("hubmerge", _PACKAGE, inner), ("space", page, page / "root")):
+    for name, folder, other in (("hubmerge", _PACKAGE, inner), ("space", page, page / "top")):
         for path in sorted(folder.rglob("*")):
             if path.suffix in _NEEDED and not path.is_relative_to(other):
                 files[f"{name}/{path.relative_to(folder).as_posix()}"] = path

@@ -12,6 +12,7 @@ from hubmerge.evaluate.task import BUILTIN, SPLITS
 from hubmerge.evolve.search import Search
 from hubmerge.methods import METHODS, Method
 
+from .upload import read_upload
 from .wording import short
 
 MOST_BYTES, MOST_ROWS = 5_000_000, 20_000
@@ -56,12 +57,7 @@ def task_of_file(path: Path, language: str | None, max_new_tokens: int) -> Mappi
 
     Raises `TaskError` where it is something else, or too large.
     """
-    if path.stat().st_size > MOST_BYTES:
-        raise TaskError(f"{path.name} is larger than {MOST_BYTES // 1_000_000} MB; give fewer examples.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise TaskError(f"{path.name} is not UTF-8 text; save it as UTF-8.") from None
+    text = read_upload(path, MOST_BYTES, TaskError)
     rows = (_csv if path.suffix.lower() == ".csv" else _json_lines)(text, path.name)
     found = list(dict.fromkeys((str(row.get("question") or ""), str(row.get("answer") or "")) for row in rows))
     if len(found) > MOST_ROWS:

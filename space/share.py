@@ -8,12 +8,14 @@ from pathlib import Path
 from hubmerge.errors import RecipeError
 from hubmerge.recipe import Recipe
 
+from .upload import read_upload
+
 QUERY = "recipe"
 """The name of the address's parameter."""
 LONGEST_LINK = 8_000
 """Characters of a packed recipe: what browsers, servers and chats let through."""
 LONGEST_RECIPE = 200_000
-"""Characters of an unpacked one, or of a file."""
+"""Bytes of an unpacked one, or of a file."""
 
 
 def pack(text: str) -> str:
@@ -41,11 +43,6 @@ def unpack(packed: str) -> str:
 
 def read_file(path: Path) -> str:
     """The YAML of a recipe's file, as it was written. Raises `RecipeError` where it is none."""
-    if path.stat().st_size > LONGEST_RECIPE:
-        raise RecipeError(f"{path.name} is larger than {LONGEST_RECIPE // 1_000} kB; a recipe is a short YAML file.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path.name} is not UTF-8 text; a recipe is a YAML file.") from None
+    text = read_upload(path, LONGEST_RECIPE, RecipeError)
     Recipe.from_yaml(text)
     return text

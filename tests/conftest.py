@@ -9,10 +9,14 @@ import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hubmerge.localhub import LocalHub
+
+if TYPE_CHECKING:
+    from hubmerge.evolve.search import Search
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and the commands under test would not hear Ctrl-C either.
@@ -123,3 +127,20 @@ def siblings(tiny_llama, tmp_path_factory) -> dict[str, Path]:
         "math": tiny_llama(root / "math", seed=2, sibling_of=base),
         "japanese": tiny_llama(root / "japanese", seed=3, sibling_of=base),
     }
+
+
+@pytest.fixture
+def tiny_search(siblings) -> Callable[..., "Search"]:
+    """A function `(**changes)` that gives a search over two siblings with a dozen questions."""
+    from hubmerge.evolve.search import Search
+
+    rows = [{"question": f"{n} w{n}", "answer": str(n)} for n in range(12)]
+    document = {
+        "base_model": str(siblings["base"]),
+        "models": [str(siblings["math"]), str(siblings["japanese"])],
+        "merge_method": "task_arithmetic",
+        "genome": {"granularity": "layer", "genes": {"weight": [0, 2]}},
+        "task": {"name": "tiny", "examples": {"search": rows[:4], "test": rows[4:]}, "max_new_tokens": 4},
+        "searcher": {"name": "cmaes", "popsize": 4, "evaluations": 8},
+    }
+    return lambda **changes: Search.from_dict(document | changes)

@@ -25,18 +25,8 @@ def recipe(siblings) -> Recipe:
 
 
 @pytest.fixture
-def search(siblings) -> Search:
-    rows = [{"question": f"{n} w{n}", "answer": str(n)} for n in range(12)]
-    return Search.from_dict(
-        {
-            "base_model": str(siblings["base"]),
-            "models": [str(siblings["math"]), str(siblings["japanese"])],
-            "merge_method": "task_arithmetic",
-            "genome": {"granularity": "layer", "genes": {"weight": [0, 2]}},
-            "task": {"name": "tiny", "examples": {"search": rows[:4], "test": rows[4:]}, "max_new_tokens": 4},
-            "searcher": {"name": "cmaes", "popsize": 4, "evaluations": 8},
-        }
-    )
+def search(tiny_search) -> Search:
+    return tiny_search()
 
 
 def test_a_model_or_a_result_that_is_too_large_is_refused_by_its_plan(recipe, siblings) -> None:

@@ -120,7 +120,7 @@ def test_a_link_that_holds_no_recipe_is_refused(link):
 
 
 def test_a_file_that_holds_no_recipe_is_refused(tmp_path):
-    for raw, said in ((b"\xff", "not UTF-8"), (b"a" * (LONGEST_RECIPE + 1), "larger than 200 kB"), (b"a: 1", "merge_")):
+    for raw, said in ((b"\xff", "not UTF-8"), (b"a" * (LONGEST_RECIPE + 1), "larger than 0.2 MB"), (b"a: 1", "merge_")):
         (tmp_path / "recipe.yaml").write_bytes(raw)
         with pytest.raises(RecipeError, match=said):
             read_file(tmp_path / "recipe.yaml")

@@ -56,19 +56,8 @@ def spaces(monkeypatch):
 
 
 @pytest.fixture
-def search(siblings) -> Search:
-    rows = [{"question": f"{n} w{n}", "answer": str(n)} for n in range(12)]
-    return Search.from_dict(
-        {
-            "base_model": str(siblings["base"]),
-            "models": [str(siblings["math"]), str(siblings["japanese"])],
-            "merge_method": "task_arithmetic",
-            "genome": {"granularity": "layer", "genes": {"weight": [0, 2]}},
-            "task": {"name": "tiny", "examples": {"search": rows[:4], "test": rows[4:]}, "max_new_tokens": 4},
-            "searcher": {"name": "cmaes", "popsize": 4, "evaluations": EVALUATIONS, "seed": 1},
-            "baselines": [],
-        }
-    )
+def search(tiny_search) -> Search:
+    return tiny_search(searcher={"name": "cmaes", "popsize": 4, "evaluations": EVALUATIONS, "seed": 1}, baselines=[])
 
 
 def test_elsewhere_nothing_is_wrapped(spaces, monkeypatch) -> None:
