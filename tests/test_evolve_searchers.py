@@ -320,7 +320,7 @@ def test_m2n2_does_not_depend_on_what_ends_first() -> None:
     assert not np.array_equal(run(Searcher("m2n2", 90, seed=7, lag=1), genome, judge).vectors, straight.vectors)
 
 
-def test_populations_begin_with_the_genomes_seeds() -> None:
+def test_populations_begin_with_the_genomes_seeds_and_scatter_about_its_start() -> None:
     class Pair(FakeGenome):
         def seeds(self) -> list[np.ndarray]:
             return [np.array([1.0, 0.0]), np.array([0.0, 1.0]), self.start]
@@ -329,6 +329,8 @@ def test_populations_begin_with_the_genomes_seeds() -> None:
     for name in ("ga", "nsga2", "map_elites", "cycleqd", "m2n2"):
         asked = run(Searcher(name, 20), genome, sphere(np.full(2, 0.5), objectives(name)), objectives(name)).vectors
         np.testing.assert_array_equal(asked[:3], genome.seeds())
+        first = operators.beginners(genome, genome.sigma, 20, np.random.default_rng(Searcher(name, 20).seed))
+        np.testing.assert_array_equal(asked, first)
 
 
 def test_crossover_and_mutation_of_mixed_genes() -> None:

@@ -9,7 +9,7 @@ from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
 from ..problem import Genome, MergeProblem
 from ..spec import Searcher
-from .operators import mutate, seeds, step_size
+from .operators import beginners, mutate, step_size
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class NaturalNiches(SearchAlgorithm):
     alone solves an example lives on it. A child replaces the member that gets least, unless that is the child.
     The first parent is drawn by what it gets; the second by how much it gets where the first gets less. They are mixed
     with one ratio before a split point and with its complement behind it. The paper mixes weights by SLERP; here genes
-    are mixed, linearly, which equals mixing the weights for methods that are linear in their genes. Genes are mutated
-    afterwards, as in the paper's runs from scratch: mixing alone never leaves the box that the seeds span.
+    are mixed, linearly, which equals mixing the weights for methods that are linear in their genes. The archive is
+    filled first, with the genome's seeds and vectors around its start, and children are mutated, as in the paper's runs
+    from scratch: mixing alone never leaves the box that those span.
 
     It waits for no generation: up to `lag` evaluations are under way, they are collected in the order asked, and a
     child is made of what was collected before it. So the run depends on `lag`, but not on what ends first.
@@ -42,7 +43,7 @@ class NaturalNiches(SearchAlgorithm):
         self._sigma = step_size(spec, genome)
         self._width = width
         self._generator = np.random.default_rng(spec.seed)
-        self._seeds = seeds(genome)
+        self._first = beginners(genome, self._sigma, width, self._generator)
         self._asked = 0
         self._under_way: deque[tuple[int, np.ndarray]] = deque()
 
@@ -57,9 +58,9 @@ class NaturalNiches(SearchAlgorithm):
             self._admit(Member(vector, np.maximum(outcome.values, 0.0)))
 
     def _next(self) -> np.ndarray:
-        if self._asked < len(self._seeds):
-            return self._seeds[self._asked]
-        child = self._child() if self.archive else self._seeds[self._asked % len(self._seeds)]
+        if self._asked < self._width:
+            return self._first[self._asked]
+        child = self._child() if self.archive else self._first[self._asked % self._width]
         return mutate(child[None], self._genome.binary, self._sigma, self._generator)[0]
 
     def _child(self) -> np.ndarray:
