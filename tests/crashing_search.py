@@ -21,7 +21,7 @@ from hubmerge.evolve.genome import ParameterGenome
 from hubmerge.evolve.journal import Journal
 from hubmerge.evolve.measurement import Measurement
 from hubmerge.evolve.pool import LocalPool
-from hubmerge.evolve.recorder import candidate_key
+from hubmerge.evolve.recorder import solution_key
 from hubmerge.evolve.search import Search
 
 NAMES = [f"model.layers.{layer}.self_attn.q_proj.weight" for layer in range(3)] + ["lm_head.weight"]
@@ -37,7 +37,7 @@ class Worker:
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def measure(self, candidate: Any, job: Any) -> Measurement:
-        key = candidate_key(candidate)
+        key = solution_key(candidate.to_dict())
         os.write(self._log, f"{key}\n".encode())
         time.sleep(SECONDS)
         if int(key, 16) % 11 == 0:

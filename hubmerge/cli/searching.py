@@ -36,8 +36,9 @@ def evolve(
     token: Token = None,
 ) -> None:
     """Search for a better merge: candidates are built in memory, scored, and the winner is merged, tested and shown."""
+    from ..evolve.folder import small_files
     from ..evolve.mirror import Mirror
-    from ..evolve.run import evolve, small_files
+    from ..evolve.run import evolve
     from ..evolve.search import Search
     from ..evolve.workers import Workers
     from ..terminal import out as console

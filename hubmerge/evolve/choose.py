@@ -16,7 +16,6 @@ from .journal import Evaluation
 from .measurement import Job
 from .pool import Pool, measure_all
 from .questions import Questions
-from .recorder import candidate_key
 
 _PROMOTED = 2
 """How many times `select` candidates are asked the rest of the search split, where the search asked only a part."""
@@ -147,10 +146,10 @@ def finalists(found: Exploration, select: int) -> list[Finalist]:
     if not ranked:
         raise SearchError("No candidate of the search could be evaluated; the journal says why for each.")
     best = [Finalist(found.candidate(e), e.genome, e, e.score) for e in ranked[:select]]
-    known = {evaluation.candidate for evaluation in ranked}
+    known = [found.candidate(evaluation) for evaluation in ranked]
     last = found.genomes[-1]
     for vector in (found.centre, last.start if last.space == "dfs" else None):
-        if vector is not None and (key := candidate_key(candidate := last.decode(vector))) not in known:
-            known.add(key)
+        if vector is not None and (candidate := last.decode(vector)) not in known:
+            known.append(candidate)
             best.append(Finalist(candidate, tuple(np.asarray(vector).tolist()), None))
     return best

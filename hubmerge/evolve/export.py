@@ -6,9 +6,9 @@ from ..errors import SearchError
 from ..hub.source import open_source
 from ..recipe import Recipe
 from .blocks import family_of
+from .folder import JOURNAL_FILE, located, run_of
 from .journal import read_evaluations
 from .path import Path as LayerPath
-from .run import JOURNAL_FILE
 
 
 def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Recipe:
@@ -22,7 +22,7 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
     found = {evaluation.number: evaluation for evaluation in read_evaluations(journal)}
     if number not in found:
         raise SearchError(f"{journal} has no evaluation {number}; it holds {len(found)}, numbered from 0.")
-    solution = found[number].solution
+    solution = located(found[number].solution, run_of(run))
     if "layers" not in solution:
         return Recipe.from_dict(solution)
     path = LayerPath.from_dict(solution)

@@ -29,12 +29,12 @@ from ..progress import Event, Progress
 from ..recipe import Recipe
 from ..stream.writer import write_file
 from .economy import FEWEST
+from .folder import ITEMS_FILE
 from .measurement import Job
 from .pool import Pool, measure_all
 from .results import contestants
 from .search import UNTUNED, Search
 
-ITEMS_FILE = "items.json"
 _STRATA = FEWEST
 
 

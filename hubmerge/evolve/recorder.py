@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import SearchError
 from ..progress import Event, Progress
+from .folder import portable, run_of
 from .journal import Evaluation, Journal
 from .measurement import WORST, Measurement, Outcome
 from .pool import Pool, Result
@@ -39,6 +42,7 @@ class Recorder:
         questions: Questions = Questions(),  # noqa: B008 - a frozen value
     ) -> None:
         self._journal = journal
+        self._run = run_of(journal.path.parent)
         self._pool = pool
         self._fitness = fitness
         self._seed = seed
@@ -63,7 +67,7 @@ class Recorder:
         number = self._asked
         self._asked += 1
         candidate = self._genome.decode(vector)
-        asked = _Asked(vector, candidate, candidate_key(candidate))
+        asked = _Asked(vector, candidate, self._run)
         self._waiting[number] = asked
         first = self._first.setdefault(asked.key, number)
         if number in self._finished:
@@ -120,7 +124,7 @@ class Recorder:
             tokens=measured.tokens,
             seed=self._seed,
             error=result.error,
-            solution=asked.candidate.to_dict(),
+            solution=asked.solution,
         )
         self._append(result.number, evaluation)
 
@@ -182,12 +186,13 @@ class Recorder:
 class _Asked:
     """A candidate on its way."""
 
-    def __init__(self, vector: np.ndarray, candidate: Any, key: str) -> None:
+    def __init__(self, vector: np.ndarray, candidate: Any, run: Path) -> None:
         self.vector = vector
         self.candidate = candidate
-        self.key = key
+        self.solution = portable(candidate.to_dict(), run)
+        self.key = solution_key(self.solution)
 
 
-def candidate_key(candidate: Any) -> str:
+def solution_key(solution: Mapping[str, Any]) -> str:
     """A sha256 of what a candidate says: equal for equal recipes, and for equal paths."""
-    return hashlib.sha256(json.dumps(candidate.to_dict(), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(solution, sort_keys=True).encode()).hexdigest()

@@ -1,13 +1,5 @@
-"""A whole search in a folder: explore, choose on validation, report on test, write the winner. Resumable anywhere.
-
-search.yaml    the search with every model and dataset at its commit
-items.json     the examples that candidates are asked, where the search chooses them
-journal.jsonl  every evaluation
-best.yaml      the winner's recipe, ready for `hubmerge merge`
-model/         the merged winner with its card and the picture of the search
-curve.png      the picture
-results.json   the table; written last, so a folder that has it is finished
-"""
+"""A whole search in a folder (see folder.py): explore, choose on validation, report on test, write the winner.
+Resumable anywhere."""
 
 import hashlib
 import json
@@ -33,8 +25,20 @@ from .blocks import family_of
 from .choose import Winner, choose
 from .data_flow import DataFlow
 from .explore import Exploration, MakeGenome, explore
+from .folder import (
+    CURVE_FILE,
+    FIRST_RECIPE_FILE,
+    JOURNAL_FILE,
+    MODEL_FOLDER,
+    PS_FOLDER,
+    RECIPE_FILE,
+    RESULTS_FILE,
+    SEARCH_FILE,
+    located,
+    portable,
+)
 from .genome import ParameterGenome
-from .items import ITEMS_FILE, open_items
+from .items import open_items
 from .journal import VERSION, Evaluation, Journal
 from .judge import Judge, make_judge
 from .path_model import layer_count
@@ -51,12 +55,9 @@ from .results import (
     from_json,
     to_json,
 )
-from .search import COMPARED, Search
+from .search import Search
+from .spec import COMPARED
 from .workers import Workers
-
-SEARCH_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "journal.jsonl", "best.yaml"
-CURVE_FILE, RESULTS_FILE, MODEL_FOLDER = "curve.png", "results.json", "model"
-PS_FOLDER, FIRST_RECIPE_FILE = "ps", "first.yaml"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def evolve(
         write_file(out / SEARCH_FILE, pinned.to_yaml().encode())
         if resume and (out / RESULTS_FILE).exists():
             stored = from_json(out / RESULTS_FILE, key)
-            return _result(pinned, sources, task, out, stored.facts, stored.winner, stored.rows)
+            return _result(pinned, sources, task, out, stored.facts, located(stored.winner, out), stored.rows)
         run = _Run(key, out, task, token, workers, progress)
         others = contestants(pinned)
         last, opened = pinned, sources
@@ -124,7 +125,7 @@ def evolve(
         recipe = recipe_of(winner.candidate, opened)
         chosen = {**winner.facts, "recipe": recipe.to_dict()}
         result = _result(pinned, sources, task, out, search_facts, chosen, rows)
-        write_file(out / RECIPE_FILE, _portable(recipe, out).to_yaml().encode())
+        write_file(out / RECIPE_FILE, _portable(recipe, out).encode())
         # The card's commands start from the YAML files, so they go wherever the model goes.
         files = {name: (out / name).read_bytes() for name in (SEARCH_FILE, RECIPE_FILE, CURVE_FILE)}
         if last is not pinned:
@@ -134,7 +135,7 @@ def evolve(
         if last is not pinned:
             _make_portable(out / MODEL_FOLDER / MANIFEST, out)
         front = [evaluation.number for evaluation in found.front]
-        write_file(out / RESULTS_FILE, to_json(key, search_facts, chosen, rows, front=front))
+        write_file(out / RESULTS_FILE, to_json(key, search_facts, portable(chosen, out), rows, front=front))
         return result
 
 
@@ -209,13 +210,6 @@ class _Run:
     def _journal(self, folder: Path) -> Journal:
         folder.mkdir(exist_ok=True)
         return Journal(folder / JOURNAL_FILE, f"{self.key}/{folder.name}", {"hubmerge": __version__}, resume=True)
-
-
-def small_files(out: Path) -> dict[str, Path]:
-    """What tells a run's whole story without its weights: name -> file of the run folder, there or not yet."""
-    names = (SEARCH_FILE, JOURNAL_FILE, ITEMS_FILE, RECIPE_FILE, RESULTS_FILE)
-    folders = ("", f"{PS_FOLDER}/", *(f"{name}/" for name in COMPARED))
-    return {f"{folder}{name}": out / folder / name for folder in folders for name in names}
 
 
 def stages_of(search: Search, sources: Mapping[ModelRef, Source], token: str | None) -> list[MakeGenome]:
@@ -320,24 +314,14 @@ def _first_recipe(out: Path) -> dict[str, bytes]:
     return {FIRST_RECIPE_FILE: (out / PS_FOLDER / RECIPE_FILE).read_bytes()}
 
 
-def _portable(recipe: Recipe, out: Path) -> Recipe:
-    """The recipe with the run's own model named from the run folder, not from this machine's root."""
-    return Recipe.from_dict(_from_here(recipe.to_dict(), out))
-
-
-def _from_here(document: Any, out: Path) -> Any:
-    """Plain values with the run's own model named from the run folder."""
-    if isinstance(document, dict):
-        return {key: _from_here(value, out) for key, value in document.items()}
-    if isinstance(document, list):
-        return [_from_here(value, out) for value in document]
-    own = str((out / PS_FOLDER / MODEL_FOLDER).resolve())
-    return f"./{PS_FOLDER}/{MODEL_FOLDER}" if document == own else document
+def _portable(recipe: Recipe, out: Path) -> str:
+    """The recipe's YAML with the run's own model named from the run folder."""
+    return Recipe.from_dict(portable(recipe.to_dict(), out)).to_yaml()
 
 
 def _make_portable(manifest: Path, out: Path) -> None:
     """Takes this machine's folders out of a manifest, which goes wherever the model goes."""
-    document = _from_here(json.loads(manifest.read_bytes()), out)
+    document = portable(json.loads(manifest.read_bytes()), out)
     write_file(manifest, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
 
 
@@ -363,7 +347,7 @@ def _result(
     card = Card(
         title=title,
         sources=tuple(sources.values()),
-        recipe_yaml=_portable(recipe, out).to_yaml(),
+        recipe_yaml=_portable(recipe, out),
         method=search.merge_method or "passthrough",
         base_model=search.base_model.repo_id if search.base_model else None,
         evaluations=card_rows(rows, title, task.metric, task.name),

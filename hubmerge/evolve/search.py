@@ -29,12 +29,10 @@ from ..recipe import ModelEntry, ModelRef, Recipe
 from ..yamlfile import load_mapping, refuse_unknown
 from .data_flow import DataFlowSpace
 from .economy import Economy
-from .spec import GRANULARITIES, Fitness, Gene, Searcher, build, is_number, listed, mapping
+from .spec import COMPARED, GRANULARITIES, Fitness, Gene, Searcher, build, is_number, listed, mapping
 
 UNTUNED = ("average", "task_arithmetic", "ties", "dare_ties")
 """Merges that people make without a search; the default `baselines`."""
-COMPARED = ("random", "grid")
-"""Searches of the same budget that a run can add to its `baselines`."""
 
 
 @dataclass(frozen=True)

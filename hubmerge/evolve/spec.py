@@ -8,6 +8,9 @@ from typing import Any, get_args, get_origin
 from ..errors import SearchError
 from ..yamlfile import refuse_unknown
 
+COMPARED = ("random", "grid")
+"""Searchers that a search can add to its `baselines`, with the same budget."""
+
 GRANULARITIES = ("model", "group", "layer", "layer_group", "filter")
 """How finely the genes of a recipe apply: one value a model; one for attention, MLPs and the rest; one a layer; one for
 each of attention, MLP and the rest of a layer; one for each of the filters that the genome names."""

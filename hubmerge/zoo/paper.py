@@ -135,7 +135,8 @@ def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = sile
 def _make(document: Mapping[str, Any], namespace: str, folder: Path, mixed: bool) -> None:
     """Makes one run, or finds it finished, and asks its winner the same problems in English."""
     from ..evaluate.task import load_task
-    from ..evolve.run import MODEL_FOLDER, evolve
+    from ..evolve.folder import MODEL_FOLDER
+    from ..evolve.run import evolve
     from ..evolve.search import Search
 
     search = Search.from_dict(document)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..evaluate.statistics import interval, paired_interval, paired_p
+from ..evolve.folder import RESULTS_FILE
 from ..stream.writer import write_file
 from .paper import Run
 from .problems import problems
@@ -18,7 +19,6 @@ from .trade_off import markdown as trade_off_markdown
 if TYPE_CHECKING:
     from ..evolve.results import Row
 
-RESULTS_FILE = "results.json"
 OURS = "evolved: recipes (PS)"
 NAMES = {
     "ps": OURS,

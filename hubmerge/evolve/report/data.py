@@ -12,12 +12,11 @@ import numpy as np
 
 from ...errors import SearchError
 from ...yamlfile import load_mapping
+from ..folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
 from ..journal import Evaluation, read_evaluations
 from ..pareto import fronts
 from .canvas import is_number
 
-SEARCH_FILE, JOURNAL_FILE = "search.yaml", "journal.jsonl"
-RESULTS_FILE, RECIPE_FILE, FIRST_STAGE = "results.json", "best.yaml", "ps"
 COMPARED = {"random": "random search", "grid": "grid"}
 """Folders of searches of the same budget that a run made to compare itself with, and what they are called."""
 
@@ -64,7 +63,7 @@ class Run:
             results=_json(folder / RESULTS_FILE),
             best_recipe=_yaml(folder / RECIPE_FILE, "recipe"),
             compared={label: _evaluations(path) for label, path in others.items() if path.is_file()},
-            second=(folder / FIRST_STAGE / JOURNAL_FILE).is_file(),
+            second=(folder / PS_FOLDER / JOURNAL_FILE).is_file(),
         )
 
     @property
@@ -174,7 +173,7 @@ def read_stages(folder: Path) -> tuple[Run, ...]:
     """The searches of a run folder in the order they ran: one, or two where data flow came after parameter space."""
     runs = [Run.read(folder)]
     if runs[0].second:
-        runs.insert(0, Run.read(folder / FIRST_STAGE))
+        runs.insert(0, Run.read(folder / PS_FOLDER))
     return tuple(runs)
 
 

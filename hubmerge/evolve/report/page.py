@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 
 from ... import __version__
+from ..folder import MODEL_FOLDER, PS_FOLDER, RECIPE_FILE, SEARCH_FILE
 from . import html, pictures
 from .canvas import is_number
 from .cost import Cost
-from .data import FIRST_STAGE, RECIPE_FILE, SEARCH_FILE, Run, mapping, model_name
+from .data import Run, mapping, model_name
 from .forest import is_winner
 from .palette import css
 from .pictures import Picture
@@ -268,7 +269,9 @@ def _again(stages: Sequence[Run]) -> str:
     commands.append(f"hubmerge evolve {SEARCH_FILE} --out again  # search again")
     if run.done and run.recipe:
         if len(stages) > 1:
-            commands.append(f"hubmerge merge {FIRST_STAGE}/{RECIPE_FILE} --out {FIRST_STAGE}/model  # if it is gone")
+            commands.append(
+                f"hubmerge merge {PS_FOLDER}/{RECIPE_FILE} --out {PS_FOLDER}/{MODEL_FOLDER}  # if it is gone"
+            )
         commands.append(f"hubmerge merge {RECIPE_FILE} --out merged  # the winner")
     commands.append("hubmerge report .  # this page")
     spec = _dump(run.spec) if run.spec else ""

@@ -1,0 +1,62 @@
+"""A run's folder: what lies where, and the run's own model by a name that holds wherever the folder goes.
+
+search.yaml    the search with every model and dataset at its commit
+items.json     the examples that candidates are asked, where the search chooses them
+journal.jsonl  every evaluation
+best.yaml      the winner's recipe, ready for `hubmerge merge`
+model/         the merged winner with its card and the picture of the search
+curve.png      the picture
+results.json   the table; written last, so a folder that has it is finished
+ps/            the search for recipes, where one for paths follows it: the same files, model/ included
+random/ grid/  journals of the searches that the winner is compared with
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .spec import COMPARED
+
+SEARCH_FILE, ITEMS_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "items.json", "journal.jsonl", "best.yaml"
+CURVE_FILE, RESULTS_FILE, MODEL_FOLDER = "curve.png", "results.json", "model"
+PS_FOLDER, FIRST_RECIPE_FILE = "ps", "first.yaml"
+
+OWN_MODEL = f"./{PS_FOLDER}/{MODEL_FOLDER}"
+"""What the run's own model is called in its files."""
+
+
+def small_files(out: Path) -> dict[str, Path]:
+    """What tells a run's whole story without its weights: name -> file of the run folder, there or not yet."""
+    names = (SEARCH_FILE, JOURNAL_FILE, ITEMS_FILE, RECIPE_FILE, RESULTS_FILE)
+    folders = ("", f"{PS_FOLDER}/", *(f"{name}/" for name in COMPARED))
+    return {f"{folder}{name}": out / folder / name for folder in folders for name in names}
+
+
+def run_of(folder: Path) -> Path:
+    """The run folder that a search's folder belongs to: itself, or the one that it lies in."""
+    inside = folder.name in (PS_FOLDER, *COMPARED) and (folder.parent / JOURNAL_FILE).is_file()
+    return folder.parent if inside else folder
+
+
+def portable(document: Any, run: Path) -> Any:
+    """Plain values in which the run's own model is named from the run folder, not from this machine's root."""
+    own = _own_model(run)
+    return _replaced(document, lambda text: OWN_MODEL if text == own else text)
+
+
+def located(document: Any, run: Path) -> Any:
+    """The values that `portable` was given, or would have been given where the run folder lies now."""
+    own = _own_model(run)
+    return _replaced(document, lambda text: own if text == OWN_MODEL else text)
+
+
+def _own_model(run: Path) -> str:
+    return str((run / PS_FOLDER / MODEL_FOLDER).resolve())
+
+
+def _replaced(document: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(document, dict):
+        return {key: _replaced(value, change) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_replaced(value, change) for value in document]
+    return change(document) if isinstance(document, str) else document
