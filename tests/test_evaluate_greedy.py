@@ -172,6 +172,22 @@ def test_a_batch_leaves_nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> No
         gc.enable()
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma3_text"])
+def test_keys_and_values_are_given_back_in_one_piece(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows, pieces = build(name, MODELS[name]), prompts(12), []
+    decode = Decoder(model, rows, [2])
+    take = greedy._Layer._take
+
+    def taking(layer: greedy._Layer, *tensors: torch.Tensor) -> None:
+        take(layer, *tensors)
+        pieces.extend([layer.all_keys, layer.all_values])
+
+    monkeypatch.setattr(greedy._Layer, "_take", taking)
+    decode(rows, 3)
+    assert len({piece.data_ptr() for piece in pieces}) == 2 * model.config.num_hidden_layers
+    assert len({piece.untyped_storage().data_ptr() for piece in pieces}) == 1
+
+
 def test_equal_prompts_keep_a_token_of_their_own() -> None:
     model, row = build("qwen3", MODELS["qwen3"]), prompts(12)[0]
     decode = Decoder(model, [row] * 3, [2])

@@ -53,4 +53,6 @@ class Demand:
         read = max(run_tokens(device), longest)
         wide = 4 * hidden + 2 * (heads + 2 * stored_heads) * size + 3 * inner
         run = read * (wide * dtype.itemsize + 3 * hidden * 4 + longest * _MASK)
-        return kept + layer + run + self.prompts * text.vocab_size * (dtype.itemsize + 4)
+        logits = self.prompts * text.vocab_size * (dtype.itemsize + 4)
+        # Twice: what is given back in small pieces stays with the process, and the next may not fit into its gaps.
+        return kept + 2 * (layer + run + logits)

@@ -59,7 +59,8 @@ class Decoder:
         self._run = run_tokens(model.device)
         shared = _shared(prompts)
         self.shared = shared if shared >= _SHARED_FROM else 0
-        self._first = _Memory(1, self.shared)
+        self._layers = len(DynamicCache(config=model.config).layers)
+        self._first = _Memory(1, self.shared, self._layers)
         if self.shared:
             ids = torch.tensor([prompts[0][: self.shared]])
             self._logits(self._first, ids, torch.ones_like(ids), torch.arange(self.shared)[None])
@@ -83,7 +84,8 @@ class Decoder:
             return
         places, longest = min(places, len(rows)), max(map(len, rows))
         # Where rows follow others there is room for more steps, before what is held must move.
-        memory = _Memory(places, longest + max_new_tokens * (1 if places == len(rows) else 2) - 1)
+        columns = longest + max_new_tokens * (1 if places == len(rows) else 2) - 1
+        memory = _Memory(places, columns, self._layers)
         alive: list[_Row] = []
         come, end = 0, longest  # `end` is the column that the next token of every row goes into
         while alive or come < len(rows):
@@ -205,11 +207,12 @@ class _Window:
 class _Memory:
     """Keys and values of `size` rows, each with that many columns, one a token."""
 
-    def __init__(self, size: int, columns: int) -> None:
+    def __init__(self, size: int, columns: int, layers: int) -> None:
         self.columns = columns
         self.window = _Window(size, columns, slice(0, size))
-        # Layers know the window alone: in a cycle of references, memory would wait for Python's collector.
-        layer: Any = partial(_Layer, self.window)
+        # Layers know the window and the room alone: in a cycle of references, memory would wait for Python's collector.
+        layer: Any = partial(_Layer, self.window, _Room(2 * layers))
+        self._layer = layer
         self.cache: Any = Cache(layer_class_to_replicate=layer)
 
     def open(self, rows: slice, start: int, filled: int) -> None:
@@ -240,16 +243,32 @@ class _Memory:
         """Puts what `first` holds into one row, from `column` on."""
         for index, source in enumerate(first.cache.layers):
             if index == len(self.cache.layers):
-                self.cache.layers.append(_Layer(self.window))
+                self.cache.layers.append(self._layer())
             self.cache.layers[index].put(source, row, column)
+
+
+class _Room:
+    """Takes memory for tensors of one shape at once: what is taken in many pieces, the system does not get back."""
+
+    def __init__(self, pieces: int) -> None:
+        self._pieces = pieces
+        self._free: list[Tensor] | None = None
+
+    def zeros(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Zeros of the dtype and on the device of `like`."""
+        if self._free is None:
+            self._free = list(like.new_zeros(self._pieces, *shape))
+        # Models whose layers differ in shape are rare: the others are taken one by one.
+        return self._free.pop() if self._free and self._free[-1].shape == shape else like.new_zeros(shape)
 
 
 class _Layer(DynamicLayer):
     """One layer's part of a `_Memory`, as transformers asks for it."""
 
-    def __init__(self, window: _Window) -> None:
+    def __init__(self, window: _Window, room: _Room) -> None:
         super().__init__()
         self._window = window
+        self._room = room
         self.all_keys = self.all_values = torch.empty(0)
 
     def get_seq_length(self) -> int:
@@ -271,7 +290,7 @@ class _Layer(DynamicLayer):
         if not self.is_initialized:
             size = self._window
             self.all_keys, self.all_values = (
-                one.new_zeros(size.size, one.shape[1], size.columns, one.shape[3]) for one in (keys, values)
+                self._room.zeros(one, (size.size, one.shape[1], size.columns, one.shape[3])) for one in (keys, values)
             )
             self.is_initialized = True
 
