@@ -20,7 +20,9 @@ from test_evolve_run import PLAIN, PROMPTS, strangers  # noqa: F401 (a fixture)
 from hubmerge import cli
 from hubmerge.errors import Interrupted
 from hubmerge.evaluate.generation import generate
+from hubmerge.evolve.folder import small_files
 from hubmerge.evolve.journal import read_evaluations
+from hubmerge.evolve.mirror import Mirror
 from hubmerge.evolve.path import Path as LayerPath
 from hubmerge.evolve.path_model import PathModel
 from hubmerge.evolve.resident import ResidentModel
@@ -233,6 +235,24 @@ def test_a_run_is_whole_wherever_its_folder_goes(finished: Run, tmp_path: Path) 
     own = ModelRef(str(here.resolve() / "ps" / "model"))
     assert (own in named) == (finished.name == "ps-dfs")
     assert "./ps/model" in result.card.recipe_yaml or finished.name != "ps-dfs"
+
+
+def test_a_mirrored_run_goes_on_elsewhere_without_evaluating_anything_again(finished: Run, tmp_path: Path) -> None:
+    if finished.name != "ps-dfs":
+        pytest.skip("one run is enough, and this one has a search in a search")
+    with Mirror("alice/spaces-mirror", small_files(finished.folder)) as mirror:
+        pass
+    assert mirror.failures == 0, mirror.summary
+    out, other = tmp_path / "again", tmp_path / "other"
+    printed = command("evolve", finished.search, "--out", out, "--resume", "--mirror", "alice/spaces-mirror")
+    assert "Going on with the run mirrored at alice/spaces-mirror" in printed
+    for name in ("journal.jsonl", "ps/journal.jsonl", "best.yaml"):
+        assert (out / name).read_bytes() == (finished.folder / name).read_bytes(), name
+    assert json.loads((out / "results.json").read_text())["rows"] == finished.results["rows"]
+    other.mkdir()
+    (other / "search.yaml").write_text(json.dumps({**json.loads(finished.search.read_text()), "select": 1}))
+    with pytest.raises(AssertionError, match="another search than the one given"):
+        command("evolve", other / "search.yaml", "--out", other / "run", "--resume", "--mirror", "alice/spaces-mirror")
 
 
 def test_a_finished_run_is_only_read(finished: Run) -> None:

@@ -1,12 +1,12 @@
 """Commands that search and score: evolve, report, export, eval."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import HubmergeError
+from ..errors import HubmergeError, NotFoundError
 from .options import Model, Public, Push, Token, app, show_push
 
 Run = Annotated[Path, typer.Argument(help="The run folder of a search.", show_default=False)]
@@ -29,15 +29,19 @@ def evolve(
     gpus: Annotated[float, typer.Option(min=0, help="GPUs an actor, such as 1 or 0.5.")] = 0.0,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster: auto, or host:port.")] = None,
     mirror: Annotated[
-        str | None, typer.Option(metavar="ORG/NAME", help="Copy the journal to this private dataset as it grows.")
+        str | None,
+        typer.Option(
+            metavar="ORG/NAME",
+            help="Copy the journal to this private dataset as it grows; with --resume, begin with what it holds.",
+        ),
     ] = None,
     push: Push = None,
     public: Public = False,
     token: Token = None,
 ) -> None:
     """Search for a better merge: candidates are built in memory, scored, and the winner is merged, tested and shown."""
-    from ..evolve.folder import small_files
-    from ..evolve.mirror import Mirror
+    from ..evolve.folder import JOURNAL_FILE, small_files
+    from ..evolve.mirror import Mirror, fetch
     from ..evolve.run import evolve
     from ..evolve.search import Search
     from ..evolve.workers import Workers
@@ -50,6 +54,10 @@ def evolve(
     if compare:
         spec = spec.compared()
     workers = Workers(actors, gpus, address)
+    if mirror and resume and not (out / JOURNAL_FILE).exists():
+        with suppress(NotFoundError):  # the first of many starts by one command, on machines that come and go
+            fetch(mirror, out, token=token)
+            console.print(f"Going on with the run mirrored at {mirror}.", highlight=False)
     copy = Mirror(mirror, small_files(out), token=token) if mirror else nullcontext()
     with copy, progress_bars() as progress:
         result = evolve(spec, out, resume=resume, token=token, workers=workers, progress=progress)

@@ -12,6 +12,7 @@ from ..hub.checkpoint import check_name
 from ..hub.errors import hide_tokens, hub_errors
 from ..hub.session import TIMEOUT, find_token, patiently
 from ..stream.writer import write_file
+from .folder import ITEMS_FILE
 
 EVERY = 300.0
 """Seconds between two looks for something new."""
@@ -19,7 +20,7 @@ EVERY = 300.0
 LAST_TRIES, LAST_PAUSE, LAST_WAIT = 3, 2.0, 60.0
 """How often the end of a run is sent, seconds between the tries, and the seconds that all of it may take."""
 
-_FETCHED = (".yaml", ".jsonl")
+_FETCHED = (".yaml", ".jsonl", ITEMS_FILE)
 _CARD = """---
 tags: [hubmerge]
 viewer: false
@@ -27,7 +28,7 @@ viewer: false
 # A search for a better merge
 
 `search.yaml` is what is searched, `journal.jsonl` every evaluation so far. hubmerge keeps them up to date while the
-search runs; `hubmerge.evolve.mirror.fetch` brings them into a folder where it can go on.
+search runs. On any machine, `hubmerge evolve search.yaml --out run --resume --mirror {repo_id}` goes on with it.
 """
 
 
@@ -138,13 +139,13 @@ class Mirror:
                         "and resume it"
                     )
         self._head = info.sha
-        return {} if "README.md" in present else {"README.md": _CARD.encode()}
+        return {} if "README.md" in present else {"README.md": _CARD.format(repo_id=self.repo_id).encode()}
 
 
 def fetch(repo_id: str, folder: Path, *, token: str | None = None) -> Path:
     """Brings a mirrored run into `folder`, where the search can be resumed; returns `folder`.
 
-    Only the search and the journal come (.yaml and .jsonl): what a run makes of them at its end is made again. Raises
+    Only the search, its examples and the journal come: what a run makes of them at its end is made again. Raises
     `SearchError` where the dataset holds no journal or the folder already does, and `HubError` as the Hub does.
     """
     token = find_token(token)
