@@ -133,8 +133,8 @@ def test_correct_needs_the_number_and_the_language() -> None:
     ]
     scores = grade(outputs, examples, task)
     assert scores.correct == (True, False, False, False)
-    assert scores.number == (True, True, False, True)
-    assert (scores.score, scores.number_share, scores.language_share) == (0.25, 0.75, 0.5)
+    assert scores.metric == (1.0, 1.0, 0.0, 1.0)
+    assert (scores.score, scores.metric_share, scores.language_share) == (0.25, 0.75, 0.5)
 
 
 def test_chat_streams_the_greedy_answer(loaded) -> None:

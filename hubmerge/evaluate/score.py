@@ -65,16 +65,6 @@ class Scores:
         """Which examples are worth more than half."""
         return tuple(value > 0.5 for value in self.values)
 
-    @property
-    def number(self) -> tuple[bool, ...]:
-        """Which examples the metric finds worth more than half, whatever the language."""
-        return tuple(value > 0.5 for value in self.metric)
-
-    @property
-    def number_share(self) -> float:
-        """`metric_share` by its old name."""
-        return self.metric_share
-
 
 @dataclass(frozen=True)
 class _Replies:
