@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 def card_of(plan: Plan, repo_id: str | None = None) -> Card:
     """The card of a merge that nobody has evaluated: parents, recipe, licence and how to make it again."""
     base = plan.recipe.base_model
-    names = [source.name.split("/")[-1] for source in plan.sources if source.ref.repo_id != (base and base.repo_id)]
+    names = [source.name.split("/")[-1] for source in plan.sources if source.name != (base and base.bare)]
     return Card(
         title=repo_id.split("/")[-1] if repo_id else f"{plan.method.name} merge of {' and '.join(names)}",
         sources=plan.sources,
         recipe_yaml=plan.recipe.to_yaml(),
         method=plan.method.name,
         repo_id=repo_id,
-        base_model=next((s.name for s in plan.sources if base and s.ref.repo_id == base.repo_id), None),
+        base_model=next((s.name for s in plan.sources if base and s.name == base.bare), None),
         commands=("hubmerge merge recipe.yaml --out merged",),
     )
 

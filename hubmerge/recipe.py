@@ -58,14 +58,17 @@ class ModelRef:
 
     @classmethod
     def parse(cls, text: str) -> "ModelRef":
-        """Reads `org/name`, `org/name@revision`, `org/name+org/lora@revision` or a folder."""
+        """Reads `org/name`, `org/name@revision` or a folder, each with `+` and the same for a LoRA on top of it."""
         if not isinstance(text, str) or not text.strip():
             raise RecipeError(f"Expected a model (org/name or a folder), got {text!r}.")
         text = text.strip()
         if len(text) > _LONGEST_NAME:
             raise RecipeError(f"A model's name has {len(text):,} characters; expected org/name or a folder.")
         if _is_folder(text):
-            return cls(text)
+            # A folder's own name may have a plus.
+            ends = [at for at, sign in enumerate(text) if sign == "+" and not os.path.isdir(text)]
+            end = next((at for at in ends if os.path.isdir(text[:at]) and text[at + 1 :]), None)
+            return cls(text) if end is None else cls(text[:end], lora=cls.parse(text[end + 1 :]))
         model, plus, lora = text.partition("+")
         repo_id, at, revision = model.partition("@")
         if (plus and not lora) or (at and not revision):
@@ -80,6 +83,11 @@ class ModelRef:
     def is_folder(self) -> bool:
         """Whether this names a folder on disk rather than a repository of the Hub."""
         return _is_folder(self.repo_id)
+
+    @property
+    def bare(self) -> str:
+        """The model as people call it: without revisions."""
+        return f"{self.repo_id}+{self.lora.bare}" if self.lora else self.repo_id
 
     def pinned(self, commit: str | None) -> "ModelRef":
         """The same model at `commit` (40 hex digits); a folder stays as it is."""
@@ -202,11 +210,11 @@ class Recipe:
             named.append(ModelRef.parse(self.tokenizer_source))
         return tuple(dict.fromkeys(named))
 
-    def with_pins(self, commits: Mapping[ModelRef, str | None]) -> "Recipe":
-        """The same recipe with each model at its commit; models not in `commits` stay as they are."""
+    def with_pins(self, pinned: Mapping[ModelRef, ModelRef]) -> "Recipe":
+        """The same recipe with each model at its commit, as `pinned` has it; others stay as they are."""
 
         def pin(ref: ModelRef) -> ModelRef:
-            return ref.pinned(commits.get(ref))
+            return pinned.get(ref, ref)
 
         source = self.tokenizer_source
         return replace(

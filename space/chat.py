@@ -211,7 +211,7 @@ def reply(
     if page.gpu is not None:
         yield from page.gpu.speak(opened, token, messages, **settings)
         return
-    key, ref = (opened, opened) if isinstance(opened, str) else (opened.identity, opened.ref.pinned(opened.commit))
+    key, ref = (opened, opened) if isinstance(opened, str) else (opened.identity, opened.pinned)
     network, tokenizer = page.loaded.get(key, lambda: load_model(ref, token=token))
     yield from stream_chat(network, tokenizer, messages, **settings)
 

@@ -135,7 +135,7 @@ def _card(name: str, source: Source | HubmergeError, role: str, fill: str) -> st
     }
     rows = "".join(f"<dt>{label}</dt><dd>{value}</dd>" for label, value in facts.items())
     below = " · ".join(part for part in (escape(namespace), role) if part)
-    title = hub_link(ref, short(ref.repo_id))
+    title = hub_link(ref, short(ref.bare))
     return f'{head}{title}</h3><div class="hm-role">{below or "&nbsp;"}</div><dl>{rows}</dl></article>'
 
 

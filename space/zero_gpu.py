@@ -126,7 +126,9 @@ def _fetched(source: Source) -> ModelRef:
     for name in source.files:
         if name in weights or name.endswith(_READ_TOO):
             source.local_path(name)
-    return source.ref.pinned(source.commit)
+    if source.adapter is not None:
+        source.adapter.local_path()
+    return source.pinned
 
 
 # What follows runs in the process with the GPU.

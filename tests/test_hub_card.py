@@ -120,7 +120,7 @@ def test_folders_are_told_but_not_linked(card: Card, tmp_path) -> None:
 def test_hostile_text_stays_text(card: Card, parents: dict[str, Source]) -> None:
     evil = "x | y\n---\n# <script>alert(1)</script> [a](javascript:b) `"
     licence = Licence("other", evil, "javascript:alert(1)")
-    source = dataclasses.replace(parents["math"], licence=licence)
+    source = with_licence(parents["math"], licence)
     hostile = dataclasses.replace(
         card,
         title=evil,
@@ -165,7 +165,12 @@ def test_the_hub_takes_the_card_and_its_code_runs(card: Card, tiny_llama, tmp_pa
 
 def with_licences(source: Source, *licences: Licence | str | None) -> list[Source]:
     given = [value if isinstance(value, Licence) else Licence(value) for value in licences]
-    return [dataclasses.replace(source, licence=licence) for licence in given]
+    return [with_licence(source, licence, str(number)) for number, licence in enumerate(given)]
+
+
+def with_licence(source: Source, licence: Licence, identity: str = "other") -> Source:
+    stated = {"license": licence.id, "license_name": licence.name, "license_link": licence.link}
+    return dataclasses.replace(source, listing=dataclasses.replace(source.listing, card=stated, identity=identity))
 
 
 def test_equal_licences_are_copied(parents: dict[str, Source]) -> None:

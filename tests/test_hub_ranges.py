@@ -208,7 +208,7 @@ def test_the_hub_is_asked_once_and_the_token_stays_with_it(redirected: LocalHub,
         tokens[request.url.path.startswith("/cdn/")].add("authorization" in request.headers)  # type: ignore[attr-defined]
 
     source = opened(repo_id, redirected)
-    source._store._ranged.clear()
+    source.listing.store._ranged.clear()
     redirected.faults = watch
     together = threading.Barrier(THREADS)
 
@@ -239,7 +239,7 @@ def test_an_address_that_expired_is_renewed(redirected: LocalHub, repo_id: str, 
 def test_addresses_that_expire_all_the_time_under_many_threads(redirected: LocalHub, repo_id: str) -> None:
     source = opened(repo_id, redirected)
     redirected.redirect_seconds = valid = 0.2
-    source._store._ranged.clear()
+    source.listing.store._ranged.clear()
     began = time.monotonic()
 
     def work(number: int) -> int:
@@ -315,7 +315,7 @@ def test_only_attempts_that_bring_nothing_count(hub: LocalHub, repo_id: str, nap
 
 def test_those_who_wait_for_one_that_fails_search_themselves(redirected: LocalHub, repo_id: str) -> None:
     source = opened(repo_id, redirected)
-    source._store._ranged.clear()
+    source.listing.store._ranged.clear()
     redirected.faults = on_path("/resolve/", Fault(status=503, delay=0.05), times=2)
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda span: check(source, *span), spans(seed=10, count=THREADS)))

@@ -58,7 +58,7 @@ class Storage(BaseHTTPRequestHandler):
 def storage(hub: LocalHub, repo_id: str) -> Iterator[Source]:  # noqa: F811
     """The repository, with its weights in a `Storage`."""
     source = opened(repo_id, hub)
-    source._store._ranged.clear()
+    source.listing.store._ranged.clear()
     Storage.asked = 0
     with ThreadingHTTPServer(("127.0.0.1", 0), Storage) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

@@ -44,7 +44,7 @@ def test_references_are_unique_and_start_with_the_base() -> None:
 
 def test_pins_replace_revisions_everywhere() -> None:
     recipe = Recipe.from_yaml(SLICES)
-    pins: dict[ModelRef, str | None] = {ref: str(n) * 40 for n, ref in enumerate(recipe.references, start=1)}
+    pins = {ref: ref.pinned(str(n) * 40) for n, ref in enumerate(recipe.references, start=1)}
     pinned = recipe.with_pins(pins)
     assert [str(ref) for ref in pinned.references] == ["org/a@" + "1" * 40, "org/b@" + "2" * 40]
     assert pinned.slices[1].sources[0].layer_range == (2, 6)

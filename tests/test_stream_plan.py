@@ -11,7 +11,7 @@ from streamtools import rewrite, weights
 from test_stream_merge import Siblings, load, recipe
 
 from hubmerge import layers
-from hubmerge.errors import PlanError, RecipeError, SourceError
+from hubmerge.errors import PlanError, RecipeError
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 from hubmerge.stream import Plan, make_plan, merge
@@ -158,11 +158,6 @@ def test_a_shared_parameter_at_a_model_and_one_that_is_not_given(siblings: Sibli
     partly = {"t": [{"filter": "mlp", "value": 0.5}]}
     (message,) = errors(recipe(siblings, "slerp", models=[{"model": str(siblings["math"])}], parameters=partly))
     assert "with no filter for all the rest" in message
-
-
-def test_a_lora_is_refused(siblings: Siblings) -> None:
-    with pytest.raises(SourceError, match="a LoRA on top of a model cannot be merged yet"):
-        make_plan(Recipe.from_dict({"merge_method": "linear", "models": [{"model": "alice/model+alice/lora"}]}))
 
 
 def test_parameters_of_other_tools_are_told(siblings: Siblings) -> None:

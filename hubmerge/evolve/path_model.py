@@ -13,11 +13,12 @@ from ..evaluate.models import best_device
 from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, ModelRef, Recipe
+from ..stream.adapted import Adapted
 from ..stream.compute import merge_tensor
 from ..stream.dtypes import DTYPES
 from ..stream.mapped import map_tensors
 from ..stream.plan import Plan, make_plan
-from ..stream.tensors import TensorId
+from ..stream.tensors import TensorId, TensorPlan
 from .blocks import Family, family_of, module_of
 from .building import build_model, load_tokenizer
 from .path import Path
@@ -120,16 +121,25 @@ class PathModel:
             stored |= {(index, name): tensor for name, tensor in map_tensors(source)}
             self._progress(Event("read", index + 1, len(plan.sources), "models", note=source.name))
 
+        adapted = Adapted(plan.sources)
+
         def read(index: int, name: str, start: int, stop: int) -> Tensor:
-            return stored[index, name].view(-1)[start:stop]
+            return adapted.add(index, name, start, stored[index, name].view(-1)[start:stop])
 
         state = {}
         for tensor in plan.tensors:
             whole = stored[tensor.inputs[0]]
             # What is in the right dtype already stays where it is, in memory that processes share.
-            same = whole.dtype == DTYPES[tensor.dtype].torch
+            same = whole.dtype == DTYPES[tensor.dtype].torch and not _is_adapted(plan, tensor)
             state[tensor.name] = whole if same else merge_tensor(plan.method, tensor, read)
         return build_model(plan, state, self.device)
+
+
+def _is_adapted(plan: Plan, tensor: TensorPlan) -> bool:
+    """Whether a LoRA changes the one tensor that `tensor` comes from."""
+    index, name = tensor.inputs[0]
+    adapter = plan.sources[index].adapter
+    return adapter is not None and name in adapter.changes
 
 
 class _Pool:

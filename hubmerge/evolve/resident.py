@@ -16,6 +16,7 @@ from ..hub.source import Source
 from ..methods import BLOCK, Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, ModelRef, Recipe
+from ..stream.adapted import Adapted
 from ..stream.compute import merge_blocks, one_thread
 from ..stream.dtypes import DTYPES
 from ..stream.mapped import map_tensors
@@ -89,7 +90,7 @@ class ResidentModel:
     def __init__(self, plan: Plan, *, device: str | None = None, progress: Progress = silent) -> None:
         plan.require()
         self.device = torch.device(device or best_device())
-        self._sources: Mapping[ModelRef, Source] = {source.ref.pinned(source.commit): source for source in plan.sources}
+        self._sources: Mapping[ModelRef, Source] = {source.pinned: source for source in plan.sources}
         what = f"The search's {len(plan.sources)} models and one candidate"
         footprint(plan, self.device.type).require(what, self.device)
         self._tensors = _map_all(plan, progress)
@@ -132,10 +133,12 @@ class ResidentModel:
 
     def _merge(self, plan: Plan, targets: Mapping[str, Tensor]) -> None:
         """Writes each output tensor into the one of its name."""
-        references = [source.ref.pinned(source.commit) for source in plan.sources]
+        references = [source.pinned for source in plan.sources]
+        adapted = Adapted(plan.sources)
 
         def read(index: int, name: str, start: int, stop: int) -> Tensor:
-            return self._tensors[references[index], name].view(-1)[start:stop]
+            stored = self._tensors[references[index], name].view(-1)[start:stop]
+            return adapted.add(index, name, start, stored)
 
         def write(tensor: TensorPlan) -> None:
             target = targets[tensor.name].view(-1)
@@ -165,7 +168,7 @@ def _map_all(plan: Plan, progress: Progress) -> dict[tuple[ModelRef, str], Tenso
     total, done = sum(source.nbytes for source in plan.sources), 0
     for source in plan.sources:
         for name, tensor in map_tensors(source):
-            kept[source.ref.pinned(source.commit), name] = tensor
+            kept[source.pinned, name] = tensor
             done += tensor.nbytes
             progress(Event("read", done, total, "B", note=source.name))
     return kept

@@ -260,16 +260,16 @@ def _pin(search: Search, out: Path, resume: bool, token: str | None) -> tuple[Se
     task = load_task(search.task, token=token, counts=search.splits, seed=search.searcher.seed)
     if not task.search:
         raise SearchError(f"The task {task.name} has no search split, so candidates cannot be scored.")
-    commits = {ref: source.commit for ref, source in opened.items()}
+    pins = {ref: source.pinned for ref, source in opened.items()}
     revision = task.source.rpartition("@")[2] if task.source and search.task["examples"].get("repo_id") else None
-    pinned = search.with_pins(commits, revision)
-    return pinned, {ref.pinned(source.commit): source for ref, source in opened.items()}, task
+    pinned = search.with_pins(pins, revision)
+    return pinned, {source.pinned: source for source in opened.values()}, task
 
 
 def _unpinned(search: Search) -> dict[str, Any]:
     """The search without revisions, which a saved search has and the user's may not."""
     document = search.to_dict()
-    bare = {str(ref): ref.repo_id for ref in search.references}
+    bare = {str(ref): ref.bare for ref in search.references}
     document["models"] = [bare[model] for model in document["models"]]
     for key in ("base_model", "tokenizer_source"):
         document[key] = bare.get(str(document.get(key)), document.get(key))
@@ -349,7 +349,7 @@ def _result(
         sources=tuple(sources.values()),
         recipe_yaml=_portable(recipe, out),
         method=search.merge_method or "passthrough",
-        base_model=search.base_model.repo_id if search.base_model else None,
+        base_model=search.base_model.bare if search.base_model else None,
         evaluations=card_rows(rows, title, task.metric, task.name),
         curve_image=CURVE_FILE,
         commands=(*merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),

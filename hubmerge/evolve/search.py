@@ -169,14 +169,14 @@ class Search:
             path_searcher=None,
         )
 
-    def with_pins(self, commits: Mapping[ModelRef, str | None], task_revision: str | None = None) -> "Search":
-        """The same search with its models, and its task's dataset, at their commits."""
+    def with_pins(self, pins: Mapping[ModelRef, ModelRef], task_revision: str | None = None) -> "Search":
+        """The same search with its models, as `pins` has them, and its task's dataset at their commits."""
         task = dict(self.task)
         if task_revision is not None:
             task["examples"] = {**task["examples"], "revision": task_revision}
 
         def pinned(ref: ModelRef) -> ModelRef:
-            return ref.pinned(commits.get(ref))
+            return pins.get(ref, ref)
 
         tokenizer = self.tokenizer_source
         if tokenizer not in (None, "base", "union"):

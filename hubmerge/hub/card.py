@@ -12,8 +12,9 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, ModelCardData, constants
 
 from .licences import LicenceResult, combine
+from .listing import Listing
 from .markdown import escape, fence, link, quantity, table
-from .source import Source
+from .source import Source, parts_of
 
 PAPER = "https://arxiv.org/abs/2403.13187"
 
@@ -106,7 +107,7 @@ def render(card: Card) -> str:
 
 
 def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
-    hub_ids = list(dict.fromkeys(source.name for source in card.sources if not source.is_folder))
+    hub_ids = list(dict.fromkeys(part.name for part in parts_of(card.sources) if part.commit is not None))
     architectures = [name for source in card.sources[:1] for name in source.config.get("architectures") or ()]
     own = [
         EvalResult(
@@ -157,20 +158,33 @@ def _summary(card: Card) -> str:
 
 
 def _source_link(source: Source) -> str:
-    return link(source.name, None if source.is_folder else f"{constants.ENDPOINT}/{source.name}")
+    return " + ".join(map(_part_link, source.parts))
+
+
+def _part_link(part: Listing) -> str:
+    return link(part.name, None if part.commit is None else f"{constants.ENDPOINT}/{part.name}")
 
 
 def _parents(card: Card, licence: LicenceResult) -> str:
-    rows = []
-    for source, row in zip(card.sources, licence.rows, strict=True):
-        commit = "a local folder"
-        if source.commit:
-            commit = link(source.commit[:8], f"{constants.ENDPOINT}/{source.name}/tree/{source.commit}")
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for source in card.sources:
         role = "base" if source.name == card.base_model else "merged"
         count = quantity(source.parameters, ("", "K", "M", "B", "T"))
-        size = quantity(source.nbytes, (" B", " kB", " MB", " GB", " TB"))
-        rows.append((_source_link(source), role, commit, f"{count} ({size})", link(row.licence, row.link)))
+        found.setdefault((source.listing.name, source.listing.identity), (role, f"{count} ({_size(source.nbytes)})"))
+        if source.adapter is not None:
+            lora = source.adapter.listing
+            found.setdefault((lora.name, lora.identity), ("LoRA", _size(source.adapter.nbytes)))
+    rows = []
+    for part, (role, size), row in zip(parts_of(card.sources), found.values(), licence.rows, strict=True):
+        commit = "a local folder"
+        if part.commit:
+            commit = link(part.commit[:8], f"{constants.ENDPOINT}/{part.name}/tree/{part.commit}")
+        rows.append((_part_link(part), role, commit, size, link(row.licence, row.link)))
     return "## Parents\n\n" + table(("Model", "Role", "Commit", "Parameters>", "Licence"), rows)
+
+
+def _size(nbytes: int) -> str:
+    return quantity(nbytes, (" B", " kB", " MB", " GB", " TB"))
 
 
 def _merging(card: Card) -> str:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .source import Licence, Source
+from .listing import Licence, Listing
+from .source import Source, parts_of
 
 UNKNOWN = "unknown"
 
@@ -45,8 +46,9 @@ class LicenceResult:
 
 def combine(sources: Sequence[Source], link: str | None = None) -> LicenceResult:
     """The licence of a merge of `sources`; `link` is where a mixture of licences is explained (the card's address)."""
-    distinct = list(dict.fromkeys(source.licence for source in sources))
-    rows = tuple(_row(source) for source in sources)
+    parts = parts_of(sources)
+    distinct = list(dict.fromkeys(part.licence for part in parts))
+    rows = tuple(map(_row, parts))
     warnings = tuple(_warnings(rows))
     if len(distinct) == 1:
         only = distinct[0]
@@ -55,15 +57,15 @@ def combine(sources: Sequence[Source], link: str | None = None) -> LicenceResult
     return LicenceResult("other", name, link, rows, warnings)
 
 
-def _row(source: Source) -> LicenceRow:
-    licence = source.licence
+def _row(part: Listing) -> LicenceRow:
+    licence = part.licence
     name = _shown(licence)
     conditions = tuple(text for pattern, text in _CONDITIONS if re.fullmatch(pattern, name.lower()))
     if licence.id in ("other", None, UNKNOWN) and not conditions:
         conditions = (
             ("terms of its own: read them",) if licence.id == "other" else ("nothing is stated: ask the author",)
         )
-    return LicenceRow(source.name, name, licence.link, conditions)
+    return LicenceRow(part.name, name, licence.link, conditions)
 
 
 def _shown(licence: Licence) -> str:

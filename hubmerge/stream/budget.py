@@ -15,6 +15,7 @@ from ..errors import ResourceError
 from ..hub.source import Source
 from ..methods import BLOCK, Method, Workspace
 from ..methods.selection import KEPT
+from .adapted import adapting_memory
 from .compute import merge_blocks, one_thread
 from .device import free_memory
 from .prefetch import SPAN, WINDOW
@@ -48,6 +49,11 @@ def fetch_bytes(files: Iterable[tuple[int, str]], sources: Sequence[Source]) -> 
     return sum(sources[index].files[file].size for index, file in files if not sources[index].is_here(file))
 
 
+def adapter_bytes(sources: Sequence[Source]) -> int:
+    """Bytes of LoRAs to download: all of each."""
+    return sum(source.adapter.nbytes for source in sources if source.adapter and not source.adapter.is_here())
+
+
 def range_bytes(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> int:
     """Bytes to read from the Hub by range: the tensors themselves, once for each time that one is needed."""
     here = {(index, file): sources[index].is_here(file) for index, file in needed_files(tensors, sources)}
@@ -65,7 +71,8 @@ def peak_memory(
     """
     selecting = at_a_time * _SELECTING if method.selects else 0
     far = prefetch_bytes(method, tensors, sources) if ranged else 0
-    return _LIBRARY_BYTES + device_memory(tensors, at_a_time) + selecting + far
+    adapting = at_a_time * adapting_memory(sources)
+    return _LIBRARY_BYTES + device_memory(tensors, at_a_time) + selecting + adapting + far
 
 
 def device_memory(tensors: Sequence[TensorPlan], at_a_time: int) -> int:

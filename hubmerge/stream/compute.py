@@ -13,7 +13,7 @@ from .tensors import TensorId, TensorPlan
 
 Read = Callable[[int, str, int, int], Tensor]
 """Gives elements `start` to `stop` of a stored tensor, by the index of its source and its name there: flat, in the
-dtype of the file, not to be changed, and good until the next call by the same thread."""
+dtype of the file or float32, not to be changed, and good until the next call by the same thread."""
 
 
 def merge_blocks(method: Method, plan: TensorPlan, read: Read, workspace: Workspace) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import __version__
 from ..errors import AccessError, HubError, NetworkError, PlanError, ResourceError
 from ..hub.push import PushResult, Upload
-from ..hub.source import Source
+from ..hub.source import Source, parts_of
 from ..methods import Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import Recipe
@@ -302,8 +302,9 @@ def _in_background(call: Callable[[], T]) -> "Future[T]":
 
 def _refuse_sources(plan: Plan, out: Path) -> None:
     for source in plan.sources:
-        if source.is_folder and Path(source.ref.repo_id).expanduser().resolve() == out.resolve():
-            raise PlanError(f"{out} is one of the models to merge; choose another folder for the result.")
+        for part in source.parts:
+            if part.commit is None and Path(part.name).expanduser().resolve() == out.resolve():
+                raise PlanError(f"{out} is one of the models to merge; choose another folder for the result.")
 
 
 def _manifest(plan: Plan, journal: Journal) -> bytes:
@@ -314,7 +315,8 @@ def _manifest(plan: Plan, journal: Journal) -> bytes:
             "key": plan.key,
             "recipe": plan.recipe.to_dict(),
             "sources": [
-                {"model": source.name, "commit": source.commit, "license": source.license} for source in plan.sources
+                {"model": part.name, "commit": part.commit, "license": part.licence.id}
+                for part in parts_of(plan.sources)
             ],
             "device": plan.device,
             "versions": {library: version(library) for library in _LIBRARIES},

@@ -44,6 +44,9 @@ def check_source(source: Source) -> Iterator[Problem]:
         )
     if any(tensor.dtype == "F64" for tensor in source.tensors.values()):
         yield warning(f"{source.name} stores float64; merges are computed in float32.")
+    lora, model = source.adapter, source.listing.name
+    if lora is not None and lora.base_model not in (None, model):
+        yield warning(f"{lora.name} was trained on {lora.base_model}, not on {model}.")
     if source.config.get("auto_map"):
         yield warning(f"{source.name} comes with code of its own (auto_map); hubmerge neither runs nor copies it.")
 

@@ -159,13 +159,14 @@ def make_plan(
     files = shards.lay_out(tensors, max(1, shard_size // 2) if pushing else shard_size)
     needed = budget.needed_files(tensors, used)
     fetch = budget.range_bytes(tensors, used) if ranged else budget.fetch_bytes(needed, used)
+    fetch += budget.adapter_bytes(used)
     memory = budget.peak_memory(method, tensors, used, ranged, threads)
     disk = budget.disk_bytes(files, pushing, shard_size)
     problems += budget.check_memory(memory)
     if out is not None:
         problems += budget.check_disk(out, disk, 0 if ranged else fetch)
     place = str(find_device(device, budget.device_memory(tensors, threads)))
-    pinned = recipe.with_pins({ref: source.commit for ref, source in opened.items()})
+    pinned = recipe.with_pins({ref: source.pinned for ref, source in opened.items()})
     return Plan(
         recipe=pinned,
         method=method,

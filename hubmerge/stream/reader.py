@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import Interrupted, SourceError
 from ..hub.source import Source
+from .adapted import Adapted
 from .compute import Read, is_finite
 from .dtypes import DTYPES
 from .prefetch import Prefetch
@@ -46,6 +47,7 @@ class Reader:
         # Asked once: a file that comes into the cache meanwhile changes nothing.
         self._far = {(i, file) for i, file in self._left if ranged and not sources[i].is_here(file)}
         self._prefetch = Prefetch(sources, tensors, lambda one: self._file(one) in self._far, again)
+        self._adapted = Adapted(sources)
         self._buffers = threading.local()
         self._stopped = False
 
@@ -76,7 +78,7 @@ class Reader:
                 if (index, name, start, stop) not in checked:
                     check_finite(self._sources[index], name, values)
                     checked.add((index, name, start, stop))
-                return values
+                return self._adapted.add(index, name, start, values)
 
             yield read
         for one in tensor.reads:

@@ -1,0 +1,186 @@
+"""A LoRA of the Hub: which tensors of its model it changes, and by what - from its config and headers alone.
+
+Hu et al. 2021, https://arxiv.org/abs/2106.09685, as PEFT stores it: adapter_config.json and adapter_model.safetensors.
+"""
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import SourceError
+from ..recipe import ModelRef
+from .headers import TensorHeader, read_headers
+from .listing import Listing
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+_PREFIX = "base_model.model."
+_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
+_UNSUPPORTED = {
+    "use_dora": "scales the weights' columns (use_dora)",
+    "bias": "changes biases (bias)",
+    "lora_bias": "changes biases (lora_bias)",
+    "modules_to_save": "replaces whole modules (modules_to_save)",
+    "trainable_token_indices": "replaces single tokens (trainable_token_indices)",
+    "target_parameters": "changes parameters that are no modules (target_parameters)",
+    "layer_replication": "repeats layers (layer_replication)",
+    "alora_invocation_tokens": "is at work in a part of the text only (alora_invocation_tokens)",
+}
+_BY_PEFT = "merge it into its model with peft first"
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What is added to one weight: `scale` times the product of `b` (out, r) and `a` (r, in), turned where `turned`.
+
+    A linear layer's weight has the shape (out, in); an embedding's, and one stored the other way round, (in, out).
+    """
+
+    a: TensorHeader
+    b: TensorHeader
+    scale: float
+    turned: bool
+
+    @property
+    def rank(self) -> int:
+        """r."""
+        return self.a.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the weight."""
+        out, into = self.b.shape[0], self.a.shape[1]
+        return (into, out) if self.turned else (out, into)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA opened on its model.
+
+    `changes`: what it adds, by the model's tensor names; `base_model`: the model that it says it was trained on.
+    """
+
+    listing: Listing = field(repr=False)
+    base_model: str | None
+    changes: Mapping[str, Factors] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The Hub ID or the folder, without a revision."""
+        return self.listing.name
+
+    @property
+    def pinned(self) -> ModelRef:
+        """The reference at the commit that was opened."""
+        return self.listing.ref.pinned(self.listing.commit)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the file that holds the factors; all of it is read."""
+        return self.listing.files[WEIGHTS].size
+
+    def is_here(self) -> bool:
+        """Whether that file is on this machine."""
+        return self.listing.store.is_here(WEIGHTS)
+
+    def local_path(self) -> Path:
+        """That file on disk; one of the Hub is first downloaded."""
+        return self.listing.store.path(self.listing.file(WEIGHTS))
+
+
+def is_adapter(files: Collection[str]) -> bool:
+    """Whether files are those of an adapter alone."""
+    return CONFIG in files and "config.json" not in files
+
+
+def trained_on(listing: Listing) -> str | None:
+    """The model that an adapter's config says it was trained on; None where it names none, or a folder."""
+    name = _config(listing).get("base_model_name_or_path")
+    return name if isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) else None
+
+
+def open_adapter(listing: Listing, tensors: Mapping[str, TensorHeader], where: str) -> Adapter:
+    """Opens the LoRA in `listing` on the model `where` with these `tensors`, reading no weights.
+
+    Raises `SourceError` for what is no LoRA, for one that does more than add to weights, and for one of another model.
+    """
+    config, name = _config(listing), listing.name
+    if (kind := config.get("peft_type")) != "LORA":
+        raise SourceError(f"{name} is an adapter of the kind {kind}; only LoRA can be merged.")
+    more = [what for key, what in _UNSUPPORTED.items() if config.get(key) not in (None, False, "none", [], {})]
+    if more:
+        raise SourceError(f"{name} is more than a LoRA: it {' and '.join(more)}; {_BY_PEFT}.")
+    if WEIGHTS not in listing.files:
+        raise SourceError(f"{name} has no {WEIGHTS}; save the adapter again with safe_serialization.")
+    file = listing.file(WEIGHTS)
+    headers = read_headers(lambda start, stop: listing.store.read(file, start, stop), WEIGHTS, file.size, name)
+    changes = {}
+    for module, (embedding, pair) in _modules(headers, name).items():
+        tensor = _tensor_of(module, tensors, name, where)
+        scale = _scale(config, module, pair["A"], name)
+        factors = Factors(pair["A"], pair["B"], scale, embedding or bool(config.get("fan_in_fan_out")))
+        if factors.shape != tensor.shape:
+            raise SourceError(
+                f"{name} was trained on another model than {where}: it changes {tensor.name} of shape "
+                f"{factors.shape}, which has the shape {tensor.shape} there."
+            )
+        if embedding and not any(other.endswith("lm_head.weight") for other in tensors):
+            raise SourceError(f"{name} changes {tensor.name}, which {where} shares with its head; {_BY_PEFT}.")
+        changes[tensor.name] = factors
+    return Adapter(listing, trained_on(listing), changes)
+
+
+def _config(listing: Listing) -> Mapping[str, Any]:
+    try:
+        config = json.loads(listing.read_text(CONFIG) or "")
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise SourceError(f"{listing.name} is no adapter: it has no {CONFIG} that can be read.")
+    return config
+
+
+def _modules(headers: Collection[TensorHeader], name: str) -> dict[str, tuple[bool, dict[str, TensorHeader]]]:
+    """By module: whether it is an embedding, and its factors A and B."""
+    found: dict[str, tuple[bool, dict[str, TensorHeader]]] = {}
+    for header in headers:
+        match = _FACTOR.fullmatch(header.name.removeprefix(_PREFIX))
+        if match is None or len(header.shape) != 2 or not header.dtype.startswith(("F", "BF")):
+            raise SourceError(
+                f"{name} holds {header.name} ({header.dtype}, shape {header.shape}), which is no factor of a LoRA; "
+                f"{_BY_PEFT}."
+            )
+        _, pair = found.setdefault(match["module"], (bool(match["embedding"]), {}))
+        pair[match["side"]] = header
+    for module, (_, pair) in found.items():
+        if pair.keys() != {"A", "B"} or pair["A"].shape[0] != pair["B"].shape[1]:
+            raise SourceError(f"{name} holds only a part of what it adds to {module}; fetch it again.")
+    if not found:
+        raise SourceError(f"{name} holds no factors of a LoRA; fetch it again.")
+    return found
+
+
+def _tensor_of(module: str, tensors: Mapping[str, TensorHeader], name: str, where: str) -> TensorHeader:
+    """The model's weight of a module; some checkpoints leave out, or add, the first part of the names."""
+    wanted = f"{module}.weight"
+    if wanted in tensors:
+        return tensors[wanted]
+    near = [other for other in tensors if wanted.endswith(f".{other}") or other.endswith(f".{wanted}")]
+    if len(near) != 1:
+        raise SourceError(f"{name} was trained on another model than {where}: it changes {wanted}, which is not there.")
+    return tensors[near[0]]
+
+
+def _scale(config: Mapping[str, Any], module: str, a: TensorHeader, name: str) -> float:
+    patterns = config.get("alpha_pattern") or {}
+    key = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), None)
+    alpha = config.get("lora_alpha", 8) if key is None else patterns[key]
+    rank = a.shape[0]
+    if not isinstance(alpha, (int, float)) or not math.isfinite(alpha) or rank == 0:
+        raise SourceError(f"{name} has the lora_alpha {alpha!r} and the rank {rank}; expected numbers above 0.")
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

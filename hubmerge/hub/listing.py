@@ -1,0 +1,145 @@
+"""What a repository or a folder holds: its commit pinned, its files listed, its card read - and nothing else."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import HfApi
+from huggingface_hub.repocard import metadata_load
+
+from ..errors import HubError, SourceError
+from ..recipe import ModelRef
+from .checkpoint import check_name
+from .errors import hub_errors
+from .session import TIMEOUT, find_token, patiently
+from .store import FileInfo, Folder, Repository, Store
+
+LARGEST_TEXT = 64 * 2**20
+"""Bytes; no config, index, tokenizer or card is larger."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What a model's card says about its licence: the Hub's identifier, and for "other" a name and a link."""
+
+    id: str | None = None
+    name: str | None = None
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A repository at one commit (`commit`: 40 hex digits), or a folder (`commit`: None).
+
+    `ref` is the one asked for, without a LoRA; `card` the front matter of README.md. `identity` changes when the
+    content may have changed (the commit, or for a folder a digest of its files' names, sizes and times).
+    """
+
+    ref: ModelRef
+    commit: str | None
+    files: Mapping[str, FileInfo] = field(repr=False)
+    card: Mapping[str, Any] = field(repr=False)
+    identity: str
+    store: Store = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The Hub ID or the folder, without a revision."""
+        return self.ref.repo_id
+
+    @property
+    def licence(self) -> Licence:
+        """What the card says about it."""
+
+        def text(key: str) -> str | None:
+            value = self.card.get(key)
+            value = value[0] if isinstance(value, list) and len(value) == 1 else value
+            return value.strip() or None if isinstance(value, str) else None
+
+        return Licence(text("license"), text("license_name"), text("license_link"))
+
+    @property
+    def base_models(self) -> tuple[str, ...]:
+        """The models that the card says this one was made from."""
+        base = self.card.get("base_model") or ()
+        return tuple(str(name) for name in ([base] if isinstance(base, str) else base))
+
+    def read_text(self, name: str) -> str | None:
+        """The text of a small file, or None where there is no file of that name."""
+        if name not in self.files:
+            return None
+        if self.files[name].size > LARGEST_TEXT:
+            raise SourceError(
+                f"{name} of {self.name} has {self.files[name].size:,} bytes; at most {LARGEST_TEXT:,} are read."
+            )
+        try:
+            return self.store.path(self.files[name]).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise SourceError(f"{name} of {self.name} is not UTF-8 text; save the model again.") from None
+
+    def file(self, name: str) -> FileInfo:
+        """The file `name`; raises `SourceError` where there is none."""
+        if name not in self.files:
+            raise SourceError(f"{self.name} has no file {name}.")
+        return self.files[name]
+
+
+def list_files(ref: ModelRef, token: str | None = None) -> Listing:
+    """Lists the files of `ref`, whatever they are. `token` wins over the environment's.
+
+    Raises `SourceError` for a folder that is not there or a name that could leave its folder, `HubError` for what the
+    Hub refuses.
+    """
+    return _folder(ref) if ref.is_folder else _repository(ref, find_token(token))
+
+
+def _repository(ref: ModelRef, token: str | None) -> Listing:
+    with hub_errors(f"reading {ref}"):
+        info = patiently(
+            lambda: HfApi(library_name="hubmerge").model_info(
+                ref.repo_id, revision=ref.revision, files_metadata=True, timeout=TIMEOUT, token=token or False
+            )
+        )
+    commit = info.sha or ""
+    if not _COMMIT.fullmatch(commit):
+        raise HubError(f"Reading {ref} failed: the Hub did not say which commit this is; check HF_ENDPOINT.")
+    files = {}
+    for item in info.siblings or ():
+        name = check_name(item.rfilename, ref.repo_id)
+        if item.size is None:
+            raise HubError(f"Reading {ref} failed: the Hub did not say how large {name} is.")
+        files[name] = FileInfo(name, item.size, item.lfs.sha256 if item.lfs else None)
+    card = info.card_data.to_dict() if info.card_data else {}
+    return Listing(ref, commit, files, card, f"{ref.repo_id}@{commit}", Repository(ref.repo_id, commit, token))
+
+
+def _folder(ref: ModelRef) -> Listing:
+    root = Path(ref.repo_id).expanduser()
+    if not root.is_dir():
+        raise SourceError(f"There is no folder {ref.repo_id}; check the path.")
+    try:
+        # Two levels are all that a transformers model uses, and keep a home folder given by mistake from being walked.
+        paths = sorted([*root.glob("*"), *root.glob("*/*")])
+        names = {path: path.relative_to(root) for path in paths if path.is_file()}
+        visible = {path: name for path, name in names.items() if not any(part.startswith(".") for part in name.parts)}
+        stats = {name.as_posix(): path.stat() for path, name in visible.items()}
+        files = {name: FileInfo(name, stat.st_size) for name, stat in stats.items()}
+        state = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()])
+        identity = f"folder:{hashlib.sha256(state.encode()).hexdigest()}"
+        return Listing(ref, None, files, _front_matter(root / "README.md"), identity, Folder(root))
+    except OSError as exc:
+        raise SourceError(f"The folder {ref.repo_id} cannot be read: {exc.strerror or exc}.") from exc
+
+
+def _front_matter(readme: Path) -> dict[str, Any]:
+    # A card that cannot be read only means that nothing is known about the licence.
+    try:
+        return dict(metadata_load(readme) or {}) if readme.is_file() else {}
+    except (yaml.YAMLError, ValueError):
+        return {}

@@ -1,0 +1,194 @@
+"""LoRAs on top of models: merged here block by block, without a copy, they are what PEFT makes of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hubmerge.errors import HubmergeError, SourceError
+from hubmerge.evolve.resident import ResidentModel
+from hubmerge.hub.source import open_source
+from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.stream.adapted import Adapted
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
+
+peft = pytest.importorskip("peft")
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+
+LINEAR = ["q_proj", "v_proj", "down_proj"]
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rslora": {"use_rslora": True},
+    "patterns": {"rank_pattern": {"layers.1.self_attn.q_proj": 5}, "alpha_pattern": {"down_proj": 40}},
+    "embedding": {"target_modules": ["embed_tokens", "lm_head", "k_proj"]},
+}
+
+
+def lora(model: Path, out: Path, seed: int = 0, **settings: Any) -> tuple[Path, dict[str, Tensor]]:
+    """A LoRA with random factors on the model in a folder, and the weights that PEFT makes of both, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = peft.LoraConfig(
+        **{"r": 3, "lora_alpha": 7, "target_modules": LINEAR, "init_lora_weights": False, **settings}
+    )
+    adapted = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), config)
+    adapted.save_pretrained(out, save_embedding_layers=False)
+    return out, dict(adapted.merge_and_unload().state_dict())
+
+
+@pytest.fixture
+def base(tiny_llama, tmp_path: Path) -> Path:
+    """A model with a head of its own, in which blocks end in the middle of rows."""
+    return tiny_llama(tmp_path / "base", hidden_size=512, intermediate_size=700, tie_word_embeddings=False)
+
+
+def on_top(model: Path, *adapters: Path) -> list[str]:
+    return [f"{model}+{adapter}" for adapter in adapters]
+
+
+def merged(out: Path, document: dict[str, Any], **how: Any) -> dict[str, Tensor]:
+    recipe = Recipe.from_dict(document)
+    merge(make_plan(recipe, **how), out)
+    return load_file(out / "model.safetensors")
+
+
+def alone(name: str) -> dict[str, Any]:
+    return {"merge_method": "linear", "models": [{"model": name, "parameters": {"weight": 1.0}}]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_what_peft_merges(kind: str, base: Path, tmp_path: Path) -> None:
+    adapter, expected = lora(base, tmp_path / "lora", **KINDS[kind])
+    found = merged(tmp_path / "out", alone(*on_top(base, adapter)))
+    stored = load_file(base / "model.safetensors")
+    changed = [name for name in found if not torch.equal(found[name], stored[name])]
+    assert len(changed) >= 5
+    assert found.keys() <= expected.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_weights_stored_the_other_way_round(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(3)
+    sizes = {"vocab_size": 64, "n_positions": 32, "n_embd": 24, "n_layer": 2, "n_head": 2}
+    model = GPT2LMHeadModel(GPT2Config(**sizes))
+    model.save_pretrained(tmp_path / "gpt2")
+    adapter, expected = lora(
+        tmp_path / "gpt2", tmp_path / "lora", target_modules=["c_attn", "c_proj"], fan_in_fan_out=True
+    )
+    source = open_source(ModelRef.parse(f"{tmp_path / 'gpt2'}+{adapter}"))
+    assert source.adapter is not None and len(source.adapter.changes) == 6
+    adapted, stored = Adapted([source]), load_file(tmp_path / "gpt2" / "model.safetensors")
+    for name in source.adapter.changes:
+        flat = stored[name].flatten()
+        whole = adapted.add(0, name, 0, flat)
+        torch.testing.assert_close(whole.view(stored[name].shape), expected[name], rtol=1e-5, atol=1e-6)
+        for start, stop in ((0, 1), (5, 7), (23, 25), (24, 48), (100, flat.numel())):
+            assert torch.equal(adapted.add(0, name, start, flat[start:stop]), whole[start:stop])
+
+
+def test_bytes_do_not_depend_on_the_way(base: Path, tmp_path: Path) -> None:
+    names = on_top(base, *(lora(base, tmp_path / f"lora{n}", n)[0] for n in (1, 2)))
+    document = {
+        "merge_method": "ties",
+        "base_model": str(base),
+        "models": [{"model": name, "parameters": {"weight": 0.6, "density": 0.5}} for name in names],
+    }
+    first = merged(tmp_path / "one", document, threads=1)
+    second = merged(tmp_path / "three", document, threads=3, shard_size=40_000_000)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    resident = ResidentModel(make_plan(Recipe.from_dict(document)))
+    for name, parameter in resident.model.named_parameters():
+        assert torch.equal(parameter, first[name]), name
+    # The same as a merge of the models that were first written out whole.
+    whole = [tmp_path / f"whole{n}" for n in range(2)]
+    for folder, name in zip(whole, names, strict=True):
+        merged(folder, alone(name))
+    document["models"] = [
+        {**entry, "model": str(folder)} for entry, folder in zip(document["models"], whole, strict=True)
+    ]
+    third = merged(tmp_path / "whole", document)
+    assert all(torch.equal(first[name], third[name]) for name in first)
+
+
+def test_a_bfloat16_model_is_rounded_once(tiny_llama, tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path / "half", dtype="bfloat16", tie_word_embeddings=False)
+    adapter, expected = lora(base, tmp_path / "lora")
+    found = merged(tmp_path / "out", alone(*on_top(base, adapter)))
+    for name, tensor in found.items():
+        assert tensor.dtype == torch.bfloat16
+        torch.testing.assert_close(tensor, expected[name].to(torch.bfloat16), rtol=2**-8, atol=0)
+
+
+def test_a_plan_tells_what_goes_in(base: Path, tmp_path: Path) -> None:
+    adapter, _ = lora(base, tmp_path / "lora", r=8)
+    plan = make_plan(Recipe.from_dict(alone(*on_top(base, adapter))))
+    bare = make_plan(Recipe.from_dict(alone(str(base))))
+    assert plan.sources[0].name == f"{base}+{adapter}" and bare.sources[0].name == str(base)
+    assert plan.output_bytes == bare.output_bytes and plan.key != bare.key
+    assert plan.peak_memory > bare.peak_memory
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "org/other"}))
+    plan = make_plan(Recipe.from_dict(alone(*on_top(base, adapter))))
+    assert any(f"{adapter} was trained on org/other, not on {base}" in p.message for p in plan.warnings)
+    with pytest.raises(SourceError, match=rf"is an adapter, not a whole model; .*: org/other\+{adapter}\."):
+        open_source(ModelRef(str(adapter)))
+
+
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "dora": ({"use_dora": True}, r"more than a LoRA: it scales the weights' columns \(use_dora\)"),
+    "biases": ({"bias": "lora_only"}, r"more than a LoRA: it changes biases"),
+    "modules": ({"modules_to_save": ["lm_head"]}, r"more than a LoRA: it replaces whole modules"),
+    "kind": ({"peft_type": "IA3"}, "an adapter of the kind IA3"),
+    "alpha": ({"lora_alpha": "many"}, "lora_alpha 'many'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_more_than_a_lora_is_refused(name: str, base: Path, tmp_path: Path) -> None:
+    adapter, _ = lora(base, tmp_path / "lora")
+    changes, message = BROKEN[name]
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(SourceError, match=message):
+        open_source(ModelRef.parse(f"{base}+{adapter}"))
+
+
+def test_what_does_not_fit_its_model_is_refused(base: Path, tiny_llama, tmp_path: Path) -> None:
+    adapter, _ = lora(base, tmp_path / "lora")
+    other = tiny_llama(tmp_path / "other", hidden_size=256)
+    fewer = tiny_llama(tmp_path / "fewer", hidden_size=512, intermediate_size=700, num_hidden_layers=1)
+    with pytest.raises(SourceError, match=r"another model than .*other: .* has the shape \(256, 32\) there"):
+        open_source(ModelRef.parse(f"{other}+{adapter}"))
+    with pytest.raises(SourceError, match=r"it changes model.layers.1.*, which is not there"):
+        open_source(ModelRef.parse(f"{fewer}+{adapter}"))
+    tied = tiny_llama(tmp_path / "tied")
+    whole, _ = lora(tied, tmp_path / "tied-lora", target_modules=["embed_tokens"])
+    with pytest.raises(SourceError, match="shares with its head"):
+        open_source(ModelRef.parse(f"{tied}+{whole}"))
+
+    weights = load_file(adapter / "adapter_model.safetensors")
+    name = next(iter(weights))
+    save_file({**weights, "extra": torch.zeros(2)}, adapter / "adapter_model.safetensors")
+    with pytest.raises(SourceError, match=r"holds extra .* which is no factor of a LoRA"):
+        open_source(ModelRef.parse(f"{base}+{adapter}"))
+    save_file({k: v for k, v in weights.items() if k != name}, adapter / "adapter_model.safetensors")
+    with pytest.raises(SourceError, match="only a part"):
+        open_source(ModelRef.parse(f"{base}+{adapter}"))
+    save_file({**weights, name: torch.full_like(weights[name], torch.nan)}, adapter / "adapter_model.safetensors")
+    with pytest.raises(SourceError, match="has NaN or infinite values"):
+        merge(make_plan(Recipe.from_dict(alone(*on_top(base, adapter)))), tmp_path / "out")
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(SourceError, match=r"has no adapter_model\.safetensors"):
+        open_source(ModelRef.parse(f"{base}+{adapter}"))
+    (adapter / "adapter_config.json").unlink()
+    with pytest.raises(HubmergeError):
+        open_source(ModelRef.parse(f"{base}+{adapter}"))
