@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationDelete, HfApi, constants
 from safetensors.numpy import load_file, save
 
 from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, SourceError
-from hubmerge.hub import open_source, search_models
+from hubmerge.hub import listing, open_source, search_models
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.headers import FIRST_READ
 from hubmerge.localhub import Fault

@@ -1,6 +1,8 @@
 """LoRAs on top of models: merged here block by block, without a copy, they are what PEFT makes of them."""
 
 import json
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hubmerge.errors import HubmergeError, SourceError
+from hubmerge.errors import HubmergeError, NotFoundError, SourceError
+from hubmerge.evaluate.models import load_model
+from hubmerge.evolve.path import FAMILIES
+from hubmerge.evolve.path import Path as LayerPath
+from hubmerge.evolve.path_model import PathModel
 from hubmerge.evolve.resident import ResidentModel
+from hubmerge.evolve.run import evolve
 from hubmerge.hub.source import open_source
 from hubmerge.recipe import ModelRef, Recipe
 from hubmerge.stream.adapted import Adapted
@@ -18,7 +25,10 @@ from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 
 peft = pytest.importorskip("peft")
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings=True`:UserWarning"),
+]
 
 LINEAR = ["q_proj", "v_proj", "down_proj"]
 KINDS: dict[str, dict[str, Any]] = {
@@ -192,3 +202,73 @@ def test_what_does_not_fit_its_model_is_refused(base: Path, tiny_llama, tmp_path
     (adapter / "adapter_config.json").unlink()
     with pytest.raises(HubmergeError):
         open_source(ModelRef.parse(f"{base}+{adapter}"))
+
+
+@pytest.fixture(scope="module")
+def published(hub, siblings: dict[str, Path], tmp_path_factory) -> list[str]:
+    """Two LoRAs of one model, on the Hub: what each is called on top of it."""
+    from huggingface_hub import HfApi
+
+    root, api = tmp_path_factory.mktemp("adapters"), HfApi()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folders = {f"alice/adapted-{n}": lora(siblings["base"], root / f"lora{n}", n)[0] for n in (1, 2)}
+    folders["alice/adapted-base"] = siblings["base"]
+    for repo_id, folder in folders.items():
+        api.create_repo(repo_id, exist_ok=True)
+        if folder != siblings["base"]:
+            config = json.loads((folder / "adapter_config.json").read_text())
+            (folder / "adapter_config.json").write_text(
+                json.dumps(config | {"base_model_name_or_path": "alice/adapted-base"})
+            )
+            (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+        api.upload_folder(repo_id=repo_id, folder_path=folder)
+    return [f"alice/adapted-base+alice/adapted-{n}" for n in (1, 2)]
+
+
+def test_a_search_over_loras_of_the_hub(published: list[str], tiny_search, tmp_path: Path) -> None:
+    search = tiny_search(base_model="alice/adapted-base", models=published, baselines=["average"])
+    result = evolve(search, tmp_path / "run")
+    assert [row.model for row in result.rows] == ["alice/adapted-base (base)", *published, "average", "evolved"]
+    pinned = re.compile(r"alice/adapted-base@[0-9a-f]{40}\+alice/adapted-[12]@[0-9a-f]{40}")
+    assert all(pinned.fullmatch(str(entry.model)) for entry in result.recipe.models)
+    manifest = json.loads((result.folder / "hubmerge.json").read_text())
+    assert [(one["model"], one["license"]) for one in manifest["sources"]] == [
+        ("alice/adapted-base", None),
+        ("alice/adapted-1", "cc-by-4.0"),
+        ("alice/adapted-2", "cc-by-4.0"),
+    ]
+    card = (result.folder / "README.md").read_text()
+    assert re.search(r"alice/adapted-1\).*\| LoRA \|", card) and "base_model:\n- alice/adapted-base\n" in card
+    # What was scored is what was written, by range from the Hub as from files; again, nothing is done.
+    again = merged(tmp_path / "ranged", result.recipe.to_dict(), ranged=True)
+    written = load_file(result.folder / "model.safetensors")
+    assert all(torch.equal(again[name], written[name]) for name in written)
+    assert evolve(search, tmp_path / "run", resume=True).rows == result.rows
+
+
+def test_a_path_through_layers_with_loras(published: list[str], tmp_path: Path) -> None:
+    models = tuple(map(ModelRef.parse, published))
+    path = LayerPath(models, ((0, 0), (1, 1), (1, 2), (0, 2)), (1.0, 1.2, 1.0, 0.9))
+    live = PathModel(models)
+    live.load(path)
+    merge(path.recipe(FAMILIES["llama"]), tmp_path / "out")
+    model, _ = load_model(str(tmp_path / "out"))
+    ids = torch.arange(3, 15)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(live.model(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_is_loaded_with_its_lora(published: list[str], tmp_path: Path) -> None:
+    merged(tmp_path / "out", alone(published[0]))
+    (model, _), (loaded, tokenizer) = load_model(str(tmp_path / "out")), load_model(published[0])
+    assert tokenizer is not None
+    expected = model.state_dict()
+    assert all(torch.equal(weight, expected[name]) for name, weight in loaded.state_dict().items())
+
+
+def test_a_lora_that_is_private_or_missing(published: list[str]) -> None:
+    with pytest.raises(NotFoundError, match="alice/adapted-nowhere"):
+        open_source(ModelRef.parse("alice/adapted-base+alice/adapted-nowhere"))
+    with pytest.raises(SourceError, match=r"name it on top of its model: alice/adapted-base\+alice/adapted-1\."):
+        open_source(ModelRef.parse("alice/adapted-1"))

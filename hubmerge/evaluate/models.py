@@ -14,7 +14,9 @@ import torch
 from ..errors import ResourceError, SourceError
 from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
+from ..methods import BLOCK
 from ..recipe import ModelRef
+from ..stream.adapted import Adapted
 from ..stream.dtypes import DTYPES
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -25,7 +27,8 @@ _SHARE = 0.85  # of the free memory that weights may take; the rest is for activ
 def load_model(
     name: str | ModelRef, *, token: str | None = None, dtype: str | None = None, device: str | None = None
 ) -> tuple[Any, Any]:
-    """Loads (model, tokenizer) for generation from `org/name@revision` or a folder; the model is in eval mode.
+    """Loads (model, tokenizer) for generation from `org/name@revision` or a folder, with a LoRA added to its weights
+    where one is named; the model is in eval mode.
 
     `dtype` is "float32", "float16" or "bfloat16"; by default the one of `computing_dtype` where that fits, and else
     the checkpoint's own. `device` defaults to the GPU where there is one. A model that does not fit
@@ -35,8 +38,6 @@ def load_model(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     ref = name if isinstance(name, ModelRef) else ModelRef.parse(name)
-    if ref.lora is not None:
-        raise SourceError(f"{ref} names a LoRA, which cannot be loaded directly; merge it first.")
     source = open_source(ref, token=token)
     where = str(Path(ref.repo_id).expanduser()) if source.is_folder else ref.repo_id
     shared: dict[str, Any] = {"revision": source.commit, "token": token, "trust_remote_code": False}
@@ -53,6 +54,8 @@ def load_model(
                 f"{ref} needs {size / 1e9:.1f} GB but {place} has {free / 1e9:.1f} GB to give; leave the device open "
                 "to spread it over memory and disk, or use a smaller dtype."
             )
+        if source.adapter is not None:
+            raise ResourceError(f"{ref} is too large to be loaded with its LoRA; merge it first: hubmerge merge.")
         placement = {"device_map": "auto", "offload_folder": tempfile.mkdtemp(prefix="hubmerge-offload-")}
     # Here rather than below: nobody else's model waits for this download.
     for file in dict.fromkeys(tensor.file for tensor in source.tensors.values()):
@@ -65,10 +68,26 @@ def load_model(
             )
     except (OSError, ValueError, KeyError, ImportError) as exc:
         raise SourceError(f"transformers cannot load {ref}: {first_line(exc)}") from exc
+    if source.adapter is not None:
+        _adapt(model, source)
     if not placement:
         return model.to(place).eval(), tokenizer
     weakref.finalize(model, shutil.rmtree, placement["offload_folder"], ignore_errors=True)
     return model.eval(), tokenizer
+
+
+def _adapt(model: Any, source: Source) -> None:
+    """Adds what the source's LoRA adds to the weights of its model, in their dtype."""
+    assert source.adapter is not None
+    adapted, weights = Adapted([source]), dict(model.named_parameters())
+    for name, factors in source.adapter.changes.items():
+        weight = weights.get(name)
+        if weight is None or weight.shape != factors.shape:
+            raise SourceError(f"{source.name}: transformers has no {name} to add the LoRA to; merge it first.")
+        flat = weight.detach().view(-1)
+        for start in range(0, flat.numel(), BLOCK):
+            block = flat[start : start + BLOCK]
+            block.copy_(adapted.add(0, name, start, block))
 
 
 def first_line(exc: BaseException) -> str:
