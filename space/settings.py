@@ -20,8 +20,8 @@ class Settings:
 
     `folder` holds jobs and their results. `workers` jobs run at once, in threads; `active_jobs` bounds one person's
     queued and running jobs, and `limits` what each may take. Finished jobs older than `keep_hours` are deleted (0:
-    never). `on_space` means the process serves strangers: its own token and the machine's folders are then out of their
-    reach.
+    never), and downloaded models beyond `cache_gb` gigabytes, those used longest ago first (0: never). `on_space` means
+    the process serves strangers: its own token and the machine's folders are then out of their reach.
     """
 
     folder: Path
@@ -30,11 +30,12 @@ class Settings:
     workers: int = 2
     active_jobs: int = 3
     keep_hours: float = 0.0
+    cache_gb: float = 0.0
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("active_jobs", 1), ("keep_hours", 0)):
-            if getattr(self, name) < least:
+        for name, least in (("workers", 1), ("active_jobs", 1), ("keep_hours", 0), ("cache_gb", 0)):
+            if not getattr(self, name) >= least:
                 raise HubmergeError(f"The page's setting {name} must be at least {least}, got {getattr(self, name)}.")
         for name, value in vars(self.limits).items():
             if not value >= 0:
@@ -42,8 +43,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Reads HUBMERGE_SPACE_DIR, _WORKERS, _ACTIVE_JOBS, _KEEP_HOURS, _MAX_MODEL_GB, _MAX_DISK_GB and _MAX_MINUTES,
-        and what a Space sets by itself.
+        """Reads HUBMERGE_SPACE_DIR, _WORKERS, _ACTIVE_JOBS, _KEEP_HOURS, _CACHE_GB, _MAX_MODEL_GB, _MAX_DISK_GB and
+        _MAX_MINUTES, and what a Space sets by itself.
 
         Without HUBMERGE_SPACE_DIR the folder is a temporary one that is removed when the process ends.
         """
@@ -60,6 +61,7 @@ class Settings:
             workers=int(_number(environ, "HUBMERGE_SPACE_WORKERS", cls.workers)),
             active_jobs=int(_number(environ, "HUBMERGE_SPACE_ACTIVE_JOBS", cls.active_jobs)),
             keep_hours=_number(environ, "HUBMERGE_SPACE_KEEP_HOURS", 24.0 if on_space else cls.keep_hours),
+            cache_gb=_number(environ, "HUBMERGE_SPACE_CACHE_GB", 20.0 if on_space else cls.cache_gb),
             limits=Limits(
                 *(_number(environ, f"HUBMERGE_SPACE_MAX_{name}", 0.0) for name in ("MODEL_GB", "DISK_GB", "MINUTES"))
             ),

@@ -1,13 +1,18 @@
-"""What a page lets go of while it runs: models that nobody talks to, old jobs, and memory that is free again."""
+"""What a page lets go of while it runs: models that nobody talks to or downloads again, old jobs, and free memory."""
 
 import ctypes
 import sys
 import threading
+from itertools import count
 
+from . import cache
+from .limits import GIGABYTE
 from .state import Page
 
 EVERY = 15.0
 """Seconds between two rounds."""
+_TRIMMED_EVERY = 20
+"""Rounds between two looks at the disk."""
 _M_ARENA_MAX = -8  # of malloc.h
 
 
@@ -16,8 +21,12 @@ def start_upkeep(page: Page) -> None:
     pause = threading.Event()
 
     def work() -> None:
-        while not pause.wait(EVERY):
+        for number in count():
+            if pause.wait(EVERY):
+                return
             round_of(page)
+            if number % _TRIMMED_EVERY == 0 and page.settings.cache_gb:
+                cache.trim(int(page.settings.cache_gb * GIGABYTE))
 
     threading.Thread(target=work, name="hubmerge-upkeep", daemon=True).start()
 

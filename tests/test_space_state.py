@@ -187,7 +187,7 @@ def test_settings_come_from_the_environment(tmp_path):
     space = Settings.from_environment(
         {"SPACE_ID": "org/space", "OAUTH_CLIENT_ID": "x", "HUBMERGE_SPACE_DIR": str(tmp_path)}
     )
-    assert space.on_space and space.oauth and space.keep_hours == 24
+    assert space.on_space and space.oauth and (space.keep_hours, space.cache_gb) == (24, 20)
     for wrong in ("many", "0"):
         with pytest.raises(HubmergeError):
             Settings.from_environment({"HUBMERGE_SPACE_DIR": str(tmp_path), "HUBMERGE_SPACE_WORKERS": wrong})
