@@ -3,6 +3,7 @@
     python benchmarks/merge.py                                              # 3 models of 0.3 GB: a first look
     python benchmarks/merge.py --size 0.85B --keep siblings                 # 3 models of 1.7 GB
     python benchmarks/merge.py --size 0.85B --keep siblings --methods ties  # the same models, not made again
+    python benchmarks/merge.py --size 0.85B --keep siblings --lora 16       # LoRAs of rank 16 on the first of them
 
 mergekit takes part where HUBMERGE_MERGEKIT names `mergekit-yaml`, or it lies beside this Python or on the PATH. Both
 programs run with their default options, offline. "plain I/O" reads the inputs and writes one model's bytes, synced to
@@ -26,7 +27,7 @@ from datetime import datetime
 from pathlib import Path
 
 from measured import CommandFailed, Usage, measured, median
-from siblings import SIZES, make_siblings, shape_of, weight_files
+from siblings import SIZES, make_adapters, make_siblings, shape_of, weight_files
 
 METHODS: dict[str, dict] = {
     "linear": {"weight": 0.5},
@@ -62,9 +63,9 @@ for number, model in enumerate(models):
 """
 
 
-def recipe(method: str, sources: Sequence[Path]) -> dict:
-    """The recipe of one method over `sources`, the first being the base; slerp wants two."""
-    base, *others = map(str, sources)
+def recipe(method: str, models: Sequence[object]) -> dict:
+    """The recipe of one method over models by name or folder, the first being the base; slerp wants two."""
+    base, *others = map(str, models)
     listed = [base, *others] if method in ("linear", "slerp") else others
     return {
         "merge_method": method,
@@ -152,11 +153,12 @@ def prepare(sources: Sequence[Path], cold: bool) -> None:
 
 
 def run_once(program: str, path: Path, sources: Sequence[Path], out: Path, cold: bool) -> Usage:
-    """Runs one program on one recipe, checks that a whole model came out, and removes it."""
+    """Runs one program on one recipe, checks that a whole model came out, and removes it and what else was written."""
+    merged_loras = out.with_name("merged-loras")  # mergekit's, which would serve it again
     commands: dict[str, list] = {
         "plain I/O": [sys.executable, "-I", "-S", "-c", PLAIN_IO, *sources, out],
         "hubmerge": [find_hubmerge(), "merge", path, "--out", out],
-        "mergekit": [find_mergekit(), path, out],
+        "mergekit": [find_mergekit(), path, out, "--lora-merge-cache", merged_loras],
     }
     prepare(sources, cold)
     try:
@@ -167,6 +169,7 @@ def run_once(program: str, path: Path, sources: Sequence[Path], out: Path, cold:
     if size < 0.99 * expected:  # headers differ in length
         sys.exit(f"{program} left {size} bytes of weights on {path.stem}, expected about {expected}.")
     shutil.rmtree(out)
+    shutil.rmtree(merged_loras, ignore_errors=True)
     return usage
 
 
@@ -195,6 +198,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="0.15B")
     parser.add_argument("--hidden", type=int, help="instead of that of --size, a multiple of 256")
     parser.add_argument("--layers", type=int, help="instead of that of --size")
+    parser.add_argument("--lora", type=int, metavar="RANK", help="not siblings but LoRAs on top of the first model")
     parser.add_argument("--runs", type=int, choices=range(1, 100), metavar="1-99", default=3)
     parser.add_argument("--cold", action="store_true", help="drop the inputs from the system's cache before each run")
     options = parser.parse_args()
@@ -210,14 +214,18 @@ def main() -> None:
 
     print(conditions(), flush=True)
     with work_folder(options.keep) as work:
-        models = make_siblings(options.keep or work, shape, options.models, options.shard_mb * 10**6)
+        count = 1 if options.lora else options.models
+        models = make_siblings(options.keep or work, shape, count, options.shard_mb * 10**6)
+        adapters = make_adapters(models[0], shape, options.models - 1, options.lora) if options.lora else []
         size = sum(path.stat().st_size for path in weight_files(models[0]))
-        print(f"{len(models)} models of {shape.parameters / 1e9:.2f}B parameters, {size / 1e9:.2f} GB\n")
+        what = f"A model and {len(adapters)} LoRAs" if adapters else f"{len(models)} models"
+        print(f"{what} of {shape.parameters / 1e9:.2f}B parameters, {size / 1e9:.2f} GB\n")
         print(table_row(*COLUMNS), table_row(*["---"] * len(COLUMNS)), sep="\n", flush=True)
         for method in options.methods:
-            sources = models[:2] if method == "slerp" else models
+            sources = [*models, *adapters][: 2 if method == "slerp" else None]
+            names = [str(source) if source in models else f"{models[0]}+{source}" for source in sources]
             path = work / f"{method}.yaml"
-            path.write_text(json.dumps(recipe(method, sources)))  # JSON is YAML
+            path.write_text(json.dumps(recipe(method, names)))  # JSON is YAML
             runs: dict[str, list[Usage]] = {program: [] for program in programs}
             for number in range(options.runs):
                 for program in programs:

@@ -46,6 +46,32 @@ def make_siblings(root: Path, shape: LlamaShape, count: int, shard_bytes: int) -
     return folders
 
 
+def make_adapters(base: Path, shape: LlamaShape, count: int, rank: int) -> list[Path]:
+    """The folders of `count` LoRAs beside the model `base`, in bfloat16, on all its linear layers but the head."""
+    from safetensors.torch import save_file
+
+    folders = [base.with_name(f"lora{number}-rank{rank}") for number in range(1, count + 1)]
+    names = [name for name in shape.tensors if name.endswith("_proj.weight")]
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": sorted({_module(n) for n in names})}
+    for number, folder in enumerate(folders, 1):
+        folder.mkdir(exist_ok=True)
+        generator, factors = torch.Generator().manual_seed(number), {}
+        for name in names:
+            rows, columns = shape.tensors[name]
+            module = f"base_model.model.{name.removesuffix('.weight')}"
+            for side, size in (("A", (rank, columns)), ("B", (rows, rank))):
+                values = torch.randn(size, generator=generator).mul_(CHANGE).to(torch.bfloat16)
+                factors[f"{module}.lora_{side}.weight"] = values
+        save_file(factors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        more = {"task_type": "CAUSAL_LM", "base_model_name_or_path": str(base), "bias": "none"}
+        (folder / "adapter_config.json").write_text(json.dumps(config | more, indent=2))
+    return folders
+
+
+def _module(name: str) -> str:
+    return name.split(".")[-2]
+
+
 def more_sources(models: list[Path], count: int, root: Path) -> list[Path]:
     """`count` sources out of fewer models: the siblings again under other names in `root`, as hard links to them."""
     sources = models[:count]

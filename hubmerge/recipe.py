@@ -43,6 +43,8 @@ class ModelRef:
     lora: "ModelRef | None" = None
 
     def __post_init__(self) -> None:
+        if self.lora is not None and self.lora.lora is not None:
+            raise RecipeError(f"{self} has two LoRAs; a model takes one, so merge the models with one each.")
         if self.is_folder:
             return
         parts = self.repo_id.split("/")
@@ -83,6 +85,11 @@ class ModelRef:
     def is_folder(self) -> bool:
         """Whether this names a folder on disk rather than a repository of the Hub."""
         return _is_folder(self.repo_id)
+
+    @property
+    def reads_folder(self) -> bool:
+        """Whether this or its LoRA is a folder on disk."""
+        return self.is_folder or (self.lora is not None and self.lora.is_folder)
 
     @property
     def bare(self) -> str:

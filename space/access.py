@@ -56,7 +56,7 @@ def require_token(settings: Settings, oauth: gr.OAuthToken | None) -> str:
 
 def require_hub_id(settings: Settings, ref: ModelRef) -> ModelRef:
     """`ref`, or an `AccessError` where it names a folder of a machine that is not the visitor's."""
-    if settings.on_space and (ref.is_folder or (ref.lora is not None and ref.lora.is_folder)):
+    if settings.on_space and ref.reads_folder:
         raise AccessError(f"{ref} is a folder of this server; name a model of the Hub as org/name.")
     return ref
 

@@ -90,6 +90,7 @@ def test_model_references(text: str, repo_id: str, revision: str | None, lora: s
         "org/<script>",
         "org/name@",
         "org/name+",
+        "org/name+org/lora+org/another",
         "o/" + "x" * 200,
         "org/a--b",
         "-a/b",
@@ -103,6 +104,21 @@ def test_names_that_no_repository_can_have(text: str) -> None:
 def test_a_folder_is_a_model(tmp_path) -> None:
     assert ModelRef.parse(str(tmp_path)).is_folder
     assert ModelRef.parse("./anything").is_folder
+
+
+def test_folders_with_a_lora(tmp_path) -> None:
+    (plus := tmp_path / "a+b").mkdir()
+    assert ModelRef.parse(str(plus)).lora is None
+    for text, model, lora in (
+        (f"{plus}+org/lora@v1", str(plus), "org/lora@v1"),
+        (f"{plus}+{tmp_path}", str(plus), str(tmp_path)),
+        (f"org/name@v1+{tmp_path}", "org/name", str(tmp_path)),
+    ):
+        ref = ModelRef.parse(text)
+        assert (ref.repo_id, str(ref.lora), str(ref)) == (model, lora, text)
+        assert ref.reads_folder
+    assert not ModelRef.parse("org/name+org/lora").reads_folder
+    assert ModelRef.parse("org/name@v1+org/lora@v2").bare == "org/name+org/lora"
 
 
 @pytest.mark.parametrize(

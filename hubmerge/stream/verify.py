@@ -243,7 +243,7 @@ class _Merged(NamedTuple):
 def _plan_again(manifest: Manifest, source: Source, token: str | None) -> Plan:
     recipe = Recipe.from_dict(manifest.recipe)
     # A stranger's manifest must not make this machine read its own folders.
-    if not source.is_folder and (folders := [str(model) for model in recipe.references if model.is_folder]):
+    if not source.is_folder and (folders := [str(model) for model in recipe.references if model.reads_folder]):
         raise SourceError(
             f"{source.name} was merged from folders of its maker's machine ({some(map(shown, folders))}), "
             "so it cannot be merged again here; verify it without recomputing."
