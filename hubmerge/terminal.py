@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -110,17 +110,18 @@ def show_outlook(outlook: Outlook) -> None:
 def _show_sources(sources: Iterable[Source]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("source", "commit", "architecture", "parameters", "dtype", "licence"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left")
+        justify: Literal["left", "right"] = "right" if heading == "parameters" else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading != "architecture", overflow="ellipsis")
     for source in sources:
         dtypes = sorted({tensor.dtype for tensor in source.tensors.values()})
         count = sum(_elements(tensor.shape) for tensor in source.tensors.values())
         table.add_row(
-            escape(source.name),
-            source.commit[:8] if source.commit else "folder",
+            escape("\n+ ".join(part.name for part in source.parts)),
+            "\n".join(part.commit[:8] if part.commit else "folder" for part in source.parts),
             escape(", ".join(source.config.get("architectures") or ["?"])),
             f"{count:,}",
             ", ".join(dtypes),
-            escape(source.license or "unknown"),
+            escape("\n".join(part.licence.id or "unknown" for part in source.parts)),
         )
     out.print(table)
 

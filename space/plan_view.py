@@ -29,10 +29,10 @@ def describe_plan(plan: Plan) -> str:
     )
     figures = "".join(f"<div><b>{value}</b><span>{label}</span></div>" for value, label in facts)
     rows = "".join(
-        f"<tr><td>{hub_link(source.ref, source.name)}</td>"
-        f'<td class="hm-code">{escape(source.commit[:8]) if source.commit else "folder"}</td>'
+        f"<tr><td>{'<br>+ '.join(hub_link(part.ref, part.name) for part in source.parts)}</td>"
+        f'<td class="hm-code">{"<br>".join(escape((part.commit or "folder")[:8]) for part in source.parts)}</td>'
         f'<td class="hm-number">{len(source.tensors):,}</td><td class="hm-number">{size(source.nbytes)}</td>'
-        f"<td>{escape(source.license or 'not stated')}</td></tr>"
+        f"<td>{'<br>'.join(escape(part.licence.id or 'not stated') for part in source.parts)}</td></tr>"
         for source in plan.sources
     )
     number = '<th class="hm-number">'
