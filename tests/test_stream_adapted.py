@@ -267,6 +267,31 @@ def test_a_model_is_loaded_with_its_lora(published: list[str], tmp_path: Path) -
     assert all(torch.equal(weight, expected[name]) for name, weight in loaded.state_dict().items())
 
 
+def test_a_model_with_two_loras_is_read_once(published: list[str], siblings, hub, tmp_path: Path) -> None:
+    from huggingface_hub import HfApi
+
+    base = "alice/adapted-read-once"
+    HfApi().create_repo(base, exist_ok=True)
+    HfApi().upload_folder(repo_id=base, folder_path=siblings["base"])
+    names = [name.replace("alice/adapted-base", base) for name in published]
+    models = [{"model": name, "parameters": {"weight": 0.5, "density": 0.5}} for name in names]
+    recipe = Recipe.from_dict({"merge_method": "ties", "base_model": base, "models": models})
+    for lora_source in make_plan(recipe).sources:
+        if lora_source.adapter is not None:
+            lora_source.adapter.local_path()
+    plans = [make_plan(recipe, ranged=ranged) for ranged in (True, False)]
+    source = plans[0].sources[0]
+    assert plans[0].fetch_bytes == source.nbytes
+    assert plans[1].fetch_bytes == source.files["model.safetensors"].size
+    hub.clear_log()
+    merge(plans[0], tmp_path / "ranged")
+    sent = sum(request.sent for request in hub.log if base in request.path and request.status == 206)
+    assert sent == source.nbytes
+    merge(plans[1], tmp_path / "files")
+    ranged, files = (load_file(tmp_path / name / "model.safetensors") for name in ("ranged", "files"))
+    assert all(torch.equal(ranged[name], files[name]) for name in files)
+
+
 def test_a_lora_that_is_private_or_missing(published: list[str]) -> None:
     with pytest.raises(NotFoundError, match="alice/adapted-nowhere"):
         open_source(ModelRef.parse("alice/adapted-base+alice/adapted-nowhere"))

@@ -26,6 +26,7 @@ class Far:
     requests: list[tuple[int, int]] = field(default_factory=list)
     broken: tuple[int, int] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    place: object = field(default_factory=object)
 
     def __post_init__(self) -> None:
         position = 64

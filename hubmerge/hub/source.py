@@ -59,6 +59,11 @@ class Source:
         return (self.listing, self.adapter.listing) if self.adapter else (self.listing,)
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Equal where the files are the same, with a LoRA or without."""
+        return self.listing.name, self.listing.identity
+
+    @property
     def files(self) -> Mapping[str, FileInfo]:
         """The model's files."""
         return self.listing.files

@@ -21,7 +21,7 @@ from .device import free_memory
 from .prefetch import SPAN, WINDOW
 from .problems import Problem, error, warning
 from .shards import ShardPlan
-from .tensors import FLOAT32_BYTES, TensorPlan
+from .tensors import FLOAT32_BYTES, TensorPlan, stored_by
 
 _SELECTING = 3 * KEPT * FLOAT32_BYTES
 """Bytes that the search for the largest entries of task vectors takes: what it keeps, put together and in order."""
@@ -41,7 +41,9 @@ _SMALL_FILES_BYTES = 50 * 2**20
 
 def needed_files(tensors: Iterable[TensorPlan], sources: Sequence[Source]) -> set[tuple[int, str]]:
     """The weight files that the merge reads: index of the source, and name."""
-    return {(index, sources[index].tensors[name].file) for tensor in tensors for index, name in tensor.reads}
+    stored = stored_by(sources)
+    ids = {stored(one) for tensor in tensors for one in tensor.reads}
+    return {(index, sources[index].tensors[name].file) for index, name in ids}
 
 
 def fetch_bytes(files: Iterable[tuple[int, str]], sources: Sequence[Source]) -> int:
@@ -57,8 +59,10 @@ def adapter_bytes(sources: Sequence[Source]) -> int:
 def range_bytes(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> int:
     """Bytes to read from the Hub by range: the tensors themselves, once for each time that one is needed."""
     here = {(index, file): sources[index].is_here(file) for index, file in needed_files(tensors, sources)}
-    stored = ((index, sources[index].tensors[name]) for tensor in tensors for index, name in set(tensor.reads))
-    return sum(tensor.nbytes for index, tensor in stored if not here[index, tensor.file])
+    stored = stored_by(sources)
+    ids = (one for tensor in tensors for one in set(map(stored, tensor.reads)))
+    headers = ((index, sources[index].tensors[name]) for index, name in ids)
+    return sum(header.nbytes for index, header in headers if not here[index, header.file])
 
 
 def peak_memory(
@@ -87,7 +91,9 @@ def prefetch_bytes(method: Method, tensors: Sequence[TensorPlan], sources: Seque
         return 0
     held = 0
     if method.measure is not None:
-        held = max(sum(sources[i].tensors[name].nbytes for i, name in set(tensor.reads)) for tensor in tensors)
+        stored = stored_by(sources)
+        needs = (set(map(stored, tensor.reads)) for tensor in tensors)
+        held = max(sum(sources[index].tensors[name].nbytes for index, name in ids) for ids in needs)
     return max(WINDOW, held + len(sources) * SPAN)
 
 

@@ -10,7 +10,7 @@ from ..errors import Interrupted
 from ..hub.source import Source
 from ..methods import BLOCK
 from .dtypes import DTYPES
-from .tensors import TensorId, TensorPlan
+from .tensors import TensorId, TensorPlan, stored_by
 
 CONNECTIONS = 8
 """Requests at a time."""
@@ -22,7 +22,7 @@ WINDOW = 128 * 2**20
 """Bytes read ahead at most, where one tensor's share does not need more."""
 
 Take = Callable[[TensorId, int, int], memoryview]
-"""Gives the bytes from start to stop, in positions of its file, of a tensor: part of one block."""
+"""Gives the bytes from start to stop, in positions of its file, of a tensor where it is stored: part of one block."""
 
 
 @dataclass
@@ -105,10 +105,10 @@ class Prefetch:
     def _lay_out(self, tensors: Sequence[TensorPlan], far: Callable[[TensorId], bool]) -> int:
         """Sorts all that is far into spans; returns the bytes that must be held for one tensor to be merged."""
         last: dict[int, _Span] = {}
-        largest = 0
+        largest, stored = 0, stored_by(self._sources)
         for tensor in tensors:
             wanted: defaultdict[TensorId, _Pieces] = defaultdict(_Pieces)
-            ids = [one for one in dict.fromkeys(tensor.reads) if far(one)]
+            ids = [one for one in dict.fromkeys(map(stored, tensor.reads)) if far(one)]
             for first in range(0, tensor.parameters, _blocks_in_span(self._sources, ids) * BLOCK):
                 for index, name in ids:
                     header = self._sources[index].tensors[name]

@@ -15,7 +15,7 @@ from .adapted import Adapted
 from .compute import Read, is_finite
 from .dtypes import DTYPES
 from .prefetch import Prefetch
-from .tensors import TensorId, TensorPlan
+from .tensors import TensorId, TensorPlan, stored_by
 
 Fetching = Callable[[Source, str], None]
 
@@ -43,6 +43,7 @@ class Reader:
         self._lock = threading.Lock()
         self._opening: dict[tuple[int, str], threading.Lock] = {}
         self._open: dict[tuple[int, str], _Shard] = {}
+        self._stored = stored_by(sources)
         self._left = Counter(self._file(one) for tensor in tensors for one in tensor.reads)
         # Asked once: a file that comes into the cache meanwhile changes nothing.
         self._far = {(i, file) for i, file in self._left if ranged and not sources[i].is_here(file)}
@@ -58,26 +59,28 @@ class Reader:
         Reading raises `SourceError` for a shard that is cut short or cannot be read and for NaN or infinity, `HubError`
         for what the Hub refuses.
         """
-        checked: set[tuple[int, str, int, int]] = set()
+        checked: set[tuple[TensorId, int, int]] = set()
         with self._prefetch.taking(tensor) as take:
 
             def read(index: int, name: str, start: int, stop: int) -> Tensor:
                 if self._stopped:
                     raise Interrupted("The merge was stopped; the same again goes on from here.")
-                header = self._sources[index].tensors[name]
+                stored = self._stored((index, name))
+                source = self._sources[stored[0]]
+                header = source.tensors[name]
                 dtype = DTYPES[header.dtype]
                 if start == stop:
                     return torch.empty(0, dtype=dtype.torch)
                 begin, end = (header.start + at * dtype.nbytes for at in (start, stop))
-                if self._file((index, name)) in self._far:
-                    data = take((index, name), begin, end)
+                if (stored[0], header.file) in self._far:
+                    data = take(stored, begin, end)
                 else:
                     data = self._buffer(end - begin)
-                    self._shard(index, header.file).read(begin, data)
+                    self._shard(stored[0], header.file).read(begin, data)
                 values = torch.frombuffer(data, dtype=dtype.torch)
-                if (index, name, start, stop) not in checked:
-                    check_finite(self._sources[index], name, values)
-                    checked.add((index, name, start, stop))
+                if (stored, start, stop) not in checked:
+                    check_finite(source, name, values)
+                    checked.add((stored, start, stop))
                 return self._adapted.add(index, name, start, values)
 
             yield read
@@ -98,7 +101,7 @@ class Reader:
             self._open.clear()
 
     def _file(self, tensor: TensorId) -> tuple[int, str]:
-        index, name = tensor
+        index, name = self._stored(tensor)
         return index, self._sources[index].tensors[name].file
 
     def _buffer(self, nbytes: int) -> memoryview:

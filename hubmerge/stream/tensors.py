@@ -1,15 +1,23 @@
 """One output tensor: what it is computed from, and how."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..hub.source import Source
 from .dtypes import DTYPES
 
 FLOAT32_BYTES = 4
 
 TensorId = tuple[int, str]
 """A stored tensor: the index of its source in the plan, and its name there."""
+
+
+def stored_by(sources: Sequence[Source]) -> Callable[[TensorId], TensorId]:
+    """Where a tensor's bytes are: a model that is there with and without a LoRA is read once."""
+    places = [source.place for source in sources]
+    first = [places.index(place) for place in places]
+    return lambda one: (first[one[0]], one[1])
 
 
 @dataclass(frozen=True)
