@@ -159,6 +159,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "modules": ({"modules_to_save": ["lm_head"]}, r"more than a LoRA: it replaces whole modules"),
     "kind": ({"peft_type": "IA3"}, "an adapter of the kind IA3"),
     "alpha": ({"lora_alpha": "many"}, "lora_alpha 'many'"),
+    "endless": ({"alpha_pattern": {"(a+)+b": 1}}, "alpha_pattern whose keys are no names"),
+    "patterns": ({"alpha_pattern": [1]}, "alpha_pattern whose keys are no names"),
 }
 
 

@@ -20,6 +20,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
+_DTYPES = ("BF16", "F16", "F32", "F64")
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _UNSUPPORTED = {
     "use_dora": "scales the weights' columns (use_dora)",
@@ -150,7 +151,7 @@ def _modules(headers: Collection[TensorHeader], name: str) -> dict[str, tuple[bo
     found: dict[str, tuple[bool, dict[str, TensorHeader]]] = {}
     for header in headers:
         match = _FACTOR.fullmatch(header.name.removeprefix(_PREFIX))
-        if match is None or len(header.shape) != 2 or not header.dtype.startswith(("F", "BF")):
+        if match is None or len(header.shape) != 2 or header.dtype not in _DTYPES:
             raise SourceError(
                 f"{name} holds {header.name} ({header.dtype}, shape {header.shape}), which is no factor of a LoRA; "
                 f"{_BY_PEFT}."
@@ -178,7 +179,10 @@ def _tensor_of(module: str, tensors: Mapping[str, TensorHeader], name: str, wher
 
 def _scale(config: Mapping[str, Any], module: str, a: TensorHeader, name: str) -> float:
     patterns = config.get("alpha_pattern") or {}
-    key = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), None)
+    # PEFT reads them as regular expressions; those of a stranger could take for ever.
+    if not isinstance(patterns, dict) or not all(re.fullmatch(r"[\w.]+", key) for key in patterns):
+        raise SourceError(f"{name} has an alpha_pattern whose keys are no names of modules; {_BY_PEFT}.")
+    key = next((key for key in patterns if f".{module}".endswith(f".{key}")), None)
     alpha = config.get("lora_alpha", 8) if key is None else patterns[key]
     rank = a.shape[0]
     if not isinstance(alpha, (int, float)) or not math.isfinite(alpha) or rank == 0:
