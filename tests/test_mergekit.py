@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from streamtools import weights
+from test_stream_adapted import lora
 
 from hubmerge.recipe import Recipe
 from hubmerge.stream import merge
@@ -35,7 +37,10 @@ from mergekit.merge import MergeOptions, run_merge
 
 for recipe in sorted(Path(sys.argv[1]).glob("*/recipe.yaml")):
     config = MergeConfiguration.model_validate(yaml.safe_load(recipe.read_text()))
-    run_merge(config, str(recipe.parent / "theirs"), MergeOptions(copy_tokenizer=False, quiet=True))
+    cache = str(Path(sys.argv[1]) / "merged-loras")
+    run_merge(
+        config, str(recipe.parent / "theirs"), MergeOptions(copy_tokenizer=False, quiet=True, lora_merge_cache=cache)
+    )
 """
 
 BOTH = {"weight": 0.7, "density": 0.6}, {"weight": 0.5, "density": 0.4}
@@ -62,7 +67,7 @@ CASES: dict[str, tuple[str, tuple[dict, ...], dict]] = {
     "breadcrumbs_ties": ("breadcrumbs_ties", CRUMBS, {"lambda": 0.8}),
     "dare_ties-all": ("dare_ties", WEIGHTS, {}),
 }
-STACKS = ("stack", "slices-gradient")
+OTHERS = ("stack", "slices-gradient", "loras")
 
 
 def recipes(base: Path, first: Path, second: Path) -> dict[str, dict]:
@@ -97,7 +102,13 @@ def merged(tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     for head, tied in (("tied", True), ("untied", False)):
         base = tiny_llama(root / f"{head}-base", seed=1, tie_word_embeddings=tied)
         siblings = [tiny_llama(root / f"{head}-{n}", seed=n, sibling_of=base) for n in (2, 3)]
-        for name, document in recipes(base, *siblings).items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loras = [lora(base, root / f"{head}-lora{n}", n)[0] for n in (4, 5)]
+        documents = recipes(base, *siblings)
+        entries = [{"model": f"{base}+{one}", "parameters": {"weight": 0.6, "density": 0.5}} for one in loras]
+        documents["loras"] = {**documents["ties"], "models": entries}
+        for name, document in documents.items():
             (root / f"{name}-{head}").mkdir()
             (root / f"{name}-{head}" / "recipe.yaml").write_text(yaml.safe_dump(document))
     done = subprocess.run(
@@ -111,7 +122,7 @@ def merged(tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("head", ["tied", "untied"])
-@pytest.mark.parametrize("case", [*CASES, *STACKS])
+@pytest.mark.parametrize("case", [*CASES, *OTHERS])
 def test_agrees_with_mergekit(case: str, head: str, merged: Path) -> None:
     folder = merged / f"{case}-{head}"
     merge(Recipe.from_yaml(folder / "recipe.yaml"), folder / "ours")
