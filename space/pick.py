@@ -10,6 +10,7 @@ import gradio as gr
 
 from hubmerge.errors import HubmergeError
 from hubmerge.hub import Source, search_models
+from hubmerge.hub.listing import Listing
 from hubmerge.recipe import ModelRef
 
 from .access import Token, visitor_token
@@ -44,7 +45,7 @@ def pick_tab(page: Page) -> Pick:
             multiselect=True,
             allow_custom_value=True,
             label="Models to merge",
-            info="org/name, or org/name@revision",
+            info="org/name, org/name@revision, or org/name+org/lora",
             scale=3,
             min_width=280,
             elem_id="hm-models",
@@ -124,19 +125,25 @@ def _card(name: str, source: Source | HubmergeError, role: str, fill: str) -> st
     head = f'<article class="hm-card" style="--hm-colour:{fill}"><h3>'
     if isinstance(source, HubmergeError):
         return f'{head}{escape(name)}</h3><div class="hm-problem" role="alert">{escape(str(source))}</div></article>'
-    ref = ModelRef.parse(name)
-    namespace = ref.repo_id.rpartition("/")[0]
+    ref, parts = ModelRef.parse(name), source.parts
+    namespace = parts[-1].name.rpartition("/")[0]
+    if source.adapter is not None:
+        role = " · ".join(filter(None, (role, f"LoRA on {escape(source.listing.name)}")))
     facts = {
         "Architecture": escape(architecture(source)),
         "Parameters": count(source.parameters),
         "Size": f"{size(source.nbytes)}, {escape(_dtypes(source))}",
-        "Licence": escape(source.license or "not stated"),
-        "Commit": f'<span class="hm-code">{escape(source.commit[:8])}</span>' if source.commit else "folder",
+        "Licence": escape(" + ".join(part.licence.id or "not stated" for part in parts)),
+        "Commit": " + ".join(_commit(part) for part in parts),
     }
     rows = "".join(f"<dt>{label}</dt><dd>{value}</dd>" for label, value in facts.items())
     below = " · ".join(part for part in (escape(namespace), role) if part)
     title = hub_link(ref, short(ref.bare))
     return f'{head}{title}</h3><div class="hm-role">{below or "&nbsp;"}</div><dl>{rows}</dl></article>'
+
+
+def _commit(part: Listing) -> str:
+    return f'<span class="hm-code">{escape(part.commit[:8])}</span>' if part.commit else "folder"
 
 
 def _fit(sources: Sequence[Source]) -> str:

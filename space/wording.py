@@ -44,8 +44,8 @@ def short(name: str) -> str:
 
 
 def hub_link(ref: ModelRef, text: str | None = None) -> str:
-    """`text` (default: the name) as a link to the model's page; a folder has none."""
-    shown = escape(text or str(ref))
+    """`text` (default: the name) as a link to the page of the model, or of its LoRA; a folder has none."""
+    shown, ref = escape(text or str(ref)), ref.lora or ref
     if ref.is_folder:
         return shown
     url = f"{constants.ENDPOINT}/{ref.repo_id}" + (f"/tree/{ref.revision}" if ref.revision else "")

@@ -4,6 +4,7 @@ With HUBMERGE_SCREENSHOTS=folder each tab is also photographed, in desktop and p
 """
 
 import re
+import warnings
 
 import pytest
 from hubtools import on_path
@@ -331,4 +332,36 @@ def test_another_visitor_sees_none_of_it(browser, address):
     visitor.open("Evolve")
     visitor.page.locator("#hm-evolve-button").click()
     visitor.see(".toast-body, .toast-wrap", "Choose a task")
+    visitor.leave()
+
+
+def test_a_lora_is_typed_with_its_model_and_merged(browser, address, published, siblings, tmp_path):
+    adapter = pytest.importorskip("test_stream_adapted")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder, _ = adapter.lora(siblings["base"], tmp_path / "lora")
+    (folder / "README.md").unlink(missing_ok=True)  # it names a folder of this machine as its base
+    published.create_repo("alice/space-lora", exist_ok=True)
+    published.upload_folder(folder_path=folder, repo_id="alice/space-lora")
+    visitor = Visitor(browser, address)
+    box = visitor.page.locator("#hm-models input")
+    box.click()
+    box.press_sequentially("alice/space-lora", delay=10)
+    box.press("Enter")
+    visitor.see("#hm-cards .hm-problem", "name it on top of its model: org/model+alice/space-lora")
+    box.press("Backspace")
+    box.press_sequentially(f"{BASE}+alice/space-lora", delay=10)
+    box.press("Enter")
+    visitor.see("#hm-cards", f"LoRA on {BASE}")
+    box.press("Escape")
+    visitor.choose("#hm-base", "space-b", BASE)
+    visitor.see("#hm-cards .hm-fine", "All 2 are LlamaForCausalLM")
+    visitor.photograph("desktop-lora")
+    visitor.open("Merge")
+    visitor.see_recipe(f"{BASE}+alice/space-lora")
+    visitor.page.locator("#hm-plan-button").click()
+    visitor.see("#hm-plan", "+ alice/space-lora")
+    visitor.photograph("desktop-lora-plan")
+    visitor.page.locator("#hm-merge-button").click()
+    visitor.see("#hm-merge-job .hm-pill", "done", seconds=60)
     visitor.leave()
