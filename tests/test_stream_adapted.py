@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoTokenizer
 
-from hubmerge.errors import HubmergeError, NotFoundError, SourceError
+from hubmerge.errors import HubmergeError, NotFoundError, PlanError, SourceError
 from hubmerge.evaluate.models import load_model
 from hubmerge.evolve.path import FAMILIES
 from hubmerge.evolve.path import Path as LayerPath
@@ -259,6 +260,43 @@ def test_a_path_through_layers_with_loras(published: list[str], tmp_path: Path) 
     ids = torch.arange(3, 15)[None]
     with torch.no_grad():
         torch.testing.assert_close(live.model(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loras_own_tokenizer_and_chat_template(base: Path, tmp_path: Path) -> None:
+    template = "{% for message in messages %}<{{ message['content'] }}>{% endfor %}"
+    adapter, _ = lora(base, tmp_path / "lora")
+    plain, _ = lora(base, tmp_path / "plain", 1)
+    names = on_top(base, adapter, plain)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(adapter)
+    # Alone, or as the one that gives the tokenizer, its model answers as it was trained to.
+    assert merged_tokenizer(tmp_path / "alone", alone(names[0])).chat_template == template
+    assert load_model(names[0])[1].chat_template == template
+    assert load_model(names[1])[1].chat_template == load_model(str(base))[1].chat_template != template
+    entries = [{"model": name, "parameters": {"weight": 0.5}} for name in names]
+    document = {"merge_method": "task_arithmetic", "base_model": str(base), "models": entries}
+    plan = make_plan(Recipe.from_dict(document))
+    (warned,) = [p.message for p in plan.warnings if "chat template" in p.message]
+    assert warned == (
+        f"{adapter} was trained with a chat template that the result does not have; "
+        f"`tokenizer_source: {names[0]}` takes it."
+    )
+    document["tokenizer_source"] = names[0]
+    assert not [p for p in make_plan(Recipe.from_dict(document)).problems if "chat template" in p.message]
+    assert merged_tokenizer(tmp_path / "given", document).chat_template == template
+    resident = ResidentModel(plan)
+    assert resident.load_source(ModelRef.parse(names[0])).chat_template == template
+
+    tokenizer.add_tokens([f"new{n}" for n in range(3)])
+    tokenizer.save_pretrained(adapter)
+    with pytest.raises(PlanError, match=rf"tokenizer of {adapter} has \d+ tokens .* `tokenizer_source: {base}`"):
+        make_plan(Recipe.from_dict(document)).require()
+
+
+def merged_tokenizer(out: Path, document: dict[str, Any]) -> Any:
+    merged(out, document)
+    return AutoTokenizer.from_pretrained(out)
 
 
 def test_a_model_is_loaded_with_its_lora(published: list[str], tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """A model and its tokenizer by Hub ID or folder, ready to answer."""
 
+import json
 import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ..methods import BLOCK
 from ..recipe import ModelRef
 from ..stream.adapted import Adapted
 from ..stream.dtypes import DTYPES
+from ..stream.tokenizer import carried_files
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _LOADING = threading.Lock()
@@ -62,7 +64,8 @@ def load_model(
         source.local_path(file)
     try:
         with loading(), hub_errors(f"loading {ref}"):
-            tokenizer = AutoTokenizer.from_pretrained(where, **shared)
+            plain = source.adapter is None
+            tokenizer = AutoTokenizer.from_pretrained(where, **shared) if plain else load_tokenizer(source, None)
             model: Any = AutoModelForCausalLM.from_pretrained(
                 where, dtype=wanted or "auto", use_safetensors=True, **shared, **placement
             )
@@ -74,6 +77,27 @@ def load_model(
         return model.to(place).eval(), tokenizer
     weakref.finalize(model, shutil.rmtree, placement["offload_folder"], ignore_errors=True)
     return model.eval(), tokenizer
+
+
+def load_tokenizer(source: Source, chat_template: str | None) -> Any:
+    """The tokenizer of a source as the merge would write it. Raises `SourceError` where it cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory(prefix="hubmerge-tokenizer-") as folder:
+        config = json.dumps(dict(source.config)).encode()
+        save_files(folder, {**carried_files(source, chat_template), "config.json": config})
+        try:
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except (OSError, ValueError, KeyError, ImportError) as exc:
+            raise SourceError(f"The tokenizer of {source.name} cannot be loaded: {first_line(exc)}") from exc
+
+
+def save_files(folder: str, files: Mapping[str, bytes]) -> None:
+    """Writes small files into a folder, by their names there."""
+    for name, content in files.items():
+        path = Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _adapt(model: Any, source: Source) -> None:

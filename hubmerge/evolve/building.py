@@ -1,19 +1,15 @@
-"""A plan's model and tokenizer as transformers knows them, made in memory from tensors instead of files."""
+"""A plan's model as transformers knows it, made in memory from tensors instead of files."""
 
-import json
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import SourceError
-from ..evaluate.models import computing_dtype, first_line, loading, most_common
+from ..evaluate.models import computing_dtype, first_line, loading, most_common, save_files
 from ..hub.source import Source
 from ..stream.plan import Plan
-from ..stream.tokenizer import carried_files
 
 
 def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> Any:
@@ -39,18 +35,6 @@ def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> A
     return model.to(device).eval()
 
 
-def load_tokenizer(source: Source, chat_template: str | None) -> Any:
-    """The tokenizer of a source as the merge would write it. Raises `SourceError` where it cannot be loaded."""
-    from transformers import AutoTokenizer
-
-    with tempfile.TemporaryDirectory(prefix="hubmerge-tokenizer-") as folder:
-        _save(folder, {**carried_files(source, chat_template), "config.json": _config_bytes(source)})
-        try:
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError) as exc:
-            raise SourceError(f"The tokenizer of {source.name} cannot be loaded: {first_line(exc)}") from exc
-
-
 def _generation_config(source: Source) -> Any | None:
     from transformers import GenerationConfig
 
@@ -58,16 +42,5 @@ def _generation_config(source: Source) -> Any | None:
     if text is None:
         return None
     with tempfile.TemporaryDirectory(prefix="hubmerge-generation-") as folder:
-        _save(folder, {"generation_config.json": text.encode()})
+        save_files(folder, {"generation_config.json": text.encode()})
         return GenerationConfig.from_pretrained(folder)
-
-
-def _config_bytes(source: Source) -> bytes:
-    return json.dumps(dict(source.config)).encode()
-
-
-def _save(folder: str, files: Mapping[str, bytes]) -> None:
-    for name, content in files.items():
-        path = Path(folder) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import layers
 from ..errors import PlanError
-from ..evaluate.models import best_device
+from ..evaluate.models import best_device, load_tokenizer
 from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, ModelRef, Recipe
@@ -20,7 +20,7 @@ from ..stream.mapped import map_tensors
 from ..stream.plan import Plan, make_plan
 from ..stream.tensors import TensorId, TensorPlan
 from .blocks import Family, family_of, module_of
-from .building import build_model, load_tokenizer
+from .building import build_model
 from .path import Path
 from .resident import footprint
 

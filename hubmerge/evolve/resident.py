@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ResourceError
 from ..evaluate.demand import Demand
-from ..evaluate.models import best_device, computing_dtype, free_memory, most_common
+from ..evaluate.models import best_device, computing_dtype, free_memory, load_tokenizer, most_common
 from ..hub.source import Source
 from ..methods import BLOCK, Workspace
 from ..progress import Event, Progress, silent
@@ -22,7 +22,7 @@ from ..stream.dtypes import DTYPES
 from ..stream.mapped import map_tensors
 from ..stream.plan import Plan, make_plan
 from ..stream.tensors import TensorPlan
-from .building import build_model, load_tokenizer
+from .building import build_model
 
 
 @dataclass(frozen=True)

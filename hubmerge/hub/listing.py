@@ -83,6 +83,10 @@ class Listing:
         except UnicodeDecodeError:
             raise SourceError(f"{name} of {self.name} is not UTF-8 text; save the model again.") from None
 
+    def read_bytes(self, name: str) -> bytes:
+        """The content of a file; one of the Hub is first downloaded. Raises `SourceError` where there is none."""
+        return self.store.path(self.file(name)).read_bytes()
+
     def file(self, name: str) -> FileInfo:
         """The file `name`; raises `SourceError` where there is none."""
         if name not in self.files:

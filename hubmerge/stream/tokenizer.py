@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import RecipeError
+from ..hub.listing import Listing
 from ..hub.source import Source
 from ..recipe import ModelRef, Recipe
 from .problems import Problem, error, warning
@@ -17,6 +18,8 @@ _CARRIED = re.compile(
     r"|chat_template\.(jinja|json)|additional_chat_templates/[^/]+\.jinja"
     r"|(pre)?processor_config\.json|video_preprocessor_config\.json"
 )
+_NOT_TOKENIZER = re.compile(r"generation_config\.json|(video_)?(pre)?processor_config\.json")
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 TEMPLATE_FILE = "chat_template.jinja"
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -42,7 +45,14 @@ def is_carried(name: str) -> bool:
 
 def carried_files(source: Source, chat_template: str | None) -> dict[str, bytes]:
     """The files to write beside the weights, by name. `chat_template` (Jinja text) replaces the source's own."""
-    files = {name: source.local_path(name).read_bytes() for name in sorted(source.files) if is_carried(name)}
+    giver = tokenizer_listing(source)
+    names = [name for name in sorted(source.files) if is_carried(name)]
+    if giver is not source.listing:
+        names = [name for name in names if _NOT_TOKENIZER.fullmatch(name)]
+    files = {name: source.listing.read_bytes(name) for name in names}
+    if giver is not source.listing:
+        own = [name for name in sorted(giver.files) if is_carried(name) and not _NOT_TOKENIZER.fullmatch(name)]
+        files |= {name: giver.read_bytes(name) for name in own}
     if _is_template(chat_template):
         files = {name: content for name, content in files.items() if "chat_template" not in name}
         files[TEMPLATE_FILE] = str(chat_template).encode()
@@ -51,6 +61,28 @@ def carried_files(source: Source, chat_template: str | None) -> dict[str, bytes]
             settings.pop("chat_template", None)
             files["tokenizer_config.json"] = (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode()
     return files
+
+
+def tokenizer_listing(source: Source) -> Listing:
+    """What gives the tokenizer of a source: its LoRA where that comes with one, for it was trained with it."""
+    if source.adapter is not None and _has_tokenizer(source.adapter.listing):
+        return source.adapter.listing
+    return source.listing
+
+
+def _has_tokenizer(listing: Listing) -> bool:
+    return any(name in listing.files for name in _VOCABULARIES)
+
+
+def _template(listing: Listing) -> str | None:
+    """The chat template of a tokenizer; None where it has none."""
+    if TEMPLATE_FILE in listing.files:
+        return listing.read_text(TEMPLATE_FILE)
+    try:
+        template = json.loads(listing.read_text("tokenizer_config.json") or "{}").get("chat_template")
+    except (ValueError, AttributeError):
+        return None
+    return template if isinstance(template, str) else None
 
 
 def _is_template(chat_template: str | None) -> bool:
@@ -75,9 +107,22 @@ def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list
             f"The tokenizer of {chosen.name} has a vocabulary of {sizes[0]:,} and {config.name} has {sizes[1]:,}; "
             "take the tokenizer from a model that is merged."
         )
-    if not any(name in chosen.files for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
+    giver = tokenizer_listing(chosen)
+    if not _has_tokenizer(giver):
         yield warning(f"{chosen.name} has no tokenizer, so the result has none; name one with `tokenizer_source`.")
+    highest = max(_vocabulary(giver.read_text("tokenizer.json")).values(), default=0) if chosen.adapter else 0
+    if sizes[0] is not None and highest >= sizes[0]:
+        yield error(
+            f"The tokenizer of {giver.name} has {highest + 1:,} tokens and {chosen.listing.name} embeds {sizes[0]:,}; "
+            f"write `tokenizer_source: {chosen.listing.name}`."
+        )
     for other in others:
+        own = tokenizer_listing(other)
+        if own is not other.listing and not recipe.chat_template and _template(own) not in (None, _template(giver)):
+            yield warning(
+                f"{own.name} was trained with a chat template that the result does not have; "
+                f"`tokenizer_source: {other.name}` takes it."
+            )
         number = _differences(chosen, other)
         if number:
             yield warning(
@@ -88,10 +133,11 @@ def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list
 
 def _differences(first: Source, other: Source) -> int:
     """How many tokens the two tokenizers number differently (0 where that cannot be told from tokenizer.json)."""
-    ours, theirs = (source.files.get("tokenizer.json") for source in (first, other))
+    listings = tokenizer_listing(first), tokenizer_listing(other)
+    ours, theirs = (listing.files.get("tokenizer.json") for listing in listings)
     if ours is None or theirs is None or (ours.sha256 is not None and ours.sha256 == theirs.sha256):
         return 0
-    texts = [source.read_text("tokenizer.json") for source in (first, other)]
+    texts = [listing.read_text("tokenizer.json") for listing in listings]
     if texts[0] == texts[1]:
         return 0
     numbered, renumbered = (_vocabulary(text) for text in texts)
