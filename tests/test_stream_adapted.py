@@ -158,7 +158,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "dora": ({"use_dora": True}, r"more than a LoRA: it scales the weights' columns \(use_dora\)"),
     "biases": ({"bias": "lora_only"}, r"more than a LoRA: it changes biases"),
     "modules": ({"modules_to_save": ["lm_head"]}, r"more than a LoRA: it replaces whole modules"),
-    "kind": ({"peft_type": "IA3"}, "an adapter of the kind IA3"),
+    "kind": ({"peft_type": "IA3"}, "an adapter of the kind 'IA3'"),
     "alpha": ({"lora_alpha": "many"}, "lora_alpha 'many'"),
     "endless": ({"alpha_pattern": {"(a+)+b": 1}}, "alpha_pattern whose keys are no names"),
     "patterns": ({"alpha_pattern": [1]}, "alpha_pattern whose keys are no names"),
@@ -185,8 +185,17 @@ def test_what_does_not_fit_its_model_is_refused(base: Path, tiny_llama, tmp_path
         open_source(ModelRef.parse(f"{fewer}+{adapter}"))
     tied = tiny_llama(tmp_path / "tied")
     whole, _ = lora(tied, tmp_path / "tied-lora", target_modules=["embed_tokens"])
-    with pytest.raises(SourceError, match="shares with its head"):
-        open_source(ModelRef.parse(f"{tied}+{whole}"))
+    head, _ = lora(tied, tmp_path / "head-lora", target_modules=["lm_head"])
+    for one, module in ((whole, "model.embed_tokens"), (head, "lm_head")):
+        with pytest.raises(SourceError, match=rf"changes {module}, but {tied} has one tensor for embedding and head"):
+            open_source(ModelRef.parse(f"{tied}+{one}"))
+    # The same where a head is stored all the same: it is not read.
+    stored, _ = lora(base, tmp_path / "stored-lora", target_modules=["lm_head"])
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    with pytest.raises(SourceError, match="has one tensor for embedding and head"):
+        open_source(ModelRef.parse(f"{base}+{stored}"))
+    (base / "config.json").write_text(json.dumps(config))
 
     weights = load_file(adapter / "adapter_model.safetensors")
     name = next(iter(weights))

@@ -105,14 +105,16 @@ def trained_on(listing: Listing) -> str | None:
     return name if isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) else None
 
 
-def open_adapter(listing: Listing, tensors: Mapping[str, TensorHeader], where: str) -> Adapter:
-    """Opens the LoRA in `listing` on the model `where` with these `tensors`, reading no weights.
+def open_adapter(
+    listing: Listing, tensors: Mapping[str, TensorHeader], settings: Mapping[str, Any], where: str
+) -> Adapter:
+    """Opens the LoRA in `listing` on the model `where` with these `tensors` and this config.json, reading no weights.
 
     Raises `SourceError` for what is no LoRA, for one that does more than add to weights, and for one of another model.
     """
     config, name = _config(listing), listing.name
     if (kind := config.get("peft_type")) != "LORA":
-        raise SourceError(f"{name} is an adapter of the kind {kind}; only LoRA can be merged.")
+        raise SourceError(f"{name} is an adapter of the kind {kind!r}; only LoRA can be merged.")
     more = [what for key, what in _UNSUPPORTED.items() if config.get(key) not in (None, False, "none", [], {})]
     if more:
         raise SourceError(f"{name} is more than a LoRA: it {' and '.join(more)}; {_BY_PEFT}.")
@@ -120,8 +122,12 @@ def open_adapter(listing: Listing, tensors: Mapping[str, TensorHeader], where: s
         raise SourceError(f"{name} has no {WEIGHTS}; save the adapter again with safe_serialization.")
     file = listing.file(WEIGHTS)
     headers = read_headers(lambda start, stop: listing.store.read(file, start, stop), WEIGHTS, file.size, name)
-    changes = {}
+    changes, tied = {}, _is_tied(settings, tensors)
     for module, (embedding, pair) in _modules(headers, name).items():
+        if tied and (embedding or module.rpartition(".")[2] == "lm_head"):
+            raise SourceError(
+                f"{name} changes {module}, but {where} has one tensor for embedding and head; {_BY_PEFT}."
+            )
         tensor = _tensor_of(module, tensors, name, where)
         scale = _scale(config, module, pair["A"], name)
         factors = Factors(pair["A"], pair["B"], scale, embedding or bool(config.get("fan_in_fan_out")))
@@ -130,10 +136,16 @@ def open_adapter(listing: Listing, tensors: Mapping[str, TensorHeader], where: s
                 f"{name} was trained on another model than {where}: it changes {tensor.name} of shape "
                 f"{factors.shape}, which has the shape {tensor.shape} there."
             )
-        if embedding and not any(other.endswith("lm_head.weight") for other in tensors):
-            raise SourceError(f"{name} changes {tensor.name}, which {where} shares with its head; {_BY_PEFT}.")
         changes[tensor.name] = factors
     return Adapter(listing, trained_on(listing), changes)
+
+
+def _is_tied(settings: Mapping[str, Any], tensors: Mapping[str, TensorHeader]) -> bool:
+    inner = settings.get("text_config")
+    tie = inner.get("tie_word_embeddings") if isinstance(inner, dict) else None
+    tie = settings.get("tie_word_embeddings") if tie is None else tie
+    # A head may be stored although the model ties it: it is not read then.
+    return bool(tie) or not any(name.endswith("lm_head.weight") for name in tensors)
 
 
 def _config(listing: Listing) -> Mapping[str, Any]:

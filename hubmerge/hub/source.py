@@ -148,7 +148,9 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
     source = _open(ref, listing)
     if ref.lora is None:
         return source
-    return replace(source, adapter=open_adapter(list_files(ref.lora, token), source.tensors, listing.name))
+    return replace(
+        source, adapter=open_adapter(list_files(ref.lora, token), source.tensors, source.config, listing.name)
+    )
 
 
 def _open(ref: ModelRef, listing: Listing) -> Source:
