@@ -183,12 +183,16 @@ def test_markup_in_cards_recipes_and_file_names_is_shown_and_not_run(page, sibli
         visitor.page.locator("#hm-models input").press("Escape")
         visitor.see("#hm-cards", "hostile-card")
         visitor.open("Merge")
+        # The form says what is wrong with the first three; a method that it does not know, it draws.
         for recipe in (RECIPE.format(evil), evil, f"{evil}: 1", RECIPE.format(PUBLIC).replace("linear", evil)):
             visitor.page.locator("#hm-recipe .cm-content").click()
             visitor.page.keyboard.press("Control+a")
             visitor.page.keyboard.insert_text(recipe)
             visitor.page.locator(".hm-header h1").click()
-            expect(visitor.page.locator(".hm-problem[role=status]").first).to_be_visible()
+            if f"merge_method: {evil}" in recipe:
+                visitor.see("#hm-picture", evil)
+            else:
+                expect(visitor.page.locator(".hm-problem[role=status]").first).to_be_visible(timeout=30_000)
         visitor.page.locator("#hm-recipe .cm-content").click()
         visitor.page.keyboard.press("Control+a")
         visitor.page.keyboard.insert_text(f"merge_method: linear\nmodels: [{{model: {name}}}, {{model: {PUBLIC}}}]\n")
