@@ -81,11 +81,15 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
             _form(text, recipe, picture, redraw)
 
     def chosen(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
+        before = _read(text)
         try:
-            made = compose(METHODS[name], models or (), base, _read(text))
+            made = compose(METHODS[name], models or (), base, before)
         except HubmergeError as error:
             return gr.skip(), gr.skip(), _about(name), _sentence(str(error)), gr.skip()
-        return (made.to_yaml() if made else ""), _picture(made), _about(name), _missing(made), drawn + 1
+        # Drawn anew only where it shows something else: a control that is replaced loses what is set meanwhile.
+        same = before is not None and made is not None and _shown(before) == _shown(made)
+        next_form = gr.skip() if same else drawn + 1
+        return (made.to_yaml() if made else ""), _picture(made), _about(name), _missing(made), next_form
 
     # `input`, not `change`: only what a person picks rewrites the recipe, never what an edited recipe picks.
     gr.on(
@@ -210,10 +214,12 @@ def _form(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> Non
         return
 
     def set_values(text: str, *values: Any) -> tuple[Any, ...]:
-        now = _read(text)
+        now, nothing = _read(text), (gr.skip(),) * (2 + len(curves))
         if now is None or [_place(field) for field in fields(now)] != [_place(field) for field in shown]:
-            return (gr.skip(),) * (2 + len(curves))  # the recipe was edited meanwhile: a new form is on its way
+            return nothing  # the recipe was edited meanwhile: a new form is on its way
         changed = apply(now, shown, values)
+        if changed == now:
+            return nothing  # a slider tells of a move twice: the second answer would undo what is typed meanwhile
         drawn = [_curve(shown, places, [values[place] for place in places]) for places, _ in curves]
         return (changed.to_yaml(), _picture(changed), *drawn)
 
@@ -228,6 +234,11 @@ def _form(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> Non
             trigger_mode="always_last",
             **_QUIET,
         )
+
+
+def _shown(recipe: Recipe) -> tuple[list[str], list[Field]]:
+    """All that the form shows of a recipe."""
+    return [str(entry.model) for entry in recipe.models], fields(recipe)
 
 
 def _place(field: Field) -> tuple[str, int | None, float | None]:

@@ -97,7 +97,6 @@ def test_sliders_and_yaml_are_two_views_of_one_recipe(visitor):
     weight.press("Tab")
     visitor.see_recipe("weight: 0.75")
     visitor.see("#hm-picture", "0.75")
-    visitor.page.wait_for_timeout(1000)  # what the slider set off has come back: it would overwrite what is typed
     text = visitor.page.locator("#hm-recipe .cm-content")
     text.click()
     visitor.page.keyboard.press("Control+a")
