@@ -2,6 +2,7 @@
 
 task.py reads a task (builtin.py those known by name); examples.py and harness.py bring its rows, and splits.py
 makes them into splits that share nothing (with choices.py and fingerprint.py). models.py loads a model;
+texts.py writes prompts as it reads them, and apart.py runs what a repository brought to do that;
 generation.py makes it answer (greedy.py does it fast, demand.py says what that takes), likelihood.py asks how likely it
 finds an answer. metrics.py lists what a reply can be worth (with numerals.py, rouge.py, language.py, llm_judge.py and
 python_function.py); score.py asks and values, statistics.py compares.

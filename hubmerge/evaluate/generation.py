@@ -10,6 +10,7 @@ import torch
 
 from ..errors import TaskError
 from ..progress import Event, Progress, silent
+from .texts import chat_texts, encode_prompts, has_template
 
 # A repository's generation_config.json may ask for sampling or penalties; greedy scoring must not depend on it.
 _GREEDY = {
@@ -74,7 +75,7 @@ def answers(
     """
     from .greedy import Decoder, can_decode
 
-    encoded = _encode_all(tokenizer, prompt_texts(tokenizer, prompts, system))
+    encoded = encode_prompts(tokenizer, prompt_texts(tokenizer, prompts, system))
     _check_length(model, max(map(len, encoded), default=0), max_new_tokens)
     stops = _eos_ids(model, tokenizer)
     blocks = list(pairwise((0, *(block_ends or (len(encoded),)))))
@@ -130,30 +131,10 @@ def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
 
 def prompt_texts(tokenizer: Any, prompts: Sequence[str], system: str | None) -> list[str]:
     """Each prompt as the model reads it: through the tokenizer's chat template where it has one."""
-    if not getattr(tokenizer, "chat_template", None):
+    if not has_template(tokenizer):
         return [f"{system}\n\n{prompt}" if system else prompt for prompt in prompts]
     first = [{"role": "system", "content": system}] if system else []
-    return [_apply_template(tokenizer, [*first, {"role": "user", "content": prompt}]) for prompt in prompts]
-
-
-def _apply_template(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        return tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-    except TemplateError as exc:
-        roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
-        raise TaskError(f"The model's chat template refuses these messages (roles: {roles}): {exc}.") from None
-
-
-def _encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    if not texts:
-        return []
-    # A chat template writes its own special tokens.
-    rows = tokenizer(list(texts), add_special_tokens=not getattr(tokenizer, "chat_template", None))["input_ids"]
-    if not all(rows):
-        raise TaskError("A prompt is empty: it has no tokens; give the model something to answer.")
-    return rows
+    return chat_texts(tokenizer, [[*first, {"role": "user", "content": prompt}] for prompt in prompts])
 
 
 def position_limit(model: Any) -> int | None:
@@ -202,11 +183,11 @@ def stream_chat(
     """
     from transformers import StoppingCriteriaList, TextIteratorStreamer
 
-    if getattr(tokenizer, "chat_template", None):
-        text = _apply_template(tokenizer, messages)
+    if has_template(tokenizer):
+        (text,) = chat_texts(tokenizer, [messages])
     else:
         text = "\n".join(message["content"] for message in messages)
-    ids = torch.tensor(_encode_all(tokenizer, [text]))
+    ids = torch.tensor(encode_prompts(tokenizer, [text]))
     _check_length(model, ids.shape[1], 1)
     limit = position_limit(model)
     room = min(max_new_tokens, limit - ids.shape[1]) if limit else max_new_tokens

@@ -13,6 +13,7 @@ from ..progress import Event, Progress, silent
 from .examples import Example
 from .generation import pad_id, position_limit, prompt_texts
 from .task import Task
+from .texts import encode, has_template
 
 _MOST_LOGITS = 2**27  # logits held at once: 512 MB in float32 (a vocabulary may have 262,144 entries)
 
@@ -59,7 +60,10 @@ def loglikelihoods(
     counts sees padding, whatever the architecture. Raises `TaskError` for a text without tokens and for one that does
     not fit the model's positions.
     """
-    rows = [_row(tokenizer, prompt, text, system) for prompt, text in pairs]
+    asked = [prompt for prompt, _ in pairs if prompt or system]
+    written = iter(prompt_texts(tokenizer, asked, system))
+    contexts = [next(written) if prompt or system else "" for prompt, _ in pairs]
+    rows = _rows(tokenizer, contexts, [text for _, text in pairs])
     longest, limit = max((len(ids) for ids, _ in rows), default=0), position_limit(model)
     if limit and longest > limit:
         raise TaskError(
@@ -81,14 +85,20 @@ _Row = tuple[list[int], int]
 """Token ids, and the index of the first one that counts (at least 1: nothing predicts the first)."""
 
 
-def _row(tokenizer: Any, prompt: str, text: str, system: str | None) -> _Row:
-    template = bool(getattr(tokenizer, "chat_template", None))
-    context = "" if not prompt and not system else prompt_texts(tokenizer, [prompt], system)[0]
-    spaced = bool(context) and not template and not _ends_apart(context)
-    special = not template or not context
-    before = tokenizer(context, add_special_tokens=special)["input_ids"]
+def _rows(tokenizer: Any, contexts: Sequence[str], texts: Sequence[str]) -> list[_Row]:
+    """The rows of texts after their contexts."""
+    template = has_template(tokenizer)
     # Encoded as one text: a word is cut differently at the start of a text than inside it.
-    ids = tokenizer(context + (" " if spaced else "") + text, add_special_tokens=special)["input_ids"]
+    whole = [
+        f"{context} {text}" if context and not template and not _ends_apart(context) else context + text
+        for context, text in zip(contexts, texts, strict=True)
+    ]
+    plain = [not template or not context for context in contexts]
+    pairs = zip(encode(tokenizer, contexts, plain), encode(tokenizer, whole, plain), texts, strict=True)
+    return [_row(tokenizer, before, ids, text) for before, ids, text in pairs]
+
+
+def _row(tokenizer: Any, before: list[int], ids: list[int], text: str) -> _Row:
     start = _common_prefix(before, ids)
     if start == 0 and (first := _first_token(tokenizer)) is not None:
         ids, start = [first, *ids], 1

@@ -20,6 +20,7 @@ from ..recipe import ModelRef
 from ..stream.adapted import Adapted
 from ..stream.dtypes import DTYPES
 from ..stream.tokenizer import carried_files
+from . import apart
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _LOADING = threading.Lock()
@@ -62,6 +63,7 @@ def load_model(
     # Here rather than below: nobody else's model waits for this download.
     for file in dict.fromkeys(tensor.file for tensor in source.tensors.values()):
         source.local_path(file)
+    apart.start()  # ready by the time that the model is
     try:
         with loading(), hub_errors(f"loading {ref}"):
             plain = source.adapter is None
