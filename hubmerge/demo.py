@@ -85,7 +85,8 @@ def paper(out: Path, zoos: Sequence[Path], seeds: Sequence[int], evaluations: in
 
         from .terminal import out as console
         from .terminal import progress_bars
-        from .zoo.paper_table import table, write
+        from .zoo.paper_page import write
+        from .zoo.paper_table import table
 
         splits = {"search": 150, "validation": 200, "test": test}
         todo = {zoo: list(runs(zoo, seeds, evaluations, splits)) for zoo in found}
@@ -93,8 +94,7 @@ def paper(out: Path, zoos: Sequence[Path], seeds: Sequence[int], evaluations: in
             run_all([run for every in todo.values() for run in every], out, jobs, progress)
         heading = (
             f"Searches of {evaluations} candidates, each scored on {splits['search']} problems; winners chosen on "
-            f"{splits['validation']} others and tested on {test}; seeds {', '.join(map(str, seeds))}. Scores are means "
-            "over the seeds; English: the share of right numbers when asked in English, whatever the answer's language."
+            f"{splits['validation']} others and tested on {test}; seeds {', '.join(map(str, seeds))}."
         )
         path = write([table(every, out) for every in todo.values()], out, heading)
         console.print(Markdown(path.read_text(encoding="utf-8")))

@@ -170,3 +170,6 @@ def show_results(rows: Sequence[Row], title: str) -> None:
             values.append("" if row.p_value is None else "<.001" if row.p_value < 0.001 else f"{row.p_value:.3f}")
         table.add_row(escape(row.model), *values, style="bold green" if compared and row.p_value is None else "")
     out.print(table)
+    for row in rows:
+        if row.note:
+            out.print(f"{escape(row.model)}: {escape(row.note)}", style="dim")

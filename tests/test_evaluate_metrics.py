@@ -110,15 +110,15 @@ def test_interval_has_wilsons_known_values() -> None:
 
 
 def test_paired_p_is_the_binomial_test_on_discordant_pairs() -> None:
-    a = [True] * 9 + [False] * 1 + [True] * 50
-    b = [False] * 9 + [True] * 1 + [True] * 50
+    a = dict(enumerate([True] * 9 + [False] * 1 + [True] * 50))
+    b = dict(enumerate([False] * 9 + [True] * 1 + [True] * 50))
     assert paired_p(a, b) == pytest.approx(2 * (comb(10, 0) + comb(10, 1)) / 2**10)
     assert paired_p(a, b) == paired_p(b, a)
     assert paired_p(a, a) == 1.0
 
 
 def test_paired_interval_covers_the_difference() -> None:
-    a, b = [True] * 60 + [False] * 40, [True] * 30 + [False] * 70
+    a, b = dict(enumerate([True] * 60 + [False] * 40)), dict(enumerate([True] * 30 + [False] * 70))
     low, high = paired_interval(a, b, seed=1)
     assert 0.19 < low < 0.3 < high < 0.41  # normal approximation: .3 +- 1.96 * sqrt(.21 / 100)
     assert paired_interval(a, b, seed=1) == (low, high)

@@ -23,6 +23,7 @@ def test_splits_are_read_and_limited() -> None:
     assert (len(task.search), len(task.validation), len(task.test)) == (5, 10, 15)
     assert task == load_task(spec(), counts={"search": 5}, seed=3)
     assert task.search != load_task(spec(), counts={"search": 5}, seed=4).search
+    assert task.test == load_task(spec(), counts={"search": 5}, seed=4).test
     assert set(task.search) < set(load_task(spec()).search)
     assert task.key == load_task(spec(), counts={"search": 5}, seed=3).key != load_task(spec()).key
 
@@ -46,6 +47,44 @@ def test_one_file_is_cut_into_disjoint_splits(tmp_path: Path) -> None:
         load_task({"examples": examples}, counts={"search": 20, "validation": 15})
     with pytest.raises(TaskError, match="size of the search split"):
         load_task({"examples": examples}, counts={"search": 0})
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("tested", [7, None])
+def test_no_seed_changes_which_problems_are_tested_nor_their_order(
+    shared: bool, tested: int | None, tmp_path: Path
+) -> None:
+    pool, names = rows(0, 60), ("search", "validation", "test")
+    parts = [pool] if shared else [pool[:20], pool[20:40], pool[40:]]
+    counts = {"search": 12, "validation": 9, **({"test": tested} if tested else {})}
+
+    def drawn(seed: int, parts: list[list[dict]] = parts) -> Task:
+        for number, part in enumerate(parts):
+            (tmp_path / f"{number}.json").write_text(json.dumps(part))
+        files = {name: f"{0 if shared else number}.json" for number, name in enumerate(names)}
+        return load_task({"examples": {"folder": str(tmp_path), **files}}, counts=counts, seed=seed)
+
+    tasks = [drawn(seed) for seed in range(6)]
+    assert len({task.test for task in tasks}) == 1
+    assert len({task.problems("test") for task in tasks}) == 1
+    assert len({task.search for task in tasks}) == len({task.validation for task in tasks}) == 6
+    for task in tasks:
+        asked = [{example.prompt for example in task.split(name)} for name in names]
+        assert not asked[0] & asked[1] and not asked[2] & (asked[0] | asked[1])
+    # Nor does the order of the rows, nor one more of them, beyond the place that it takes.
+    assert drawn(3, [part[::-1] for part in parts]).test == tasks[0].test
+    fewer = load_task({"examples": {"test": pool}}, counts={"test": 5})
+    assert fewer.test == load_task({"examples": {"test": pool}}, counts={"test": 30}).test[:5]
+    more = load_task({"examples": {"test": [*pool, *rows(60, 1)]}}).test
+    assert [e for e in more if e.prompt != "What is 60 plus 1?"] == list(load_task({"examples": {"test": pool}}).test)
+
+
+def test_a_problem_has_one_name_however_it_is_spelled_and_wherever_it_stands() -> None:
+    task = load_task(spec())
+    assert len({name for split in ("search", "validation", "test") for name in task.problems(split)}) == 45
+    again = load_task({"examples": {"search": [{"question": " what is: ３１ PLUS 1 ", "answer": 32}]}})
+    assert again.problems("search")[0] in task.problems("test")
+    assert again.problems("test") == ()
 
 
 @pytest.mark.parametrize(

@@ -81,14 +81,15 @@ def test_a_run_leaves_a_model_a_table_a_picture_and_a_card(finished) -> None:
     from transformers import AutoModelForCausalLM
 
     _, out, result = finished
-    assert [row.model for row in result.rows[-5:]] == [
+    assert [row.model for row in result.rows[-6:]] == [
         "average",
         "task arithmetic, untuned",
         "TIES, untuned",
         "DARE-TIES, untuned",
+        "task arithmetic, best of five scales",
         "evolved",
     ]
-    assert len(result.rows) == 1 + 2 + 4 + 1
+    assert len(result.rows) == 1 + 2 + 5 + 1
     assert {row.n for row in result.rows} == {8}
     evolved = result.rows[-1]
     assert evolved.p_value is None

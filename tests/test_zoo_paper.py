@@ -11,7 +11,8 @@ import pytest
 
 from hubmerge.errors import SearchError
 from hubmerge.zoo.paper import Zoo, runs
-from hubmerge.zoo.paper_table import NAMES, OURS, Line, Table, markdown, write
+from hubmerge.zoo.paper_page import markdown, write
+from hubmerge.zoo.paper_table import NAMES, OURS, TUNED, Line, Table
 from hubmerge.zoo.publish import CHECKPOINTS
 from hubmerge.zoo.trade_off import SHARES, Point, with_front
 
@@ -54,25 +55,39 @@ def test_a_folder_without_a_zoo_is_refused(tmp_path: Path) -> None:
 
 
 def line(name: str, right: int, n: int = 100) -> Line:
-    values = tuple(float(number < right) for number in range(n))
-    return Line(name, values, right / n, 1.0, (values,) if name in NAMES.values() else ())
+    return Line(name, ({f"p{number:02}": float(number < right) for number in range(n)},), right / n, 1.0)
 
 
 def made_up(ps: int = 80) -> Table:
-    others = {"zoo-base (base)": 0, "TIES, untuned": 30, "average (all four)": 40, "random search, same budget": 60}
-    evolved = dict.fromkeys(NAMES.values(), 70) | {OURS: ps}
+    others = {"zoo-base (base)": 0, "TIES, untuned": 30, "average (all four)": 40, TUNED: 45}
+    evolved = {"random search, same budget": 60} | dict.fromkeys(NAMES.values(), 70) | {OURS: ps}
     lines = tuple(line(name, right) for name, right in (others | evolved).items())
-    return Table("lab", lines, tuple(number % 3 < 2 for number in range(100)))
+    return Table("lab", lines, frozenset(f"p{number:02}" for number in range(100) if number % 3 < 2))
 
 
 def test_the_table_compares_with_the_best_untuned_merge_and_tells_seen_from_unseen() -> None:
     text = markdown(made_up())
-    assert [rival.name for rival in made_up().rivals] == ["average (all four)", "random search, same budget"]
+    assert [rival.name for rival in made_up().rivals] == ["average (all four)", TUNED, "random search, same budget"]
     assert "- evolved: recipes (PS) - average (all four): +40.0 points" in text
-    assert "p < .001; each seed: +40.0 (p < .001)" in text
+    assert "); each seed: +40.0 (p < .001)" in text
     ours = next(row for row in text.splitlines() if row.startswith(f"| **{OURS}**"))
     # The first 80 of 100 are right; two of three are of seen templates.
-    assert [cell.strip() for cell in ours.split("|")[2:7]] == ["80.0%", "71.1% - 86.7%", "80.0%", "80.6%", "78.8%"]
+    cells = [cell.strip() for cell in ours.split("|")[2:8]]
+    assert cells == ["80.0%", "71.1% - 86.7%", "", "", "80.6%", "78.8%"]
+
+
+def test_a_table_is_read_back_from_what_little_is_kept_of_it() -> None:
+    mixtures = (Point(0.0, 0.8, 0.7), Point(1.0, 0.0, 0.99))
+    one = replace(made_up(), mixtures=mixtures)
+    plain = json.loads(json.dumps(one.to_dict()))
+    assert Table.from_dict(plain) == one
+    assert all(isinstance(run, str) and len(run) == 100 for line in plain["lines"] for run in line["runs"])
+
+
+def test_a_table_of_contestants_that_were_asked_different_problems_is_refused() -> None:
+    one = made_up()
+    with pytest.raises(ValueError, match="lab: average was asked other problems"):
+        replace(one, lines=(*one.lines, line("average", 3, n=101)))
 
 
 def test_a_mixture_that_another_beats_is_not_on_the_front() -> None:
@@ -90,7 +105,8 @@ def test_several_zoos_are_summed_up(tmp_path: Path) -> None:
     assert "| 100% | 0.0% | 99.0% | yes |" in text
     for name in ("paper.png", "trade-off.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads((tmp_path / "paper.json").read_text())) == 2
+    kept = [Table.from_dict(plain) for plain in json.loads((tmp_path / "paper.json").read_text())]
+    assert [markdown(one) in text for one in kept] == [True, True]
 
 
 @pytest.mark.parametrize(

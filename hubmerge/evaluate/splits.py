@@ -1,5 +1,10 @@
-"""Rows made into examples, and examples into splits: shuffled by a seed, cut to size, no question twice."""
+"""Rows made into examples, and examples into splits: cut to size, no question twice.
 
+A seed draws the search and the validation split. The test split knows no seed: which problems are in it, and in which
+order, follows from the problems themselves, so that searches with different seeds are tested on the same ones.
+"""
+
+import hashlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +16,8 @@ from .choices import read_choices
 from .examples import Example, Row, fill
 from .fingerprint import fingerprint
 
-SPLITS = ("search", "validation", "test")
+TEST = "test"
+SPLITS = ("search", "validation", TEST)
 """The three splits: candidates are scored on the first, the winner is chosen on the second, reported on the third."""
 
 
@@ -62,6 +68,11 @@ def identity(example: Example, asks: str) -> str:
     )
 
 
+def problem_id(example: Example, asks: str) -> str:
+    """The name that a problem's values are recorded under and joined by, wherever it stands: 16 hex digits."""
+    return hashlib.sha256(identity(example, asks).encode()).hexdigest()[:16]
+
+
 def cut(
     task: str,
     rows: RowSource,
@@ -72,8 +83,9 @@ def cut(
 ) -> dict[str, tuple[Example, ...]]:
     """The examples of each split that `where` names.
 
-    Splits that name the same file are cut from it one after the other: a split that `counts` limits takes that many,
-    and those it does not share the rest equally. Raises `TaskError` where nothing is left for one.
+    Splits that name the same file are cut from it one after the other, test first: a split that `counts` limits takes
+    that many, and those it does not share the rest equally. Test takes those whose `problem_id` comes first, in that
+    order; `seed` draws the others from what is left. Raises `TaskError` where nothing is left for one.
     """
     refuse_unknown(counts, SPLITS, f"the split sizes of task {task}", TaskError)
     origins = {split: _origin(where[split], split) for split in SPLITS if where.get(split) is not None}
@@ -81,9 +93,14 @@ def cut(
     for origin in dict.fromkeys(origins.values()):
         sharing = [split for split in origins if origins[split] == origin]
         made = _examples(rows.read(where[sharing[0]], sharing[0]), template, f"task {task}, {origin}")
+        sizes = _sizes(task, sharing, counts, len(made))
+        if TEST in sizes:
+            made.sort(key=lambda example: problem_id(example, template.asks))
+            splits[TEST], made = tuple(made[: sizes[TEST]]), made[sizes[TEST] :]
         pool = random.Random(seed).sample(made, len(made))
-        for split, size in _sizes(task, sharing, counts, len(pool)).items():
-            splits[split], pool = tuple(pool[:size]), pool[size:]
+        for split, size in sizes.items():
+            if split != TEST:
+                splits[split], pool = tuple(pool[:size]), pool[size:]
             if not splits[split]:
                 raise TaskError(f"Task {task}: no examples are left in {origin} for the {split} split.")
     return splits

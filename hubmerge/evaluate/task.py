@@ -32,6 +32,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from .harness import HarnessTask
 from .llm_judge import LlmJudge
 from .metrics import METRICS, Metric
 from .python_function import PythonFunction
-from .splits import SPLITS, RowSource, Template, cut, identity
+from .splits import SPLITS, RowSource, Template, cut, identity, problem_id
 
 MAX_NEW_TOKENS = 256
 """Tokens of an answer, where the task does not say."""
@@ -107,6 +108,14 @@ class Task:
         """The examples of one split: "search", "validation" or "test"."""
         assert name in SPLITS
         return getattr(self, name)
+
+    def problems(self, split: str) -> tuple[str, ...]:
+        """What the problems of a split are called in everything that is recorded of them, in the split's order."""
+        return self._problems[split]
+
+    @cached_property
+    def _problems(self) -> dict[str, tuple[str, ...]]:
+        return {name: tuple(problem_id(example, self.asked.asks) for example in self.split(name)) for name in SPLITS}
 
     @property
     def key(self) -> str:
@@ -184,9 +193,10 @@ def load_task(
 ) -> Task:
     """Reads a task from a built-in name, a YAML file or plain values, and its examples from the Hub or from disk.
 
-    `counts` limits splits ({"search": 100}) after a shuffle that `seed` fixes; a split not named is taken whole.
-    Splits that name the same file are cut from it one after the other, so they share nothing. A question repeated
-    inside one file counts once. Raises `TaskError` for a bad task and `HubError` where the dataset cannot be read.
+    `counts` limits splits ({"search": 100}); one not named is taken whole. `seed` draws and orders the search and the
+    validation split; the test split is the same for every seed, in the same order. Splits that name the same file are
+    cut from it one after the other, so they share nothing. A question repeated inside one file counts once. Raises
+    `TaskError` for a bad task and `HubError` where the dataset cannot be read.
     """
     document = task_document(spec)
     metric, settings = _metric(document)

@@ -108,4 +108,10 @@ def measurement(scores: Scores, task: Task, job: Job) -> Measurement:
         n=scores.n,
         values=scores.values,
         tokens=scores.tokens,
+        problems=_problems(task, job)[: scores.n],
     )
+
+
+def _problems(task: Task, job: Job) -> tuple[str, ...]:
+    named = task.problems(job.split)
+    return named if job.items is None else tuple(named[item] for item in job.items)

@@ -1,8 +1,10 @@
 """What is known of a candidate after it was asked the examples, and what a searcher is told of it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..evaluate.statistics import marks_of
 from .racing import Race
 
 WORST = -1.0
@@ -14,7 +16,8 @@ class Measurement:
     """How good a candidate is on `n` examples.
 
     `score` is the plain score 0..1: the mean of `values`, which has one entry per example, in the order asked: the
-    split's, unless the search saves (see economy.py); then it estimates the mean over the whole split.
+    split's, unless the search saves (see economy.py); then it estimates the mean over the whole split. `problems`:
+    what each of these examples is called (`Task.problems`).
     `metric` and `language` are its two parts where the task has both: the share that is right whatever its language,
     and the share in the task's language. `tokens` were generated for it.
     """
@@ -25,6 +28,12 @@ class Measurement:
     n: int
     values: tuple[float, ...] = ()
     tokens: int = 0
+    problems: tuple[str, ...] = ()
+
+    @property
+    def marks(self) -> Mapping[str, float]:
+        """The values by problem, for all comparisons."""
+        return marks_of(self.problems, self.values)
 
     @property
     def is_finite(self) -> bool:

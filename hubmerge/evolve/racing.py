@@ -10,7 +10,7 @@ no time; what was written of it when the race is lost is dropped.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..evaluate.statistics import paired_p
+from ..evaluate.statistics import difference_p
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,10 @@ class Race:
         looks = len(self.ends) - 1
         if len(values) >= len(self.rival) or self._ahead(values) >= 0:
             return False
-        own, other = list(values), list(self.rival[: len(values)])
-        if len(set(self.weights)) > 1:
-            own, other = self._weighted(own), self._weighted(other)
+        weights = self.weights if len(set(self.weights)) > 1 else (1.0,) * len(values)
+        differences = [w * (own - other) for w, own, other in zip(weights, values, self.rival, strict=False)]
         # The candidate is behind, so half of the two-sided p-value is that of the side asked about.
-        return paired_p(own, other) / 2 <= self.level / looks
+        return difference_p(differences) / 2 <= self.level / looks
 
     def estimate(self, values: Sequence[float]) -> float:
         """The score, 0..1, that a candidate with these first values, shape (k,), would have on all n examples.
@@ -47,9 +46,6 @@ class Race:
 
     def _ahead(self, values: Sequence[float]) -> float:
         return mean(values, self.weights) - mean(self.rival[: len(values)], self.weights)
-
-    def _weighted(self, values: Sequence[float]) -> list[float]:
-        return [weight * value for weight, value in zip(self.weights, values, strict=False)]
 
 
 def mean(values: Sequence[float], weights: Sequence[float]) -> float:

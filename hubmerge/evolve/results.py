@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SearchError
-from ..evaluate.statistics import interval, paired_interval, paired_p
+from ..evaluate.statistics import Marks, interval, marks_of, paired_interval, paired_p
 from ..hub.card import Evaluation as CardRow
 from ..progress import Event, Progress
 from ..recipe import ModelRef, Recipe
 from . import path as paths
 from .baselines import LABELS, baseline
-from .journal import pack
+from .journal import pack, unpack
 from .measurement import Job, Measurement
 from .pool import Pool, measure_all
 from .search import Search
@@ -31,9 +31,9 @@ class Row:
     """One line of the final table.
 
     `value` is the plain score, 0..1, with its 95% interval; `metric` and `language` are its two parts, and `values`
-    the score on each example, packed. `p_value` compares with the evolved model on the same examples (exact McNemar
-    where all values are 0 or 1), `gain` is the 95% paired bootstrap interval of evolved minus this; both are None for
-    the evolved model itself.
+    the score on each of `problems`, packed. `p_value` compares with the evolved model on the same problems (exact
+    McNemar where all values are 0 or 1), `gain` is the 95% paired bootstrap interval of evolved minus this; both are
+    None for the evolved model itself. `note` says how the model was chosen, where that was among several.
     """
 
     model: str
@@ -46,9 +46,11 @@ class Row:
     p_value: float | None
     gain: tuple[float, float] | None
     values: str | list[float]
+    problems: tuple[str, ...]
+    note: str = ""
 
     @classmethod
-    def of(cls, model: str, measured: Measurement, evolved: Measurement | None) -> "Row":
+    def of(cls, model: str, measured: Measurement, evolved: Measurement | None, note: str = "") -> "Row":
         """The row of what was `measured`; `evolved` is that of the evolved model, None where this is it."""
         low, high = interval(measured.values)
         return cls(
@@ -59,10 +61,17 @@ class Row:
             n=measured.n,
             metric=measured.metric,
             language=measured.language,
-            p_value=None if evolved is None else paired_p(evolved.values, measured.values),
-            gain=None if evolved is None else paired_interval(evolved.values, measured.values),
+            p_value=None if evolved is None else paired_p(evolved.marks, measured.marks),
+            gain=None if evolved is None else paired_interval(evolved.marks, measured.marks),
             values=pack(measured.values),
+            problems=measured.problems,
+            note=note,
         )
+
+    @property
+    def marks(self) -> Marks:
+        """The score on each problem, by its name."""
+        return marks_of(self.problems, unpack(self.values))
 
 
 def contestants(search: Search) -> dict[str, Candidate]:
@@ -79,8 +88,10 @@ def contestants(search: Search) -> dict[str, Candidate]:
     return found
 
 
-def final_rows(others: Mapping[str, Candidate], winner: Candidate, pool: Pool, progress: Progress) -> tuple[Row, ...]:
-    """Scores the winner and all `others` on the test split, which is opened here and only here.
+def final_rows(
+    others: Mapping[str, Candidate], winner: Candidate, pool: Pool, progress: Progress, notes: Mapping[str, str]
+) -> tuple[Row, ...]:
+    """Scores the winner and all `others` on the test split, which is opened here and only here; `notes` for some rows.
 
     A merge that cannot be built (an average of models with other numbers of layers) has no row; a model that cannot
     be asked, or a winner, raises `SearchError`.
@@ -99,7 +110,7 @@ def final_rows(others: Mapping[str, Candidate], winner: Candidate, pool: Pool, p
     found = {name: results[name].measurement for name in everyone}
     evolved = found[EVOLVED]
     return tuple(
-        Row.of(name, measured, None if name == EVOLVED else evolved)
+        Row.of(name, measured, None if name == EVOLVED else evolved, notes.get(name, ""))
         for name, measured in found.items()
         if measured is not None
     )
@@ -108,14 +119,23 @@ def final_rows(others: Mapping[str, Candidate], winner: Candidate, pool: Pool, p
 def card_rows(rows: Sequence[Row], title: str, metric: str, task: str) -> tuple[CardRow, ...]:
     """The table in the card's terms; the evolved model goes by `title`."""
     return tuple(
-        CardRow(title if row.model == EVOLVED else row.model, metric, row.value, row.low, row.high, row.n, "test", task)
-        for row in rows
+        CardRow(_in_card(row, title), metric, row.value, row.low, row.high, row.n, "test", task) for row in rows
     )
 
 
+def _in_card(row: Row, title: str) -> str:
+    return title if row.model == EVOLVED else f"{row.model} ({row.note})" if row.note else row.model
+
+
 def to_json(key: str, facts: Mapping[str, Any], winner: Mapping[str, Any], rows: Sequence[Row], **more: Any) -> bytes:
-    """The content of results.json; `more` are further plain values, such as the Pareto front's numbers."""
-    document = {"key": key, "search": facts, "winner": winner, **more, "rows": [asdict(row) for row in rows]}
+    """The content of results.json; `more` are further plain values, such as the Pareto front's numbers.
+
+    All rows are of the same problems, which are named once.
+    """
+    problems = rows[0].problems if rows else ()
+    assert all(row.problems == problems for row in rows)
+    plain = [{name: value for name, value in asdict(row).items() if name != "problems"} for row in rows]
+    document = {"key": key, "search": facts, "winner": winner, **more, "problems": problems, "rows": plain}
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -128,14 +148,17 @@ class Stored:
     rows: tuple[Row, ...]
 
 
-def from_json(path: Path, key: str) -> Stored:
-    """Reads results.json; raises `SearchError` where it is another search's or damaged."""
+def from_json(path: Path, key: str | None = None) -> Stored:
+    """Reads results.json; raises `SearchError` where it is damaged, or another search's than that of `key`."""
     try:
         document = json.loads(path.read_bytes())
-        rows = tuple(Row(**{**row, "gain": row["gain"] and tuple(row["gain"])}) for row in document["rows"])
+        problems = tuple(document["problems"])
+        rows = tuple(
+            Row(**{**row, "gain": row["gain"] and tuple(row["gain"])}, problems=problems) for row in document["rows"]
+        )
         found, stored = document["key"], Stored(document["search"], document["winner"], rows)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise SearchError(f"{path} is not a result of a search ({exc}); delete it and resume.") from None
-    if found != key:
+    if key not in (None, found):
         raise SearchError(f"{path} is the result of another search; give another output folder.")
     return stored

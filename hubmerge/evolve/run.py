@@ -55,7 +55,8 @@ from .results import (
     from_json,
     to_json,
 )
-from .search import Search
+from .scales import SCALED_LABEL, best_scale
+from .search import SCALED, Search
 from .spec import COMPARED
 from .workers import Workers
 
@@ -97,7 +98,7 @@ def evolve(
     progress(Event("open", 0, 0, note="models and task"))
     pinned, sources, task = _pin(search, out, resume, token)
     key = search_key(pinned, sources, task)
-    facts = {"hubmerge": __version__, "task": pinned.task.get("name"), "splits": sizes(task)}
+    facts = {"task": pinned.task.get("name"), "splits": sizes(task), **_header(task)}
     with Journal(out / JOURNAL_FILE, key, facts, resume=resume) as journal:
         write_file(out / SEARCH_FILE, pinned.to_yaml().encode())
         if resume and (out / RESULTS_FILE).exists():
@@ -117,11 +118,14 @@ def evolve(
             winner = run.choose(found, last, pool)
             # What the searches beside it cost is not what it took to find this winner.
             search_facts = _facts(pinned, found, task, run.spent, run.questions)
+            notes: dict[str, str] = {}
+            if SCALED in last.baselines and task.test and (best := best_scale(pinned, task, pool, progress)):
+                others[SCALED_LABEL], notes[SCALED_LABEL] = best
             for name in last.baselines:
                 if name in COMPARED:
                     other = last.beside(name, len(found.evaluations))
                     others[COMPARED_LABELS[name]] = run.compared(other, out / name, opened, pool)
-            rows = final_rows(others, winner.candidate, pool, progress) if task.test else ()
+            rows = final_rows(others, winner.candidate, pool, progress, notes) if task.test else ()
         recipe = recipe_of(winner.candidate, opened)
         chosen = {**winner.facts, "recipe": recipe.to_dict()}
         result = _result(pinned, sources, task, out, search_facts, chosen, rows)
@@ -209,7 +213,12 @@ class _Run:
 
     def _journal(self, folder: Path) -> Journal:
         folder.mkdir(exist_ok=True)
-        return Journal(folder / JOURNAL_FILE, f"{self.key}/{folder.name}", {"hubmerge": __version__}, resume=True)
+        return Journal(folder / JOURNAL_FILE, f"{self.key}/{folder.name}", _header(self.task), resume=True)
+
+
+def _header(task: Task) -> dict[str, Any]:
+    """What every journal of a run begins with: `problems` are those that the values of its lines are of."""
+    return {"hubmerge": __version__, "problems": task.problems("search")}
 
 
 def stages_of(search: Search, sources: Mapping[ModelRef, Source], token: str | None) -> list[MakeGenome]:

@@ -32,7 +32,11 @@ from .economy import Economy
 from .spec import COMPARED, GRANULARITIES, Fitness, Gene, Searcher, build, is_number, listed, mapping
 
 UNTUNED = ("average", "task_arithmetic", "ties", "dare_ties")
-"""Merges that people make without a search; the default `baselines`."""
+"""Merges that people make without a search, nothing tuned."""
+SCALED = "best_scale"
+"""The merge that people make with a few tries; see scales.py."""
+BASELINES = (*UNTUNED, SCALED)
+"""The default `baselines`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Search:
     path_searcher: Searcher | None = None
     fitness: Fitness = field(default_factory=Fitness)
     select: int = 5
-    baselines: tuple[str, ...] = UNTUNED
+    baselines: tuple[str, ...] = BASELINES
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
@@ -84,8 +88,8 @@ class Search:
             if value < 1:
                 raise SearchError(f"{name} must be at least 1, got {value}.")
         for baseline in self.baselines:
-            if baseline not in (*UNTUNED, *COMPARED):
-                raise SearchError(f"Unknown baseline {baseline!r}; known: {', '.join((*UNTUNED, *COMPARED))}.")
+            if baseline not in (*BASELINES, *COMPARED):
+                raise SearchError(f"Unknown baseline {baseline!r}; known: {', '.join((*BASELINES, *COMPARED))}.")
 
     @property
     def spaces(self) -> tuple[str, ...]:
@@ -224,7 +228,7 @@ class Search:
         given["fitness"] = build(Fitness, given.get("fitness"), "fitness")
         if "economy" in given:
             given["economy"] = build(Economy, given["economy"], "economy")
-        given["baselines"] = tuple(listed(given.get("baselines", list(UNTUNED)), "baselines"))
+        given["baselines"] = tuple(listed(given.get("baselines", list(BASELINES)), "baselines"))
         given["parameters"] = mapping(given.get("parameters") or {}, "parameters")
         given["splits"] = mapping(given.get("splits") or {}, "splits")
         refuse_unknown(given["splits"], SPLITS, "splits", SearchError)

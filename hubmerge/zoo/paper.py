@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..progress import Event, Progress, silent
 from .cards import NAMESPACE, REPOS
 from .publish import CHECKPOINTS
-from .trade_off import ENGLISH_FILE, TEST, TRADE_OFF_FILE, english, trade_off
+from .trade_off import ENGLISH_FILE, TRADE_OFF_FILE, english, trade_off
 
 if TYPE_CHECKING:
     from ..evolve.search import Search
@@ -142,7 +142,7 @@ def _make(document: Mapping[str, Any], namespace: str, folder: Path, mixed: bool
     search = Search.from_dict(document)
     evolve(search, folder, resume=True)
     model = str(folder / MODEL_FOLDER)
-    english(model, namespace, search.splits[TEST], folder / ENGLISH_FILE)
+    task = load_task(search.task, counts=search.splits)
+    english(model, namespace, task, folder / ENGLISH_FILE)
     if mixed:
-        task = load_task(search.task, counts=search.splits, seed=search.searcher.seed)
         trade_off(model, namespace, task, folder / TRADE_OFF_FILE)

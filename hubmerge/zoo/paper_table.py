@@ -1,23 +1,16 @@
-"""The table of `hubmerge.zoo.paper`: read from its run folders, as Markdown, JSON and a picture."""
+"""The table of `hubmerge.zoo.paper` as values: what every contestant got on every problem, joined by problem."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..evaluate.statistics import interval, paired_interval, paired_p
+from ..evaluate.statistics import Marks, interval, marks_of, mean_marks
 from ..evolve.folder import RESULTS_FILE
-from ..stream.writer import write_file
 from .paper import Run
 from .problems import problems
-from .trade_off import ENGLISH_FILE, PICTURE_FILE, TEST, TRADE_OFF_FILE, Point
-from .trade_off import draw as draw_trade_off
-from .trade_off import markdown as trade_off_markdown
-
-if TYPE_CHECKING:
-    from ..evolve.results import Row
+from .trade_off import ENGLISH_FILE, TEST, TRADE_OFF_FILE, Point
 
 OURS = "evolved: recipes (PS)"
 NAMES = {
@@ -28,40 +21,69 @@ NAMES = {
     "ps-useful": "evolved: the same without the irrelevant one",
 }
 UNTUNED = ("average", "task arithmetic, untuned", "TIES, untuned", "DARE-TIES, untuned")
+TUNED = "task arithmetic, best of five scales"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One contestant over one zoo: what each test problem is worth, the mean over the seeds of a search.
+    """One contestant over one zoo.
 
-    `metric` and `language`: the shares of right numbers and of answers in Japanese; `each`: the values of every seed,
-    none where nothing was searched;
+    `runs`: its marks with each seed of the search, in the seeds' order; one, where every seed gave the same.
+    `metric` and `language`: the shares of right numbers and of answers in Japanese, means over the seeds.
     `seconds` and `evaluations` of one search, 0 where nothing was searched; `english`: right numbers on the English
-    twins, None where not asked.
+    twins, None where not asked; `note`: how it was chosen.
     """
 
     name: str
-    values: tuple[float, ...]
+    runs: tuple[Marks, ...]
     metric: float
     language: float
-    each: tuple[tuple[float, ...], ...]
     seconds: float = 0.0
     evaluations: int = 0
     english: float | None = None
+    note: str = ""
+
+    @property
+    def marks(self) -> Marks:
+        """The mean over the seeds on each problem."""
+        return mean_marks(self.runs)
 
     @property
     def score(self) -> float:
-        return _mean(self.values)
+        """The mean over problems and seeds, 0..1."""
+        return mean(self.marks.values())
+
+    @property
+    def by_seed(self) -> tuple[float, ...]:
+        """The score of each seed; one, where every seed gave the same."""
+        return tuple(mean(run.values()) for run in self.runs)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of the score over problems: of these very models (and seeds), asked other problems."""
+        marks = self.marks
+        return interval([marks[problem] for problem in sorted(marks)], resamples=10_000)
 
 
 @dataclass(frozen=True)
 class Table:
-    """All contestants over one zoo, which test problems are of seen templates, and mixtures with the math expert."""
+    """All contestants over one zoo, the test problems of seen templates, and mixtures with the math expert."""
 
     zoo: str
     lines: tuple[Line, ...]
-    seen: tuple[bool, ...]
+    seen: frozenset[str]
     mixtures: tuple[Point, ...] = ()
+
+    def __post_init__(self) -> None:
+        asked = self.problems
+        for line in self.lines:
+            if any(run.keys() != asked for run in line.runs):
+                raise ValueError(f"{self.zoo}: {line.name} was asked other problems than {self.lines[0].name}.")
+
+    @property
+    def problems(self) -> frozenset[str]:
+        """The test problems, which every contestant was asked."""
+        return frozenset(self.lines[0].runs[0])
 
     def line(self, name: str) -> Line:
         """The line of that name."""
@@ -69,162 +91,114 @@ class Table:
 
     @property
     def rivals(self) -> tuple[Line, ...]:
-        """What PS has to beat: the best untuned merge of any set of models, the grid, random search."""
+        """What PS has to beat: the best untuned merge of any set of models, the best of five scales, the grid, random
+        search."""
         untuned = [line for line in self.lines if line.name.startswith(UNTUNED)]
-        others = [line for line in self.lines if "same budget" in line.name]
+        others = [line for line in self.lines if line.name == TUNED or "same budget" in line.name]
         return (max(untuned, key=lambda line: line.score), *others)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, small: the problems once, and of a run a row of digits in their order."""
+        from ..evolve.journal import pack
+
+        order = sorted(self.problems)
+        lines = [
+            {**vars(line), "runs": [pack([run[problem] for problem in order]) for run in line.runs]}
+            for line in self.lines
+        ]
+        return {
+            "zoo": self.zoo,
+            "problems": order,
+            "seen": pack([float(problem in self.seen) for problem in order]),
+            "lines": lines,
+            "mixtures": [asdict(point) for point in self.mixtures],
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> "Table":
+        """Reads what `to_dict` gives."""
+        from ..evolve.journal import unpack
+
+        order = document["problems"]
+        lines = tuple(
+            Line(**{**line, "runs": tuple(marks_of(order, unpack(run)) for run in line["runs"])})
+            for line in document["lines"]
+        )
+        seen = frozenset(problem for problem, kind in zip(order, document["seen"], strict=True) if kind == "1")
+        return cls(document["zoo"], lines, seen, tuple(Point(**point) for point in document["mixtures"]))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one run says of one contestant."""
+
+    marks: Marks
+    metric: float
+    language: float
+    facts: Mapping[str, Any]
+    english: float | None
+    note: str
 
 
 def table(runs: Sequence[Run], out: Path) -> Table:
     """The table of the runs over one zoo, all of them finished."""
-    from ..evaluate.task import load_task
-    from ..evolve.journal import unpack
-
-    found: dict[str, list[tuple[Row, Mapping[str, Any], float | None]]] = {}
+    found: dict[str, list[_Found]] = {}
     for run in runs:
-        for row, facts, asked in _rows(run, out):
-            found.setdefault(row.model, []).append((row, facts, asked))
-    lines = []
-    for name, rows in found.items():
-        each = [unpack(row.values) for row, _, _ in rows]
-        searched = name in NAMES.values()
-        lines.append(
-            Line(
-                name,
-                tuple(_mean(values) for values in zip(*each, strict=True)),
-                _mean([row.metric for row, _, _ in rows]),
-                _mean([row.language for row, _, _ in rows]),
-                tuple(map(tuple, each)) if searched or "same budget" in name else (),
-                _mean([facts["seconds"] for _, facts, _ in rows]) if searched else 0.0,
-                rows[0][1]["evaluations"] if searched else 0,
-                _mean([asked for _, _, asked in rows if asked is not None]) if rows[0][2] is not None else None,
-            )
-        )
-    search = runs[0].search
-    task = load_task(search.task, counts=search.splits, seed=search.searcher.seed)
-    # Every seed of a search is asked the same problems, in this order.
-    seen = {problem.question for problem in problems(TEST, 600) if problem.template == "seen"}
+        for name, one in _rows(run, out):
+            found.setdefault(name, []).append(one)
     mixed = next((run.folder(out) / TRADE_OFF_FILE for run in runs if run.mixed), None)
     mixtures = tuple(Point(**point) for point in json.loads(mixed.read_bytes())) if mixed else ()
-    return Table(runs[0].zoo.namespace, tuple(lines), tuple(example.prompt in seen for example in task.test), mixtures)
+    lines = tuple(_line(name, rows) for name, rows in found.items())
+    return Table(runs[0].zoo.namespace, lines, _seen(runs[0]), mixtures)
 
 
-def _rows(run: Run, out: Path) -> "Iterator[tuple[Row, Mapping[str, Any], float | None]]":
-    """The rows that a run adds to the table, under their names there, with its facts and its score in English."""
-    from ..evolve.results import EVOLVED, EVOLVED_RECIPE, LABELS, Row
-
-    document = json.loads((run.folder(out) / RESULTS_FILE).read_bytes())
-    for plain in document["rows"]:
-        row = Row(**plain)
-        if row.model == EVOLVED:
-            asked = json.loads((run.folder(out) / ENGLISH_FILE).read_bytes())
-            yield replace(row, model=NAMES[run.name]), document["search"], asked["value"]
-        elif run.name == "ps-all" and row.model in LABELS.values():
-            yield replace(row, model=f"{row.model} (all four)"), document["search"], None
-        elif row.model != EVOLVED_RECIPE and (run.name == "ps" or (run.name == "ps-all" and "/" in row.model)):
-            name = row.model.partition("/")[2] or row.model
-            yield replace(row, model=name), document["search"], None
-
-
-def write(tables: Sequence[Table], out: Path, heading: str) -> Path:
-    """Writes paper.md, paper.json, paper.png and the trade-off's picture into `out`; returns the first."""
-    from ..evolve.report import canvas, forest
-
-    write_file(out / "paper.json", (json.dumps([asdict(one) for one in tables], indent=1) + "\n").encode())
-    write_file(out / "paper.png", canvas.png(partial(forest.draw, _pooled(tables)), "Held-out Japanese word problems"))
-    mixtures = {one.zoo: one.mixtures for one in tables if one.mixtures}
-    if mixtures:
-        title = "From the evolved model (star) to the math expert"
-        write_file(out / PICTURE_FILE, canvas.png(partial(draw_trade_off, mixtures), title))
-    parts = [heading, *map(markdown, tables), *([_over(tables)] if tables[1:] else [])]
-    parts += [trade_off_markdown(zoo, points) for zoo, points in mixtures.items()]
-    path = out / "paper.md"
-    write_file(path, ("\n\n".join(part.strip() for part in parts) + "\n").encode())
-    return path
-
-
-def markdown(one: Table) -> str:
-    """The table of one zoo, and what PS gains over its rivals."""
-    head = "model|score|95% interval|each seed|seen|unseen|number right|in Japanese|English|evaluations|seconds"
-    rows = [f"### {one.zoo} ({len(one.seen)} test problems, {sum(one.seen)} of seen templates)", _row(head.split("|"))]
-    rows.append("|---|" + "---:|" * head.count("|"))
-    for line in one.lines:
-        low, high = interval(line.values)
-        parts = [
-            _mean([v for v, seen in zip(line.values, one.seen, strict=True) if seen == kind]) for kind in (True, False)
-        ]
-        rows.append(
-            _row(
-                [
-                    f"**{line.name}**" if line.name == OURS else line.name,
-                    f"{line.score:.1%}",
-                    f"{low:.1%} - {high:.1%}",
-                    ", ".join(f"{_mean(values):.1%}" for values in line.each),
-                    *(f"{part:.1%}" for part in parts),
-                    f"{line.metric:.1%}",
-                    f"{line.language:.1%}",
-                    "" if line.english is None else f"{line.english:.1%}",
-                    str(line.evaluations or ""),
-                    f"{line.seconds:.0f}" if line.seconds else "",
-                ]
-            )
-        )
-    return "\n".join([rows[0], "", *rows[1:], "", *_gains(one)])
-
-
-def _gains(one: Table) -> Iterator[str]:
-    ours = one.line(OURS)
-    for rival in one.rivals:
-        low, high = paired_interval(ours.values, rival.values)
-        theirs = rival.each or (rival.values,) * len(ours.each)
-        by_seed = ", ".join(
-            f"{100 * (_mean(a) - _mean(b)):+.1f} (p {_p(a, b)})" for a, b in zip(ours.each, theirs, strict=True)
-        )
-        yield (
-            f"- {OURS} - {rival.name}: {100 * (ours.score - rival.score):+.1f} points "
-            f"({100 * low:.1f} to {100 * high:.1f}), p {_p(ours.values, rival.values)}; each seed: {by_seed}"
-        )
-    every, useful = one.line(NAMES["ps-all"]), one.line(NAMES["ps-useful"])
-    low, high = paired_interval(every.values, useful.values)
-    yield (
-        f"- with the irrelevant expert among the models: {100 * (every.score - useful.score):+.1f} points "
-        f"({100 * low:.1f} to {100 * high:.1f})"
+def _line(name: str, rows: Sequence[_Found]) -> Line:
+    runs = tuple(row.marks for row in rows)
+    searched = name in NAMES.values()
+    asked = [row.english for row in rows if row.english is not None]
+    return Line(
+        name,
+        runs[:1] if all(run == runs[0] for run in runs) else runs,
+        mean(row.metric for row in rows),
+        mean(row.language for row in rows),
+        mean(row.facts["seconds"] for row in rows) if searched else 0.0,
+        rows[0].facts["evaluations"] if searched else 0,
+        mean(asked) if asked else None,
+        "; ".join(dict.fromkeys(row.note for row in rows if row.note)),
     )
 
 
-def _p(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    p = paired_p(ours, theirs)
-    return "< .001" if p < 0.001 else f"= {p:.3f}"
+def _rows(run: Run, out: Path) -> Iterator[tuple[str, _Found]]:
+    """What a run adds to the table, under the names there."""
+    from ..evolve.results import EVOLVED, EVOLVED_RECIPE, LABELS, from_json
+    from ..evolve.scales import SCALED_LABEL
+
+    stored = from_json(run.folder(out) / RESULTS_FILE)
+    for row in stored.rows:
+        name, english = row.model, None
+        if row.model == EVOLVED:
+            name = NAMES[run.name]
+            english = json.loads((run.folder(out) / ENGLISH_FILE).read_bytes())["value"]
+        elif run.name == "ps-all" and row.model in (*LABELS.values(), SCALED_LABEL):
+            name = f"{row.model} (all four)"
+        elif row.model != EVOLVED_RECIPE and (run.name == "ps" or (run.name == "ps-all" and "/" in row.model)):
+            name = row.model.partition("/")[2] or row.model
+        else:
+            continue
+        yield name, _Found(row.marks, row.metric, row.language, stored.facts, english, row.note)
 
 
-def _over(tables: Sequence[Table]) -> str:
-    """The scores over all zoos: their mean, the lowest and the highest."""
-    rows = [
-        f"### Over {len(tables)} zoos",
-        "",
-        _row(["model", "mean score", "lowest", "highest"]),
-        "|---|---:|---:|---:|",
-    ]
-    for line in tables[0].lines:
-        scores = [one.line(line.name).score for one in tables]
-        rows.append(_row([line.name, *(f"{value:.1%}" for value in (_mean(scores), min(scores), max(scores)))]))
-    return "\n".join(rows) + "\n"
+def _seen(run: Run) -> frozenset[str]:
+    """The test problems of seen templates, by the names that the runs know them by."""
+    from ..evaluate.task import load_task
+
+    task = load_task(run.search.task, counts=run.search.splits)
+    kinds = {problem.question: problem.template for problem in problems(TEST, 600)}
+    asked = zip(task.problems(TEST), task.test, strict=True)
+    return frozenset(name for name, example in asked if kinds[example.prompt] == "seen")
 
 
-def _pooled(tables: Sequence[Table]) -> list[dict[str, Any]]:
-    """Each contestant's score over the problems of all zoos, in the terms of the report's pictures."""
-    pooled = {line.name: sum((one.line(line.name).values for one in tables), ()) for line in tables[0].lines}
-    ours, rows = pooled[OURS], []
-    for name, values in sorted(pooled.items(), key=lambda item: item[0] == OURS):
-        low, high = interval(values)
-        compared = {} if name == OURS else {"gain": paired_interval(ours, values), "p_value": paired_p(ours, values)}
-        rows.append({"model": name, "value": _mean(values), "low": low, "high": high, "n": len(values), **compared})
-    return rows
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def mean(values: Iterable[float]) -> float:
+    """The mean of some numbers."""
+    every = list(values)
+    return sum(every) / len(every)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cards import DATASETS, REPOS
+from .problems import COUNTS, problems
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,30 +36,35 @@ class Point:
     on_front: bool = True
 
 
-def english_task(namespace: str, count: int) -> "Task":
-    """The English twins of the first `count` test problems, judged by their numbers alone."""
+def english_task(namespace: str, japanese: "Task") -> "Task":
+    """The English twins of a task's test problems, in their order, judged by their numbers alone."""
     from ..evaluate.task import load_task
 
     examples = {"repo_id": f"{namespace}/{DATASETS['en'][0]}", TEST: f"{TEST}.jsonl"}
     task = load_task({"name": "en", "examples": examples, "metric": "exact_number", "max_new_tokens": 32})
-    return replace(task, test=task.test[:count])
+    both = zip(problems(TEST, COUNTS[TEST], "ja"), problems(TEST, COUNTS[TEST], "en"), strict=True)
+    twin, asked = {ja.question: en.question for ja, en in both}, {example.prompt: example for example in task.test}
+    return replace(task, test=tuple(asked[twin[example.prompt]] for example in japanese.test))
 
 
-def english(model: str, namespace: str, count: int, kept: Path) -> Mapping[str, Any]:
+def english(model: str, namespace: str, japanese: "Task", kept: Path) -> Mapping[str, Any]:
     """The model's right numbers on `english_task`.
 
-    {"n": examples, "value", "low", "high": share and 95% interval, "values": of each example}; kept in a file.
+    {"n": examples, "value", "low", "high": share and 95% interval, "problems": their Japanese twins' names, "values":
+    of each}; kept in a file.
     """
     if not kept.exists():
         from ..evaluate.models import load_model
         from ..evaluate.score import evaluate
+        from ..evolve.journal import pack
         from ..stream.writer import write_file
 
-        task = english_task(namespace, count)
+        task = english_task(namespace, japanese)
         made, tokenizer = load_model(model, dtype="float32")
         scores = evaluate(made, tokenizer, task.test, task, batch_size=_BATCH)
         low, high = scores.interval
-        found = {"n": scores.n, "value": scores.score, "low": low, "high": high, "values": scores.values}
+        found: dict[str, Any] = {"n": scores.n, "value": scores.score, "low": low, "high": high}
+        found |= {"problems": japanese.problems(TEST), "values": pack(scores.values)}
         write_file(kept, json.dumps(found).encode())
     return json.loads(kept.read_bytes())  # type: ignore[no-any-return]
 
@@ -66,7 +72,7 @@ def english(model: str, namespace: str, count: int, kept: Path) -> Mapping[str, 
 def trade_off(evolved: str, namespace: str, japanese: "Task", kept: Path) -> tuple[Point, ...]:
     """Mixtures of the evolved model (a folder) and the math expert of `namespace`; kept in a file.
 
-    japanese: the task that the model was evolved for; as many English problems are asked.
+    japanese: the task that the model was evolved for; asked in English are its problems' twins.
     """
     if not kept.exists():
         from ..evaluate.score import evaluate
@@ -81,7 +87,7 @@ def trade_off(evolved: str, namespace: str, japanese: "Task", kept: Path) -> tup
             models = [{"model": model, "parameters": {"weight": weight}} for model, weight in parts]
             return Recipe.from_dict({"merge_method": "linear", "models": models, "dtype": "float32"})
 
-        asked = english_task(namespace, len(japanese.test))
+        asked = english_task(namespace, japanese)
         resident, found = ResidentModel(make_plan(recipe(SHARES[0]))), []
         for share in SHARES:
             resident.load(recipe(share))

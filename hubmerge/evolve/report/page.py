@@ -132,7 +132,7 @@ def _contestants(run: Run) -> str:
         bounds = gain if isinstance(gain, list) and len(gain) == 2 and all(map(is_number, gain)) else None
         rows.append(
             (
-                html.name(model_name(row["model"])),
+                html.name(model_name(row["model"])) + (f" ({html.text(row['note'])})" if row.get("note") else ""),
                 html.percent(row["value"]),
                 f"{html.percent(row.get('low'))} – {html.percent(row.get('high'))}",
                 html.text(row.get("n", "–")),
@@ -275,9 +275,9 @@ def _again(stages: Sequence[Run]) -> str:
         commands.append(f"hubmerge merge {RECIPE_FILE} --out merged  # the winner")
     commands.append("hubmerge report .  # this page")
     spec = _dump(run.spec) if run.spec else ""
-    known = [*_flat(run.header), *_flat({key: value for key, value in run.facts.items() if key != "cost"})]
+    told = {key: value for key, value in {**run.header, **run.facts}.items() if key not in ("cost", "problems")}
     names = {"hubmerge": "hubmerge version", "hubmerge journal": "journal version"}
-    pairs = [(names.get(key, key), value) for key, value in dict(known).items() if key != "key"]
+    pairs = [(names.get(key, key), value) for key, value in _flat(told) if key != "key"]
     return (
         "<section><h2>Do it again</h2>"
         + html.code("\n".join(commands))
