@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import gradio as gr
 import huggingface_hub
 
 from hubmerge.errors import AccessError, SearchError
-from hubmerge.evaluate.task import BUILTIN, SPLITS
+from hubmerge.evaluate.task import BUILTIN, task_document
 from hubmerge.evolve.search import Search
 from hubmerge.recipe import ModelRef, Recipe
 from hubmerge.yamlfile import load_mapping
 
 from .settings import Settings
+from .stranger import require_search
 
 Token = str | None
 """An access token of the visitor, or None for none."""
@@ -69,33 +71,23 @@ def require_hub_ids(settings: Settings, recipe: Recipe) -> Recipe:
 
 
 def read_search(settings: Settings, text: str) -> Search:
-    """A search from YAML text, or an `AccessError` where it would read files of a machine that is not the visitor's."""
+    """A search from YAML text, or an `AccessError` where it says what a stranger may not say."""
     document = load_mapping(text, "search", SearchError)
     if settings.on_space:
-        _refuse_this_machine(document.get("task"))
+        require_search(document)  # before anything of it is looked for
     search = Search.from_dict(document)
     require_hub_models(settings, search)
     return search
 
 
-def _refuse_this_machine(task: object) -> None:
-    """Raises `AccessError` for a task that reads files, runs code or calls addresses of the server."""
-    if isinstance(task, str):
-        if task not in BUILTIN:
-            raise AccessError("The task names files of this server; give a built-in task or examples with a repo_id.")
-        return
-    if not isinstance(task, Mapping):
-        return
-    for key in ("python", "judge", "lm_eval"):
-        if task.get(key) is not None:
-            raise AccessError(f"A task with `{key}` runs on your own machine only: use the command line there.")
-    examples = task.get("examples")
-    if (
-        isinstance(examples, Mapping)
-        and examples.get("repo_id") is None
-        and (examples.get("folder") is not None or any(isinstance(examples.get(split), str) for split in SPLITS))
-    ):
-        raise AccessError("The task names files of this server; give a built-in task or examples with a repo_id.")
+def require_fit_for_strangers(settings: Settings, search: Search, given: Mapping[str, Any] | str | None) -> None:
+    """Raises `AccessError` for a search that may not run on a page for everybody; its task may also be `given`, the
+    page's own."""
+    require_hub_models(settings, search)
+    if settings.on_space:
+        document = search.to_dict()
+        own = given is not None and document["task"] == task_document(given)
+        require_search({**document, "task": next(iter(BUILTIN))} if own else document)
 
 
 def require_hub_models(settings: Settings, search: Search) -> None:

@@ -13,7 +13,7 @@ from hubmerge.evolve.search import Search
 from hubmerge.evolve.spec import SEARCHERS
 from hubmerge.methods import METHODS
 
-from .access import require_hub_models, visitor_token
+from .access import require_fit_for_strangers, visitor_token
 from .guard import shows_errors
 from .jobs import Job
 from .merge import submit_recipe
@@ -225,6 +225,6 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
 
 def submit_search(page: Page, owner: str, search: Search, token: str | None) -> Job:
     """Queues a search."""
-    require_hub_models(page.settings, search)
+    require_fit_for_strangers(page.settings, search, page.examples.task)
     title = title_of(search.merge_method or "paths", [str(model) for model in search.models])
     return page.jobs.submit(owner, "evolve", title, {"search": search.to_dict()}, token)

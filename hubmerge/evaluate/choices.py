@@ -34,13 +34,13 @@ def _choices(given: str | Sequence[str], row: Row, where: str) -> tuple[tuple[st
     if not isinstance(given, str):
         return tuple(fill(template, row, where) for template in given), ()
     if given not in row:
-        raise TaskError(f"{where}: there is no field {given!r} with choices; this row has {', '.join(map(str, row))}.")
+        raise TaskError(f"{where}: there is no field {given!r} with choices in this row; name one of its fields.")
     value: Any = row[given]
     labels: Any = ()
     if isinstance(value, Mapping):
         value, labels = value.get("text"), value.get("label") or ()
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TaskError(f"{where}: the field {given!r} must hold a list of choices, got {row[given]!r}.")
+        raise TaskError(f"{where}: the field {given!r} must hold a list of choices, got {type(value).__name__}.")
     return tuple(map(str, value)), tuple(map(str, labels))
 
 

@@ -46,7 +46,9 @@ class Rows:
         if isinstance(file, str):
             return read_rows(self.locate(file), columns=self.columns)
         if not isinstance(file, Sequence) or not all(isinstance(row, Mapping) for row in file):
-            raise TaskError(f"`{split}` of the task's examples must be a file name or a list of rows, got {file!r}.")
+            raise TaskError(
+                f"`{split}` of the task's examples must be a file name or a list of rows, got {type(file).__name__}."
+            )
         return [row for row in file if isinstance(row, Mapping)]
 
 
@@ -58,22 +60,36 @@ def open_rows(where: Mapping[str, Any], *, token: str | None) -> Rows:
             f"`columns` must be a list of names for the columns of a file without a header, got {columns!r}."
         )
     names = tuple(columns) if columns else None
-    repo_id, folder = where.get("repo_id"), where.get("folder")
+    repo_id, folder, revision = (text_or_none(where, key) for key in ("repo_id", "folder", "revision"))
     if repo_id is not None and folder is not None:
         raise TaskError("The task's examples name both `repo_id` and `folder`; keep one.")
-    if isinstance(repo_id, str):
-        return _open_repository(repo_id, where.get("revision"), names, token)
-    base = Path(str(folder or ""))
-    return Rows(lambda file: _local(base, file), folder and str(folder), names)
+    if repo_id is not None:
+        return _open_repository(repo_id, revision, names, token)
+    return Rows(lambda file: _local(Path(folder or ""), file), folder, names)
 
 
-def _open_repository(repo_id: str, revision: Any, columns: tuple[str, ...] | None, token: str | None) -> Rows:
+def text_or_none(where: Mapping[str, Any], key: str) -> str | None:
+    """A name under the task's `examples:`, None where there is none; whatever else stands there is refused.
+
+    A value that is merely empty must not be taken for one that is left out: without `repo_id` files are local.
+    """
+    value = where.get(key)
+    if value is None and key not in where:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise TaskError(f"`{key}` of the task's examples must be text that names something, or be left out.")
+    return value
+
+
+def _open_repository(repo_id: str, revision: str | None, columns: tuple[str, ...] | None, token: str | None) -> Rows:
     from huggingface_hub import HfApi, hf_hub_download
 
     from ..hub.errors import hub_errors
     from ..hub.session import patiently
 
     ref = ModelRef.parse(f"{repo_id}@{revision}" if revision is not None else repo_id)
+    if ref.reads_folder or ref.lora is not None:
+        raise TaskError(f"{repo_id!r} is no dataset of the Hub; give its ID as org/name, or a `folder`.")
     with hub_errors(f"reading the dataset {ref}"):
         info = patiently(lambda: HfApi(token=token).dataset_info(ref.repo_id, revision=ref.revision, timeout=30))
 
@@ -113,7 +129,11 @@ def read_rows(path: Path, *, columns: Sequence[str] | None = None) -> list[Row]:
             rows = _parquet(path)
         else:
             raise TaskError(f"{path.name} is not an example file; expected one of {', '.join(SUFFIXES)}.")
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as exc:
+    except OSError as exc:
+        raise TaskError(f"The example file {path.name} cannot be read: {exc.strerror or type(exc).__name__}.") from None
+    except UnicodeDecodeError:
+        raise TaskError(f"The example file {path.name} is not UTF-8 text; save it as UTF-8.") from None
+    except (csv.Error, json.JSONDecodeError) as exc:
         raise TaskError(f"The example file {path.name} cannot be read: {exc}.") from None
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise TaskError(f"The example file {path.name} must hold a list of objects with named fields.")
@@ -154,7 +174,9 @@ def _parquet(path: Path) -> list[Row]:
     try:
         return parquet.read_table(path).to_pylist()
     except (ArrowException, OSError) as exc:
-        raise TaskError(f"The example file {path.name} cannot be read: {exc}.") from None
+        raise TaskError(
+            f"The example file {path.name} is no Parquet that can be read ({type(exc).__name__})."
+        ) from None
 
 
 def fill(template: str, row: Row, where: str) -> str:
@@ -163,7 +185,9 @@ def fill(template: str, row: Row, where: str) -> str:
     def value(match: re.Match[str]) -> str:
         field = match[1]
         if field not in row:
-            raise TaskError(f"{where}: there is no field {field!r}; this row has {', '.join(map(str, row))}.")
+            raise TaskError(
+                f"{where}: there is no field {field!r} in this row; name one of its fields in the template."
+            )
         return str(row[field])
 
     if not isinstance(template, str):

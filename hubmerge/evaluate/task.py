@@ -40,7 +40,7 @@ from ..errors import TaskError
 from ..yamlfile import load_mapping, refuse_unknown
 from . import language
 from .builtin import BUILTIN
-from .examples import Example, open_rows
+from .examples import Example, open_rows, text_or_none
 from .harness import HarnessTask
 from .llm_judge import LlmJudge
 from .metrics import METRICS, Metric
@@ -170,10 +170,10 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
     refuse_unknown(where, _EXAMPLE_KEYS, "the task's examples", TaskError)
     if (
         document.get("lm_eval") is None
-        and where.get("repo_id") is None
+        and text_or_none(where, "repo_id") is None
         and any(isinstance(where.get(split), str) for split in SPLITS)
     ):
-        folder = relative_to / Path(str(where.get("folder") or "")).expanduser()
+        folder = relative_to / Path(text_or_none(where, "folder") or "").expanduser()
         document["examples"] = {**where, "folder": str(folder.resolve())}
     if isinstance(document.get("python"), str):
         document["python"] = str((relative_to / Path(document["python"]).expanduser()).absolute())
