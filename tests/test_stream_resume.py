@@ -134,8 +134,7 @@ def test_a_folder_with_files_of_others_is_refused(plan: Plan, tmp_path: Path) ->
 
 def test_what_another_broken_merge_left_is_cleared(siblings: Siblings, plan: Plan, tmp_path: Path) -> None:
     stopped_after(plan, tmp_path / "out", 20_000)
-    (tmp_path / "out/model-00003-of-00005.safetensors.partial").write_bytes(b"half")
-    (tmp_path / "out/model-00004-of-00005.safetensors").write_bytes(b"whole, but killed before the journal said so")
+    (tmp_path / "out/.hubmerge/.model-00003-of-00005.safetensors.partial").write_bytes(b"half")
     result = merge(recipe(siblings, "ties"), tmp_path / "out")
     assert result.kept == 0
     assert sorted(path.name for path in (tmp_path / "out").glob("model*")) == ["model.safetensors"]

@@ -1,11 +1,13 @@
 """The merge itself: read, compute, write - tensor by tensor, shard by shard, the index last."""
 
+import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..errors import AccessError, HubError, NetworkError, PlanError, ResourceError
+from ..errors import AccessError, HubError, NetworkError, PlanError, ResourceError, SourceError
 from ..hub.push import PushResult, Upload
 from ..hub.source import Source, parts_of
 from ..methods import Workspace
@@ -31,7 +33,7 @@ from .reader import Reader
 from .shards import INDEX_FILE, ShardPlan
 from .tensors import TensorPlan
 from .tokenizer import carried_files
-from .writer import ShardFile, atomic, write_file
+from .writer import ShardFile
 
 T = TypeVar("T")
 
@@ -76,6 +78,8 @@ def merge(
     progress: Progress = silent,
     upload: Upload | None = None,
     overwrite: bool = False,
+    again: bool = False,
+    keep: Iterable[Path] = (),
     files: Mapping[str, bytes] | None = None,
     message: str | None = None,
 ) -> MergeResult:
@@ -84,7 +88,9 @@ def merge(
     A run that broke goes on where it stopped when the same merge is run again. With `upload`, `out` is only a place
     to work: each shard goes to the Hub when it is finished and is deleted here, and ONE commit with `message` makes
     them visible. `files` are small files to put beside the weights, such as README.md. `overwrite` allows a folder
-    that holds something else; model files in it are removed. `progress` may raise `Interrupted`.
+    that holds something else; model files in it are removed. `again` replaces the finished model of another merge
+    where it is still as it was written. No file that the merge reads, nor one of `keep`, is removed or written over.
+    `progress` may raise `Interrupted`.
 
     Raises `PlanError`, `RecipeError` or `ResourceError` before any weight is read, `SourceError` for weights that
     cannot be merged, `HubError` for what the Hub refuses.
@@ -95,12 +101,14 @@ def merge(
         recipe if isinstance(recipe, Plan) else make_plan(recipe, token=token, shard_size=shard_size, pushing=pushing)
     )
     plan.require()
+    out = Path(os.path.realpath(out))
     _refuse_sources(plan, out)
+    reads = [*files_read(plan), *keep]
     with _disk_errors(out):
         if upload is not None:
             upload.start()
         target = f"{upload.repo_id}@{upload.revision}" if upload else None
-        with open_journal(out, plan.key, target=target, overwrite=overwrite) as journal:
+        with open_journal(out, plan.key, target=target, overwrite=overwrite, again=again, kept=reads) as journal:
             return _Run(plan, journal, progress, upload, target).run(dict(files or {}), message, began)
 
 
@@ -134,15 +142,17 @@ class _Run:
         out_bytes = budget.disk_bytes(plan.shards, not self.keeps_files, plan.shard_size)
         out_bytes -= journal.nbytes if self.keeps_files else 0
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
-        journal.announce(shard.file for shard in plan.shards)
-        self._make_all()
-        if self.fetched:
-            self.progress(Event("fetch", self.fetched, self.fetched, "files"))
         files = carried_files(plan.tokenizer, plan.recipe.chat_template) | files
-        files[MANIFEST] = _manifest(plan, journal)
         files["config.json"] = _json(plan.config)
         if len(plan.shards) > 1:
             files[INDEX_FILE] = shards.index(plan.shards, self.tensors)
+        if self.keeps_files:
+            journal.check(files)
+        journal.begin(shard.file for shard in plan.shards)
+        self._make_all()
+        if self.fetched:
+            self.progress(Event("fetch", self.fetched, self.fetched, "files"))
+        files[MANIFEST] = _manifest(plan, journal, files)
         self._tell(MANIFEST)
         pushed = self._finish(files, message)
         digests = {name: digest for record in journal.shards.values() for name, digest in record.tensors.items()}
@@ -181,7 +191,7 @@ class _Run:
     def _make(self, shard: ShardPlan, reader: Reader, pool: ThreadPoolExecutor) -> None:
         tensors = [self.tensors[name] for name in shard.names]
         with (
-            atomic(self.journal.folder / shard.file) as file,
+            self.journal.shard(shard.file) as file,
             closing(ShardFile(file, shards.header(tensors), tensors)) as target,
         ):
             self._tell(shard.file)
@@ -200,8 +210,8 @@ class _Run:
                     future.cancel()
                 wait(merging)
                 raise
-            record = target.finish(shard.file)
-        self.journal.add(record)
+            # Noted before it takes its place: no moment leaves a shard that the journal does not know.
+            self.journal.add(target.finish(shard.file))
 
     def _merge(self, tensor: TensorPlan, reader: Reader, target: ShardFile) -> None:
         if not hasattr(self.workspaces, "of_thread"):
@@ -226,7 +236,7 @@ class _Run:
             _, sha256 = self.journal.uploaded[shard.file]
             self.upload.add_uploaded(shard.file, self.journal.shards[shard.file].nbytes, sha256)
             if not self.keeps_files:
-                path.unlink(missing_ok=True)
+                self.journal.drop(shard.file)
             return
         self._tell_upload(shard.file)
         self.sending = shard, _in_background(partial(self.upload.add, shard.file, path))
@@ -243,14 +253,12 @@ class _Run:
             return
         if sha256 is not None:
             self.journal.mark_uploaded(shard.file, str(self.target), sha256)
-        (self.journal.folder / shard.file).unlink()
+        self.journal.drop(shard.file)
 
     def _finish(self, files: Mapping[str, bytes], message: str | None) -> PushResult | None:
         folder = self.journal.folder
         if self.keeps_files:
-            self.journal.announce(files)
-            for name, content in files.items():
-                write_file(folder / name, content)
+            self.journal.write(files)
         pushed = None
         if self.upload is not None:
             for name, content in files.items():
@@ -300,6 +308,15 @@ def _in_background(call: Callable[[], T]) -> "Future[T]":
     return future
 
 
+def files_read(plan: Plan) -> Iterator[Path]:
+    """The files on this machine that the plan's models, LoRAs and tokenizer are read from."""
+    for part in parts_of(plan.sources):
+        for name, file in part.files.items():
+            with suppress(SourceError):
+                if part.store.is_here(name):
+                    yield part.store.path(file)
+
+
 def _refuse_sources(plan: Plan, out: Path) -> None:
     for source in plan.sources:
         for part in source.parts:
@@ -307,8 +324,8 @@ def _refuse_sources(plan: Plan, out: Path) -> None:
                 raise PlanError(f"{out} is one of the models to merge; choose another folder for the result.")
 
 
-def _manifest(plan: Plan, journal: Journal) -> bytes:
-    """What the model was made from: the pinned recipe, the sources, and the sha256 of every shard and tensor."""
+def _manifest(plan: Plan, journal: Journal, files: Mapping[str, bytes]) -> bytes:
+    """What the model was made from: the pinned recipe, the sources, and the sha256 of every shard, tensor and file."""
     return _json(
         {
             "hubmerge": __version__,
@@ -321,6 +338,7 @@ def _manifest(plan: Plan, journal: Journal) -> bytes:
             "device": plan.device,
             "versions": {library: version(library) for library in _LIBRARIES},
             "shards": {shard.file: asdict(journal.shards[shard.file]) for shard in plan.shards},
+            "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
     )
 

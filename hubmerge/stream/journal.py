@@ -1,24 +1,28 @@
 """What of a merge is already finished in its output folder, so that a broken run goes on instead of starting over.
 
-While a merge runs, OUT/.hubmerge/journal.json lists its finished shards. A finished merge has OUT/hubmerge.json
-instead, which also tells a reader what the model was made from.
+While a merge runs, OUT/.hubmerge/journal.json lists its finished shards and files with their sha256, and what is half
+written lies beside it. A finished merge has OUT/hubmerge.json instead, which also tells a reader what the model was
+made from. What these two list and what still has those bytes is hubmerge's own; everything else is somebody's.
 """
 
+import hashlib
 import json
+import os
 import re
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from ..errors import PlanError, ResourceError
+from .owned import LARGEST, Kept, holds, inside, is_plain, read_plain, remove
 from .problems import some
 from .tokenizer import is_carried
-from .writer import TEMPORARY, ShardRecord, is_whole, write_file
+from .writer import TEMPORARY, ShardRecord, atomic, is_whole, write_file
 
 WORK_FOLDER = ".hubmerge"
 JOURNAL = f"{WORK_FOLDER}/journal.json"
@@ -33,15 +37,19 @@ class Journal:
     """The finished shards of the merge `key` in `folder`, each safe on disk or already on the Hub.
 
     `shards`: records by file; `uploaded`: of the shards that are on the Hub and may be gone here, at which target
-    (repository and branch) and with which sha256 the Hub has them; `files`: all that the merge writes. `is_finished`:
-    the folder held the whole result when it was opened.
+    (repository and branch) and with which sha256 the Hub has them; `files`: the small files written beside them, by
+    name, with the sha256 of their content. `noted`: shards that were noted when it was opened, whole or not. `kept`:
+    what must not be written over. `is_finished`: the folder held the whole result when it was opened.
     """
 
     folder: Path
     key: str
     shards: dict[str, ShardRecord] = field(default_factory=dict)
     uploaded: dict[str, tuple[str, str]] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    noted: frozenset[str] = frozenset()
+    kept: Kept = field(default_factory=lambda: Kept(()))
+    overwrite: bool = False
     is_finished: bool = False
 
     @property
@@ -49,10 +57,54 @@ class Journal:
         """Bytes of the finished shards that lie in the folder."""
         return sum(record.nbytes for record in self.shards.values() if record.file not in self.uploaded)
 
+    def begin(self, shards: Iterable[str]) -> None:
+        """Says on disk that the merge has begun, before it writes anything.
+
+        Raises `PlanError` where one of the `shards` to write lies there already and is not of this merge.
+        """
+        for file in shards:
+            path = inside(self.folder, file)
+            self.kept.require(self.folder, [file])
+            if path.exists() and file not in self.noted and not self.overwrite:
+                raise PlanError(f"{path} is not of this merge; move it away, or ask to overwrite it.")
+        self._save()
+
+    def shard(self, file: str) -> AbstractContextManager[BinaryIO]:
+        """A shard to write; it takes its place, once `add` has noted it."""
+        return atomic(inside(self.folder, file), self.folder / WORK_FOLDER)
+
     def add(self, record: ShardRecord) -> None:
         """Notes a finished shard; from here on a rerun keeps it."""
         self.shards[record.file] = record
         self._save()
+
+    def check(self, files: Mapping[str, bytes]) -> None:
+        """Raises `PlanError` where writing these small files would lose something that is not of this merge."""
+        for name, content in files.items():
+            path = inside(self.folder, name)
+            self.kept.require(self.folder, [name])
+            there = read_plain(path)
+            if there is None and not path.exists():
+                continue
+            if there == content or self.overwrite or name == MANIFEST:
+                continue
+            if there is None or hashlib.sha256(there).hexdigest() != self.files.get(name):
+                raise PlanError(
+                    f"{path} was changed or put there by somebody else; move it away, or ask to overwrite it."
+                )
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Writes small files beside the shards, noted first, so that what a broken run leaves counts as its own."""
+        self.check(files)
+        self.files |= {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        self._save()
+        for name, content in files.items():
+            write_file(inside(self.folder, name), content, self.folder / WORK_FOLDER)
+
+    def drop(self, file: str) -> None:
+        """Deletes a shard of this merge that is safe on the Hub."""
+        if is_plain(self.folder, file):
+            remove(self.folder, [file], self.kept)
 
     def mark_uploaded(self, file: str, target: str, sha256: str) -> None:
         """Notes that a shard lies at `target` on the Hub; from here on its file may be deleted."""
@@ -66,14 +118,9 @@ class Journal:
         self.uploaded = {}
         self._save()
 
-    def announce(self, files: Iterable[str]) -> None:
-        """Notes files about to be written, so that what a broken run leaves counts as this merge's own."""
-        self.files = (*self.files, *files)
-        self._save()
-
     def close(self) -> None:
         """Removes the journal of a finished merge."""
-        shutil.rmtree(self.folder / WORK_FOLDER)
+        _clear(self.folder)
 
     def _save(self) -> None:
         document = {
@@ -86,77 +133,141 @@ class Journal:
 
 
 @contextmanager
-def open_journal(folder: Path, key: str, *, target: str | None = None, overwrite: bool = False) -> Iterator[Journal]:
+def open_journal(
+    folder: Path,
+    key: str,
+    *,
+    target: str | None = None,
+    overwrite: bool = False,
+    again: bool = False,
+    kept: Iterable[Path] = (),
+) -> Iterator[Journal]:
     """The journal of the merge `key` in `folder`, which is made if need be and locked against a second merge.
 
     Shards finished earlier by the same merge are kept if their bytes are still the same, or if they were
-    uploaded to `target` (the same repository and branch). What a broken run of another merge left is removed. Raises
-    `PlanError` where the folder holds anything else, unless `overwrite`: then model files in it are removed.
+    uploaded to `target` (the same repository and branch). What a broken run of another merge left is removed, with
+    `again` also what a finished one did, where it still has the bytes that were written. Raises
+    `PlanError` where the folder holds anything else, unless `overwrite`: then model files in it are removed. A file
+    of `kept` never is, whatever it is called here.
     """
     if folder.exists() and not folder.is_dir():
         raise PlanError(f"{folder} is a file; choose a folder for the result.")
     is_new = not folder.exists()
-    (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_room(folder)
+    (folder / WORK_FOLDER).mkdir(exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise ResourceError(f"Another merge is writing to {folder}; wait for it or choose another folder.") from None
     try:
-        yield _load(folder, key, target, overwrite)
+        yield _load(folder, key, target, overwrite, again, Kept(kept))
     finally:
         lock.release()
         # A folder that was refused, or that never got as far as a shard, is left as it was found.
-        if not (folder / JOURNAL).exists():
-            shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+        if not os.path.lexists(folder / JOURNAL):
+            _clear(folder)
             if is_new and folder.exists() and not any(folder.iterdir()):
                 folder.rmdir()
 
 
-def _load(folder: Path, key: str, target: str | None, overwrite: bool) -> Journal:
+def _check_room(folder: Path) -> None:
+    """Raises `PlanError` where the work folder, or what is to be written in it, is not what hubmerge makes."""
+    room = folder / WORK_FOLDER
+    if not os.path.lexists(room):
+        return
+    # The lock is emptied when it is opened: a second name of a file of others would empty that.
+    others = [
+        path.name
+        for path in ([room] if not stat.S_ISDIR(os.lstat(room).st_mode) else sorted(room.iterdir()))
+        if not (path.name == Path(JOURNAL).name and stat.S_ISREG(os.lstat(path).st_mode))
+        and not (path.name == Path(LOCK).name and stat.S_ISREG(os.lstat(path).st_mode) and not os.lstat(path).st_size)
+        and not _is_temporary(path)
+    ]
+    if others:
+        raise PlanError(f"{room} holds {others[0]!r}, which hubmerge did not make; move it away.")
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY) and stat.S_ISREG(os.lstat(path).st_mode)
+
+
+def _clear(folder: Path) -> None:
+    """Takes away the work folder, or of it what hubmerge writes there."""
+    room = folder / WORK_FOLDER
+    with suppress(OSError):
+        for path in [folder / JOURNAL, folder / LOCK, *filter(_is_temporary, room.iterdir())]:
+            path.unlink(missing_ok=True)
+        room.rmdir()
+
+
+def _load(folder: Path, key: str, target: str | None, overwrite: bool, again: bool, kept: Kept) -> Journal:
     running, finished = _read(folder / JOURNAL), _read(folder / MANIFEST)
-    present = {path.name for path in folder.iterdir()} - {WORK_FOLDER}
     for state in (running, finished):
         if state.get("key") == key:
-            _remove(folder, [name for name in present if name.endswith(TEMPORARY)])
-            journal = Journal(folder, key, is_finished=state is finished)
-            for file, record in state["shards"].items():
-                uploaded = state.get("uploaded", {}).get(file)
-                _keep(journal, ShardRecord(**record), uploaded and tuple(uploaded), target)
+            files = {**finished["files"], **running["files"]} if finished.get("key") == key else running["files"]
+            journal = Journal(
+                folder, key, files=files, noted=frozenset(state["shards"]), kept=kept, overwrite=overwrite
+            )
+            journal.is_finished = state is finished
+            for record in state["shards"].values():
+                uploaded = state["uploaded"].get(record.file)
+                _keep(journal, record, uploaded, target)
             return journal
-    left = {*running.get("shards", ()), *running.get("files", ())}
-    left |= {name for name in present if name.endswith(TEMPORARY)}
-    others = sorted(present - left)
+    left = _own(folder, running)
+    if again or overwrite:
+        left |= _own(folder, finished) | ({MANIFEST} if finished["key"] else set())
+    others = sorted(_present(folder) - left)
     if others and not overwrite:
-        holds = "the finished model of another merge" if MANIFEST in others else f"other files ({some(others)})"
-        raise PlanError(f"The folder {folder} already holds {holds}; choose an empty folder or ask to overwrite it.")
+        what = "the finished model of another merge" if MANIFEST in others else f"other files ({some(others)})"
+        raise PlanError(f"The folder {folder} already holds {what}; choose an empty folder or ask to overwrite it.")
     stale = {name for name in others if _MODEL_FILE.fullmatch(name) or is_carried(name)}
-    if MANIFEST in others:
-        stale.add("README.md")
-    _remove(folder, left | stale)
+    if finished["key"]:
+        stale |= {"README.md"} & set(others)
+    remove(folder, left | stale, kept)
     (folder / JOURNAL).unlink(missing_ok=True)
-    return Journal(folder, key)
+    return Journal(folder, key, kept=kept, overwrite=overwrite)
+
+
+def _present(folder: Path) -> set[str]:
+    """What lies in the folder, but for the work folder; of a folder inside it, the files there."""
+    names = {path.name for path in folder.iterdir()} - {WORK_FOLDER}
+    for name in sorted(names):
+        if stat.S_ISDIR(os.lstat(folder / name).st_mode):
+            names.remove(name)
+            names |= {f"{name}/{path.name}" for path in (folder / name).iterdir()}
+    return names
+
+
+def _own(folder: Path, state: Mapping[str, Any]) -> set[str]:
+    """The files of the folder that `state` tells of and that still are as it tells."""
+    shards = {
+        record.file
+        for record in state["shards"].values()
+        if is_plain(folder, record.file) and is_whole(folder / record.file, record)
+    }
+    return shards | {name for name, sha256 in state["files"].items() if holds(folder, name, sha256)}
 
 
 def _keep(journal: Journal, record: ShardRecord, uploaded: tuple[str, str] | None, target: str | None) -> None:
     if uploaded is not None and uploaded[0] == target:
         journal.shards[record.file] = record
         journal.uploaded[record.file] = uploaded
-    elif is_whole(journal.folder / record.file, record):
+    elif is_plain(journal.folder, record.file) and is_whole(journal.folder / record.file, record):
         journal.shards[record.file] = record
 
 
 def _read(path: Path) -> dict[str, Any]:
-    # Written by `atomic`, so it is whole; anything else in its place is somebody else's and says nothing.
+    """key, shards, uploaded and files of a journal or manifest; all empty where it is none."""
+    nothing: dict[str, Any] = {"key": "", "shards": {}, "uploaded": {}, "files": {}}
     try:
-        document = json.loads(path.read_bytes())
-        return document if isinstance(document.get("shards"), dict) else {}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def _remove(folder: Path, names: "set[str] | list[str]") -> None:
-    for name in names:
-        path = folder / name
-        if path.is_file() or path.is_symlink():
-            path.unlink()
+        document = json.loads(read_plain(path, LARGEST) or b"{}")
+        shards = {file: ShardRecord(**record) for file, record in document.get("shards", {}).items()}
+        files = document.get("files", {})
+        uploaded = {file: (str(at), str(sha256)) for file, (at, sha256) in document.get("uploaded", {}).items()}
+        fits = isinstance(document.get("key"), str) and isinstance(files, dict)
+        fits = fits and all(record.fits(file) for file, record in shards.items())
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return nothing
+    return {"key": document["key"], "shards": shards, "uploaded": uploaded, "files": files} if fits else nothing

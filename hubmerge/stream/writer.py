@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from .tensors import TensorPlan
 _PIECE = 1 << 20
 
 TEMPORARY = ".partial"
-"""Ending of a file that is being written."""
+"""Ending of a file that is being written, whose name begins with a dot: no listing shows it, no push takes it."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,45 @@ class ShardRecord:
     header: str
     tensors: dict[str, str]
 
+    def fits(self, file: object) -> bool:
+        """Whether what was read back has the types of a record, and is the one of `file`."""
+        return (
+            self.file == file
+            and type(self.nbytes) is int
+            and isinstance(self.header, str)
+            and isinstance(self.tensors, dict)
+        )
+
 
 @contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its place only when all went well and is then safe on disk."""
-    temporary = path.with_name(path.name + TEMPORARY)
-    try:
-        with open(temporary, "wb") as file:
+def atomic(path: Path, room: Path | None = None) -> Iterator[BinaryIO]:
+    """A file to write that takes its place only when all went well and is then safe on disk.
+
+    Until then it lies in `room`, by default beside its place.
+    """
+    temporary = (room or path.parent) / f".{path.name}{TEMPORARY}"
+    with _new_file(temporary) as file:
+        try:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    _sync_folder(path.parent)
+
+
+def _new_file(path: Path) -> BinaryIO:
+    """A file that nobody else has open or linked: what a killed run left is taken away, a link is not followed."""
+    for again in (True, False):
+        try:
+            return open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), "w+b")
+        except FileExistsError:
+            if not (again and stat.S_ISREG(os.lstat(path).st_mode)):
+                raise
+            path.unlink()
+    raise AssertionError
 
 
 class ShardFile:
@@ -102,6 +128,8 @@ class ShardFile:
 def is_whole(path: Path, record: ShardRecord) -> bool:
     """Whether the file still holds exactly the bytes that `record` tells of."""
     try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return False
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size != record.nbytes:
                 return False
@@ -129,10 +157,10 @@ def _bytes(block: Tensor) -> memoryview:
     return block.view(torch.uint8).numpy().data
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a small file; folders on the way are made."""
+def write_file(path: Path, content: bytes, room: Path | None = None) -> None:
+    """Writes a small file; folders on the way are made. Half written it lies in `room`, as `atomic` has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as file:
+    with atomic(path, room) as file:
         file.write(content)
 
 
