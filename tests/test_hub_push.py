@@ -8,7 +8,7 @@ from hubtools import INDEX, checkpoint, on_path, publish, shard
 from huggingface_hub import HfApi
 
 from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, SourceError
-from hubmerge.hub import Upload, open_source, push_folder
+from hubmerge.hub import Upload, open_source, patience, push_folder
 from hubmerge.hub import session as hub_session
 from hubmerge.localhub import Fault
 from hubmerge.progress import Event
@@ -216,7 +216,7 @@ def test_names_that_cannot_be() -> None:
 
 
 def test_a_push_that_breaks_shows_nothing(faulty, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_session.time, "sleep", lambda _: None)
+    monkeypatch.setattr(patience.time, "sleep", lambda _: None)
     upload = Upload("alice/torn")
     upload.start()
     before = titles("alice/torn")

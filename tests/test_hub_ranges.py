@@ -11,7 +11,7 @@ import pytest
 from hubtools import checkpoint, on_path, publish
 
 from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, SourceError
-from hubmerge.hub import Source, open_source
+from hubmerge.hub import Source, open_source, patience
 from hubmerge.hub import ranges as hub_ranges
 from hubmerge.hub import session as hub_session
 from hubmerge.localhub import Fault, LocalHub
@@ -57,7 +57,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nobody sleeps between attempts; the seconds that were asked for are listed."""
     slept: list[float] = []
     monkeypatch.setattr(hub_session, "JITTER", 0)
-    monkeypatch.setattr(hub_ranges.time, "sleep", slept.append)
+    monkeypatch.setattr(patience.time, "sleep", slept.append)
     return slept
 
 

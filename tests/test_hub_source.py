@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationDelete, HfApi, constants
 from safetensors.numpy import load_file, save
 
 from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, SourceError
-from hubmerge.hub import listing, open_source, search_models
+from hubmerge.hub import open_source, patience, search_models
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.headers import FIRST_READ
 from hubmerge.localhub import Fault
@@ -23,7 +23,7 @@ from hubmerge.recipe import ModelRef
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nobody sleeps; the seconds that were asked for are listed."""
     slept: list[float] = []
-    monkeypatch.setattr(hub_session.time, "sleep", slept.append)
+    monkeypatch.setattr(patience.time, "sleep", slept.append)
     monkeypatch.setattr(hub_session, "JITTER", 0)
     return slept
 
@@ -195,12 +195,10 @@ def test_refuses_a_shard_that_was_deleted() -> None:
         opened("alice/half")
 
 
-def test_refuses_names_that_leave_their_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    publish("alice/named", checkpoint())
-    info = HfApi().model_info("alice/named", files_metadata=True)
+def test_refuses_names_that_leave_their_folder(faulty) -> None:
     for name in ("../../.bashrc", "/etc/passwd", "a\\..\\b", "C:x", "a//b", "a\nb"):
-        info.siblings[0].rfilename = name
-        monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: info)
+        answer = {"sha": "a" * 40, "siblings": [{"rfilename": name, "size": 1}]}
+        faulty.faults = on_path("/api/models", Fault(status=200, body=json.dumps(answer).encode()))
         with pytest.raises(SourceError, match="could leave its folder"):
             opened("alice/named")
 
@@ -270,7 +268,7 @@ def test_gives_up_in_the_end(faulty, naps: list[float], monkeypatch: pytest.Monk
         with pytest.raises(NetworkError, match=reason):
             opened("alice/down")
     assert max(naps) <= 60
-    monkeypatch.setattr(listing, "TIMEOUT", 0.05)
+    monkeypatch.setattr(hub_session, "TIMEOUT", 0.05)
     faulty.faults = on_path("/api/models", Fault(delay=0.3))
     with pytest.raises(NetworkError, match="did not answer in time"):
         opened("alice/down")

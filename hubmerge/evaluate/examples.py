@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import TaskError
+from ..errors import NotFoundError, TaskError
 from ..recipe import ModelRef
 
 Row = Mapping[str, Any]
@@ -82,23 +82,22 @@ def text_or_none(where: Mapping[str, Any], key: str) -> str | None:
 
 
 def _open_repository(repo_id: str, revision: str | None, columns: tuple[str, ...] | None, token: str | None) -> Rows:
-    from huggingface_hub import HfApi, hf_hub_download
-
-    from ..hub.errors import hub_errors
-    from ..hub.session import patiently
+    from ..hub.answers import FileInfo
+    from ..hub.listing import open_repository
+    from ..hub.session import find_token
 
     ref = ModelRef.parse(f"{repo_id}@{revision}" if revision is not None else repo_id)
     if ref.reads_folder or ref.lora is not None:
         raise TaskError(f"{repo_id!r} is no dataset of the Hub; give its ID as org/name, or a `folder`.")
-    with hub_errors(f"reading the dataset {ref}"):
-        info = patiently(lambda: HfApi(token=token).dataset_info(ref.repo_id, revision=ref.revision, timeout=30))
+    store, facts = open_repository(ref, find_token(token), "dataset")
 
     def locate(file: str) -> Path:
-        with hub_errors(f"reading {file} of the dataset {ref}"):
-            path = hf_hub_download(ref.repo_id, _plain_path(file), repo_type="dataset", revision=info.sha, token=token)
-        return Path(path)
+        known = facts.files.get(_plain_path(file))
+        if known is None and not facts.partial:
+            raise NotFoundError(f"The dataset {ref} has no file {file}; check the file names of the task.")
+        return store.path(known or FileInfo(file, 0))
 
-    return Rows(locate, str(ref.pinned(info.sha)), columns)
+    return Rows(locate, str(ref.pinned(store.commit)), columns)
 
 
 def _local(base: Path, file: str) -> Path:

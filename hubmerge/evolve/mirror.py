@@ -5,12 +5,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
+from huggingface_hub import CommitOperationAdd, HfApi
 
 from ..errors import SearchError
+from ..hub.answers import ask_about
 from ..hub.checkpoint import check_name
 from ..hub.errors import hide_tokens, hub_errors
-from ..hub.session import TIMEOUT, find_token, patiently
+from ..hub.listing import open_repository
+from ..hub.session import bounded_session, find_token
+from ..hub.store import Repository
+from ..recipe import ModelRef
 from ..stream.writer import write_file
 from .folder import ITEMS_FILE
 
@@ -113,6 +117,7 @@ class Mirror:
         if not changed:
             return
         with hub_errors(f"mirroring to {self.repo_id}"):
+            bounded_session()
             if self._head is None:
                 changed |= self._look(content)
             commit = self._api.create_commit(
@@ -128,18 +133,19 @@ class Mirror:
     def _look(self, content: Mapping[str, bytes]) -> dict[str, bytes]:
         """Finds the commit to build on, and refuses one that holds another run; what the dataset still lacks."""
         self.repo_id = self._api.create_repo(self.repo_id, repo_type="dataset", private=True, exist_ok=True).repo_id
-        info = patiently(lambda: self._api.dataset_info(self.repo_id, timeout=TIMEOUT))
-        present = {item.rfilename for item in info.siblings or ()}
-        for name in present & set(self._files):
+        token = self._api.token if isinstance(self._api.token, str) else None
+        facts, _ = ask_about(ModelRef(self.repo_id), token, "dataset")
+        store = Repository(self.repo_id, facts.commit, token, kind="dataset")
+        for name in facts.files.keys() & set(self._files):
             if name.endswith(".jsonl"):
-                there = _download(self.repo_id, name, info.sha, self._api.token)
+                there = store.path(facts.files[name]).read_bytes()
                 if not content.get(name, b"").startswith(there):
                     raise SearchError(
                         f"it holds a {name} that this run does not continue; name another dataset, or fetch that run "
                         "and resume it"
                     )
-        self._head = info.sha
-        return {} if "README.md" in present else {"README.md": _CARD.format(repo_id=self.repo_id).encode()}
+        self._head = facts.commit
+        return {} if "README.md" in facts.files else {"README.md": _CARD.format(repo_id=self.repo_id).encode()}
 
 
 def fetch(repo_id: str, folder: Path, *, token: str | None = None) -> Path:
@@ -149,27 +155,19 @@ def fetch(repo_id: str, folder: Path, *, token: str | None = None) -> Path:
     `SearchError` where the dataset holds no journal or the folder already does, and `HubError` as the Hub does.
     """
     token = find_token(token)
-    with hub_errors(f"fetching the run {repo_id}"):
-        info = patiently(lambda: HfApi(token=token or False).dataset_info(repo_id, timeout=TIMEOUT))
-        names = [item.rfilename for item in info.siblings or () if item.rfilename.endswith(_FETCHED)]
-        journals = [check_name(name, f"The dataset {repo_id}") for name in names if name.endswith(".jsonl")]
-        others = [check_name(name, f"The dataset {repo_id}") for name in names if not name.endswith(".jsonl")]
-        if not journals:
-            raise SearchError(f"The dataset {repo_id} holds no journal of a search; is it the mirror of a run?")
-        for name in journals:
-            if (folder / name).exists():
-                raise SearchError(f"{folder / name} already holds a search; fetch the run into another folder.")
-        # A journal comes last: without it the folder is not a run, and fetching can begin anew.
-        for name in [*others, *journals]:
-            write_file(folder / name, _download(repo_id, name, info.sha, token))
+    store, facts = open_repository(ModelRef.parse(repo_id), token, "dataset")
+    names = [name for name in facts.files if name.endswith(_FETCHED)]
+    journals = [name for name in names if name.endswith(".jsonl")]
+    others = [name for name in names if not name.endswith(".jsonl")]
+    if not journals:
+        raise SearchError(f"The dataset {repo_id} holds no journal of a search; is it the mirror of a run?")
+    for name in journals:
+        if (folder / name).exists():
+            raise SearchError(f"{folder / name} already holds a search; fetch the run into another folder.")
+    # A journal comes last: without it the folder is not a run, and fetching can begin anew.
+    for name in [*others, *journals]:
+        write_file(folder / name, store.path(facts.files[name]).read_bytes())
     return folder
-
-
-def _download(repo_id: str, name: str, commit: str | None, token: str | bool | None) -> bytes:
-    path = hf_hub_download(
-        repo_id, name, repo_type="dataset", revision=commit, token=token or False, library_name="hubmerge"
-    )
-    return Path(path).read_bytes()
 
 
 def _whole_lines(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 `open_source` reads, `Upload` and `push_folder` write, `Card` and `render` tell the story, `search_models` finds.
 """
 
+from .answers import FileInfo
 from .card import Card, Evaluation, render
 from .errors import explain, hub_errors
 from .headers import TensorHeader
@@ -11,7 +12,6 @@ from .push import PushResult, Upload, push_folder
 from .search import ModelSummary, search_models
 from .session import find_token
 from .source import Source, open_source
-from .store import FileInfo
 
 __all__ = [
     "Card",

@@ -4,7 +4,7 @@ Pure functions of file names, config and headers: the same rules hold for a repo
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ..errors import SourceError
@@ -69,8 +69,13 @@ def parse_config(text: str | None, where: str) -> Mapping[str, Any]:
     return config
 
 
-def parse_index(text: str | None, files: Collection[str], where: str) -> Mapping[str, str]:
-    """The weight map (tensor name -> shard) of the index; raises `SourceError` for a shard that is not in `files`."""
+def parse_index(
+    text: str | None, files: Collection[str], where: str, require: Callable[[str], None] = lambda _: None
+) -> Mapping[str, str]:
+    """The weight map (tensor name -> shard) of the index; raises `SourceError` for a shard that is not in `files`.
+
+    `require` is asked for each shard before, and may know a better reason.
+    """
     if text is None:
         raise SourceError(f"{where} has no {INDEX}.")
     weight_map = _json_mapping(text, INDEX, where).get("weight_map")
@@ -78,6 +83,7 @@ def parse_index(text: str | None, files: Collection[str], where: str) -> Mapping
         raise SourceError(f"{INDEX} of {where} has no weight_map of tensor names to files; save the model again.")
     for shard in sorted(set(weight_map.values())):
         check_name(shard, f"{INDEX} of {where}")
+        require(shard)
         if shard not in files:
             raise SourceError(f"{where} lacks the shard {shard} that its index names; it may be half uploaded.")
         if not shard.endswith(".safetensors"):

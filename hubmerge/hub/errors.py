@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 )
 
 from ..errors import AccessError, HubError, HubmergeError, NetworkError, NotFoundError, ResourceError
+from .patience import Unbearable
 
 _TOKEN = re.compile(r"\b(hf_|api_org_|Bearer\s+)[A-Za-z0-9_\-.]+")
 _FOREIGN = (
@@ -56,6 +57,8 @@ def hub_errors(what: str) -> Iterator[None]:
         raise explain(exc, what) from exc
     except RuntimeError as exc:
         # A failed LFS upload hides the reason behind "Error while uploading ... to the Hub".
+        if isinstance(exc.__cause__, HubmergeError):
+            raise exc.__cause__ from exc
         if not isinstance(exc.__cause__, _FOREIGN):
             raise
         raise explain(exc.__cause__, what) from exc
@@ -79,7 +82,19 @@ def _start(what: str) -> str:
 
 
 def _reason(exc: BaseException) -> tuple[type[HubError], str]:
-    hub = constants.ENDPOINT
+    hub, elsewhere = constants.ENDPOINT, _elsewhere(exc)
+    if isinstance(exc, Unbearable):
+        return NetworkError, hide_tokens(str(exc))
+    if elsewhere is not None and isinstance(exc, httpx2.HTTPError) and not isinstance(exc, HfHubHTTPError):
+        why = hide_tokens(" ".join(str(exc).split())[:200]) if isinstance(exc, httpx2.ConnectError) else ""
+        return NetworkError, (
+            f"the Hub sends its readers on to {elsewhere}, which does not answer as it should "
+            f"({why or type(exc).__name__}); check any proxy in between and run the same again later."
+        )
+    if isinstance(exc, httpx2.RemoteProtocolError) and "location header" in str(exc):
+        return NetworkError, f"{hub} sends its readers on to what is no address; check any proxy in between."
+    if isinstance(exc, httpx2.TooManyRedirects):
+        return NetworkError, "the Hub redirects in a circle; check HF_ENDPOINT and any proxy in between."
     if isinstance(exc, OfflineModeIsEnabled):
         return NetworkError, "offline mode is on; unset HF_HUB_OFFLINE to use the Hub."
     if isinstance(exc, HfHubHTTPError):
@@ -104,9 +119,28 @@ def _reason(exc: BaseException) -> tuple[type[HubError], str]:
     return NetworkError, f"the connection to {hub} broke ({type(exc).__name__}); run the same again."
 
 
+def _elsewhere(exc: BaseException) -> str | None:
+    """The scheme and host that were asked, where that is another place than the Hub; None else."""
+    request = getattr(exc, "_request", None)
+    if isinstance(exc, HfHubHTTPError):
+        request = exc.response.request
+    if not isinstance(request, httpx2.Request):
+        return None
+    url, hub = request.url, httpx2.URL(constants.ENDPOINT)
+    if (url.scheme, url.host, url.port) == (hub.scheme, hub.host, hub.port):
+        return None
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"[:200]
+
+
 def _http_reason(exc: HfHubHTTPError) -> tuple[type[HubError], str]:
     status, said = exc.response.status_code, _said(exc)
     logged_in = "authorization" in exc.response.request.headers
+    elsewhere = _elsewhere(exc)
+    if elsewhere is not None and type(exc) is HfHubHTTPError:
+        return NetworkError if status >= 500 or status in (408, 429) else HubError, (
+            f"the Hub sends its readers on to {elsewhere}, which refuses (HTTP {status}); check any proxy in between "
+            "and run the same again later."
+        )
     log_in = "use a token with access" if logged_in else "log in with `hf auth login` or set HF_TOKEN"
     # GatedRepoError derives from RepositoryNotFoundError, so it comes first.
     if isinstance(exc, GatedRepoError):

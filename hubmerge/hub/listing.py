@@ -1,27 +1,28 @@
 """What a repository or a folder holds: its commit pinned, its files listed, its card read - and nothing else."""
 
 import hashlib
-import re
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import constants
 from huggingface_hub.repocard import metadata_load
 
-from ..errors import HubError, SourceError
+from ..errors import NetworkError, SourceError
 from ..recipe import ModelRef
-from .checkpoint import check_name
-from .errors import hub_errors
-from .session import TIMEOUT, find_token, patiently
-from .store import FileInfo, Folder, Repository, Store
+from . import cache
+from .answers import Facts, FileInfo, ask_about
+from .session import find_token
+from .store import Folder, Repository, Store
 
 LARGEST_TEXT = 64 * 2**20
 """Bytes; no config, index, tokenizer or card is larger."""
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_log = logging.getLogger(__name__)
+_told: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Listing:
     """A repository at one commit (`commit`: 40 hex digits), or a folder (`commit`: None).
 
     `ref` is the one asked for, without a LoRA; `card` the front matter of README.md. `identity` changes when the
-    content may have changed (the commit, or for a folder a digest of its files' names, sizes and times).
+    content may have changed (the commit, or for a folder a digest of its files' names, sizes and times). `partial`:
+    the Hub cannot be asked, and what is not in the cache on this machine may still be there.
     """
 
     ref: ModelRef
@@ -47,6 +49,7 @@ class Listing:
     card: Mapping[str, Any] = field(repr=False)
     identity: str
     store: Store = field(repr=False, compare=False)
+    partial: bool = False
 
     @property
     def name(self) -> str:
@@ -67,8 +70,9 @@ class Listing:
     @property
     def base_models(self) -> tuple[str, ...]:
         """The models that the card says this one was made from."""
-        base = self.card.get("base_model") or ()
-        return tuple(str(name) for name in ([base] if isinstance(base, str) else base))
+        base = self.card.get("base_model")
+        names = base if isinstance(base, list) else [base]
+        return tuple(name for name in names if isinstance(name, str) and name)
 
     def read_text(self, name: str) -> str | None:
         """The text of a small file, or None where there is no file of that name."""
@@ -87,6 +91,14 @@ class Listing:
         """The content of a file; one of the Hub is first downloaded. Raises `SourceError` where there is none."""
         return self.store.path(self.file(name)).read_bytes()
 
+    def require(self, *names: str) -> None:
+        """Raises `NetworkError` where only the cache is known of the repository and holds none of these files."""
+        if self.partial and not self.files.keys() & set(names):
+            raise NetworkError(
+                f"{names[0]} of {self.name} at {str(self.commit)[:7]} is not in the cache of this machine, and the Hub "
+                "cannot be asked; fetch it when it can."
+            )
+
     def file(self, name: str) -> FileInfo:
         """The file `name`; raises `SourceError` where there is none."""
         if name not in self.files:
@@ -103,24 +115,36 @@ def list_files(ref: ModelRef, token: str | None = None) -> Listing:
     return _folder(ref) if ref.is_folder else _repository(ref, find_token(token))
 
 
+def open_repository(ref: ModelRef, token: str | None, kind: str = "model") -> tuple[Repository, Facts]:
+    """A repository pinned to its commit, and what is known of it there.
+
+    Where the Hub cannot be asked, it is the commit that the cache on this machine holds, and a warning says so.
+    Raises `HubError` for what the Hub refuses, and where neither it nor the cache helps.
+    """
+    try:
+        facts, answer = ask_about(ref, token, kind)
+    except NetworkError:
+        known = cache.recall(kind, ref)
+        if known is None:
+            raise
+        reason = "offline" if constants.is_offline_mode() else "the Hub does not answer"
+        said = f"{reason}: using {ref.repo_id} at {known.commit} from the cache."
+        if said not in _told:
+            _told.add(said)
+            _log.warning("hubmerge: %s", said)
+        repository = Repository(ref.repo_id, known.commit, None, ref.revision, kind, reason)
+        return repository, known
+    cache.remember(kind, ref, facts, answer)
+    return Repository(ref.repo_id, facts.commit, token, ref.revision, kind), facts
+
+
 def _repository(ref: ModelRef, token: str | None) -> Listing:
-    with hub_errors(f"reading {ref}"):
-        info = patiently(
-            lambda: HfApi(library_name="hubmerge").model_info(
-                ref.repo_id, revision=ref.revision, files_metadata=True, timeout=TIMEOUT, token=token or False
-            )
-        )
-    commit = info.sha or ""
-    if not _COMMIT.fullmatch(commit):
-        raise HubError(f"Reading {ref} failed: the Hub did not say which commit this is; check HF_ENDPOINT.")
-    files = {}
-    for item in info.siblings or ():
-        name = check_name(item.rfilename, ref.repo_id)
-        if item.size is None:
-            raise HubError(f"Reading {ref} failed: the Hub did not say how large {name} is.")
-        files[name] = FileInfo(name, item.size, item.lfs.sha256 if item.lfs else None)
-    card = info.card_data.to_dict() if info.card_data else {}
-    return Listing(ref, commit, files, card, f"{ref.repo_id}@{commit}", Repository(ref.repo_id, commit, token))
+    store, facts = open_repository(ref, token)
+    card = facts.card
+    if facts.partial and "README.md" in facts.files:
+        card = _front_matter(store.path(facts.files["README.md"]))
+    identity = f"{ref.repo_id}@{store.commit}"
+    return Listing(ref, store.commit, facts.files, card, identity, store, facts.partial)
 
 
 def _folder(ref: ModelRef) -> Listing:

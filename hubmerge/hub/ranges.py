@@ -10,9 +10,8 @@ it; a Hub with Xet serves the same bytes by HTTP.
 import mmap
 import re
 import threading
-import time
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
@@ -23,6 +22,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from ..errors import HubError
+from .patience import bounded, nap
 from .session import BROKEN, TIMEOUT, bounded_session, pause
 
 ATTEMPTS = 6
@@ -38,6 +38,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _LARGE = 1 << 20
 """Bytes."""
+
+_LONGEST_HEAD = 4 << 20
+"""Bytes of a file's beginning that are kept: the headers of the largest shards have a few hundred thousand."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class RangedFile:
     # The content's place, or the search for it: whoever finds none here searches, all others wait for that.
     _place: "Future[_Place] | None" = field(default=None, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    # The header that was read of a safetensors file: it is wanted again, exactly as it was, when all is hashed.
+    _head: bytes = field(default=b"", init=False, repr=False)
 
     @cached_property
     def _url(self) -> httpx2.URL:
@@ -73,13 +78,27 @@ class RangedFile:
         `ATTEMPTS` in a row that bring nothing are one too many. Raises `HubError` where the answer is not a part of
         the pinned file; the exceptions of huggingface_hub and its HTTP library pass through.
         """
+        if stop <= len(self._head):
+            return memoryview(self._head)[start:stop]
+        content = self._fetched(start, stop)
+        self._keep_head(start, content)
+        return content
+
+    def _keep_head(self, start: int, content: memoryview) -> None:
+        with self._lock:
+            if start == len(self._head):
+                head = self._head + content[:_LONGEST_HEAD]
+                length = 8 + int.from_bytes(head[:8], "little")
+                self._head = head[:length] if len(head) >= 8 and length <= _LONGEST_HEAD else b""
+
+    def _fetched(self, start: int, stop: int) -> memoryview:
         content = _memory(stop - start)
         room = content
         failures = 0
         while room:
             before = len(room)
             try:
-                with closing(self._ask(stop - len(room), stop)) as answer:
+                with bounded(len(room), unpacked=False), closing(self._ask(stop - len(room), stop)) as answer:
                     for piece in answer.iter_raw():
                         if len(piece) > len(room):
                             raise self._failed("the server sends more than was asked for; check any proxy in between.")
@@ -92,7 +111,7 @@ class RangedFile:
                 wait = pause(exc, failures)
                 if wait is None or failures == ATTEMPTS:
                     raise
-                time.sleep(wait)
+                nap(wait)
         return content
 
     def _ask(self, start: int, stop: int) -> httpx2.Response:
@@ -125,13 +144,22 @@ class RangedFile:
                 with closing(answer):
                     self._check_listed(answer)
                     # Not left to the client, which would hide what the Hub says of the file on the way.
-                    url = url.join(answer.headers["location"])
+                    url = self._joined(url, answer.headers["location"])
             raise self._failed("the Hub redirects in a circle; check HF_ENDPOINT and any proxy in between.")
         except BaseException as exc:
             # First forgotten, so that whoever was waiting and tries again searches anew.
             self._forget(search)
             search.set_exception(exc)
             raise
+
+    def _joined(self, url: httpx2.URL, location: str) -> httpx2.URL:
+        with suppress(httpx2.InvalidURL, ValueError):
+            joined = url.join(location)
+            if joined.scheme in ("http", "https") and joined.host:
+                return joined
+        raise self._failed(
+            f"{url.host} sends its readers on to {location[:100]!r}, which is no address; check any proxy in between."
+        )
 
     def _forget(self, place: "Future[_Place]") -> None:
         with self._lock:

@@ -1,12 +1,12 @@
 """Finding models on the Hub by a few letters of their name."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from huggingface_hub import HfApi
-from huggingface_hub.hf_api import ModelInfo
-
+from ..errors import NetworkError
 from .errors import hub_errors
-from .session import bounded_session, find_token
+from .session import ask, find_token
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,46 @@ def search_models(
 
     Raises `HubError` where the Hub cannot be asked.
     """
-    found_token = find_token(token)
+    wanted = {
+        "search": query.strip() or None,
+        "author": author,
+        "sort": "downloads",
+        "limit": limit,
+        "expand": ["downloads", "likes", "safetensors", "config", "cardData", "private", "gated"],
+    }
     with hub_errors(f"searching the Hub for {query!r}"):
-        bounded_session()
-        infos = HfApi(token=found_token or False, library_name="hubmerge").list_models(
-            search=query.strip() or None,
-            author=author,
-            sort="downloads",
-            limit=limit,
-            expand=["downloads", "likes", "safetensors", "config", "cardData", "private", "gated"],
+        answer = ask("api/models", wanted, find_token(token))
+    if not isinstance(answer, list):
+        raise NetworkError(
+            f"Searching the Hub for {query!r} failed: it did not answer with a list; check HF_ENDPOINT and any proxy."
         )
-        return [_summary(info) for info in infos]
+    summaries = [_summary(model) for model in answer[:limit]]
+    return [summary for summary in summaries if summary is not None]
 
 
-def _summary(info: ModelInfo) -> ModelSummary:
-    architectures = (info.config or {}).get("architectures") or [None]
+def _summary(model: Any) -> ModelSummary | None:
+    """What is said about one model; None where not even its name is."""
+
+    def mapping(value: Any, key: str) -> Mapping[str, Any]:
+        inner = value.get(key)
+        return inner if isinstance(inner, Mapping) else {}
+
+    def number(value: Mapping[str, Any], key: str) -> int | None:
+        found = value.get(key)
+        return found if type(found) is int and 0 <= found < 2**63 else None
+
+    if not isinstance(model, Mapping) or not isinstance(model.get("id"), str):
+        return None
+    architectures = mapping(model, "config").get("architectures")
+    first = architectures[0] if isinstance(architectures, list) and architectures else None
+    licence = mapping(model, "cardData").get("license")
     return ModelSummary(
-        repo_id=info.id,
-        downloads=info.downloads or 0,
-        likes=info.likes or 0,
-        parameters=info.safetensors.total if info.safetensors else None,
-        architecture=architectures[0],
-        license=info.card_data.license if info.card_data else None,
-        private=bool(info.private),
-        gated=bool(info.gated),
+        repo_id=model["id"],
+        downloads=number(model, "downloads") or 0,
+        likes=number(model, "likes") or 0,
+        parameters=number(mapping(model, "safetensors"), "total"),
+        architecture=first if isinstance(first, str) else None,
+        license=licence if isinstance(licence, str) else None,
+        private=bool(model.get("private")),
+        gated=bool(model.get("gated")),
     )

@@ -1,17 +1,18 @@
 """Requests to the Hub that end: time limits, and repeats where repeating is safe."""
 
+import json
 import random
-import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import httpx2
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from ..errors import AccessError
 from .errors import retry_after
+from .patience import LARGEST_ANSWER, LONGEST, bounded, nap, watch
 
 TIMEOUT = 30.0
 """Seconds that a small request may wait for the Hub."""
@@ -51,8 +52,9 @@ def find_token(token: str | None) -> str | None:
 
 
 def bounded_session() -> httpx2.Client:
-    """huggingface_hub's shared client, with time limits unless somebody gave it their own."""
+    """huggingface_hub's shared client, watched, and with time limits unless somebody gave it their own."""
     client = get_session()
+    watch(client)
     if client.timeout == httpx2.Timeout(None):
         client.timeout = _PATIENCE
     return client
@@ -63,16 +65,37 @@ def patiently(call: Callable[[], T]) -> T:
 
     Never repeats a refusal (401, 403, 404). Not for calls that change something: a commit sent twice is two commits.
     """
-    bounded_session()
     for attempt in range(1, ATTEMPTS + 1):
+        # Anew for each: where a connection fails, huggingface_hub makes another client.
+        bounded_session()
         try:
-            return call()
+            with bounded(LARGEST_ANSWER, LONGEST):
+                return call()
         except (*BROKEN, HfHubHTTPError) as exc:
             wait = pause(exc, attempt)
             if wait is None or attempt == ATTEMPTS:
                 raise
-            time.sleep(wait)
+            nap(wait)
     raise AssertionError("unreachable")
+
+
+def ask(path: str, query: Mapping[str, Any], token: str | None) -> Any:
+    """What the Hub answers to a question about what it holds: JSON of any shape.
+
+    `path` begins after the Hub's address, its parts quoted.
+    """
+
+    def call() -> Any:
+        answer = bounded_session().get(
+            f"{constants.ENDPOINT}/{path}",
+            params={key: value for key, value in query.items() if value is not None},
+            headers={**build_hf_headers(token=token or False, library_name="hubmerge"), "Accept-Encoding": "identity"},
+            timeout=TIMEOUT,
+        )
+        hf_raise_for_status(answer)
+        return json.loads(answer.content)
+
+    return patiently(call)
 
 
 def pause(exc: Exception, attempt: int) -> float | None:

@@ -14,10 +14,10 @@ from typing import Any
 from ..errors import SourceError
 from ..recipe import ModelRef
 from .adapter import Adapter, is_adapter, open_adapter, trained_on
-from .checkpoint import CONFIG, INDEX, collect, find_weights, parse_config, parse_index
+from .answers import FileInfo
+from .checkpoint import CONFIG, INDEX, WEIGHTS, collect, find_weights, parse_config, parse_index
 from .headers import TensorHeader, read_headers
 from .listing import Licence, Listing, list_files
-from .store import FileInfo
 
 _READERS = 8
 
@@ -155,9 +155,11 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
 
 def _open(ref: ModelRef, listing: Listing) -> Source:
     where, files = listing.name, listing.files
+    listing.require(CONFIG)
+    listing.require(WEIGHTS, INDEX, *(name for name in files if name.endswith(".safetensors")))
     weights = find_weights(files, where)
     config = parse_config(listing.read_text(CONFIG), where)
-    weight_map = parse_index(listing.read_text(INDEX), files, where) if weights == INDEX else None
+    weight_map = parse_index(listing.read_text(INDEX), files, where, listing.require) if weights == INDEX else None
     shards = sorted(set(weight_map.values())) if weight_map else [weights]
 
     def headers(shard: str) -> tuple[TensorHeader, ...]:

@@ -1,24 +1,24 @@
 """Where a model's files are - a repository at one commit, or a folder - behind the same two questions."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-from ..errors import SourceError
+from ..errors import NetworkError, ResourceError, SourceError
+from .answers import FileInfo
+from .cache import keep_revision
+from .content import differs
 from .errors import hub_errors
+from .patience import bounded
 from .ranges import RangedFile
 from .session import bounded_session
 
-
-@dataclass(frozen=True)
-class FileInfo:
-    """One file of a model: `size` in bytes, `sha256` of the content where the Hub knows it (large files)."""
-
-    path: str
-    size: int
-    sha256: str | None = None
+__all__ = ["FileInfo", "Folder", "Repository", "Store"]
 
 
 class Store(Protocol):
@@ -36,40 +36,76 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Repository:
-    """A model repository of the Hub at one commit."""
+    """A repository of the Hub at one commit.
+
+    `revision`: the one that was asked for; `kind`: "model" or "dataset". `offline`: why the Hub cannot be asked, where
+    it is known that it cannot; then only what the cache on this machine holds can be used.
+    """
 
     repo_id: str
     commit: str
     token: str | None = field(default=None, repr=False)
+    revision: str | None = None
+    kind: str = "model"
+    offline: str | None = None
     _ranged: dict[str, RangedFile] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def path(self, file: FileInfo) -> Path:
-        """Downloads the file into the Hub cache unless it is there; one of the wrong size is fetched again."""
-        for again in (False, True):
-            path = self._download(file.path, again)
-            size = path.stat().st_size
-            if size == file.size:
-                return path
-        raise SourceError(
-            f"{file.path} of {self.repo_id} arrived with {size:,} bytes, the Hub lists {file.size:,}; try again later."
-        )
+        """Downloads the file into the Hub cache unless it is there; one that is not as listed is fetched again."""
+        path = self._download(file, again=False)
+        wrong = differs(path, file)
+        if wrong is not None and self.offline is not None:
+            raise SourceError(
+                f"{file.path} of {self.repo_id} is damaged in the cache of this machine ({wrong}), and the Hub cannot "
+                f"be asked ({self.offline}); fetch it again when it can."
+            )
+        if wrong is not None:
+            path = self._download(file, again=True)
+            wrong = differs(path, file)
+        if wrong is not None:
+            raise SourceError(
+                f"{file.path} of {self.repo_id} arrived otherwise than the Hub lists it: {wrong}; try again later, and "
+                "if it stays so, do not use this revision."
+            )
+        return path
 
-    def _download(self, name: str, again: bool) -> Path:
-        with hub_errors(f"downloading {name} of {self.repo_id}"):
+    def _download(self, file: FileInfo, again: bool) -> Path:
+        if self.offline is not None:
+            return self._cached(file)
+        with hub_errors(f"downloading {file.path} of {self.repo_id}"), _cache_errors():
             bounded_session()
             # It repeats by itself what the network breaks, and goes on where a download stopped.
-            path = hf_hub_download(
-                self.repo_id,
-                name,
-                revision=self.commit,
-                token=self.token or False,
-                library_name="hubmerge",
-                force_download=again,
-            )
+            with bounded(file.size):
+                path = hf_hub_download(
+                    self.repo_id,
+                    file.path,
+                    repo_type=self.kind,
+                    revision=self.commit,
+                    token=self.token or False,
+                    library_name="hubmerge",
+                    force_download=again,
+                )
+        keep_revision(self.kind, self.repo_id, self.revision, self.commit)
         return Path(path)
 
+    def _cached(self, file: FileInfo) -> Path:
+        path = self._find(file.path)
+        if path is None:
+            raise NetworkError(
+                f"{file.path} of {self.repo_id} at {self.commit[:7]} is not in the cache of this machine, and the Hub "
+                f"cannot be asked ({self.offline}); fetch it when it can."
+            )
+        return path
+
     def read(self, file: FileInfo, start: int, stop: int) -> memoryview:
-        """Asks the Hub for just these bytes."""
+        """These bytes: of the file in the cache where it is there, else the Hub is asked for just them."""
+        path = self._find(file.path)
+        if self.offline is not None:
+            path = self._cached(file)
+        if path is not None and path.stat().st_size == file.size:
+            with open(path, "rb") as opened:
+                opened.seek(start)
+                return memoryview(opened.read(stop - start))
         ranged = self._ranged.get(file.path)
         if ranged is None:
             # Of several threads that come first, one wins: all must share what is known of where the content is.
@@ -80,7 +116,31 @@ class Repository:
 
     def is_here(self, name: str) -> bool:
         """Whether the Hub cache has the file."""
-        return isinstance(try_to_load_from_cache(self.repo_id, name, revision=self.commit), str)
+        return self._find(name) is not None
+
+    def _find(self, name: str) -> Path | None:
+        found = try_to_load_from_cache(self.repo_id, name, revision=self.commit, repo_type=self.kind)
+        return Path(found) if isinstance(found, str) else None
+
+
+@contextmanager
+def _cache_errors() -> Iterator[None]:
+    """What the disk of the cache refuses, as one sentence; a full disk is told by `hub_errors`."""
+    try:
+        yield
+    except (PermissionError, NotADirectoryError, FileExistsError) as exc:
+        raise _unwritable(exc) from exc
+    except OSError as exc:
+        if exc.errno != errno.EROFS:
+            raise
+        raise _unwritable(exc) from exc
+
+
+def _unwritable(exc: OSError) -> ResourceError:
+    return ResourceError(
+        f"The cache for models of the Hub, {constants.HF_HUB_CACHE}, cannot be written ({exc.strerror or exc}); set "
+        "HF_HOME to a folder that can."
+    )
 
 
 @dataclass(frozen=True)

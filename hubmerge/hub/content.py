@@ -1,0 +1,69 @@
+"""Whether a file on this machine is the one that the Hub lists, byte for byte; what was found is remembered."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from .answers import FileInfo
+from .patience import check_stopped
+
+REMEMBERED = 8 * 2**20
+"""Bytes from which on a file is hashed once; smaller ones take less time than remembering them."""
+
+_PIECE = 2**22
+
+
+def differs(path: Path, file: FileInfo) -> str | None:
+    """How the content of `path` is not what the Hub lists as `file`: a phrase; None where it is, or nobody knows.
+
+    A large file is hashed when it is first used. That it was right is kept in HF_HOME with its place, size, time and
+    inode, so that the next time costs nothing while it stays untouched.
+    """
+    state = path.stat()
+    if state.st_size != file.size:
+        return f"it has {state.st_size:,} bytes, the Hub lists {file.size:,}"
+    expected = file.sha256 or file.oid
+    if expected is None:
+        return None
+    seen = f"{path.resolve()}\n{state.st_size} {state.st_mtime_ns} {state.st_ino}\n"
+    note = Path(constants.HF_HOME) / "hubmerge" / "checked" / expected
+    if state.st_size >= REMEMBERED and _read(note) == seen:
+        return None
+    found = digest(path, file)
+    if found != expected:
+        return f"its {'sha256' if file.sha256 else 'git hash'} is {found}, the Hub lists {expected}"
+    if state.st_size >= REMEMBERED:
+        _write(note, seen)
+    return None
+
+
+def digest(path: Path, file: FileInfo) -> str:
+    """The hash of `path`, of the kind that is known of `file`."""
+    # git names a file by its kind and length, and then its content.
+    hashed = hashlib.sha256() if file.sha256 else hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+    with open(path, "rb", buffering=0) as opened:
+        buffer = bytearray(min(_PIECE, max(1, file.size)))
+        while count := opened.readinto(buffer):
+            check_stopped()
+            hashed.update(memoryview(buffer)[:count])
+    return hashed.hexdigest()
+
+
+def _read(note: Path) -> str | None:
+    try:
+        return note.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def _write(note: Path, seen: str) -> None:
+    # A home that cannot be written only means that the file is hashed again.
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        fresh = note.with_name(f"{note.name}.{os.getpid()}")
+        fresh.write_text(seen, encoding="utf-8")
+        fresh.replace(note)
+    except (OSError, ValueError):
+        return
