@@ -172,7 +172,7 @@ NONSENSE = {
 def test_answers_of_another_form(server: Callable[[Answer], str], name: str) -> None:
     body = json.dumps(NONSENSE[name]).encode()
     server(whole(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body))
-    with pytest.raises(NetworkError, match="HF_ENDPOINT|the Hub says"):
+    with pytest.raises(NetworkError, match=r"HF_ENDPOINT|the Hub says"):
         open_source(ModelRef.parse("alice/anything"))
     with pytest.raises(NetworkError):
         load_task({"examples": {"repo_id": "alice/anything", "test": "x.jsonl"}})
