@@ -71,9 +71,9 @@ def test_races_need_the_plain_score() -> None:
     Search.from_dict(document(economy={"items": 45}, fitness=fitness))
 
 
-def race_of(rival, blocks: int = 3, level: float = 0.05, weights=None) -> Race:
+def race_of(rival, blocks: int = 3, level: float = 0.05, weights=None, among: int = 1) -> Race:
     n = len(rival)
-    return Race(tuple(rival), tuple(weights or [1.0] * n), block_ends(n, blocks), level)
+    return Race(tuple(rival), tuple(weights or [1.0] * n), block_ends(n, blocks), level, among)
 
 
 def raced(race: Race | None, values) -> Scores:
@@ -109,6 +109,70 @@ def test_equals_are_stopped_no_more_often_than_the_level_says(kind: str, level: 
         worse += raced(race, bad).n < N
     assert stopped / runs <= level + 2 * (level * (1 - level) / runs) ** 0.5 * (kind == "weighted")
     assert worse / runs > 2 * level
+
+
+def raced_through(questions: Questions, ability: np.ndarray, generator: np.random.Generator) -> tuple[int, int, int]:
+    """A search whose candidates have these abilities, shape (generations, popsize): how many were raced against one no
+    better than they are, how many of these were stopped, and how many of the others were.
+
+    The rival is what `Questions` makes it; what a candidate gets on an example is chance with its ability and the
+    example's difficulty, so that all that is right or wrong about the rule is in how the rival was found.
+    """
+    easy, known, collected = generator.normal(0, 1.5, 150), {}, []
+    fair, wrongly, rightly = 0, 0, 0
+    for generation, able in enumerate(ability):
+        job = questions.job(collected, generation)
+        made = []
+        for number, own in enumerate(able):
+            right = generator.random(len(job.items)) < 1 / (1 + np.exp(-own - easy[list(job.items)]))
+            scores = raced(job.race, right.astype(float).tolist())
+            known[scores.values[: job.race.ends[0]] if job.race else scores.values] = own
+            name, score = f"{generation}-{number}", mean(scores.values, job.weights)
+            made.append(evaluation(name, generation, scores.values, score, own))
+            if job.race is None:
+                continue
+            stopped, rival = scores.n < len(right), next(e for e in collected if e.values == job.race.rival)
+            fair += rival.genome[0] <= own
+            wrongly += stopped and rival.genome[0] <= own
+            rightly += stopped and rival.genome[0] > own
+        collected += made
+    return fair, wrongly, rightly
+
+
+def evaluation(name: str, generation: int, values: tuple[float, ...], score: float, ability: float) -> Evaluation:
+    return Evaluation(
+        number=generation,
+        stage=0,
+        generation=generation,
+        genome=(float(ability),),
+        candidate=name,
+        fitness=(score,),
+        score=score,
+        metric=score,
+        language=1.0,
+        n=len(values),
+        values=values,
+        seconds=0.0,
+        tokens=0,
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize("popsize", [6, 24])
+@pytest.mark.parametrize("items", [35, None])
+def test_who_is_as_good_as_the_best_of_many_is_stopped_no_more_often_than_the_level_says(items, popsize) -> None:
+    generator = np.random.default_rng(4)
+    economy = Economy(items=items, racing=True, level=0.05)
+    fair, wrongly, rightly = np.zeros(3, dtype=int)
+    for kind in range(12):
+        # All the same; or of all kinds, better with every generation, as in a search.
+        spread, slope = (0.0, 0.0) if kind % 2 else (0.7, 0.2)
+        ability = generator.normal(0, 1, (10, popsize)) * spread + slope * np.arange(10)[:, None]
+        counts = raced_through(questions_of(economy), ability, generator)
+        fair, wrongly, rightly = (a + b for a, b in zip((fair, wrongly, rightly), counts, strict=True))
+    assert fair > 300
+    assert wrongly / fair <= economy.level
+    assert rightly > 0
 
 
 def test_the_estimate_of_a_stopped_candidate_is_fair() -> None:
@@ -193,7 +257,7 @@ def test_the_allocation_gives_each_its_part() -> None:
     assert allocate(np.array([2, 20]), np.array([0.5, 0.01]), 10) == [2, 8]  # no more than there are
 
 
-TASK = SimpleNamespace(language=None)
+TASK = SimpleNamespace(language=None, problems=lambda split: tuple(map(str, range(150))))
 
 
 class Exam:

@@ -55,8 +55,10 @@ class Questions:
         return len(self.sets[0].positions) if self.sets else 0
 
     def job(self, collected: Sequence[Evaluation], generation: int) -> Job:
-        """What the next candidate is asked; its rival is the best of those `collected` that were asked all of its set.
+        """What the next candidate is asked; its rival is the best of the last of the generations `collected` that were
+        asked the same set.
 
+        Of that one alone: the more a rival is the best of, the more examples it takes to be clearly worse than it.
         What is collected when a candidate is submitted depends on the searcher alone, however many actors there are.
         """
         if not self.sets:
@@ -64,10 +66,12 @@ class Questions:
         own, race = self._set(generation), None
         # A candidate asked for again has the values of the generation that it first was in.
         first = {e.candidate: e for e in reversed(collected) if self.ends}.values()
-        rivals = [e for e in first if e.error is None and e.n == self.size and self._set(e.generation) is own]
-        if rivals:
+        asked = [e for e in first if e.error is None and self._set(e.generation) is own]
+        latest = max(((e.stage, e.generation) for e in asked), default=None)
+        last = [e for e in asked if (e.stage, e.generation) == latest]
+        if rivals := [e for e in last if e.n == self.size]:
             best = max(rivals, key=lambda e: (e.score, -e.number))
-            race = Race(best.values, own.weights, self.ends, self.level)
+            race = Race(best.values, own.weights, self.ends, self.level, len(last))
         return Job("search", own.positions, own.weights, race)
 
     def asked(self, evaluation: Evaluation) -> tuple[int, ...]:

@@ -1,10 +1,13 @@
 """Racing: a candidate that is clearly worse than another on the same examples is asked no further.
 
 Both are asked in one order. After each block of examples a paired test compares them (exact McNemar where the values
-are 0 or 1, else sign flips; `evaluate.statistics.paired_p`), one-sided, at the level divided by the number of looks:
-whatever the looks have to do with each other, a candidate as good as its rival is stopped no more often than the level
-says (Bonferroni). While the last answers of a block are being written the next block begins, so that small blocks cost
-no time; what was written of it when the race is lost is dropped.
+are 0 or 1, else sign flips; `evaluate.statistics.paired_p`), one-sided. The rival is the best of several on these very
+examples, so it owes some of its lead to luck with them, the more the more it was chosen among: compared with it as
+with any one model, its equals would be stopped up to five times too often. So the level is divided by the number of
+looks and by the number of those that could have become the rival: whatever looks and candidates have to do with each
+other, a candidate as good as its rival is stopped no more often than the level says (Bonferroni). While the last
+answers of a block are being written the next block begins, so that small blocks cost no time; what was written of it
+when the race is lost is dropped.
 """
 
 from collections.abc import Sequence
@@ -18,13 +21,15 @@ class Race:
     """A race over n examples against `rival`, the other's value on each, shape (n,), in the order asked.
 
     `weights`: what each example counts, shape (n,). `ends`: after how many examples a block ends, rising, the last n.
-    `level`: how often, at most, a candidate as good as the rival is stopped.
+    `level`: how often, at most, a candidate as good as the rival is stopped; `among`: how many candidates the rival is
+    the best of, itself included.
     """
 
     rival: tuple[float, ...]
     weights: tuple[float, ...]
     ends: tuple[int, ...]
     level: float
+    among: int
 
     def lost(self, values: Sequence[float]) -> bool:
         """Whether a candidate with these first values, shape (k,) with k < n, is clearly worse; never at the end."""
@@ -34,7 +39,7 @@ class Race:
         weights = self.weights if len(set(self.weights)) > 1 else (1.0,) * len(values)
         differences = [w * (own - other) for w, own, other in zip(weights, values, self.rival, strict=False)]
         # The candidate is behind, so half of the two-sided p-value is that of the side asked about.
-        return difference_p(differences) / 2 <= self.level / looks
+        return difference_p(differences) / 2 <= self.level / (looks * self.among)
 
     def estimate(self, values: Sequence[float]) -> float:
         """The score, 0..1, that a candidate with these first values, shape (k,), would have on all n examples.
