@@ -8,8 +8,8 @@
 Both searches have the same models, examples, searcher, seeds and number of candidates; only `economy:` differs. Tokens
 are all that were generated to search: to choose examples and to ask finalists those left out too. Winners are compared
 on the validation split, which chose them; no test split is read. CPU s is all that a search took, from its file to the
-merged winner, in a process of its own; a run that was only read has none. The difference's interval over examples comes
-from the paired bootstrap of the seeds' mean values, that over seeds from Student's t.
+merged winner, in a process of its own; a run that was only read has none. The mean difference's interval over examples
+and seeds comes from a two-way bootstrap, that over seeds alone from Student's t.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import yaml
 
-from hubmerge.evaluate.statistics import interval, paired_interval
+from hubmerge.evaluate.statistics import Marks, gain_interval, interval, paired_interval
 from hubmerge.zoo.publish import dataset_folder, model_folder
 
 MODELS = ("base", "math", "japanese")
@@ -35,17 +35,17 @@ T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8:
 
 @dataclass(frozen=True)
 class Run:
-    """What one search gave: the winner's values on the validation split, tokens, CPU seconds (None where the run was
+    """What one search gave: the winner's marks on the validation split, tokens, CPU seconds (None where the run was
     there), candidates stopped early."""
 
-    values: tuple[float, ...]
+    marks: Marks
     tokens: int
     cpu: float | None
     stopped: int
 
     @property
     def score(self) -> float:
-        return statistics.fmean(self.values)
+        return statistics.fmean(self.marks.values())
 
 
 def document(folder: Path, evaluations: int, seed: int) -> dict:
@@ -81,7 +81,7 @@ def run(search: dict, out: Path) -> Run:
     task = load_task(spec.task, counts=spec.splits, seed=spec.searcher.seed)
     measured = make_judge(spec, task).measure(result.recipe, Job("validation"))
     stopped = result.facts.get("cost", {}).get("evaluations_raced", 0)
-    return Run(measured.values, result.facts["tokens"], cpu, stopped)
+    return Run(measured.marks, result.facts["tokens"], cpu, stopped)
 
 
 def percent(share: float) -> str:
@@ -104,22 +104,21 @@ def report(pairs: list[tuple[Run, Run]], first_seed: int) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for seed, (plain, saving) in enumerate(pairs, start=first_seed):
         cells = [
-            *(str(seed), percent(plain.score), between(*interval(plain.values))),
-            *(percent(saving.score), between(*interval(saving.values))),
-            between(*paired_interval(saving.values, plain.values)),
+            *(str(seed), percent(plain.score), between(*interval(list(plain.marks.values())))),
+            *(percent(saving.score), between(*interval(list(saving.marks.values())))),
+            between(*paired_interval(saving.marks, plain.marks)),
             *(f"{plain.tokens:,}", f"{saving.tokens:,}", f"{saving.tokens / plain.tokens:.3f}"),
             str(saving.stopped),
             *("-" if run.cpu is None else f"{run.cpu:.0f}" for run in (plain, saving)),
         ]
         print(f"| {' | '.join(cells)} |")
-    plain_values, saving_values = (
-        [statistics.fmean(own) for own in zip(*(pair[side].values for pair in pairs), strict=True)] for side in (0, 1)
-    )
+    plain_runs, saving_runs = zip(*pairs, strict=True)
     differences = [saving.score - plain.score for plain, saving in pairs]
     mean = statistics.fmean(differences)
-    print(f"\nMean: everything {percent(statistics.fmean(plain_values))}, economy", end=" ")
-    print(f"{percent(statistics.fmean(saving_values))}; difference {percent(mean)}", end="")
-    print(f", over examples {between(*paired_interval(saving_values, plain_values))}", end="")
+    means = [statistics.fmean(run.score for run in runs) for runs in (plain_runs, saving_runs)]
+    print(f"\nMean: everything {percent(means[0])}, economy {percent(means[1])}; difference {percent(mean)}", end="")
+    both = gain_interval([run.marks for run in saving_runs], [run.marks for run in plain_runs])
+    print(f", over examples and seeds {between(*both)}", end="")
     if len(pairs) > 1:
         half = T95[min(len(pairs) - 1, max(T95))] * statistics.stdev(differences) / len(pairs) ** 0.5
         print(f", over seeds {between(mean - half, mean + half)}", end="")
