@@ -44,21 +44,27 @@ def hub(tmp_path_factory):
         yield server
 
 
+ASKED = {
+    "client_id": "app",
+    "redirect_uri": BACK,
+    "response_type": "code",
+    "scope": SCOPE,
+    "state": "st",
+    "nonce": "no",
+}
+
+
 def ask(hub, **changes: str):
-    query = {
-        "client_id": "app",
-        "redirect_uri": BACK,
-        "response_type": "code",
-        "scope": SCOPE,
-        "state": "st",
-        "nonce": "no",
-    }
-    return fetch(f"{hub.endpoint}/oauth/authorize?{urllib.parse.urlencode({**query, **changes})}")
+    return fetch(f"{hub.endpoint}/oauth/authorize?{urllib.parse.urlencode({**ASKED, **changes})}")
+
+
+def let_in(hub, token: str = "hf_alice", headers: dict | None = None, **changes: str):
+    return fetch(f"{hub.endpoint}/oauth/authorize", {**ASKED, **changes, "token": token}, headers)
 
 
 def code_from(hub, **changes: str) -> str:
-    status, headers, _ = ask(hub, user="alice", **changes)
-    assert status == 302
+    status, headers, _ = let_in(hub, **changes)
+    assert status == 303
     target = urllib.parse.urlsplit(headers["Location"])
     assert headers["Location"].startswith(BACK + "&")
     returned = dict(urllib.parse.parse_qsl(target.query))
@@ -119,28 +125,70 @@ def test_pkce(hub):
     assert exchange(hub, code_from(hub, **pkce), code_verifier=verifier)[0] == 200
     assert exchange(hub, code_from(hub, **pkce), code_verifier="w" * 50)[0] == 400
     assert exchange(hub, code_from(hub, **pkce))[0] == 400
-    assert ask(hub, user="alice", code_challenge=challenge, code_challenge_method="plain")[0] == 400
+    assert let_in(hub, code_challenge=challenge, code_challenge_method="plain")[0] == 400
 
 
 @pytest.mark.parametrize(
-    "address", ["https://elsewhere.example/x", "javascript:alert(1)", "", "http://127.0.0.1.evil.example/"]
+    "address",
+    [
+        "https://elsewhere.example/x",
+        "javascript:alert(1)",
+        "",
+        "http://127.0.0.1.evil.example/",
+        "http://127.0.0.1@evil.example/",
+        "http://evil.example\\@127.0.0.1/",
+        "http://alice:hf_alice@127.0.0.1/",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1/#x",
+        "http://127.0.0.1/\r\nSet-Cookie: a=b",
+        "http://[::1/",
+        "//127.0.0.1/",
+        "http://127.0.0.1/" + "x" * 2000,
+    ],
 )
 def test_codes_do_not_leave_this_machine(hub, address):
-    status, headers, _ = ask(hub, user="alice", redirect_uri=address)
-    assert status == 400
-    assert "Location" not in headers
+    for status, headers, _ in (ask(hub, redirect_uri=address), let_in(hub, redirect_uri=address)):
+        assert status == 400
+        assert "Location" not in headers
 
 
-def test_who_is_asked(hub, tmp_path):
-    status, _, page = ask(hub)
+def test_a_registered_application_is_sent_where_it_registered_and_nowhere_else(tmp_path):
+    mine = "https://merge.example/login/callback"
+    with LocalHub(tmp_path, {"alice": "hf_alice"}, applications={"mine": [mine]}) as server:
+        status, headers, _ = let_in(server, client_id="mine", redirect_uri=f"{mine}?_target_url=%2F")
+        assert (status, headers["Location"].startswith(f"{mine}?_target_url=%2F&code=")) == (303, True)
+        for address in (BACK, "https://merge.example/other", "http://merge.example/login/callback", f"{mine}/x"):
+            assert let_in(server, client_id="mine", redirect_uri=address)[0] == 400
+        assert let_in(server, client_id="other", redirect_uri=mine)[0] == 400
+
+
+def test_nobody_is_let_in_without_a_token_of_their_own(hub):
+    status, headers, page = ask(hub)
     assert status == 200
-    assert "Continue as alice" in page
-    assert "Continue as bob" in page
+    assert "name='token'" in page
     assert "create repositories, and change those it created" in page
+    assert "form-action 'self' http://127.0.0.1:7860;" in headers["Content-Security-Policy"]
     assert "<script>" not in ask(hub, client_id="<script>")[2]
-    assert ask(hub, user="zoe")[0] == 400
-    with LocalHub(tmp_path, {"alice": "hf_alice"}) as single:
-        assert ask(single)[0] == 302
+    # Neither a name in the query, nor the cookie of a page that is signed in, nor another's token.
+    cookie = fetch(f"{hub.endpoint}/login", {"token": "hf_alice"})[1]["Set-Cookie"].partition(";")[0]
+    from_page = {"Cookie": cookie, "Origin": hub.endpoint}
+    granted = exchange(hub, code_from(hub))[1]["access_token"]
+    assert ask(hub, user="alice")[0] == 200
+    for token in ("", "alice", "hf_wrong", granted):
+        for sent in ({}, from_page):
+            status, headers, _ = let_in(hub, token, sent, user="alice", scope="manage-repos")
+            assert (status, headers["Location"]) == (401, None)
+
+
+def test_another_site_cannot_send_the_form(hub):
+    for sent in ({"Origin": "http://127.0.0.1:7860"}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}):
+        for status, headers, _ in (
+            let_in(hub, headers=sent),
+            fetch(f"{hub.endpoint}/login", {"token": "hf_alice"}, sent),
+            fetch(f"{hub.endpoint}/logout", {}, sent),
+        ):
+            assert (status, headers["Location"], headers["Set-Cookie"]) == (403, None, None)
+    assert let_in(hub, headers={"Origin": hub.endpoint, "Sec-Fetch-Site": "same-origin"})[0] == 303
 
 
 def test_without_the_extra_the_answer_says_what_to_install(tmp_path):
@@ -162,6 +210,7 @@ def test_without_the_extra_the_answer_says_what_to_install(tmp_path):
 
 
 GRADIO = """
+from urllib.parse import parse_qsl
 import httpx
 import gradio as gr
 from huggingface_hub import HfApi
@@ -177,8 +226,8 @@ with gr.Blocks() as demo:
 client = TestClient(demo.queue().app, base_url="https://127.0.0.1")
 call = lambda: client.post("/gradio_api/run/who", json={"data": ["x"]}).json()["data"][0]
 print(call())
-start = client.get("/login/huggingface", follow_redirects=False).headers["location"]
-back = httpx.get(start + "&user=bob", follow_redirects=False).headers["location"]
+page, _, asked = client.get("/login/huggingface", follow_redirects=False).headers["location"].partition("?")
+back = httpx.post(page, data={**dict(parse_qsl(asked)), "token": "hf_bob"}).headers["location"]
 client.get(back, follow_redirects=False)
 print(call())
 """

@@ -1,14 +1,17 @@
 """The embedded Hub's pages for people: what they show, and that a card cannot do anything but be read."""
 
+import json
 import re
+import time
 import urllib.parse
 import urllib.request
-from email.message import Message
 from http.cookiejar import CookieJar
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
+from localhubtools import USERS, call
 
+from hubmerge.errors import HubError
 from hubmerge.localhub import LocalHub
 from hubmerge.localhub.markdown import render_markdown
 
@@ -60,9 +63,12 @@ class Browser:
         self.hub = hub
         self.opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
 
-    def open(self, path: str, form: dict[str, str] | None = None) -> tuple[int, str, Message]:
+    def open(self, path: str, form: dict[str, str] | None = None, headers: dict[str, str] | None = None):
+        """(status, body, headers); a form says where it comes from, as a browser does."""
         data = urllib.parse.urlencode(form).encode() if form is not None else None
-        request = urllib.request.Request(self.hub.endpoint + path, data, {"Accept": "text/html"})
+        if headers is None:
+            headers = {} if form is None else {"Origin": self.hub.endpoint, "Sec-Fetch-Site": "same-origin"}
+        request = urllib.request.Request(self.hub.endpoint + path, data, {"Accept": "text/html", **headers})
         try:
             with self.opener.open(request, timeout=10) as answer:
                 return answer.status, answer.read().decode(), answer.headers
@@ -107,7 +113,7 @@ def test_an_uploaded_page_is_not_run_as_ours(hub):
 def test_the_front_page_lists_what_one_may_see(hub):
     anonymous, alice, bob = Browser(hub), Browser(hub), Browser(hub)
     for browser, user in ((alice, "alice"), (bob, "bob")):
-        status, page, _ = browser.open("/login", {"user": user, "next": "/"})
+        status, page, _ = browser.open("/login", {"token": f"hf_{user}", "next": "/"})
         assert (status, "Sign out" in page) == (200, True)
     assert "alice/hidden" in alice.open("/")[1]
     for other in (anonymous, bob):
@@ -120,21 +126,88 @@ def test_the_front_page_lists_what_one_may_see(hub):
     assert "alice/card" not in anonymous.open("/?search=nothing")[1]
     assert "alice/card" in anonymous.open("/alice")[1]
     assert anonymous.open("/nobody")[0] == 404
-    assert "Sign in" in alice.open("/logout")[1]
+    assert alice.open("/logout")[0] == 404  # an image in a card could ask for it
+    assert "Sign in" in alice.open("/logout", {})[1]
 
 
 def test_a_forged_cookie_and_a_foreign_next_are_refused(hub):
-    request = urllib.request.Request(hub.endpoint + "/", headers={"Cookie": "localhub_user=alice." + "0" * 64})
-    with urllib.request.urlopen(request) as answer:
-        assert "alice/hidden" not in answer.read().decode()
-    status, page, _ = Browser(hub).open("/login", {"user": "alice", "next": "//elsewhere.example/"})
-    assert (status, "<h1>Models</h1>" in page) == (200, True)
-    assert Browser(hub).open("/login", {"user": "zoe"})[0] == 400
+    for end in ("0" * 64, "9" * 11 + "." + "0" * 64, "9" * 5000 + "." + "0" * 64, "", "."):
+        request = urllib.request.Request(hub.endpoint + "/", headers={"Cookie": f"localhub_user=alice.{end}"})
+        with urllib.request.urlopen(request) as answer:
+            assert "alice/hidden" not in answer.read().decode()
+    for elsewhere in ("//elsewhere.example/", "/\\elsewhere.example", "/\t/elsewhere.example", "https://x.example"):
+        status, page, _ = Browser(hub).open("/login", {"token": "hf_alice", "next": elsewhere})
+        assert (status, "<h1>Models</h1>" in page) == (200, True)
+    for wrong in ({"user": "alice"}, {"token": "zoe"}, {"token": ""}):
+        assert Browser(hub).open("/login", wrong)[0] == 401
+
+
+def test_a_cookie_ends_with_its_token_and_its_time(tmp_path, monkeypatch):
+    with LocalHub(tmp_path, {"al.ice": "hf_first"}) as server:
+        browser = Browser(server)
+        assert "Sign out" in browser.open("/login", {"token": "hf_first"})[1]
+        assert "Sign out" in browser.open("/")[1]
+        now = time.time()
+        with monkeypatch.context() as patch:
+            patch.setattr("hubmerge.localhub.signin.time.time", lambda: now + 8 * 24 * 3600)
+            assert "Sign out" not in browser.open("/")[1]
+        port = server.port
+    with LocalHub(tmp_path, {"al.ice": "hf_second"}, port=port) as server:
+        assert "Sign out" not in browser.open("/")[1]
+
+
+def test_a_page_of_another_site_cannot_use_the_cookie(hub):
+    HfApi(endpoint=hub.endpoint, token="hf_alice").create_repo("alice/guarded")
+    HfApi(endpoint=hub.endpoint, token="hf_alice").update_repo_settings("alice/guarded", gated="auto")
+    browser = Browser(hub)
+    browser.open("/login", {"token": "hf_bob"})
+    for headers in ({"Origin": "http://127.0.0.1:1"}, {"Sec-Fetch-Site": "cross-site"}, {}):
+        assert browser.open("/alice/guarded/ask-access", {}, headers)[0] == 401
+    assert browser.open("/alice/guarded/ask-access", {}, {"Origin": hub.endpoint})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.1:0", "127.0.0.1@evil.example", ""]
+)
+def test_a_host_that_is_not_ours_is_refused(hub, host):
+    for path in ("/", "/api/models", "/api/whoami-v2", "/.well-known/openid-configuration"):
+        status, headers, body = call(hub, "GET", path, headers={"Host": host})
+        assert (status, headers["X-Error-Code"]) == (421, "MisdirectedRequest")
+        assert b"Host header" in body
+
+
+def test_the_names_it_was_started_with(tmp_path):
+    with LocalHub(tmp_path, USERS, addresses=["https://hub.lab", "http://hub.lab:8765"]) as server:
+        for host, base in (
+            ("hub.lab", "https://hub.lab"),
+            ("HUB.lab:8765", "http://hub.lab:8765"),
+            (f"localhost:{server.port}", f"http://localhost:{server.port}"),
+        ):
+            _, _, body = call(server, "GET", "/api/whoami-v2", headers={"Host": host})
+            assert json.loads(body)["avatarUrl"] == f"{base}/avatars/alice.svg"
+        assert call(server, "GET", "/api/whoami-v2", headers={"Host": "hub.lab:1"})[0] == 421
+
+
+@pytest.mark.parametrize(
+    "address", ["hub.lab", "ftp://hub.lab", "http://hub.lab/x", "http://a b/", "http://u:p@hub.lab"]
+)
+def test_an_address_that_cannot_be_is_refused(tmp_path, address):
+    with pytest.raises(HubError, match="address of a local Hub"):
+        LocalHub(tmp_path, USERS, addresses=[address])
+
+
+def test_listening_to_the_network_must_be_meant(tmp_path):
+    for host in ("0.0.0.0", "::", "192.0.2.1", "hub.lab"):
+        with pytest.raises(HubError, match="open to the network"):
+            LocalHub(tmp_path, USERS, host=host)
+    LocalHub(tmp_path, USERS, host="0.0.0.0", open_to_network=True)
+    for host in ("127.0.0.1", "127.3.2.1", "::1", "localhost"):
+        LocalHub(tmp_path, USERS, host=host)
 
 
 def test_the_cookie_is_no_token(hub):
     browser = Browser(hub)
-    browser.open("/login", {"user": "alice"})
+    browser.open("/login", {"token": "hf_alice"})
     assert browser.open("/api/models/alice/hidden")[0] == 401
 
 
@@ -161,7 +234,7 @@ def test_asking_for_access_opens_an_automatic_gate(hub):
     api.create_repo("alice/gated")
     api.upload_file(repo_id="alice/gated", path_or_fileobj=b"{}", path_in_repo="config.json")
     browser = Browser(hub)
-    browser.open("/login", {"user": "bob"})
+    browser.open("/login", {"token": "hf_bob"})
     bob = HfApi(endpoint=hub.endpoint, token="hf_bob")
     for gate, opens in (("manual", False), ("auto", True)):
         api.update_repo_settings("alice/gated", gated=gate)

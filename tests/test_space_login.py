@@ -67,10 +67,11 @@ def test_a_stranger_is_refused_what_is_gated_and_told_how_to_publish(visitor):
 
 def test_signing_in_leads_to_the_hub_and_back(visitor):
     visitor.page.get_by_role("button", name="Sign in with Hugging Face").click()
-    visitor.see("body", "Continue as bob")
+    visitor.see("body", "Let hubmerge-space in?")
     for asked in ("create repositories, and change those it created", "read the gated repositories"):
         visitor.see("body", asked)
-    visitor.page.get_by_text("Continue as bob").click()
+    visitor.page.get_by_label("Your token").fill("hf_bob")
+    visitor.page.get_by_role("button", name="Let it in").click()
     visitor.page.wait_for_selector("#hm-cards")
     visitor.open("Publish")
     visitor.see("#hm-who", "Publishing as bob")

@@ -26,6 +26,16 @@ def hub(
         list[str] | None, typer.Option(metavar="NAME:USER,USER", help="An organisation; repeatable.")
     ] = None,
     publish_demo: Annotated[bool, typer.Option("--demo", help="Publish the demo models on it.")] = False,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    open_to_network: Annotated[
+        bool, typer.Option("--open-to-network", help="With a --host that others reach: unencrypted, and no limits.")
+    ] = False,
+    address: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="What it is reached at beside --host; repeatable.")
+    ] = None,
+    application: Annotated[
+        list[str] | None, typer.Option(metavar="ID=URL", help="Where an OAuth application may be sent; repeatable.")
+    ] = None,
     generate: Annotated[str | None, typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B.")] = None,
 ) -> None:
     """Serve a Hub of your own from a folder: offline, for demos, closed networks and tests."""
@@ -36,10 +46,24 @@ def hub(
     organizations = {
         name: members.split(",") for name, members in (_pair(t, "--org", "NAME:USER,USER") for t in org or [])
     }
+    if open_to_network and not user:
+        raise HubmergeError("A Hub that is open to the network needs users of its own: --user NAME:TOKEN.")
+    applications: dict[str, list[str]] = {}
+    for id, url in (_pair(text, "--application", "ID=URL", "=") for text in application or ()):
+        applications.setdefault(id, []).append(url)
     name, token = next(iter(users.items()))
     if publish_demo:
         organizations.setdefault("hubmerge-demo", list(users))
-    server = LocalHub(root, users=users, organizations=organizations, port=port)
+    server = LocalHub(
+        root,
+        users=users,
+        organizations=organizations,
+        port=port,
+        host=host,
+        open_to_network=open_to_network,
+        addresses=address or (),
+        applications=applications,
+    )
     server.start()
     try:
         if publish_demo:
@@ -54,6 +78,11 @@ def hub(
         console.print(f"Hub of [bold]{root}[/] at [bold]{server.endpoint}[/]; Ctrl-C stops it. A client's environment:")
         for key, value in server.environment(name).items():
             console.print(f"  export {key}={value}", highlight=False)
+        console.print(
+            "It is no server for the internet: whoever holds a token is that user, tokens and files travel unencrypted,"
+            " and nobody's calls are limited.",
+            style="yellow" if open_to_network else "",
+        )
         threading.Event().wait()
     except KeyboardInterrupt:
         console.print("Stopped.")

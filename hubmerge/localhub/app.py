@@ -40,6 +40,8 @@ _METHODS = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]
 # Where only tokens count; elsewhere a browser's cookie does too.
 _MACHINE_PATHS = ("/api/", cdn.PREFIX, "/lfs/", "/oauth/token", "/oauth/userinfo", "/oauth/jwks", "/.well-known/")
 
+_OTHER_HOST = "This Hub does not go by the name in the Host header; it is started with the names it has (--address)."
+
 
 def make_application(site: Site) -> ASGIApp:
     """The handlers of every route: of the Hub, and on the CDN's port those of the CDN alone."""
@@ -124,8 +126,13 @@ class Gate:
         # Revisions arrive quoted (exp%2F1): route on the path as it came, and let each handler unquote its part.
         scope["path"] = scope["raw_path"].decode("ascii", "replace").partition("?")[0]
         request = Request(scope)
+        base = self._site.addresses.base_url(request.headers.get("host"), scope["server"])
+        scope["base_url"] = base or ""
         self._identify(request)
         passage = _Passage(self._log, request, receive, send)
+        if base is None:
+            await refuse(Refusal(421, _OTHER_HOST))(scope, passage.receive, passage.send)
+            return
         faults = self._faults()
         fault = faults(request) if faults is not None else None
         if fault is None:
@@ -136,7 +143,7 @@ class Gate:
     def _identify(self, request: Request) -> None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if not kind and not request.url.path.startswith(_MACHINE_PATHS):
-            request.scope["identity"] = signin.signed_in(request, self._site.secret)
+            request.scope["identity"] = signin.signed_in(request, self._site.secret, self._site.accounts)
         if kind.lower() == "bearer":
             identity = self._site.accounts.identify(token.strip())
             request.scope["identity"] = identity

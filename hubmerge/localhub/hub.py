@@ -11,6 +11,7 @@ import uvicorn
 
 from hubmerge.errors import HubError
 from hubmerge.localhub.accounts import Accounts
+from hubmerge.localhub.addresses import Addresses, is_loopback
 from hubmerge.localhub.app import Gate, make_application
 from hubmerge.localhub.facts import FactBook
 from hubmerge.localhub.faults import Faults, Protocol
@@ -28,8 +29,9 @@ _STOP_SECONDS = 3  # given to answers under way when the server stops
 class LocalHub:
     """A Hub over a folder on disk that the unmodified huggingface_hub client, transformers and gradio can use.
 
-    Everything it is told survives a restart. It serves demos, rooms without a network, and tests; it has no passwords,
-    so it listens on this machine only unless `host` says otherwise.
+    Everything it is told survives a restart. It serves demos, rooms without a network, and tests. It is no server for
+    the internet: whoever holds a user's token is that user, tokens and files travel unencrypted, nobody's calls are
+    limited. So it listens on this machine alone unless it is told twice.
 
         with LocalHub(folder, {"alice": "hf_alice"}) as hub:
             api = HfApi(endpoint=hub.endpoint, token="hf_alice")
@@ -40,6 +42,10 @@ class LocalHub:
         organizations: name -> the users who belong to it.
         port: 0 for a free one, known as `port` once started.
         host: the address to listen on.
+        open_to_network: must be true where `host` is not of this machine alone.
+        addresses: what it is reached at beside `host` and the names of this machine, such as "http://hub.lab:8765", or
+            "https://hub.lab" behind a proxy with encryption. Requests to any other host are refused.
+        applications: OAuth client id -> the redirect addresses it may use. Others may use those on this machine.
         faults: asked for every request whether and how it should fail; see `Fault`. May be replaced at any time.
         multipart_over: LFS files above this many bytes are uploaded in parts.
         part_size: bytes of such a part.
@@ -48,7 +54,8 @@ class LocalHub:
             replaced at any time.
 
     Raises:
-        HubError: a user or organisation that cannot be; at `start`, a folder or port in use.
+        HubError: a user, organisation or address that cannot be, or a host that others reach; at `start`, a folder or
+            port in use.
     """
 
     def __init__(
@@ -58,11 +65,19 @@ class LocalHub:
         organizations: Mapping[str, Sequence[str]] = {},
         port: int = 0,
         host: str = "127.0.0.1",
+        open_to_network: bool = False,
+        addresses: Sequence[str] = (),
+        applications: Mapping[str, Sequence[str]] = {},
         faults: Faults | None = None,
         multipart_over: int = 256 << 20,
         part_size: int = 32 << 20,
         redirect_seconds: float | None = None,
     ) -> None:
+        if not (is_loopback(host) or open_to_network):
+            raise HubError(
+                f"A local Hub on {host} is open to the network, unencrypted and without limits: "
+                "say so (--open-to-network, or open_to_network=True), or keep to 127.0.0.1."
+            )
         self.root = Path(root)
         self.host = host
         self.port = port
@@ -70,6 +85,7 @@ class LocalHub:
         self.faults = faults
         self.redirect_seconds = redirect_seconds
         self._accounts = Accounts(users, organizations)
+        self._addresses = Addresses(tuple(addresses), dict(applications))
         self._sizes = (multipart_over, part_size)
         self._log = RequestLog(self.root / "requests.jsonl", self._accounts.redact)
         self._server: uvicorn.Server | None = None
@@ -193,6 +209,7 @@ class LocalHub:
                 store=self._store,
                 facts=FactBook(self._store.objects),
                 accounts=self._accounts,
+                addresses=self._addresses,
                 secret=self._store.secret(),
                 multipart_over=multipart_over,
                 part_size=part_size,
@@ -212,6 +229,7 @@ class LocalHub:
                     log_config=None,
                     access_log=False,
                     server_header=False,
+                    proxy_headers=False,  # whoever calls could invent them
                     timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                     timeout_graceful_shutdown=_STOP_SECONDS,
                 )

@@ -5,9 +5,16 @@ from html import escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+TOKEN_FIELD = (
+    "<label>Your token <input type='password' name='token' required autofocus autocomplete='current-password'></label>"
+)
+"""Where a form asks who somebody is: this Hub has no passwords but the tokens it was started with."""
+
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; "
+    "form-action 'self'{}; base-uri 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -18,7 +25,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { font: 16px/1.55 system-ui, sans-serif; margin: 0; }
 header { border-bottom: 1px solid var(--line); padding: .7rem 1rem; display: flex; gap: 1.2rem; flex-wrap: wrap; }
-header span { margin-left: auto; }
+header span { margin-left: auto; } header form { display: inline; }
 main { max-width: 58rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
 a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: underline; }
 h1 { font-size: 1.5rem; line-height: 1.25; }
@@ -37,10 +44,15 @@ input, button { font: inherit; padding: .35rem .7rem; border: 1px solid var(--li
 """
 
 
-def page(request: Request, title: str, body: str, status: int = 200) -> Response:
-    """A document with this title (text) and body (HTML, already escaped)."""
+def page(request: Request, title: str, body: str, status: int = 200, sent_on_to: str = "") -> Response:
+    """A document with this title (text) and body (HTML, already escaped).
+
+    Args:
+        sent_on_to: the origin to which the answer to its form sends the browser, where that is another one.
+    """
     identity = request.scope.get("identity")
-    who = f"{escape(identity.user)} · <a href='/logout'>Sign out</a>" if identity else "<a href='/login'>Sign in</a>"
+    out = "<form method='post' action='/logout'><button>Sign out</button></form>"
+    who = f"{escape(identity.user)} {out}" if identity else "<a href='/login'>Sign in</a>"
     places = {"Models": "/models", "Datasets": "/datasets", "Spaces": "/spaces"}
     links = "<a href='/'><b>Local Hub</b></a>" + "".join(f"<a href='{url}'>{name}</a>" for name, url in places.items())
     return HTMLResponse(
@@ -49,5 +61,5 @@ def page(request: Request, title: str, body: str, status: int = 200) -> Response
         f"<link rel='icon' href='data:,'><style>{_STYLE}</style></head>"
         f"<body><header>{links}<span>{who}</span></header><main>{body}</main></body></html>",
         status,
-        _HEADERS,
+        {**_HEADERS, "Content-Security-Policy": _POLICY.format(sent_on_to and f" {sent_on_to}")},
     )

@@ -1,12 +1,12 @@
 """An OpenID Connect provider (authorization code flow, PKCE, RS256), so that gradio's login works here."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import secrets
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -17,7 +17,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from hubmerge.localhub.accounts import OAUTH_TOKEN_SECONDS
-from hubmerge.localhub.layout import page
+from hubmerge.localhub.addresses import LONGEST_URL
+from hubmerge.localhub.layout import TOKEN_FIELD, page
+from hubmerge.localhub.signin import own_token
 from hubmerge.localhub.wire import Refusal, answer, avatar, base_url, known_caller, site, with_form
 
 CODE_SECONDS = 300
@@ -32,7 +34,10 @@ SCOPES = {
     "gated-repos": "read the gated repositories you may read",
     "write-discussions": "open discussions and pull requests for you",
 }
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+FIELDS = (
+    *("client_id", "redirect_uri", "response_type", "scope", "state", "nonce"),
+    *("code_challenge", "code_challenge_method"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,7 @@ class Grant:
     """What a user allowed, until the application exchanges its code for a token."""
 
     user: str
-    application: str
-    redirect_uri: str
-    scopes: tuple[str, ...]
-    nonce: str | None
-    challenge: str | None  # PKCE
+    asked: "Asked"
     expires: float  # seconds since the epoch
 
 
@@ -122,63 +123,74 @@ def configuration(request: Request) -> Response:
     )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What an application asks for: the fields of an authorization request, checked."""
+
+    application: str
+    redirect_uri: str
+    scopes: tuple[str, ...]
+    state: str | None
+    nonce: str | None
+    challenge: str | None  # PKCE
+
+    @classmethod
+    def read(cls, request: Request, fields: Mapping[str, str]) -> "Asked":
+        """The request in these fields.
+
+        Raises:
+            Refusal: one is missing or wrong; nothing is sent to the redirect_uri then.
+        """
+        for name in FIELDS:
+            if len(fields.get(name, "")) > LONGEST_URL:
+                raise Refusal(400, f"The authorization request's {name} has more than {LONGEST_URL} characters.")
+        application, redirect_uri = fields.get("client_id", ""), fields.get("redirect_uri", "")
+        if not application or fields.get("response_type", "code") != "code":
+            raise Refusal(400, "The authorization request needs a client_id and response_type=code.")
+        if not site(request).addresses.may_redirect(application, redirect_uri, base_url(request)):
+            raise Refusal(
+                400,
+                "The redirect_uri is neither registered for this application nor on this machine: "
+                "this Hub only signs in applications beside it, and those it was told of when it was started.",
+            )
+        if fields.get("code_challenge") and fields.get("code_challenge_method", "plain") != "S256":
+            raise Refusal(400, "This Hub supports the PKCE method S256 only.")
+        wanted = dict.fromkeys(fields.get("scope", "openid profile").split())
+        scopes = tuple(scope for scope in wanted if scope in SCOPES)
+        challenge = fields.get("code_challenge") or None
+        return cls(application, redirect_uri, scopes, fields.get("state"), fields.get("nonce"), challenge)
+
+
 def authorize(request: Request) -> Response:
-    """GET /oauth/authorize: asks which user lets the application in, then sends the browser back with a code.
+    """GET /oauth/authorize: says what an application asks for, and asks for the token of who lets it in.
 
-    With `user=NAME` in the query, or only one user on this Hub, nobody is asked.
+    The cookie is not enough: browsers send it to every port of this machine, so an application could have it.
     """
-    query = request.query_params
-    redirect_uri, application = query.get("redirect_uri", ""), query.get("client_id", "")
-    _check_redirect(request, redirect_uri)
-    if not application or query.get("response_type", "code") != "code":
-        raise Refusal(400, "The authorization request needs a client_id and response_type=code.")
-    if query.get("code_challenge") and query.get("code_challenge_method", "plain") != "S256":
-        raise Refusal(400, "This Hub supports the PKCE method S256 only.")
-    users = site(request).accounts.users
-    user = query.get("user") or (next(iter(users)) if len(users) == 1 else None)
-    scopes = tuple(scope for scope in query.get("scope", "openid profile").split() if scope in SCOPES)
-    if user is None:
-        return _consent_page(request, application, redirect_uri, scopes)
-    if user not in users:
-        raise Refusal(400, f"There is no user {user} on this Hub.")
-    expires = time.time() + CODE_SECONDS
-    grant = Grant(
-        user, application, redirect_uri, scopes, query.get("nonce"), query.get("code_challenge") or None, expires
+    fields = {name: request.query_params[name] for name in FIELDS if name in request.query_params}
+    asked = Asked.read(request, fields)
+    asks = "".join(f"<li>{escape(SCOPES[scope])}</li>" for scope in asked.scopes)
+    target = urlsplit(asked.redirect_uri)
+    question = (
+        f"<h1>Let {escape(asked.application)} in?</h1>"
+        f"<p>The application at <b>{escape(target.netloc)}</b> asks to:</p><ul>{asks}</ul>"
     )
+    hidden = "".join(f"<input type='hidden' name='{name}' value='{escape(text)}'>" for name, text in fields.items())
+    form = f"<form method='post' action='/oauth/authorize'>{hidden}{TOKEN_FIELD} <button>Let it in</button></form>"
+    # A policy cannot name an IPv6 address.
+    origin = f"{target.scheme}:" if "[" in target.netloc else f"{target.scheme}://{target.netloc}"
+    return page(request, "Sign in", question + form, sent_on_to=origin)
+
+
+def let_in(request: Request, form: dict[str, list[str]]) -> Response:
+    """POST /oauth/authorize, the fields of the request and the user's token: back to the application with a code."""
+    asked = Asked.read(request, {name: values[-1] for name, values in form.items()})
+    user = own_token(request, form).user
+    grant = Grant(user, asked, time.time() + CODE_SECONDS)
     returned = {"code": _provider(request).remember(grant)}
-    if "state" in query:
-        returned["state"] = query["state"]
-    joint = "&" if urlsplit(redirect_uri).query else "?"
-    return RedirectResponse(f"{redirect_uri}{joint}{urlencode(returned)}", 302)
-
-
-def _check_redirect(request: Request, redirect_uri: str) -> None:
-    """Send codes to this machine, or to the machine the Hub itself is reached at, and nowhere else."""
-    try:
-        target = urlsplit(redirect_uri)
-        host = target.hostname or ""
-    except ValueError:
-        raise Refusal(400, "The redirect_uri is not a URL.") from None
-    own = urlsplit(base_url(request)).hostname
-    known = host in _LOOPBACK or host.endswith(".localhost") or host == own
-    if target.scheme not in ("http", "https") or not known or target.fragment:
-        raise Refusal(
-            400, f"The redirect_uri leads to {host or 'no host'}; this Hub only signs in applications beside it."
-        )
-
-
-def _consent_page(request: Request, application: str, redirect_uri: str, scopes: tuple[str, ...]) -> Response:
-    query = dict(request.query_params)
-    links = "".join(
-        f'<a class="button" href="/oauth/authorize?{escape(urlencode({**query, "user": user}))}">'
-        f"Continue as {escape(user)}</a> "
-        for user in site(request).accounts.users
-    )
-    asks = "".join(f"<li>{escape(SCOPES[scope])}</li>" for scope in scopes)
-    place = escape(urlsplit(redirect_uri).netloc)
-    question = f"<h1>Let {escape(application)} in?</h1><p>The application at <b>{place}</b> asks to:</p>"
-    body = f"{question}<ul>{asks}</ul><p>{links}</p>"
-    return page(request, "Sign in", body)
+    if asked.state is not None:
+        returned["state"] = asked.state
+    joint = "&" if urlsplit(asked.redirect_uri).query else "?"
+    return RedirectResponse(f"{asked.redirect_uri}{joint}{urlencode(returned)}", 303)
 
 
 def token(request: Request, form: dict[str, list[str]]) -> Response:
@@ -192,19 +204,22 @@ def token(request: Request, form: dict[str, list[str]]) -> Response:
         return _token_error("unsupported_grant_type")
     application = _client_id(request, field)
     grant = _provider(request).redeem(field.get("code", ""))
-    if grant is None or grant.application != application or grant.redirect_uri != field.get("redirect_uri"):
+    if grant is None:
         return _token_error("invalid_grant")
-    if grant.challenge is not None and not _verifies(field.get("code_verifier", ""), grant.challenge):
+    asked = grant.asked
+    if (asked.application, asked.redirect_uri) != (application, field.get("redirect_uri")):
+        return _token_error("invalid_grant")
+    if asked.challenge is not None and not _verifies(field.get("code_verifier", ""), asked.challenge):
         return _token_error("invalid_grant")
     now = int(time.time())
     claims = {**_profile(request, grant.user), "iss": base_url(request), "aud": application, "iat": now}
-    claims |= {"exp": now + 3600, "auth_time": now} | ({"nonce": grant.nonce} if grant.nonce else {})
+    claims |= {"exp": now + 3600, "auth_time": now} | ({"nonce": asked.nonce} if asked.nonce else {})
     return answer(
         {
-            "access_token": site(request).accounts.issue(grant.user, frozenset(grant.scopes), application),
+            "access_token": site(request).accounts.issue(grant.user, frozenset(asked.scopes), asked.application),
             "token_type": "bearer",
             "expires_in": OAUTH_TOKEN_SECONDS,
-            "scope": " ".join(grant.scopes),
+            "scope": " ".join(asked.scopes),
             "id_token": _provider(request).sign(claims),
         },
         headers={"Cache-Control": "no-store"},
@@ -221,7 +236,7 @@ def _client_id(request: Request, field: dict[str, str]) -> str | None:
         return field.get("client_id")
     try:
         return unquote(base64.b64decode(encoded, validate=True).decode().partition(":")[0])
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no text
         return None
 
 
@@ -259,6 +274,7 @@ def jwks(request: Request) -> Response:
 routes = [
     Route("/.well-known/openid-configuration", configuration),
     Route("/oauth/authorize", authorize),
+    Route("/oauth/authorize", with_form(let_in), methods=["POST"]),
     Route("/oauth/token", with_form(token), methods=["POST"]),
     Route("/oauth/userinfo", userinfo, methods=["GET", "POST"]),
     Route("/oauth/jwks", jwks),

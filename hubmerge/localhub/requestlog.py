@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 REMEMBERED = 20_000  # entries kept in memory
 LARGEST_FILE = 32 << 20  # bytes of requests.jsonl before it becomes requests.1.jsonl
@@ -54,7 +54,9 @@ class RequestLog:
     def add(self, entry: Request) -> None:
         """Record one request; its path and query are cleaned of tokens."""
         with self._guard:
-            entry = Request(**{**asdict(entry), "path": self._redact(entry.path), "query": self._clean(entry.query)})
+            clean = {"path": self._clean_path(entry.path), "query": self._clean(entry.query)}
+            clean["range"] = self._redact(entry.range) if entry.range is not None else None
+            entry = Request(**{**asdict(entry), **clean})
             self._entries.append(entry)
             if self._file is not None:
                 self._file.write(json.dumps(asdict(entry)) + "\n")
@@ -66,7 +68,13 @@ class RequestLog:
 
     def _clean(self, query: str) -> str:
         pairs = parse_qsl(query, keep_blank_values=True)
-        return self._redact(urlencode([(key, "[secret]" if key in _SECRETS else value) for key, value in pairs]))
+        shown = [(self._redact(key), "[secret]" if key in _SECRETS else self._redact(value)) for key, value in pairs]
+        return urlencode(shown)
+
+    def _clean_path(self, path: str) -> str:
+        """The path as it came, or where a token hides behind quotes in it, the path without them and the token."""
+        plain = unquote(path)
+        return self._redact(path) if self._redact(plain) == plain else self._redact(plain)
 
     @property
     def entries(self) -> list[Request]:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hubmerge.localhub.accounts import Accounts, Identity
+from hubmerge.localhub.addresses import Addresses
 from hubmerge.localhub.commits import Commit
 from hubmerge.localhub.facts import FactBook
 from hubmerge.localhub.repository import Repository, UnknownRevision
@@ -40,6 +41,7 @@ class Site:
     store: Store
     facts: FactBook
     accounts: Accounts
+    addresses: Addresses
     secret: bytes
     multipart_over: int  # bytes; larger LFS files are uploaded in parts
     part_size: int  # bytes of a part
@@ -55,8 +57,9 @@ def site(request: Request) -> Site:
 
 
 def base_url(request: Request) -> str:
-    """The server's address as the client wrote it, for every URL given back."""
-    return f"{request.url.scheme}://{request.headers.get('host') or request.url.netloc}"
+    """The server's address as the client wrote it, which the gate checked: for every URL given back."""
+    found: str = request.scope["base_url"]
+    return found
 
 
 def avatar(base: str, name: str) -> str:
