@@ -54,8 +54,8 @@ class RequestLog:
     def add(self, entry: Request) -> None:
         """Record one request; its path and query are cleaned of tokens."""
         with self._guard:
-            clean = {"path": self._clean_path(entry.path), "query": self._clean(entry.query)}
-            clean["range"] = self._redact(entry.range) if entry.range is not None else None
+            asked_range = self._redact(entry.range) if entry.range is not None else None
+            clean = {"path": self._clean_path(entry.path), "query": self._clean(entry.query), "range": asked_range}
             entry = Request(**{**asdict(entry), **clean})
             self._entries.append(entry)
             if self._file is not None:
