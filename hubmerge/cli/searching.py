@@ -110,7 +110,7 @@ def evaluate(
     model: Model,
     task: Annotated[str, typer.Option(help="A built-in task or a task in YAML.", show_default=False)],
     split: Annotated[str, typer.Option(help="search, validation or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use this many examples (fixed by a seed).")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use this many examples, always the same.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Print this many questions with the model's answers.")] = 0,
     token: Token = None,
 ) -> None:
