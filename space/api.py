@@ -15,7 +15,7 @@ import gradio as gr
 from hubmerge.recipe import Recipe
 
 from .access import Token, read_search, require_hub_ids, require_token, visitor_token
-from .chat import reply
+from .chat import WAITING, reply
 from .evolve import submit_search
 from .guard import shows_errors
 from .health import health as look
@@ -23,8 +23,8 @@ from .jobs import Job
 from .merge import submit_merge
 from .pick import search as search_hub
 from .plan_view import plan_of
-from .publish import submit_publish
-from .state import PRODUCT, Page, owner_of
+from .publish import known_user, submit_publish
+from .state import PRODUCT, Owner, Page, owner_of
 
 
 def add_endpoints(page: Page) -> None:
@@ -68,7 +68,7 @@ def add_endpoints(page: Page) -> None:
         Args:
             recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
         """
-        return submit_merge(page, _owner(request), recipe, token_of(request, oauth)).id
+        return submit_merge(page, _owner(page, request), recipe, token_of(request, oauth)).id
 
     def evolve(search: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
         """Starts a search for a better recipe and returns the job's id for job, cancel, chat and publish. Keep it.
@@ -77,7 +77,7 @@ def add_endpoints(page: Page) -> None:
             search: A search in hubmerge's YAML format: base_model, models, merge_method, genome, task, searcher.
         """
         spec = read_search(page.settings, search)
-        return submit_search(page, _owner(request), spec, token_of(request, oauth)).id
+        return submit_search(page, _owner(page, request), spec, token_of(request, oauth)).id
 
     def job(job_id: str, request: gr.Request) -> dict[str, Any]:
         """How far a job is, and its result or error. Its status is queued, running, done, failed, cancelled or lost.
@@ -85,7 +85,7 @@ def add_endpoints(page: Page) -> None:
         Args:
             job_id: The id that merge, evolve or publish returned.
         """
-        return _readable(_told(page.jobs.get(_owner(request), job_id)), request)
+        return _readable(_told(page.jobs.get(_owner(page, request), job_id)), request)
 
     def cancel(job_id: str, request: gr.Request) -> dict[str, Any]:
         """Stops a job.
@@ -93,7 +93,7 @@ def add_endpoints(page: Page) -> None:
         Args:
             job_id: The id that merge, evolve or publish returned.
         """
-        return _readable(_told(page.jobs.cancel(_owner(request), job_id)), request)
+        return _readable(_told(page.jobs.cancel(_owner(page, request), job_id)), request)
 
     def chat(
         model: str,
@@ -113,21 +113,22 @@ def add_endpoints(page: Page) -> None:
             temperature: 0 takes the likeliest token each time.
             max_new_tokens: Tokens of the longest answer.
         """
-        owner = _owner(request)
+        owner = _owner(page, request)
         mine = any(known.id == model for known in page.jobs.of(owner))
         turns = [{"role": "system", "content": system}] if system else []
         said = ""
-        for piece in reply(
-            page,
-            owner,
-            PRODUCT + model if mine else model,
-            [*turns, {"role": "user", "content": message}],
-            token_of(request, oauth),
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-        ):
-            said += piece
-            yield said
+        with page.turns.of(owner.person or owner):
+            for piece in reply(
+                page,
+                owner,
+                PRODUCT + model if mine else model,
+                [*turns, {"role": "user", "content": message}],
+                token_of(request, oauth),
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+            ):
+                said += piece
+                yield said
         yield said  # also where the model ended at once
 
     def publish(
@@ -141,7 +142,7 @@ def add_endpoints(page: Page) -> None:
             private: Whether a repository created by this is private.
         """
         token = _sent_token(request) or require_token(page.settings, oauth)
-        return submit_publish(page, _owner(request), PRODUCT + job_id, repo_id, private, token).id
+        return submit_publish(page, _owner(page, request), PRODUCT + job_id, repo_id, private, token).id
 
     def health(request: gr.Request) -> dict[str, int]:
         """Jobs running and waiting on this server, bytes of memory in use and in all, bytes of disk free."""
@@ -150,7 +151,7 @@ def add_endpoints(page: Page) -> None:
     gr.api(shows_errors(plan_merge, html=False), api_name="plan")
     for endpoint in (search, merge, evolve, job, cancel, publish, health):
         gr.api(shows_errors(endpoint, html=False), api_name=endpoint.__name__)
-    gr.api(shows_errors(chat, html=False), api_name="chat", concurrency_limit=2, concurrency_id="chat")
+    gr.api(shows_errors(chat, html=False), api_name="chat", concurrency_limit=WAITING, concurrency_id="chat")
 
 
 def _sent_token(request: gr.Request) -> Token:
@@ -159,9 +160,11 @@ def _sent_token(request: gr.Request) -> Token:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _owner(request: gr.Request) -> str:
+def _owner(page: Page, request: gr.Request) -> Owner:
     token = _sent_token(request)
-    return owner_of(f"token {token}" if token else None, request)
+    if token is None:
+        return owner_of(None, request)
+    return owner_of(f"token {token}", request, known_user(page, token))
 
 
 def _readable(value: Any, request: gr.Request) -> Any:

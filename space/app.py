@@ -16,6 +16,7 @@ from .access import forget_own_token, visitor_token
 from .api import add_endpoints
 from .chat import chat_tab
 from .evolve import evolve_tab
+from .guard import shows_errors
 from .health import health
 from .jobs import Jobs
 from .merge import merge_tab
@@ -109,6 +110,9 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
 
         timer.tick(keep_ticking, [owner], [timer], **_QUIET)
         ready.then(keep_ticking, [owner], [timer], **_QUIET)
+        for event in blocks.fns.values():  # a program can call each of them, with anything
+            if event.fn is not None:
+                event.fn = shows_errors(event.fn)
     return blocks
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from hubmerge.errors import HubmergeError, TaskError
+from hubmerge.errors import HubmergeError, ResourceError, TaskError
 from hubmerge.evaluate.generation import stream_chat
 from hubmerge.evaluate.models import load_model
 from hubmerge.evaluate.task import load_task
@@ -17,13 +17,16 @@ from .access import Token, visitor_token
 from .guard import shows_errors
 from .pick import Pick
 from .state import PRODUCT, Page, owner_of, product_job, products
+from .stranger import LONGEST_ANSWER
 from .theme import html
 from .wording import escape
 
 LONGEST_MESSAGE = 20_000
 """Characters of one message or system prompt; a longer one is refused rather than tokenised."""
-LONGEST_ANSWER = 4_096
-"""Tokens of one answer that a program may ask for."""
+HOTTEST = 10.0
+"""Temperature at most; the least beside 0 is a hundredth, below which the likeliest token is all that is left."""
+WAITING = 24
+"""Questions of all people that are held at a time, two of them at work."""
 
 Turns = list[dict[str, Any]]
 """A conversation as gradio keeps it."""
@@ -138,16 +141,19 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
 
         yield *shown(), gr.Textbox(submit_btn=False, stop_btn=True)
         try:
-            # In turns, a piece of each, so that both are seen to write.
-            speaking = dict(enumerate(speak(model, turns) for model, turns in asked))
-            while speaking:
-                for place in list(speaking):
-                    text = next(speaking[place], None)
-                    if text is None:
-                        del speaking[place]
-                    else:
-                        said[place] = text
-                yield *shown(), gr.skip()
+            with page.turns.of(owner.person or owner, halt):
+                # In turns, a piece of each, so that both are seen to write.
+                speaking = dict(enumerate(speak(model, turns) for model, turns in asked))
+                while speaking:
+                    for place in list(speaking):
+                        text = next(speaking[place], None)
+                        if text is None:
+                            del speaking[place]
+                        else:
+                            said[place] = text
+                    yield *shown(), gr.skip()
+        except ResourceError as error:
+            said = [f"⚠️ {escape(str(error))}"] * len(asked)
         finally:
             if stops.get(session) is halt:
                 del stops[session]
@@ -169,7 +175,7 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
             answer,
             [talk, beside, model, other, system, temperature, length, page.owner],
             [talk, beside, message],
-            concurrency_limit=2,
+            concurrency_limit=WAITING,
             concurrency_id="chat",
             **_QUIET,
         )
@@ -201,6 +207,8 @@ def reply(
     _require_short([message for message in messages if message["role"] != "assistant"])
     if not 1 <= max_new_tokens <= LONGEST_ANSWER:
         raise TaskError(f"An answer may have 1 to {LONGEST_ANSWER:,} tokens, not {max_new_tokens:,}.")
+    if not (temperature == 0 or 0.01 <= temperature <= HOTTEST):
+        raise TaskError(f"The temperature must be 0, or from 0.01 to {HOTTEST:g}, not {temperature:g}.")
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "stop": stop}
     if model.startswith(PRODUCT):
         opened: Source | str = str(product_job(page.jobs, owner, model).result["folder"])
@@ -234,14 +242,15 @@ def _with(talk: Turns, said: str) -> Turns:
 def _messages(talk: Sequence[dict[str, Any]], system: str | None) -> list[dict[str, str]]:
     system = (system or "").strip()
     first = [{"role": "system", "content": system}] if system else []
-    return first + [{"role": turn["role"], "content": _plain(turn["content"])} for turn in talk]
+    return first + [{"role": str(turn.get("role")), "content": _plain(turn.get("content"))} for turn in talk]
 
 
 def _plain(content: Any) -> str:
     # gradio hands a message back as a list of parts.
     if isinstance(content, str):
         return content
-    return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+    parts = content if isinstance(content, list) else []
+    return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
 
 
 def _questions(page: Page) -> list[Any]:

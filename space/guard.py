@@ -3,15 +3,18 @@
 import functools
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import gradio as gr
 
 from hubmerge.errors import HubmergeError
 
 from .wording import escape
+
+_PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @contextmanager
@@ -33,13 +36,24 @@ def _told(html: bool) -> Iterator[None]:
 def shows_errors(handler: Callable[..., Any], *, html: bool = True) -> Callable[..., Any]:
     """`handler`, with hubmerge's errors shown as gradio shows errors: as HTML on the page, plain to a program.
 
+    What a program sends need not be what the page's own controls send: arguments are held against the annotations.
     A generator stays one.
     """
+    if hasattr(handler, "shows_errors"):
+        return handler
+    made = _guarded(handler, html)
+    made.shows_errors = True  # type: ignore[attr-defined]
+    return made
+
+
+def _guarded(handler: Callable[..., Any], html: bool) -> Callable[..., Any]:
+    kinds = _annotations(handler)
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
         def streamed(*args: Any, **kwargs: Any) -> Iterator[Any]:
             with _told(html):
+                _require(kinds, args, kwargs)
                 yield from handler(*args, **kwargs)
 
         return streamed
@@ -47,6 +61,51 @@ def shows_errors(handler: Callable[..., Any], *, html: bool = True) -> Callable[
     @functools.wraps(handler)
     def answered(*args: Any, **kwargs: Any) -> Any:
         with _told(html):
+            _require(kinds, args, kwargs)
             return handler(*args, **kwargs)
 
     return answered
+
+
+def _annotations(handler: Callable[..., Any]) -> dict[str, Any]:
+    """The annotation of each parameter, in order; `Any` for those without."""
+    try:
+        hints = get_type_hints(handler)
+        return {
+            name: hints.get(name, Any) for name, p in inspect.signature(handler).parameters.items() if p.kind in _PLAIN
+        }
+    except (NameError, TypeError, ValueError):
+        return {}
+
+
+def _require(kinds: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    for (name, kind), value in [
+        *zip(kinds.items(), args, strict=False),
+        *(((n, kinds.get(n, Any)), v) for n, v in kwargs.items()),
+    ]:
+        if not _fits(value, kind):
+            raise HubmergeError(f"`{name}` must be {_said(kind)}, and {type(value).__name__} came.")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    parts = get_args(kind)
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:
+        return any(_fits(value, part) for part in parts)
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict)
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < 1e300  # neither infinity nor NaN is
+    if kind is int:
+        return type(value) is int and abs(value) < 2**63
+    if kind in (str, bool, type(None)):
+        return type(value) is kind
+    return True
+
+
+def _said(kind: Any) -> str:
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:
+        return " or ".join(_said(part) for part in get_args(kind))
+    names = {str: "text", float: "a number", int: "a whole number", bool: "true or false", type(None): "empty"}
+    return names.get(kind, "a list" if get_origin(kind) is list else "something else")

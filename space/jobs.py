@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,9 +25,21 @@ from hubmerge.progress import Event, Progress
 from .access import Token
 
 ACTIVE = ("queued", "running")
+USER = "user "
+"""Begins a person that the Hub knows by name; any other is an address."""
 SAVE_EVERY = 1.0
 """Seconds between two writes of a running job's progress."""
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+PEOPLE_AT_AN_ADDRESS = 4
+"""How many people's jobs those who are known by their address alone have between them."""
+# As the services make them: long enough that no name of a model is taken for one.
+_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9_\-])(?:"
+    r"(?:hf_(?:oauth_|jwt_)?|api_org_)(?=[A-Za-z0-9_\-.]{0,80}[A-Za-z0-9]{16})[A-Za-z0-9_\-.]+"
+    r"|hf_(?:oauth|jwt)_[A-Za-z0-9_\-.]{8,}"
+    r"|(?:gh[pousr]_|github_pat_|glpat-)[A-Za-z0-9_\-]{16,}"
+    r"|sk-[A-Za-z0-9_\-]{24,}"
+    r"|eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*)"
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Job:
     """One piece of work as it stands.
 
     `status`: queued, running, done, failed, cancelled, or lost (the server stopped). `version` rises with each change.
+    `person`: who counts as one where jobs are shared out, which an owner is not: keys and tokens can be invented.
     """
 
     id: str
@@ -50,6 +63,7 @@ class Job:
     result: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     version: int = 0
+    person: str = ""
 
     @property
     def active(self) -> bool:
@@ -118,9 +132,12 @@ class Jobs:
         access token was typed into it: a job is kept on disk, and becomes a card.
         """
         assert kind in self._runners, kind
-        if _TOKEN.search(json.dumps([title, spec])):
+        # Text by text: written as JSON, the n of a line's end would stand before a token.
+        if any(_TOKEN.search(text) for text in _texts([title, spec])):
             raise AccessError("This holds an access token of the Hub; take it out: hubmerge asks for none.")
-        job = Job(secrets.token_hex(8), owner, kind, title, json.loads(json.dumps(spec)), created=time.time())
+        document = json.loads(json.dumps(spec))
+        person = getattr(owner, "person", "")
+        job = Job(secrets.token_hex(8), str(owner), kind, title, document, created=time.time(), person=person)
         with self._changed:
             self.forget_old()
             self._enqueue(job, token, resume=False)
@@ -210,11 +227,18 @@ class Jobs:
             self._changed.notify_all()
 
     def _enqueue(self, job: Job, token: Token, resume: bool) -> None:
-        under_way = sum(other.owner == job.owner and other.active for other in self._jobs.values())
-        if under_way >= self._active_per_owner:
-            raise ResourceError(
-                f"You already have {under_way} jobs under way, the most this page takes on; wait for one or cancel it."
-            )
+        active = [other for other in self._jobs.values() if other.active]
+        most = self._active_per_owner
+        at_the_address = sum(bool(job.person) and other.person == job.person for other in active)
+        for under_way, limit in (
+            (sum(other.owner == job.owner for other in active), most),
+            (at_the_address, most * (1 if job.person.startswith(USER) else PEOPLE_AT_AN_ADDRESS)),
+        ):
+            if under_way >= limit:
+                raise ResourceError(
+                    f"You already have {under_way} jobs under way, the most this page takes on; wait for one or "
+                    "cancel it."
+                )
         self._jobs[job.id] = job
         self._points.setdefault(job.id, [])
         self._cancelled.discard(job.id)
@@ -224,8 +248,14 @@ class Jobs:
 
     def _next(self) -> tuple[str, Token, bool]:
         # Fair among people: the first in line among those with the fewest jobs at work.
-        running = [job.owner for job in self._jobs.values() if job.status == "running"]
-        entry = min(self._queue, key=lambda entry: running.count(self._jobs[entry[0]].owner))
+        running = [job for job in self._jobs.values() if job.status == "running"]
+        persons, owners = [job.person or job.owner for job in running], [job.owner for job in running]
+
+        def at_work(entry: tuple[str, Token, bool]) -> tuple[int, int]:
+            job = self._jobs[entry[0]]
+            return persons.count(job.person or job.owner), owners.count(job.owner)
+
+        entry = min(self._queue, key=at_work)
         self._queue.remove(entry)
         return entry
 
@@ -314,6 +344,16 @@ class Jobs:
             table.pop(job_id, None)
         self._cancelled.discard(job_id)
         shutil.rmtree(self._folder / job_id, ignore_errors=True)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
 
 
 def _read_points(path: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Publish: the card as it will stand on the Hub, a name, private unless asked otherwise, and the link at the end."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,20 @@ def identity(page: Page, token: Token) -> tuple[str | None, str]:
     except HubError as error:
         return None, f'<div class="hm-problem" role="alert">{escape(str(error))}</div>'
     return user, f'<div class="hm-quiet">Publishing as <b>{escape(user)}</b></div>'
+
+
+def known_user(page: Page, token: str) -> str | None:
+    """The user whose token this is, None where the Hub knows none: remembered for a few minutes either way."""
+
+    def ask() -> str:
+        try:
+            with hub_errors("asking the Hub who you are"):
+                return str(huggingface_hub.HfApi(token=token).whoami()["name"])
+        except (HubmergeError, ValueError):
+            return ""
+
+    # By digest: no list of tokens lies in memory.
+    return page.users.get(hashlib.sha256(token.encode("utf-8", "replace")).hexdigest(), ask) or None
 
 
 def card_text(page: Page, owner: str, value: str | None) -> str:

@@ -1,6 +1,7 @@
 """What the handlers of one page share, and what belongs to one visitor."""
 
 import hashlib
+import os
 import secrets
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,10 @@ from hubmerge.hub import Source, open_source
 from hubmerge.recipe import ModelRef
 
 from .access import Token, require_hub_id
-from .jobs import Job, Jobs
+from .jobs import USER, Job, Jobs
 from .settings import Settings
 from .shelf import Shelf
+from .turns import Turns
 from .wording import short
 from .zero_gpu import ZeroGpu
 
@@ -55,6 +57,8 @@ class Page:
     sources: Shelf[Source] = field(default_factory=lambda: Shelf(256, SOURCE_SECONDS))
     loaded: Shelf[tuple[Any, Any]] = field(default_factory=lambda: Shelf(2, IDLE_SECONDS, in_use=True))
     drawn: Shelf[str] = field(default_factory=lambda: Shelf(32, 3600.0))
+    users: Shelf[str] = field(default_factory=lambda: Shelf(1024, SOURCE_SECONDS))
+    turns: Turns = field(default_factory=lambda: Turns(2, 10))
 
     def open(self, name: str, token: Token) -> Source:
         """The headers of a model by Hub ID, read with this visitor's rights and kept for a few minutes."""
@@ -67,10 +71,36 @@ def new_owner_key() -> str:
     return secrets.token_urlsafe(24)
 
 
-def owner_of(key: str | None, request: gr.Request | None) -> str:
-    """The owner under which a visitor's jobs are filed: a digest of the browser's key, or else of the session's."""
+class Owner(str):
+    """Whose jobs are shown: a digest of what the visitor alone holds. `person` is who counts as one."""
+
+    person: str = ""
+
+
+def owner_of(key: str | None, request: gr.Request | None, user: str | None = None) -> Owner:
+    """The owner under which a visitor's jobs are filed: a digest of the browser's key, or else of the session's.
+
+    The person is `user`, where the Hub knows one by the token that was sent, and else the address.
+    """
     session = request.session_hash if request else None
-    return hashlib.sha256((key or session or new_owner_key()).encode()).hexdigest()[:32]
+    owner = Owner(_digest(str(key or session or new_owner_key())))
+    if user is not None:
+        owner.person = USER + _digest(user)
+    elif request is not None and (address := _address(request)):
+        owner.person = _digest(address)
+    return owner
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def _address(request: gr.Request) -> str:
+    """Where a call comes from: as the last proxy saw it, which alone cannot be invented."""
+    if not os.environ.get("SPACE_ID"):
+        return ""  # a person's own machine, where all are one
+    forwarded = str(request.headers.get("x-forwarded-for", "")).rpartition(",")[2].strip()
+    return forwarded or str(getattr(request.client, "host", "") or "")
 
 
 PRODUCT = "job:"
