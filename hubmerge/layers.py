@@ -15,6 +15,13 @@ Group = Literal["embedding", "attention", "mlp", "norm", "head", "other"]
 # Llama and most others: model.layers.N; GPT-2, Falcon, BLOOM: h.N; MPT, OLMo: blocks.N; T5, BERT: block.N, layer.N.
 _LAYER = re.compile(r"^(?P<prefix>(?:.*?\.)?(?:layers|h|blocks|block|layer)\.)(?P<layer>\d+)\.(?P<suffix>.+)$")
 
+# Outside the stack, what comes before its first layer. All the rest comes after the last one: norms, poolers, what
+# classifies or predicts. DeBERTa's layers share encoder.LayerNorm, which belongs to encoder.rel_embeddings.
+_OPENS = re.compile(
+    r"embed(?!_out)|(?:^|[._])w[tp]e\b|patch|stem|project_in|feature_(?:extractor|projection)|pre_laye?rnorm|pre_norm"
+    r"|pos_conv|(?:^|\.)conv\d?\.|(?:^|\.)(?:cls|mask|class)_token|position|encoder\.LayerNorm\."
+)
+
 # Tried in order: a norm inside attention ("q_norm") is a norm; "lm_head" is not attention.
 _GROUPS: tuple[tuple[Group, re.Pattern[str]], ...] = (
     ("norm", re.compile(r"norm|(?:^|\.)ln_|layernorm", re.I)),
@@ -40,9 +47,14 @@ class TensorName:
         return self.name if self.layer is None else f"{self.prefix}{layer}.{self.suffix}"
 
     @property
+    def opens(self) -> bool:
+        """Whether it comes before the stack: an embedding, with its norms and projections."""
+        return self.layer is None and _OPENS.search(self.name) is not None
+
+    @property
     def is_final(self) -> bool:
-        """Whether it comes after the stack: the final norm or the head."""
-        return self.layer is None and self.group in ("norm", "head")
+        """Whether it comes after the stack: the final norm, the head, a pooler, a classifier."""
+        return self.layer is None and not self.opens
 
 
 @lru_cache(maxsize=1 << 16)

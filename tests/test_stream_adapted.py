@@ -288,8 +288,8 @@ def test_a_loras_own_tokenizer_and_chat_template(base: Path, tmp_path: Path) -> 
     plan = make_plan(Recipe.from_dict(document))
     (warned,) = [p.message for p in plan.warnings if "chat template" in p.message]
     assert warned == (
-        f"{adapter} was trained with a chat template that the result does not have; "
-        f"`tokenizer_source: {names[0]}` takes it."
+        f"{adapter} was trained with a chat template that the result does not have (it has another); "
+        f"`tokenizer_source: {names[0]}` or `chat_template: auto` takes one."
     )
     document["tokenizer_source"] = names[0]
     assert not [p for p in make_plan(Recipe.from_dict(document)).problems if "chat template" in p.message]

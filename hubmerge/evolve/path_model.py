@@ -81,7 +81,7 @@ class PathModel:
         if self._pool is None or settings != self._settings:
             self.model = self._pool = None
             plan = self._plan(path)
-            self.tokenizer = load_tokenizer(plan.tokenizer, path.chat_template)
+            self.tokenizer = load_tokenizer(plan.tokenizer, plan.recipe.chat_template)
             self._pool = _Pool(self._build(plan), pool_places(self.layer_counts), self.family)
             self._settings = settings
         self.model = self._pool.become(path)

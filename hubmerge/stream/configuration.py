@@ -1,21 +1,54 @@
 """config.json of the result: that of the base or the first model, with what the merge changes."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from .. import layers
 from ..hub.source import Source
 from .dtypes import DTYPES, config_name
+from .problems import Problem, error, some
 from .tensors import TensorPlan
 from .tokenizer import SPECIAL_IDS
-from .views import setting, text_config
+from .views import View, setting, text_config
 
 # The same number by the names of several families.
-_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers", "decoder_layers")
 # Families whose older files do not list the kind of each layer: attention is full in every so-manieth layer, or in so
 # many first ones, unless they say otherwise.
 _FULL_EVERY = {"cohere2": 4, "gemma2": 2, "gemma3_text": 6}
 _FULL_FIRST = {"qwen2": 28, "qwen3": 28}
+# Lists of the layers that are of a kind, by number.
+_LAYERS_OF_A_KIND = (
+    "mlp_only_layers",
+    "moe_layers",
+    "full_attn_idxs",
+    "full_attention_idxs",
+    "attn_layer_indices",
+    "cross_attention_layers",
+)
+# Rules by which an architecture tells layers of several kinds apart.
+_RULES = (
+    "first_k_dense_replace",
+    "decoder_sparse_step",
+    "interleave_moe_layer_step",
+    "moe_layer_freq",
+    "moe_layer_start_index",
+    "moe_layer_interval",
+    "full_attention_interval",
+    "attn_layer_period",
+    "expert_layer_period",
+    "hybrid_override_pattern",
+    "num_kv_shared_layers",
+    "global_attn_every_n_layers",
+    "num_dense_layers",
+)
+# Lists that may be as long as the stack by chance.
+_NOT_BY_LAYER = re.compile(
+    r"architectures|token|_ids?$|languages|image|patch|^conv_|depths|stage|^out_|keys|labels|section|factor|scale|"
+    r"hidden_sizes|^downsample|kernel|stride|^tdnn"
+)
 _DROPPED = ("_name_or_path", "auto_map")
 
 
@@ -61,12 +94,18 @@ def output_config(
 
 
 def _restacked(first: Source, sources: Sequence[Source], layer_map: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """The settings that depend on the stack of layers: their number, and lists with an entry a layer (layer_types)."""
+    """The settings that depend on the stack of layers: their number, and what is listed layer by layer."""
     changes: dict[str, Any] = {key: len(layer_map) for key in _LAYER_COUNTS if setting(first.config, key) is not None}
     ours = _listed(first.config)
     theirs = [ours | _listed(source.config) for source in sources]
     for key in ours:
         changes[key] = [_at(theirs[index][key], layer) for index, layer in layer_map]
+    for key in _LAYERS_OF_A_KIND:
+        if isinstance(setting(first.config, key), list):
+            chosen = [setting(source.config, key) or [] for source in sources]
+            changes[key] = [at for at, (index, layer) in enumerate(layer_map) if layer in chosen[index]]
+    if isinstance(setting(first.config, "attention_types"), list) and "attention_layers" in changes:
+        changes["attention_types"] = [[[kind], 1] for kind in changes["attention_layers"]]  # GPT-Neo counts by it
     return changes
 
 
@@ -74,9 +113,13 @@ def _listed(config: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The lists with an entry a layer that a configuration gives, or implies where its layers differ in attention."""
     count = next((n for key in _LAYER_COUNTS if (n := setting(config, key)) is not None), None)
     text = text_config(config)
-    found = {key: v for key, v in text.items() if "layer" in key and isinstance(v, list) and len(v) == count}
+    found = {
+        key: v
+        for key, v in text.items()
+        if isinstance(v, list) and len(v) == count and not _NOT_BY_LAYER.search(key) and key not in _LAYERS_OF_A_KIND
+    }
     kind = str(text.get("model_type"))
-    if count is None or "layer_types" in found:
+    if not isinstance(count, int) or "layer_types" in found:
         return found
     if kind in _FULL_EVERY:
         every = setting(config, "sliding_window_pattern") or _FULL_EVERY[kind]
@@ -87,6 +130,38 @@ def _listed(config: Mapping[str, Any]) -> dict[str, list[Any]]:
     else:
         return found
     return found | {"layer_types": ["full_attention" if one else "sliding_attention" for one in full]}
+
+
+def check_restacked(
+    first: Source, layer_map: Sequence[tuple[int, int]], views: Mapping[int, View]
+) -> Iterator[Problem]:
+    """Whether each layer of a stack has the tensors that the architecture gives a layer at that place.
+
+    Where a rule of the configuration says which layers are of which kind ("every second one has experts"), a stack may
+    put a layer where the rule expects another.
+    """
+    rules = [key for key in _RULES if setting(first.config, key) not in (None, 0, 1, [], "")]
+    if not rules or not layer_map:
+        return
+    kinds = {index: _kinds(view) for index, view in views.items()}
+    own = next((kinds[index] for index, view in views.items() if view.source is first), {})
+    wrong = [at for at, (index, layer) in enumerate(layer_map) if at in own and kinds[index].get(layer) != own[at]]
+    if wrong:
+        yield error(
+            f"Layer {wrong[0]} of the result would be another kind of layer than {first.name} has there, where "
+            f"{some(f'{key}: {setting(first.config, key)}' for key in rules)} in its config.json decides; choose layer "
+            "ranges that keep the kinds in place."
+        )
+
+
+def _kinds(view: View) -> dict[int, frozenset[tuple[str, int]]]:
+    """By layer: its tensors' names in it, with their number of dimensions."""
+    found: dict[int, set[tuple[str, int]]] = {}
+    for name, tensor in view.tensors.items():
+        parsed = layers.parse(name)
+        if parsed.layer is not None:
+            found.setdefault(parsed.layer, set()).add((parsed.suffix, len(tensor.shape)))
+    return {layer: frozenset(names) for layer, names in found.items()}
 
 
 def _at(listed: Sequence[Any], layer: int) -> Any:

@@ -1,5 +1,6 @@
 """The dtypes of safetensors files: their sizes and their names in torch."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -43,3 +44,15 @@ RECIPE_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 def config_name(dtype: str) -> str:
     """The name that config.json uses: "BF16" is "bfloat16"."""
     return str(DTYPES[dtype].torch).removeprefix("torch.")
+
+
+def widest(names: Iterable[str]) -> str:
+    """The narrowest dtype of floats that holds the values of all these, in any order.
+
+    >>> widest(["F16", "BF16"])
+    'F32'
+    """
+    distinct = set(names)
+    if len(distinct) == 1:
+        return distinct.pop()
+    return "F64" if "F64" in distinct else "F32"

@@ -1,37 +1,12 @@
-"""Whether the sources fit together, as far as configurations and headers tell."""
+"""Whether the sources fit together, as far as headers tell."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
 
 from ..hub.source import Source
 from .dtypes import DTYPES
 from .problems import Problem, error, some, warning
 from .tensors import TensorPlan
-from .views import View, is_vocabulary, setting
-
-# Most leave no trace in the tensors' shapes. Where one of the first differs, equal positions mean different things.
-_MUST_AGREE = (
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "hidden_act",
-    "hidden_activation",
-    "num_experts_per_tok",
-    "attention_bias",
-    "mlp_bias",
-)
-_SHOULD_AGREE = (
-    "rms_norm_eps",
-    "layer_norm_eps",
-    "sliding_window",
-    "layer_types",
-    "max_position_embeddings",
-    "rope_theta",
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
-)
+from .views import View, is_vocabulary
 
 
 def check_source(source: Source) -> Iterator[Problem]:
@@ -49,35 +24,6 @@ def check_source(source: Source) -> Iterator[Problem]:
         yield warning(f"{lora.name} was trained on {lora.base_model}, not on {model}.")
     if source.config.get("auto_map"):
         yield warning(f"{source.name} comes with code of its own (auto_map); hubmerge neither runs nor copies it.")
-
-
-def check_configs(first: Source, others: Sequence[Source]) -> Iterator[Problem]:
-    """Compares the settings of `others` with those of `first` that shapes do not show."""
-    for other in others:
-        kinds = first.config.get("model_type"), other.config.get("model_type")
-        if kinds[0] != kinds[1]:
-            yield error(
-                f"{other.name} is a {kinds[1]} model and {first.name} a {kinds[0]} model: "
-                "only models of one architecture can be merged."
-            )
-            continue
-        pair = f"{other.name} and {first.name}"
-        if differences := _differences(first.config, other.config, _MUST_AGREE):
-            yield error(f"{pair} do not fit together: {differences}; choose models of one family.")
-        if differences := _differences(first.config, other.config, _SHOULD_AGREE):
-            yield warning(f"{pair} differ: {differences}; the result keeps the latter.")
-
-
-def _differences(first: Mapping[str, Any], other: Mapping[str, Any], keys: Iterable[str]) -> str:
-    """The settings that both give and that differ, as text. One that is missing means its class's default."""
-    values = [(key, _value(first, key), _value(other, key)) for key in keys]
-    return some(f"{key} is {b} and {a}" for key, a, b in values if None not in (a, b) and a != b)
-
-
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    # transformers 5 keeps it one level deeper than earlier ones.
-    rope = setting(config, "rope_parameters") if key == "rope_theta" else None
-    return rope.get(key) if isinstance(rope, Mapping) and key in rope else setting(config, key)
 
 
 def check_layers(first: View, others: Sequence[View]) -> Iterator[Problem]:

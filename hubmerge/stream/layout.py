@@ -28,6 +28,11 @@ class Origin:
     models: tuple[Parameters, ...]
     levels: tuple[Parameters, ...]
 
+    @property
+    def reads(self) -> tuple[TensorId, ...]:
+        """All stored tensors that it needs, base first."""
+        return (() if self.base is None else (self.base,)) + self.inputs
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -75,6 +80,8 @@ class _Span:
 def lay_out(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], views: Mapping[int, View]) -> Layout:
     """The layout of a recipe. `indices` gives each model's place in `views`."""
     problems = list(_check_base(recipe, method))
+    if any(problem.level == "error" for problem in problems):
+        return Layout((), tuple(problems))
     lay = _whole if recipe.models else _sliced
     layout = lay(recipe, method, indices, views)
     return Layout(layout.origins, (*problems, *layout.problems), layout.layer_map)
@@ -123,7 +130,7 @@ def _whole(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], view
     members = [member(entry.model, entry.parameters) for entry in recipe.models if entry.model != base_model]
     problems = [*_check_number(method, len(members), "")]
     everyone = [base, *members] if base else members
-    if not everyone:
+    if not members:
         return Layout((), tuple(problems))
     first, *others = (views[index] for index in dict.fromkeys(m.index for m in everyone))
     problems += list(check_layers(first, others)) or _compare(everyone, views, "")
@@ -162,7 +169,7 @@ def _sliced(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], vie
             else:
                 base = _Member(index, {}, span.names(views[index], base_start))
         everyone = [base, *members] if base else members
-        if everyone:
+        if members:
             problems += _compare(everyone, views, where)
             lengths = dict.fromkeys(views[everyone[0].index].stacks, span.length)
             origins += _origins(base, members, (piece.parameters, recipe.parameters), span.offset, lengths)
@@ -171,8 +178,7 @@ def _sliced(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], vie
 
 
 def _check_ranges(recipe: Recipe, indices: Mapping[ModelRef, int], views: Mapping[int, View]) -> Iterator[Problem]:
-    named = [source.model for piece in recipe.slices for source in piece.sources]
-    for ref in dict.fromkeys([*named, *([recipe.base_model] if recipe.base_model else [])]):
+    for ref in (ref for ref in indices if indices[ref] in views):
         stacks = views[indices[ref]].stacks
         if len(stacks) != 1:
             found = f"has {len(stacks)} stacks of layers ({some(stacks)})" if stacks else "has no numbered layers"

@@ -8,8 +8,9 @@
 import difflib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,16 @@ from ..hub.source import Source, open_source
 from ..methods import METHODS, Method
 from ..recipe import ModelRef, Recipe
 from . import budget, settings, shards
-from .configuration import output_config
+from .agreement import check_configs
+from .configuration import check_restacked, output_config
 from .device import cores, find_device
-from .dtypes import DTYPES, RECIPE_DTYPES
-from .fit import check_configs, check_ends, check_source, check_tensors
+from .dtypes import DTYPES, RECIPE_DTYPES, widest
+from .fit import check_ends, check_source, check_tensors
 from .layout import Layout, lay_out
 from .problems import Problem, raise_errors
 from .shards import ShardPlan
 from .tensors import TensorPlan
-from .tokenizer import check_tokenizer, config_ref, tokenizer_ref
+from .tokenizer import check_tokenizer, check_tokens, common_template, config_ref, tokenizer_ref
 from .views import view_all
 
 __all__ = ["SHARD_SIZE", "Plan", "Problem", "ShardPlan", "TensorPlan", "make_plan"]
@@ -135,6 +137,9 @@ def make_plan(
     problems = list(settings.check_settings(recipe, method))
     views = view_all({indices[ref]: opened[ref] for ref in _merged(recipe, method)})
     merged = [view.source for view in views.views.values()]
+    if recipe.chat_template == "auto":
+        models = [opened[ref] for ref in _merged(recipe, method) if ref != recipe.base_model] or merged
+        recipe = replace(recipe, chat_template=common_template(tokenizer, models))
     others = [source for source in merged if source is not config_source]
     unfit += check_configs(config_source, others)
     problems += [*unfit, *views.problems]
@@ -149,7 +154,9 @@ def make_plan(
         layout = lay_out(recipe, method, indices, views.views)
         tensors, found = _tensors(recipe, method, layout, used)
         problems += [*layout.problems, *found]
+        problems += check_restacked(config_source, layout.layer_map, views.views)
         problems += check_tensors(tensors, used)
+        problems += check_tokens(tokenizer, tensors)
         problems += check_ends(tensors) if recipe.slices else ()
     problems += [Problem("warning", message) for message in combine(used).warnings]
 
@@ -208,18 +215,19 @@ def _tensors(
     recipe: Recipe, method: Method, layout: Layout, sources: Sequence[Source]
 ) -> tuple[tuple[TensorPlan, ...], list[Problem]]:
     wanted = RECIPE_DTYPES.get(recipe.out_dtype or recipe.dtype or "")
+    least = None if wanted else _least_dtype(layout, sources)
     resolver = settings.Resolver(method)
     tensors = []
     for origin in layout.origins:
-        index, name = origin.base or origin.inputs[0]
-        stored = sources[index].tensors[name]
-        is_float = DTYPES[stored.dtype].is_float
+        reads = [sources[index].tensors[name] for index, name in origin.reads]
+        stored, is_float = reads[0], DTYPES[reads[0].dtype].is_float
+        dtypes = [tensor.dtype for tensor in reads] + ([least] if least else [])
         per_model, shared = resolver.resolve(origin.models, origin.levels, origin.name, origin.depth)
         tensors.append(
             TensorPlan(
                 name=origin.name,
                 shape=stored.shape,
-                dtype=wanted if wanted and is_float else stored.dtype,
+                dtype=(wanted or widest(dtypes)) if is_float else stored.dtype,
                 inputs=origin.inputs,
                 base=origin.base,
                 per_model=per_model,
@@ -227,6 +235,20 @@ def _tensors(
             )
         )
     return tuple(tensors), list(resolver.problems())
+
+
+def _least_dtype(layout: Layout, sources: Sequence[Source]) -> str | None:
+    """The widest of the dtypes that the models have most of their weights in; None where they all have the same.
+
+    What is copied from one model alone is not narrower than what others bring: one dtype is computed in.
+    """
+    sizes: dict[int, Counter[str]] = {}
+    for index, name in (one for origin in layout.origins for one in origin.reads):
+        tensor = sources[index].tensors[name]
+        if tensor.dtype in DTYPES and DTYPES[tensor.dtype].is_float:
+            sizes.setdefault(index, Counter())[tensor.dtype] += tensor.parameters
+    main = {size.most_common(1)[0][0] for size in sizes.values()}
+    return widest(main) if len(main) > 1 else None
 
 
 def _key(recipe: Recipe, sources: Sequence[Source], files: Sequence[ShardPlan], device: str) -> str:

@@ -2,15 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import RecipeError
 from ..hub.listing import Listing
 from ..hub.source import Source
 from ..recipe import ModelRef, Recipe
-from .problems import Problem, error, warning
-from .views import setting
+from .problems import Problem, error, some, warning
+from .tensors import TensorPlan
+from .views import is_vocabulary, setting
 
 _CARRIED = re.compile(
     r"tokenizer(_config)?\.json|tokenizer\.model(\.v\d+)?|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)"
@@ -21,6 +22,8 @@ _CARRIED = re.compile(
 _NOT_TOKENIZER = re.compile(r"generation_config\.json|(video_)?(pre)?processor_config\.json")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 TEMPLATE_FILE = "chat_template.jinja"
+GENERATION_FILE = "generation_config.json"
+_OF_NO_USE = ("transformers_version", "use_cache", "output_attentions", "output_hidden_states")
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -98,7 +101,8 @@ def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list
         )
     if recipe.chat_template is not None and recipe.chat_template != "auto" and not _is_template(recipe.chat_template):
         yield error(
-            f"chat_template must be a Jinja template or `auto` (the tokenizer's own), got {recipe.chat_template!r}.",
+            "chat_template must be a Jinja template or `auto` (the one that most models have), "
+            f"got {recipe.chat_template!r}.",
             RecipeError,
         )
     sizes = setting(chosen.config, "vocab_size"), setting(config.config, "vocab_size")
@@ -110,18 +114,14 @@ def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list
     giver = tokenizer_listing(chosen)
     if not _has_tokenizer(giver):
         yield warning(f"{chosen.name} has no tokenizer, so the result has none; name one with `tokenizer_source`.")
-    highest = max(_vocabulary(giver.read_text("tokenizer.json")).values(), default=0) if chosen.adapter else 0
-    if sizes[0] is not None and highest >= sizes[0]:
-        yield error(
-            f"The tokenizer of {giver.name} has {highest + 1:,} tokens and {chosen.listing.name} embeds {sizes[0]:,}; "
-            f"write `tokenizer_source: {chosen.listing.name}`."
-        )
+    kept = _template(giver) if recipe.chat_template is None else recipe.chat_template
     for other in others:
         own = tokenizer_listing(other)
-        if own is not other.listing and not recipe.chat_template and _template(own) not in (None, _template(giver)):
+        if recipe.chat_template is None and _template(own) not in (None, kept):
+            takes = f"`tokenizer_source: {other.name}` or `chat_template: auto` takes one"
             yield warning(
-                f"{own.name} was trained with a chat template that the result does not have; "
-                f"`tokenizer_source: {other.name}` takes it."
+                f"{own.name} was trained with a chat template that the result does not have "
+                f"({'it has another' if kept else 'it has none'}); {takes}."
             )
         number = _differences(chosen, other)
         if number:
@@ -129,6 +129,67 @@ def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list
                 f"The tokenizers of {other.name} and {chosen.name} give {number:,} tokens different ids: "
                 "their embeddings may not mean the same; the result uses the latter."
             )
+        if apart := _generation_differences(chosen, other):
+            yield warning(
+                f"{other.name} and {chosen.name} end or sample answers differently: {some(apart, 6)}; the result does "
+                "as the latter."
+            )
+
+
+def check_tokens(chosen: Source, tensors: Iterable[TensorPlan]) -> Iterator[Problem]:
+    """Whether the embedding of the result has a row for every token of its tokenizer."""
+    giver = tokenizer_listing(chosen)
+    rows = min((tensor.shape[0] for tensor in tensors if is_vocabulary(tensor.name) and tensor.shape), default=None)
+    if rows is not None and (highest := _highest(giver)) >= rows:
+        yield error(
+            f"The tokenizer of {giver.name} has a token with the number {highest:,}, and the embedding of the result "
+            f"only {rows:,} rows; name the model with the right one: `tokenizer_source: ...`."
+        )
+
+
+def common_template(chosen: Source, merged: Sequence[Source]) -> str | None:
+    """What `chat_template: auto` means: the template that most of the `merged` models have, the first of equally many.
+
+    None where that is the one that `chosen`, which gives the tokenizer, has anyway, or where no model has any.
+    """
+    found = [text for source in merged if (text := _template(tokenizer_listing(source))) is not None]
+    most = max(found, key=found.count, default=None)
+    return None if most == _template(tokenizer_listing(chosen)) else most
+
+
+_HIGHEST: dict[tuple[str, str], int] = {}
+_REMEMBERED = 64
+
+
+def _highest(listing: Listing) -> int:
+    """The highest number of a token, -1 where that cannot be told. Remembered: a search plans every candidate."""
+    key = listing.name, listing.identity
+    if key not in _HIGHEST:
+        if len(_HIGHEST) >= _REMEMBERED:
+            _HIGHEST.clear()
+        numbers = _vocabulary(listing.read_text("tokenizer.json")).values()
+        _HIGHEST[key] = max((number for number in numbers if isinstance(number, int)), default=-1)
+    return _HIGHEST[key]
+
+
+def _generation_differences(chosen: Source, other: Source) -> list[str]:
+    """How the settings of generation of two models differ, special tokens included, as text."""
+    ours, theirs = _generation(chosen), _generation(other)
+    return [
+        f"{key} is {theirs.get(key)} and {ours.get(key)}"
+        for key in dict.fromkeys([*SPECIAL_IDS, *ours, *theirs])
+        if ours.get(key) != theirs.get(key) and None not in (ours.get(key, 0), theirs.get(key, 0))
+    ]
+
+
+def _generation(source: Source) -> dict[str, Any]:
+    ids = {key: value for key in SPECIAL_IDS if (value := setting(source.config, key)) is not None}
+    try:
+        given = json.loads(source.read_text(GENERATION_FILE) or "{}")
+    except (ValueError, RecursionError):
+        given = {}
+    given = given if isinstance(given, dict) else {}
+    return ids | {key: value for key, value in given.items() if not key.startswith("_") and key not in _OF_NO_USE}
 
 
 def _differences(first: Source, other: Source) -> int:

@@ -1,7 +1,7 @@
 """What the merge sees of a source: its weights under the names the output uses, tied heads made visible."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,16 @@ from .problems import Problem, error, some, warning
 # Computed from the configuration when a model is built; old checkpoints still store them.
 _BUFFERS = re.compile(r"(?:rotary_emb\.inv_freq|attn\.masked_bias|attention\.masked_bias)$")
 
+# Constants of the architecture that some checkpoints store and some do not: positions 0, 1, 2, ..., causal masks.
+_CONSTANTS = re.compile(
+    r"(?:^|\.)(?:(?:position|token_type)_ids|(?:attn|attention)\.bias|rope\.freqs|mask)$|\.relative_position_index$"
+)
+
+# What gives each token a score. Masked language models transform in layers of lm_head before their decoder.
+_HEAD = re.compile(r"(?:^|[._])(?:lm_head|decoder|embed_out|output)\.weight$")
+
 # Embeddings whose rows are something else than tokens.
-_NOT_TOKENS = re.compile(r"position|wpe|type|per_layer|patch|vision|visual|image")
+_NOT_TOKENS = re.compile(r"position|wpe|type|per_layer|patch|vision|visual|image|rel_")
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def setting(config: Mapping[str, Any], key: str) -> Any:
 class Views:
     """The views of all merged models by the index of their source.
 
-    `tied`: whether the result ties its head to its embedding (None: no model has a head); `problems`: what was found.
+    `tied`: what the result's configuration says of its head (None: as its giver's does); `problems`: what was found.
     """
 
     views: Mapping[int, View]
@@ -66,8 +74,10 @@ class Views:
 def view_all(sources: Mapping[int, Source]) -> Views:
     """The views of the `sources` that are merged.
 
-    A tied head (`lm_head`) is absent on disk. Where every model ties, so does the result. Where only some do, the
-    head is a tensor of its own: a model that ties gives its embedding for it.
+    Every stored weight is seen. A tied head is absent on disk: where another model stores one, the embedding of a
+    model that ties stands for it. (A head that a model stores although its configuration ties it is the one that
+    transformers computes with, so that it is a weight like all others.) Where only some models tie, the result does
+    not. Constants of the architecture are left out unless all models store them.
     """
     problems: list[Problem] = []
     stored: dict[int, dict[str, TensorHeader]] = {}
@@ -75,28 +85,60 @@ def view_all(sources: Mapping[int, Source]) -> Views:
         stored[index] = {name: tensor for name, tensor in source.tensors.items() if not _BUFFERS.search(name)}
         if left := [name for name in source.tensors if name not in stored[index]]:
             problems.append(warning(f"{source.name} stores {some(left, 1)}: not weights, so they are left out."))
-    heads = sorted({name for tensors in stored.values() for name in tensors if _is_head(name)})
+    problems += _drop_constants(sources, stored)
+    embeddings = {index: _embedding(tensors.values()) for index, tensors in stored.items()}
+    heads = sorted(
+        {name for index, tensors in stored.items() for name in tensors if _repeats(tensors[name], embeddings[index])}
+    )
     ties = {index: _is_tied(sources[index].config, stored[index], heads) for index in sources}
-    tied = all(ties.values())
     for index in (index for index, is_tied in ties.items() if is_tied):
-        name, tensors = sources[index].name, stored[index]
-        if own := [head for head in heads if tensors.pop(head, None)]:
-            problems.append(warning(f"{name} ties its head to its embedding, so its own {own[0]} is not read."))
-        if heads and not tied:
-            if (embedding := _embedding(tensors.values())) is None:
-                problems.append(error(f"{name} ties its head to an embedding that cannot be found among its tensors."))
-            else:
-                tensors |= dict.fromkeys(heads, embedding)
-                problems.append(
-                    warning(f"{name} ties its head to its embedding, but not all models do: the result does not.")
+        missing = [head for head in heads if head not in stored[index]]
+        if missing and (embedding := embeddings[index]) is not None:
+            stored[index] |= dict.fromkeys(missing, embedding)
+            problems.append(
+                warning(
+                    f"{sources[index].name} ties its head to its embedding, but not all models do: the result has "
+                    f"{some(missing)} of its own."
                 )
+            )
     views = {index: View(source, stored[index]) for index, source in sources.items()}
-    return Views(views, tied if tied or heads else None, tuple(problems))
+    mixed = len(set(ties.values())) > 1
+    if mixed:
+        problems += _check_scaling(sources.values())
+    return Views(views, False if mixed else None, tuple(problems))
 
 
-def _is_head(name: str) -> bool:
-    parsed = layers.parse(name)
-    return parsed.layer is None and parsed.group == "head" and name.endswith(".weight")
+def _drop_constants(sources: Mapping[int, Source], stored: Mapping[int, dict[str, TensorHeader]]) -> Iterator[Problem]:
+    """Takes constants out of `stored` that not all models have; a value that a model computes anyway."""
+    constants = {name for tensors in stored.values() for name in tensors if _CONSTANTS.search(name)}
+    for name in sorted(constants):
+        holders = [index for index, tensors in stored.items() if name in tensors]
+        if len(holders) < len(stored):
+            for index in holders:
+                del stored[index][name]
+            yield warning(f"{sources[holders[0]].name} stores {name}, which the architecture computes: it is left out.")
+
+
+def _check_scaling(sources: Iterable[Source]) -> Iterator[Problem]:
+    # T5 and its kin multiply by d_model^-.5 before a head that is tied, and do not before one that is not.
+    scaled = next((source for source in sources if setting(source.config, "d_model") and _is_t5(source)), None)
+    if scaled is not None:
+        yield error(
+            f"{scaled.name} and the other models do not agree on tie_word_embeddings, by which models of the kind "
+            f"{scaled.config.get('model_type')} scale what enters the head; choose models that all tie or none."
+        )
+
+
+def _is_t5(source: Source) -> bool:
+    return "t5" in str(source.config.get("model_type"))
+
+
+def _repeats(tensor: TensorHeader, embedding: TensorHeader | None) -> bool:
+    """Whether a tensor can be tied to the token embedding: a head, or an encoder's or decoder's own embedding."""
+    if embedding is None or tensor.name == embedding.name or tensor.shape != embedding.shape:
+        return False
+    parsed = layers.parse(tensor.name)
+    return parsed.layer is None and bool(_HEAD.search(tensor.name) or (is_vocabulary(tensor.name) and parsed.opens))
 
 
 def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorHeader], heads: Sequence[str]) -> bool:
@@ -106,14 +148,13 @@ def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorHeader], hea
 
 
 def _embedding(tensors: Iterable[TensorHeader]) -> TensorHeader | None:
-    found = [tensor for tensor in tensors if is_vocabulary(tensor.name) and not _is_head(tensor.name)]
-    return max(found, key=lambda tensor: tensor.shape[0], default=None)
+    """The token embedding: of several (an encoder's, a decoder's and the one that they share), the shared one."""
+    found = [tensor for tensor in tensors if is_vocabulary(tensor.name) and layers.parse(tensor.name).opens]
+    return max(found, key=lambda tensor: (tensor.shape[0], -tensor.name.count(".")), default=None)
 
 
 def is_vocabulary(name: str) -> bool:
     """Whether a tensor has one row a token: the token embedding or the head."""
     parsed = layers.parse(name)
-    token = parsed.group == "embedding" and not re.search(
-        r"position|wpe|type|per_layer|patch|vision|visual|image", name
-    )
-    return parsed.layer is None and name.endswith(".weight") and (token or parsed.group == "head")
+    token = parsed.group == "embedding" and not _NOT_TOKENS.search(name)
+    return parsed.layer is None and name.endswith(".weight") and (token or bool(_HEAD.search(name)))
