@@ -117,7 +117,8 @@ def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list
     kept = _template(giver) if recipe.chat_template is None else recipe.chat_template
     for other in others:
         own = tokenizer_listing(other)
-        if recipe.chat_template is None and _template(own) not in (None, kept):
+        # Where the recipe names the one that it takes, nothing has to be said.
+        if not (recipe.chat_template or recipe.tokenizer_source) and _template(own) not in (None, kept):
             takes = f"`tokenizer_source: {other.name}` or `chat_template: auto` takes one"
             yield warning(
                 f"{own.name} was trained with a chat template that the result does not have "
@@ -141,9 +142,10 @@ def check_tokens(chosen: Source, tensors: Iterable[TensorPlan]) -> Iterator[Prob
     giver = tokenizer_listing(chosen)
     rows = min((tensor.shape[0] for tensor in tensors if is_vocabulary(tensor.name) and tensor.shape), default=None)
     if rows is not None and (highest := _highest(giver)) >= rows:
+        better = chosen.listing.name if giver is not chosen.listing else "(a model whose tokenizer fits)"
         yield error(
             f"The tokenizer of {giver.name} has a token with the number {highest:,}, and the embedding of the result "
-            f"only {rows:,} rows; name the model with the right one: `tokenizer_source: ...`."
+            f"only {rows:,} rows; write `tokenizer_source: {better}`."
         )
 
 
