@@ -12,10 +12,11 @@ from huggingface_hub import HfApi, hf_hub_download
 
 from . import __version__
 from .errors import HubmergeError
-from .hub.errors import hide_tokens, hub_errors
+from .hub.errors import hub_errors
 from .hub.push import PushResult, Upload
 from .hub.session import find_token, patiently
 from .progress import Event, Progress, silent
+from .text import hide_tokens
 
 MARKER = "hubmerge-space.json"
 """The file by which a Space is known to be ours: {"hubmerge": version, "files": [path, ...]}."""

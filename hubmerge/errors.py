@@ -14,14 +14,21 @@
     └── Interrupted          exit code 130: the user stopped the work; it can be resumed
 
 A message is one sentence for the person who made the input: what is wrong, where, what was expected, what to do.
-The command line prints it without a traceback and exits with the class's `exit_code`.
+Several problems are several lines. Whatever was quoted in it, it holds no token, steers no terminal, and no line is
+longer than 500 characters. The command line prints it without a traceback and exits with the class's `exit_code`.
 """
+
+from .text import sentences
 
 
 class HubmergeError(Exception):
     """Base of all errors that hubmerge raises on purpose."""
 
     exit_code = 2
+
+    def __init__(self, message: object = "") -> None:
+        # Cleaning what is clean changes nothing, so an error survives being pickled on its way from a worker.
+        super().__init__(sentences(str(message)))
 
 
 class RecipeError(HubmergeError):

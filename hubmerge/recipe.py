@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 
+from .documents import load_mapping, refuse_unknown
 from .errors import RecipeError
-from .yamlfile import load_mapping, refuse_unknown
 
 DTYPES = ("float32", "float16", "bfloat16")
 

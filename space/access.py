@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 import huggingface_hub
 
+from hubmerge.documents import load_mapping
 from hubmerge.errors import AccessError, SearchError
 from hubmerge.evaluate.task import BUILTIN, task_document
 from hubmerge.evolve.search import Search
 from hubmerge.recipe import ModelRef, Recipe
-from hubmerge.yamlfile import load_mapping
 
 from .settings import Settings
 from .stranger import require_search

@@ -11,9 +11,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hubmerge"
 
 FLOORS = {
-    "errors": 0,
+    "text": 0,
+    "errors": 0.25,
     "progress": 0,
-    "yamlfile": 0.5,
+    "documents": 0.5,
     "recipe": 1,
     "layers": 1,
     "methods": 2,

@@ -21,11 +21,11 @@ def plan(
     token: Token = None,
 ) -> None:
     """Show what a merge or a search would do, from headers alone: nothing is downloaded, problems are named."""
+    from ..documents import load_mapping
     from ..errors import RecipeError
     from ..recipe import Recipe as Value
     from ..stream.plan import make_plan
     from ..terminal import show_plan
-    from ..yamlfile import load_mapping
 
     if "task" in load_mapping(recipe, "recipe", RecipeError):
         from ..evolve.outlook import look_ahead

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from ..documents import refuse_unknown
 from ..errors import TaskError
 from ..progress import Event, Progress
-from ..yamlfile import refuse_unknown
 from .examples import Example, Row
 
 SPLITS = ("train", "validation", "test")

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from ..documents import refuse_unknown
 from ..errors import NetworkError, TaskError
-from ..yamlfile import refuse_unknown
 from .examples import Example, fill
 
 RUBRIC = """Grade a reply to a question.

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..documents import refuse_unknown
 from ..errors import TaskError
-from ..yamlfile import refuse_unknown
 from .choices import read_choices
 from .examples import Example, Row, fill
 from .fingerprint import fingerprint

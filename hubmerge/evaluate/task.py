@@ -36,8 +36,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..documents import load_mapping, refuse_unknown
 from ..errors import TaskError
-from ..yamlfile import load_mapping, refuse_unknown
 from . import language
 from .builtin import BUILTIN
 from .examples import Example, open_rows, text_or_none

@@ -10,12 +10,13 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from ..errors import SearchError
 from ..hub.answers import ask_about
 from ..hub.checkpoint import check_name
-from ..hub.errors import hide_tokens, hub_errors
+from ..hub.errors import hub_errors
 from ..hub.listing import open_repository
 from ..hub.session import bounded_session, find_token
 from ..hub.store import Repository
 from ..recipe import ModelRef
 from ..stream.writer import write_file
+from ..text import hide_tokens
 from .folder import ITEMS_FILE
 
 EVERY = 300.0

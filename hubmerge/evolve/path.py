@@ -12,9 +12,9 @@ from itertools import accumulate
 from operator import mul
 from typing import Any
 
+from ..documents import refuse_unknown
 from ..errors import RecipeError
 from ..recipe import DTYPES, ModelRef, Parameters, Recipe, Slice, SliceSource
-from ..yamlfile import refuse_unknown
 from .blocks import FAMILIES, Family
 
 __all__ = ["FAMILIES", "LARGEST", "Path"]

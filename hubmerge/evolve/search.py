@@ -22,11 +22,11 @@ from typing import Any
 
 import yaml
 
+from ..documents import load_mapping, refuse_unknown
 from ..errors import RecipeError, SearchError
 from ..evaluate.task import SPLITS, task_document
 from ..methods import METHODS, Method
 from ..recipe import ModelEntry, ModelRef, Recipe
-from ..yamlfile import load_mapping, refuse_unknown
 from .data_flow import DataFlowSpace
 from .economy import Economy
 from .spec import COMPARED, GRANULARITIES, Fitness, Gene, Searcher, build, is_number, listed, mapping

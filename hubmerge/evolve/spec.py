@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from types import UnionType
 from typing import Any, get_args, get_origin
 
+from ..documents import refuse_unknown
 from ..errors import SearchError
-from ..yamlfile import refuse_unknown
 
 COMPARED = ("random", "grid")
 """Searchers that a search can add to its `baselines`, with the same budget."""

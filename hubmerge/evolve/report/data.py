@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ...documents import load_mapping
 from ...errors import SearchError
-from ...yamlfile import load_mapping
 from ..folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
 from ..journal import Evaluation, read_evaluations
 from ..pareto import fronts
