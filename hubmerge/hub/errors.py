@@ -83,9 +83,9 @@ def _start(what: str) -> str:
 def _reason(exc: BaseException) -> tuple[type[HubError], str]:
     hub, elsewhere = constants.ENDPOINT, _elsewhere(exc)
     if isinstance(exc, Unbearable):
-        return NetworkError, hide_tokens(str(exc))
+        return NetworkError, str(exc)
     if elsewhere is not None and isinstance(exc, httpx2.HTTPError) and not isinstance(exc, HfHubHTTPError):
-        why = hide_tokens(" ".join(str(exc).split())[:200]) if isinstance(exc, httpx2.ConnectError) else ""
+        why = " ".join(str(exc).split())[:200] if isinstance(exc, httpx2.ConnectError) else ""
         return NetworkError, (
             f"the Hub sends its readers on to {elsewhere}, which does not answer as it should "
             f"({why or type(exc).__name__}); check any proxy in between and run the same again later."
