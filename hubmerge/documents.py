@@ -102,6 +102,7 @@ class _Yaml:
             self._refuse("it holds half of a surrogate pair, which is no character")
         documents = 0
         try:
+            event: Any
             for event in yaml.parse(text, Loader=_PARSER):
                 documents += isinstance(event, yaml.DocumentStartEvent)
                 if documents > 1:
@@ -115,6 +116,7 @@ class _Yaml:
         return self._root
 
     def _take(self, event: Any) -> None:
+        line: int = event.start_mark.line
         if isinstance(event, yaml.ScalarEvent):
             value, tag = self._scalar(event)
             if event.anchor:
@@ -123,10 +125,10 @@ class _Yaml:
         elif isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
             is_list = isinstance(event, yaml.SequenceStartEvent)
             if event.tag not in (None, "!", _TAG + ("seq" if is_list else "map")):
-                self._refuse(f"the tag {event.tag} is not read here", event.start_mark.line)
+                self._refuse(f"the tag {event.tag} is not read here", line)
             if event.anchor:
                 self._anchors[event.anchor] = None
-            self._open.append(_Open([] if is_list else {}, event.start_mark.line, event.anchor))
+            self._open.append(_Open([] if is_list else {}, line, event.anchor))
             self._bound(len(self._open), 0, event)
         elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
             done = self._open.pop()
@@ -138,10 +140,10 @@ class _Yaml:
             self._add(done.values, done.depth, done.nodes, event, None)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
-                self._refuse(f"nothing is called &{event.anchor} before *{event.anchor}", event.start_mark.line)
+                self._refuse(f"nothing is called &{event.anchor} before *{event.anchor}", line)
             known = self._anchors[event.anchor]
             if known is None:
-                self._refuse(f"&{event.anchor} holds itself", event.start_mark.line)
+                self._refuse(f"&{event.anchor} holds itself", line)
             self._add(*known, event, None)
 
     def _add(self, value: Any, depth: int, nodes: int, event: Any, tag: str | None) -> None:
