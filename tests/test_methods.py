@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import math
 import sys
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from hubmerge.methods import BLOCK, METHODS, Whole, mask_seed
+from hubmerge.methods.blocks import each
 from hubmerge.methods.selection import Search, new_masks
-from hubmerge.methods.sparsify import keep_largest, keep_random, scales, thresholds
+from hubmerge.methods.sparsify import bounds, cuts, keep_between, keep_largest, keep_random, kept_entries, scales
 
 
 def tensors(count: int, *shape: int, seed: int = 0) -> list[torch.Tensor]:
@@ -78,7 +80,7 @@ def plain_ties(models, base, weight, density, normalize, scale):
     for model, d in zip(models, density, strict=True):
         delta = (model - base).flatten()
         kept = torch.zeros_like(delta)
-        top = delta.abs().topk(max(1, int(d * delta.numel()))).indices
+        top = delta.abs().topk(max(1, int(d * delta.numel())) if d else 0).indices
         kept[top] = delta[top]
         trimmed.append(kept)
     out = base.flatten().clone()
@@ -102,19 +104,26 @@ def test_ties_follows_the_paper(normalize: bool, density: list[float]) -> None:
 
 def trimmed(delta: torch.Tensor, density: float) -> torch.Tensor:
     """What TIES keeps of one task vector."""
-    (threshold,) = thresholds(Whole([delta], torch.zeros_like(delta)), [density])
-    return keep_largest(delta.flatten().float().clone(), threshold).view(delta.shape)
+    blocks = Whole([delta], torch.zeros_like(delta))
+    measured = cuts(blocks, [density])
+    return torch.cat([keep_largest(block, measured)[0].clone() for block in each(blocks)]).view(delta.shape)
+
+
+def first_largest(delta: torch.Tensor, kept: int, left_out: int = 0) -> torch.Tensor:
+    """The `kept` largest entries of a task vector after `left_out` larger ones; of equal ones those that come first."""
+    flat = delta.flatten().float()
+    places = flat.abs().sort(descending=True, stable=True).indices[left_out : left_out + kept]
+    return torch.zeros_like(flat).index_copy_(0, places, flat[places]).view(delta.shape)
 
 
 @pytest.mark.parametrize(
     ("density", "gamma", "left"),
-    [(0.5, 0.1, (100, 600)), (0.9, 0.0, (0, 900)), (0.95, 0.2, (50, 1000)), (0.0, 0.0, (0, 1)), (1.0, 0.5, (0, 1000))],
+    [(0.5, 0.1, (100, 600)), (0.9, 0.0, (0, 900)), (0.95, 0.2, (50, 1000)), (0.0, 0.0, (0, 0)), (1.0, 0.5, (0, 1000))],
 )
 @pytest.mark.parametrize("elements", [1000, 1000 * (BLOCK // 400)])
 def test_breadcrumbs_leaves_out_both_ends(density: float, gamma: float, left: tuple[int, int], elements: int) -> None:
     base, model = tensors(2, elements)
     first, last = (place * elements // 1000 for place in left)
-    last = max(last, 1) if density else 1
     delta = model - base
     expected = torch.zeros_like(delta)
     kept = delta.abs().argsort(descending=True)[first:last]
@@ -152,11 +161,10 @@ MANY = tensors(1, 3 * BLOCK - 5)[0]
     ],
     ids=["equal", "zeros", "denormal", "transposed", "blocks", "equal blocks", "zero blocks", "bf16", "lumps", "one"],
 )
-def test_the_threshold_is_that_of_a_sort(delta: torch.Tensor) -> None:
-    ordered = delta.abs().flatten().sort(descending=True).values
-    for density in (1e-9, 0.3, 0.9, 0.9999):
-        threshold = ordered[max(1, int(density * delta.numel())) - 1]
-        assert torch.equal(trimmed(delta, density), torch.where(delta.abs() >= threshold, delta, 0))
+def test_what_is_kept_is_what_a_stable_sort_keeps(delta: torch.Tensor) -> None:
+    for density in (0, 1e-9, 0.3, 0.9, 0.9999):
+        kept = max(1, int(density * delta.numel())) if density else 0
+        assert torch.equal(trimmed(delta, density), first_largest(delta, kept))
 
 
 @pytest.mark.parametrize("kind", ["normal", "few values", "two values", "sorted", "heavy", "zeros"])
@@ -176,13 +184,84 @@ def test_selection_is_exact_however_little_it_may_keep(kind: str, sampled: int) 
     for rank in (1, 2, 100, 25_000, 49_999, 50_000):
         search = Search(rank, values.size, sample, 200, new_masks(values.size))
         passes = 0
+        blocks = np.array_split(values, 7)
         while passes == 0 or not search.ends():
             passes += 1
-            for block in np.array_split(values, 7):
+            for block in blocks:
                 search.feed(block)
                 assert search._size <= 200
-        assert search.found == ordered[rank - 1]
+        cut = search.found
+        assert cut is not None
+        assert cut.threshold == ordered[rank - 1]
+        equal = [int((block == cut.threshold).sum()) for block in blocks]
+        assert int((values > cut.threshold).sum()) + sum(equal[: cut.block]) + cut.ties == rank
+        assert cut.ties == 0 or cut.ties < equal[cut.block]
         assert passes < 12
+
+
+DENSITIES = (0, 0.05, 0.2, 0.5, 1)
+
+
+def bfloat16_siblings(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A tensor of some shape and what a little fine-tuning makes of it: few distinct differences, many equal."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = (int(n) for n in torch.randint(4, 60, (2,), generator=generator))
+    base = torch.randn(rows, columns, generator=generator).mul_(0.02).bfloat16()
+    return base, (base.float() + torch.randn(rows, columns, generator=generator) * 3e-5).bfloat16()
+
+
+@pytest.mark.parametrize("block", [256, 1000, BLOCK])
+def test_ties_keeps_exactly_the_share_of_bfloat16_siblings(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("blocks", "selection", "sparsify"):
+        monkeypatch.setattr(sys.modules[f"hubmerge.methods.{module}"], "BLOCK", block)
+    for seed in range(200):
+        base, model = bfloat16_siblings(seed)
+        delta = model.float() - base.float()
+        for density in DENSITIES:
+            kept = int(density * delta.numel())
+            expected = first_largest(delta, kept)
+            assert int((expected != 0).sum()) == min(kept, int((delta != 0).sum()))
+            assert torch.equal(trimmed(delta, density), expected)
+
+
+@pytest.mark.parametrize("block", [256, 1000, BLOCK])
+def test_breadcrumbs_leaves_out_exactly_the_share_of_bfloat16_siblings(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("blocks", "selection", "sparsify"):
+        monkeypatch.setattr(sys.modules[f"hubmerge.methods.{module}"], "BLOCK", block)
+    for seed in range(20):
+        base, model = bfloat16_siblings(seed)
+        delta = model.float() - base.float()
+        inputs = Whole([model], base)
+        for density in DENSITIES:
+            for gamma in (0, 0.01, 0.3):
+                measured = bounds(inputs, [density], [gamma])
+                got = torch.cat([keep_between(part, measured)[0].clone() for part in each(inputs)]).view(delta.shape)
+                kept = int(density * delta.numel())
+                left_out = min(int(gamma * delta.numel()), delta.numel() - kept)
+                assert torch.equal(got, first_largest(delta, kept, left_out))
+
+
+@pytest.mark.parametrize("name", ["ties", "breadcrumbs", "breadcrumbs_ties"])
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("elements", [3000, 2 * BLOCK + 7])
+def test_what_is_not_finite_ends_and_shows_in_the_result(name: str, broken: float, elements: int) -> None:
+    base, model, other = tensors(3, elements)
+    model[::5] = broken
+    for density in (0.0, 0.1, 0.9, 1.0):
+        given = {"density": density} | ({} if name == "ties" else {"gamma": 0.25})
+        assert not torch.isfinite(run(name, [other, model], base, **given)).all()
+    model[:] = broken
+    assert not torch.isfinite(run(name, [other, model], base, **given)).all()
+
+
+def test_products_are_rounded_as_mergekit_rounds() -> None:
+    """What mergekit 0.1.5 keeps of 100, 37 and 3 entries; .29 x 100 is a little below 29 in floating point."""
+    assert [kept_entries(d, 100) for d in (0.29, 0.57, 0.58, 0.7, 0.999, 1.0)] == [28, 56, 57, 70, 99, 100]
+    assert [kept_entries(d, 37) for d in (0.0, 0.05, 0.29, 0.999, 1.0)] == [0, 1, 10, 36, 37]
+    assert [kept_entries(d, 3) for d in (0.0, 0.05, 0.29, 0.7, 0.999, 1.0)] == [0, 1, 1, 2, 2, 3]
+    assert kept_entries(0.5, 0) == 0
 
 
 def dropped(delta: torch.Tensor, density: float, seed: int) -> torch.Tensor:

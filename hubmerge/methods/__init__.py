@@ -33,7 +33,7 @@ from .task_vectors import (
     dare_ties,
     task_arithmetic,
     ties,
-    ties_thresholds,
+    ties_cuts,
 )
 
 __all__ = [
@@ -202,7 +202,7 @@ _METHODS = (
         "Keeps the largest changes and, where models disagree, the direction with more weight.",
         "https://arxiv.org/abs/2306.01708",
         (_WEIGHT, _DENSITY, _NORMALIZE_ON, _LAMBDA),
-        measure=ties_thresholds,
+        measure=ties_cuts,
         selects=True,
     ),
     Method(

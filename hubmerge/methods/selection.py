@@ -1,6 +1,8 @@
-"""The magnitude of a given rank in tensors too large to order: exactly, a block at a time, in bounded memory."""
+"""Where a tensor's largest magnitudes end, in tensors too large to order: exactly, by block, in bounded memory."""
 
 import math
+import sys
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +18,41 @@ KEPT = 1 << 20
 _MARGIN = 0.015
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What is among the largest magnitudes of a tensor: those above `threshold`, and the first of those equal to it.
+
+    Of the equal ones all that lie before block `block` are, the first `ties` within it, and none behind.
+    """
+
+    threshold: float
+    block: int = 0
+    ties: int = 0
+
+
+NOTHING = Cut(math.inf)
+"""None of the magnitudes."""
+
+EVERYTHING = Cut(0.0, sys.maxsize)
+"""All of them."""
+
+
 def new_masks(elements: int) -> Masks:
     """Memory for what is compared within one block of a tensor of so many elements."""
     return np.empty((4, min(BLOCK, elements)), dtype=bool)
 
 
 class Search:
-    """Finds the `rank`-th largest (1 is the largest) of `elements` magnitudes, by counting instead of ordering.
+    """Finds where the `rank` largest of `elements` magnitudes end, by counting instead of ordering.
 
     `sample`: some of them, in ascending order; it tells between which two values the answer should lie. A pass over all
     magnitudes (`feed` each block, then `ends`) counts what is outside and keeps the few between. If the answer is
     elsewhere, or too many lie between, `ends` says False, and the next pass looks closer. `kept`: how many to keep;
-    `masks`: from `new_masks`, which searches that are fed in turn may share.
+    `masks`: from `new_masks`, which searches that are fed in turn may share. NaN counts as below everything.
     """
 
     def __init__(self, rank: int, elements: int, sample: Magnitudes, kept: int, masks: Masks) -> None:
-        self.found = math.nan
+        self.found: Cut | None = None
         self._rank = rank
         self._kept = kept
         self._sample = sample
@@ -40,7 +61,8 @@ class Search:
         self._upper, self._from_upper = np.float32(np.inf), 0
         self._masks = masks
         self._low, self._high = self._lower, self._upper
-        self._counts = np.zeros(4, dtype=np.int64)
+        # Of each block fed: how many are above and at least `high`, above and at least `low`, and what lies between.
+        self._counts: list[tuple[int, ...]] = []
         self._between: list[Magnitudes] = []
         self._size, self._every = 0, 1
         self._begin()
@@ -52,7 +74,7 @@ class Search:
         np.greater_equal(magnitudes, self._high, out=from_high)
         np.greater(magnitudes, self._low, out=above)
         np.greater_equal(magnitudes, self._low, out=from_low)
-        self._counts += [np.count_nonzero(mask) for mask in (over, from_high, above, from_low)]
+        self._counts.append(tuple(map(np.count_nonzero, (over, from_high, above, from_low))))
         between = magnitudes[np.greater(above, from_high, out=above)]
         self._between.append(between[:: self._every])
         self._size += self._between[-1].size
@@ -62,27 +84,41 @@ class Search:
             self._size, self._every = self._between[0].size, self._every * 2
 
     def ends(self) -> bool:
-        """Whether the pass, which is over, found the magnitude; if not, another one has to be made."""
-        over, from_high, above, from_low = (int(count) for count in self._counts)
+        """Whether the pass, which is over, found the cut; if not, another one has to be made."""
+        over, from_high, above, from_low = (int(count) for count in np.sum(self._counts, axis=0))
         if over < self._rank <= from_high:
-            self.found = float(self._high)
+            self._cut(self._high, over, [at_least - more for more, at_least, _, _ in self._counts])
         elif above < self._rank <= from_low:
-            self.found = float(self._low)
+            self._cut(self._low, above, [at_least - more for _, _, more, at_least in self._counts])
         elif self._rank <= over:
             self._lower, self._above_lower = self._high, over
         elif self._rank > from_low:
+            if self._low == self._lower:
+                self.found = EVERYTHING  # what is missing are NaN
             self._upper, self._from_upper = self._low, from_low
         else:
             # Weights in 16 bits differ by few distinct values, on which a sort is faster than numpy's partition.
             between = np.sort(np.concatenate(self._between))
             if self._every == 1:
-                self.found = float(between[from_high - self._rank])
+                threshold = between[from_high - self._rank]
+                larger = between.size - int(np.searchsorted(between, threshold, side="right"))
+                equal = [int(np.count_nonzero(block == threshold)) for block in self._between]
+                self._cut(threshold, from_high + larger, equal)
             else:
                 self._sample = between
                 self._lower, self._above_lower = self._low, above
                 self._upper, self._from_upper = self._high, from_high
         self._begin()
-        return not math.isnan(self.found)
+        return self.found is not None
+
+    def _cut(self, threshold: np.float32, larger: int, equal: list[int]) -> None:
+        """Finds the end among the magnitudes at `threshold`: `larger` are above it, `equal` of each block are at it."""
+        up_to = np.cumsum(equal)
+        ties = self._rank - larger
+        block = int(np.searchsorted(up_to, ties))
+        full = int(ties == up_to[block])
+        before = int(up_to[block] - equal[block])
+        self.found = Cut(float(threshold), block + full, 0 if full else ties - before)
 
     def _begin(self) -> None:
         first = np.searchsorted(self._sample, self._lower, side="right")
@@ -92,6 +128,6 @@ class Search:
         low, high = (round(inside.size * (1 - share + margin)) for margin in (-_MARGIN, _MARGIN))
         self._low = inside[low] if 0 <= low < inside.size else self._lower
         self._high = inside[high] if high < inside.size else self._upper
-        self._counts[:] = 0
+        self._counts = []
         self._between = []
         self._size, self._every = 0, 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .blocks import BLOCK, Block, Blocks, each
-from .selection import KEPT, Magnitudes, Search, new_masks
+from .selection import EVERYTHING, KEPT, NOTHING, Cut, Magnitudes, Search, new_masks
 
 _RUNS = 64
 _RUN = 4096
@@ -22,47 +22,63 @@ def deltas(block: Block) -> list[Tensor]:
     return [tensor.sub_(block.base) for tensor in block.tensors]
 
 
-def thresholds(blocks: Blocks, density: Sequence[float]) -> list[float]:
-    """For each model the smallest magnitude among the `density` largest ones of its whole task vector, exactly.
+def kept_entries(density: float, elements: int) -> int:
+    """How many entries of a tensor `density` keeps, as mergekit counts: rounded down, one at least unless it is 0.
 
-    At least one entry counts. 0 where everything is kept. TIES "trim", https://arxiv.org/abs/2306.01708 §3.
+    >>> [kept_entries(density, 100) for density in (0, 0.001, 0.3, 0.999, 1)]
+    [0, 1, 30, 99, 100]
     """
-    ranks = {model: max(1, int(share * blocks.elements)) for model, share in enumerate(density) if share < 1}
-    found = dict(zip(ranks, magnitudes_of_rank(blocks, list(ranks.items())), strict=True))
-    return [found.get(model, 0.0) for model in range(len(density))]
+    return max(1, int(density * elements)) if density > 0 and elements else 0
 
 
-def bounds(blocks: Blocks, density: Sequence[float], gamma: Sequence[float]) -> list[tuple[float, float]]:
-    """For each model the smallest and the largest magnitude that are kept, exactly.
+def cuts(blocks: Blocks, density: Sequence[float]) -> list[Cut]:
+    """For each model where the `density` largest magnitudes of its whole task vector end, exactly.
 
-    The share `gamma` of the largest is left out, then the share `density` kept: at least one entry, and of the largest
-    only as many are left out as `density` allows. Model Breadcrumbs, https://arxiv.org/abs/2312.06795 §3.
+    Of equal ones the first are kept. TIES "trim", https://arxiv.org/abs/2306.01708 §3.
+    """
+    return cuts_of_rank(blocks, [(model, kept_entries(d, blocks.elements)) for model, d in enumerate(density)])
+
+
+def bounds(blocks: Blocks, density: Sequence[float], gamma: Sequence[float]) -> list[tuple[Cut, Cut]]:
+    """For each model the cut of what is left out because it is too large, and of that together with what is kept.
+
+    The share `gamma` of the largest is left out, then the share `density` kept; of the largest only as many are left
+    out as `density` allows. Model Breadcrumbs, https://arxiv.org/abs/2312.06795 §3.
     """
     ranks: list[tuple[int, int]] = []
     for model, (share, outliers) in enumerate(zip(density, gamma, strict=True)):
-        kept = max(1, int(share * blocks.elements))
-        left_out = min(int(outliers * blocks.elements), blocks.elements - kept)
-        ranks += [(model, left_out + 1), (model, left_out + kept)]
-    found = magnitudes_of_rank(blocks, ranks)
-    return [(low, high) for high, low in zip(found[::2], found[1::2], strict=True)]
+        kept = kept_entries(share, blocks.elements)
+        left_out = min(int(outliers * blocks.elements), blocks.elements - kept) if kept else 0
+        ranks += [(model, left_out), (model, left_out + kept)]
+    found = cuts_of_rank(blocks, ranks)
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
-def magnitudes_of_rank(blocks: Blocks, ranks: Sequence[tuple[int, int]]) -> list[float]:
-    """The `rank`-th largest magnitude (1 is the largest) of a model's task vector, for each (model, rank)."""
+def cuts_of_rank(blocks: Blocks, ranks: Sequence[tuple[int, int]]) -> list[Cut]:
+    """Where the `rank` largest magnitudes of a model's task vector end, for each (model, rank)."""
     elements = blocks.elements
-    if elements == 0 or not ranks:
-        return [0.0] * len(ranks)
+    found = [NOTHING if rank == 0 else EVERYTHING for _, rank in ranks]
+    sought = [place for place, (_, rank) in enumerate(ranks) if 0 < rank < elements]
+    if not sought:
+        return found
     sample, masks = _sample(blocks), new_masks(elements)
-    searches = [(model, Search(rank, elements, sample[model], KEPT // len(ranks), masks)) for model, rank in ranks]
-    unfinished = searches
+    unfinished = {
+        place: Search(ranks[place][1], elements, sample[ranks[place][0]], KEPT // len(sought), masks)
+        for place in sought
+    }
     while unfinished:
+        models = {ranks[place][0] for place in unfinished}
         for block in each(blocks):
             vectors = deltas(block)
-            magnitudes = {model: _magnitudes(vectors[model]) for model in dict(unfinished)}
-            for model, search in unfinished:
-                search.feed(magnitudes[model])
-        unfinished = [(model, search) for model, search in unfinished if not search.ends()]
-    return [search.found for _, search in searches]
+            magnitudes = {model: _magnitudes(vectors[model]) for model in models}
+            for place, search in unfinished.items():
+                search.feed(magnitudes[ranks[place][0]])
+        ended = {place: search.found for place, search in unfinished.items() if search.ends()}
+        for place, cut in ended.items():
+            assert cut is not None
+            found[place] = cut
+            del unfinished[place]
+    return found
 
 
 def _sample(blocks: Blocks) -> list[Magnitudes]:
@@ -77,33 +93,47 @@ def _sample(blocks: Blocks) -> list[Magnitudes]:
         ]
         for run in range(_RUNS)
     ]
-    return [np.sort(np.concatenate(of_model)) for of_model in zip(*runs, strict=True)]
+    samples = [np.sort(np.concatenate(of_model)) for of_model in zip(*runs, strict=True)]
+    return [sample[: np.searchsorted(sample, np.nan)] for sample in samples]
 
 
 def _magnitudes(delta: Tensor) -> Magnitudes:
     return delta.abs_().cpu().numpy()  # type: ignore[no-any-return]
 
 
-def keep_largest(delta: Tensor, threshold: float) -> Tensor:
-    """`delta` with all magnitudes below `threshold` set to 0, in place; ties with the smallest kept one stay.
+def keep_largest(block: Block, cut: Sequence[Cut]) -> list[Tensor]:
+    """The task vectors of a block, each with what is not among its model's largest magnitudes set to 0."""
+    spare = block.empty()
+    return [_keep(block, delta, end, spare) for delta, end in zip(deltas(block), cut, strict=True)]
 
-    >>> keep_largest(torch.tensor([1.0, -3.0, 2.0, 0.5]), 2.0)
-    tensor([ 0., -3.,  2.,  0.])
-    """
-    if threshold <= 0:
+
+def keep_between(block: Block, limits: Sequence[tuple[Cut, Cut]]) -> list[Tensor]:
+    """The task vectors of a block without what `bounds` says is too large or too small."""
+    spare, larger = block.empty(), block.empty()
+    vectors = deltas(block)
+    for delta, (left_out, kept) in zip(vectors, limits, strict=True):
+        _keep(block, delta, kept, spare)
+        if left_out != NOTHING:
+            delta.sub_(_keep(block, larger.copy_(delta), left_out, spare))
+    return vectors
+
+
+def _keep(block: Block, delta: Tensor, cut: Cut, spare: Tensor) -> Tensor:
+    """`delta`, of `block`, with all that is not among the largest magnitudes set to 0, in place; `spare`: as long."""
+    if cut == NOTHING:
+        return delta.sub_(delta)  # not zero_: what is not finite has to show in the result
+    if cut.threshold <= 0:
         return delta
-    below = float(np.nextafter(np.float32(threshold), np.float32(0)))
-    torch.ops.aten.hardshrink.out(delta, below, out=delta)
+    first_left_out = 0
+    if block.number < cut.block:
+        first_left_out = delta.numel()
+    elif block.number == cut.block and cut.ties:
+        ties = torch.abs(delta, out=spare).eq_(cut.threshold).nonzero()
+        first_left_out = int(ties[cut.ties])
+    below = float(np.nextafter(np.float32(cut.threshold), np.float32(0)))
+    for part, limit in ((delta[:first_left_out], below), (delta[first_left_out:], cut.threshold)):
+        torch.ops.aten.hardshrink.out(part, limit, out=part)
     return delta
-
-
-def keep_between(block: Block, delta: Tensor, low: float, high: float) -> Tensor:
-    """`delta`, of `block`, with all magnitudes below `low` or above `high` set to 0, in place."""
-    if high < np.inf:
-        larger = block.empty()
-        torch.ops.aten.hardshrink.out(delta, high, out=larger)
-        delta.sub_(larger)
-    return keep_largest(delta, low)
 
 
 def scales(blocks: Blocks, density: Sequence[float], seeds: Sequence[int]) -> list[float]:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .blocks import Block, Blocks
 from .linear import NEARLY_ZERO
-from .sparsify import bounds, deltas, keep_between, keep_largest, keep_random, scales, thresholds
+from .selection import Cut
+from .sparsify import bounds, cuts, deltas, keep_between, keep_largest, keep_random, scales
 
 
 def task_arithmetic(block: Block, **parameters: Any) -> Tensor:
@@ -23,32 +24,31 @@ def task_arithmetic(block: Block, **parameters: Any) -> Tensor:
     return _add_sum(block, deltas(block), **parameters)
 
 
-def ties_thresholds(blocks: Blocks, *, density: Sequence[float], **_: Any) -> list[float]:
-    """For each model the smallest magnitude that TIES keeps."""
-    return thresholds(blocks, density)
+def ties_cuts(blocks: Blocks, *, density: Sequence[float], **_: Any) -> list[Cut]:
+    """For each model where what TIES keeps ends."""
+    return cuts(blocks, density)
 
 
-def ties(block: Block, *, measured: Sequence[float], **parameters: Any) -> Tensor:
+def ties(block: Block, *, measured: Sequence[Cut], **parameters: Any) -> Tensor:
     """Trim each task vector to its largest entries, elect a sign per entry, merge those that agree (paper, Alg. 1)."""
-    kept = [keep_largest(delta, threshold) for delta, threshold in zip(deltas(block), measured, strict=True)]
-    return _add_elected(block, kept, **parameters)
+    return _add_elected(block, keep_largest(block, measured), **parameters)
 
 
 def breadcrumbs_bounds(
     blocks: Blocks, *, density: Sequence[float], gamma: Sequence[float], **_: Any
-) -> list[tuple[float, float]]:
-    """For each model the smallest and the largest magnitude that Model Breadcrumbs keeps."""
+) -> list[tuple[Cut, Cut]]:
+    """For each model where what Model Breadcrumbs leaves out as too large ends, and what it keeps."""
     return bounds(blocks, density, gamma)
 
 
-def breadcrumbs(block: Block, *, measured: Sequence[tuple[float, float]], **parameters: Any) -> Tensor:
+def breadcrumbs(block: Block, *, measured: Sequence[tuple[Cut, Cut]], **parameters: Any) -> Tensor:
     """Leave out the largest and the smallest entries of each task vector, add up the rest."""
-    return _add_sum(block, _keep_between(block, measured), **parameters)
+    return _add_sum(block, keep_between(block, measured), **parameters)
 
 
-def breadcrumbs_ties(block: Block, *, measured: Sequence[tuple[float, float]], **parameters: Any) -> Tensor:
+def breadcrumbs_ties(block: Block, *, measured: Sequence[tuple[Cut, Cut]], **parameters: Any) -> Tensor:
     """Leave out the largest and the smallest entries, then elect signs as TIES."""
-    return _add_elected(block, _keep_between(block, measured), **parameters)
+    return _add_elected(block, keep_between(block, measured), **parameters)
 
 
 def dare_scales(
@@ -66,10 +66,6 @@ def dare_linear(block: Block, *, measured: Sequence[float], **parameters: Any) -
 def dare_ties(block: Block, *, measured: Sequence[float], **parameters: Any) -> Tensor:
     """Drop at random as DARE, then elect signs as TIES: the method that evolution tunes in arXiv 2403.13187 §3.1."""
     return _add_elected(block, _drop(block, measured, **parameters), **parameters)
-
-
-def _keep_between(block: Block, limits: Sequence[tuple[float, float]]) -> list[Tensor]:
-    return [keep_between(block, delta, low, high) for delta, (low, high) in zip(deltas(block), limits, strict=True)]
 
 
 def _drop(

@@ -26,7 +26,7 @@ from .tensors import FLOAT32_BYTES, TensorPlan, stored_by
 _SELECTING = 3 * KEPT * FLOAT32_BYTES
 """Bytes that the search for the largest entries of task vectors takes: what it keeps, put together and in order."""
 
-_SPARE_BLOCKS = 7
+_SPARE_BLOCKS = 9
 """Blocks of a thread beside those of the stored tensors: what methods use in between, and the raw and final bytes."""
 
 _LIBRARY_BYTES = 40 * 2**20
