@@ -1,0 +1,81 @@
+"""A merge computes what its source computes, and a stack loads whole, for every kind of architecture."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from architectures import ARCHITECTURES, CASES, OTHER, folder_of, third_parties_warn
+
+from hubmerge.recipe import Recipe
+from hubmerge.stream import merge
+
+# One of each kind runs always; all the others with `slow`.
+_FAST = (
+    "llama-tied",
+    "llama-untied",
+    "llama-other",
+    "gpt2-other",
+    "mixtral-tied",
+    "roberta-tied",
+    "roberta-other",
+    "bert-labels",
+    "longformer-tied",
+    "t5-tied",
+    "bart",
+    "vit",
+    "wav2vec2",
+)
+
+
+def _split(cases: list[str]) -> list[object]:
+    return [case if case in _FAST else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+def test_there_are_more_than_thirty_architectures_of_every_kind() -> None:
+    assert len(ARCHITECTURES) > 50
+    assert set(_FAST) <= CASES.keys()
+
+
+@pytest.mark.parametrize("method", ["passthrough", "linear"])
+@pytest.mark.parametrize("case", _split(list(CASES)))
+def test_a_model_by_itself_computes_what_the_source_computes(case: str, method: str, tmp_path: Path) -> None:
+    architecture, head = CASES[case]
+    source = folder_of(case, 0)
+    names = [str(source)] if method == "passthrough" else [str(source), str(source)]
+    weighted = {} if method == "passthrough" else {"parameters": {"weight": 0.5}}
+    merge(
+        Recipe.from_dict({"merge_method": method, "models": [{"model": name, **weighted} for name in names]}),
+        tmp_path / "out",
+    )
+    with third_parties_warn():
+        expected, told = architecture.load(source)
+        result, found = architecture.load(tmp_path / "out")
+        wanted, got = architecture.ask(expected), architecture.ask(result)
+    assert wanted.isfinite().all()
+    assert torch.equal(got, wanted)
+    assert set(found["missing_keys"]) <= set(told["missing_keys"])
+    assert set(found["unexpected_keys"]) <= set(told["unexpected_keys"])
+
+
+@pytest.mark.parametrize("case", _split([c for c, (a, _) in CASES.items() if a.stacks]))
+def test_two_and_two_layers_load_without_new_or_unexpected_weights(case: str, tmp_path: Path) -> None:
+    architecture, head = CASES[case]
+    first, second = folder_of(case, 0), folder_of(case, 1)
+    pieces = [{"sources": [{"model": str(m), "layer_range": r}]} for m, r in ((first, [0, 2]), (second, [0, 2]))]
+    merge(Recipe.from_dict({"merge_method": "passthrough", "slices": pieces}), tmp_path / "out")
+    with third_parties_warn():
+        result, told = architecture.load(tmp_path / "out")
+        got = architecture.ask(result)
+    assert not told["missing_keys"]
+    assert not told["unexpected_keys"]
+    assert not told["mismatched_keys"]
+    assert got.isfinite().all()
+
+
+@pytest.mark.parametrize("case", _split([c for c, (_, head) in CASES.items() if head == OTHER]))
+def test_a_head_that_the_file_holds_is_the_one_that_counts(case: str) -> None:
+    architecture, _ = CASES[case]
+    with third_parties_warn():
+        own, _ = architecture.load(folder_of(case, 0))
+        tied, _ = architecture.load(folder_of(case.replace(OTHER, "tied"), 0))
+        assert not torch.equal(architecture.ask(own), architecture.ask(tied))
