@@ -39,7 +39,7 @@ def test_there_are_more_than_thirty_architectures_of_every_kind() -> None:
 @pytest.mark.parametrize("method", ["passthrough", "linear"])
 @pytest.mark.parametrize("case", _split(list(CASES)))
 def test_a_model_by_itself_computes_what_the_source_computes(case: str, method: str, tmp_path: Path) -> None:
-    architecture, head = CASES[case]
+    architecture, _ = CASES[case]
     source = folder_of(case, 0)
     names = [str(source)] if method == "passthrough" else [str(source), str(source)]
     weighted = {} if method == "passthrough" else {"parameters": {"weight": 0.5}}
@@ -59,7 +59,7 @@ def test_a_model_by_itself_computes_what_the_source_computes(case: str, method: 
 
 @pytest.mark.parametrize("case", _split([c for c, (a, _) in CASES.items() if a.stacks]))
 def test_two_and_two_layers_load_without_new_or_unexpected_weights(case: str, tmp_path: Path) -> None:
-    architecture, head = CASES[case]
+    architecture, _ = CASES[case]
     first, second = folder_of(case, 0), folder_of(case, 1)
     pieces = [{"sources": [{"model": str(m), "layer_range": r}]} for m, r in ((first, [0, 2]), (second, [0, 2]))]
     merge(Recipe.from_dict({"merge_method": "passthrough", "slices": pieces}), tmp_path / "out")
