@@ -6,6 +6,7 @@ import pytest
 import torch
 from architectures import ARCHITECTURES, CASES, OTHER, folder_of, third_parties_warn
 
+from hubmerge.errors import PlanError
 from hubmerge.recipe import Recipe
 from hubmerge.stream import merge
 
@@ -25,6 +26,15 @@ _FAST = (
     "vit",
     "wav2vec2",
 )
+
+
+# Their first layer is unlike the others, or a tensor outside the stack has a part for each layer.
+_UNLIKE = {
+    "modernbert": "other tensors",
+    "modernbert-labels": "other tensors",
+    "wavlm": "other tensors",
+    "esm": "depth",
+}
 
 
 def _split(cases: list[str]) -> list[object]:
@@ -57,12 +67,23 @@ def test_a_model_by_itself_computes_what_the_source_computes(case: str, method: 
     assert set(found["unexpected_keys"]) <= set(told["unexpected_keys"])
 
 
-@pytest.mark.parametrize("case", _split([c for c, (a, _) in CASES.items() if a.stacks]))
+def _stack(case: str, *ranges: list[int]) -> Recipe:
+    """Layers of the first model below layers of the second."""
+    models = zip((folder_of(case, 0), folder_of(case, 1)), ranges, strict=True)
+    pieces = [{"sources": [{"model": str(model), "layer_range": layers}]} for model, layers in models]
+    return Recipe.from_dict({"merge_method": "passthrough", "slices": pieces})
+
+
+@pytest.mark.parametrize("case", _split([c for c, (a, _) in CASES.items() if a.name in _UNLIKE]))
+def test_a_layer_in_a_place_where_the_architecture_has_another_is_refused(case: str, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=_UNLIKE[CASES[case][0].name]):
+        merge(_stack(case, [0, 2], [0, 2]), tmp_path / "out")
+
+
+@pytest.mark.parametrize("case", _split([c for c, (a, _) in CASES.items() if a.stacks and a.name != "esm"]))
 def test_two_and_two_layers_load_without_new_or_unexpected_weights(case: str, tmp_path: Path) -> None:
     architecture, _ = CASES[case]
-    first, second = folder_of(case, 0), folder_of(case, 1)
-    pieces = [{"sources": [{"model": str(m), "layer_range": r}]} for m, r in ((first, [0, 2]), (second, [0, 2]))]
-    merge(Recipe.from_dict({"merge_method": "passthrough", "slices": pieces}), tmp_path / "out")
+    merge(_stack(case, [0, 2], [1, 3] if architecture.name in _UNLIKE else [0, 2]), tmp_path / "out")
     with third_parties_warn():
         result, told = architecture.load(tmp_path / "out")
         got = architecture.ask(result)

@@ -300,7 +300,7 @@ def test_a_loras_own_tokenizer_and_chat_template(base: Path, tmp_path: Path) -> 
     tokenizer.add_tokens([f"new{n}" for n in range(3)])
     tokenizer.save_pretrained(adapter)
     with pytest.raises(
-        PlanError, match=rf"tokenizer of {adapter} has a token with the number \d+ .* `tokenizer_source: {base}`"
+        PlanError, match=rf"tokenizer of {adapter} has a token with the number \d+, .* `tokenizer_source: {base}`"
     ):
         make_plan(Recipe.from_dict(document)).require()
 

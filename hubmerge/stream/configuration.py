@@ -8,7 +8,7 @@ from typing import Any
 from .. import layers
 from ..hub.source import Source
 from .dtypes import DTYPES, config_name
-from .problems import Problem, error, some
+from .problems import Problem, error
 from .tensors import TensorPlan
 from .tokenizer import SPECIAL_IDS
 from .views import View, setting, text_config
@@ -28,22 +28,8 @@ _LAYERS_OF_A_KIND = (
     "attn_layer_indices",
     "cross_attention_layers",
 )
-# Rules by which an architecture tells layers of several kinds apart.
-_RULES = (
-    "first_k_dense_replace",
-    "decoder_sparse_step",
-    "interleave_moe_layer_step",
-    "moe_layer_freq",
-    "moe_layer_start_index",
-    "moe_layer_interval",
-    "full_attention_interval",
-    "attn_layer_period",
-    "expert_layer_period",
-    "hybrid_override_pattern",
-    "num_kv_shared_layers",
-    "global_attn_every_n_layers",
-    "num_dense_layers",
-)
+# Tensors outside the stack whose shape depends on the number of layers.
+_BY_DEPTH = re.compile(r"contact_head\.regression|(?:^|\.)layer_weights$|per_layer")
 # Lists that may be as long as the stack by chance.
 _NOT_BY_LAYER = re.compile(
     r"architectures|token|_ids?$|languages|image|patch|^conv_|depths|stage|^out_|keys|labels|section|factor|scale|"
@@ -137,21 +123,31 @@ def check_restacked(
 ) -> Iterator[Problem]:
     """Whether each layer of a stack has the tensors that the architecture gives a layer at that place.
 
-    Where a rule of the configuration says which layers are of which kind ("every second one has experts"), a stack may
-    put a layer where the rule expects another.
+    Where a rule says which layers are of which kind ("every second one has experts", "the first has no norm"), a stack
+    may put a layer where the rule expects another. What the configuration lists layer by layer moves with the layers.
     """
-    rules = [key for key in _RULES if setting(first.config, key) not in (None, 0, 1, [], "")]
-    if not rules or not layer_map:
+    own = next((view for view in views.values() if view.source is first), None)
+    if not layer_map or own is None:
+        return
+    count = max(own.stacks.values())
+    deep = [name for name in own.tensors if _BY_DEPTH.search(name)]
+    if deep and len(layer_map) != count:
+        yield error(
+            f"{deep[0]} of {first.name} has a part for each of {count} layers; the result would have another depth."
+        )
+    moved = [*_listed(first.config).values(), *(setting(first.config, key) for key in _LAYERS_OF_A_KIND)]
+    if any(isinstance(values, list) and any(value != values[0] for value in values) for values in moved):
         return
     kinds = {index: _kinds(view) for index, view in views.items()}
-    own = next((kinds[index] for index, view in views.items() if view.source is first), {})
-    wrong = [at for at, (index, layer) in enumerate(layer_map) if at in own and kinds[index].get(layer) != own[at]]
-    if wrong:
-        yield error(
-            f"Layer {wrong[0]} of the result would be another kind of layer than {first.name} has there, where "
-            f"{some(f'{key}: {setting(first.config, key)}' for key in rules)} in its config.json decides; choose layer "
-            "ranges that keep the kinds in place."
-        )
+    expected = _kinds(own)
+    for at, (index, layer) in enumerate(layer_map):
+        if kinds[index].get(layer) != expected.get(at, expected[count - 1]):
+            yield error(
+                f"Layer {layer} of {views[index].name} would be layer {at} of the result, where a "
+                f"{first.config.get('model_type')} model has a layer with other tensors; choose layer ranges that keep "
+                "such layers in their place."
+            )
+            return
 
 
 def _kinds(view: View) -> dict[int, frozenset[tuple[str, int]]]:

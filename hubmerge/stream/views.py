@@ -22,7 +22,7 @@ _CONSTANTS = re.compile(
 _HEAD = re.compile(r"(?:^|[._])(?:lm_head|decoder|embed_out|output)\.weight$")
 
 # Embeddings whose rows are something else than tokens.
-_NOT_TOKENS = re.compile(r"position|wpe|type|per_layer|patch|vision|visual|image|rel_")
+_NOT_TOKENS = re.compile(r"position|wpe|type|per_layer|patch|vision|visual|image|rel_|project")
 
 
 @dataclass(frozen=True)
