@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from hubmerge.errors import HubmergeError
+from hubmerge.hub.cache import serve_many
 
 from .access import forget_own_token, visitor_token
 from .api import add_endpoints
@@ -55,6 +56,7 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
     importlib.import_module("matplotlib.pyplot")
     settings = settings or Settings.from_environment()
     forget_own_token(settings)
+    serve_many()
     gpu = ZeroGpu.borrow()
     work = runners(settings.limits, gpu)
     jobs = Jobs(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hubmerge.errors import AccessError, HubmergeError, Interrupted, NotFoundError, ResourceError
+from hubmerge.hub.patience import stoppable
 from hubmerge.progress import Event, Progress
 
 from .access import Token
@@ -275,7 +276,8 @@ class Jobs:
         work = Work(job.spec, folder, token, lambda event: self._report(job.id, event), resume)
         outcome: dict[str, Any]
         try:
-            outcome = {"status": "done", "result": json.loads(json.dumps(self._runners[job.kind](work)))}
+            with stoppable(lambda: self._check(job.id)):
+                outcome = {"status": "done", "result": json.loads(json.dumps(self._runners[job.kind](work)))}
         except Interrupted:
             outcome = {"status": "lost" if self._closed else "cancelled"}
             if job.id not in self._cancelled:
@@ -293,12 +295,16 @@ class Jobs:
             if job.id in self._jobs:
                 self._update(job.id, ended=time.time(), **outcome)
 
+    def _check(self, job_id: str) -> None:
+        """Raises `Interrupted` where the job is to end: at a report, and while it waits for the Hub."""
+        if self._closed or job_id in self._cancelled:
+            raise Interrupted("The job was stopped.")
+        if self._most_minutes and self._jobs[job_id].seconds > self._most_minutes * 60:
+            raise Interrupted("The job has used up its time.")
+
     def _report(self, job_id: str, event: Event) -> None:
         with self._changed:
-            if job_id in self._cancelled:
-                raise Interrupted("The job was stopped.")
-            if self._most_minutes and self._jobs[job_id].seconds > self._most_minutes * 60:
-                raise Interrupted("The job has used up its time.")
+            self._check(job_id)
             if event.data:
                 point = json.loads(json.dumps(dict(event.data), default=str))
                 self._points[job_id].append(point)

@@ -1,5 +1,6 @@
 """Reading ahead: the right bytes in any order of use, bounded memory, errors where they belong, and an end."""
 
+import hashlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 import hubmerge.stream.prefetch as prefetch
-from hubmerge.errors import HubError, Interrupted
+from hubmerge.errors import HubError, Interrupted, SourceError
+from hubmerge.hub.answers import FileInfo
+from hubmerge.hub.content import HashedFile
 from hubmerge.hub.headers import TensorHeader
 from hubmerge.methods import BLOCK
 from hubmerge.stream import TensorPlan
@@ -27,6 +30,7 @@ class Far:
     broken: tuple[int, int] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     place: object = field(default_factory=object)
+    sha256: str | None = None
 
     def __post_init__(self) -> None:
         position = 64
@@ -42,6 +46,12 @@ class Far:
         if self.broken and start < self.broken[1] and stop > self.broken[0]:
             raise HubError("Broken.")
         return memoryview(self.content)[start:stop]
+
+    def hashing(self, file: str, start: int) -> HashedFile | None:
+        if self.sha256 is None:
+            return None
+        info = FileInfo(FILE, len(self.content), self.sha256)
+        return HashedFile(info, "org/far", start, lambda: memoryview(self.content)[:start])
 
 
 @pytest.fixture
@@ -129,3 +139,31 @@ def test_what_is_here_is_not_fetched(sources: list[Far]) -> None:
         assert len(take((1, "small"), header.start, header.stop)) == 2000
     ahead.stop()
     assert not sources[0].requests
+
+
+def test_what_is_read_in_order_to_its_end_is_hashed(sources: list[Far]) -> None:
+    for source in sources:
+        source.sha256 = hashlib.sha256(source.content).hexdigest()
+    ahead = prefetch.Prefetch(sources, plans(), lambda _: True, again=False)
+    assert len(ahead._hashing) == 2
+    for plan in plans():
+        use(ahead, sources, plan)
+    assert all(hashing.position == hashing.size for hashing in ahead._hashing.values())
+    sources[1].sha256 = "0" * 64
+    ahead = prefetch.Prefetch(sources, plans(), lambda _: True, again=False)
+    *first, last = plans()
+    for plan in first:
+        use(ahead, sources, plan)
+    with pytest.raises(SourceError, match=r"org/far arrived otherwise .* the Hub lists 0000"):
+        use(ahead, sources, last)
+    ahead.stop()
+
+
+def test_what_is_read_in_another_order_or_in_part_cannot_be(sources: list[Far]) -> None:
+    for source in sources:
+        source.sha256 = "0" * 64
+    for some in (plans()[::-1], plans()[1:], plans()[:-1]):
+        ahead = prefetch.Prefetch(sources, some, lambda _: True, again=False)
+        assert not ahead._hashing
+        for plan in some:
+            use(ahead, sources, plan)

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from ..errors import ResourceError, SourceError
+from ..hub.checkpoint import CONFIG, INDEX
 from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
 from ..methods import BLOCK
 from ..recipe import ModelRef
 from ..stream.adapted import Adapted
 from ..stream.dtypes import DTYPES
-from ..stream.tokenizer import carried_files
+from ..stream.tokenizer import carried_files, is_carried
 from . import apart
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -42,10 +43,7 @@ def load_model(
 
     ref = name if isinstance(name, ModelRef) else ModelRef.parse(name)
     source = open_source(ref, token=token)
-    where = str(Path(ref.repo_id).expanduser()) if source.is_folder else ref.repo_id
-    shared: dict[str, Any] = {"revision": source.commit, "token": token, "trust_remote_code": False}
-    if source.is_folder:
-        shared["local_files_only"] = True
+    shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     place = torch.device(device or best_device())
     free = free_memory(place) * _SHARE
     wanted = _choose_dtype(dtype, place, source, free)
@@ -61,8 +59,13 @@ def load_model(
             raise ResourceError(f"{ref} is too large to be loaded with its LoRA; merge it first: hubmerge merge.")
         placement = {"device_map": "auto", "offload_folder": tempfile.mkdtemp(prefix="hubmerge-offload-")}
     # Here rather than below: nobody else's model waits for this download.
+    # And transformers is given a folder: it would ask the Hub for each file again, with nobody to check what comes.
     for file in dict.fromkeys(tensor.file for tensor in source.tensors.values()):
         source.local_path(file)
+    for file in source.files:
+        if is_carried(file) or file == INDEX:
+            source.local_path(file)
+    where = str(source.local_path(CONFIG).parent)
     apart.start()  # ready by the time that the model is
     try:
         with loading(), hub_errors(f"loading {ref}"):

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import constants
 
+from ..errors import SourceError
 from .answers import FileInfo
 from .patience import check_stopped
 
@@ -37,6 +39,30 @@ def differs(path: Path, file: FileInfo) -> str | None:
     if state.st_size >= REMEMBERED:
         _write(note, seen)
     return None
+
+
+class HashedFile:
+    """A file of `size` bytes of the model `where` that arrives part by part, in order, and must become `sha256`."""
+
+    def __init__(self, file: FileInfo, where: str, start: int, head: Callable[[], memoryview]) -> None:
+        """`start`: where the parts begin; `head` gives what lies before, when the first part has come."""
+        self.size, self.position, self.failed = file.size, start, False
+        self._name, self._where, self._expected = file.path, where, file.sha256
+        self._head: Callable[[], memoryview] | None = head
+        self._hash = hashlib.sha256()
+
+    def update(self, content: memoryview) -> None:
+        """Adds the next part. Raises `SourceError` after the last one where the whole is not what the Hub lists."""
+        if self._head is not None:
+            self._hash.update(self._head())
+            self._head = None
+        self._hash.update(content)
+        self.position += len(content)
+        if self.position == self.size and (found := self._hash.hexdigest()) != self._expected:
+            raise SourceError(
+                f"{self._name} of {self._where} arrived otherwise than the Hub lists it: its sha256 is {found}, the "
+                f"Hub lists {self._expected}; try again later, and if it stays so, do not use this revision."
+            )
 
 
 def digest(path: Path, file: FileInfo) -> str:

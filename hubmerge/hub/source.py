@@ -7,6 +7,7 @@
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..recipe import ModelRef
 from .adapter import Adapter, is_adapter, open_adapter, trained_on
 from .answers import FileInfo
 from .checkpoint import CONFIG, INDEX, WEIGHTS, collect, find_weights, parse_config, parse_index
+from .content import HashedFile
 from .headers import TensorHeader, read_headers
 from .listing import Licence, Listing, list_files
 
@@ -124,6 +126,13 @@ class Source:
         """
         return self.listing.store.read(self.listing.file(file), start, stop)
 
+    def hashing(self, file: str, start: int) -> HashedFile | None:
+        """What compares `file`, read in order from `start` on, with its sha256; None where the Hub lists none."""
+        info = self.listing.file(file)
+        if info.sha256 is None:
+            return None
+        return HashedFile(info, self.name, start, lambda: self.read_range(file, 0, start))
+
     def read_text(self, name: str) -> str | None:
         """The text of a small file, or None where the model has no file of that name."""
         return self.listing.read_text(name)
@@ -156,7 +165,11 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
 def _open(ref: ModelRef, listing: Listing) -> Source:
     where, files = listing.name, listing.files
     listing.require(CONFIG)
-    listing.require(WEIGHTS, INDEX, *(name for name in files if name.endswith(".safetensors")))
+    stored = [name for name in files if name.endswith(".safetensors")]
+    if not stored:
+        listing.require(WEIGHTS, INDEX)
+    elif WEIGHTS not in stored and any("-of-" in name for name in stored):
+        listing.require(INDEX)
     weights = find_weights(files, where)
     config = parse_config(listing.read_text(CONFIG), where)
     weight_map = parse_index(listing.read_text(INDEX), files, where, listing.require) if weights == INDEX else None
@@ -167,5 +180,11 @@ def _open(ref: ModelRef, listing: Listing) -> Source:
         return read_headers(lambda start, stop: listing.store.read(file, start, stop), shard, file.size, where)
 
     with ThreadPoolExecutor(min(_READERS, len(shards))) as pool:
-        tensors = collect(pool.map(headers, shards), weight_map, files, where)
+        # Each in a copy of this thread's context, so that what stops this thread stops them.
+        reading = [pool.submit(copy_context().run, headers, shard) for shard in shards]
+        try:
+            tensors = collect((future.result() for future in reading), weight_map, files, where)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return Source(ref, listing, tensors, config)

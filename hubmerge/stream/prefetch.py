@@ -2,11 +2,13 @@
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import Interrupted
+from ..hub.content import HashedFile
+from ..hub.patience import stoppable
 from ..hub.source import Source
 from ..methods import BLOCK
 from .dtypes import DTYPES
@@ -76,6 +78,7 @@ class Prefetch:
         largest = self._lay_out(tensors, far)
         self._window = max(WINDOW, largest + len(sources) * SPAN)
         self._held = 0
+        self._hashing = _hashers(self._spans, sources)
         self._changed = threading.Condition()
         self._turn = threading.Lock()
         self._stopped = False
@@ -159,11 +162,34 @@ class Prefetch:
     def _fetch(self) -> None:
         while (span := self._next()) is not None:
             try:
-                content = self._sources[span.index].read_range(span.file, span.start, span.stop)
+                with stoppable(self._check):
+                    content = self._sources[span.index].read_range(span.file, span.start, span.stop)
+                    self._hash(span, content)
             except BaseException as exc:  # whoever needs these bytes raises it
                 span.failure = exc
+                if (hashing := self._hashing.get((span.index, span.file))) is not None:
+                    hashing.failed = True
             else:
                 span.content = content
+            with self._changed:
+                self._changed.notify_all()
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise Interrupted("The merge was stopped.")
+
+    def _hash(self, span: _Span, content: memoryview) -> None:
+        """Hashes the span after those before it in its file; raises `SourceError` where the whole is not as listed."""
+        hashing = self._hashing.get((span.index, span.file))
+        if hashing is None:
+            return
+        with self._changed:
+            # Those before were begun before and wait for nobody behind them, so their turn comes.
+            self._changed.wait_for(lambda: hashing.position == span.start or hashing.failed or self._stopped)
+        try:
+            if hashing.position == span.start and not hashing.failed:
+                hashing.update(content)
+        finally:
             with self._changed:
                 self._changed.notify_all()
 
@@ -178,6 +204,28 @@ class Prefetch:
                 self._changed.wait()
             self._held += span.nbytes
             return None if self._stopped else span
+
+
+def _hashers(spans: Iterable[_Span], sources: Sequence[Source]) -> dict[tuple[int, str], HashedFile]:
+    """For each file that is read from its first tensor to its end in order, what hashes it; others cannot be."""
+    ends: dict[tuple[int, str], int] = {}
+    starts: dict[tuple[int, str], int] = {}
+    torn: set[tuple[int, str]] = set()
+    for span in spans:
+        file = span.index, span.file
+        starts.setdefault(file, span.start)
+        if ends.setdefault(file, span.start) != span.start:
+            torn.add(file)
+        ends[file] = span.stop
+    hashers = {}
+    for (index, name), start in starts.items():
+        source = sources[index]
+        first = min(tensor.start for tensor in source.tensors.values() if tensor.file == name)
+        if (index, name) not in torn and start == first:
+            hasher = source.hashing(name, first)
+            if hasher is not None and ends[index, name] == hasher.size:
+                hashers[index, name] = hasher
+    return hashers
 
 
 def _blocks_in_span(sources: Sequence[Source], tensors: Sequence[TensorId]) -> int:

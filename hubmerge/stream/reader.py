@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Interrupted, SourceError
+from ..hub.patience import stoppable
 from ..hub.source import Source
 from .adapted import Adapted
 from .compute import Read, is_finite
@@ -63,8 +64,7 @@ class Reader:
         with self._prefetch.taking(tensor) as take:
 
             def read(index: int, name: str, start: int, stop: int) -> Tensor:
-                if self._stopped:
-                    raise Interrupted("The merge was stopped; the same again goes on from here.")
+                self._check()
                 stored = self._stored((index, name))
                 source = self._sources[stored[0]]
                 header = source.tensors[name]
@@ -91,6 +91,10 @@ class Reader:
         """Makes all reading end with `Interrupted`, at once."""
         self._stopped = True
         self._prefetch.stop()
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise Interrupted("The merge was stopped; the same again goes on from here.")
 
     def close(self) -> None:
         """Ends the reading and closes all files; nobody may be reading any more."""
@@ -119,7 +123,8 @@ class Reader:
                 source = self._sources[index]
                 if self._fetching is not None:
                     self._fetching(source, file)
-                self._open[index, file] = _Shard(source, file)
+                with stoppable(self._check):
+                    self._open[index, file] = _Shard(source, file)
             return self._open[index, file]
 
     def _finish(self, file: tuple[int, str]) -> None:
