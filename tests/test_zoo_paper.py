@@ -69,7 +69,7 @@ def test_the_table_compares_with_the_best_untuned_merge_and_tells_seen_from_unse
     text = markdown(made_up())
     assert [rival.name for rival in made_up().rivals] == ["average (all four)", TUNED, "random search, same budget"]
     assert "- evolved: recipes (PS) - average (all four): +40.0 points" in text
-    assert "); each seed: +40.0 (p < .001)" in text
+    assert "); one seed: +40.0 (p < .001)" in text
     ours = next(row for row in text.splitlines() if row.startswith(f"| **{OURS}**"))
     # The first 80 of 100 are right; two of three are of seen templates.
     cells = [cell.strip() for cell in ours.split("|")[2:8]]

@@ -78,13 +78,15 @@ def _cells(line: Line, one: Table) -> list[str]:
 
 
 def _gains(one: Table) -> Iterator[str]:
-    ours = one.line(OURS)
+    ours, names = one.line(OURS), {line.name for line in one.lines}
     for rival in one.rivals:
         pairs = zip(*_paired(ours, rival), strict=True)
         by_seed = ", ".join(f"{100 * (mean(a.values()) - mean(b.values())):+.1f} (p {_p(a, b)})" for a, b in pairs)
-        yield f"- {OURS} - {rival.name}: {_gain(ours, rival)}; each seed: {by_seed}"
-    every, useful = one.line(NAMES["ps-all"]), one.line(NAMES["ps-useful"])
-    yield f"- with the irrelevant expert among the models: {_gain(every, useful)}"
+        seeds = "each seed" if len(ours.runs) > 1 else "one seed"
+        yield f"- {OURS} - {rival.name}: {_gain(ours, rival)}; {seeds}: {by_seed}"
+    if names.issuperset((NAMES["ps-all"], NAMES["ps-useful"])):
+        every, useful = one.line(NAMES["ps-all"]), one.line(NAMES["ps-useful"])
+        yield f"- with the irrelevant expert among the models: {_gain(every, useful)}"
 
 
 def _gain(ours: Line, rival: Line) -> str:

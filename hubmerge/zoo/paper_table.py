@@ -178,7 +178,8 @@ def _rows(run: Run, out: Path) -> Iterator[tuple[str, _Found]]:
         name, english = row.model, None
         if row.model == EVOLVED:
             name = NAMES[run.name]
-            english = json.loads((run.folder(out) / ENGLISH_FILE).read_bytes())["value"]
+            asked = run.folder(out) / ENGLISH_FILE
+            english = json.loads(asked.read_bytes())["value"] if asked.exists() else None
         elif run.name == "ps-all" and row.model in (*LABELS.values(), SCALED_LABEL):
             name = f"{row.model} (all four)"
         elif row.model != EVOLVED_RECIPE and (run.name == "ps" or (run.name == "ps-all" and "/" in row.model)):
