@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from hubmerge.errors import SearchError
+from hubmerge.evaluate import task as task_module
 from hubmerge.zoo.paper import Zoo, runs
 from hubmerge.zoo.paper_page import markdown, write
 from hubmerge.zoo.paper_table import NAMES, OURS, TUNED, Line, Table
-from hubmerge.zoo.publish import CHECKPOINTS
-from hubmerge.zoo.trade_off import SHARES, Point, with_front
+from hubmerge.zoo.problems import problems
+from hubmerge.zoo.publish import CHECKPOINTS, dataset_folder
+from hubmerge.zoo.trade_off import SHARES, Point, english_task, with_front
 
 SPLITS = {"search": 20, "validation": 20, "test": 30}
 SCRIPT = """
@@ -143,3 +145,23 @@ def test_the_whole_table_and_again(tmp_path: Path) -> None:
     assert len(before) == 8  # five runs, a grid, a random search, and the recipes of PS+DFS
     assert run() == first
     assert [path.read_bytes() for path in journals] == before
+
+
+def test_the_english_problems_are_the_twins_of_the_japanese_ones_and_no_others(tmp_path, monkeypatch) -> None:
+    whole = task_module.load_task
+    for lang in ("ja", "en"):
+        dataset_folder(lang, tmp_path / lang)
+
+    def local(document: dict, **options):
+        where = {key: value for key, value in document["examples"].items() if key != "repo_id"}
+        return whole({**document, "examples": {**where, "folder": str(tmp_path / "en")}}, **options)
+
+    examples = {"folder": str(tmp_path / "ja"), "test": "test.jsonl"}
+    japanese = whole({"examples": examples, "language": "ja"}, counts={"test": 40}, seed=3)
+    monkeypatch.setattr(task_module, "load_task", local)
+    english = english_task("lab", japanese)
+    both = zip(problems("test", 600, "ja"), problems("test", 600, "en"), strict=True)
+    twins = {ja.question: en.question for ja, en in both}
+    assert [example.prompt for example in english.test] == [twins[example.prompt] for example in japanese.test]
+    assert [example.answer for example in english.test] == [example.answer for example in japanese.test]
+    assert len(english.test) == 40
