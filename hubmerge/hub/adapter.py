@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..recipe import ModelRef
+from ..text import shorten
 from .headers import TensorHeader, read_headers
 from .listing import Listing
 
@@ -32,6 +33,39 @@ _UNSUPPORTED = {
     "layer_replication": "repeats layers (layer_replication)",
     "alora_invocation_tokens": "is at work in a part of the text only (alora_invocation_tokens)",
 }
+# All other fields that peft 0.21 saves and that leave a LoRA what it is: what is added, and nothing else.
+_HARMLESS = {
+    "alpha_pattern",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "eva_config",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "rank_pattern",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+}
+# Ways to begin that leave the base as it is. With the others (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ, ...) an adapter is
+# the difference from a base of its own.
+_PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+_OFF = (None, False, "none", [], {})
 _BY_PEFT = "merge it into its model with peft first"
 
 
@@ -105,24 +139,34 @@ def trained_on(listing: Listing) -> str | None:
     return name if isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) else None
 
 
-def open_adapter(
-    listing: Listing, tensors: Mapping[str, TensorHeader], settings: Mapping[str, Any], where: str
-) -> Adapter:
-    """Opens the LoRA in `listing` on the model `where` with these `tensors` and this config.json, reading no weights.
+def open_adapter(listing: Listing, tensors: Mapping[str, TensorHeader], where: str) -> Adapter:
+    """Opens the LoRA in `listing` on the model `where` with these `tensors`, reading no weights.
 
     Raises `SourceError` for what is no LoRA, for one that does more than add to weights, and for one of another model.
     """
     config, name = _config(listing), listing.name
     if (kind := config.get("peft_type")) != "LORA":
         raise SourceError(f"{name} is an adapter of the kind {kind!r}; only LoRA can be merged.")
-    more = [what for key, what in _UNSUPPORTED.items() if config.get(key) not in (None, False, "none", [], {})]
+    more = [what for key, what in _UNSUPPORTED.items() if config.get(key) not in _OFF]
     if more:
         raise SourceError(f"{name} is more than a LoRA: it {' and '.join(more)}; {_BY_PEFT}.")
+    if unknown := [key for key in config if key not in _HARMLESS and config[key] not in _OFF]:
+        raise SourceError(
+            f"{name} may be more than a LoRA: {shorten(str(unknown[0]), 60)} in its {CONFIG} is unknown to hubmerge; "
+            f"{_BY_PEFT}."
+        )
+    start = config.get("init_lora_weights")
+    if not any(start is plain or (isinstance(start, str) and start == plain) for plain in _PLAIN_STARTS):
+        raise SourceError(
+            f"{name} began as {shorten(str(start), 40)!r} (init_lora_weights), so it is the difference from a base of "
+            "its own, not from the model; make a plain LoRA of it with peft's save_pretrained(..., "
+            f"path_initial_model_for_weight_conversion=...), or {_BY_PEFT}."
+        )
     if WEIGHTS not in listing.files:
         raise SourceError(f"{name} has no {WEIGHTS}; save the adapter again with safe_serialization.")
     file = listing.file(WEIGHTS)
     headers = read_headers(lambda start, stop: listing.store.read(file, start, stop), WEIGHTS, file.size, name)
-    changes, tied = {}, _is_tied(settings, tensors)
+    changes, tied = {}, _is_tied(tensors)
     for module, (embedding, pair) in _modules(headers, name).items():
         if tied and (embedding or module.rpartition(".")[2] == "lm_head"):
             raise SourceError(
@@ -140,12 +184,9 @@ def open_adapter(
     return Adapter(listing, trained_on(listing), changes)
 
 
-def _is_tied(settings: Mapping[str, Any], tensors: Mapping[str, TensorHeader]) -> bool:
-    inner = settings.get("text_config")
-    tie = inner.get("tie_word_embeddings") if isinstance(inner, dict) else None
-    tie = settings.get("tie_word_embeddings") if tie is None else tie
-    # A head may be stored although the model ties it: it is not read then.
-    return bool(tie) or not any(name.endswith("lm_head.weight") for name in tensors)
+def _is_tied(tensors: Mapping[str, TensorHeader]) -> bool:
+    # A head that is stored although the configuration ties it is one of its own: transformers computes with it.
+    return not any(name.endswith("lm_head.weight") for name in tensors)
 
 
 def _config(listing: Listing) -> Mapping[str, Any]:

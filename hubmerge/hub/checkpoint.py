@@ -4,6 +4,7 @@ Pure functions of file names, config and headers: the same rules hold for a repo
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from .headers import TensorHeader
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
+# Weights that are no transformers model's: a LoRA beside it, Mistral's own format.
+_OTHERS = re.compile(r"adapter_model\.safetensors|consolidated.*\.safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Endings of files that run code when read. They are neither read nor pushed."""
 
@@ -26,7 +29,7 @@ def check_name(name: str, where: str) -> str:
 
 
 def find_weights(files: Collection[str], where: str) -> str:
-    """The file that says where the weights are: the index, or the one safetensors file.
+    """The file that says where the weights are: the one safetensors file, or the index.
 
     Raises `SourceError` where there are none, only pickles, only GGUF, or several files without an index.
     """
@@ -34,11 +37,11 @@ def find_weights(files: Collection[str], where: str) -> str:
         raise SourceError(f"{where} is an adapter, not a whole model (adapter_config.json); merge it into its base.")
     if "model_index.json" in files and CONFIG not in files:
         raise SourceError(f"{where} is a diffusers pipeline (model_index.json); expected a transformers model.")
-    if INDEX in files:
-        return INDEX
-    if WEIGHTS in files:
-        return WEIGHTS
-    top = [name for name in files if "/" not in name]
+    # In transformers' order: of both, the one file is read.
+    for name in (WEIGHTS, INDEX):
+        if name in files:
+            return name
+    top = [name for name in files if "/" not in name and not _OTHERS.fullmatch(name)]
     tensors = sorted(name for name in top if name.endswith(".safetensors"))
     if len(tensors) == 1:
         return tensors[0]

@@ -157,9 +157,7 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
     source = _open(ref, listing)
     if ref.lora is None:
         return source
-    return replace(
-        source, adapter=open_adapter(list_files(ref.lora, token), source.tensors, source.config, listing.name)
-    )
+    return replace(source, adapter=open_adapter(list_files(ref.lora, token), source.tensors, listing.name))
 
 
 def _open(ref: ModelRef, listing: Listing) -> Source:

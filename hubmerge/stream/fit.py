@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from ..hub.checkpoint import INDEX, WEIGHTS
 from ..hub.source import Source
 from .dtypes import DTYPES
 from .problems import Problem, error, some, warning
@@ -22,6 +23,9 @@ def check_source(source: Source) -> Iterator[Problem]:
     lora, model = source.adapter, source.listing.name
     if lora is not None and lora.base_model not in (None, model):
         yield warning(f"{lora.name} was trained on {lora.base_model}, not on {model}.")
+    shards = [name for name in source.files if name.endswith(".safetensors") and "/" not in name and name != WEIGHTS]
+    if WEIGHTS in source.files and INDEX in source.files and shards:
+        yield warning(f"{source.name} holds {WEIGHTS} and {INDEX}; the first is read, as transformers does.")
     if source.config.get("auto_map"):
         yield warning(f"{source.name} comes with code of its own (auto_map); hubmerge neither runs nor copies it.")
 
