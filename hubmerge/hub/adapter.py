@@ -65,7 +65,7 @@ _HARMLESS = {
 # Ways to begin that leave the base as it is. With the others (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ, ...) an adapter is
 # the difference from a base of its own.
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
-_OFF = (None, False, "none", [], {})
+_OFF: tuple[Any, ...] = (None, False, "none", [], {})
 _BY_PEFT = "merge it into its model with peft first"
 
 
