@@ -216,7 +216,8 @@ def test_the_command_says_so(siblings: Siblings, tmp_path: Path) -> None:
     document = {"models": [{"model": "alice/said-math"}], "merge_method": "linear"}
     (tmp_path / "recipe.yaml").write_text(json.dumps(document))
     source = open_source(ModelRef.parse("alice/said-math"))
-    source.local_path(WEIGHTS)
+    for name in source.files:
+        source.local_path(name)
     command = [sys.executable, "-m", "hubmerge", "plan", str(tmp_path / "recipe.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr
