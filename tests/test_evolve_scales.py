@@ -1,14 +1,17 @@
 """Task arithmetic with the best of five scales: chosen where a winner is chosen, and said."""
 
+import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from hubmerge.errors import SearchError
 from hubmerge.evolve.baselines import baseline
 from hubmerge.evolve.measurement import Measurement
 from hubmerge.evolve.pool import LocalPool
-from hubmerge.evolve.results import Row, card_rows
+from hubmerge.evolve.results import Row, card_rows, from_json, to_json
 from hubmerge.evolve.scales import SCALED_LABEL, SCALES, best_scale
 from hubmerge.evolve.search import Search
 from hubmerge.progress import silent
@@ -88,3 +91,25 @@ def test_the_card_says_which_scale_it_was(note: str) -> None:
     measured = Measurement(0.5, 0.5, 0.0, 2, (1.0, 0.0), 0, ("p", "q"))
     rows = card_rows([Row.of(SCALED_LABEL, measured, measured, note)], "title", "exact_match", "t")
     assert [row.model for row in rows] == [f"{SCALED_LABEL} ({note})" if note else SCALED_LABEL]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: document.pop("problems"),
+        lambda document: document["problems"].pop(),
+        lambda document: document.update(problems=["p", "p"]),
+        lambda document: document["rows"][0].update(values="1"),
+        lambda document: document["rows"][0].update(n=3),
+    ],
+)
+def test_a_result_whose_values_are_of_no_known_problem_is_refused(spoil, tmp_path: Path) -> None:
+    measured = Measurement(0.5, 0.5, 0.0, 2, (1.0, 0.0), 0, ("p", "q"))
+    document = json.loads(to_json("key", {}, {}, [Row.of("m", measured, None)]))
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(document))
+    assert from_json(path, "key").rows[0].marks == {"p": 1.0, "q": 0.0}
+    spoil(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(SearchError, match="is not a result of a search"):
+        from_json(path, "key")

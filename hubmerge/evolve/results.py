@@ -156,6 +156,8 @@ def from_json(path: Path, key: str | None = None) -> Stored:
         rows = tuple(
             Row(**{**row, "gain": row["gain"] and tuple(row["gain"])}, problems=problems) for row in document["rows"]
         )
+        if any(len(row.marks) != row.n for row in rows):
+            raise ValueError("not as many values as problems")
         found, stored = document["key"], Stored(document["search"], document["winner"], rows)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise SearchError(f"{path} is not a result of a search ({exc}); delete it and resume.") from None
