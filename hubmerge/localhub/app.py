@@ -45,7 +45,18 @@ _OTHER_HOST = "This Hub does not go by the name in the Host header; it is starte
 
 def make_application(site: Site) -> ASGIApp:
     """The handlers of every route: of the Hub, and on the CDN's port those of the CDN alone."""
-    routes = [
+    hub, delivery = _application(site, hub_routes()), _application(site, cdn.routes)
+    hub.state.provider = oauth.Provider()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await (delivery if scope["server"][1] == site.cdn_port else hub)(scope, receive, send)
+
+    return application
+
+
+def hub_routes() -> list[Route]:
+    """Every route of the Hub, the first that fits being taken."""
+    return [
         *repositories.routes,
         *spaces.routes,
         *oauth.routes,
@@ -58,13 +69,6 @@ def make_application(site: Site) -> ASGIApp:
         *signin.routes,
         *pages.routes,
     ]
-    hub, delivery = _application(site, routes), _application(site, cdn.routes)
-    hub.state.provider = oauth.Provider()
-
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await (delivery if scope["server"][1] == site.cdn_port else hub)(scope, receive, send)
-
-    return application
 
 
 def _application(site: Site, routes: Sequence[BaseRoute]) -> Starlette:

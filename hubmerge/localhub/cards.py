@@ -45,13 +45,24 @@ def check_card(text: str) -> tuple[dict[str, Any], list[str], list[str]]:
         return {}, [f"the metadata has more than {LARGEST_METADATA} characters"], []
     try:
         value = yaml.load(front, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         return {}, [f"the metadata is not valid YAML: {' '.join(str(error).split())}"], []
     if value is None:
         return {}, [], ["empty or missing yaml metadata in repo card"]
     if not isinstance(value, dict):
         return {}, ["the metadata must be a mapping of keys to values"], []
-    metadata = plain(value)
+    try:
+        metadata = plain(value)
+    except ValueError as error:
+        return {}, [f"the metadata is not valid: {error}"], []
     return metadata, _errors(metadata), []
 
 

@@ -14,11 +14,12 @@ from starlette.types import Receive, Scope, Send
 from hubmerge.localhub import zerocopy
 from hubmerge.localhub.generated import Span
 from hubmerge.localhub.objects import Objects
-from hubmerge.localhub.wire import site
+from hubmerge.localhub.wire import Refusal, refuse, site
 
 PIECE = 16 << 20  # bytes sent at a time: how exactly the log knows what a client that went away has got
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_DIGITS = 19  # of a position in a file: a longer one lies behind the end of every file
 
 # A file is a stranger's content on this server's address: a browser must not run it as a page of ours.
 _UNTRUSTED = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; sandbox"}
@@ -55,16 +56,21 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
         return None
     first, last = match.groups()
     if not first:
-        length = int(last)
+        length = _position(last)
         if length == 0 or size == 0:
             raise RangeNotSatisfiable
         return max(size - length, 0), size
-    start = int(first)
-    if last and int(last) < start:
+    start = _position(first)
+    if last and _position(last) < start:
         return None
     if start >= size:
         raise RangeNotSatisfiable
-    return start, min(int(last) + 1, size) if last else size
+    return start, min(_position(last) + 1, size) if last else size
+
+
+def _position(digits: str) -> int:
+    significant = digits.lstrip("0") or "0"
+    return int(significant) if len(significant) <= _DIGITS else 10**_DIGITS
 
 
 class ObjectDelivery(Response):
@@ -129,7 +135,8 @@ def deliver(request: Request, oid: str, size: int, headers: Mapping[str, str]) -
     try:
         span = parse_range(wanted, size)
     except RangeNotSatisfiable:
-        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+        refusal = Refusal(416, "The range lies outside the file.", headers={"Content-Range": f"bytes */{size}"})
+        return refuse(refusal)
     if span is None:
         return ObjectDelivery(objects, oid, 0, size, 200, headers)
     headers |= {"Content-Range": f"bytes {span[0]}-{span[1] - 1}/{size}"}

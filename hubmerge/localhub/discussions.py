@@ -34,7 +34,7 @@ LARGEST_DIFF = 256 << 10  # bytes of a file that is shown line by line
 
 def _load(repository: Repository, number: str) -> dict[str, Any]:
     path = repository.folder / "discussions" / f"{number}.json"
-    if not number.isdecimal() or not path.exists():
+    if not (number.isascii() and number.isdecimal() and len(number) < 10) or not path.exists():
         raise Refusal(404, f"There is no discussion {number}.", "EntryNotFound")
     loaded: dict[str, Any] = read_json(path)
     return loaded
@@ -130,13 +130,18 @@ def list_or_create(request: Request, body: dict[str, Any]) -> Response:
 
 def _create(request: Request, repository: Repository, body: dict[str, Any]) -> Response:
     author, is_pull_request = known_caller(request).user, bool(body.get("pullRequest"))
-    title = text_field(body, "title").strip()
-    if not 1 <= len(title) <= 200:
-        raise Refusal(400, "A discussion's title has 1 to 200 characters.")
+    title = _title(body)
     base = repository.reference(MAIN) if is_pull_request else None
     status = "draft" if is_pull_request else "open"
     number = open_discussion(repository, author, title, text_field(body, "description", ""), base, status)
     return answer({"num": int(number), "pullRequest": is_pull_request})
+
+
+def _title(body: dict[str, Any]) -> str:
+    title = text_field(body, "title").strip()
+    if not 1 <= len(title) <= 200:
+        raise Refusal(400, "A discussion's title has 1 to 200 characters.")
+    return title
 
 
 def details(request: Request) -> Response:
@@ -213,7 +218,7 @@ def _act(request: Request, body: dict[str, Any]) -> Response:
             event = _event("comment", author, {"edited": False, "hidden": False, "latest": latest, "history": []})
             answered = {"newMessage": event}
         elif action == "title":
-            title = text_field(body, "title").strip()
+            title = _title(body)
             event = _event("title-change", author, {"from": discussion["title"], "to": title})
             discussion["title"], answered = title, {"newTitle": event}
         elif action == "status":

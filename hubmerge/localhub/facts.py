@@ -15,6 +15,7 @@ from hubmerge.localhub.objects import Objects
 
 LARGEST_TEXT = 4 << 20  # bytes of a README or JSON file that is looked into
 LARGEST_HEADER = 100_000_000  # bytes of a safetensors header (the format's own limit)
+LARGEST_RANK, LARGEST_COUNT = 64, 1 << 63  # dimensions of a tensor, and elements along one or in all
 _REMEMBERED = 1024
 _FORMATS = {".safetensors": "safetensors", ".bin": "pytorch", ".gguf": "gguf", ".onnx": "onnx", ".parquet": "parquet"}
 _TASKS = (
@@ -79,10 +80,10 @@ class FactBook:
 
     def _json(self, commit: Commit, path: str) -> dict[str, Any]:
         try:
-            value = json.loads(self.text(commit, path) or "{}")
+            value = plain(json.loads(self.text(commit, path) or "{}"))
         except (ValueError, RecursionError):
             return {}
-        return plain(value) if isinstance(value, dict) else {}
+        return value if isinstance(value, dict) else {}
 
     def _short_config(self, commit: Commit, config: dict[str, Any]) -> dict[str, Any]:
         short: dict[str, Any] = {
@@ -154,11 +155,16 @@ def count_parameters(header: dict[str, Any]) -> Iterable[tuple[str, int]]:
             continue
         count = 1
         try:
-            for length in tensor["shape"]:
-                count *= int(length)
-            yield str(tensor["dtype"]), count
+            shape, dtype = tensor["shape"], tensor["dtype"]
         except (TypeError, KeyError):
             raise ValueError(f"tensor {name} has no shape or dtype") from None
+        if not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > LARGEST_RANK:
+            raise ValueError(f"tensor {name} has no readable shape or dtype")
+        for length in shape:
+            if type(length) is not int or not 0 <= length <= LARGEST_COUNT or count > LARGEST_COUNT:
+                raise ValueError(f"tensor {name} has no readable shape")
+            count *= length
+        yield dtype, count
 
 
 def _library(type: str, commit: Commit, config: dict[str, Any]) -> str | None:

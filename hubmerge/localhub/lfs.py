@@ -29,6 +29,8 @@ from hubmerge.localhub.wire import (
 
 URL_SECONDS = 24 * 3600  # how long an upload URL works
 LARGEST_BATCH = 1000
+LARGEST_OBJECT = 5 << 40  # bytes, as the storage behind the real Hub has it
+LARGEST_PARTS = 10_000  # of all objects of a batch together: each is a URL in the answer, before a byte has come
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 
@@ -47,7 +49,8 @@ def batch(request: Request, body: dict[str, Any]) -> Response:
     objects = body.get("objects")
     if not isinstance(objects, list) or not 0 < len(objects) <= LARGEST_BATCH:
         raise Refusal(400, f"Field 'objects' must list 1 to {LARGEST_BATCH} objects.")
-    answers = [_instructions(request, repository, item) for item in objects]
+    parts = LARGEST_PARTS // len(objects)
+    answers = [_instructions(request, repository, item, parts) for item in objects]
     multipart = any("chunk_size" in item.get("actions", {}).get("upload", {}).get("header", {}) for item in answers)
     transfer = "multipart" if multipart else "basic"
     return answer({"transfer": transfer, "objects": answers}, headers={"Content-Type": _MEDIA_TYPE})
@@ -64,11 +67,12 @@ def check_contributor(request: Request, repository: Repository) -> None:
             raise Refusal(403, "Forbidden: this token may not open pull requests.")
 
 
-def _instructions(request: Request, repository: Repository, item: Any) -> dict[str, Any]:
+def _instructions(request: Request, repository: Repository, item: Any, parts: int) -> dict[str, Any]:
+    """What to send for one object, in at most so many parts."""
     here = site(request)
     oid, size = (item.get("oid"), item.get("size")) if isinstance(item, dict) else (None, None)
-    if not is_sha256(oid) or not isinstance(size, int) or size < 0:
-        raise Refusal(400, "Every object needs an 'oid' (SHA-256) and a 'size'.")
+    if not is_sha256(oid) or type(size) is not int or not 0 <= size <= LARGEST_OBJECT:
+        raise Refusal(400, f"Every object needs an 'oid' (SHA-256) and a 'size' of at most {LARGEST_OBJECT} bytes.")
     assert isinstance(oid, str), "checked above"
     if repository.owns_object(oid) and here.store.objects.has(oid, size):
         return {"oid": oid, "size": size}
@@ -77,9 +81,10 @@ def _instructions(request: Request, repository: Repository, item: Any) -> dict[s
     header: dict[str, str] = {}
     subject = _subject(repository, oid)
     if size > here.multipart_over:
-        count = -(-size // here.part_size)
-        ticket |= {"count": str(count), "part_size": str(here.part_size)}
-        header = {"chunk_size": str(here.part_size)}
+        part_size = max(here.part_size, -(-size // parts))
+        count = -(-size // part_size)
+        ticket |= {"count": str(count), "part_size": str(part_size)}
+        header = {"chunk_size": str(part_size)}
         query = signed_query(here.secret, subject, ticket, URL_SECONDS)
         header |= {str(number): f"{signed}/parts/{number}?{query}" for number in range(1, count + 1)}
         href = f"{signed}/complete?{query}"
@@ -97,6 +102,8 @@ def _subject(repository: Repository, oid: str) -> tuple[str, ...]:
 def _open_ticket(request: Request) -> tuple[Repository, str, dict[str, str]]:
     """The repository, the object and the terms that an upload URL was signed for."""
     here, oid = site(request), request.path_params["oid"]
+    if not is_sha256(oid):
+        raise Refusal(404, "There is no object of this name.")
     repository = here.store.find(*named_repository(request))
     if repository is None:
         raise Refusal(404, "Repository not found", "RepoNotFound")
@@ -144,10 +151,11 @@ def _finish(upload: Upload, oid: str, size: int) -> None:
 async def put_part(request: Request) -> Response:
     """PUT /lfs/{kind}/{namespace}/{name}/{oid}/parts/{number}"""
     _, _, ticket = _open_ticket(request)
-    objects, number = site(request).store.objects, int(request.path_params["number"])
+    objects, text = site(request).store.objects, request.path_params["number"]
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
     count, part_size, size = (int(ticket.get(name, 0)) for name in ("count", "part_size", "size"))
     if not 1 <= number <= count:
-        raise Refusal(400, f"There is no part {number} of {count}.")
+        raise Refusal(400, f"There is no part {text} of {count}.")
     expected = part_size if number < count else size - part_size * (count - 1)
     with objects.receive() as upload:
         await _receive(request, upload, expected)
@@ -178,7 +186,12 @@ def verify(request: Request, body: dict[str, Any]) -> Response:
     repository = find_repository(request)
     check_contributor(request, repository)
     oid, size = request.path_params["oid"], body.get("size")
-    if not repository.owns_object(oid) or not isinstance(size, int) or not site(request).store.objects.has(oid, size):
+    if (
+        not is_sha256(oid)
+        or type(size) is not int
+        or not repository.owns_object(oid)
+        or not site(request).store.objects.has(oid, size)
+    ):
         raise Refusal(404, f"Object {oid} was not uploaded completely.")
     return answer({})
 
@@ -186,7 +199,7 @@ def verify(request: Request, body: dict[str, Any]) -> Response:
 _UPLOAD = "/lfs/{kind}/{namespace}/{name}/{oid}"
 routes = [
     Route(_UPLOAD, put_whole, methods=["PUT"]),
-    Route(f"{_UPLOAD}/parts/{{number:int}}", put_part, methods=["PUT"]),
+    Route(f"{_UPLOAD}/parts/{{number}}", put_part, methods=["PUT"]),
     Route(f"{_UPLOAD}/complete", complete, methods=["POST"]),
     Route(f"{_UPLOAD}/verify", with_json(verify), methods=["POST"]),
     *(

@@ -5,6 +5,7 @@ from urllib.parse import quote, unquote
 
 REPO_TYPES = ("model", "dataset", "space")
 LARGEST_PATH = 1024  # characters
+LARGEST_FILE_NAME = 255  # bytes, as file systems have it
 
 # The rules of huggingface_hub's validate_repo_id, for each of the two halves of namespace/name.
 _NAME = re.compile(r"\b[\w\-.]{1,96}\b", re.ASCII)
@@ -65,7 +66,7 @@ def check_reference(name: object) -> str:
     parts = name.split("/")
     if name.startswith("refs/") or any(not part or part.startswith(".") or part.endswith(".lock") for part in parts):
         raise ValueError(f"{name!r} is not a valid branch or tag name.")
-    if ".." in name or name.endswith("."):
+    if ".." in name or name.endswith(".") or len(to_file_name(name)) > LARGEST_FILE_NAME:
         raise ValueError(f"{name!r} is not a valid branch or tag name.")
     return name
 

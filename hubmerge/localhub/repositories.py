@@ -90,6 +90,10 @@ def create(request: Request, body: dict[str, Any]) -> Response:
     sdk, hardware = body.get("sdk"), check_flavor(body.get("hardware", FLAVORS[0]))
     if type == "space" and sdk not in SDKS:
         raise Refusal(400, f"A Space needs an sdk, one of {', '.join(SDKS)}.")
+    listed = body.get("variables") or []
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        raise Refusal(400, "Field 'variables' must list objects of a key and a value.")
+    variables = {text_field(item, "key"): text_field(item, "value") for item in listed}
     url = f"{base_url(request)}/{'' if type == 'model' else type + 's/'}{id}"
     private = body.get("visibility", "private" if body.get("private") else "public") != "public"
     try:
@@ -99,7 +103,6 @@ def create(request: Request, body: dict[str, Any]) -> Response:
             {"error": str(error), "url": url}, 409, {"X-Error-Code": "Conflict", "X-Error-Message": str(error)}
         )
     if type == "space":
-        variables = {text_field(item, "key"): text_field(item, "value") for item in body.get("variables") or ()}
         made.change_settings(hardware=hardware, variables=variables)
     return answer({"url": url, "name": id, "id": id})
 

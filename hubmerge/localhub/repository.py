@@ -8,7 +8,7 @@ from typing import Any
 
 from hubmerge.localhub.commits import Change, Commit, apply_changes, load_commit, make_commit, save_commit
 from hubmerge.localhub.disk import names_in, read_json, write_atomically, write_json
-from hubmerge.localhub.names import from_file_name, to_file_name
+from hubmerge.localhub.names import LARGEST_FILE_NAME, from_file_name, to_file_name
 
 MAIN = "refs/heads/main"
 _KINDS_OF_REFERENCE = ("heads", "tags", "pr")
@@ -109,7 +109,8 @@ class Repository:
         kind, _, name = rest.partition("/")
         if not full_name.startswith("refs/") or kind not in _KINDS_OF_REFERENCE or not name or name.startswith("."):
             return None
-        return self.folder / "refs" / kind / to_file_name(name)
+        file_name = to_file_name(name)
+        return self.folder / "refs" / kind / file_name if len(file_name) <= LARGEST_FILE_NAME else None
 
     def _move_reference(self, full_name: str, oid: str) -> None:
         path = self._reference_path(full_name)

@@ -19,6 +19,8 @@ from hubmerge.localhub.repository import Repository, UnknownRevision
 from hubmerge.localhub.store import Store
 
 LARGEST_BODY = 8 << 20  # bytes of a JSON or form body
+LARGEST_MESSAGE = 500  # characters of a refusal, which may quote what was asked
+DEEPEST = 64  # levels of a JSON body
 TYPE_PREFIXES = ("/datasets", "/spaces", "")  # of routes outside /api; models, whose prefix fits all, come last
 BAD_CREDENTIALS = "Invalid credentials in Authorization header"
 
@@ -75,9 +77,11 @@ def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
 
 def refuse(refusal: Refusal) -> Response:
     """The response that huggingface_hub turns into the right exception."""
-    message = " ".join(refusal.message.split()).encode("ascii", "replace").decode()  # what a header can carry
+    said = refusal.message if len(refusal.message) <= LARGEST_MESSAGE else f"{refusal.message[:LARGEST_MESSAGE]}..."
+    plain = " ".join(said.split()).encode("ascii", "replace").decode()
+    message = "".join(letter if letter.isprintable() else "?" for letter in plain)  # what a header can carry
     headers = {"X-Error-Code": refusal.code, "X-Error-Message": message, **refusal.headers}
-    return answer({"error": refusal.message}, refusal.status, headers)
+    return answer({"error": said}, refusal.status, headers)
 
 
 async def read_body(request: Request, limit: int = LARGEST_BODY) -> bytes:
@@ -94,9 +98,21 @@ async def read_body(request: Request, limit: int = LARGEST_BODY) -> bytes:
 def parse_json(content: bytes) -> Any:
     """JSON, or a refusal."""
     try:
-        return json.loads(content)
+        value = json.loads(content)
+        if b"\\u" in content:  # half a character, which no file and no page can hold, comes by an escape alone
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refusal(400, "The request's body is not valid JSON.") from None
+    if _deeper_than(value, DEEPEST):
+        raise Refusal(400, f"The request's body has more than {DEEPEST} levels.")
+    return value
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper_than(item, levels - 1) for item in inside)
 
 
 def parse_object(content: bytes) -> dict[str, Any]:

@@ -1,0 +1,243 @@
+"""Whatever is sent to any route of the embedded Hub is answered, and what is wrong is said to be so: never a 500."""
+
+import http.client
+import json
+import re
+import tracemalloc
+from urllib.parse import urlsplit
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+from localhubtools import USERS, call
+
+from hubmerge.localhub import LocalHub
+from hubmerge.localhub.app import hub_routes
+
+NAMES = [
+    "x" * 300,
+    "%00",
+    "a%00b",
+    "..",
+    "%2e%2e%2f%2e%2e%2fsecret",
+    "%ff%fe",
+    "9" * 5000,
+    "%f0%9f%98%80",
+    "-",
+    "refs%2Fpr%2F9",
+]
+QUERIES = [
+    "",
+    "?cursor=" + "9" * 5000,
+    "?limit=-1&p=" + "9" * 400,
+    "?%00=%ff&expand=" + "x" * 300,
+    "?num_parameters=min:" + "9" * 400,
+]
+HEADERS = [
+    {"Range": "bytes=" + "9" * 5000 + "-"},
+    {"Range": "bytes=-" + "9" * 5000},
+    {"Authorization": "Basic \xe9"},
+    {"Authorization": "Bearer \xff"},
+    {"Cookie": "localhub_user=" + "9" * 5000 + "." + "9" * 5000 + ".x"},
+    {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"},
+]
+BODIES = [
+    b"",
+    b"null",
+    b"[]",
+    b"{",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"a":' * 200 + b"1" + b"}" * 200,
+    b"9" * 5000,
+    *(
+        json.dumps(
+            dict.fromkeys(
+                (
+                    "name",
+                    "type",
+                    "organization",
+                    "sdk",
+                    "hardware",
+                    "variables",
+                    "fromRepo",
+                    "toRepo",
+                    "gated",
+                    "private",
+                    "user",
+                    "startingPoint",
+                    "tag",
+                    "message",
+                    "files",
+                    "gitIgnore",
+                    "content",
+                    "objects",
+                    "size",
+                    "title",
+                    "description",
+                    "comment",
+                    "status",
+                    "pullRequest",
+                    "paths",
+                    "expand",
+                    "flavor",
+                    "key",
+                    "value",
+                    "token",
+                    "next",
+                    "code",
+                    "client_id",
+                    "redirect_uri",
+                    "grant_type",
+                    "code_verifier",
+                ),
+                value,
+            )
+            | {"operation": "upload"}
+        ).encode()
+        for value in (None, True, -1, 1e308, 10**400, "x" * 300, "\ud800", "\0", [], {}, [None], [{}], [[1]], {"a": 1})
+    ),
+    b'{"key":"header","value":{"summary":"s"}}\n{"key":"file","value":{"path":"\\ud800","content":""}}',
+    b'{"key":"header","value":{"summary":5}}',
+    b'{"key":5,"value":{}}',
+]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with LocalHub(tmp_path_factory.mktemp("hub"), USERS) as server:
+        for name in ("alice/m", "alice/spare"):
+            HfApi(endpoint=server.endpoint, token="hf_alice").create_repo(name)
+        yield server
+
+
+class Line:
+    """One connection, which must never be closed under a request."""
+
+    def __init__(self, hub: LocalHub) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=60)
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def send(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> None:
+        sent = {"Authorization": "Bearer hf_alice", **(headers or {})}
+        self.connection.request(method, path, body, {name: text.encode("latin-1") for name, text in sent.items()})
+        answer = self.connection.getresponse()
+        content = answer.read()
+        shown = (method, path[:200], (body or b"")[:200], headers, answer.status, content[:300])
+        assert answer.status < 500 or answer.status == 501, shown
+        if answer.status >= 400 and method != "HEAD":
+            assert answer.headers["X-Error-Code"], shown
+            assert "error" in json.loads(content), shown
+
+
+def paths_of(route, fill: str) -> set[str]:
+    """The route with `fill` for one of its parts at a time, and for all."""
+    kinds = {"kind": "models", "namespace": "alice", "name": "m", "revision": "main", "branch": "main"}
+    names = re.findall(r"{(\w+)(?::path)?}", route.path)
+
+    def filled(values):
+        return re.sub(r"{(\w+)(?::path)?}", lambda match: values.get(match[1], "main"), route.path)
+
+    return {filled({**kinds, name: fill}) for name in names} | {filled(dict.fromkeys(names, fill)), filled(kinds)}
+
+
+ROUTES = {(method, route.path): route for route in hub_routes() for method in sorted(route.methods or ())}
+
+
+@pytest.mark.parametrize("fill", NAMES)
+def test_names(hub, fill):
+    with Line(hub) as line:
+        for (method, _), route in ROUTES.items():
+            for path in sorted(paths_of(route, fill)):
+                if "repos/delete" not in path:
+                    line.send(method, path, None if method in ("GET", "HEAD") else b"{}")
+
+
+def test_queries_and_headers(hub):
+    with Line(hub) as line:
+        for (method, _), route in ROUTES.items():
+            path = sorted(paths_of(route, "main"))[0]
+            for query in QUERIES:
+                line.send(method, path + query)
+            for headers in HEADERS:
+                line.send(method, path, headers=headers)
+
+
+@pytest.mark.parametrize("number", range(len(BODIES)))
+def test_bodies(hub, number):
+    with Line(hub) as line:
+        for (method, _), route in ROUTES.items():
+            if method not in ("GET", "HEAD"):
+                for path in sorted(paths_of(route, "main"))[:1]:
+                    for kind in ("application/json", "application/x-www-form-urlencoded"):
+                        line.send(method, path, BODIES[number], {"Content-Type": kind})
+
+
+def test_the_size_a_client_claims_takes_no_memory(hub):
+    path = "/alice/m.git/info/lfs/objects/batch"
+    tracemalloc.start()
+    for size in (10**30, 5 << 40, 1 << 40, True, -1, 1.5):
+        objects = [{"oid": f"{number:064x}", "size": size} for number in range(1000)]
+        call(hub, "POST", path, {"operation": "upload", "objects": objects[:1]})
+        status, _, body = call(hub, "POST", path, {"operation": "upload", "objects": objects})
+        assert status == (200 if type(size) is int and 0 <= size <= 5 << 40 else 400)
+        assert len(body) < 20 << 20
+    assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    tracemalloc.stop()
+
+
+CARDS = [
+    "x: !!bool foo",
+    "x: !!int x",
+    "x: !!timestamp x",
+    "x: 2026-13-01",
+    "x: 0x" + "f" * 200_000,
+    "x: " + "[" * 200 + "]" * 200,
+    'tags: ["\\ud800"]',
+    "? [a]\n: b",
+    "x: !!float x",
+]
+
+
+def test_files_that_cannot_be_read_spoil_no_listing(hub):
+    """A card, a config or a header that cannot be is left out of what is told of its own repository alone."""
+    api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+    api.create_repo("alice/odd")
+    for card in CARDS:
+        operation = {
+            "path": "README.md",
+            "content": __import__("base64").b64encode(f"---\n{card}\n---\n".encode()).decode(),
+        }
+        lines = [{"key": "header", "value": {"summary": "s"}}, {"key": "file", "value": operation}]
+        status, _, _ = call(
+            hub, "POST", "/api/models/alice/odd/commit/main", "\n".join(map(json.dumps, lines)).encode()
+        )
+        assert status in (200, 400)
+        for path in ("/api/models?full=1&cardData=1&config=1", "/alice/odd", "/"):
+            assert call(hub, "GET", path, headers={"Accept": "text/html"})[0] == 200, card[:50]
+    shapes = ["[1e400]", "[-1]", '["9"]', "[" + "9" * 4000 + "]", str([9] * 1500), "5", "null", "[true]"]
+    headers = ['{"a":{"dtype":"F32","shape":' + shape + ',"data_offsets":[0,0]}}' for shape in shapes]
+    configs = [
+        '{"a":' * 600 + "1" + "}" * 600,
+        '{"model_type":"\\ud800"}',
+        '{"architectures":' + "9" * 5000 + "}",
+        "[]",
+        '{"a":1e999}',
+    ]
+    for header, config in zip(headers, (configs * 2)[: len(headers)], strict=True):
+        weights = len(header).to_bytes(8, "little") + header.encode()
+        files = {"model.safetensors": weights, "config.json": config.encode()}
+        api.create_commit("alice/odd", [CommitOperationAdd(*file) for file in files.items()], commit_message="odd")
+        for path in ("/api/models?full=1&config=1&expand=safetensors", "/api/models/alice/odd", "/alice/odd", "/"):
+            assert call(hub, "GET", path, headers={"Accept": "text/html"})[0] == 200, (header[:80], config[:80])
+
+
+def test_no_message_is_longer_than_a_line(hub):
+    status, headers, body = call(hub, "GET", f"/api/models/alice/m/revision/{'x' * 20_000}")
+    assert (status, headers["X-Error-Code"]) == (404, "RevisionNotFound")
+    assert len(headers["X-Error-Message"]) < 600 and len(body) < 600
+    assert urlsplit(hub.endpoint).port == hub.port
