@@ -1,9 +1,11 @@
 """Whatever is sent to any route of the embedded Hub is answered, and what is wrong is said to be so: never a 500."""
 
+import base64
 import http.client
 import json
 import re
 import tracemalloc
+from itertools import cycle
 from urllib.parse import urlsplit
 
 import pytest
@@ -134,33 +136,30 @@ class Line:
             assert "error" in json.loads(content), shown
 
 
-def paths_of(route, fill: str) -> set[str]:
-    """The route with `fill` for one of its parts at a time, and for all."""
-    kinds = {"kind": "models", "namespace": "alice", "name": "m", "revision": "main", "branch": "main"}
-    names = re.findall(r"{(\w+)(?::path)?}", route.path)
-
-    def filled(values):
-        return re.sub(r"{(\w+)(?::path)?}", lambda match: values.get(match[1], "main"), route.path)
-
-    return {filled({**kinds, name: fill}) for name in names} | {filled(dict.fromkeys(names, fill)), filled(kinds)}
-
-
+REPOSITORY = {"kind": "models", "namespace": "alice", "name": "m"}
 ROUTES = {(method, route.path): route for route in hub_routes() for method in sorted(route.methods or ())}
 
 
-@pytest.mark.parametrize("fill", NAMES)
-def test_names(hub, fill):
+def path_of(route, **parts: str) -> str:
+    """The route's path with these parts; the others name what there is."""
+    values = {**REPOSITORY, **parts}
+    return re.sub(r"{(\w+)(?::path)?}", lambda match: values.get(match[1], "main"), route.path)
+
+
+def test_names(hub):
+    """Every part of every route with every name; those that find a repository, the same everywhere, take turns."""
+    turns = cycle(NAMES)
     with Line(hub) as line:
-        for (method, _), route in ROUTES.items():
-            for path in sorted(paths_of(route, fill)):
-                if "repos/delete" not in path:
-                    line.send(method, path, None if method in ("GET", "HEAD") else b"{}")
+        for (method, pattern), route in ROUTES.items():
+            for part in re.findall(r"{(\w+)(?::path)?}", pattern):
+                for name in [next(turns)] if part in REPOSITORY else NAMES:
+                    line.send(method, path_of(route, **{part: name}), None if method in ("GET", "HEAD") else b"{}")
 
 
 def test_queries_and_headers(hub):
     with Line(hub) as line:
         for (method, _), route in ROUTES.items():
-            path = sorted(paths_of(route, "main"))[0]
+            path = path_of(route)
             for query in QUERIES:
                 line.send(method, path + query)
             for headers in HEADERS:
@@ -172,15 +171,14 @@ def test_bodies(hub, number):
     with Line(hub) as line:
         for (method, _), route in ROUTES.items():
             if method not in ("GET", "HEAD"):
-                for path in sorted(paths_of(route, "main"))[:1]:
-                    for kind in ("application/json", "application/x-www-form-urlencoded"):
-                        line.send(method, path, BODIES[number], {"Content-Type": kind})
+                for kind in ("application/json", "application/x-www-form-urlencoded"):
+                    line.send(method, path_of(route), BODIES[number], {"Content-Type": kind})
 
 
 def test_the_size_a_client_claims_takes_no_memory(hub):
     path = "/alice/m.git/info/lfs/objects/batch"
     tracemalloc.start()
-    for size in (10**30, 5 << 40, 1 << 40, True, -1, 1.5):
+    for size in (10**30, 5 << 40, True, -1):
         objects = [{"oid": f"{number:064x}", "size": size} for number in range(1000)]
         call(hub, "POST", path, {"operation": "upload", "objects": objects[:1]})
         status, _, body = call(hub, "POST", path, {"operation": "upload", "objects": objects})
@@ -210,7 +208,7 @@ def test_files_that_cannot_be_read_spoil_no_listing(hub):
     for card in CARDS:
         operation = {
             "path": "README.md",
-            "content": __import__("base64").b64encode(f"---\n{card}\n---\n".encode()).decode(),
+            "content": base64.b64encode(f"---\n{card}\n---\n".encode()).decode(),
         }
         lines = [{"key": "header", "value": {"summary": "s"}}, {"key": "file", "value": operation}]
         status, _, _ = call(

@@ -142,6 +142,7 @@ def with_form(handler: Callable[[Request, dict[str, list[str]]], Response]) -> C
             fields = {
                 key: [str(item) for item in value] if isinstance(value, list) else [str(value)]
                 for key, value in parse_object(content).items()
+                if value != []  # no value, as a field that a form leaves out
             }
         else:
             fields = parse_qs(content.decode(errors="replace"), keep_blank_values=True)
