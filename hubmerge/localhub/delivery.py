@@ -135,8 +135,9 @@ def deliver(request: Request, oid: str, size: int, headers: Mapping[str, str]) -
     try:
         span = parse_range(wanted, size)
     except RangeNotSatisfiable:
-        refusal = Refusal(416, "The range lies outside the file.", headers={"Content-Range": f"bytes */{size}"})
-        return refuse(refusal)
+        said = {name: text for name, text in headers.items() if not name.lower().startswith("content-")}
+        said["Content-Range"] = f"bytes */{size}"
+        return refuse(Refusal(416, "The range lies outside the file.", headers=said))
     if span is None:
         return ObjectDelivery(objects, oid, 0, size, 200, headers)
     headers |= {"Content-Range": f"bytes {span[0]}-{span[1] - 1}/{size}"}
