@@ -91,11 +91,11 @@ class Table:
 
     @property
     def rivals(self) -> tuple[Line, ...]:
-        """What PS has to beat: the best untuned merge of any set of models, the best of five scales, the grid, random
-        search."""
-        untuned = [line for line in self.lines if line.name.startswith(UNTUNED)]
-        others = [line for line in self.lines if line.name == TUNED or "same budget" in line.name]
-        return (max(untuned, key=lambda line: line.score), *others)
+        """What PS has to beat: the best untuned merge of any set of models, the best with a tuned scale, the grid,
+        random search."""
+        by_hand = [[line for line in self.lines if line.name.startswith(names)] for names in (UNTUNED, (TUNED,))]
+        others = [line for line in self.lines if "same budget" in line.name]
+        return (*(max(lines, key=lambda line: line.score) for lines in by_hand if lines), *others)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, small: the problems once, and of a run a row of digits in their order."""
