@@ -1,5 +1,6 @@
 """A merge or the winner of a search, with its model card, into a folder or onto the Hub."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ from .hub.push import PushResult, Upload, push_folder
 from .progress import Progress, silent
 from .stream.executor import MergeResult, merge
 from .stream.plan import Plan
-from .stream.writer import write_file
 
 if TYPE_CHECKING:
     from .evolve.run import EvolveResult
@@ -32,11 +32,20 @@ def card_of(plan: Plan, repo_id: str | None = None) -> Card:
 
 
 def merge_to_folder(
-    plan: Plan, out: Path, *, token: str | None = None, overwrite: bool = False, progress: Progress = silent
+    plan: Plan,
+    out: Path,
+    *,
+    token: str | None = None,
+    overwrite: bool = False,
+    keep: Iterable[Path] = (),
+    progress: Progress = silent,
 ) -> MergeResult:
-    """Merges into `out` with a README.md beside the weights; see `stream.merge` for resuming and errors."""
+    """Merges into `out` with a README.md beside the weights; `keep`: files that stay.
+
+    See `stream.merge` for resuming and errors.
+    """
     files = {"README.md": render(card_of(plan)).encode()}
-    return merge(plan, out, token=token, overwrite=overwrite, files=files, progress=progress)
+    return merge(plan, out, token=token, overwrite=overwrite, keep=keep, files=files, progress=progress)
 
 
 def merge_to_hub(
@@ -45,6 +54,7 @@ def merge_to_hub(
     *,
     token: str | None = None,
     private: bool = True,
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> MergeResult:
     """Merges onto the Hub: each shard leaves when it is finished, one commit at the end makes the model visible.
@@ -53,7 +63,7 @@ def merge_to_hub(
     run again goes on there. Raises what `stream.merge` and `hub.Upload` raise.
     """
     work = Path(constants.HF_HOME) / "hubmerge" / f"{plan.key[:16]}"
-    upload = Upload(repo_id, token=token, private=private)
+    upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
     files = {"README.md": render(card_of(plan, repo_id)).encode()}
     return merge(plan, work, token=token, upload=upload, files=files, progress=progress)
 
@@ -64,11 +74,19 @@ def push_result(
     *,
     token: str | None = None,
     private: bool = True,
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> PushResult:
     """Pushes the winner of a search under `repo_id`, its card rewritten to that name; see `hub.push_folder`."""
     from .evolve.run import card_for  # brings EvoTorch and Ray, which a plain merge does without
 
-    write_file(result.folder / "README.md", card_for(result, repo_id).encode())
-    message = "Upload the winner of a search with hubmerge"
-    return push_folder(result.folder, repo_id, token=token, private=private, message=message, progress=progress)
+    return push_folder(
+        result.folder,
+        repo_id,
+        token=token,
+        private=private,
+        overwrite=overwrite,
+        files={"README.md": card_for(result, repo_id).encode()},
+        message="Upload the winner of a search with hubmerge",
+        progress=progress,
+    )

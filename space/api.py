@@ -132,17 +132,24 @@ def add_endpoints(page: Page) -> None:
         yield said  # also where the model ended at once
 
     def publish(
-        job_id: str, repo_id: str, request: gr.Request, oauth: gr.OAuthToken | None, private: bool = True
+        job_id: str,
+        repo_id: str,
+        request: gr.Request,
+        oauth: gr.OAuthToken | None,
+        private: bool = True,
+        overwrite: bool = False,
     ) -> str:
         """Starts pushing the model of a finished merge or search to the Hub; returns the id of the new job.
 
         Args:
             job_id: The id that merge or evolve returned.
             repo_id: The repository as org/name; it is created if it is not there.
-            private: Whether a repository created by this is private.
+            private: Whether a repository created by this is private; a public one is refused unless this is false.
+            overwrite: Whether to push over what others put into the repository.
         """
         token = _sent_token(request) or require_token(page.settings, oauth)
-        return submit_publish(page, _owner(page, request), PRODUCT + job_id, repo_id, private, token).id
+        owner = _owner(page, request)
+        return submit_publish(page, owner, PRODUCT + job_id, repo_id, private, token, overwrite).id
 
     def health(request: gr.Request) -> dict[str, int]:
         """Jobs running and waiting on this server, bytes of memory in use and in all, bytes of disk free."""

@@ -44,7 +44,12 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
                 placeholder="me/my-merge",
                 elem_id="hm-repo",
             )
-            private = gr.Checkbox(True, label="Private", info="A repository that exists keeps its visibility.")
+            private = gr.Checkbox(
+                True, label="Private", info="Untick it for a new public repository, or to publish into one."
+            )
+            overwrite = gr.Checkbox(
+                False, label="Overwrite", info="What others put into the repository is left alone without this."
+            )
             who = html(elem_id="hm-who")
             if page.settings.oauth:
                 gr.LoginButton(size="md")
@@ -77,23 +82,26 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         value: str | None,
         repo_id: str,
         private: bool,
+        overwrite: bool,
         key: str | None,
         request: gr.Request,
         oauth: gr.OAuthToken | None,
     ) -> gr.Timer:
         token = require_token(page.settings, oauth)
-        submit_publish(page, owner_of(key, request), value, repo_id, private, token)
+        submit_publish(page, owner_of(key, request), value, repo_id, private, token, overwrite)
         return gr.Timer(active=True)
 
     tab.select(enter, [model, repo, page.owner], [model, repo, who], **_QUIET)
     model.change(preview, [model, page.owner], [card], **_QUIET)
-    go.click(start, [model, repo, private, page.owner], [page.timer], **_QUIET).success(
+    go.click(start, [model, repo, private, overwrite, page.owner], [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET
     )
     return Publish(model)
 
 
-def submit_publish(page: Page, owner: str, value: str | None, repo_id: str, private: bool, token: str) -> Job:
+def submit_publish(
+    page: Page, owner: str, value: str | None, repo_id: str, private: bool, token: str, overwrite: bool = False
+) -> Job:
     """Queues the upload of one of the owner's products."""
     repo_id = repo_id.strip()
     if not repo_id:
@@ -106,6 +114,7 @@ def submit_publish(page: Page, owner: str, value: str | None, repo_id: str, priv
         "search": product.spec.get("search"),
         "repo_id": repo_id,
         "private": bool(private),
+        "overwrite": bool(overwrite),
     }
     return page.jobs.submit(owner, "publish", f"Publish {repo_id}", spec, token)
 

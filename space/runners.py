@@ -60,7 +60,12 @@ def run_publish(work: Work) -> Mapping[str, Any]:
     """Pushes the model that another job made to `spec["repo_id"]` as one commit, its card under that name."""
     spec, repo_id = work.spec, work.spec["repo_id"]
     folder = Path(spec["folder"])
-    shared: dict[str, Any] = {"token": work.token, "private": spec["private"], "progress": work.report}
+    shared: dict[str, Any] = {
+        "token": work.token,
+        "private": spec["private"],
+        "overwrite": spec.get("overwrite", False),
+        "progress": work.report,
+    }
     if spec["kind"] == "evolve":
         from hubmerge.evolve.run import evolve
 
@@ -68,8 +73,8 @@ def run_publish(work: Work) -> Mapping[str, Any]:
         done = push_result(result, repo_id, **shared)
     else:
         plan = make_plan(Recipe.from_yaml(spec["recipe"]), token=work.token)
-        (folder / "README.md").write_text(render(card_of(plan, repo_id)), encoding="utf-8")
-        done = push_folder(folder, repo_id, message="Upload a merge made with hubmerge", **shared)
+        card = {"README.md": render(card_of(plan, repo_id)).encode()}
+        done = push_folder(folder, repo_id, files=card, message="Upload a merge made with hubmerge", **shared)
     return {"repo_id": done.repo_id, "commit": done.commit, "url": done.url, "summary": f"published to {done.repo_id}"}
 
 

@@ -143,3 +143,16 @@ def test_what_is_no_mirror_is_refused(hub, tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="more than 0 seconds"):
         Mirror("alice/no-mirror", {}, every=0)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("private", "told"), [(True, "already holds what hubmerge did not push"), (False, "is public")]
+)
+def test_a_dataset_of_others_is_left_alone(hub, run, private: bool, told: str) -> None:
+    repo_id = f"alice/not-a-mirror-{private}".lower()
+    HfApi().create_repo(repo_id, repo_type="dataset", private=private)
+    HfApi().upload_file(path_or_fileobj=b"theirs", path_in_repo="search.yaml", repo_id=repo_id, repo_type="dataset")
+    with Mirror(repo_id, run) as mirror:
+        pass
+    assert told in mirror.summary
+    assert commits(repo_id) == 2

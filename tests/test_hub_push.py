@@ -63,7 +63,9 @@ def test_public_where_asked_and_left_as_it_is_after(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, checkpoint())
     push_folder(folder, "alice/open", private=False)
     (folder / "notes.txt").write_text("more")
-    push_folder(folder, "alice/open")
+    with pytest.raises(HubError, match="alice/open is public"):
+        push_folder(folder, "alice/open")
+    push_folder(folder, "alice/open", private=False)
     assert HfApi().model_info("alice/open").private is False
 
 
@@ -106,11 +108,15 @@ def test_a_broken_model_is_not_pushed(tmp_path: Path, hub) -> None:
 def test_the_weights_of_an_earlier_model_go_in_the_same_commit(tmp_path: Path) -> None:
     publish("alice/again", {**checkpoint(shards=3), "extra/model.safetensors": shard(["x"]), "other.safetensors": b"x"})
     new = checkpoint(seed=9)
-    push_folder(folder_of(tmp_path, new), "alice/again", message="Smaller")
+    with pytest.raises(HubError, match="is public"):
+        push_folder(folder_of(tmp_path, new), "alice/again")
+    with pytest.raises(HubError, match="already holds what hubmerge did not push"):
+        push_folder(tmp_path, "alice/again", private=False)
+    push_folder(tmp_path, "alice/again", private=False, overwrite=True, message="Smaller")
     assert titles("alice/again")[0] == "Smaller"
     assert names("alice/again") == {*new, "extra/model.safetensors", "other.safetensors"}
     assert open_source(ModelRef("alice/again")).tensors.keys() == {"layer.0"}
-    card = Upload("alice/again")
+    card = Upload("alice/again", private=False, overwrite=True)
     card.start()
     card.add("README.md", b"---\nlicense: mit\n---\n# Only the card\n")
     card.commit("Card")
@@ -119,7 +125,7 @@ def test_the_weights_of_an_earlier_model_go_in_the_same_commit(tmp_path: Path) -
 
 def test_sharded_over_single_leaves_one_model(tmp_path: Path) -> None:
     publish("alice/grown", checkpoint())
-    push_folder(folder_of(tmp_path, checkpoint(shards=2)), "alice/grown")
+    push_folder(folder_of(tmp_path, checkpoint(shards=2)), "alice/grown", private=False, overwrite=True)
     assert "model.safetensors" not in names("alice/grown")
     assert INDEX in names("alice/grown")
 
@@ -134,7 +140,7 @@ def test_pushing_the_same_again_makes_no_commit(tmp_path: Path) -> None:
 
 def test_nothing_new_but_somebody_else_changed_it() -> None:
     publish("alice/overtaken", {"config.json": b"{}"})
-    upload = Upload("alice/overtaken")
+    upload = Upload("alice/overtaken", private=False, overwrite=True)
     upload.start()
     upload.add("config.json", b"{}")
     publish("alice/overtaken", {"config.json": b'{"theirs": 1}'})
@@ -181,7 +187,7 @@ def test_somebody_else_committed_meanwhile() -> None:
 
 def test_what_a_gitignore_swallows_is_noticed() -> None:
     publish("alice/ignoring", {".gitignore": b"*.safetensors\n*.txt\n"})
-    upload = Upload("alice/ignoring")
+    upload = Upload("alice/ignoring", private=False, overwrite=True)
     upload.start()
     for name, content in {"model.safetensors": shard(["a"]), "notes.txt": b"hello"}.items():
         with pytest.raises(HubError, match=r"\.gitignore excludes it"):
@@ -242,3 +248,50 @@ def test_a_card_the_hub_refuses() -> None:
     with pytest.raises(HubError, match="Committing to alice/bad-card failed"):
         upload.commit("Card")
     assert names("alice/bad-card") == set()
+
+
+def test_what_others_put_there_is_left_alone(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, checkpoint())
+    push_folder(folder, "alice/ours")
+    push_folder(folder_of(tmp_path, checkpoint(seed=2)), "alice/ours", message="Again, over our own push")
+    edited = publish("alice/ours", {"README.md": b"---\nlicense: mit\n---\n# Edited by hand\n"}, private=True)
+    with pytest.raises(HubError, match=r"already holds what hubmerge did not push \(commit \w{8}: 'Files'\)"):
+        push_folder(folder, "alice/ours")
+    upload = Upload("alice/ours", revision="side")
+    with pytest.raises(HubError, match="already holds"):
+        upload.start()
+    assert HfApi().model_info("alice/ours").sha == edited
+    assert [branch.name for branch in HfApi().list_repo_refs("alice/ours").branches] == ["main"]
+    push_folder(folder, "alice/ours", overwrite=True)
+
+
+def test_a_link_that_leaves_its_folder_is_not_pushed(tmp_path: Path, hub) -> None:
+    (tmp_path / "secret").write_text("hf_secret")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").write_text("mine")
+    hub.clear_log()
+    for number, (name, target) in enumerate({"tokenizer.model": "secret", "extra": "other"}.items()):
+        folder = folder_of(tmp_path / f"m{number}", checkpoint())
+        (folder / name).symlink_to(tmp_path / target)
+        with pytest.raises(SourceError, match="a link that leads out of its folder"):
+            push_folder(folder, "alice/linked")
+        with pytest.raises(SourceError, match="a link that leads out of its folder"):
+            open_source(ModelRef(str(folder)))
+    assert hub.log == []
+    inner = folder_of(tmp_path / "inner", checkpoint())
+    (inner / "tokenizer.model").symlink_to("README.md")
+    assert "tokenizer.model" in open_source(ModelRef(str(inner))).files
+
+
+def test_the_links_of_the_hub_cache_are_its_own(tmp_path: Path) -> None:
+    repository = tmp_path / "models--org--name"
+    snapshot = folder_of(repository / "snapshots/abc", checkpoint())
+    (repository / "blobs").mkdir()
+    (snapshot / "model.safetensors").rename(repository / "blobs/0a")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/0a")
+    assert open_source(ModelRef(str(snapshot))).tensors
+    (tmp_path / "secret").write_text("hf_secret")
+    (repository / "blobs/0b").symlink_to(tmp_path / "secret")
+    (snapshot / "notes.txt").symlink_to("../../blobs/0b")
+    with pytest.raises(SourceError, match="a link that leads out of its folder"):
+        open_source(ModelRef(str(snapshot)))

@@ -1,12 +1,27 @@
 """Commands that merge: plan, merge, push, verify."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import HubmergeError
-from .options import GIGABYTE, Device, Model, Public, Push, Recipe, ShardSize, Stream, Threads, Token, app, show_push
+from .options import (
+    GIGABYTE,
+    Device,
+    Model,
+    Public,
+    Push,
+    Recipe,
+    Replace,
+    ShardSize,
+    Stream,
+    Threads,
+    Token,
+    app,
+    show_push,
+)
 
 if TYPE_CHECKING:
     from ..recipe import Recipe as Value
@@ -50,7 +65,9 @@ def merge(
     stream: Stream = False,
     threads: Threads = None,
     device: Device = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is already in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model in --out, or what --push finds.")
+    ] = False,
     token: Token = None,
 ) -> None:
     """Merge models as a recipe says, into a folder or straight onto the Hub.
@@ -70,6 +87,7 @@ def merge(
         ranged=stream,
         threads=threads,
         device=device,
+        keep=[recipe],
     )
 
 
@@ -81,6 +99,7 @@ def merge_or_push(
     public: bool,
     token: str | None,
     overwrite: bool = False,
+    keep: Iterable[Path] = (),
     **how: Any,
 ) -> None:
     """Plans, shows the plan and merges, into a folder or onto the Hub; `how` are further settings of `make_plan`."""
@@ -98,10 +117,10 @@ def merge_or_push(
     plan.require()
     with progress_bars() as progress:
         if push:
-            done = merge_to_hub(plan, push, token=token, private=not public, progress=progress)
+            done = merge_to_hub(plan, push, token=token, private=not public, overwrite=overwrite, progress=progress)
         else:
             assert out is not None
-            done = merge_to_folder(plan, out, token=token, overwrite=overwrite, progress=progress)
+            done = merge_to_folder(plan, out, token=token, overwrite=overwrite, keep=keep, progress=progress)
     if done.pushed:
         show_push(done.pushed)
     else:
@@ -115,6 +134,7 @@ def push(
     folder: Annotated[Path, typer.Argument(help="A model folder.", show_default=False)],
     repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", show_default=False)],
     public: Public = False,
+    overwrite: Replace = False,
     token: Token = None,
 ) -> None:
     """Put a model folder on the Hub, in one commit; the repository is private unless --public."""
@@ -123,7 +143,13 @@ def push(
 
     with progress_bars() as progress:
         pushed = push_folder(
-            folder, repo_id, token=token, private=not public, message="Upload with hubmerge", progress=progress
+            folder,
+            repo_id,
+            token=token,
+            private=not public,
+            overwrite=overwrite,
+            message="Upload with hubmerge",
+            progress=progress,
         )
     show_push(pushed)
 

@@ -24,7 +24,12 @@ Recipe = Annotated[
 Model = Annotated[str, typer.Argument(help="A Hub ID (org/name@revision) or a folder.", show_default=False)]
 Token = Annotated[str | None, typer.Option(help="Hub token; by default that of `hf auth login` or HF_TOKEN.")]
 Push = Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Create this repository and push the result to it.")]
-Public = Annotated[bool, typer.Option("--public", help="Make a repository created by the push public.")]
+Public = Annotated[
+    bool, typer.Option("--public", help="Make a repository created by the push public, or push into a public one.")
+]
+Replace = Annotated[
+    bool, typer.Option("--overwrite", help="Push over what a repository holds that hubmerge did not push.")
+]
 ShardSize = Annotated[float, typer.Option(metavar="GB", min=0.001, help="Largest output file, in GB.")]
 Stream = Annotated[
     bool,

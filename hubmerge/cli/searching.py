@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import HubmergeError, NotFoundError
-from .options import Model, Public, Push, Token, app, show_push
+from .options import Model, Public, Push, Replace, Token, app, show_push
 
 Run = Annotated[Path, typer.Argument(help="The run folder of a search.", show_default=False)]
 
@@ -37,6 +37,7 @@ def evolve(
     ] = None,
     push: Push = None,
     public: Public = False,
+    overwrite: Replace = False,
     token: Token = None,
 ) -> None:
     """Search for a better merge: candidates are built in memory, scored, and the winner is merged, tested and shown."""
@@ -58,7 +59,11 @@ def evolve(
         with suppress(NotFoundError):  # the first of many starts by one command, on machines that come and go
             fetch(mirror, out, token=token)
             console.print(f"Going on with the run mirrored at {mirror}.", highlight=False)
-    copy = Mirror(mirror, small_files(out), token=token) if mirror else nullcontext()
+    copy = (
+        Mirror(mirror, small_files(out), token=token, private=not public, overwrite=overwrite)
+        if mirror
+        else nullcontext()
+    )
     with copy, progress_bars() as progress:
         result = evolve(spec, out, resume=resume, token=token, workers=workers, progress=progress)
     if isinstance(copy, Mirror):
@@ -72,7 +77,9 @@ def evolve(
         from ..publish import push_result
 
         with progress_bars() as progress:
-            show_push(push_result(result, push, token=token, private=not public, progress=progress))
+            show_push(
+                push_result(result, push, token=token, private=not public, overwrite=overwrite, progress=progress)
+            )
 
 
 @app.command()
@@ -96,13 +103,16 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Folder for the model.", show_default=False)] = None,
     push: Push = None,
     public: Public = False,
+    overwrite: Replace = False,
     token: Token = None,
 ) -> None:
     """Make a model of any candidate of a search, such as another point of its Pareto front."""
     from ..evolve.export import candidate_recipe
     from .merging import merge_or_push
 
-    merge_or_push(candidate_recipe(run, candidate, token=token), out, push, public=public, token=token)
+    merge_or_push(
+        candidate_recipe(run, candidate, token=token), out, push, public=public, overwrite=overwrite, token=token
+    )
 
 
 @app.command("eval")

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import NotFoundError, TaskError
+from ..hub.links import leaving
 from ..recipe import ModelRef
 
 Row = Mapping[str, Any]
@@ -102,6 +103,8 @@ def _open_repository(repo_id: str, revision: str | None, columns: tuple[str, ...
 
 def _local(base: Path, file: str) -> Path:
     path = base / _plain_path(file)
+    if path.is_file() and leaving(base, [path]):
+        raise TaskError(f"The example file {file!r} is a link that leads out of its folder; put the file itself there.")
     if not path.is_file():
         raise TaskError(f"There is no example file {path}; check `folder` and the file names of the task.")
     return path

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from ..errors import SearchError
+from ..errors import AccessError, HubError, NetworkError, SearchError
 from ..hub.answers import ask_about
 from ..hub.checkpoint import check_name
 from ..hub.errors import hub_errors
+from ..hub.holdings import marked, require_own, require_private
 from ..hub.listing import open_repository
 from ..hub.session import bounded_session, find_token
 from ..hub.store import Repository
@@ -40,7 +41,9 @@ search runs. On any machine, `hubmerge evolve search.yaml --out run --resume --m
 class Mirror:
     """Copies a run's small files to a dataset of the Hub now and then, in the background, and once more at the end.
 
-    The dataset is made, private, where it does not exist. Nothing here stops or delays the search: what fails is tried
+    The dataset is made, private unless `private` is False, where it does not exist.
+    One that is public, or holds what hubmerge did not send, is left alone unless `private` is False, or `overwrite`.
+    Nothing here stops or delays the search: what fails is tried
     again at the next look, and `summary` says so at the end. A journal there that is not the beginning of this one
     belongs to another run; it is left alone and nothing is sent.
 
@@ -55,7 +58,14 @@ class Mirror:
     """
 
     def __init__(
-        self, repo_id: str, files: Mapping[str, Path], *, token: str | None = None, every: float = EVERY
+        self,
+        repo_id: str,
+        files: Mapping[str, Path],
+        *,
+        token: str | None = None,
+        every: float = EVERY,
+        private: bool = True,
+        overwrite: bool = False,
     ) -> None:
         if every <= 0:
             raise SearchError(f"The mirror needs more than 0 seconds between two looks, got {every}.")
@@ -64,6 +74,7 @@ class Mirror:
         self._files = {check_name(name, "The mirror"): path for name, path in files.items()}
         self._api = HfApi(token=find_token(token) or False, library_name="hubmerge")
         self._every = every
+        self._private, self._overwrite = private, overwrite
         self._head: str | None = None  # the commit to build on, once we know what it holds
         self._sent: dict[str, bytes] = {}
         self._error: str | None = None  # of the newest try; None where that went well
@@ -125,6 +136,7 @@ class Mirror:
                 self.repo_id,
                 operations=[CommitOperationAdd(name, data) for name, data in changed.items()],
                 commit_message="Mirror the search",
+                commit_description=marked(""),
                 repo_type="dataset",
                 parent_commit=self._head,
             )
@@ -133,9 +145,20 @@ class Mirror:
 
     def _look(self, content: Mapping[str, bytes]) -> dict[str, bytes]:
         """Finds the commit to build on, and refuses one that holds another run; what the dataset still lacks."""
-        self.repo_id = self._api.create_repo(self.repo_id, repo_type="dataset", private=True, exist_ok=True).repo_id
+        self.repo_id = self._api.create_repo(
+            self.repo_id, repo_type="dataset", private=self._private, exist_ok=True
+        ).repo_id
         token = self._api.token if isinstance(self._api.token, str) else None
-        facts, _ = ask_about(ModelRef(self.repo_id), token, "dataset")
+        facts, answer = ask_about(ModelRef(self.repo_id), token, "dataset")
+        try:
+            if self._private:
+                require_private(self.repo_id, answer.get("private") is True)
+            if not self._overwrite:
+                require_own(self._api, self.repo_id, "dataset", None, frozenset(facts.files), shared=True)
+        except HubError as exc:
+            if isinstance(exc, (NetworkError, AccessError)):
+                raise
+            raise SearchError(str(exc)) from None
         store = Repository(self.repo_id, facts.commit, token, kind="dataset")
         for name in facts.files.keys() & set(self._files):
             if name.endswith(".jsonl"):

@@ -15,6 +15,7 @@ from ..errors import NetworkError, SourceError
 from ..recipe import ModelRef
 from . import cache
 from .answers import Facts, FileInfo, ask_about
+from .links import leaving
 from .session import find_token
 from .store import Folder, Repository, Store
 
@@ -156,6 +157,10 @@ def _folder(ref: ModelRef) -> Listing:
         paths = sorted([*root.glob("*"), *root.glob("*/*")])
         names = {path: path.relative_to(root) for path in paths if path.is_file()}
         visible = {path: name for path, name in names.items() if not any(part.startswith(".") for part in name.parts)}
+        if (leaves := leaving(root, visible)) is not None:
+            raise SourceError(
+                f"{leaves} is a link that leads out of its folder, so it is not read; put the file itself there."
+            )
         stats = {name.as_posix(): path.stat() for path, name in visible.items()}
         files = {name: FileInfo(name, stat.st_size) for name, stat in stats.items()}
         state = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()])

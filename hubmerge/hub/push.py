@@ -21,6 +21,7 @@ from ..progress import Event, Progress, silent
 from ..recipe import ModelRef
 from .checkpoint import PICKLES, check_name
 from .errors import explain, hub_errors
+from .holdings import marked, require_own, require_private
 from .session import TIMEOUT, bounded_session, find_token, patiently
 from .source import open_source
 
@@ -40,7 +41,9 @@ class Upload:
     """One push: `start`, `add` each file as it is ready, then `commit`.
 
     `repo_id` may lack the namespace (the token's user is taken). A new repository is private unless `private` is
-    False; one that exists keeps its visibility. `revision` is the branch, made if it is not there. `sdk` makes it a
+    False; one that exists keeps its visibility, and a public one is refused where `private`. A model's that holds
+    something that hubmerge did not push is refused too, unless `overwrite`.
+    `revision` is the branch, made if it is not there. `sdk` makes it a
     Space with that SDK instead of a model. After `start`, `present` names the files that are there already.
 
     >>> upload = Upload("org/name")                       # doctest: +SKIP
@@ -58,11 +61,13 @@ class Upload:
         private: bool = True,
         revision: str | None = None,
         sdk: str | None = None,
+        overwrite: bool = False,
     ) -> None:
         with hub_errors(f"pushing to {repo_id}"):
             validate_repo_id(repo_id)
         self.repo_id = repo_id
         self.private = private
+        self.overwrite = overwrite
         self.revision = revision or "main"
         self.present: frozenset[str] = frozenset()
         self._sdk, self._type = sdk, "space" if sdk else "model"
@@ -84,7 +89,7 @@ class Upload:
     def start(self) -> None:
         """Checks the token's rights, makes the repository if need be, and remembers the commit to build on.
 
-        Raises `AccessError` where the token may not write there.
+        Raises `AccessError` where the token may not write there, `HubError` for a repository that is left as it is.
         """
         with self._doing("pushing"):
             bounded_session()
@@ -100,6 +105,9 @@ class Upload:
             )
             self.repo_id = created.repo_id
             patiently(lambda: self._api.auth_check(self.repo_id, write=True, repo_type=self._type))
+        if self._sdk is None:
+            self._require_ours()
+        with self._doing("pushing"):
             if self.revision != "main":
                 self._api.create_branch(self.repo_id, branch=self.revision, exist_ok=True, repo_type=self._type)
             info = patiently(
@@ -107,6 +115,17 @@ class Upload:
             )
         self._parent = info.sha
         self.present = frozenset(item.rfilename for item in getattr(info, "siblings", None) or ())
+
+    def _require_ours(self) -> None:
+        with self._doing("pushing"):
+            info = patiently(lambda: self._api.repo_info(self.repo_id, timeout=TIMEOUT, repo_type=self._type))
+            refs = patiently(lambda: self._api.list_repo_refs(self.repo_id, repo_type=self._type))
+        if self.private:
+            require_private(self.repo_id, bool(info.private))
+        if not self.overwrite:
+            is_there = any(branch.name == self.revision for branch in refs.branches)
+            present = frozenset(item.rfilename for item in getattr(info, "siblings", None) or ())
+            require_own(self._api, self.repo_id, self._type, self.revision if is_there else None, present)
 
     def add(self, path_in_repo: str, content: Path | bytes) -> str | None:
         """Uploads one file; when this returns, a file given by path may be changed or deleted.
@@ -178,7 +197,7 @@ class Upload:
                     self.repo_id,
                     operations=[*self._operations.values(), *(CommitOperationDelete(name) for name in stale)],
                     commit_message=message,
-                    commit_description=description,
+                    commit_description=marked(description),
                     revision=self.revision,
                     repo_type=self._type,
                     parent_commit=self._parent,
@@ -227,25 +246,31 @@ def push_folder(
     *,
     token: str | None = None,
     private: bool = True,
+    overwrite: bool = False,
+    files: Mapping[str, bytes] | None = None,
     message: str | None = None,
     progress: Progress = silent,
 ) -> PushResult:
     """Pushes the model in `folder` as one commit; see `Upload` for the repository, its visibility and old weights.
 
     The folder must hold a whole model (it is opened first). Hidden files, pickles and weights that are not part of
-    the model stay behind. Reports bytes; raises `SourceError` for a broken model, `HubError` for what the Hub refuses.
+    the model stay behind; what `files` has goes up in place of the folder's own.
+    Reports bytes; raises `SourceError` for a broken model, `HubError` for what the Hub refuses.
     """
     source = open_source(ModelRef(str(Path(folder).expanduser().resolve())))
+    replaced = files or {}
     weights = {tensor.file for tensor in source.tensors.values()}
-    files = [
+    stored = [
         file
         for name, file in source.files.items()
-        if name in weights or not name.endswith((".safetensors", *PICKLES, ".gguf"))
+        if name not in replaced and (name in weights or not name.endswith((".safetensors", *PICKLES, ".gguf")))
     ]
-    upload = Upload(repo_id, token=token, private=private)
+    upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
     upload.start()
-    done, total = 0, sum(file.size for file in files)
-    for file in files:
+    done, total = 0, sum(file.size for file in stored)
+    for name, content in replaced.items():
+        upload.add(name, content)
+    for file in stored:
         progress(Event("push", done, total, "B", file.path))
         upload.add(file.path, source.local_path(file.path))
         done += file.size
