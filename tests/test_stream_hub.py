@@ -63,7 +63,7 @@ def test_a_commit_pushed_meanwhile_changes_nothing(published: dict[str, str], tm
     finally:
         head = HfApi().list_repo_commits(published["math"])[1].commit_id
         whole = snapshot_download(published["math"], revision=head)
-        push_folder(whole, published["math"], message="Put it back", private=False)
+        push_folder(whole, published["math"], message="Put it back", private=False, overwrite=True)
 
 
 def test_straight_onto_the_hub_one_shard_at_a_time(
