@@ -32,7 +32,7 @@ TOOLS = {
         "temperature": "number",
         "max_new_tokens": "integer",
     },
-    "publish": {"job_id": "string", "repo_id": "string", "private": "boolean"},
+    "publish": {"job_id": "string", "repo_id": "string", "private": "boolean", "overwrite": "boolean"},
     "search": {"query": "string"},
     "health": {},
 }
