@@ -12,8 +12,9 @@ from typing import Literal
 
 Group = Literal["embedding", "attention", "mlp", "norm", "head", "other"]
 
+# At most five digits, as a number of thousands could not even be converted.
 # Llama and most others: model.layers.N; GPT-2, Falcon, BLOOM: h.N; MPT, OLMo: blocks.N; T5, BERT: block.N, layer.N.
-_LAYER = re.compile(r"^(?P<prefix>(?:.*?\.)?(?:layers|h|blocks|block|layer)\.)(?P<layer>\d+)\.(?P<suffix>.+)$")
+_LAYER = re.compile(r"^(?P<prefix>(?:.*?\.)?(?:layers|h|blocks|block|layer)\.)(?P<layer>\d{1,5})\.(?P<suffix>.+)$")
 
 # Outside the stack, what comes before its first layer. All the rest comes after the last one: norms, poolers, what
 # classifies or predicts. DeBERTa's layers share encoder.LayerNorm, which belongs to encoder.rel_embeddings.

@@ -88,5 +88,37 @@ def test_refuses_a_header_that_lies() -> None:
 def test_refuses_a_tensor_named_twice() -> None:
     entry = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
     header = f'{{"a":{entry},"a":{entry}}}'.encode()
-    with pytest.raises(SourceError, match="names the tensor a twice"):
+    with pytest.raises(SourceError, match="names 'a' twice"):
         read_all(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+
+
+def headed(header: str) -> bytes:
+    return len(header.encode()).to_bytes(8, "little") + header.encode()
+
+
+EMPTY = '{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+
+
+def named(name: str, *shape: str) -> str:
+    entry = EMPTY.replace("[0]", "[" + ",".join(shape or ("0",)) + "]", 1)
+    return "{" + f'"{name}":{entry}' + "}"
+
+
+@pytest.mark.parametrize(
+    ("header", "match"),
+    [
+        (named("a", *["9" * 4000] * 1500), "4,000 digits"),
+        (named("a", *["9" * 90] * 3), "describes the tensor 'a' wrongly"),
+        (named("a", *["0"] * 65), "describes the tensor 'a' wrongly"),
+        ("{" + ",".join(f'"{n}":{EMPTY}' for n in range(100_000)) + "}", "names 100,000 tensors"),
+        (named("a" * 501), "501 characters"),
+        (named(""), "0 characters"),
+        (named(r"a\u0000"), "no NUL"),
+        (named(r"\ud800"), "surrogate"),
+    ],
+    ids=["digits", "large", "dimensions", "tensors", "name", "nameless", "nul", "surrogate"],
+)
+def test_refuses_at_once_what_no_model_has(header: str, match: str) -> None:
+    with pytest.raises(SourceError, match=match) as caught:
+        read_all(headed(header))
+    assert len(str(caught.value)) <= 500

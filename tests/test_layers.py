@@ -40,3 +40,8 @@ def test_what_follows_the_stack() -> None:
         True,
         False,
     ]
+
+
+def test_a_number_that_no_layer_has_is_none() -> None:
+    for digits in (6, 400, 5000):
+        assert parse(f"model.layers.{'9' * digits}.mlp.weight").layer is None

@@ -4,12 +4,12 @@ The format: 8 bytes with the header's length n (little endian), n bytes of JSON,
 Source: https://github.com/huggingface/safetensors#format
 """
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from ..documents import parse_object
 from ..errors import SourceError
 
 DTYPE_BITS = {
@@ -27,6 +27,17 @@ FIRST_READ = 32 * 1024
 
 LONGEST_HEADER = 100_000_000
 """Bytes; the same limit as the safetensors library's."""
+
+MOST_TENSORS = 65_536
+"""Tensors of one file; the largest mixtures of experts have 92,000, in 163 files."""
+
+MOST_DIMENSIONS = 64
+"""As many as torch takes."""
+
+LONGEST_NAME = 500
+"""Characters of a tensor's name."""
+
+_LARGEST_SIZE = 2**63
 
 ReadRange = Callable[[int, int], bytes | memoryview]
 """Reads the bytes from start up to but not including stop."""
@@ -81,14 +92,20 @@ def read_headers(read: ReadRange, file: str, size: int, where: str) -> tuple[Ten
 
 def parse_header(header: bytes, file: str, size: int, where: str) -> tuple[TensorHeader, ...]:
     """The tensors that the JSON `header` of a safetensors file of `size` bytes declares; see `read_headers`."""
-    try:
-        document = json.loads(header.decode("utf-8"), object_pairs_hook=_without_repeats)
-    except _Repeated as exc:
-        raise SourceError(f"{file} of {where} names the tensor {exc} twice; save the model again.") from None
-    except (ValueError, RecursionError):
-        raise SourceError(f"{file} of {where} is not a safetensors file: its header is not valid JSON.") from None
-    if not isinstance(document, dict):
-        raise SourceError(f"{file} of {where} is not a safetensors file: its header is not a table of tensors.")
+    # Counted before anything is built of them; a tensor without offsets is refused below.
+    if (count := header.count(b'"data_offsets"')) > MOST_TENSORS:
+        raise SourceError(
+            f"{file} of {where} names {count:,} tensors, and at most {MOST_TENSORS:,} a file are read; "
+            "save the model in more files."
+        )
+    document = parse_object(
+        header,
+        f"The header of {file} of {where}",
+        SourceError,
+        unique=True,
+        largest=LONGEST_HEADER,
+        hint="it is damaged, or not a safetensors file",
+    )
     document.pop("__metadata__", None)
     data = 8 + len(header)
     tensors = sorted((_tensor(name, entry, file, data, where) for name, entry in document.items()), key=_position)
@@ -106,37 +123,35 @@ def parse_header(header: bytes, file: str, size: int, where: str) -> tuple[Tenso
 
 
 def _tensor(name: str, entry: Any, file: str, data: int, where: str) -> TensorHeader:
-    bad = SourceError(f"{file} of {where} describes the tensor {name!r} wrongly ({str(entry)[:120]}); save it again.")
+    if not 0 < len(name) <= LONGEST_NAME or "\0" in name:
+        raise SourceError(
+            f"{file} of {where} names a tensor {name[:60]!r} ({len(name):,} characters); a name has 1 to "
+            f"{LONGEST_NAME} and no NUL. Save the model again."
+        )
     if not isinstance(entry, dict):
-        raise bad
+        raise _wrong(name, entry, file, where)
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
-        raise bad
+        raise _wrong(name, entry, file, where)
     if dtype not in DTYPE_BITS:
-        raise SourceError(f"{file} of {where} stores {name} as {dtype!r}, a dtype that hubmerge does not know.")
+        raise SourceError(f"{file} of {where} stores {name} as {dtype[:60]!r}, a dtype that hubmerge does not know.")
+    # 64 factors below 2**63 at most: the product stays small enough to be had at once.
     if (offsets[1] - offsets[0]) * 8 != math.prod(shape) * DTYPE_BITS[dtype]:
-        raise bad
+        raise _wrong(name, entry, file, where)
     return TensorHeader(name, dtype, tuple(shape), file, data + offsets[0], data + offsets[1])
 
 
+def _wrong(name: str, entry: Any, file: str, where: str) -> SourceError:
+    return SourceError(f"{file} of {where} describes the tensor {name!r} wrongly ({str(entry)[:120]}); save it again.")
+
+
 def _sizes(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+    return (
+        isinstance(value, list)
+        and len(value) <= MOST_DIMENSIONS
+        and all(type(n) is int and 0 <= n < _LARGEST_SIZE for n in value)
+    )
 
 
 def _position(tensor: TensorHeader) -> tuple[int, int, str]:
     return tensor.start, tensor.stop, tensor.name
-
-
-class _Repeated(Exception):
-    pass
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise _Repeated(name)
-            seen.add(name)
-    return document
