@@ -229,7 +229,8 @@ def test_no_read_is_longer_than_a_piece(pushed: str, hub, monkeypatch: pytest.Mo
     hash_weights(source)
     lengths = [request.sent for request in hub.log]
     assert max(lengths) == 1000 < max(tensor.nbytes for tensor in source.tensors.values())
-    assert sum(lengths) == sum(source.files[file].size for file in {tensor.file for tensor in source.tensors.values()})
+    # The headers are not asked for again: what was read when the model was opened is what is hashed.
+    assert sum(lengths) == source.nbytes
 
 
 def test_a_revision_and_a_cached_repository(merged: Path, pushed: str, hub) -> None:
@@ -245,7 +246,7 @@ def test_a_revision_and_a_cached_repository(merged: Path, pushed: str, hub) -> N
         source.local_path(shard)
     hub.clear_log()
     assert verify(ModelRef.parse(pushed)).differing == (NORM,)
-    assert len([request for request in hub.log if request.path.endswith(".safetensors")]) == len(shards), "the headers"
+    assert not [request for request in hub.log if request.path.endswith(".safetensors")]
 
 
 @pytest.mark.parametrize("fault", [Fault(status=503), Fault(truncate_after=100), Fault(reset=True)])
