@@ -121,11 +121,16 @@ def test_tensors_and_files_that_do_not_belong(merged: Path) -> None:
     shard = shard_of(merged, NORM)
     tensors = load_file(shard)
     save_file({**tensors, "extra.weight": torch.zeros(4)}, shard, metadata={"format": "pt"})
-    # transformers prefers this file to the index and its shards.
+    save_file({"stray.weight": torch.zeros(4)}, merged / "model-00009-of-00009.safetensors")
+    result = verify(ref(merged))
+    strays = ("model-00009-of-00009.safetensors",)
+    assert (result.extra, result.altered, result.stray) == (("extra.weight",), (shard.name,), strays)
+    assert not (result.differing or result.missing or result.ok)
+    # transformers prefers this file to the index and its shards: nothing of the merge is what is loaded.
     save_file({"old.weight": torch.zeros(4)}, merged / "model.safetensors")
     result = verify(ref(merged))
-    assert (result.extra, result.altered, result.stray) == (("extra.weight",), (shard.name,), ("model.safetensors",))
-    assert not (result.differing or result.missing or result.ok)
+    assert (result.extra, result.ok) == (("old.weight",), False)
+    assert "model.safetensors" in result.stray
 
 
 def test_tensors_that_only_the_manifest_has(merged: Path) -> None:
