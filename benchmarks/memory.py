@@ -25,7 +25,7 @@ from siblings import SIZES, make_siblings, more_sources
 BARE = """
 import time
 import hubmerge.publish, hubmerge.recipe, hubmerge.stream, hubmerge.terminal
-from hubmerge.cli import app
+from hubmerge.cli.commands import app
 app(["--version"], standalone_mode=False)
 time.sleep(0.2)
 """

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 
 from .progress import Event
 from .progress import Progress as Callback
+from .text import printable
 
 if TYPE_CHECKING:
     from .evolve.outlook import Outlook
@@ -21,8 +23,23 @@ if TYPE_CHECKING:
     from .stream.plan import Plan
     from .stream.verify import Verification
 
-out = Console()
-err = Console(stderr=True)
+
+class _Console(Console):
+    """Shows the names and answers of strangers without being steered by them: what is not a character is spelled out.
+
+    Rich's own codes (colours, a bar that is drawn again) are no text, and stay.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control is None and not segment.text.isprintable():
+                text = "\n".join(map(printable, segment.text.split("\n")))
+                segment = Segment(text, segment.style)
+            yield segment
+
+
+out = _Console()
+err = _Console(stderr=True)
 
 
 @contextmanager
@@ -118,7 +135,7 @@ def _show_sources(sources: Iterable[Source]) -> None:
         table.add_row(
             escape("\n+ ".join(part.name for part in source.parts)),
             "\n".join(part.commit[:8] if part.commit else "folder" for part in source.parts),
-            escape(", ".join(source.config.get("architectures") or ["?"])),
+            escape(_architecture(source.config.get("architectures"))),
             f"{count:,}",
             ", ".join(dtypes),
             escape("\n".join(part.licence.id or "unknown" for part in source.parts)),
@@ -147,6 +164,11 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _architecture(stated: object) -> str:
+    names = [name for name in stated if isinstance(name, str)] if isinstance(stated, list) else []
+    return ", ".join(names) or "?"
 
 
 def _elements(shape: Iterable[int]) -> int:

@@ -1,33 +1,35 @@
-"""The command line: parse, call, show. Run `hubmerge --help`."""
+"""The command line: parse, call, show. Run `hubmerge --help`.
+
+Only what ends a program well is imported here: all else is imported by `main`, where Ctrl-C is already expected.
+"""
 
 import os
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
 
-import typer
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""What a shell says of a program whose reader went away (`| head`)."""
 
-from .. import __version__
-from ..errors import HubmergeError, Interrupted
-from . import merging, searching, serving, talking  # noqa: F401 - each adds its commands
-from .options import app
-
-INTERRUPTED = Interrupted.exit_code
-
-
-@app.callback(invoke_without_command=True)
-def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
-    if version:
-        typer.echo(f"hubmerge {__version__}")
-        raise typer.Exit
+_INTERRUPTED = "Interrupted; run the same command again to go on (evolve: with --resume)."
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 2 bad input, 3 Hub or network, 130 interrupted."""
+    """Runs the command line. Exit codes: 0 done, 2 bad input, 3 Hub or network, 130 interrupted, 141 nobody reads."""
     # Read when huggingface_hub is imported: one display of progress is enough, and ours counts the whole work.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    from ..terminal import err
+    with _ended_at_once():
+        from ..errors import HubmergeError, Interrupted
+        from ..terminal import err
+        from .commands import app
 
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of fewer characters is no reason to stop
     try:
         app()
     except HubmergeError as exc:
@@ -36,8 +38,58 @@ def main() -> None:
         err.print(str(exc), markup=False, highlight=False, soft_wrap=True)
         sys.exit(exc.exit_code)
     except (KeyboardInterrupt, SystemExit) as exc:
-        # Typer makes exit code 130 of Ctrl-C, and says nothing.
+        # Typer makes exit code 130 of Ctrl-C, and says nothing; of a broken pipe it makes 1, as rich does.
         if isinstance(exc, SystemExit) and exc.code != INTERRUPTED:
+            if exc.code == 1 and isinstance(exc.__context__, BrokenPipeError):
+                _forget_output()
+                sys.exit(BROKEN_PIPE)
             raise
-        err.print("\n[yellow]hubmerge:[/] Interrupted; run the same command again to go on (evolve: with --resume).")
+        err.print(f"\n[yellow]hubmerge:[/] {_INTERRUPTED}", soft_wrap=True)
         sys.exit(INTERRUPTED)
+    except OSError as exc:
+        if not _output_fails():
+            raise
+        _forget_output()
+        err.print(
+            f"[red]hubmerge:[/] Standard output cannot be written ({exc.strerror}); make room or send it elsewhere.",
+            soft_wrap=True,
+        )
+        sys.exit(HubmergeError.exit_code)
+
+
+@contextmanager
+def _ended_at_once() -> Iterator[None]:
+    # While modules are imported there is nothing to keep, and a KeyboardInterrupt may be swallowed by any of them.
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        with suppress(OSError):
+            os.write(2, f"\nhubmerge: {_INTERRUPTED}\n".encode())
+        os._exit(INTERRUPTED)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        if before is signal.default_int_handler:  # not where a shell or a caller has it otherwise
+            signal.signal(signal.SIGINT, end)
+    except ValueError:  # not in the main thread
+        before = None
+    try:
+        yield
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
+
+
+def _output_fails() -> bool:
+    # The error may be any file's; one more line on the standard output tells.
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def _forget_output() -> None:
+    # Else Python tries once more at its end, and complains.
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        os.close(nowhere)

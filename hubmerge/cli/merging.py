@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from ..errors import HubmergeError
 from .options import (
@@ -125,7 +126,9 @@ def merge_or_push(
         show_push(done.pushed)
     else:
         console.print(
-            f"\nMerged into [bold]{out}[/] in {done.seconds:.1f} s. Talk to it: hubmerge chat {out}", soft_wrap=True
+            f"\nMerged into [bold]{escape(str(out))}[/] in {done.seconds:.1f} s. "
+            f"Talk to it: hubmerge chat {escape(str(out))}",
+            soft_wrap=True,
         )
 
 

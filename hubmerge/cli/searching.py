@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from ..errors import HubmergeError, NotFoundError
 from .options import Model, Public, Push, Replace, Token, app, show_push
@@ -70,9 +71,11 @@ def evolve(
         console.print(copy.summary)
     show_results(result.rows, "Held-out test set")
     console.print(
-        f"\nWinner: [bold]{result.folder}[/]   recipe: {out / 'best.yaml'}   curve: {out / 'curve.png'}", soft_wrap=True
+        f"\nWinner: [bold]{escape(str(result.folder))}[/]   recipe: {escape(str(out / 'best.yaml'))}   "
+        f"curve: {escape(str(out / 'curve.png'))}",
+        soft_wrap=True,
     )
-    console.print(f"Read all about it: hubmerge report {out}", highlight=False)
+    console.print(f"Read all about it: hubmerge report {out}", markup=False, highlight=False)
     if push:
         from ..publish import push_result
 
@@ -92,7 +95,9 @@ def report(
     from ..terminal import out as console
 
     console.print(
-        f"Report: [bold]{write_report(run, out)}[/]   pictures: {run / 'report'}", highlight=False, soft_wrap=True
+        f"Report: [bold]{escape(str(write_report(run, out)))}[/]   pictures: {escape(str(run / 'report'))}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -147,7 +152,8 @@ def evaluate(
         scores = score(network, tokenizer, examples, loaded, progress=progress)
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:
         console.print(
-            f"[dim]Q[/] {example.prompt}\n[dim]A[/] {output}  [{'green' if right else 'red'}]{example.answer}[/]"
+            f"[dim]Q[/] {escape(example.prompt)}\n[dim]A[/] {escape(output)}  "
+            f"[{'green' if right else 'red'}]{escape(example.answer)}[/]"
         )
     show_results(
         [Row.of(model, measurement(scores, loaded, Job(split)), None)],

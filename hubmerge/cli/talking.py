@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from .options import Model, Token, app
 
@@ -36,7 +37,7 @@ def chat(
     if prompt is not None:
         answer(prompt)
         return
-    console.print(f"[dim]{model} - an empty line or Ctrl-D ends the chat[/]")
+    console.print(f"[dim]{escape(model)} - an empty line or Ctrl-D ends the chat[/]")
     while True:
         try:
             text = console.input("[cyan]> [/]").strip()

@@ -1,0 +1,114 @@
+"""The program ends well: interrupted, with nobody reading, with nowhere to write, and whatever a name holds."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+SCRIPT = "import sys; from hubmerge.cli import main; sys.exit(main())"  # as an installed `hubmerge` does
+INTERRUPT = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+SWALLOWED = f"try:\n    {INTERRUPT.replace(chr(10), chr(10) + '    ').rstrip()}\nexcept BaseException:\n    pass\n"
+
+
+def start(*arguments: object, path: Path | None = None, module: bool = False, **more) -> subprocess.Popen[str]:
+    root = str(Path(__file__).parent.parent)
+    folders = [str(path), root] if path else [root]
+    how = ["-m", "hubmerge"] if module else ["-c", SCRIPT]
+    return subprocess.Popen(
+        [sys.executable, *how, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONSAFEPATH": "1", "COLUMNS": "300"},
+        **{"stdout": subprocess.PIPE, **more},
+    )
+
+
+@pytest.fixture(scope="module")
+def recipe(siblings, tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("endings") / "recipe.yaml"
+    models = [{"model": str(siblings[name]), "parameters": {"weight": 0.5}} for name in ("base", "math")]
+    file.write_text(json.dumps({"merge_method": "linear", "models": models}), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("module", [False, True], ids=["script", "-m"])
+@pytest.mark.parametrize(
+    ("name", "text"), [("typer", INTERRUPT), ("rich", INTERRUPT), ("yaml", INTERRUPT), ("typer", SWALLOWED)]
+)
+def test_ctrl_c_while_modules_are_imported(tmp_path, recipe, name: str, text: str, module: bool) -> None:
+    (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    program = start("plan", recipe, path=tmp_path, module=module)
+    said = program.communicate(timeout=120)
+    assert program.returncode == 130
+    assert said[1].strip().startswith("hubmerge: Interrupted; ")
+    assert len(said[1].strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("plan", "RECIPE"), ("--version",), ("merge", "--help")], ids=" ".join)
+def test_nobody_reads(recipe, arguments: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    program = start(*(recipe if word == "RECIPE" else word for word in arguments), stdout=write)
+    os.close(write)
+    said = program.communicate(timeout=120)[1]
+    assert (program.returncode, said) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [("plan", "RECIPE"), ("--version",), ("merge", "--help")], ids=" ".join)
+def test_nowhere_to_write(recipe, arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        program = start(*(recipe if word == "RECIPE" else word for word in arguments), stdout=full)
+        said = program.communicate(timeout=120)[1]
+    assert program.returncode == 2
+    assert said == (
+        "hubmerge: Standard output cannot be written (No space left on device); make room or send it elsewhere.\n"
+    )
+
+
+def test_what_a_terminal_cannot_show_is_spelled_out(siblings, tmp_path, monkeypatch) -> None:
+    """Escape codes in names, settings and answers, in a table, a problem and a bar; a markup that is none."""
+    from hubmerge import terminal
+    from hubmerge.progress import Event
+
+    evil = "a\x1b[2J\x1b]0;t\x07b\u202e[/red]\x9b"
+    for console in (terminal.out, terminal.err):
+        monkeypatch.setattr(console, "_file", StringIO())
+        monkeypatch.setattr(console, "_width", 300, raising=False)
+    table = terminal.Table(title=terminal.escape(evil))
+    table.add_column(terminal.escape(evil))
+    table.add_row(terminal.escape(evil))
+    terminal.out.print(table)
+    terminal.out.print(evil, markup=False)
+    terminal.out.print(f"[red]error:[/] {terminal.escape(evil)}")
+    with terminal.progress_bars() as show:
+        show(Event("reading", 1, 2, "B", evil))
+    for console in (terminal.out, terminal.err):
+        said = console.file.getvalue()
+        assert r"\x1b[2J" in said
+        assert "\u202e" not in said and "\x9b" not in said and "\x1b[2J" not in said and "\x07" not in said
+
+
+def test_escape_codes_of_a_model_never_reach_the_terminal(tmp_path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    evil = "\x1b[31m\u202eevil\x07"
+    config = {"architectures": [evil, 5], "model_type": evil, "torch_dtype": "float32"}
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (model / "README.md").write_text(f"---\nlicense: {json.dumps(evil)}\n---\n", encoding="utf-8")
+    header = json.dumps({evil: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (model / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        json.dumps({"merge_method": "passthrough", "slices": None, "models": [{"model": str(model)}]}), encoding="utf-8"
+    )
+    program = start("plan", file)
+    said = "".join(program.communicate(timeout=120))
+    assert program.returncode in (0, 2), said
+    assert r"\x1b[31m" in said and "Traceback" not in said
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)
