@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo space test fast check bench compare clean
+.PHONY: demo space test fast check resolve bench compare clean
 
 demo: $(INSTALLED)  ## the whole product on tiny trained models: resolve, merge, evolve, push, load back, chat
 	$(BIN)/hubmerge demo
@@ -21,6 +21,9 @@ check: $(INSTALLED)  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+resolve: $(INSTALLED)  ## whether constraints.txt can be met on the oldest Python; nothing is installed
+	$(BIN)/uv pip compile --quiet --python-version 3.10 -c constraints.txt --extra dev pyproject.toml -o /dev/null
 
 bench: $(INSTALLED)  ## hubmerge beside plain file I/O and, where it is installed, mergekit
 	$(BIN)/python benchmarks/merge.py
