@@ -72,11 +72,6 @@ def test_imports_go_down(path: Path) -> None:
 
 
 def test_bare_import_and_help_are_light() -> None:
-    script = (
-        "import sys, time; t = time.perf_counter(); import hubmerge.cli.commands; s = time.perf_counter() - t;"
-        f"print(sorted({HEAVY!r} & set(sys.modules)), s)"
-    )
+    script = f"import sys, hubmerge, hubmerge.cli.commands; print(sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    loaded, seconds = done.stdout.rsplit(" ", 1)
-    assert loaded == "[]"
-    assert float(seconds) < 1
+    assert done.stdout == "[]\n"
