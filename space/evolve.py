@@ -141,13 +141,15 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                 shown = [facts, curve, table, drawn, candidates, one]
                 job = panel(page, "evolve", extra=shown, draw=drawer(page), pause=True)
 
-    method.input(
-        lambda name: gr.CheckboxGroup(choices=gene_names(METHODS[name]), value=gene_names(METHODS[name])[:1]),
-        [method],
-        [genes],
-        **_QUIET,
-    )
-    spaces.input(lambda chosen: gr.Column(visible="ps" in chosen.split()), [spaces], [recipes], **_QUIET)
+    def genes_of(name: str) -> gr.CheckboxGroup:
+        names = gene_names(METHODS[name])
+        return gr.CheckboxGroup(choices=names, value=names[:1])
+
+    def asks_recipes(chosen: str) -> gr.Column:
+        return gr.Column(visible="ps" in chosen.split())
+
+    method.input(genes_of, [method], [genes], **_QUIET)
+    spaces.input(asks_recipes, [spaces], [recipes], **_QUIET)
 
     # A built-in task says these by itself.
     def asks_more(name: str | None, file: str | None) -> gr.Row:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from hubmerge.errors import HubmergeError
 
 from .wording import escape
 
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character: JSON can say it, no file and no address can."""
 _PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -84,7 +87,8 @@ def _require(kinds: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str,
         *(((n, kinds.get(n, Any)), v) for n, v in kwargs.items()),
     ]:
         if not _fits(value, kind):
-            raise HubmergeError(f"`{name}` must be {_said(kind)}, and {type(value).__name__} came.")
+            came = "text with half a character" if type(value) is str and _HALF.search(value) else type(value).__name__
+            raise HubmergeError(f"`{name}` must be {_said(kind)}, and {came} came.")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -99,7 +103,9 @@ def _fits(value: Any, kind: Any) -> bool:
         return type(value) in (int, float) and abs(value) < 1e300  # neither infinity nor NaN is
     if kind is int:
         return type(value) is int and abs(value) < 2**63
-    if kind in (str, bool, type(None)):
+    if kind is str:
+        return type(value) is str and not _HALF.search(value)
+    if kind in (bool, type(None)):
         return type(value) is kind
     return True
 

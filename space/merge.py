@@ -77,6 +77,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
     with form:
 
         @gr.render(inputs=[recipe], triggers=[page.blocks.load, redraw.change], show_progress="hidden")
+        @shows_errors
         def draw_form(text: str) -> None:
             _form(text, recipe, picture, redraw)
 
@@ -213,6 +214,7 @@ def _form(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> Non
         html('<div class="hm-quiet">This recipe is set up in YAML alone.</div>')
         return
 
+    @shows_errors
     def set_values(text: str, *values: Any) -> tuple[Any, ...]:
         now, nothing = _read(text), (gr.skip(),) * (2 + len(curves))
         if now is None or [_place(field) for field in fields(now)] != [_place(field) for field in shown]:
@@ -248,6 +250,7 @@ def _place(field: Field) -> tuple[str, int | None, float | None]:
 def _switch(by_layer: bool, model: int, name: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
     """A button that makes one value a gradient over the layers, or the other way round."""
 
+    @shows_errors
     def turn(text: str, drawn: int) -> tuple[Any, ...]:
         now = _read(text)
         if now is None or model >= len(now.models):

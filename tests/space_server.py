@@ -25,11 +25,12 @@ def served(environment: Mapping[str, str], work: Path) -> Iterator[str]:
 
 @contextmanager
 def running(
-    environment: Mapping[str, str], work: Path, root: Path = ROOT
+    environment: Mapping[str, str], work: Path, root: Path = ROOT, *, quiet: bool = True
 ) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """Address and process of a page that sees `environment` and keeps its files in `work`; `root` has its app.py.
 
-    Fails where the process does not start, or where it wrote a traceback by the time it is stopped.
+    Fails where the process does not start, or where it wrote a traceback by the time it is stopped; not for that last
+    where it is not `quiet`: gradio writes one for each value that a control of its own refuses.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -49,7 +50,7 @@ def running(
             [sys.executable, "app.py"], cwd=root, env=settings, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300  # reached by what does not start at all, however busy the machine
             while not _answers(url):
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < end, log.read_text()
@@ -63,7 +64,7 @@ def running(
                 process.kill()
                 process.wait()
     written = _NO_RELOADING.sub("", log.read_text())
-    assert "Traceback" not in written, written
+    assert not quiet or "Traceback" not in written, written
 
 
 def _answers(url: str) -> bool:

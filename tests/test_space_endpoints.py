@@ -1,0 +1,83 @@
+"""Every endpoint of a served page, called by a program with what no control of the page would send."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from space_server import running
+
+pytestmark = pytest.mark.slow
+
+WRONG: dict[str, Any] = {
+    "null": None,
+    "switch": True,
+    "negative": -1,
+    "huge": -(2**63),
+    "float": 1e308,
+    "NaN": float("nan"),
+    "text": "x",
+    "null in text": "a\x00b",
+    "half a character": "\ud800",
+    "long": "x" * 100_000,
+    "list": [None],
+    "object": {"a": {"b": []}},
+    "file": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}},
+    "turn": [{"role": 5, "content": {"a": []}}],
+    "nested": json.loads("[" * 200 + "]" * 200),
+}
+UNSAID = re.compile(r"inside hubmerge|Traceback|File \"|site-packages|root:|\.py\b|/jobs\b")
+
+
+@pytest.fixture(scope="module")
+def page(hub, tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    work = tmp_path_factory.mktemp("endpoints")
+    with running({**hub.environment("alice"), "SPACE_ID": "alice/hubmerge"}, work, quiet=False) as (url, _):
+        yield url, work
+
+
+def answers(url: str, calls: list[tuple[int, list[Any]]], session: str) -> dict[int, dict[str, Any]]:
+    """What became of each call; all of one session, which gradio tells of in one stream."""
+    told: dict[int, dict[str, Any]] = {}
+    with httpx.Client(base_url=f"{url}gradio_api/", timeout=60) as http:
+        places: dict[str, int] = {}
+        for place, (index, data) in enumerate(calls):
+            body = json.dumps({"fn_index": index, "data": data, "session_hash": session})
+            answer = http.post("queue/join", content=body, headers={"content-type": "application/json"})
+            if answer.status_code == 200:
+                places[answer.json()["event_id"]] = place
+            else:
+                told[place] = {"status": answer.status_code, "error": answer.text}
+        if places:
+            with http.stream("GET", "queue/data", params={"session_hash": session}) as stream:
+                for line in stream.iter_lines():
+                    if not line.startswith("data:"):
+                        continue
+                    message = json.loads(line[5:])
+                    if message["msg"] == "process_completed":
+                        told[places.pop(message["event_id"])] = {"success": message["success"], **message["output"]}
+                    if not places or message["msg"] == "close_stream":
+                        break
+        assert not places, places
+    return told
+
+
+def test_each_endpoint_refuses_with_one_sentence(page) -> None:
+    url, _ = page
+    config = httpx.get(f"{url}config").json()
+    named = [event for event in config["dependencies"] if event["api_visibility"] == "public" and event["inputs"]]
+    assert len(named) >= 8
+    values = {**WRONG, "digits": 10**400, "whole": 10**30}
+    calls = [(event["id"], [value] * len(event["inputs"])) for event in named for value in values.values()]
+    told = answers(url, calls, "endpoints")
+    for place, got in told.items():
+        index, value = calls[place]
+        search = next(event["api_name"] for event in named if event["id"] == index) == "search"
+        if got.get("success") and search and isinstance(value[0], str):
+            continue  # any words may be looked for
+        said = str(got["error"])
+        assert not got.get("success") and said and "\n" not in said.strip() and len(said) < 1_000, (calls[place], got)
+        assert not UNSAID.search(said), (index, str(value)[:100], said)
