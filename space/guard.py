@@ -87,7 +87,9 @@ def _require(kinds: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str,
         *(((n, kinds.get(n, Any)), v) for n, v in kwargs.items()),
     ]:
         if not _fits(value, kind):
-            came = "text with half a character" if type(value) is str and _HALF.search(value) else type(value).__name__
+            came = (
+                "text with half a character" if isinstance(value, str) and _HALF.search(value) else type(value).__name__
+            )
             raise HubmergeError(f"`{name}` must be {_said(kind)}, and {came} came.")
 
 
@@ -104,7 +106,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return type(value) is int and abs(value) < 2**63
     if kind is str:
-        return type(value) is str and not _HALF.search(value)
+        return isinstance(value, str) and not _HALF.search(value)  # an upload is a text with a name
     if kind in (bool, type(None)):
         return type(value) is kind
     return True
