@@ -194,7 +194,7 @@ def test_bad_input_gets_one_sentence_and_its_exit_code(case, code, says, call, p
     elif case == "no file":
         path = tmp_path / "none.yaml"
     elif case == "hub down":
-        env = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+        env = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "nothing-cached")}
     else:
         path = recipe(tmp_path, {**published, "math": broken(case, tmp_path, siblings)})
     out = tmp_path / "out"

@@ -180,7 +180,7 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     task = load_task({**given, "metric": "loglikelihood"})
     assert {(e.prompt, e.answer) for e in task.test} == {(f"q{i}", "ab"[i % 2]) for i in range(5)}
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(TaskError, match=r"rows\.parquet cannot be read"):
+    with pytest.raises(TaskError, match=r"rows\.parquet is no Parquet that can be read"):
         load_task({**given, "metric": "loglikelihood"})
 
 

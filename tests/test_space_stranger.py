@@ -83,10 +83,7 @@ TASKS: list[Any] = [
         {"examples": value}
         for value in (FILES, {"folder": ".", **FILES}, {"search": "secret.csv"}, [], 0, None, "x", ["x"])
     ),
-    *(
-        {"examples": {"search": rows}}
-        for rows in ([{"a": {"b": {"c": 1}}}], [{"a": [[1]]}], [[]], [None], [{1: 2}], {"a": 1})
-    ),
+    *({"examples": {"search": rows}} for rows in ([{"a": {"b": {"c": 1}}}], [{"a": [[1]]}], [[]], [None], {"a": 1})),
     *(
         {"examples": {"search": ROWS}, key: value}
         for key, value in itertools.product(
