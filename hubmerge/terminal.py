@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .evolve.results import Row
     from .hub.source import Source
     from .stream.plan import Plan
+    from .stream.problems import Problem
     from .stream.verify import Verification
 
 
@@ -99,11 +100,7 @@ def show_plan(plan: Plan) -> None:
         f"to fetch {size(plan.fetch_bytes)} | peak memory {size(plan.peak_memory)} | disk {size(plan.disk_bytes)} | "
         f"computing {duration(plan.compute_seconds)} on {cores}"
     )
-    for problem in plan.problems:
-        style = "red" if problem.level == "error" else "yellow"
-        out.print(f"[{style}]{problem.level}:[/] {escape(problem.message)}")
-    if not plan.problems:
-        out.print("[green]no problems found[/]")
+    _show_problems(plan.problems)
 
 
 def show_outlook(outlook: Outlook) -> None:
@@ -122,6 +119,15 @@ def show_outlook(outlook: Outlook) -> None:
         f"{size(outlook.held.generation)} ({outlook.demand.prompts} prompts of up to {outlook.demand.prompt_tokens} "
         f"tokens at a time, {outlook.demand.new_tokens} new ones)"
     )
+    _show_problems(outlook.problems)
+
+
+def _show_problems(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        style = "red" if problem.level == "error" else "yellow"
+        out.print(f"[{style}]{problem.level}:[/] {escape(problem.message)}")
+    if not problems:
+        out.print("[green]no problems found[/]")
 
 
 def _show_sources(sources: Iterable[Source]) -> None:

@@ -36,7 +36,10 @@ def plan(
     threads: Threads = None,
     token: Token = None,
 ) -> None:
-    """Show what a merge or a search would do, from headers alone: nothing is downloaded, problems are named."""
+    """Show what a merge or a search would do, before a weight is downloaded: problems are named.
+
+    Of a search the task and the tokenizers are read too, and a judge is asked whether it is there.
+    """
     from ..documents import load_mapping
     from ..errors import RecipeError
     from ..recipe import Recipe as Value
@@ -48,7 +51,9 @@ def plan(
         from ..evolve.search import Search
         from ..terminal import show_outlook
 
-        show_outlook(look_ahead(Search.from_yaml(recipe), token=token))
+        outlook = look_ahead(Search.from_yaml(recipe), token=token)
+        show_outlook(outlook)
+        outlook.require()
         return
     size = int(shard_size * GIGABYTE)
     result = make_plan(Value.from_yaml(recipe), token=token, shard_size=size, ranged=stream, threads=threads)

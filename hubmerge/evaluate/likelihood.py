@@ -60,10 +60,7 @@ def loglikelihoods(
     counts sees padding, whatever the architecture. Raises `TaskError` for a text without tokens and for one that does
     not fit the model's positions.
     """
-    asked = [prompt for prompt, _ in pairs if prompt or system]
-    written = iter(prompt_texts(tokenizer, asked, system))
-    contexts = [next(written) if prompt or system else "" for prompt, _ in pairs]
-    rows = _rows(tokenizer, contexts, [text for _, text in pairs])
+    rows = encode_pairs(tokenizer, pairs, system)
     longest, limit = max((len(ids) for ids, _ in rows), default=0), position_limit(model)
     if limit and longest > limit:
         raise TaskError(
@@ -83,6 +80,14 @@ def loglikelihoods(
 
 _Row = tuple[list[int], int]
 """Token ids, and the index of the first one that counts (at least 1: nothing predicts the first)."""
+
+
+def encode_pairs(tokenizer: Any, pairs: Sequence[tuple[str, str]], system: str | None) -> list[_Row]:
+    """The row of each (prompt, text), as `loglikelihoods` asks it."""
+    asked = [prompt for prompt, _ in pairs if prompt or system]
+    written = iter(prompt_texts(tokenizer, asked, system))
+    contexts = [next(written) if prompt or system else "" for prompt, _ in pairs]
+    return _rows(tokenizer, contexts, [text for _, text in pairs])
 
 
 def _rows(tokenizer: Any, contexts: Sequence[str], texts: Sequence[str]) -> list[_Row]:

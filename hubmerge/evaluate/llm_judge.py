@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -108,6 +108,10 @@ class LlmJudge:
         with ThreadPoolExecutor(int(self.parallel)) as pool:
             replies = dict(zip(different, pool.map(lambda question: _ask(self, question), different), strict=True))
         return [0.0 if question is None else self._read(replies[question]) for question in questions]
+
+    def reach(self) -> None:
+        """Asks the endpoint one small question. Raises as `grade` does, but waits for it less."""
+        _ask(replace(self, retries=min(self.retries, 1)), "Reply with one line: Grade: 0")
 
     def _question(self, output: str, example: Example) -> str:
         fields = {"prompt": example.prompt, "answer": example.answer, "output": output}

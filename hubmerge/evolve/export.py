@@ -14,7 +14,7 @@ from .path import Path as LayerPath
 def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Recipe:
     """The recipe of evaluation `number` in the run folder's journal; a path comes as its vanilla export.
 
-    Raises `SearchError` where there is no such run or evaluation.
+    Raises `SearchError` where there is no such run or evaluation, or where that has no score.
     """
     journal = run / JOURNAL_FILE
     if not journal.is_file():
@@ -22,6 +22,11 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
     found = {evaluation.number: evaluation for evaluation in read_evaluations(journal)}
     if number not in found:
         raise SearchError(f"{journal} has no evaluation {number}; it holds {len(found)}, numbered from 0.")
+    if (reason := found[number].error) is not None:
+        raise SearchError(
+            f"Candidate {number} of {journal} has no score, so nothing says that it works ({reason}); choose one that "
+            "has, as `hubmerge report` lists them."
+        )
     solution = located(found[number].solution, run_of(run))
     if "layers" not in solution:
         return Recipe.from_dict(solution)

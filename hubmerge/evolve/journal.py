@@ -77,16 +77,18 @@ def unpack(packed: str | Sequence[float]) -> tuple[float, ...]:
 class Journal:
     """An append-only journal in a file, held by one process at a time. Use as a context manager.
 
-    Raises `SearchError` where the file belongs to another search, exists although `resume` is False, or is in use.
+    A journal without a single score begins anew when it is resumed: what went wrong may have been mended. So does one
+    of another search where `replace` says so. Raises `SearchError` where the file belongs to another search, exists
+    although `resume` is False, or is in use.
     """
 
-    def __init__(self, path: Path, key: str, facts: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, path: Path, key: str, facts: Mapping[str, Any], *, resume: bool, replace: bool = False) -> None:
         self.path = path
         self.evaluations: list[Evaluation] = []
         self._file: BinaryIO = path.open("a+b")
         try:
             _lock(self._file, path)
-            self._load(key, facts, resume)
+            self._load(key, facts, resume, replace)
         except BaseException:
             self._file.close()
             raise
@@ -102,29 +104,32 @@ class Journal:
         self._write(evaluation.to_dict())
         self.evaluations.append(evaluation)
 
-    def _load(self, key: str, facts: Mapping[str, Any], resume: bool) -> None:
+    def _load(self, key: str, facts: Mapping[str, Any], resume: bool, replace: bool) -> None:
         self._file.seek(0)
         content = self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
-        if not whole or (not resume and whole.count(b"\n") == 1):
-            # New, or left by a run that never evaluated anything.
-            self._file.truncate(0)
-            self._write({"hubmerge_journal": VERSION, "key": key, **facts})
-            return
-        if not resume:
+        if whole.count(b"\n") > 1 and not resume:
             raise SearchError(
                 f"{self.path} already holds a search; continue it with --resume, or give another output folder."
             )
+        header, *lines = whole.decode("utf-8").split("\n")[:-1] or [""]
+        found = [
+            _evaluation(_parse(line, self.path, number), self.path, number) for number, line in enumerate(lines, 2)
+        ]
+        same = bool(header) and _parse(header, self.path, 1).get("key") == key
+        if all(evaluation.error is not None for evaluation in found) or (replace and not same):
+            # New, or left by a run that never measured anything.
+            self._file.truncate(0)
+            self._write({"hubmerge_journal": VERSION, "key": key, **facts})
+            return
         if len(whole) < len(content):
             self._file.truncate(len(whole))
-        header, *lines = whole.decode("utf-8").split("\n")[:-1]
-        if _parse(header, self.path, 1).get("key") != key:
+        if not same:
             raise SearchError(
                 f"{self.path} is the journal of another search (its models, task or settings differ); give another "
                 "output folder, or put the search back as it was."
             )
-        for number, line in enumerate(lines, start=2):
-            self.evaluations.append(_evaluation(_parse(line, self.path, number), self.path, number))
+        self.evaluations = found
 
     def _write(self, document: Mapping[str, Any]) -> None:
         line = json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,22 +1,20 @@
-"""What a search would do and hold in memory, from headers alone."""
+"""What a search would do and hold in memory, and what would stop it, without reading weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..evaluate.demand import PROMPT_TOKENS, Demand
-from ..evaluate.task import MAX_NEW_TOKENS
-from ..hub.source import Source, open_source
-from ..recipe import ModelRef, Recipe
-from ..stream.plan import make_plan
+from ..hub.source import Source
+from ..recipe import ModelRef
+from ..stream.problems import Problem, raise_errors
 from . import searchers
-from .blocks import family_of
 from .data_flow import DataFlow
 from .explore import share
-from .path import Path
-from .path_model import layer_count, pool_places
+from .foresight import foresee
+from .path_model import layer_count
 from .problem import Genome
 from .resident import Footprint, footprint
-from .run import stages_of
+from .run import open_search, stages_of
 from .search import Search
 
 
@@ -36,8 +34,8 @@ class Outlook:
     """What a search would do.
 
     `fetch`: bytes of the models' files that are not here yet. `held`: what one process holds in memory and takes
-    at its peak to meet `demand`; prompts are not read to say this. `output`: bytes on disk of the largest model that
-    can win.
+    at its peak to meet `demand`: as many prompts as are asked at a time, each as long as the longest. `output`: bytes
+    on disk of the largest model that can win. `problems`: what would stop it, or should be known.
     """
 
     phases: tuple[Phase, ...]
@@ -46,26 +44,23 @@ class Outlook:
     output: int
     held: Footprint
     demand: Demand
+    problems: tuple[Problem, ...] = ()
+
+    def require(self) -> None:
+        """Raises the errors among the problems; does nothing where there is none."""
+        raise_errors(self.problems)
 
 
 def look_ahead(search: Search, *, token: str | None = None) -> Outlook:
-    """The outlook of a search. Raises what its start would raise for models that do not fit together."""
-    sources = {ref: open_source(ref, token=token) for ref in search.references}
-    plan = make_plan(_everything(search, sources), sources=sources)
-    demand = Demand(search.batch_size, PROMPT_TOKENS, search.task.get("max_new_tokens", MAX_NEW_TOKENS))
-    held = footprint(plan, demand=demand)
+    """The outlook of a search. Raises what its start would raise for models that do not fit together, or for a task
+    that cannot be read."""
+    search, sources, task = open_search(search, token)
+    ahead = foresee(search, sources, task)
+    demand = Demand(search.batch_size, ahead.longest or PROMPT_TOKENS, task.max_new_tokens)
+    held = footprint(ahead.plan, demand=demand)
     phases = tuple(_phase(search, space, sources) for space in search.spaces)
-    return Outlook(phases, tuple(sources.values()), plan.fetch_bytes, plan.disk_bytes, held, demand)
-
-
-def _everything(search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:
-    """A recipe that takes as much memory as any candidate: of all models, or of all their layers."""
-    if search.merge_method is not None:
-        return search.starting_recipe
-    counts = [layer_count(sources[ref]) for ref in search.models]
-    places = pool_places(counts)
-    path = Path(search.models, places, (1.0,) * len(places), dtype=search.dtype, out_dtype=search.out_dtype)
-    return path.recipe(family_of(sources[search.models[0]].config))
+    fetch, output = ahead.plan.fetch_bytes, ahead.plan.disk_bytes
+    return Outlook(phases, tuple(sources.values()), fetch, output, held, demand, ahead.problems)
 
 
 def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Phase:

@@ -1,7 +1,6 @@
 """A whole search in a folder (see folder.py): explore, choose on validation, report on test, write the winner.
 Resumable anywhere."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,9 +36,10 @@ from .folder import (
     located,
     portable,
 )
+from .foresight import foresee
 from .genome import ParameterGenome
 from .items import open_items
-from .journal import VERSION, Evaluation, Journal
+from .journal import Evaluation, Journal
 from .judge import Judge, make_judge
 from .path_model import layer_count
 from .pool import Pool
@@ -55,6 +55,7 @@ from .results import (
     from_json,
     to_json,
 )
+from .resume import is_finished, measured_key, resumed, search_key
 from .scales import SCALED_LABEL, best_scale
 from .search import SCALED, Search
 from .spec import COMPARED
@@ -91,19 +92,26 @@ def evolve(
 ) -> EvolveResult:
     """Runs `search` in the folder `out`, or goes on with what is there (`resume`); a finished one is only read.
 
+    What of a search may be changed before it goes on is said in resume.py.
+
     Raises `SearchError` for a folder that holds another search, `TaskError` and `PlanError` before the long work,
     `HubError` for what the Hub refuses. When interrupted, the journal stays and the run can be resumed.
     """
     out.mkdir(parents=True, exist_ok=True)
     progress(Event("open", 0, 0, note="models and task"))
-    pinned, sources, task = _pin(search, out, resume, token)
-    key = search_key(pinned, sources, task)
+    mended = resumed(search, out) if resume else search
+    pinned, sources, task = open_search(mended, token)
+    key, whole_key = measured_key(pinned, sources, task), search_key(pinned, sources, task)
+    finished = resume and is_finished(out, whole_key)
+    if not finished:
+        foresee(pinned, sources, task).require()
     facts = {"task": pinned.task.get("name"), "splits": sizes(task), **_header(task)}
     with Journal(out / JOURNAL_FILE, key, facts, resume=resume) as journal:
         write_file(out / SEARCH_FILE, pinned.to_yaml().encode())
-        if resume and (out / RESULTS_FILE).exists():
-            stored = from_json(out / RESULTS_FILE, key)
+        if finished:
+            stored = from_json(out / RESULTS_FILE, whole_key)
             return _result(pinned, sources, task, out, stored.facts, located(stored.winner, out), stored.rows)
+        (out / RESULTS_FILE).unlink(missing_ok=True)  # of a smaller budget: the run is not finished any more
         run = _Run(key, out, task, token, workers, progress)
         others = contestants(pinned)
         last, opened = pinned, sources
@@ -139,7 +147,7 @@ def evolve(
         if last is not pinned:
             _make_portable(out / MODEL_FOLDER / MANIFEST, out)
         front = [evaluation.number for evaluation in found.front]
-        write_file(out / RESULTS_FILE, to_json(key, search_facts, portable(chosen, out), rows, front=front))
+        write_file(out / RESULTS_FILE, to_json(whole_key, search_facts, portable(chosen, out), rows, front=front))
         return result
 
 
@@ -192,7 +200,9 @@ class _Run:
 
     def recipes_first(self, search: Search, folder: Path, sources: Mapping[ModelRef, Source]) -> ModelRef:
         """The search for a recipe in a folder of its own; its winner, merged there, as a model."""
-        with self._journal(folder) as journal, self.pool(search, sources) as pool:
+        folder.mkdir(exist_ok=True)
+        journaled = Journal(folder / JOURNAL_FILE, f"{self.key}/{folder.name}", _header(self.task), resume=True)
+        with journaled as journal, self.pool(search, sources) as pool:
             found = self.explore(search, sources, journal, pool)
             winner = self.choose(found, search, pool)
         write_file(folder / SEARCH_FILE, search.to_yaml().encode())
@@ -207,13 +217,12 @@ class _Run:
 
     def compared(self, other: Search, folder: Path, sources: Mapping[ModelRef, Source], pool: Pool) -> Candidate:
         """The winner of another search, chosen in the same way."""
-        with self._journal(folder) as journal:
+        # Its candidates follow the budget: those of another one do not count.
+        key = f"{self.key}/{folder.name}/{other.searcher.evaluations}"
+        folder.mkdir(exist_ok=True)
+        with Journal(folder / JOURNAL_FILE, key, _header(self.task), resume=True, replace=True) as journal:
             found = self.explore(other, sources, journal, pool)
         return self.choose(found, other, pool).candidate
-
-    def _journal(self, folder: Path) -> Journal:
-        folder.mkdir(exist_ok=True)
-        return Journal(folder / JOURNAL_FILE, f"{self.key}/{folder.name}", _header(self.task), resume=True)
 
 
 def _header(task: Task) -> dict[str, Any]:
@@ -246,25 +255,8 @@ def recipe_of(candidate: Candidate, sources: Mapping[ModelRef, Source]) -> Recip
     return candidate.recipe(family_of(sources[candidate.models[0]].config))
 
 
-def search_key(search: Search, sources: Mapping[ModelRef, Source], task: Task) -> str:
-    """A sha256 of all that decides a search's path: two runs with one key ask for the same candidates."""
-    content = {
-        "journal": VERSION,
-        "search": search.to_dict(),
-        "sources": [sources[ref].identity for ref in sorted(sources, key=str)],
-        "task": task.key,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _pin(search: Search, out: Path, resume: bool, token: str | None) -> tuple[Search, dict[ModelRef, Source], Task]:
-    """The search with models and dataset at their commits - those of the first run when resumed - and both opened."""
-    saved_file = out / SEARCH_FILE
-    if resume and saved_file.exists():
-        saved = Search.from_yaml(saved_file)
-        if _unpinned(saved) != _unpinned(search):
-            raise SearchError(f"{saved_file} is another search than the one given; resume with the same search file.")
-        search = saved
+def open_search(search: Search, token: str | None) -> tuple[Search, dict[ModelRef, Source], Task]:
+    """The search with models and dataset at their commits, and both opened."""
     opened = {ref: open_source(ref, token=token) for ref in search.references}
     task = load_task(search.task, token=token, counts=search.splits, seed=search.searcher.seed)
     if not task.search:
@@ -273,17 +265,6 @@ def _pin(search: Search, out: Path, resume: bool, token: str | None) -> tuple[Se
     revision = task.source.rpartition("@")[2] if task.source and search.task["examples"].get("repo_id") else None
     pinned = search.with_pins(pins, revision)
     return pinned, {source.pinned: source for source in opened.values()}, task
-
-
-def _unpinned(search: Search) -> dict[str, Any]:
-    """The search without revisions, which a saved search has and the user's may not."""
-    document = search.to_dict()
-    bare = {str(ref): ref.bare for ref in search.references}
-    document["models"] = [bare[model] for model in document["models"]]
-    for key in ("base_model", "tokenizer_source"):
-        document[key] = bare.get(str(document.get(key)), document.get(key))
-    document["task"] = {**search.task, "examples": {**search.task["examples"], "revision": None}}
-    return document
 
 
 def _facts(

@@ -1,0 +1,133 @@
+"""What would stop a search, found before it starts: examples too long, splits too small, a judge that is away."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..errors import HubmergeError, PlanError, SearchError
+from ..evaluate.lengths import Longest, longest, positions
+from ..evaluate.llm_judge import LlmJudge
+from ..evaluate.models import load_tokenizer
+from ..evaluate.task import SPLITS, Task
+from ..hub.source import Source
+from ..recipe import ModelRef, Recipe
+from ..stream.plan import Plan, make_plan
+from ..stream.problems import Problem, error, raise_errors, warning
+from .blocks import family_of
+from .path import Path
+from .path_model import layer_count, pool_places
+from .results import contestants
+from .search import Search
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What is known of a search before it starts: the plan of its largest candidate, what would stop it or should be
+    known, and the tokens of the longest example (None where nobody can tell)."""
+
+    plan: Plan
+    problems: tuple[Problem, ...]
+    longest: int | None
+
+    def require(self) -> None:
+        """Raises the errors among the problems; does nothing where there is none."""
+        raise_errors(self.problems)
+
+
+def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task) -> Foresight:
+    """Looks ahead: reads tokenizers and the task, asks a judge one small question, and reads no weights.
+
+    Raises `PlanError` for models that do not fit together.
+    """
+    plan = make_plan(_everything(search, sources), sources=sources)
+    plan.require()
+    problems, found = list(_remarks(task)), 0
+
+    def lengths() -> None:
+        nonlocal found
+        for most, name, limit in _longest(search, plan, sources, task):
+            found = max(found, most.tokens)
+            most.require(task, limit, name)
+
+    def judge() -> None:
+        if isinstance(task.settings, LlmJudge):
+            task.settings.reach()
+
+    checks: tuple[Callable[[], None], ...] = (lengths, lambda: _require_items(search, task), judge)
+    for check in checks:
+        try:
+            check()
+        except HubmergeError as exc:
+            problems.append(error(str(exc), type(exc)))
+    return Foresight(plan, tuple(problems), found or None)
+
+
+def _everything(search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:
+    """A recipe that takes as much memory as any candidate: of all models, or of all their layers."""
+    if search.merge_method is not None:
+        return search.starting_recipe
+    places = pool_places([layer_count(sources[ref]) for ref in search.models])
+    path = Path(
+        search.models,
+        places,
+        (1.0,) * len(places),
+        dtype=search.dtype,
+        out_dtype=search.out_dtype,
+        tokenizer_source=search.tokenizer_source,
+        chat_template=search.chat_template,
+    )
+    return path.recipe(family_of(sources[search.models[0]].config))
+
+
+def _longest(
+    search: Search, plan: Plan, sources: Mapping[ModelRef, Source], task: Task
+) -> Iterator[tuple[Longest, str, int | None]]:
+    """The longest example for whoever is asked, with a name for messages and the tokens that it reads at most."""
+    for name, tokenizer, template, config, splits in _asked(search, plan, sources):
+        most = longest(load_tokenizer(tokenizer, template), task, splits)
+        if most is not None:
+            yield most, name, positions(config)
+
+
+_Asked = tuple[str, Source, str | None, Mapping[str, object], tuple[str, ...]]
+"""Who is asked: its name in messages, tokenizer, chat template, configuration, and the splits."""
+
+
+def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source]) -> Iterator[_Asked]:
+    """Everyone that the search asks, once where several are asked in the same way."""
+    yield "a candidate", plan.tokenizer, plan.recipe.chat_template, plan.config, SPLITS
+    # Models and merges beside it are asked the search split where they choose the examples.
+    splits = SPLITS if search.economy is not None and search.economy.items is not None else ("test",)
+    seen = {(plan.tokenizer.name, plan.recipe.chat_template, positions(plan.config))}
+    for name, other in contestants(search).items():
+        if isinstance(other, Recipe):
+            one: _Asked | None = None
+            with suppress(PlanError):  # such a merge has no row
+                beside = make_plan(other, sources=sources)
+                beside.require()
+                one = (name, beside.tokenizer, beside.recipe.chat_template, beside.config, splits)
+        else:
+            assert isinstance(other, ModelRef)
+            one = (name, sources[other], None, sources[other].config, splits)
+        if one is not None and (key := (one[1].name, one[2], positions(one[3]))) not in seen:
+            seen.add(key)
+            yield one
+
+
+def _require_items(search: Search, task: Task) -> None:
+    items = search.economy.items if search.economy is not None else None
+    if items is not None and items > len(task.search):
+        raise SearchError(
+            f"economy.items is {items}, but the search split has {len(task.search)} examples; ask at most as many, or "
+            "leave out `items`."
+        )
+
+
+def _remarks(task: Task) -> Iterator[Problem]:
+    if not task.validation:
+        yield warning(
+            "The task has no validation split: the winner is chosen by the examples that it was selected on; name one "
+            "under `examples`."
+        )
+    if not task.test:
+        yield warning("The task has no test split: nothing will say how good the winner is; name one under `examples`.")
