@@ -1,0 +1,54 @@
+"""What README.md and docs/ tell people to type is what the program takes."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from hubmerge import Recipe, Search
+from hubmerge.cli import app
+from hubmerge.evolve.outlook import look_ahead
+from hubmerge.zoo.publish import publish
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = [line for kind, block in FENCE.findall(text) if kind == "bash" for line in block.splitlines()]
+        inline = re.findall(r"`(hubmerge [^`\n]+)`", FENCE.sub("", text))
+        found += [line for line in (*lines, *inline) if line.startswith("hubmerge ")]
+    return sorted(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_is_one_of_the_program(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command: Any = typer.main.get_command(app)
+    path = ["hubmerge"]
+    context = None
+    while words and words[0] in getattr(command, "commands", {}):
+        path.append(words.pop(0))
+        command = command.commands[path[-1]]
+    assert len(path) > 1, f"no such command: {line}"
+    if any(not word.startswith("-") for word in words):  # else it is only named, in a sentence
+        context = command.make_context(" ".join(path), words)
+        assert context is not None
+
+
+def test_the_yaml_of_the_readme_is_taken_as_it_stands(hub) -> None:
+    publish(hub.endpoint, "hf_alice")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    recipe, search = [block for kind, block in FENCE.findall(text) if kind == "yaml"]
+    assert Recipe.from_yaml(recipe).merge_method == "ties"  # of models too large to fetch here
+    outlook = look_ahead(Search.from_yaml(search))
+    outlook.require()
+    assert not outlook.problems
+    assert outlook.demand.prompt_tokens + outlook.demand.new_tokens <= 256
