@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from hubmerge import Recipe, Search
-from hubmerge.cli import app
+from hubmerge.cli.commands import app
 from hubmerge.evolve.outlook import look_ahead
 from hubmerge.zoo.publish import publish
 
