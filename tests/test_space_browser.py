@@ -183,7 +183,7 @@ def test_evolve_and_reload_the_page_meanwhile(visitor):
     visitor.see("#hm-evolve-facts", "best score")
     sync_api.expect(visitor.page.locator("#hm-curve canvas, #hm-curve svg").first).to_be_visible()
     rows = visitor.page.locator("#hm-results tbody tr")
-    sync_api.expect(rows).to_have_count(8)
+    sync_api.expect(rows).to_have_count(9)
     sync_api.expect(rows.last).to_contain_text("evolved")
     sync_api.expect(visitor.page.locator("#hm-candidates tbody tr")).to_have_count(8)
     visitor.photograph("desktop-evolve")
