@@ -75,8 +75,13 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
     job = panel(page, "merge")
 
     with form:
-
-        @gr.render(inputs=[recipe], triggers=[page.blocks.load, redraw.change], show_progress="hidden")
+        # One at a time: two drawings of one visitor's page at once change the table of events under each other's hands.
+        @gr.render(
+            inputs=[recipe],
+            triggers=[page.blocks.load, redraw.change],
+            show_progress="hidden",
+            concurrency_limit=1,
+        )
         @shows_errors
         def draw_form(text: str) -> None:
             _form(text, recipe, picture, redraw)

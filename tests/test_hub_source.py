@@ -223,6 +223,11 @@ def test_private_missing_and_gated(hub) -> None:
     assert "hf_bob" not in str(caught.value)
     assert len({request.path for request in hub.log}) == len(hub.log), "a refusal is not tried again"
     assert opened("alice/secret").commit
+    source = opened("alice/gated")
+    for file in source.files:
+        source.local_path(file)
+    with pytest.raises(AccessError, match="is gated"):  # what alice fetched is in the cache, and still not bob's
+        opened("alice/gated", token="hf_bob")
     assert opened("alice/gated").commit
 
 

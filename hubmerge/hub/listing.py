@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from huggingface_hub.repocard import metadata_load
 
 from ..errors import NetworkError, SourceError
 from ..recipe import ModelRef
 from . import cache
 from .answers import Facts, FileInfo, ask_about
+from .errors import hub_errors
 from .links import leaving
-from .session import find_token
+from .session import find_token, patiently
 from .store import Folder, Repository, Store
 
 LARGEST_TEXT = 64 * 2**20
@@ -135,8 +136,16 @@ def open_repository(ref: ModelRef, token: str | None, kind: str = "model") -> tu
             _log.warning("hubmerge: %s", said)
         repository = Repository(ref.repo_id, known.commit, None, ref.revision, kind, reason)
         return repository, known
+    if answer.get("gated"):
+        _require_access(ref, token, kind)
     cache.remember(kind, ref, facts, answer)
     return Repository(ref.repo_id, facts.commit, token, ref.revision, kind), facts
+
+
+def _require_access(ref: ModelRef, token: str | None, kind: str) -> None:
+    # Anybody may be told what a gated repository holds. Its files may be in the cache, fetched by somebody with access.
+    with hub_errors(f"reading {ref}"):
+        patiently(lambda: HfApi().auth_check(ref.repo_id, repo_type=kind, token=token or False))
 
 
 def _repository(ref: ModelRef, token: str | None) -> Listing:
