@@ -98,6 +98,8 @@ def test_what_cannot_change_what_was_measured_may_change(tiny_search, tmp_path: 
     assert (len(after), result.facts["evaluations"]) == (12, 12)
     assert after[: len(before)] == before
     assert evolve(longer, tmp_path, resume=True).rows == result.rows
-    # A finished search goes on, too.
+    # Not after the end: which candidate wins would be decided by somebody who knows the test split's answer.
     longest = replace(longer, searcher=replace(search.searcher, evaluations=16))
-    assert evolve(longest, tmp_path, resume=True).facts["evaluations"] == 16
+    with pytest.raises(SearchError, match=r"searcher.evaluations differs, and its test split was opened"):
+        evolve(longest, tmp_path, resume=True)
+    assert evolve(longer, tmp_path, resume=True).rows == result.rows

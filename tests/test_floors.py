@@ -15,6 +15,7 @@ FLOORS = {
     "errors": 0.25,
     "progress": 0,
     "documents": 0.5,
+    "links": 0,
     "recipe": 1,
     "layers": 1,
     "methods": 2,
@@ -75,3 +76,13 @@ def test_bare_import_and_help_are_light() -> None:
     script = f"import sys, hubmerge, hubmerge.cli.commands; print(sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_what_the_demo_reads_first_leaves_the_environment_to_it() -> None:
+    """huggingface_hub reads its environment once; the demo sets it after it has read its search and its zoo."""
+    script = (
+        "import sys; import hubmerge.zoo.paper; from hubmerge.demo import demo_search; demo_search(); "
+        "print('huggingface_hub' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

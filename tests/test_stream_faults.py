@@ -156,7 +156,11 @@ def test_a_commit_of_somebody_else_meanwhile_is_one_error_and_nothing_of_theirs_
         assert pushed
         assert "\n" not in str(caught.value)
         assert len(titles(repo_id)) == 2
-        done = merge(plan, tmp_path / str(number), upload=Upload(repo_id))
+        # What is there now is somebody else's: it is asked before ours joins it.
+        with pytest.raises(HubError, match="already holds what hubmerge did not push"):
+            merge(plan, tmp_path / str(number), upload=Upload(repo_id))
+        assert len(titles(repo_id)) == 2
+        done = merge(plan, tmp_path / str(number), upload=Upload(repo_id, overwrite=True))
         assert done.tensors == right.tensors
         files = HfApi().list_repo_files(repo_id)
         assert "note.txt" in files

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import NotFoundError, TaskError
-from ..hub.links import leaving
+from ..links import leaving
 from ..recipe import ModelRef
 
 Row = Mapping[str, Any]

@@ -3,7 +3,9 @@
 A search in which no candidate has a score yet may be changed in everything. After that the models, the task with all
 that is asked of it, the genome, the seed and the searcher decide what was measured, and stay. `batch_size` and
 `baselines` may be changed at any time; and in a search of one stage in one space so may the budget (`evaluations`,
-`minutes`) and `select`. `popsize` may not: it decides what is asked in a generation. A grid follows its budget.
+`minutes`) and `select`, until the search is finished: its test split was opened then, and what goes on after that
+would be chosen in the knowledge of it. `popsize` may not: it decides what is asked in a generation. A grid follows
+its budget.
 """
 
 import hashlib
@@ -33,16 +35,18 @@ def resumed(search: Search, out: Path) -> Search:
     if not saved_file.exists():
         return search
     saved = Search.from_yaml(saved_file)
-    then, now = _decisive(_unpinned(saved), saved), _decisive(_unpinned(search), search)
+    is_over = (out / RESULTS_FILE).exists()
+    then, now = (_decisive(_unpinned(one), one, is_over) for one in (saved, search))
     changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     if changed and not has_scores(out):
         (out / ITEMS_FILE).unlink(missing_ok=True)
         return search
     if changed:
+        since = "its test split was opened" if is_over else "candidates were scored already"
         raise SearchError(
             f"{saved_file} is another search than the one given: {', '.join(changed)} "
-            f"{'differs' if len(changed) == 1 else 'differ'}, and candidates were scored already; put it back as it "
-            "was, or give another output folder."
+            f"{'differs' if len(changed) == 1 else 'differ'}, and {since}; put it back as it was, or give another "
+            "output folder."
         )
     commits = {ref.bare: ref for ref in saved.references}
     pins = {ref: commits[ref.bare] for ref in search.references if ref.bare in commits}
@@ -88,11 +92,14 @@ def _key(document: Mapping[str, Any], sources: Mapping[ModelRef, Source], task: 
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _decisive(document: Mapping[str, Any], search: Search) -> dict[str, Any]:
-    """What of a search decides which candidates are asked what, by names such as searcher.seed."""
+def _decisive(document: Mapping[str, Any], search: Search, is_over: bool = False) -> dict[str, Any]:
+    """What of a search decides which candidates are asked what, by names such as searcher.seed.
+
+    `is_over`: and what decides which of them won.
+    """
     # The winner among recipes joins the models of the paths: what chooses it decides what comes after.
     one_stage = len(search.spaces) == 1 and len(search.granularity) == 1 and search.searcher.name != "grid"
-    free = _FREE | _BUDGET if one_stage else _FREE
+    free = _FREE | _BUDGET if one_stage and not is_over else _FREE
     return {name: value for name, value in _flat(document).items() if name not in free and value is not None}
 
 

@@ -111,7 +111,7 @@ def evolve(
         if finished:
             stored = from_json(out / RESULTS_FILE, whole_key)
             return _result(pinned, sources, task, out, stored.facts, located(stored.winner, out), stored.rows)
-        (out / RESULTS_FILE).unlink(missing_ok=True)  # of a smaller budget: the run is not finished any more
+        (out / RESULTS_FILE).unlink(missing_ok=True)  # with other baselines: the run is not finished any more
         run = _Run(key, out, task, token, workers, progress)
         others = contestants(pinned)
         last, opened = pinned, sources

@@ -12,11 +12,11 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.repocard import metadata_load
 
 from ..errors import NetworkError, SourceError
+from ..links import leaving
 from ..recipe import ModelRef
 from . import cache
 from .answers import Facts, FileInfo, ask_about
 from .errors import hub_errors
-from .links import leaving
 from .session import find_token, patiently
 from .store import Folder, Repository, Store
 
