@@ -139,8 +139,8 @@ REFUSED = {
     "is an adapter": {"adapter_config.json": b"{}", "adapter_model.safetensors": shard(["a"])},
     "diffusers pipeline": {"model_index.json": b"{}", "unet/diffusion.safetensors": shard(["a"])},
     "so it is not a transformers model": {"model.safetensors": shard(["a"])},
-    "config.json of .* is not valid JSON": {**checkpoint(), "config.json": b"{"},
-    "must be a JSON object": {**checkpoint(), "config.json": b"[]"},
+    "config.json of .* cannot be read: not valid JSON": {**checkpoint(), "config.json": b"{"},
+    "it is not a JSON object": {**checkpoint(), "config.json": b"[]"},
     "is not UTF-8": {**checkpoint(), "config.json": b"\xff\xfe"},
     r"is quantised \(gptq\)": {
         **checkpoint(),

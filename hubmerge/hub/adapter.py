@@ -3,7 +3,6 @@
 Hu et al. 2021, https://arxiv.org/abs/2106.09685, as PEFT stores it: adapter_config.json and adapter_model.safetensors.
 """
 
-import json
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..documents import parse_object
 from ..errors import SourceError
 from ..recipe import ModelRef
 from ..text import shorten
@@ -190,13 +190,10 @@ def _is_tied(tensors: Mapping[str, TensorHeader]) -> bool:
 
 
 def _config(listing: Listing) -> Mapping[str, Any]:
-    try:
-        config = json.loads(listing.read_text(CONFIG) or "")
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
+    text = listing.read_text(CONFIG)
+    if text is None:
         raise SourceError(f"{listing.name} is no adapter: it has no {CONFIG} that can be read.")
-    return config
+    return parse_object(text, f"{CONFIG} of {listing.name}", SourceError, hint="save the adapter again")
 
 
 def _modules(headers: Collection[TensorHeader], name: str) -> dict[str, tuple[bool, dict[str, TensorHeader]]]:

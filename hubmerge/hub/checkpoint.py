@@ -3,11 +3,11 @@
 Pure functions of file names, config and headers: the same rules hold for a repository and for a folder.
 """
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from ..documents import parse_object
 from ..errors import SourceError
 from .headers import TensorHeader
 
@@ -16,6 +16,7 @@ INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
 # Weights that are no transformers model's: a LoRA beside it, Mistral's own format.
 _OTHERS = re.compile(r"adapter_model\.safetensors|consolidated.*\.safetensors")
+_AGAIN = "fetch or save the model again"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Endings of files that run code when read. They are neither read nor pushed."""
 
@@ -61,7 +62,7 @@ def parse_config(text: str | None, where: str) -> Mapping[str, Any]:
     """config.json as a mapping; raises `SourceError` where it is missing, broken, or says the weights are quantised."""
     if text is None:
         raise SourceError(f"{where} has no {CONFIG}, so it is not a transformers model.")
-    config = _json_mapping(text, CONFIG, where)
+    config = parse_object(text, f"{CONFIG} of {where}", SourceError, finite=False, hint=_AGAIN)
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         if quantised := part.get("quantization_config"):
             method = quantised.get("quant_method") if isinstance(quantised, dict) else None
@@ -81,7 +82,8 @@ def parse_index(
     """
     if text is None:
         raise SourceError(f"{where} has no {INDEX}.")
-    weight_map = _json_mapping(text, INDEX, where).get("weight_map")
+    index = parse_object(text, f"{INDEX} of {where}", SourceError, hint=_AGAIN)
+    weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise SourceError(f"{INDEX} of {where} has no weight_map of tensor names to files; save the model again.")
     for shard in sorted(set(weight_map.values())):
@@ -122,13 +124,3 @@ def collect(
     if not tensors:
         raise SourceError(f"{where} has weight files, but not one tensor in them.")
     return tensors
-
-
-def _json_mapping(text: str, file: str, where: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise SourceError(f"{file} of {where} is not valid JSON; fetch or save the model again.") from None
-    if not isinstance(document, dict):
-        raise SourceError(f"{file} of {where} must be a JSON object, but it holds {type(document).__name__}.")
-    return document
