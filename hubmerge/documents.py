@@ -229,6 +229,14 @@ def refuse_unknown(given: Mapping[str, Any], known: Iterable[str], where: str, e
             raise error(f"Unknown key {str(key)[:60]!r} in {where}: {hint}")
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; true and false are none, nor is an integer that no float can hold."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def parse_json(
     source: str | bytes,
     what: str,

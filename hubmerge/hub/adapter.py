@@ -14,6 +14,7 @@ from ..documents import parse_object
 from ..errors import SourceError
 from ..recipe import ModelRef
 from ..text import shorten
+from . import fields
 from .headers import TensorHeader, read_headers
 from .listing import Listing
 
@@ -193,7 +194,10 @@ def _config(listing: Listing) -> Mapping[str, Any]:
     text = listing.read_text(CONFIG)
     if text is None:
         raise SourceError(f"{listing.name} is no adapter: it has no {CONFIG} that can be read.")
-    return parse_object(text, f"{CONFIG} of {listing.name}", SourceError, hint="save the adapter again")
+    what, hint = f"{CONFIG} of {listing.name}", "save the adapter again"
+    config = parse_object(text, what, SourceError, hint=hint)
+    fields.check_fields(config, fields.ADAPTER, what, hint)
+    return config
 
 
 def _modules(headers: Collection[TensorHeader], name: str) -> dict[str, tuple[bool, dict[str, TensorHeader]]]:
@@ -230,11 +234,11 @@ def _tensor_of(module: str, tensors: Mapping[str, TensorHeader], name: str, wher
 def _scale(config: Mapping[str, Any], module: str, a: TensorHeader, name: str) -> float:
     patterns = config.get("alpha_pattern") or {}
     # PEFT reads them as regular expressions; those of a stranger could take for ever.
-    if not isinstance(patterns, dict) or not all(re.fullmatch(r"[\w.]+", key) for key in patterns):
+    if not all(re.fullmatch(r"[\w.]+", key) for key in patterns):
         raise SourceError(f"{name} has an alpha_pattern whose keys are no names of modules; {_BY_PEFT}.")
     key = next((key for key in patterns if f".{module}".endswith(f".{key}")), None)
     alpha = config.get("lora_alpha", 8) if key is None else patterns[key]
     rank = a.shape[0]
-    if not isinstance(alpha, (int, float)) or not math.isfinite(alpha) or rank == 0:
+    if alpha is None or rank == 0:
         raise SourceError(f"{name} has the lora_alpha {alpha!r} and the rank {rank}; expected numbers above 0.")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

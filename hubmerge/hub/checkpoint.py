@@ -9,6 +9,7 @@ from typing import Any
 
 from ..documents import parse_object
 from ..errors import SourceError
+from . import fields
 from .headers import TensorHeader
 
 CONFIG = "config.json"
@@ -59,10 +60,16 @@ def find_weights(files: Collection[str], where: str) -> str:
 
 
 def parse_config(text: str | None, where: str) -> Mapping[str, Any]:
-    """config.json as a mapping; raises `SourceError` where it is missing, broken, or says the weights are quantised."""
+    """config.json as a mapping whose `fields.CONFIG` are of their types.
+
+    Raises `SourceError` where it is missing, broken, or says the weights are quantised.
+    """
     if text is None:
         raise SourceError(f"{where} has no {CONFIG}, so it is not a transformers model.")
-    config = parse_object(text, f"{CONFIG} of {where}", SourceError, finite=False, hint=_AGAIN)
+    what = f"{CONFIG} of {where}"
+    config = parse_object(text, what, SourceError, finite=False, hint=_AGAIN)
+    fields.check_fields(config, fields.CONFIG, what, _AGAIN)
+    fields.check_fields(config.get("text_config") or {}, fields.CONFIG, f"text_config in {what}", _AGAIN)
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         if quantised := part.get("quantization_config"):
             method = quantised.get("quant_method") if isinstance(quantised, dict) else None

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import HfApi, constants
-from huggingface_hub.repocard import metadata_load
 
 from ..errors import NetworkError, SourceError
 from ..links import leaving
@@ -17,6 +15,7 @@ from ..recipe import ModelRef
 from . import cache
 from .answers import Facts, FileInfo, ask_about
 from .errors import hub_errors
+from .frontmatter import read_front_matter
 from .session import find_token, patiently
 from .store import Folder, Repository, Store
 
@@ -42,7 +41,8 @@ class Listing:
 
     `ref` is the one asked for, without a LoRA; `card` the front matter of README.md. `identity` changes when the
     content may have changed (the commit, or for a folder a digest of its files' names, sizes and times). `partial`:
-    the Hub cannot be asked, and what is not in the cache on this machine may still be there.
+    the Hub cannot be asked, and what is not in the cache on this machine may still be there. `remark`: why the card
+    cannot be read.
     """
 
     ref: ModelRef
@@ -52,6 +52,7 @@ class Listing:
     identity: str
     store: Store = field(repr=False, compare=False)
     partial: bool = False
+    remark: str | None = None
 
     @property
     def name(self) -> str:
@@ -85,13 +86,17 @@ class Listing:
                 f"{name} of {self.name} has {self.files[name].size:,} bytes; at most {LARGEST_TEXT:,} are read."
             )
         try:
-            return self.store.path(self.files[name]).read_text(encoding="utf-8")
+            return self.read_bytes(name).decode("utf-8")
         except UnicodeDecodeError:
             raise SourceError(f"{name} of {self.name} is not UTF-8 text; save the model again.") from None
 
     def read_bytes(self, name: str) -> bytes:
         """The content of a file; one of the Hub is first downloaded. Raises `SourceError` where there is none."""
-        return self.store.path(self.file(name)).read_bytes()
+        path = self.store.path(self.file(name))
+        try:
+            return path.read_bytes()
+        except OSError as exc:
+            raise SourceError(f"{name} of {self.name} cannot be read: {exc.strerror or exc}.") from exc
 
     def require(self, *names: str) -> None:
         """Raises `NetworkError` where only the cache is known of the repository and holds none of these files."""
@@ -150,11 +155,11 @@ def _require_access(ref: ModelRef, token: str | None, kind: str) -> None:
 
 def _repository(ref: ModelRef, token: str | None) -> Listing:
     store, facts = open_repository(ref, token)
-    card = facts.card
+    card, remark = facts.card, None
     if facts.partial and "README.md" in facts.files:
-        card = _front_matter(store.path(facts.files["README.md"]))
+        card, remark = read_front_matter(store.path(facts.files["README.md"]), ref.repo_id)
     identity = f"{ref.repo_id}@{store.commit}"
-    return Listing(ref, store.commit, facts.files, card, identity, store, facts.partial)
+    return Listing(ref, store.commit, facts.files, card, identity, store, facts.partial, remark)
 
 
 def _folder(ref: ModelRef) -> Listing:
@@ -174,14 +179,7 @@ def _folder(ref: ModelRef) -> Listing:
         files = {name: FileInfo(name, stat.st_size) for name, stat in stats.items()}
         state = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()])
         identity = f"folder:{hashlib.sha256(state.encode()).hexdigest()}"
-        return Listing(ref, None, files, _front_matter(root / "README.md"), identity, Folder(root))
+        card, remark = read_front_matter(root / "README.md", ref.repo_id)
+        return Listing(ref, None, files, card, identity, Folder(root), remark=remark)
     except OSError as exc:
         raise SourceError(f"The folder {ref.repo_id} cannot be read: {exc.strerror or exc}.") from exc
-
-
-def _front_matter(readme: Path) -> dict[str, Any]:
-    # A card that cannot be read only means that nothing is known about the licence.
-    try:
-        return dict(metadata_load(readme) or {}) if readme.is_file() else {}
-    except (yaml.YAMLError, ValueError):
-        return {}

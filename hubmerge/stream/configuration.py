@@ -90,7 +90,8 @@ def _restacked(first: Source, sources: Sequence[Source], layer_map: Sequence[tup
         changes[key] = [_at(theirs[index][key], layer) for index, layer in layer_map]
     for key in _LAYERS_OF_A_KIND:
         if isinstance(setting(first.config, key), list):
-            chosen = [setting(source.config, key) or [] for source in sources]
+            given = [setting(source.config, key) for source in sources]
+            chosen = [layers if isinstance(layers, list) else [] for layers in given]
             changes[key] = [at for at, (index, layer) in enumerate(layer_map) if layer in chosen[index]]
     if isinstance(setting(first.config, "attention_types"), list) and "attention_layers" in changes:
         changes["attention_types"] = [[[kind], 1] for kind in changes["attention_layers"]]  # GPT-Neo counts by it
@@ -104,13 +105,19 @@ def _listed(config: Mapping[str, Any]) -> dict[str, list[Any]]:
     found = {
         key: v
         for key, v in text.items()
-        if isinstance(v, list) and len(v) == count and not _NOT_BY_LAYER.search(key) and key not in _LAYERS_OF_A_KIND
+        if isinstance(v, list)
+        and v
+        and len(v) == count
+        and not _NOT_BY_LAYER.search(key)
+        and key not in _LAYERS_OF_A_KIND
     }
     kind = str(text.get("model_type"))
     if not isinstance(count, int) or "layer_types" in found:
         return found
     if kind in _FULL_EVERY:
-        every = setting(config, "sliding_window_pattern") or _FULL_EVERY[kind]
+        every = setting(config, "sliding_window_pattern")
+        # Other families write it as text, such as LLLG.
+        every = every if type(every) is int and every > 0 else _FULL_EVERY[kind]
         full = [(layer + 1) % every == 0 for layer in range(count)]
     elif kind in _FULL_FIRST and setting(config, "use_sliding_window"):
         until = setting(config, "max_window_layers")

@@ -26,6 +26,9 @@ def check_source(source: Source) -> Iterator[Problem]:
     shards = [name for name in source.files if name.endswith(".safetensors") and "/" not in name and name != WEIGHTS]
     if WEIGHTS in source.files and INDEX in source.files and shards:
         yield warning(f"{source.name} holds {WEIGHTS} and {INDEX}; the first is read, as transformers does.")
+    for part in source.parts:
+        if part.remark is not None:
+            yield warning(part.remark)
     if source.config.get("auto_map"):
         yield warning(f"{source.name} comes with code of its own (auto_map); hubmerge neither runs nor copies it.")
 

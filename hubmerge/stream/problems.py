@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import HubmergeError, PlanError
+from ..text import sentences
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding in one sentence. `error` is the class that an "error" raises as."""
+    """One finding in one sentence, clean as an error's is. `error` is the class that an "error" raises as."""
 
     level: Literal["error", "warning"]
     message: str
     error: type[HubmergeError] = PlanError
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", sentences(self.message))
 
 
 def error(message: str, kind: type[HubmergeError] = PlanError) -> Problem:

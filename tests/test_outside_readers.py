@@ -1,0 +1,255 @@
+"""Documents of others - configs, adapters, cards, tokenizers, examples, records - are values or one sentence.
+
+Each kind is read by what a user would call; `NOT_JSON` are texts that no reader of JSON may trip over.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from hubmerge.errors import HubmergeError, SourceError
+from hubmerge.hub.source import open_source
+from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.stream.plan import make_plan
+
+DIGITS = "9" * 5_000
+NOT_JSON = {
+    "empty": b"",
+    "torn": b'{"a": [1, 2',
+    "no object": b"[]",
+    "null": b"null",
+    "a number": b"7",
+    "deep list": b"[" * 100_000,
+    "deep object": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "digits": b'{"a": ' + DIGITS.encode() + b"}",
+    "half a character": rb'{"a": "\ud800"}',
+    "half a key": rb'{"\udfff": 1}',
+    "not text": b'\xff\xfe{"a": 1}',
+    "nul": b"\0" * 20,
+}
+
+Model = Callable[..., Path]
+
+
+@pytest.fixture
+def model(siblings, tmp_path) -> Model:
+    """A function `(changes, name="model")` that gives a copy of a tiny model with files changed.
+
+    A change is bytes, a mapping whose values replace those of the file's JSON object, or None to take the file away.
+    """
+
+    def build(changes: dict[str, Any], name: str = "model", like: str = "math") -> Path:
+        folder = tmp_path / name
+        shutil.copytree(siblings[like], folder)
+        for file, change in changes.items():
+            if change is None:
+                (folder / file).unlink()
+            elif isinstance(change, bytes):
+                (folder / file).write_bytes(change)
+            else:
+                before = json.loads((folder / file).read_bytes()) if (folder / file).exists() else {}
+                (folder / file).write_text(json.dumps(before | change))
+        return folder
+
+    return build
+
+
+ADAPTER = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+
+
+@pytest.fixture
+def lora(tmp_path) -> Callable[[bytes | dict[str, Any]], Path]:
+    """A function that gives a LoRA of the tiny models with its adapter_config.json changed."""
+    factors = {
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": np.ones((2, 16), np.float32),
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight": np.ones((16, 2), np.float32),
+    }
+
+    def build(change: bytes | dict[str, Any]) -> Path:
+        folder = tmp_path / "lora"
+        folder.mkdir()
+        save_file(factors, folder / "adapter_model.safetensors")
+        text = change if isinstance(change, bytes) else json.dumps(ADAPTER | change).encode()
+        (folder / "adapter_config.json").write_bytes(text)
+        return folder
+
+    return build
+
+
+def linear(*folders: Path | str, **settings: Any) -> Recipe:
+    models = [{"model": str(folder), "parameters": {"weight": 1.0}} for folder in folders]
+    return Recipe.from_dict({"merge_method": "linear", "models": models, **settings})
+
+
+def refused(call: Callable[[], Any], *, said: str = "", error: type[HubmergeError] = HubmergeError) -> None:
+    """`call` ends in an error that is made of sentences."""
+    with pytest.raises(error) as caught:
+        call()
+    lines = str(caught.value).split("\n")
+    assert said in str(caught.value)
+    assert all(0 < len(line) <= 500 and line.isprintable() for line in lines), lines
+
+
+class TestConfig:
+    @pytest.mark.parametrize("text", NOT_JSON.values(), ids=NOT_JSON)
+    def test_what_is_no_object_is_refused(self, model: Model, text: bytes) -> None:
+        folder = model({"config.json": text})
+        refused(lambda: open_source(ModelRef(str(folder))), said="config.json", error=SourceError)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("vocab_size", "x"),
+            ("vocab_size", -1),
+            ("vocab_size", 10**80),
+            ("vocab_size", 64.0),
+            ("architectures", 5),
+            ("architectures", "LlamaForCausalLM"),
+            ("architectures", [5]),
+            ("model_type", ["llama"]),
+            ("num_hidden_layers", "4"),
+            ("num_hidden_layers", 10**12),
+            ("num_hidden_layers", True),
+            ("tie_word_embeddings", "x"),
+            ("tie_word_embeddings", 1),
+            ("quantization_config", 5),
+            ("quantization_config", "bnb"),
+            ("eos_token_id", "</s>"),
+            ("eos_token_id", [[2]]),
+            ("text_config", 5),
+            ("text_config", {"vocab_size": "x"}),
+            ("text_config", {"num_hidden_layers": {}}),
+        ],
+    )
+    def test_a_field_of_another_type_is_refused_when_it_is_read(self, model: Model, field: str, value: Any) -> None:
+        folder = model({"config.json": {field: value}})
+        refused(lambda: open_source(ModelRef(str(folder))), error=SourceError)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("hidden_size", "x"),
+            ("num_attention_heads", "4"),
+            ("num_attention_heads", 0),
+            ("max_position_embeddings", "128"),
+            ("rope_scaling", 5),
+            ("rope_parameters", ["x"]),
+            ("hidden_act", ["silu"]),
+            ("layer_types", [5, None, {}]),
+            ("layer_types", []),
+            ("moe_layers", "1,2"),
+            ("mlp_only_layers", 5),
+            ("sliding_window_pattern", "LLG"),
+            ("sliding_window", {}),
+            ("dtype", 5),
+            ("auto_map", 5),
+            ("id2label", 5),
+            ("", {"": {"": None}}),
+            ("rms_norm_eps", float("inf")),
+        ],
+    )
+    def test_a_field_that_only_transformers_reads_stops_nothing_here(
+        self, model: Model, siblings, field: str, value: Any
+    ) -> None:
+        folder = model({"config.json": {field: value}})
+        make_plan(linear(siblings["base"], folder))
+        slices = [{"sources": [{"model": str(folder), "layer_range": [0, 2]}]}] * 2
+        make_plan(Recipe.from_dict({"merge_method": "passthrough", "slices": slices}))
+
+    @pytest.mark.parametrize("text", [*NOT_JSON.values(), b'{"weight_map": 5}', b'{"weight_map": {"a": ["b"]}}'])
+    def test_an_index_that_is_none_is_refused(self, model: Model, text: bytes) -> None:
+        folder = model({"model.safetensors.index.json": text, "model.safetensors": None})
+        (folder / "model-00001-of-00001.safetensors").write_bytes(b"")
+        refused(lambda: open_source(ModelRef(str(folder))), said="index", error=SourceError)
+
+
+class TestAdapter:
+    def opened(self, siblings: dict[str, Path], lora: Path) -> Any:
+        return open_source(ModelRef(str(siblings["base"]), lora=ModelRef(str(lora))))
+
+    @pytest.mark.parametrize("text", NOT_JSON.values(), ids=NOT_JSON)
+    def test_what_is_no_object_is_refused(self, siblings, lora, text: bytes) -> None:
+        folder = lora(text)
+        refused(lambda: self.opened(siblings, folder), said="adapter_config.json", error=SourceError)
+        refused(lambda: open_source(ModelRef(str(folder))), said="adapter_config.json", error=SourceError)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("lora_alpha", "16"),
+            ("lora_alpha", [16]),
+            ("lora_alpha", True),
+            ("lora_alpha", None),
+            ("r", "8"),
+            ("r", [8]),
+            ("alpha_pattern", "x"),
+            ("alpha_pattern", {"q_proj": "4"}),
+            ("alpha_pattern", {"q_proj": None}),
+            ("rank_pattern", 5),
+            ("rank_pattern", {"q_proj": [2]}),
+            ("use_rslora", "yes"),
+            ("fan_in_fan_out", "x"),
+            ("peft_type", ["LORA"]),
+            ("base_model_name_or_path", 5),
+            ("init_lora_weights", {"x": 1}),
+            ("modules_to_save", {"x": 1}),
+            ("never_heard_of", [1]),
+        ],
+    )
+    def test_a_field_of_another_type_is_refused(self, siblings, lora, field: str, value: Any) -> None:
+        folder = lora({field: value})
+        refused(lambda: self.opened(siblings, folder), error=SourceError)
+
+    def test_a_lora_alpha_of_400_digits_is_refused(self, siblings, lora) -> None:
+        for number in (b"9" * 400, b"1e400", b"NaN"):
+            folder = lora(json.dumps(ADAPTER).encode().replace(b'"lora_alpha": 4', b'"lora_alpha": ' + number))
+            refused(lambda folder=folder: self.opened(siblings, folder), error=SourceError)
+            shutil.rmtree(folder)
+
+    def test_the_one_that_is_right_is_read(self, siblings, lora) -> None:
+        source = self.opened(siblings, lora({"lora_alpha": 5.0, "rank_pattern": {}, "alpha_pattern": None}))
+        (factors,) = source.adapter.changes.values()
+        assert (factors.scale, factors.rank) == (2.5, 2)
+
+
+class TestCard:
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"x: !!bool foo",
+            b"x: !!int x",
+            b"license: [",
+            b"x: !!python/object:os.system x",
+            b"x: " + b"[" * 5_000,
+            b"- a\n- b",
+            b"x: \xff",
+            b"x: " + DIGITS.encode(),
+            b'x: "\\ud800"',
+            b"a: &a [*a]",
+            b"license: mit\nlicense: gpl",
+        ],
+    )
+    def test_a_broken_card_says_nothing_and_stops_nothing(self, model: Model, siblings, head: bytes) -> None:
+        folder = model({"README.md": b"---\n" + head + b"\n---\n# A model\n"})
+        plan = make_plan(linear(siblings["base"], folder))
+        plan.require()
+        (said,) = [problem.message for problem in plan.warnings if "README.md" in problem.message]
+        assert len(said) <= 500 and open_source(ModelRef(str(folder))).license is None
+
+    def test_a_card_is_read(self, model: Model) -> None:
+        text = "---\r\nlicense: mit\r\ndate: 2026-13-01\r\nbase_model: [org/a]\r\n---\r\n# A model\r\n"
+        source = open_source(ModelRef(str(model({"README.md": text.encode()}))))
+        assert (source.license, source.base_models, source.listing.remark) == ("mit", ("org/a",), None)
+
+    @pytest.mark.parametrize(
+        "text", [b"", b"# A model\n", b"---\n", b"---\n---\n", b"---\n\n---\nx", b"--- x\na: 1\n---\n"]
+    )
+    def test_a_card_without_front_matter_is_no_broken_one(self, model: Model, text: bytes) -> None:
+        listing = open_source(ModelRef(str(model({"README.md": text})))).listing
+        assert (dict(listing.card), listing.remark) == ({}, None)
