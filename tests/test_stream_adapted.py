@@ -159,9 +159,9 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "biases": ({"bias": "lora_only"}, r"more than a LoRA: it changes biases"),
     "modules": ({"modules_to_save": ["lm_head"]}, r"more than a LoRA: it replaces whole modules"),
     "kind": ({"peft_type": "IA3"}, "an adapter of the kind 'IA3'"),
-    "alpha": ({"lora_alpha": "many"}, "lora_alpha 'many'"),
+    "alpha": ({"lora_alpha": "many"}, "lora_alpha should be a number"),
     "endless": ({"alpha_pattern": {"(a+)+b": 1}}, "alpha_pattern whose keys are no names"),
-    "patterns": ({"alpha_pattern": [1]}, "alpha_pattern whose keys are no names"),
+    "patterns": ({"alpha_pattern": [1]}, "alpha_pattern should be numbers by names"),
 }
 
 
