@@ -82,7 +82,8 @@ def _sample(pid: int) -> dict[str, int]:
     ended = select.poll()
     ended.register(os.pidfd_open(pid), select.POLLIN)
     family = [pid]
-    while not ended.poll(SAMPLE_MS):
+    running = True
+    while running:
         count += 1
         if count % FAMILY_EVERY == 0:
             family = _family(pid)
@@ -90,6 +91,7 @@ def _sample(pid: int) -> dict[str, int]:
         unbacked = sum(status.get("RssAnon", 0) + status.get("RssShmem", 0) for status in held)
         anonymous = max(anonymous, 1024 * unbacked)
         virtual = max(virtual, 1024 * held[0].get("VmPeak", 0))
+        running = not ended.poll(SAMPLE_MS)  # after a first look: a short command may have ended by then
     moved = _numbers(f"/proc/{pid}/io")
     return {
         "anonymous": anonymous,

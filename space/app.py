@@ -4,7 +4,6 @@ import importlib
 import importlib.util
 import json
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from .guard import shows_errors
 from .health import health
 from .jobs import Jobs
 from .merge import merge_tab
+from .panel import mark
 from .pick import pick_tab
 from .publish import publish_tab
 from .runners import runners
@@ -32,13 +32,11 @@ from .wording import escape
 from .zero_gpu import QUEUE, ZeroGpu, on_zero_gpu
 
 TICK = 1.0
-"""Seconds between two looks at the jobs; nobody looks where no job is under way."""
-LAST_TICKS = 5.0
-"""Seconds that the page goes on looking after a job has ended."""
+"""Seconds between two looks at the jobs; nobody looks where no job is under way and all is drawn as it is."""
 SESSIONS = 1000
 """Visits that gradio remembers, each a quarter of a megabyte, also after they have ended."""
-HEALTH_TICK = 30.0
-"""Seconds between two looks at the machine's health."""
+BEAT = 30.0
+"""Seconds between two looks at the machine's health, and whether to look at the jobs again."""
 TITLE = "hubmerge"
 TAGLINE = "Merge models of the Hugging Face Hub, evolve the recipe, talk to the result, publish it."
 
@@ -96,22 +94,28 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
                 button.click(_go(page, kind, place), [owner], [tabs, model], **_QUIET)
 
         def told() -> str:
+            """The machine's health."""
             return f'<p class="hm-quiet">{escape(str(health(jobs, settings.folder)))}</p>'
 
         # Not a live region: a figure that moves by itself must not be read out over the work.
         line = html(elem_id="hm-health")
         ready.then(told, None, [line], **_QUIET)
-        gr.Timer(HEALTH_TICK).tick(told, None, [line], **_QUIET)
         add_endpoints(page)
         start_upkeep(page)
 
-        def keep_ticking(key: str | None, request: gr.Request) -> gr.Timer:
-            # A few ticks more after the end: the panels draw on ticks of their own, and must not miss it.
-            latest = time.time() - LAST_TICKS
-            return gr.Timer(active=any(job.active or job.ended > latest for job in jobs.of(owner_of(key, request))))
+        def keep_ticking(key: str | None, merged: str, evolved: str, published: str, request: gr.Request) -> gr.Timer:
+            mine = owner_of(key, request)
+            drawn = {"merge": merged, "evolve": evolved, "publish": published}
+            missed = any(mark(next(iter(jobs.of(mine, kind)), None)) != last for kind, last in drawn.items())
+            return gr.Timer(active=missed or any(job.active for job in jobs.of(mine)))
 
-        timer.tick(keep_ticking, [owner], [timer], **_QUIET)
-        ready.then(keep_ticking, [owner], [timer], **_QUIET)
+        now = [owner, *(one.seen for one in (merge.panel, evolve.panel, publish.panel))]
+        timer.tick(keep_ticking, now, [timer], **_QUIET)
+        ready.then(keep_ticking, now, [timer], **_QUIET)
+        # The answer to a last tick can come after that of the button that began the next job, and stop the clock again.
+        beat = gr.Timer(BEAT)
+        beat.tick(told, None, [line], **_QUIET)
+        beat.tick(keep_ticking, now, [timer], **_QUIET)
         for event in blocks.fns.values():  # a program can call each of them, with anything
             if event.fn is not None:
                 event.fn = shows_errors(event.fn)

@@ -20,7 +20,7 @@ _ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "i
 class Panel:
     """What others need of a job panel: the buttons that go on with a finished model, and how to redraw it.
 
-    `refresh` with `inputs` and `outputs` is an event handler.
+    `refresh` with `inputs` and `outputs` is an event handler. `seen` is the `mark` of the job as it is drawn.
     """
 
     chat: gr.Button
@@ -28,6 +28,12 @@ class Panel:
     refresh: Callable[..., Any]
     inputs: Sequence[Any]
     outputs: Sequence[Any]
+    seen: gr.State
+
+
+def mark(job: Job | None) -> str:
+    """Changes with all that a panel shows of a job: the clock of a running one moves even where nothing is reported."""
+    return f"{job.id}:{job.version}:{job.seconds:.0f}" if job else "none"
 
 
 def panel(
@@ -56,8 +62,7 @@ def panel(
     def refresh(key: str | None, last: str, request: gr.Request) -> Sequence[Any]:
         owner = owner_of(key, request)
         job = next(iter(page.jobs.of(owner, kind)), None)
-        # The clock of a running job moves even where nothing was reported.
-        now = f"{job.id}:{job.version}:{job.seconds:.0f}" if job else "none"
+        now = mark(job)
         if now == last:
             return [gr.skip()] * len(outputs)
         more = draw(owner, job) if draw else ()
@@ -94,7 +99,7 @@ def panel(
     resume.click(again, [page.owner], [page.timer], **quiet).then(refresh, inputs, outputs, **quiet)
     page.timer.tick(refresh, inputs, outputs, **quiet)
     page.ready.then(refresh, inputs, outputs, **quiet)
-    return Panel(chat, publish, refresh, inputs, outputs)
+    return Panel(chat, publish, refresh, inputs, outputs, seen)
 
 
 def describe(job: Job) -> str:

@@ -15,7 +15,7 @@ from hubmerge.hub import hub_errors
 from .access import Token, require_token, visitor_token
 from .guard import shows_errors
 from .jobs import Job
-from .panel import panel
+from .panel import Panel, panel
 from .state import Page, owner_of, product_job, products
 from .theme import html
 from .wording import escape
@@ -25,9 +25,10 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 
 @dataclass(frozen=True)
 class Publish:
-    """The component that other tabs set."""
+    """The component that other tabs set, and the job."""
 
     model: gr.Dropdown
+    panel: Panel
 
 
 def publish_tab(page: Page, tab: gr.Tab) -> Publish:
@@ -96,7 +97,7 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
     go.click(start, [model, repo, private, overwrite, page.owner], [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET
     )
-    return Publish(model)
+    return Publish(model, job)
 
 
 def submit_publish(

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 from huggingface_hub import HfApi
 from playwright import sync_api
 
+PATIENCE = 90
+"""Seconds that a person looks for something: reached by what never comes, however busy the machine."""
+sync_api.expect.set_options(timeout=1000 * PATIENCE)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -41,7 +44,7 @@ class Visitor:
         scheme = "dark" if dark else "light"
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(1000 * PATIENCE)
         self.hosts, self.errors = set(), []
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -57,7 +60,7 @@ class Visitor:
         field.press_sequentially(query, delay=40)
         self.page.locator(f'{box} [role=option][aria-label="{choice}"]').click()
 
-    def see(self, selector, text, seconds=30):
+    def see(self, selector, text, seconds=PATIENCE):
         sync_api.expect(self.page.locator(selector).first).to_contain_text(text, timeout=seconds * 1000)
 
     def recipe(self):

@@ -1,12 +1,16 @@
 """An embedded Hub for its own tests, and raw requests to it, for what no well-behaved client would send."""
 
+import asyncio
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from huggingface_hub import HfApi
 
 from hubmerge.localhub import LocalHub
@@ -28,7 +32,7 @@ def call(hub, method, path, body=None, token="hf_alice", headers=None):
     url = path if path.startswith("http") else hub.endpoint + path
     headers = {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=120) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -39,3 +43,17 @@ def commit_lines(*operations: tuple[str, dict], **header: str) -> bytes:
     """The body of a commit call: a header with these fields, then (key, value) operations."""
     lines = [("header", {"summary": "s", **header}), *operations]
     return b"\n".join(json.dumps({"key": key, "value": value}).encode() for key, value in lines)
+
+
+def hold_delays(monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], threading.Event]:
+    """Lets every answer that a fault delays wait for the event instead; the list tells how long each was to wait."""
+    delays: list[float] = []
+    sleep, go_on = asyncio.sleep, threading.Event()
+
+    async def held(seconds: float) -> None:
+        delays.append(seconds)
+        while not go_on.is_set():
+            await sleep(0.01)
+
+    monkeypatch.setattr("hubmerge.localhub.app.asyncio", SimpleNamespace(sleep=held))
+    return delays, go_on

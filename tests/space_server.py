@@ -5,11 +5,13 @@ import re
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from waiting import until
 
 ROOT = Path(__file__).parent.parent
 # gradio's own thread, where it takes the process for a Space, which has the package `spaces`.
@@ -50,11 +52,8 @@ def running(
             [sys.executable, "app.py"], cwd=root, env=settings, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            end = time.monotonic() + 300  # reached by what does not start at all, however busy the machine
-            while not _answers(url):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.2)
+            until(lambda: process.poll() is not None or _answers(url), log.read_text, seconds=300, every=0.2)
+            assert process.poll() is None, log.read_text()
             yield url, process
         finally:
             process.terminate()
@@ -65,6 +64,18 @@ def running(
                 process.wait()
     written = _NO_RELOADING.sub("", log.read_text())
     assert not quiet or "Traceback" not in written, written
+
+
+def ended(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What `ask` is told of a job, once the job is neither queued nor running."""
+    told: list[Mapping[str, Any]] = []
+
+    def over() -> bool:
+        told[:] = [ask()]
+        return told[0]["status"] not in ("queued", "running")
+
+    until(over, lambda: told[0], every=0.2)
+    return told[0]
 
 
 def _answers(url: str) -> bool:

@@ -6,11 +6,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from waiting import until
 
 from hubmerge import cli
 from hubmerge.localhub import LocalHub
@@ -245,9 +245,7 @@ def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(published, tmp_path
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     journal = tmp_path / "run" / "journal.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") > 8):
-        time.sleep(0.02)
+    until(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 8, "no journal")
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

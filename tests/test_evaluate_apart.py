@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from waiting import until
 
 from hubmerge.errors import TaskError
 from hubmerge.evaluate import apart
@@ -117,10 +117,8 @@ def test_the_process_knows_no_token_and_cannot_write(tmp_path, monkeypatch: pyte
     server.connect().close()
     process = server._process
     assert process is not None
-    deadline = time.monotonic() + 30
-    while b"-I" not in (command := _read(process.pid, "cmdline")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert b"-I" in command and b"hf_secret" not in _read(process.pid, "environ")
+    until(lambda: b"-I" in _read(process.pid, "cmdline"), "it is still a copy of this process")
+    assert b"hf_secret" not in _read(process.pid, "environ")
     server.close()
     assert process.returncode is not None
 
@@ -149,16 +147,8 @@ def test_the_process_ends_with_the_one_that_started_it() -> None:
         "print(apart._SERVER._process.pid, flush=True); import os; os._exit(1)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    pid, deadline = int(done.stdout), time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        if b"apart_server" not in _read_or_nothing(pid):
-            return  # ended, and waits for the system to be reaped
-        time.sleep(0.01)
-    pytest.fail("it is still there")
+    # One that ended and waits for the system to be reaped has no command.
+    until(lambda: b"apart_server" not in _read_or_nothing(int(done.stdout)), "it is still there")
 
 
 def _read_or_nothing(pid: int) -> bytes:

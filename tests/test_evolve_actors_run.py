@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from test_evolve_run import search_of, strangers  # noqa: F401 (a fixture)
+from waiting import until
 
 from hubmerge.evolve.journal import read_evaluations
 from hubmerge.evolve.run import evolve
@@ -46,15 +46,17 @@ def test_two_actors_walk_the_path_of_one(name: str, strangers, tmp_path: Path) -
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     journal, killed = out / "journal.jsonl", False
+
+    def at_work() -> list[psutil.Process]:
+        begun = journal.exists() and journal.read_bytes().count(b"\n") > 4
+        return actors_of(psutil.Process(process.pid)) if begun else []
+
     try:
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            begun = journal.exists() and journal.read_bytes().count(b"\n") > 4
-            if begun and not killed and (actors := actors_of(psutil.Process(process.pid))):
-                actors[0].send_signal(signal.SIGKILL)
-                killed = True
-            time.sleep(0.01)
-        printed, _ = process.communicate(timeout=60)
+        until(lambda: process.poll() is not None or at_work(), "no actor is at work")
+        if actors := at_work():
+            actors[0].send_signal(signal.SIGKILL)
+            killed = True
+        printed, _ = process.communicate()
     finally:
         process.kill()
     assert process.returncode == 0, printed

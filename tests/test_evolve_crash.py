@@ -48,7 +48,7 @@ def crash() -> Iterator[Callable[..., dict[str, Any]]]:
 
     yield crash
     driver.stdin.close()
-    assert driver.wait(60) == 0
+    assert driver.wait(120) == 0
     driver.stdout.close()
     driver.stderr.close()
 

@@ -1,12 +1,13 @@
 """The mirror follows a run without ever stopping it, and gives it back."""
 
-import time
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hubtools import on_path
 from huggingface_hub import HfApi
+from waiting import until
 
 from hubmerge.errors import NotFoundError, SearchError
 from hubmerge.evolve import mirror as mirror_module
@@ -34,15 +35,8 @@ def faults(hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
     hub.faults = None
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def there(repo_id: str, tmp_path: Path) -> dict[str, bytes]:
-    folder = fetch(repo_id, tmp_path / f"fetched-{time.monotonic_ns()}")
+    folder = fetch(repo_id, Path(tempfile.mkdtemp(dir=tmp_path)) / "fetched")
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -54,14 +48,18 @@ def begun(repo_id: str) -> bool:
     return HfApi().repo_exists(repo_id, repo_type="dataset") and commits(repo_id) > 1
 
 
-def test_a_run_is_mirrored_as_it_goes_and_comes_back(hub, run, tmp_path: Path) -> None:
+def test_a_run_is_mirrored_as_it_goes_and_comes_back(hub, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, look = [], Mirror._try
+    monkeypatch.setattr(Mirror, "_try", lambda self: looks.append(None) or look(self))
     with Mirror("alice/mirror-run", run, every=0.05) as mirror:
-        until(lambda: begun("alice/mirror-run"))
+        until(lambda: begun("alice/mirror-run"), mirror._error)
         with run["journal.jsonl"].open("ab") as journal:
             journal.write(FIRST + SECOND[:5])
-        until(lambda: there("alice/mirror-run", tmp_path)["journal.jsonl"] == HEADER + FIRST)  # no torn line
+        # No torn line.
+        until(lambda: there("alice/mirror-run", tmp_path)["journal.jsonl"] == HEADER + FIRST, mirror._error)
         quiet = commits("alice/mirror-run")
-        time.sleep(0.3)
+        now = len(looks)
+        until(lambda: len(looks) >= now + 3, "the mirror looks no more")
         assert commits("alice/mirror-run") == quiet  # nothing new, no commit
         with run["journal.jsonl"].open("ab") as journal:
             journal.write(SECOND[5:])
@@ -123,9 +121,7 @@ def test_another_run_is_left_alone(hub, run, tmp_path: Path) -> None:
 def test_somebody_elses_commit_is_built_upon(hub, run, tmp_path: Path) -> None:
     api = HfApi()
     with Mirror("alice/mirror-shared", run, every=0.05):
-        until(
-            lambda: api.repo_exists("alice/mirror-shared", repo_type="dataset") and commits("alice/mirror-shared") > 1
-        )
+        until(lambda: begun("alice/mirror-shared"), "nothing is mirrored")
         api.upload_file(
             path_or_fileobj=b"mine", path_in_repo="NOTES.md", repo_id="alice/mirror-shared", repo_type="dataset"
         )

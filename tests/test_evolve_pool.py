@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import until
 
 from hubmerge.errors import Interrupted, ResourceError, SearchError, SourceError
 from hubmerge.evolve.actors import RayPool
@@ -173,10 +174,8 @@ def test_actors_do_every_candidate_once(cluster, tmp_path: Path, monkeypatch: py
         assert results[9].error is not None and results[9].error.startswith("It ended 2 actors; the last one: ")
         assert results[10].error is None and results[10].measurement == results[0].measurement
         assert pool.replaced == 3
-        pool.submit(99, "sleep 30")
-        began = time.monotonic()
-        assert pool.finished(0.2) == []
-        assert 0.2 <= time.monotonic() - began < 5
+        pool.submit(99, "sleep 600")
+        assert pool.finished(0.2) == []  # without waiting for it
     assert "passed-on" in lines(log)
     finished = [line for line in lines(log) if line.startswith("sleep")]
     assert sorted(finished) == sorted(f"{candidate} job {number}" for number, candidate in enumerate(good))
@@ -194,9 +193,7 @@ def test_workers_that_cannot_be_made_are_one_error(cluster) -> None:
 def test_a_machine_lost_on_the_way_costs_nothing(cluster, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with RayPool(partial(make_fake, str(log)), actors=2) as pool:
-        while pool.alive < 2:
-            pool.finished()
-            time.sleep(0.05)
+        until(lambda: pool.finished() or pool.alive == 2, "one is not there")
         [lost] = [node for node in cluster.list_all_nodes() if not node.head]
         for number in range(10):
             pool.submit(number, f"stay {lost.node_id}", number)
@@ -232,8 +229,8 @@ def test_ctrl_c_leaves_no_process_and_says_nothing(tmp_path: Path) -> None:
     family = psutil.Process(child.pid).children(recursive=True)
     assert any("raylet" in process.name() for process in family)
     child.send_signal(signal.SIGINT)
-    out, errors = child.communicate(timeout=60)
+    out, errors = child.communicate()
     assert out == "" and errors.startswith("Traceback") and errors.rstrip().endswith("KeyboardInterrupt")
     assert lines(tmp_path / "log")[0] == "2 threads"
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=120)
     assert not alive

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from waiting import until
 
 from hubmerge.errors import Interrupted, SearchError, TaskError
 from hubmerge.evaluate.generation import generate
@@ -150,12 +150,12 @@ def test_kill_9_and_resume_end_in_the_same_winner(finished, tmp_path: Path) -> N
     search, whole, result = finished
     (tmp_path / "search.yaml").write_text(search.to_yaml())
     script = (
-        "import sys, time\n"
+        "import signal, sys\n"
         "from pathlib import Path\n"
         "from hubmerge.evolve.run import evolve\n"
         "from hubmerge.evolve.search import Search\n"
         "evolve(Search.from_yaml(Path(sys.argv[1])), Path(sys.argv[2]),"
-        " progress=lambda event: time.sleep(0.05 if event.stage == 'search' else 0))\n"
+        " progress=lambda event: signal.pause() if event.stage == 'search' and event.done == 12 else None)\n"
     )
     out = tmp_path / "evolved-echo"
     child = subprocess.Popen(
@@ -165,11 +165,12 @@ def test_kill_9_and_resume_end_in_the_same_winner(finished, tmp_path: Path) -> N
         stderr=subprocess.PIPE,
     )
     journal = out / "journal.jsonl"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 9):
+
+    def begun() -> bool:
         assert child.poll() is None, child.communicate()[1].decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        return journal.exists() and journal.read_bytes().count(b"\n") > 9
+
+    until(begun, "no journal")
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert not (out / "results.json").exists()

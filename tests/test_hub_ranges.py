@@ -2,18 +2,21 @@
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hubtools import checkpoint, on_path, publish
+from localhubtools import hold_delays
+from waiting import until
 
-from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, SourceError
+from hubmerge.errors import AccessError, HubError, Interrupted, NetworkError, NotFoundError, SourceError
 from hubmerge.hub import Source, open_source, patience
 from hubmerge.hub import ranges as hub_ranges
 from hubmerge.hub import session as hub_session
+from hubmerge.hub.patience import stoppable
 from hubmerge.localhub import Fault, LocalHub
 from hubmerge.recipe import ModelRef
 
@@ -236,25 +239,63 @@ def test_an_address_that_expired_is_renewed(redirected: LocalHub, repo_id: str, 
     assert not naps, "an expired address says nothing about the server"
 
 
-def test_addresses_that_expire_all_the_time_under_many_threads(redirected: LocalHub, repo_id: str) -> None:
+def test_addresses_that_expire_all_the_time_under_many_threads(
+    redirected: LocalHub, repo_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = opened(repo_id, redirected)
-    redirected.redirect_seconds = valid = 0.2
     source.listing.store._ranged.clear()
-    began = time.monotonic()
+    # A clock that moves with every part that is asked for: an address is good for some parts more than threads ask at a
+    # time, so that one that has just been given out is still good.
+    parts = 0
 
-    def work(number: int) -> int:
-        done = 0
-        while time.monotonic() < began + 4 * valid:
-            for start, stop in spans(seed=number, count=3):
-                check(source, start, stop)
-                done += 1
-        return done
+    def count(request: object) -> None:
+        nonlocal parts
+        parts += request.url.path.startswith("/cdn/")  # type: ignore[attr-defined]
+
+    redirected.faults = count
+    monkeypatch.setattr("hubmerge.localhub.signing.time", SimpleNamespace(time=lambda: float(parts)))
+    redirected.redirect_seconds = valid = 2 * THREADS
+
+    def work(number: int) -> None:
+        for start, stop in spans(seed=number):
+            check(source, start, stop)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        done = sum(pool.map(work, range(THREADS)))
-    asked = len(reads(redirected, "/resolve/"))
-    assert 2 <= asked <= 1 + (time.monotonic() - began) / valid, "once for all threads, when an address ran out"
-    assert done > asked
+        list(pool.map(work, range(THREADS)))
+    asked, delivered = len(reads(redirected, "/resolve/")), len(reads(redirected, "/cdn/"))
+    assert delivered >= THREADS * TIMES > 2 * valid
+    assert 2 <= asked <= 1 + delivered / valid, "once for all threads, when an address ran out"
+
+
+def test_who_is_stopped_while_searching_for_the_place_stops_nobody_else(
+    redirected: LocalHub, repo_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = opened(repo_id, redirected)
+    source.listing.store._ranged.clear()
+    stopped = threading.Event()
+
+    def stop() -> None:
+        if stopped.is_set():
+            raise Interrupted("stopped")
+
+    def first() -> None:
+        with stoppable(stop):
+            source.read_range(WEIGHTS, 0, 9)
+
+    _, go_on = hold_delays(monkeypatch)
+    redirected.faults = on_path("/resolve/", Fault(delay=1), times=1)
+    with ThreadPoolExecutor(2) as pool:
+        searching = pool.submit(first)
+        ranged = source.listing.store._ranged
+        place = until(lambda: ranged.get(WEIGHTS) and ranged[WEIGHTS]._place, "nobody searches")
+        waiting = pool.submit(source.read_range, WEIGHTS, 9, 99)
+        until(lambda: place._waiters, "nobody waits for it")
+        assert not searching.done() and not waiting.done()
+        stopped.set()
+        with pytest.raises(Interrupted):
+            searching.result()
+        assert bytes(waiting.result()) == CONTENT[9:99]
+    go_on.set()
 
 
 def test_a_token_revoked_where_the_storage_still_answers(redirected: LocalHub, repo_id: str) -> None:

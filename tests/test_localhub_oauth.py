@@ -31,7 +31,7 @@ def fetch(url: str, form: dict | None = None, headers: dict | None = None):
     """(status, headers, body) without following redirects."""
     data = urllib.parse.urlencode(form).encode() if form is not None else None
     try:
-        answer = urllib.request.build_opener(_Stay).open(urllib.request.Request(url, data, headers or {}), timeout=10)
+        answer = urllib.request.build_opener(_Stay).open(urllib.request.Request(url, data, headers or {}), timeout=120)
     except urllib.error.HTTPError as error:
         answer = error
     with answer:

@@ -70,7 +70,7 @@ class Browser:
             headers = {} if form is None else {"Origin": self.hub.endpoint, "Sec-Fetch-Site": "same-origin"}
         request = urllib.request.Request(self.hub.endpoint + path, data, {"Accept": "text/html", **headers})
         try:
-            with self.opener.open(request, timeout=10) as answer:
+            with self.opener.open(request, timeout=120) as answer:
                 return answer.status, answer.read().decode(), answer.headers
         except urllib.error.HTTPError as error:
             with error:

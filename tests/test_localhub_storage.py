@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from localhubtools import USERS, call, commit_lines, small_parts_hub
+from waiting import until
 
 from hubmerge.errors import HubError
 from hubmerge.localhub import LocalHub
@@ -90,6 +90,12 @@ def test_a_server_that_starts_again_keeps_its_address(tmp_path):
     server.stop()
 
 
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 def test_ctrl_c_ends_serve_quietly(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -99,12 +105,9 @@ def test_ctrl_c_ends_serve_quietly(tmp_path):
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for _ in range(500):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.02)
+        until(lambda: process.poll() is not None or listens(port), "nobody listens")
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=20)
+        out, errors = process.communicate()
     assert (process.returncode, out, errors) == (0, "stopped\n", "")
 
 
@@ -143,7 +146,7 @@ def test_eight_processes_commit_and_nothing_is_lost(hub, api, tmp_path):
     )
     environment = {**os.environ, **hub.environment("alice"), "HF_HOME": str(tmp_path / "home")}
     clients = [subprocess.Popen([sys.executable, "-c", script, str(who)], env=environment) for who in range(8)]
-    assert [client.wait(60) for client in clients] == [0] * 8
+    assert [client.wait(120) for client in clients] == [0] * 8
     commits = api.list_repo_commits("alice/m")
     assert len(commits) == 1 + 24
     files = {f"{who}-{number}{'.bin' if number % 2 else '.txt'}" for who in range(8) for number in range(3)}
@@ -156,7 +159,7 @@ def test_eight_clients_with_parent_commit_retry_and_nothing_is_lost(hub, api):
 
     def client(who: int) -> None:
         mine = HfApi(endpoint=hub.endpoint, token="hf_alice")
-        ready.wait(10)
+        ready.wait()
         for _ in range(100):
             parent = mine.model_info("alice/m").sha
             try:
@@ -237,7 +240,7 @@ def test_a_crash_never_leaves_half_a_commit(tmp_path, kind, moment, visible):
         server.port = int(api.endpoint.rpartition(":")[2])
         with pytest.raises(OSError, match=r"."):
             call(server, "POST", "/api/models/alice/m/commit/main", lines)
-        assert process.wait(20) == 9
+        assert process.wait(120) == 9
     with LocalHub(tmp_path, {"alice": "hf_alice"}) as server:
         api = HfApi(endpoint=server.endpoint, token="hf_alice")
         head = api.model_info("alice/m").sha

@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 import socket
-import threading
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
 from localhubtools import USERS, call, commit_lines, small_parts_hub
+from waiting import until
 
 from hubmerge.localhub import LocalHub
 
@@ -79,13 +79,9 @@ def test_an_upload_that_breaks_off_leaves_nothing(hub):
         connection.sendall(
             f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n".encode() + content[:20_000]
         )
-    deadline = threading.Event()
     incoming = hub.root / "objects" / "incoming"
-    for _ in range(200):
-        if any(entry.method == "PUT" for entry in hub.log) and not list(incoming.iterdir()):
-            break
-        deadline.wait(0.02)
-    assert not list(incoming.iterdir())
+    until(lambda: any(entry.method == "PUT" for entry in hub.log), "the upload is not over")
+    until(lambda: not list(incoming.iterdir()), "what came of it is kept")
     assert oid not in objects_in(hub.root)
 
 

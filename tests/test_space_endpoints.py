@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from space_server import running
+from space_server import ended, running
 
 pytestmark = pytest.mark.slow
 
@@ -81,3 +81,40 @@ def test_each_endpoint_refuses_with_one_sentence(page) -> None:
         said = str(got["error"])
         assert not got.get("success") and said and "\n" not in said.strip() and len(said) < 1_000, (calls[place], got)
         assert not UNSAID.search(said), (index, str(value)[:100], said)
+
+
+def test_a_page_that_missed_the_end_of_a_job_looks_again_until_it_is_drawn(page) -> None:
+    """As after a slow answer to the clock that came late and stopped it: a clock that never stops tells to go on."""
+    url, _ = page
+    config = httpx.get(f"{url}config").json()
+    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
+    panels = {ids[f"hm-{kind}-job"] for kind in ("merge", "evolve", "publish")}
+    ticks = [event for event in config["dependencies"] if any(name == "tick" for _, name in event["targets"])]
+    draw = [event for event in ticks if panels & set(event["outputs"])]
+    [clock] = {on for event in draw for on, _ in event["targets"]}
+    look = [event for event in ticks if event["outputs"] == [clock]]
+    assert len(draw) == 3 and len(look) == 2 and len({event["targets"][0][0] for event in look}) == 2
+    api = {event["api_name"]: event["id"] for event in config["dependencies"]}
+
+    def call(index: int, *values: Any) -> Any:
+        event = next(event for event in config["dependencies"] if event["id"] == index)
+        told = answers(url, [(index, [*values, *[None] * (len(event["inputs"]) - len(values))])], "a visitor")[0]
+        assert told["success"], told
+        return told["data"][0]
+
+    def looks_on() -> set[bool]:
+        return {call(event["id"])["active"] for event in look}
+
+    def drawn() -> None:
+        for event in draw:
+            call(event["id"])
+
+    assert looks_on() == {True}, "nothing was drawn yet"
+    drawn()
+    assert looks_on() == {False}
+    models = [{"model": f"alice/nothing-{n}"} for n in range(2)]
+    job = call(api["merge"], json.dumps({"merge_method": "linear", "models": models}))
+    assert ended(lambda: call(api["job"], job))["status"] == "failed"
+    assert looks_on() == {True}
+    drawn()
+    assert looks_on() == {False}

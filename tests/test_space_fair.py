@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+from waiting import until
 
 from hubmerge.errors import AccessError, ResourceError
 from space.guard import shows_errors
@@ -48,7 +49,7 @@ def test_a_name_that_only_begins_like_a_token_is_taken(tmp_path: Path) -> None:
 
 def test_invented_keys_and_tokens_do_not_pass_the_limit(tmp_path: Path) -> None:
     gate = threading.Event()
-    jobs = Jobs(tmp_path, {"work": lambda work: gate.wait(30) and {}}, workers=1, active_per_owner=3)
+    jobs = Jobs(tmp_path, {"work": lambda work: gate.wait() and {}}, workers=1, active_per_owner=3)
     taken = 0
     for number in range(60):
         try:
@@ -74,14 +75,13 @@ def test_the_first_question_of_another_is_the_next() -> None:
 
     def ask(person: str) -> None:
         with turns.of(person):
-            gate.wait(30)
+            gate.wait()
             order.append(person)
 
     def begin(person: str, waiting: int) -> None:
         threads.append(threading.Thread(target=ask, args=(person,)))
         threads[-1].start()
-        with turns._changed:
-            turns._changed.wait_for(lambda: len(turns._waiting) == waiting, 0.2)
+        until(lambda: turns._working and len(turns._waiting) == waiting, "it does not wait")
 
     for number in range(10):
         begin("alice", number)

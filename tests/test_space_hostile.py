@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 import zipfile
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
-from space_server import running
+from space_server import ended, running
 
 from hubmerge.errors import TaskError
 from space.search_form import MOST_BYTES, MOST_ROWS, task_of_file
@@ -84,10 +83,7 @@ def test_names_that_are_no_tasks_are_refused(client, task):
         job = client.predict(SEARCH.format(PUBLIC, examples), api_name="/evolve")
     except AppError:
         return  # what cannot be a name at all is refused before it is a job
-    end = time.monotonic() + 60
-    while (told := client.predict(job, api_name="/job"))["status"] in ("queued", "running"):
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    told = ended(lambda: client.predict(job, api_name="/job"))
     assert told["status"] == "failed" and len(told["error"]) < 2_000, told
     assert "inside hubmerge" not in told["error"], told["error"]
 

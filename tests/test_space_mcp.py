@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import time
 
 import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
-from space_server import served
+from space_server import ended, served
 
 pytest.importorskip("mcp", reason="the mcp extra is not installed")
 from mcp import ClientSession
@@ -75,11 +74,7 @@ class Program:
 
     def done(self, job: str) -> dict:
         """What `job` tells once the job has ended."""
-        end = time.monotonic() + 60
-        while (told := json.loads(self.text("job", job_id=job)))["status"] in ("queued", "running"):
-            assert time.monotonic() < end
-            time.sleep(0.2)
-        return told
+        return ended(lambda: json.loads(self.text("job", job_id=job)))
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """A server that is killed goes on with its jobs when it is started again."""
 
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 from gradio_client import Client
-from space_server import running
+from space_server import ended, running
+from waiting import until
 
 from hubmerge.evolve.journal import read_evaluations
 
@@ -47,15 +47,6 @@ def search() -> str:
     )
 
 
-def until(ask, holds, seconds=90):
-    """What `ask` returns once `holds` of it."""
-    end = time.monotonic() + seconds
-    while not holds(answer := ask()):
-        assert time.monotonic() < end, answer
-        time.sleep(0.1)
-    return answer
-
-
 def test_killed_in_a_search_and_in_a_push(hub, published, tmp_path: Path) -> None:
     environment = hub.environment("alice")
     with running(environment, tmp_path) as (url, process):
@@ -65,7 +56,11 @@ def test_killed_in_a_search_and_in_a_push(hub, published, tmp_path: Path) -> Non
         def told():
             return client.predict(job, api_name="/job")
 
-        until(told, lambda now: now["progress"].get("stage") == "search" and now["progress"]["done"] >= 8)
+        def searched() -> int:
+            progress = told()["progress"]
+            return progress["done"] if progress.get("stage") == "search" else 0
+
+        until(lambda: searched() >= 8, told, every=0.1)
         process.kill()
         process.wait()
     journal = next((tmp_path / "jobs").rglob("journal.jsonl"))
@@ -73,7 +68,7 @@ def test_killed_in_a_search_and_in_a_push(hub, published, tmp_path: Path) -> Non
     assert 8 <= len(before) < EVALUATIONS
     with running(environment, tmp_path) as (url, process):
         client = Client(url, headers=ME, verbose=False)
-        until(told, lambda now: now["status"] == "done")
+        assert (now := ended(told))["status"] == "done", now
         after = read_evaluations(journal)
         assert after[: len(before)] == before
         assert [evaluation.number for evaluation in after] == list(range(EVALUATIONS))
@@ -83,6 +78,6 @@ def test_killed_in_a_search_and_in_a_push(hub, published, tmp_path: Path) -> Non
     with running(environment, tmp_path) as (url, _):
         client = Client(url, headers=ME, verbose=False)
         job = pushed
-        until(told, lambda now: now["status"] == "done")
+        assert (now := ended(told))["status"] == "done", now
     files = {sibling.rfilename for sibling in published.model_info("alice/restart-pushed").siblings}
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files

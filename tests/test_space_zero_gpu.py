@@ -4,14 +4,13 @@ import json
 import pickle
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 from gradio_client import Client
-from space_server import ROOT, served
+from space_server import ROOT, ended, served
 
 from hubmerge.errors import Interrupted, ResourceError
 from hubmerge.evaluate.generation import stream_chat
@@ -167,10 +166,7 @@ def test_the_page_computes_in_processes_of_their_own(hub, search, siblings, tmp_
         client = Client(url, verbose=False)
         assert isinstance(client.predict(str(siblings["math"]), "w1 2 w3", max_new_tokens=4, api_name="/chat"), str)
         job = client.predict(search.to_yaml(), api_name="/evolve")
-        end = time.monotonic() + 90
-        while (now := client.predict(job, api_name="/job"))["status"] in ("queued", "running"):
-            assert time.monotonic() < end, now
-            time.sleep(0.2)
+        now = ended(lambda: client.predict(job, api_name="/job"))
         assert now["status"] == "done", now
         assert isinstance(client.predict(job, "w1 2 w3", max_new_tokens=4, api_name="/chat"), str)
         client.close()

@@ -1,5 +1,6 @@
 """Twenty faults of each kind, in the middle of merges from the Hub and onto it: the right bytes or one clear error."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from huggingface_hub import HfApi
 from test_stream_bytes import wide_siblings  # noqa: F401 (a fixture)
 from test_stream_merge import Siblings, recipe
+from waiting import until
 
 import hubmerge.hub.session as session
 import hubmerge.stream.prefetch as prefetch
@@ -101,6 +103,10 @@ def test_a_lasting_fault_of_a_source_is_one_error_and_the_rerun_is_right(
         assert "\n" not in str(caught.value)
         left = {path.name for path in (tmp_path / str(number)).iterdir()}
         assert not left & {"config.json", "model.safetensors.index.json", "hubmerge.json"}
+        # The Hub is well again only after the last that was read ahead of the error has met it.
+        until(
+            lambda: not any(thread.name.startswith("hubmerge-fetch") for thread in threading.enumerate()), "they read"
+        )
         hub.faults = None
         assert merge(plan, tmp_path / str(number)).tensors == right.tensors
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from waiting import until
 
 import hubmerge.stream.prefetch as prefetch
 from hubmerge.errors import HubError, Interrupted, SourceError
@@ -75,13 +75,18 @@ def use(ahead: prefetch.Prefetch, sources: list[Far], plan: TensorPlan, passes: 
                 assert bytes(take(one, begin, end)) == sources[one[0]].content[begin:end]
 
 
+def at_rest(ahead: prefetch.Prefetch) -> bool:
+    """Whether its threads have ended, or the next to read waits for room."""
+    return bool(ahead._changed._waiters) or not any(thread.is_alive() for thread in ahead._threads)
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_every_byte_once_and_never_more_than_the_window(sources: list[Far], again: bool) -> None:
     ahead = prefetch.Prefetch(sources, plans(), lambda one: True, again)
     most, total = 0, sum(2 * elements for elements in SIZES.values())
     used = 0
     for plan in plans():
-        time.sleep(0.05)  # the readers run as far ahead as they may
+        until(lambda: at_rest(ahead), "the readers run on")  # as far ahead as they may
         fetched = sum(stop - start for source in sources for start, stop in source.requests)
         most = max(most, fetched - used)
         use(ahead, sources, plan, passes=2 if again else 1)
@@ -102,7 +107,7 @@ def test_tensors_in_parallel(sources: list[Far], again: bool) -> None:
         ahead = prefetch.Prefetch(sources, plans(), lambda one: True, again)
         with ThreadPoolExecutor(3) as pool:
             for done in [pool.submit(use, ahead, sources, plan) for plan in plans()]:
-                done.result(timeout=20)
+                done.result()
         ahead.stop()
 
 
@@ -124,11 +129,11 @@ def test_stopping_ends_the_waiting(sources: list[Far], monkeypatch: pytest.Monke
     ahead = prefetch.Prefetch(sources, plans(), lambda one: True, False)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(use, ahead, sources, plans()[0])
-        time.sleep(0.05)
+        until(lambda: len(ahead._changed._waiters) == 2, "not one for room and one for bytes")
         assert not waiting.done()
         ahead.stop()
         with pytest.raises(Interrupted):
-            waiting.result(timeout=5)
+            waiting.result()
     gate.set()
 
 

@@ -11,6 +11,7 @@ import mmap
 import re
 import threading
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,8 +22,8 @@ from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from ..errors import HubError
-from .patience import bounded, nap
+from ..errors import HubError, Interrupted
+from .patience import TICK, bounded, check_stopped, nap
 from .session import BROKEN, TIMEOUT, bounded_session, pause
 
 ATTEMPTS = 6
@@ -123,7 +124,11 @@ class RangedFile:
                     self._place = search
             if known is None:
                 return self._search(search, start, stop)
-            place = known.result()
+            try:
+                place = _found(known)
+            except Interrupted:
+                check_stopped()
+                continue  # whoever searched was stopped, and we were not
             answer = self._send(place.url, start, stop)
             moved = answer.has_redirect_location or (place.url != self._url and answer.status_code in _REFUSALS)
             if not moved:
@@ -243,6 +248,13 @@ class RangedFile:
 
     def _failed(self, why: str) -> HubError:
         return HubError(f"Reading {self.name} of {self.repo_id} failed: {why}")
+
+
+def _found(search: "Future[_Place]") -> _Place:
+    """What the search of another thread finds, unless we are stopped before."""
+    while not wait_for([search], TICK).done:
+        check_stopped()
+    return search.result()
 
 
 def _etag(header: str | None) -> str | None:
