@@ -7,7 +7,6 @@ handed to the runner in memory and never written.
 
 import json
 import os
-import re
 import secrets
 import shutil
 import threading
@@ -22,6 +21,7 @@ from typing import Any
 from hubmerge.errors import AccessError, HubmergeError, Interrupted, NotFoundError, ResourceError
 from hubmerge.hub.patience import stoppable
 from hubmerge.progress import Event, Progress
+from hubmerge.text import has_token
 
 from .access import Token
 
@@ -32,15 +32,6 @@ SAVE_EVERY = 1.0
 """Seconds between two writes of a running job's progress."""
 PEOPLE_AT_AN_ADDRESS = 4
 """How many people's jobs those who are known by their address alone have between them."""
-# As the services make them: long enough that no name of a model is taken for one.
-_TOKEN = re.compile(
-    r"(?<![A-Za-z0-9_\-])(?:"
-    r"(?:hf_(?:oauth_|jwt_)?|api_org_)(?=[A-Za-z0-9_\-.]{0,80}[A-Za-z0-9]{16})[A-Za-z0-9_\-.]+"
-    r"|hf_(?:oauth|jwt)_[A-Za-z0-9_\-.]{8,}"
-    r"|(?:gh[pousr]_|github_pat_|glpat-)[A-Za-z0-9_\-]{16,}"
-    r"|sk-[A-Za-z0-9_\-]{24,}"
-    r"|eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*)"
-)
 
 
 @dataclass(frozen=True)
@@ -134,7 +125,7 @@ class Jobs:
         """
         assert kind in self._runners, kind
         # Text by text: written as JSON, the n of a line's end would stand before a token.
-        if any(_TOKEN.search(text) for text in _texts([title, spec])):
+        if any(map(has_token, _texts([title, spec]))):
             raise AccessError("This holds an access token of the Hub; take it out: hubmerge asks for none.")
         document = json.loads(json.dumps(spec))
         person = getattr(owner, "person", "")

@@ -126,7 +126,7 @@ def test_choices_come_in_many_shapes(row: dict, given: str | list, right: str) -
 @pytest.mark.parametrize(
     ("row", "change", "message"),
     [
-        ({**LISTED, "answer": 3}, {}, "number 3"),
+        ({**LISTED, "answer": 3}, {}, "beyond those of the 3 choices"),
         ({**LISTED, "answer": "z"}, {}, "none of its choices"),
         ({"question": "q", "options": ["x", "x"], "answer": 0}, {}, "two or more different"),
         ({"question": "q", "options": "xy", "answer": 0}, {}, "list of choices"),

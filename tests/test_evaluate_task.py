@@ -30,8 +30,39 @@ def test_splits_are_read_and_limited() -> None:
 
 def test_overlap_is_refused_whatever_case_width_spacing_and_punctuation() -> None:
     shared = [{"question": "  what is: １ PLUS 1 ", "answer": 2}]
-    with pytest.raises(TaskError, match=r"PLUS 1.*both the search and the test split"):
+    with pytest.raises(
+        TaskError, match=r"both the search and the test split \(row 2 of .* and row 4 of the test rows\)"
+    ):
         load_task({"examples": {"search": rows(0, 3), "test": rows(5, 3) + shared}})
+
+
+SECRET = "sesame-7c1f"
+
+
+@pytest.mark.parametrize(
+    ("row", "changes"),
+    [
+        ({"answer": "five"}, {}),
+        ({"answer": "7"}, {"prompt": "{nothing}"}),
+        ({"answer": "7"}, {"answer": "{nothing}"}),
+        ({"answer": SECRET, "options": [SECRET, SECRET]}, {"metric": "loglikelihood", "choices": "options"}),
+        ({"answer": SECRET, "options": ["a", "b"]}, {"metric": "loglikelihood", "choices": "options"}),
+        ({"answer": 37_919, "options": ["a", "b"]}, {"metric": "loglikelihood", "choices": "options"}),
+        ({"answer": "3" * 5000, "options": ["a", "b"]}, {"metric": "loglikelihood", "choices": "options"}),
+        ({"answer": SECRET, "options": SECRET}, {"metric": "loglikelihood", "choices": "options"}),
+        ({"answer": "7"}, {"prompt": "{question}", "test": [{"question": SECRET, "answer": 7}]}),
+    ],
+)
+def test_no_error_quotes_an_example(row: dict, changes: dict, tmp_path: Path) -> None:
+    """They reach people who may not read the file, on a page; its row is named instead."""
+    (tmp_path / "secret.jsonl").write_text("\n" + json.dumps({"question": SECRET, "answer": SECRET, **row}) + "\n")
+    examples = {"folder": str(tmp_path), "search": "secret.jsonl"}
+    changes = dict(changes)
+    examples |= {"test": changes.pop("test")} if "test" in changes else {}
+    with pytest.raises(TaskError, match=r"row 1 of secret\.jsonl") as refused:
+        load_task({"examples": examples, **changes})
+    said = str(refused.value)
+    assert SECRET not in said and "37919" not in said and "333" not in said and "five" not in said
 
 
 def test_one_file_is_cut_into_disjoint_splits(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def read_choices(given: str | Sequence[str], answer: str, row: Row, where: str) 
     text = fill(answer, row, where)
     if text in labels:
         return choices, choices[labels.index(text)]
-    if text not in choices and text.isdecimal():
+    if text not in choices and text.isdecimal() and len(text) < 10:
         return choices, _at(choices, int(text), where)
     return choices, text
 
@@ -46,5 +46,5 @@ def _choices(given: str | Sequence[str], row: Row, where: str) -> tuple[tuple[st
 
 def _at(choices: Sequence[str], index: int, where: str) -> str:
     if not 0 <= index < len(choices):
-        raise TaskError(f"{where}: the right choice is number {index} (from 0), but there are {len(choices)}.")
+        raise TaskError(f"{where}: the right choice is a number beyond those of the {len(choices)} choices (from 0).")
     return choices[index]

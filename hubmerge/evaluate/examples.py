@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,13 +25,14 @@ class Example:
     """One question and its right answer.
 
     `choices`: the answers to choose from, the right one among them, for multiple choice. `id` names the row where it
-    comes from, for tasks that look it up there again.
+    comes from, for tasks that look it up there again; `where` names it to people ("row 3 of test.jsonl").
     """
 
     prompt: str
     answer: str
     choices: tuple[str, ...] = ()
     id: str = ""
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

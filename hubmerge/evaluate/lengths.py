@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import TaskError
+from .examples import Example
 from .generation import prompt_texts
 from .likelihood import encode_pairs
 from .task import SPLITS, Task
@@ -13,10 +14,10 @@ from .texts import encode_prompts
 
 @dataclass(frozen=True)
 class Longest:
-    """The example that takes most tokens: its split, its prompt, and the tokens that the model reads of it."""
+    """The example that takes most tokens: its split, where it comes from, and the tokens that the model reads of it."""
 
     split: str
-    prompt: str
+    where: str
     tokens: int
 
     def require(self, task: Task, limit: int | None, model: str) -> None:
@@ -29,9 +30,10 @@ class Longest:
         if new and room > 0:
             mend = f"write `max_new_tokens: {room}` or less into the task, or {mend}"
         answer = f" and max_new_tokens is {new}" if new else ""
+        where = f" ({self.where})" if self.where else ""
         raise TaskError(
-            f"Task {task.name}: the longest example of the {self.split} split, {_short(self.prompt)!r}, has "
-            f"{self.tokens} tokens{answer}, but {model} reads at most {limit}; {mend}."
+            f"Task {task.name}: the longest example of the {self.split} split{where} has {self.tokens} tokens{answer}, "
+            f"but {model} reads at most {limit}; {mend}."
         )
 
 
@@ -42,21 +44,21 @@ def longest(tokenizer: Any, task: Task, splits: tuple[str, ...] = SPLITS) -> Lon
     """
     found: Longest | None = None
     for split in splits if task.asked.asks != "lm_eval" else ():
-        for prompt, tokens in _lengths(tokenizer, task, split):
+        for example, tokens in _lengths(tokenizer, task, split):
             if found is None or tokens > found.tokens:
-                found = Longest(split, prompt, tokens)
+                found = Longest(split, example.where, tokens)
     return found
 
 
-def _lengths(tokenizer: Any, task: Task, split: str) -> list[tuple[str, int]]:
+def _lengths(tokenizer: Any, task: Task, split: str) -> list[tuple[Example, int]]:
     examples = task.split(split)
     if task.asked.asks == "text":
         prompts = [example.prompt for example in examples]
         rows = encode_prompts(tokenizer, prompt_texts(tokenizer, prompts, task.system))
-        return [(prompt, len(ids)) for prompt, ids in zip(prompts, rows, strict=True)]
-    pairs = [(example.prompt, text) for example in examples for text in example.choices or (example.answer,)]
-    found = encode_pairs(tokenizer, pairs, task.system)
-    return [(prompt or text, len(ids)) for (prompt, text), (ids, _) in zip(pairs, found, strict=True)]
+        return [(example, len(ids)) for example, ids in zip(examples, rows, strict=True)]
+    asked = [(example, text) for example in examples for text in example.choices or (example.answer,)]
+    found = encode_pairs(tokenizer, [(example.prompt, text) for example, text in asked], task.system)
+    return [(example, len(ids)) for (example, _), (ids, _) in zip(asked, found, strict=True)]
 
 
 def positions(config: Mapping[str, Any]) -> int | None:
@@ -71,8 +73,3 @@ def positions(config: Mapping[str, Any]) -> int | None:
         return None
     limit = getattr(text, "max_position_embeddings", None)
     return limit if isinstance(limit, int) else None
-
-
-def _short(text: str, limit: int = 60) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"

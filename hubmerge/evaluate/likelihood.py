@@ -99,16 +99,16 @@ def _rows(tokenizer: Any, contexts: Sequence[str], texts: Sequence[str]) -> list
         for context, text in zip(contexts, texts, strict=True)
     ]
     plain = [not template or not context for context in contexts]
-    pairs = zip(encode(tokenizer, contexts, plain), encode(tokenizer, whole, plain), texts, strict=True)
-    return [_row(tokenizer, before, ids, text) for before, ids, text in pairs]
+    pairs = zip(encode(tokenizer, contexts, plain), encode(tokenizer, whole, plain), strict=True)
+    return [_row(tokenizer, before, ids) for before, ids in pairs]
 
 
-def _row(tokenizer: Any, before: list[int], ids: list[int], text: str) -> _Row:
+def _row(tokenizer: Any, before: list[int], ids: list[int]) -> _Row:
     start = _common_prefix(before, ids)
     if start == 0 and (first := _first_token(tokenizer)) is not None:
         ids, start = [first, *ids], 1
     if len(ids) <= max(start, 1):
-        raise TaskError(f"The answer {text!r} has no tokens to score; give the model something to say.")
+        raise TaskError("An answer of the task has no tokens to score; give the model something to say.")
     return ids, max(start, 1)
 
 

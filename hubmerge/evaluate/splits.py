@@ -51,14 +51,17 @@ class Template:
         if given is not None and not is_list:
             raise TaskError(f"`choices` of the task must be the name of a field or a list of templates, got {given!r}.")
 
-    def fill(self, row: Row, where: str) -> Example:
-        """The example of one row. Raises `TaskError` for a field that the row lacks."""
-        prompt = fill(self.prompt, row, where)
+    def fill(self, row: Row, task: str, where: str) -> Example:
+        """The example of one row, which is called `where`. Raises `TaskError` for a field that the row lacks."""
+        place = f"task {task}, {where}"
+        prompt = fill(self.prompt, row, place)
         if self.choices is not None:
-            choices, answer = read_choices(self.choices, self.answer, row, where)
+            choices, answer = read_choices(self.choices, self.answer, row, place)
         else:
-            choices, answer = (), fill(self.answer, row, where)
-        return Example(prompt, answer, choices, str(row["id"]) if self.asks == "lm_eval" else "")
+            choices, answer = (), fill(self.answer, row, place)
+        if not prompt.strip() and self.asks != "likelihood":
+            raise TaskError(f"{place}: the prompt is empty.")
+        return Example(prompt, answer, choices, str(row["id"]) if self.asks == "lm_eval" else "", where)
 
 
 def identity(example: Example, asks: str) -> str:
@@ -92,7 +95,7 @@ def cut(
     splits: dict[str, tuple[Example, ...]] = {}
     for origin in dict.fromkeys(origins.values()):
         sharing = [split for split in origins if origins[split] == origin]
-        made = _examples(rows.read(where[sharing[0]], sharing[0]), template, f"task {task}, {origin}")
+        made = _examples(rows.read(where[sharing[0]], sharing[0]), template, task, origin)
         sizes = _sizes(task, sharing, counts, len(made))
         if TEST in sizes:
             made.sort(key=lambda example: problem_id(example, template.asks))
@@ -122,11 +125,9 @@ def _sizes(task: str, sharing: Sequence[str], counts: Mapping[str, int], total: 
     return {split: asked.get(split, shares.get(split, 0)) for split in sharing}
 
 
-def _examples(rows: Iterable[Row], template: Template, where: str) -> list[Example]:
+def _examples(rows: Iterable[Row], template: Template, task: str, origin: str) -> list[Example]:
     made: dict[str, Example] = {}
     for number, row in enumerate(rows, start=1):
-        example = template.fill(row, f"{where}, row {number}")
-        if not example.prompt.strip() and template.asks != "likelihood":
-            raise TaskError(f"{where}, row {number}: the prompt is empty.")
+        example = template.fill(row, task, f"row {number} of {origin}")
         made.setdefault(identity(example, template.asks), example)
     return list(made.values())

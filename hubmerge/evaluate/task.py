@@ -93,10 +93,8 @@ class Task:
         for name in SPLITS:
             for example in self.split(name):
                 if (flaw := self.asked.flaw(example)) is not None:
-                    raise TaskError(
-                        f"Task {self.name}: the {name} example {_short(example.prompt)!r} has the answer "
-                        f"{_short(example.answer)!r}, which {flaw}."
-                    )
+                    where = example.where or f"an example of the {name} split"
+                    raise TaskError(f"Task {self.name}: the answer of {where} {flaw}.")
         self._require_disjoint()
 
     @property
@@ -120,17 +118,19 @@ class Task:
     @property
     def key(self) -> str:
         """A sha256 of the task's content: two tasks with one key ask and judge the same."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        content = asdict(self, dict_factory=lambda items: {key: value for key, value in items if key != "where"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def _require_disjoint(self) -> None:
-        seen: dict[str, str] = {}
+        seen: dict[str, tuple[str, Example]] = {}
         for name in SPLITS:
             for example in self.split(name):
-                other = seen.setdefault(identity(example, self.asked.asks), name)
+                other, first = seen.setdefault(identity(example, self.asked.asks), (name, example))
                 if other != name:
+                    both = f" ({first.where} and {example.where})" if first.where and example.where else ""
                     raise TaskError(
-                        f"Task {self.name}: the example {_short(example.prompt or example.answer)!r} is in both the "
-                        f"{other} and the {name} split; remove it from one, or the result measures memory."
+                        f"Task {self.name}: one example is in both the {other} and the {name} split{both}; remove it "
+                        "from one, or the result measures memory."
                     )
 
 
