@@ -6,14 +6,19 @@ Each kind is read by what a user would call; `NOT_JSON` are texts that no reader
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from hubmerge.errors import HubmergeError, SourceError
+from hubmerge.evaluate.demand import Demand
+from hubmerge.evaluate.lengths import positions
+from hubmerge.evaluate.models import load_model, load_tokenizer
 from hubmerge.hub.source import open_source
 from hubmerge.recipe import ModelRef, Recipe
 from hubmerge.stream.plan import make_plan
@@ -216,6 +221,107 @@ class TestAdapter:
         source = self.opened(siblings, lora({"lora_alpha": 5.0, "rank_pattern": {}, "alpha_pattern": None}))
         (factors,) = source.adapter.changes.values()
         assert (factors.scale, factors.rank) == (2.5, 2)
+
+
+def vocabulary(vocab: Any, added: Any = None) -> bytes:
+    return json.dumps(
+        {"version": "1.0", "added_tokens": added, "model": {"type": "WordLevel", "vocab": vocab}}
+    ).encode()
+
+
+TOKENIZERS = {
+    **NOT_JSON,
+    "no model": b"{}",
+    "model": b'{"model": 5}',
+    "vocab": vocabulary(5),
+    "list ids": vocabulary({"a": [0], "b": {}}),
+    "text ids": vocabulary({"a": "0"}),
+    "large ids": vocabulary({"a": 2**40}),
+    "pieces": vocabulary([["a", 0.0], "b"]),
+    "named pieces": vocabulary([[["a"], 0.0]]),
+    "added": vocabulary({"a": 0}, 5),
+    "added texts": vocabulary({"a": 0}, ["<s>"]),
+    "added list ids": vocabulary({"a": 0}, [{"id": [1], "content": "<s>"}]),
+    "added objects": vocabulary({"a": 0}, [{"id": 1, "content": {}}]),
+}
+SETTINGS = {**NOT_JSON, "template": b'{"chat_template": 5}'}
+GENERATIONS = {**NOT_JSON, "ends": b'{"eos_token_id": "x"}', "nested ends": b'{"eos_token_id": [[1]]}'}
+BESIDE = {
+    **{f"tokenizer.json {name}": ("tokenizer.json", text) for name, text in TOKENIZERS.items()},
+    **{f"tokenizer_config.json {name}": ("tokenizer_config.json", text) for name, text in SETTINGS.items()},
+    **{f"generation_config.json {name}": ("generation_config.json", text) for name, text in GENERATIONS.items()},
+    "special_tokens_map.json": ("special_tokens_map.json", b"{"),
+    "added_tokens.json": ("added_tokens.json", rb'{"\ud800": 1}'),
+    "template": ("chat_template.jinja", b"{{ '\xff' }}"),
+}
+
+
+class TestBesideTheWeights:
+    @pytest.mark.parametrize(("file", "text"), BESIDE.values(), ids=BESIDE)
+    def test_what_the_result_would_carry_is_refused_before_weights_are_merged(
+        self, model: Model, siblings, tmp_path, file: str, text: bytes
+    ) -> None:
+        first = model({file: text})
+        refused(lambda: make_plan(linear(first, siblings["base"])), said=file, error=SourceError)
+        refused(lambda: load_tokenizer(open_source(ModelRef(str(first))), None), error=SourceError)
+        # Of a model whose tokenizer is not taken, it is only known that it cannot be compared.
+        plan = make_plan(linear(siblings["base"], first))
+        plan.require()
+        if file in ("tokenizer.json", "generation_config.json"):
+            assert any(file in problem.message and len(problem.message) <= 500 for problem in plan.warnings)
+
+    def test_a_template_for_all_that_cannot_be_read_is_refused(self, model: Model, siblings) -> None:
+        other = model({"tokenizer_config.json": rb'{"chat_template": "{{ \"\ud800\" }}"}', "chat_template.jinja": None})
+        refused(lambda: make_plan(linear(siblings["base"], other, chat_template="auto")), error=SourceError)
+
+    def test_a_tokenizer_of_pieces_and_one_without_added_tokens_are_read(self, model: Model, siblings) -> None:
+        pieces = [[f"p{n}", -float(n)] for n in range(64)]
+        other = model({"tokenizer.json": vocabulary(pieces), "tokenizer_config.json": b'{"model_max_length": 1e30}'})
+        plan = make_plan(linear(siblings["base"], other))
+        assert any("128 tokens different ids" in problem.message for problem in plan.warnings), plan.warnings
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            vocabulary({"a": 0}),
+            b'{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": 5}}',
+            b'{"version": 5, "model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 99}}',
+            b'{"model": {"vocab": {}}, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}}}',
+        ],
+    )
+    def test_what_only_transformers_can_refuse_is_one_sentence_too(self, model: Model, text: bytes) -> None:
+        source = open_source(ModelRef(str(model({"tokenizer.json": text}))))
+        with suppress(SourceError):
+            load_tokenizer(source, None)
+
+
+class TestArchitecture:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("model_type", "never_heard_of"),
+            ("model_type", None),
+            ("num_labels", 10**12),
+            ("num_hidden_layers", 99_999_999_999),
+            ("num_attention_heads", "4"),
+            ("num_attention_heads", 10**6),
+            ("hidden_size", "x"),
+            ("hidden_size", None),
+            ("rope_parameters", 5),
+            ("head_dim", -3),
+            ("vocab_size", 0),
+        ],
+    )
+    def test_what_answering_takes_is_told_or_refused(self, siblings, field: str, value: Any) -> None:
+        config = json.loads((siblings["base"] / "config.json").read_text()) | {field: value}
+        asked = Demand(1, 8, 8)
+        refused(lambda: asked.nbytes(config, torch.float32, torch.device("cpu")), error=SourceError)
+        assert positions(config) in (None, 128)
+
+    @pytest.mark.parametrize("change", [{"num_labels": 10**12}, {"rope_parameters": 5}, {"hidden_act": "odd"}])
+    def test_a_model_that_cannot_be_loaded_is_one_sentence(self, model: Model, change: dict[str, Any]) -> None:
+        folder = model({"config.json": change})
+        refused(lambda: load_model(str(folder)), error=SourceError)
 
 
 class TestCard:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..errors import SourceError
+from ..stream.architecture import read_text_architecture
 
 PROMPT_TOKENS = 256
 """Tokens of the longest prompt, where nobody counted them."""
@@ -28,31 +29,36 @@ class Demand:
 
         dtype: what it computes in. Raises `SourceError` for an architecture that transformers does not know.
         """
-        from transformers import AutoConfig
-
         from .greedy import run_tokens
 
-        settings = dict(config)
-        try:
-            text = AutoConfig.for_model(settings.pop("model_type"), **settings).get_text_config()
-        except (ValueError, KeyError) as exc:
-            raise SourceError(f"transformers does not know the model's architecture: {exc}") from exc
-        heads, hidden = text.num_attention_heads, text.hidden_size
-        stored_heads = getattr(text, "num_key_value_heads", None) or heads
-        size = getattr(text, "head_dim", None) or hidden // heads
-        inner = getattr(text, "intermediate_size", None) or 4 * hidden
-        limit = getattr(text, "max_position_embeddings", None) or self.prompt_tokens + self.new_tokens
+        text = read_text_architecture(config)
+        heads, hidden, vocabulary = (_most(text, key) for key in ("num_attention_heads", "hidden_size", "vocab_size"))
+        stored_heads = _most(text, "num_key_value_heads", heads)
+        size = _most(text, "head_dim", hidden // heads)
+        inner = _most(text, "intermediate_size", 4 * hidden)
+        limit = _most(text, "max_position_embeddings", self.prompt_tokens + self.new_tokens)
         longest = max(1, min(self.prompt_tokens, limit - self.new_tokens))
         # Prompts that wait take the places of others: as many steps again before the memory is put in order.
         columns = longest + 2 * self.new_tokens - 1
         held = self.prompts * columns
-        kept = held * text.num_hidden_layers * 2 * stored_heads * size * dtype.itemsize
+        kept = held * _most(text, "num_hidden_layers") * 2 * stored_heads * size * dtype.itemsize
         # A layer at a time: keys and values for every head, and the masks.
         layer = held * (2 * heads * size * dtype.itemsize + _MASK)
         # Prompts are read in runs: the residual stream and its norms (in float32), the projections and the MLP.
         read = max(run_tokens(device), longest)
         wide = 4 * hidden + 2 * (heads + 2 * stored_heads) * size + 3 * inner
         run = read * (wide * dtype.itemsize + 3 * hidden * 4 + longest * _MASK)
-        logits = self.prompts * text.vocab_size * (dtype.itemsize + 4)
+        logits = self.prompts * vocabulary * (dtype.itemsize + 4)
         # Twice: what is given back in small pieces stays with the process, and the next may not fit into its gaps.
         return kept + 2 * (layer + run + logits)
+
+
+def _most(text: Any, key: str, otherwise: int | None = None) -> int:
+    """A setting of transformers' configuration, the largest where it has one a layer; `otherwise` where it has none."""
+    found = getattr(text, key, None) or otherwise
+    values = found if isinstance(found, (list, tuple)) and found else [found]
+    if not all(type(value) is int and value > 0 for value in values):
+        raise SourceError(
+            f"config.json should say how large {key} is, and says {str(found)[:60]!r}; save the model again."
+        )
+    return max(values)

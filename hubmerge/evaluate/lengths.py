@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import TaskError
+from ..errors import SourceError, TaskError
+from ..stream.architecture import read_text_architecture
 from .examples import Example
 from .generation import prompt_texts
 from .likelihood import encode_pairs
@@ -64,12 +65,9 @@ def _lengths(tokenizer: Any, task: Task, split: str) -> list[tuple[Example, int]
 def positions(config: Mapping[str, Any]) -> int | None:
     """How many tokens a model with this config.json reads at most; None where nothing says."""
     # As `generation.position_limit` has it of a model: other architectures have other names for it.
-    from transformers import AutoConfig
-
-    settings = dict(config)
     try:
-        text = AutoConfig.for_model(settings.pop("model_type"), **settings).get_text_config()
-    except (ValueError, KeyError, TypeError):  # loading the model says what is wrong with it
+        text = read_text_architecture(config)
+    except SourceError:  # loading the model says what is wrong with it
         return None
     limit = getattr(text, "max_position_embeddings", None)
     return limit if isinstance(limit, int) else None

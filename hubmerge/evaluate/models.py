@@ -19,8 +19,9 @@ from ..hub.source import Source, open_source
 from ..methods import BLOCK
 from ..recipe import ModelRef
 from ..stream.adapted import Adapted
+from ..stream.architecture import check_counts, transformers_errors
 from ..stream.dtypes import DTYPES
-from ..stream.tokenizer import carried_files, is_carried
+from ..stream.tokenizer import carried_files, check_carried, is_carried
 from . import apart
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -43,6 +44,8 @@ def load_model(
 
     ref = name if isinstance(name, ModelRef) else ModelRef.parse(name)
     source = open_source(ref, token=token)
+    check_counts(source.config)
+    check_carried(source)
     shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     place = torch.device(device or best_device())
     free = free_memory(place) * _SHARE
@@ -67,15 +70,12 @@ def load_model(
             source.local_path(file)
     where = str(source.local_path(CONFIG).parent)
     apart.start()  # ready by the time that the model is
-    try:
-        with loading(), hub_errors(f"loading {ref}"):
-            plain = source.adapter is None
-            tokenizer = AutoTokenizer.from_pretrained(where, **shared) if plain else load_tokenizer(source, None)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                where, dtype=wanted or "auto", use_safetensors=True, **shared, **placement
-            )
-    except (OSError, ValueError, KeyError, ImportError) as exc:
-        raise SourceError(f"transformers cannot load {ref}: {first_line(exc)}") from exc
+    with transformers_errors(f"transformers cannot load {ref}"), loading(), hub_errors(f"loading {ref}"):
+        plain = source.adapter is None
+        tokenizer = AutoTokenizer.from_pretrained(where, **shared) if plain else load_tokenizer(source, None)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            where, dtype=wanted or "auto", use_safetensors=True, **shared, **placement
+        )
     if source.adapter is not None:
         _adapt(model, source)
     if not placement:
@@ -88,13 +88,12 @@ def load_tokenizer(source: Source, chat_template: str | None) -> Any:
     """The tokenizer of a source as the merge would write it. Raises `SourceError` where it cannot be loaded."""
     from transformers import AutoTokenizer
 
+    check_counts(source.config)
     with tempfile.TemporaryDirectory(prefix="hubmerge-tokenizer-") as folder:
         config = json.dumps(dict(source.config)).encode()
         save_files(folder, {**carried_files(source, chat_template), "config.json": config})
-        try:
+        with transformers_errors(f"The tokenizer of {source.name} cannot be loaded"):
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError) as exc:
-            raise SourceError(f"The tokenizer of {source.name} cannot be loaded: {first_line(exc)}") from exc
 
 
 def save_files(folder: str, files: Mapping[str, bytes]) -> None:
@@ -117,11 +116,6 @@ def _adapt(model: Any, source: Source) -> None:
         for start in range(0, flat.numel(), BLOCK):
             block = flat[start : start + BLOCK]
             block.copy_(adapted.add(0, name, start, block))
-
-
-def first_line(exc: BaseException) -> str:
-    """The first line of an exception's text: transformers explains itself over many."""
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0]
 
 
 @contextmanager

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..errors import SourceError
 from ..hub.source import Source
+from .architecture import read_architecture
 from .problems import Problem, error, some, warning
 from .views import text_config
 
@@ -41,10 +43,6 @@ _HARMLESS = re.compile(
     r"|is_decoder|add_cross_attention|cross_attention_hidden_size|tokenizer_class|prefix|max_length|min_length|do_sample|top_[kp]|temperature"
     r"|num_beams|repetition_penalty|length_penalty|no_repeat_ngram_size|early_stopping|bad_words_ids|pruned_heads|quantization_config"
 )
-
-# A hostile configuration could make a class build lists without end.
-_LARGEST_COUNT = 10_000
-_COUNT = re.compile(r"num_|layers|n_layer|labels|experts")
 
 
 def check_configs(first: Source, others: Sequence[Source]) -> Iterator[Problem]:
@@ -94,20 +92,11 @@ def _one_is_implied(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any
 
 def _completed(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The configuration with its class's defaults, as transformers reads it; itself where transformers does not."""
-    if not all(_is_sane(name, value) for name, value in _flat(config).items()):
-        return config
     try:
-        from transformers import AutoConfig
-
-        settings = {name: value for name, value in config.items() if name not in ("model_type", "auto_map")}
-        return AutoConfig.for_model(str(config.get("model_type")), **settings).to_dict()  # type: ignore[no-any-return]
-    except Exception:
-        # Whatever a class has against these settings: they are compared as they stand.
+        return read_architecture(config).to_dict()  # type: ignore[no-any-return]
+    except SourceError:
+        # They are compared as they stand; whoever uses the model will be told.
         return config
-
-
-def _is_sane(name: str, value: Any) -> bool:
-    return not isinstance(value, int) or abs(value) < (_LARGEST_COUNT if _COUNT.search(name) else 2**31)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

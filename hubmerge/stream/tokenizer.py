@@ -2,15 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ..errors import RecipeError
+from ..errors import RecipeError, SourceError
+from ..hub.fields import SPECIAL_TOKENS
 from ..hub.listing import Listing
 from ..hub.source import Source
 from ..recipe import ModelRef, Recipe
+from . import tokens
 from .problems import Problem, error, some, warning
 from .tensors import TensorPlan
+from .tokens import SETTINGS_FILE, TEMPLATE_FILE, VOCABULARY_FILE
 from .views import is_vocabulary, setting
 
 _CARRIED = re.compile(
@@ -21,10 +24,8 @@ _CARRIED = re.compile(
 )
 _NOT_TOKENIZER = re.compile(r"generation_config\.json|(video_)?(pre)?processor_config\.json")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-TEMPLATE_FILE = "chat_template.jinja"
-GENERATION_FILE = "generation_config.json"
 _OF_NO_USE = ("transformers_version", "use_cache", "output_attentions", "output_hidden_states")
-SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+SPECIAL_IDS = tuple(SPECIAL_TOKENS)
 
 
 def tokenizer_ref(recipe: Recipe) -> ModelRef:
@@ -47,23 +48,37 @@ def is_carried(name: str) -> bool:
 
 
 def carried_files(source: Source, chat_template: str | None) -> dict[str, bytes]:
-    """The files to write beside the weights, by name. `chat_template` (Jinja text) replaces the source's own."""
-    giver = tokenizer_listing(source)
-    names = [name for name in sorted(source.files) if is_carried(name)]
-    if giver is not source.listing:
-        names = [name for name in names if _NOT_TOKENIZER.fullmatch(name)]
-    files = {name: source.listing.read_bytes(name) for name in names}
-    if giver is not source.listing:
-        own = [name for name in sorted(giver.files) if is_carried(name) and not _NOT_TOKENIZER.fullmatch(name)]
-        files |= {name: giver.read_bytes(name) for name in own}
+    """The files to write beside the weights, by name. `chat_template` (Jinja text) replaces the source's own.
+
+    Raises `SourceError` where one of them is broken.
+    """
+    check_carried(source)
+    files = {name: listing.read_bytes(name) for listing, names in _carried(source) for name in names}
     if _is_template(chat_template):
         files = {name: content for name, content in files.items() if "chat_template" not in name}
         files[TEMPLATE_FILE] = str(chat_template).encode()
-        if "tokenizer_config.json" in files:
-            settings = json.loads(files["tokenizer_config.json"])
+        if SETTINGS_FILE in files:
+            settings = tokens.settings(tokenizer_listing(source))
             settings.pop("chat_template", None)
-            files["tokenizer_config.json"] = (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode()
+            files[SETTINGS_FILE] = (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode()
     return files
+
+
+def check_carried(source: Source) -> None:
+    """Raises `SourceError` for the first of the files to carry that is broken."""
+    for listing, names in _carried(source):
+        tokens.check_files(listing, names)
+
+
+def _carried(source: Source) -> Iterator[tuple[Listing, list[str]]]:
+    """The names of the files to carry, by where they are: the tokenizer may be that of the source's LoRA."""
+    giver, model = tokenizer_listing(source), source.listing
+    names = [name for name in sorted(model.files) if is_carried(name)]
+    if giver is model:
+        yield model, names
+        return
+    yield model, [name for name in names if _NOT_TOKENIZER.fullmatch(name)]
+    yield giver, [name for name in sorted(giver.files) if is_carried(name) and not _NOT_TOKENIZER.fullmatch(name)]
 
 
 def tokenizer_listing(source: Source) -> Listing:
@@ -77,23 +92,15 @@ def _has_tokenizer(listing: Listing) -> bool:
     return any(name in listing.files for name in _VOCABULARIES)
 
 
-def _template(listing: Listing) -> str | None:
-    """The chat template of a tokenizer; None where it has none."""
-    if TEMPLATE_FILE in listing.files:
-        return listing.read_text(TEMPLATE_FILE)
-    try:
-        template = json.loads(listing.read_text("tokenizer_config.json") or "{}").get("chat_template")
-    except (ValueError, AttributeError):
-        return None
-    return template if isinstance(template, str) else None
-
-
 def _is_template(chat_template: str | None) -> bool:
     return chat_template is not None and "{" in chat_template
 
 
 def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list[Source]) -> Iterator[Problem]:
-    """Compares the vocabularies. `chosen` gives the tokenizer, `config` the configuration; `others` are merged."""
+    """Compares the vocabularies. `chosen` gives the tokenizer, `config` the configuration; `others` are merged.
+
+    Raises `SourceError` where a file that the result would carry is broken.
+    """
     if recipe.tokenizer_source == "union":
         yield error(
             "`tokenizer_source: union` is not supported yet; choose models with one tokenizer and write `base`.",
@@ -114,27 +121,35 @@ def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list
     giver = tokenizer_listing(chosen)
     if not _has_tokenizer(giver):
         yield warning(f"{chosen.name} has no tokenizer, so the result has none; name one with `tokenizer_source`.")
-    kept = _template(giver) if recipe.chat_template is None else recipe.chat_template
+    check_carried(chosen)
     for other in others:
-        own = tokenizer_listing(other)
-        # Where the recipe names the one that it takes, nothing has to be said.
-        if not (recipe.chat_template or recipe.tokenizer_source) and _template(own) not in (None, kept):
-            takes = f"`tokenizer_source: {other.name}` or `chat_template: auto` takes one"
-            yield warning(
-                f"{own.name} was trained with a chat template that the result does not have "
-                f"({'it has another' if kept else 'it has none'}); {takes}."
-            )
-        number = _differences(chosen, other)
-        if number:
-            yield warning(
-                f"The tokenizers of {other.name} and {chosen.name} give {number:,} tokens different ids: "
-                "their embeddings may not mean the same; the result uses the latter."
-            )
-        if apart := _generation_differences(chosen, other):
-            yield warning(
-                f"{other.name} and {chosen.name} end or sample answers differently: {some(apart, 6)}; the result does "
-                "as the latter."
-            )
+        try:
+            yield from _compare(recipe, chosen, other)
+        except SourceError as exc:
+            yield warning(f"{exc} It is not compared with that of {chosen.name}.")
+
+
+def _compare(recipe: Recipe, chosen: Source, other: Source) -> Iterator[Problem]:
+    """What the tokenizer and the endings of another model say, where `chosen` gives those of the result."""
+    giver, own = tokenizer_listing(chosen), tokenizer_listing(other)
+    kept = tokens.template(giver) if recipe.chat_template is None else recipe.chat_template
+    # Where the recipe names the one that it takes, nothing has to be said.
+    if not (recipe.chat_template or recipe.tokenizer_source) and tokens.template(own) not in (None, kept):
+        takes = f"`tokenizer_source: {other.name}` or `chat_template: auto` takes one"
+        yield warning(
+            f"{own.name} was trained with a chat template that the result does not have "
+            f"({'it has another' if kept else 'it has none'}); {takes}."
+        )
+    if number := _differences(chosen, other):
+        yield warning(
+            f"The tokenizers of {other.name} and {chosen.name} give {number:,} tokens different ids: "
+            "their embeddings may not mean the same; the result uses the latter."
+        )
+    if apart := _generation_differences(chosen, other):
+        yield warning(
+            f"{other.name} and {chosen.name} end or sample answers differently: {some(apart, 6)}; the result does "
+            "as the latter."
+        )
 
 
 def check_tokens(chosen: Source, tensors: Iterable[TensorPlan]) -> Iterator[Problem]:
@@ -154,9 +169,9 @@ def common_template(chosen: Source, merged: Sequence[Source]) -> str | None:
 
     None where that is the one that `chosen`, which gives the tokenizer, has anyway, or where no model has any.
     """
-    found = [text for source in merged if (text := _template(tokenizer_listing(source))) is not None]
+    found = [text for source in merged if (text := tokens.template(tokenizer_listing(source))) is not None]
     most = max(found, key=found.count, default=None)
-    return None if most == _template(tokenizer_listing(chosen)) else most
+    return None if most == tokens.template(tokenizer_listing(chosen)) else most
 
 
 _HIGHEST: dict[tuple[str, str], int] = {}
@@ -169,8 +184,7 @@ def _highest(listing: Listing) -> int:
     if key not in _HIGHEST:
         if len(_HIGHEST) >= _REMEMBERED:
             _HIGHEST.clear()
-        numbers = _vocabulary(listing.read_text("tokenizer.json")).values()
-        _HIGHEST[key] = max((number for number in numbers if isinstance(number, int)), default=-1)
+        _HIGHEST[key] = max(tokens.vocabulary(listing.read_text(VOCABULARY_FILE), listing.name).values(), default=-1)
     return _HIGHEST[key]
 
 
@@ -186,37 +200,20 @@ def _generation_differences(chosen: Source, other: Source) -> list[str]:
 
 def _generation(source: Source) -> dict[str, Any]:
     ids = {key: value for key in SPECIAL_IDS if (value := setting(source.config, key)) is not None}
-    try:
-        given = json.loads(source.read_text(GENERATION_FILE) or "{}")
-    except (ValueError, RecursionError):
-        given = {}
-    given = given if isinstance(given, dict) else {}
+    given = tokens.generation(source.listing)
     return ids | {key: value for key, value in given.items() if not key.startswith("_") and key not in _OF_NO_USE}
 
 
 def _differences(first: Source, other: Source) -> int:
     """How many tokens the two tokenizers number differently (0 where that cannot be told from tokenizer.json)."""
     listings = tokenizer_listing(first), tokenizer_listing(other)
-    ours, theirs = (listing.files.get("tokenizer.json") for listing in listings)
+    ours, theirs = (listing.files.get(VOCABULARY_FILE) for listing in listings)
     if ours is None or theirs is None or (ours.sha256 is not None and ours.sha256 == theirs.sha256):
         return 0
-    texts = [listing.read_text("tokenizer.json") for listing in listings]
+    texts = [listing.read_text(VOCABULARY_FILE) for listing in listings]
     if texts[0] == texts[1]:
         return 0
-    numbered, renumbered = (_vocabulary(text) for text in texts)
+    numbered, renumbered = (
+        tokens.vocabulary(text, listing.name) for text, listing in zip(texts, listings, strict=True)
+    )
     return len(dict(numbered.items() ^ renumbered.items()))
-
-
-def _vocabulary(text: str | None) -> dict[str, int]:
-    try:
-        document = json.loads(text or "{}")
-        return _ids(document["model"]["vocab"]) | {t["content"]: t["id"] for t in document.get("added_tokens") or ()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _ids(vocabulary: Any) -> dict[str, int]:
-    # Unigram models store a list of [piece, score] in the order of ids, the others token -> id.
-    if isinstance(vocabulary, Mapping):
-        return dict(vocabulary)
-    return {piece[0]: number for number, piece in enumerate(vocabulary)}

@@ -1,0 +1,123 @@
+"""What the small files beside a model say: the numbers of its tokens, its chat template, how it ends answers.
+
+They are strangers' files, and the result carries them. One that is not what transformers reads there is refused here,
+before a weight moves.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..documents import is_number, parse_json, parse_object
+from ..errors import SourceError
+from ..hub.checkpoint import check_name
+from ..hub.fields import SPECIAL_TOKENS, Kind, check_fields
+from ..hub.listing import Listing
+
+TEMPLATE_FILE = "chat_template.jinja"
+GENERATION_FILE = "generation_config.json"
+VOCABULARY_FILE = "tokenizer.json"
+SETTINGS_FILE = "tokenizer_config.json"
+
+_AGAIN = "fetch or save the tokenizer again"
+_MOST_TOKENS = 2**32
+"""Numbers of tokens are below it, as in the library that reads them."""
+
+_SETTINGS: Mapping[str, Kind] = {
+    # Several templates by their names are a list, as transformers once wrote them.
+    "chat_template": Kind("text, or a list of templates", lambda value: isinstance(value, (str, list, dict))),
+}
+
+_checked: set[tuple[str, str, str]] = set()
+_REMEMBERED = 4096
+
+
+def settings(listing: Listing) -> dict[str, Any]:
+    """tokenizer_config.json; empty where there is none. Raises `SourceError` where it cannot be read."""
+    found = _object(listing, SETTINGS_FILE)
+    check_fields(found, _SETTINGS, _what(listing, SETTINGS_FILE), _AGAIN)
+    return found
+
+
+def template(listing: Listing) -> str | None:
+    """The chat template of a tokenizer; None where it has none."""
+    if TEMPLATE_FILE in listing.files:
+        return listing.read_text(TEMPLATE_FILE)
+    found = settings(listing).get("chat_template")
+    return found if isinstance(found, str) else None
+
+
+def generation(listing: Listing) -> dict[str, Any]:
+    """generation_config.json; empty where there is none."""
+    found = _object(listing, GENERATION_FILE)
+    check_fields(found, SPECIAL_TOKENS, _what(listing, GENERATION_FILE), _AGAIN)
+    return found
+
+
+def vocabulary(text: str | None, where: str) -> dict[str, int]:
+    """The number of each token by the text of tokenizer.json of the model `where`; empty where there is none."""
+    if text is None:
+        return {}
+    what = f"{VOCABULARY_FILE} of {where}"
+    document = parse_object(text, what, SourceError, finite=False, hint=_AGAIN)
+    model, added = document.get("model"), document.get("added_tokens")
+    numbers = _numbers(model.get("vocab") if isinstance(model, dict) else None)
+    if numbers is None:
+        raise SourceError(f"{what} cannot be read: it has no vocabulary of texts and numbers; {_AGAIN}.")
+    added = [] if added is None else added
+    if not isinstance(added, list) or not all(map(_is_added, added)):
+        raise SourceError(f"{what} cannot be read: added_tokens should be a list of texts with numbers; {_AGAIN}.")
+    return numbers | {token["content"]: token["id"] for token in added}
+
+
+def check_files(listing: Listing, names: Iterable[str]) -> None:
+    """Whether the result can carry these files of a model; raises `SourceError` for the first that is broken."""
+    for name in names:
+        key = listing.name, listing.identity, name
+        if key in _checked:  # a search plans every candidate
+            continue
+        check_name(name, listing.name)
+        if name.endswith(".jinja"):
+            listing.read_text(name)
+        elif name == SETTINGS_FILE:
+            settings(listing)
+        elif name == GENERATION_FILE:
+            generation(listing)
+        elif name == VOCABULARY_FILE:
+            vocabulary(listing.read_text(name), listing.name)
+        elif name.endswith(".json"):
+            parse_json(listing.read_text(name) or "", _what(listing, name), SourceError, finite=False, hint=_AGAIN)
+        if len(_checked) >= _REMEMBERED:
+            _checked.clear()
+        _checked.add(key)
+
+
+def _object(listing: Listing, name: str) -> dict[str, Any]:
+    text = listing.read_text(name)
+    if text is None:
+        return {}
+    return parse_object(text, _what(listing, name), SourceError, finite=False, hint=_AGAIN)
+
+
+def _what(listing: Listing, name: str) -> str:
+    return f"{name} of {listing.name}"
+
+
+def _numbers(found: Any) -> dict[str, int] | None:
+    # Unigram models store a list of [piece, score] in the order of numbers, the others token -> number.
+    if isinstance(found, dict):
+        return found if all(map(_is_token, found.values())) else None
+    if isinstance(found, list) and all(map(_is_piece, found)):
+        return {piece[0]: number for number, piece in enumerate(found)}
+    return None
+
+
+def _is_token(number: Any) -> bool:
+    return type(number) is int and 0 <= number < _MOST_TOKENS
+
+
+def _is_piece(piece: Any) -> bool:
+    return isinstance(piece, list) and len(piece) == 2 and isinstance(piece[0], str) and is_number(piece[1])
+
+
+def _is_added(token: Any) -> bool:
+    return isinstance(token, dict) and isinstance(token.get("content"), str) and _is_token(token.get("id"))
