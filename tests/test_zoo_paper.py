@@ -18,17 +18,26 @@ from hubmerge.zoo.problems import problems
 from hubmerge.zoo.publish import CHECKPOINTS, dataset_folder
 from hubmerge.zoo.trade_off import SHARES, Point, english_task, with_front
 
-SPLITS = {"search": 20, "validation": 20, "test": 30}
+SPLITS = {"search": 8, "validation": 8, "test": 12}
 SCRIPT = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from hubmerge import demo
 from hubmerge.zoo import paper
 
+def small(run):
+    searchers = {
+        name: replace(searcher, popsize=4, evaluations=searcher.evaluations // 4)
+        for name in ("searcher", "path_searcher")
+        if (searcher := getattr(run.search, name))
+    }
+    return replace(run, search=replace(run.search, **searchers))
+
 if __name__ == "__main__":
     whole = paper.runs
-    paper.runs = lambda zoo, seeds, evaluations, splits: whole(zoo, seeds, evaluations, %r)
-    demo.paper(Path(sys.argv[1]), [], [1], 32, 30, 2)
+    paper.runs = lambda zoo, seeds, evaluations, splits: map(small, whole(zoo, seeds, evaluations, %r))
+    demo.paper(Path(sys.argv[1]), [], [1], 32, 12, 2)
 """
 
 
@@ -121,6 +130,22 @@ def test_bad_input_is_one_sentence(options: list[str], said: str, tmp_path: Path
     assert done.returncode == 2
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_the_runs_of_a_table_that_was_killed_end_with_it() -> None:
+    script = (
+        "import os, sys, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from multiprocessing import get_context\n"
+        "from hubmerge.zoo.paper import _end_with_the_parent\n"
+        "pool = ProcessPoolExecutor(1, get_context('fork'), initializer=_end_with_the_parent)\n"
+        "pool.submit(os.getpid).result()\n"
+        "pool.submit(time.sleep, 600)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    # The worker holds the output open as long as it lives: that it is read to its end says that the worker has ended.
+    killed = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=120)
+    assert killed.returncode == -9
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Event, Progress, silent
@@ -116,7 +117,7 @@ def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = sile
     """Makes the runs that are not finished, `jobs` at a time, each on one thread in a process of its own."""
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes when they start
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_the_parent) as pool:
         doing = {
             pool.submit(_make, run.search.to_dict(), run.zoo.namespace, run.folder(out), run.mixed): run for run in todo
         }
@@ -130,6 +131,19 @@ def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = sile
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # else those that have not begun would be waited for
             raise
+
+
+def _end_with_the_parent() -> None:
+    """Ends this process, a worker of a pool, when the one that made it was killed: nobody waits for its run."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _make(document: Mapping[str, Any], namespace: str, folder: Path, mixed: bool) -> None:
