@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from .progress import Event
 from .progress import Progress as Callback
-from .text import printable
+from .text import printable, sentences
 
 if TYPE_CHECKING:
     from .evolve.outlook import Outlook
@@ -41,6 +42,18 @@ class _Console(Console):
 
 out = _Console()
 err = _Console(stderr=True)
+
+
+class _Record(logging.LogRecord):
+    """What libraries log of a stranger's settings is shown as an error would be."""
+
+    def getMessage(self) -> str:
+        return sentences(super().getMessage())
+
+
+def clean_logs() -> None:
+    """From now on whatever this process logs steers no terminal, holds no token, and has lines that people can read."""
+    logging.setLogRecordFactory(_Record)
 
 
 @contextmanager

@@ -43,6 +43,11 @@ os.environ.update(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many documents of each kind tests/test_documents_property.py tries."""
+    parser.addoption("--documents", type=int, help="documents of each kind from outside (default: a minute's worth)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Hides GPUs from the suite, whose exact comparisons are of one processor's arithmetic."""
     if config.option.markexpr != "cuda":

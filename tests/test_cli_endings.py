@@ -1,6 +1,7 @@
 """The program ends well: interrupted, with nobody reading, with nowhere to write, and whatever a name holds."""
 
 import json
+import logging
 import os
 import struct
 import subprocess
@@ -112,3 +113,13 @@ def test_escape_codes_of_a_model_never_reach_the_terminal(tmp_path) -> None:
     assert program.returncode in (0, 2), said
     assert r"\x1b[31m" in said and "Traceback" not in said
     assert not {"\x1b", "\x07", "\u202e"} & set(said)
+
+
+def test_what_libraries_log_is_cleaned(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(logging, "_logRecordFactory", logging.LogRecord)
+    from hubmerge import terminal
+
+    terminal.clean_logs()
+    logging.getLogger("of.a.library").warning("unknown key %s of hf_%s", "\x1b[2J" + "x" * 10_000, "aB3" * 12)
+    (said,) = caplog.messages
+    assert said.startswith(r"unknown key \x1b[2Jxxx") and "aB3" not in said and len(said) == 500

@@ -17,6 +17,7 @@ from hubmerge.recipe import Recipe
 from hubmerge.stream import Plan, make_plan, merge
 from hubmerge.stream.compute import merge_tensor
 from hubmerge.stream.tensors import TensorPlan
+from hubmerge.terminal import show_plan
 
 Build = Callable[..., Path]
 
@@ -315,3 +316,13 @@ def test_a_tensor_is_computed_alike_on_any_number_of_threads() -> None:
             assert torch.equal(results[0], results[2])
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("value", [1e81, -1e300, True])
+def test_a_plan_of_impossible_numbers_is_shown_with_its_errors(siblings, capsys, value: object) -> None:
+    models = [{"model": str(siblings[name]), "parameters": {"weight": value}} for name in ("math", "japanese")]
+    plan = make_plan(recipe(siblings, "breadcrumbs_ties", models=models))
+    show_plan(plan)
+    assert "weight must be a number" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(RecipeError, match="weight must be a number"):
+        plan.require()

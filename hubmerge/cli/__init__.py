@@ -25,8 +25,10 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     with _ended_at_once():
         from ..errors import HubmergeError, Interrupted
-        from ..terminal import err
+        from ..terminal import clean_logs, err
         from .commands import app
+
+    clean_logs()
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of fewer characters is no reason to stop

@@ -81,8 +81,11 @@ class Plan:
 
     @property
     def compute_seconds(self) -> float:
-        """Seconds of computing that the merge takes on this machine, by a short trial; fetching and writing apart."""
-        return budget.compute_seconds(self.method, self.tensors, self.threads)
+        """Seconds of computing that the merge takes on this machine, by a short trial; fetching and writing apart.
+
+        0 for a plan with errors, which cannot be tried.
+        """
+        return 0.0 if self.errors else budget.compute_seconds(self.method, self.tensors, self.threads)
 
     @property
     def errors(self) -> tuple[Problem, ...]:

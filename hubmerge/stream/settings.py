@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
+
 from ..errors import RecipeError
 from ..methods import IGNORED_PARAMETERS, Method, Parameter
 from ..recipe import Conditional, Parameters, Recipe, Setting, evaluate
 from .problems import Problem, error, some, warning
 
 Values = Mapping[str, float]
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def check_settings(recipe: Recipe, method: Method) -> Iterator[Problem]:
@@ -52,6 +56,8 @@ def _check_values(parameter: Parameter, setting: Setting, where: str) -> Iterato
         if isinstance(value, bool) != parameter.is_switch:
             expected = "true or false" if parameter.is_switch else "a number"
             yield error(f"{parameter.name} must be {expected}, got {value!r} ({where}).", RecipeError)
+        elif not parameter.is_switch and not -_LARGEST <= value <= _LARGEST:
+            yield error(f"{parameter.name} must be a number of 32 bits, got {value} ({where}).", RecipeError)
         elif not parameter.is_switch and not _within(parameter, value):
             limits = f"at least {parameter.low}" if parameter.high is None else f"{parameter.low} to {parameter.high}"
             yield error(f"{parameter.name} must be {limits}, got {value} ({where}).", RecipeError)

@@ -1,0 +1,54 @@
+"""Whatever comes from outside, hubmerge works with it or says one sentence: no traceback, no hang.
+
+A few hundred documents of each kind; `--documents 10000` tries as many of each, and holds each to `LONGEST` seconds.
+The documents are the same in every run.
+"""
+
+import time
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from outside import judge
+from outside_kinds import KINDS, Bench
+
+DOCUMENTS = 100
+"""Of each kind, where nobody asks for more: all of them take less than a minute of one core."""
+
+LONGEST = 5.0
+"""Seconds."""
+
+
+@pytest.fixture(scope="module")
+def bench(siblings, tmp_path_factory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("documents"), siblings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_success_or_a_sentence(kind: str, bench: Bench, request: pytest.FixtureRequest) -> None:
+    asked = request.config.getoption("documents")
+    tried = KINDS[kind](bench)
+    times: list[float] = []
+    succeeded = 0
+
+    @seed(16)
+    @settings(
+        max_examples=asked or DOCUMENTS,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink] if not asked else [Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(tried.documents)
+    def one(document: object) -> None:
+        nonlocal succeeded
+        began = time.monotonic()
+        succeeded += judge(lambda: tried.read(document))
+        times.append(time.monotonic() - began)
+        if asked:
+            assert times[-1] < LONGEST
+
+    one()
+    print(
+        f"\n{kind}: {len(times):,} documents, {succeeded:,} of them fit, longest {max(times):.2f} s, {sum(times):.0f} s"
+    )
+    assert succeeded, "nothing was ever right: this tests no more than the first sentence"
