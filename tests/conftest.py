@@ -44,14 +44,21 @@ os.environ.update(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How many documents of each kind tests/test_documents_property.py tries."""
+    """How many documents of each kind tests/test_documents_property.py tries, and how often the rest is repeated."""
     parser.addoption("--documents", type=int, help="documents of each kind from outside (default: a minute's worth)")
+    parser.addoption("--thorough", action="store_true", help="every fault twenty times, every combination of settings")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hides GPUs from the suite, whose exact comparisons are of one processor's arithmetic."""
     if config.option.markexpr != "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether all is tried that can be, instead of enough to see every way at least once."""
+    return bool(request.config.getoption("--thorough"))
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def run_demo(out: Path) -> str:
         capture_output=True,
         text=True,
         env={**environment, "COLUMNS": "160"},
-        timeout=280,
+        timeout=800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -1,4 +1,4 @@
-"""Twenty faults of each kind, in the middle of merges from the Hub and onto it: the right bytes or one clear error."""
+"""Faults of each kind, at one request after the other, in merges from the Hub and onto it: right bytes or an error."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,11 @@ from hubmerge.hub import Upload, push_folder
 from hubmerge.localhub import Fault, LocalHub
 from hubmerge.stream import MergeResult, Plan, make_plan, merge
 
-TIMES = 20
+
+@pytest.fixture(scope="module")
+def times(thorough: bool) -> int:
+    """How often each fault is tried, each time at another request: a merge here has four shards."""
+    return 20 if thorough else 5
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +81,9 @@ READING = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", READING)
 def test_a_passing_fault_of_a_source_costs_a_repeat(
-    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, tmp_path: Path
+    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, times: int, tmp_path: Path
 ) -> None:
-    for number in range(TIMES):
+    for number in range(times):
         hub.faults = strikes(is_weights, READING[kind], at=number)
         done = merge(plan, tmp_path / str(number))
         assert done.tensors == right.tensors
@@ -88,7 +92,7 @@ def test_a_passing_fault_of_a_source_costs_a_repeat(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["range ignored", "token revoked", "etag changed"])
 def test_a_lasting_fault_of_a_source_is_one_error_and_the_rerun_is_right(
-    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, tmp_path: Path
+    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, times: int, tmp_path: Path
 ) -> None:
     other = {"X-Linked-Etag": f'"{"0" * 64}"', "Location": f"{hub.endpoint}/elsewhere"}
     faults = {
@@ -96,7 +100,7 @@ def test_a_lasting_fault_of_a_source_is_one_error_and_the_rerun_is_right(
         "token revoked": Fault(status=401, body=b'{"error": "Invalid user token"}'),
         "etag changed": Fault(status=302, headers=other),
     }
-    for number in range(TIMES):
+    for number in range(times):
         hub.faults = strikes(is_weights, faults[kind], at=number, lasting=True)
         with pytest.raises(AccessError if kind == "token revoked" else HubError) as caught:
             merge(plan, tmp_path / str(number))
@@ -123,11 +127,11 @@ PUSHING = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", PUSHING)
 def test_a_fault_of_the_target_costs_a_repeat_or_is_one_error_and_the_rerun_is_right(
-    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, tmp_path: Path
+    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, times: int, tmp_path: Path
 ) -> None:
     method, part, fault = PUSHING[kind]
     repo_id = f"alice/faulty-{abs(hash(kind)) % 10**6}"
-    for number in range(TIMES):
+    for number in range(times):
         at = number % len(plan.shards) if part != "/commit/main" else 0
         hub.faults = strikes(lambda request: request.method == method and part in request.url.path, fault, at)
         done, told = attempt(plan, tmp_path / str(number), f"{repo_id}-{number}")
@@ -143,9 +147,9 @@ def test_a_fault_of_the_target_costs_a_repeat_or_is_one_error_and_the_rerun_is_r
 
 @pytest.mark.slow
 def test_a_commit_of_somebody_else_meanwhile_is_one_error_and_nothing_of_theirs_is_lost(
-    plan: Plan, right: MergeResult, hub: LocalHub, tmp_path: Path
+    plan: Plan, right: MergeResult, hub: LocalHub, times: int, tmp_path: Path
 ) -> None:
-    for number in range(TIMES):
+    for number in range(times):
         repo_id = f"alice/race-{number}"
         upload = Upload(repo_id)
         moment = number % len(plan.shards) + 1

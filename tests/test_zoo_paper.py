@@ -156,7 +156,7 @@ def test_the_whole_table_and_again(tmp_path: Path) -> None:
 
     def run() -> str:
         done = subprocess.run(
-            [sys.executable, script, tmp_path / "paper"], capture_output=True, text=True, env=environment, timeout=280
+            [sys.executable, script, tmp_path / "paper"], capture_output=True, text=True, env=environment, timeout=800
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return (tmp_path / "paper" / "paper.md").read_text(encoding="utf-8")
