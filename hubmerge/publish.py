@@ -1,32 +1,78 @@
 """A merge or the winner of a search, with its model card, into a folder or onto the Hub."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub import constants
 
+from .errors import HubmergeError
 from .hub.card import Card, render
 from .hub.push import PushResult, Upload, push_folder
+from .places import folder_name
 from .progress import Progress, silent
+from .recipe import ModelRef, Recipe
 from .stream.executor import MergeResult, merge
+from .stream.journal import MANIFEST
+from .stream.manifest import Manifest
 from .stream.plan import Plan
 
 if TYPE_CHECKING:
     from .evolve.run import EvolveResult
 
 
+_TEXTS = (".json", ".md", ".yaml", ".yml", ".txt", ".jinja")
+_LARGEST = 2**20  # bytes of a file that people write
+
+
+def out_of_reach(models: Iterable[ModelRef]) -> str | None:
+    """A warning before a push that names the folders among `models`, which nobody else can get; None without any."""
+    from .evolve.folder import OWN_MODEL
+
+    parts = [part for model in models for part in (model, model.lora) if part is not None]
+    names = dict.fromkeys(folder_name(part.repo_id) for part in parts if part.is_folder and part.repo_id != OWN_MODEL)
+    if not names:
+        return None
+    several = len(names) > 1
+    return (
+        f"{' and '.join(names)} {'are folders' if several else 'is a folder'} of this machine, and nobody else can get "
+        f"{'them' if several else 'it'} from what is pushed: card and recipe tell a name and a digest. For others to "
+        f"make this model again, push {'them' if several else 'it'} too and name {'them' if several else 'it'} by Hub "
+        "ID."
+    )
+
+
+def warnings_before_push(folder: Path) -> Iterator[str]:
+    """What people should know before `folder` is pushed: models that it was made of and nobody else can get, and
+    files of their own that tell places of this machine."""
+    with suppress(OSError, UnicodeDecodeError, HubmergeError):
+        recipe = Recipe.from_dict(Manifest.parse((folder / MANIFEST).read_text(encoding="utf-8"), str(folder)).recipe)
+        if (warning := out_of_reach(recipe.references)) is not None:
+            yield warning
+    telling = []
+    places = {str(Path.home()), os.path.abspath(folder), os.path.realpath(folder)} - {"/"}
+    for path in sorted(folder.glob("*")):
+        with suppress(OSError):
+            if path.suffix in _TEXTS and path.is_file() and path.stat().st_size <= _LARGEST:
+                text = path.read_text(encoding="utf-8", errors="replace").replace("\\/", "/")
+                telling += [path.name] if any(f"{place}/" in text or f'{place}"' in text for place in places) else []
+    if telling:
+        yield f"{' and '.join(telling)} would tell everybody a place of this machine; edit that out first."
+
+
 def card_of(plan: Plan, repo_id: str | None = None) -> Card:
     """The card of a merge that nobody has evaluated: parents, recipe, licence and how to make it again."""
     base = plan.recipe.base_model
-    names = [source.name.split("/")[-1] for source in plan.sources if source.name != (base and base.bare)]
+    names = [source.title.split("/")[-1] for source in plan.sources if not base or source.pinned != base]
     return Card(
         title=repo_id.split("/")[-1] if repo_id else f"{plan.method.name} merge of {' and '.join(names)}",
         sources=plan.sources,
         recipe_yaml=plan.recipe.to_yaml(),
         method=plan.method.name,
         repo_id=repo_id,
-        base_model=next((s.name for s in plan.sources if base and s.name == base.bare), None),
+        base_model=next((s.name for s in plan.sources if s.pinned == base), None),
         commands=("hubmerge merge recipe.yaml --out merged",),
     )
 

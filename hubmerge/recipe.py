@@ -22,12 +22,15 @@ import yaml
 
 from .documents import load_mapping, refuse_unknown
 from .errors import RecipeError
+from .places import folder_name
 
 DTYPES = ("float32", "float16", "bfloat16")
 
 _REPO_ID = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _LONGEST_NAME = 2_000
 _REVISION = re.compile(r"[^\s@+]+")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{12}")
+_PINNED_FOLDER = re.compile(rf"(?P<folder>\./[^/]+?)@(?P<digest>{_DIGEST.pattern})(?:\+(?P<lora>.+))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,15 @@ class ModelRef:
     """A model by Hub ID (`org/name`, optionally `@revision`) or by folder, optionally with a LoRA on top.
 
     `revision` is a branch, tag, pull request ref or commit. Raises `RecipeError` for a name that no Hub repository
-    can have; a folder is accepted only where it exists or is written as a path (`./x`, `/x`, `~/x`).
+    can have; a folder is accepted only where it exists or is written as a path (`./x`, `/x`, `~/x`). What is shared
+    names no path: there a folder is `./NAME@sha256:0123456789ab`, its own name and a digest of its tensors as the
+    revision (see places.py). `place` is where it lies on this machine, as far as that is known; no text tells it.
     """
 
     repo_id: str
     revision: str | None = None
     lora: "ModelRef | None" = None
+    place: str | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.lora is not None and self.lora.lora is not None:
@@ -66,6 +72,8 @@ class ModelRef:
         text = text.strip()
         if len(text) > _LONGEST_NAME:
             raise RecipeError(f"A model's name has {len(text):,} characters; expected org/name or a folder.")
+        if (named := _PINNED_FOLDER.fullmatch(text)) and not os.path.isdir(text):
+            return cls(named["folder"], named["digest"], cls.parse(named["lora"]) if named["lora"] else None)
         if _is_folder(text):
             # A folder's own name may have a plus.
             ends = [at for at, sign in enumerate(text) if sign == "+" and not os.path.isdir(text)]
@@ -93,8 +101,15 @@ class ModelRef:
 
     @property
     def bare(self) -> str:
-        """The model as people call it: without revisions."""
-        return f"{self.repo_id}+{self.lora.bare}" if self.lora else self.repo_id
+        """The model as people call it: without revisions. A folder keeps its digest, as many have the same name."""
+        name = str(replace(self, lora=None)) if self.is_folder else self.repo_id
+        return f"{name}+{self.lora.bare}" if self.lora else name
+
+    @property
+    def title(self) -> str:
+        """The model in a table that is shared: without revisions, and of a folder its own name."""
+        name = f"local folder {folder_name(self.repo_id)}" if self.is_folder else self.repo_id
+        return f"{name}+{self.lora.title}" if self.lora else name
 
     def pinned(self, commit: str | None) -> "ModelRef":
         """The same model at `commit` (40 hex digits); a folder stays as it is."""

@@ -1,5 +1,6 @@
 """Text of strangers before people see it: no token in it, nothing that steers a terminal, and not too long."""
 
+import os
 import re
 
 LONGEST_LINE = 500
@@ -44,6 +45,34 @@ def hide_tokens(text: str) -> str:
 def _without(match: re.Match[str]) -> str:
     prefix = _PREFIX.match(match[0])
     return f"{prefix[0] if prefix else ''}***"
+
+
+# An address is no path, but for one of a file; a path begins at the root, at home, or at a drive.
+_PATH = re.compile(
+    r"(?P<address>(?!file:)\b[a-z][a-z0-9+.\-]{1,20}://[^\s'\"<>]+)"
+    r"|(?<![\w.~\\/\-])(?:file://)?(?P<path>(?:~[\w.\-]*/[^\s/'\"<>|:;,()\[\]{}]+|/[^\s/'\"<>|:;,()\[\]{}]+(?=/[^\s/]))"
+    r"(?:/[^\s/'\"<>|:;,()\[\]{}]+)*/?"
+    r"|(?:[A-Za-z]:|\\)(?:\\[^\s\\'\"<>|:;,()\[\]{}]+){2,})",
+)
+
+
+def hide_paths(text: str) -> str:
+    """`text` in which a path of this machine is but its last part; an address and "a/b" stay as they are.
+
+    >>> hide_paths("~/models/math/config.json is broken")
+    '…/config.json is broken'
+    """
+    return _PATH.sub(_last_part, text)
+
+
+def _last_part(match: re.Match[str]) -> str:
+    path = match["path"]
+    if path is None:
+        return match[0]
+    root = "/" + path.split("/")[1] if path.startswith("/") else ""
+    if root and not os.path.lexists(root):
+        return match[0]
+    return "…/" + re.split(r"[\\/]", path.rstrip("/"))[-1]
 
 
 def printable(text: str) -> str:

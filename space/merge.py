@@ -150,7 +150,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
 
     @shows_errors
     def packed(text: str) -> gr.Textbox:
-        _required(text)
+        require_hub_ids(page.settings, _required(text))
         return gr.Textbox(pack(text), visible=True)
 
     share.click(packed, [recipe], [link], **_QUIET).success(None, [link], [link], js=_WHOLE_ADDRESS, **_QUIET)

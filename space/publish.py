@@ -11,6 +11,7 @@ import huggingface_hub
 
 from hubmerge.errors import HubError, HubmergeError
 from hubmerge.hub import hub_errors
+from hubmerge.publish import warnings_before_push
 
 from .access import Token, require_token, visitor_token
 from .guard import shows_errors
@@ -152,12 +153,14 @@ def known_user(page: Page, token: str) -> str | None:
 
 
 def card_text(page: Page, owner: str, value: str | None) -> str:
-    """The body of the model's card, without its front matter."""
-    card = Path(str(product_job(page.jobs, owner, value).result["folder"])) / "README.md"
+    """The body of the model's card, without its front matter; before it, what should be known before it is pushed."""
+    folder = Path(str(product_job(page.jobs, owner, value).result["folder"]))
+    card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     if text.startswith("---\n"):
         text = text[4:].partition("\n---\n")[2]
-    return text.strip() or _NO_CARD
+    warnings = [f"> **Warning:** {escape(warning)}" for warning in warnings_before_push(folder)]
+    return "\n\n".join([*warnings, text.strip()]) if text.strip() else _NO_CARD
 
 
 def _link(job: Job | None) -> str:

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 from hubmerge.errors import RecipeError
+from hubmerge.hub import open_source
 from hubmerge.recipe import Recipe
 
 from .upload import read_upload
@@ -19,8 +20,12 @@ LONGEST_RECIPE = 200_000
 
 
 def pack(text: str) -> str:
-    """A valid recipe's YAML as characters that an address may hold. Raises `RecipeError` for any other text."""
-    packed = base64.urlsafe_b64encode(zlib.compress(Recipe.from_yaml(text).to_yaml().encode(), 9)).decode().rstrip("=")
+    """A valid recipe's YAML as characters that an address may hold. Raises `RecipeError` for any other text, and
+    `SourceError` where a folder that it names cannot be opened."""
+    recipe = Recipe.from_yaml(text)
+    # A folder of this machine goes by its name and digest: an address is shared.
+    recipe = recipe.with_pins({ref: open_source(ref).pinned for ref in recipe.references if ref.reads_folder})
+    packed = base64.urlsafe_b64encode(zlib.compress(recipe.to_yaml().encode(), 9)).decode().rstrip("=")
     if len(packed) > LONGEST_LINK:
         raise RecipeError("This recipe is too long for a link; download it and send the file.")
     return packed

@@ -111,7 +111,8 @@ def test_folders_are_told_but_not_linked(card: Card, tmp_path) -> None:
     folder = open_source(ModelRef(str(tmp_path)))
     text = render(dataclasses.replace(card, sources=[folder, card.sources[1]]))
     assert ModelCard(text).data.base_model == ["alice/card-math"]
-    assert "a local folder" in section(text, "Parents")
+    assert f"local folder `{tmp_path.name}`" in section(text, "Parents")
+    assert str(tmp_path) not in text and str(tmp_path.parent) not in text
     alone = ModelCard(render(dataclasses.replace(card, sources=[folder]))).data
     assert alone.base_model is None
     assert alone.get("base_model_relation") is None

@@ -322,7 +322,7 @@ def test_a_repository_is_merged_again_from_its_pinned_sources(siblings: Siblings
 
 def test_a_repository_cannot_make_this_machine_read_its_folders(pushed: str, siblings: Siblings) -> None:
     assert verify(ModelRef.parse(pushed)).ok
-    with pytest.raises(SourceError, match=f"folders of its maker's machine .*{siblings['base']}"):
+    with pytest.raises(SourceError, match=r"folders of its maker's machine \(\./base@sha256:"):
         verify(ModelRef.parse(pushed), recompute=True)
 
 

@@ -22,6 +22,7 @@ from .options import (
     Token,
     app,
     show_push,
+    show_warning,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def merge_or_push(
     **how: Any,
 ) -> None:
     """Plans, shows the plan and merges, into a folder or onto the Hub; `how` are further settings of `make_plan`."""
-    from ..publish import merge_to_folder, merge_to_hub
+    from ..publish import merge_to_folder, merge_to_hub, out_of_reach
     from ..stream.plan import make_plan
     from ..terminal import out as console
     from ..terminal import progress_bars, show_plan
@@ -121,6 +122,8 @@ def merge_or_push(
     plan = make_plan(recipe, token=token, pushing=push is not None, **how)
     show_plan(plan)
     plan.require()
+    if push:
+        show_warning(out_of_reach(plan.recipe.references))
     with progress_bars() as progress:
         if push:
             done = merge_to_hub(plan, push, token=token, private=not public, overwrite=overwrite, progress=progress)
@@ -147,8 +150,11 @@ def push(
 ) -> None:
     """Put a model folder on the Hub, in one commit; the repository is private unless --public."""
     from ..hub.push import push_folder
+    from ..publish import warnings_before_push
     from ..terminal import progress_bars
 
+    for warning in warnings_before_push(folder):
+        show_warning(warning)
     with progress_bars() as progress:
         pushed = push_folder(
             folder,

@@ -40,6 +40,15 @@ Device = Annotated[str, typer.Option(help="cpu (the same bytes on every run), cu
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 
 
+def show_warning(warning: str | None) -> None:
+    """Shows a warning, where there is one."""
+    from ..terminal import err
+
+    if warning is not None:
+        err.print("[yellow]warning[/]", end=" ")
+        err.print(warning, markup=False, highlight=False, soft_wrap=True)
+
+
 def show_push(pushed: "PushResult") -> None:
     """Says where a model was pushed to."""
     from ..terminal import out

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import HubmergeError, NotFoundError
-from .options import Model, Public, Push, Replace, Token, app, show_push
+from .options import Model, Public, Push, Replace, Token, app, show_push, show_warning
 
 Run = Annotated[Path, typer.Argument(help="The run folder of a search.", show_default=False)]
 
@@ -55,6 +55,10 @@ def evolve(
         spec = spec.within(minutes)
     if compare:
         spec = spec.compared()
+    if push:
+        from ..publish import out_of_reach
+
+        show_warning(out_of_reach(spec.references))
     workers = Workers(actors, gpus, address)
     if mirror and resume and not (out / JOURNAL_FILE).exists():
         with suppress(NotFoundError):  # the first of many starts by one command, on machines that come and go

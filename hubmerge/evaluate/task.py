@@ -43,6 +43,7 @@ from .builtin import BUILTIN
 from .examples import Example, open_rows, text_or_none
 from .harness import HarnessTask
 from .llm_judge import LlmJudge
+from .located import absolute, example_files, lm_eval_files, one_file, require_here
 from .metrics import METRICS, Metric
 from .python_function import PythonFunction
 from .splits import SPLITS, RowSource, Template, cut, identity, problem_id
@@ -173,15 +174,26 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
         and text_or_none(where, "repo_id") is None
         and any(isinstance(where.get(split), str) for split in SPLITS)
     ):
-        folder = relative_to / Path(text_or_none(where, "folder") or "").expanduser()
-        document["examples"] = {**where, "folder": str(folder.resolve())}
+        folder = absolute(text_or_none(where, "folder") or "", relative_to, example_files(where))
+        document["examples"] = {**where, "folder": folder}
     if isinstance(document.get("python"), str):
-        document["python"] = str((relative_to / Path(document["python"]).expanduser()).absolute())
+        file, colon, function = document["python"].rpartition(":")
+        document["python"] = f"{absolute(file, relative_to, one_file)}{colon}{function}"
     harness = document.get("lm_eval")
     if isinstance(harness, Mapping) and isinstance(harness.get("include_path"), str):
-        include_path = (relative_to / Path(harness["include_path"]).expanduser()).resolve()
-        document["lm_eval"] = {**harness, "include_path": str(include_path)}
+        include_path = absolute(harness["include_path"], relative_to, lm_eval_files)
+        document["lm_eval"] = {**harness, "include_path": include_path}
     return document
+
+
+def _require_files(document: Mapping[str, Any]) -> None:
+    harness = document.get("lm_eval")
+    python = document.get("python")
+    named = [document["examples"].get("folder"), python.rpartition(":")[0] if isinstance(python, str) else None]
+    named += [harness.get("include_path")] if isinstance(harness, Mapping) else []
+    for text in named:
+        if isinstance(text, str):
+            require_here(text)
 
 
 def load_task(
@@ -199,6 +211,7 @@ def load_task(
     `TaskError` for a bad task and `HubError` where the dataset cannot be read.
     """
     document = task_document(spec)
+    _require_files(document)
     metric, settings = _metric(document)
     asks = METRICS[metric].asks if metric in METRICS else "text"  # Task refuses an unknown one
     if harness := settings if isinstance(settings, HarnessTask) else None:

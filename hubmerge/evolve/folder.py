@@ -11,10 +11,9 @@ ps/            the search for recipes, where one for paths follows it: the same 
 random/ grid/  journals of the searches that the winner is compared with
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from ..recipe import ModelRef, Recipe
 from .spec import COMPARED
 
 SEARCH_FILE, ITEMS_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "items.json", "journal.jsonl", "best.yaml"
@@ -38,25 +37,12 @@ def run_of(folder: Path) -> Path:
     return folder.parent if inside else folder
 
 
-def portable(document: Any, run: Path) -> Any:
-    """Plain values in which the run's own model is named from the run folder, not from this machine's root."""
-    own = _own_model(run)
-    return _replaced(document, lambda text: OWN_MODEL if text == own else text)
+def own_model(run: Path) -> ModelRef:
+    """The run's own model, which its files name from the run folder, wherever that lies."""
+    return ModelRef(OWN_MODEL, place=str((run / PS_FOLDER / MODEL_FOLDER).resolve()))
 
 
-def located(document: Any, run: Path) -> Any:
-    """The values that `portable` was given, or would have been given where the run folder lies now."""
-    own = _own_model(run)
-    return _replaced(document, lambda text: own if text == OWN_MODEL else text)
-
-
-def _own_model(run: Path) -> str:
-    return str((run / PS_FOLDER / MODEL_FOLDER).resolve())
-
-
-def _replaced(document: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(document, dict):
-        return {key: _replaced(value, change) for key, value in document.items()}
-    if isinstance(document, list):
-        return [_replaced(value, change) for value in document]
-    return change(document) if isinstance(document, str) else document
+def located(recipe: Recipe, run: Path) -> Recipe:
+    """A recipe of the run's files that finds the run's own model."""
+    own = own_model(run)
+    return recipe.with_pins({own: own})

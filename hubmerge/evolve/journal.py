@@ -21,7 +21,7 @@ class Evaluation:
     """One evaluated candidate.
 
     `number` counts all of the run in the order they were asked for; `stage` and `generation` say when that was.
-    `genome` is its vector, `solution` the recipe or path that it stands for (as `to_dict` gives it, made `portable`),
+    `genome` is its vector, `solution` the recipe or path that it stands for (as `to_dict` gives it),
     `candidate` the sha256 of that. `fitness` is what the searcher was told, one number per objective; `score`,
     `metric`, `language` are shares 0..1 of `n` examples, `values` the score on each of them. `seconds` and `tokens`
     (generated) are what it cost: nothing, where the same candidate was known. `error` says why a candidate could not

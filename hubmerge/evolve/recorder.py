@@ -3,14 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import SearchError
+from ..places import without_paths
 from ..progress import Event, Progress
-from .folder import portable, run_of
 from .journal import Evaluation, Journal
 from .measurement import WORST, Measurement, Outcome
 from .pool import Pool, Result
@@ -42,7 +41,6 @@ class Recorder:
         questions: Questions = Questions(),  # noqa: B008 - a frozen value
     ) -> None:
         self._journal = journal
-        self._run = run_of(journal.path.parent)
         self._pool = pool
         self._fitness = fitness
         self._seed = seed
@@ -67,7 +65,7 @@ class Recorder:
         number = self._asked
         self._asked += 1
         candidate = self._genome.decode(vector)
-        asked = _Asked(vector, candidate, self._run)
+        asked = _Asked(vector, candidate)
         self._waiting[number] = asked
         first = self._first.setdefault(asked.key, number)
         if number in self._finished:
@@ -123,7 +121,7 @@ class Recorder:
             seconds=round(result.seconds, 4),
             tokens=measured.tokens,
             seed=self._seed,
-            error=result.error,
+            error=None if result.error is None else without_paths(result.error),
             solution=asked.solution,
         )
         self._append(result.number, evaluation)
@@ -186,10 +184,10 @@ class Recorder:
 class _Asked:
     """A candidate on its way."""
 
-    def __init__(self, vector: np.ndarray, candidate: Any, run: Path) -> None:
+    def __init__(self, vector: np.ndarray, candidate: Any) -> None:
         self.vector = vector
         self.candidate = candidate
-        self.solution = portable(candidate.to_dict(), run)
+        self.solution = candidate.to_dict()
         self.key = solution_key(self.solution)
 
 

@@ -90,7 +90,9 @@ class ResidentModel:
     def __init__(self, plan: Plan, *, device: str | None = None, progress: Progress = silent) -> None:
         plan.require()
         self.device = torch.device(device or best_device())
-        self._sources: Mapping[ModelRef, Source] = {source.pinned: source for source in plan.sources}
+        self._sources: Mapping[ModelRef, Source] = {
+            ref: source for source in plan.sources for ref in (source.ref, source.pinned)
+        }
         what = f"The search's {len(plan.sources)} models and one candidate"
         footprint(plan, self.device.type).require(what, self.device)
         self._tensors = _map_all(plan, progress)

@@ -78,10 +78,10 @@ def contestants(search: Search) -> dict[str, Candidate]:
     """What the winner is compared with, by the name it has in tables: base, models, untuned merges."""
     found: dict[str, Candidate] = {}
     if search.base_model is not None:
-        found[f"{search.base_model.bare} (base)"] = search.base_model
-    repositories = [model.bare for model in search.models]
+        found[f"{search.base_model.title} (base)"] = search.base_model
+    titles = [model.title for model in search.models]
     for model in search.models:
-        found[model.bare if repositories.count(model.bare) == 1 else str(model)] = model
+        found[model.title if titles.count(model.title) == 1 else str(model)] = model
     for name in search.baselines:
         if name in LABELS and (recipe := baseline(name, search)) is not None:
             found[LABELS[name]] = recipe

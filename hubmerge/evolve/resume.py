@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SearchError
+from ..evaluate.located import shared_task
 from ..evaluate.task import Task
-from ..hub.source import Source
+from ..hub.source import Source, open_source
 from ..recipe import ModelRef
 from .folder import ITEMS_FILE, JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
 from .journal import VERSION, read_evaluations
@@ -26,8 +27,8 @@ _FREE = frozenset(("batch_size", "baselines"))
 _BUDGET = frozenset(("searcher.evaluations", "searcher.minutes", "select"))
 
 
-def resumed(search: Search, out: Path) -> Search:
-    """`search` as it goes on in the folder `out`: at the commits that the run began with.
+def resumed(search: Search, out: Path, token: str | None = None) -> Search:
+    """`search` as it goes on in the folder `out`: at the commits that the run began with, folders at their digests.
 
     Raises `SearchError` where it is another search than the one that was measured there.
     """
@@ -35,12 +36,13 @@ def resumed(search: Search, out: Path) -> Search:
     if not saved_file.exists():
         return search
     saved = Search.from_yaml(saved_file)
+    given, search = search, _named(search, token)
     is_over = (out / RESULTS_FILE).exists()
     then, now = (_decisive(_unpinned(one), one, is_over) for one in (saved, search))
     changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     if changed and not has_scores(out):
         (out / ITEMS_FILE).unlink(missing_ok=True)
-        return search
+        return given
     if changed:
         since = "its test split was opened" if is_over else "candidates were scored already"
         raise SearchError(
@@ -120,5 +122,12 @@ def _unpinned(search: Search) -> dict[str, Any]:
     document["models"] = [bare[model] for model in document["models"]]
     for key in ("base_model", "tokenizer_source"):
         document[key] = bare.get(str(document.get(key)), document.get(key))
-    document["task"] = {**search.task, "examples": {**search.task["examples"], "revision": None}}
+    task = shared_task(search.task)
+    document["task"] = {**task, "examples": {**task["examples"], "revision": None}}
     return document
+
+
+def _named(search: Search, token: str | None) -> Search:
+    """The search with its folders as its files name them."""
+    folders = [ref for ref in search.references if ref.reads_folder]
+    return search.with_pins({ref: open_source(ref, token=token).pinned for ref in folders})

@@ -1,7 +1,6 @@
 """A whole search in a folder (see folder.py): explore, choose on validation, report on test, write the winner.
 Resumable anywhere."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,13 +9,13 @@ from typing import Any
 
 from .. import __version__
 from ..errors import SearchError
+from ..evaluate.located import shared_task
 from ..evaluate.task import Task, load_task, sizes
 from ..hub.card import Card, render
 from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
 from ..recipe import ModelRef, Recipe
 from ..stream.executor import merge
-from ..stream.journal import MANIFEST
 from ..stream.plan import make_plan
 from ..stream.writer import write_file
 from . import curve
@@ -34,7 +33,7 @@ from .folder import (
     RESULTS_FILE,
     SEARCH_FILE,
     located,
-    portable,
+    own_model,
 )
 from .foresight import foresee
 from .genome import ParameterGenome
@@ -99,7 +98,7 @@ def evolve(
     """
     out.mkdir(parents=True, exist_ok=True)
     progress(Event("open", 0, 0, note="models and task"))
-    mended = resumed(search, out) if resume else search
+    mended = resumed(search, out, token) if resume else search
     pinned, sources, task = open_search(mended, token)
     key, whole_key = measured_key(pinned, sources, task), search_key(pinned, sources, task)
     finished = resume and is_finished(out, whole_key)
@@ -107,10 +106,10 @@ def evolve(
         foresee(pinned, sources, task).require()
     facts = {"task": pinned.task.get("name"), "splits": sizes(task), **_header(task)}
     with Journal(out / JOURNAL_FILE, key, facts, resume=resume) as journal:
-        write_file(out / SEARCH_FILE, pinned.to_yaml().encode())
+        write_search(out / SEARCH_FILE, pinned)
         if finished:
             stored = from_json(out / RESULTS_FILE, whole_key)
-            return _result(pinned, sources, task, out, stored.facts, located(stored.winner, out), stored.rows)
+            return _result(pinned, sources, task, out, stored.facts, stored.winner, stored.rows)
         (out / RESULTS_FILE).unlink(missing_ok=True)  # with other baselines: the run is not finished any more
         run = _Run(key, out, task, token, workers, progress)
         others = contestants(pinned)
@@ -137,17 +136,15 @@ def evolve(
         recipe = recipe_of(winner.candidate, opened)
         chosen = {**winner.facts, "recipe": recipe.to_dict()}
         result = _result(pinned, sources, task, out, search_facts, chosen, rows)
-        write_file(out / RECIPE_FILE, _portable(recipe, out).encode())
+        write_file(out / RECIPE_FILE, recipe.to_yaml().encode())
         # The card's commands start from the YAML files, so they go wherever the model goes.
         files = {name: (out / name).read_bytes() for name in (SEARCH_FILE, RECIPE_FILE, CURVE_FILE)}
         if last is not pinned:
             files |= _first_recipe(out)
         files["README.md"] = render(result.card).encode()
         merge(recipe, out / MODEL_FOLDER, token=token, progress=progress, files=files, overwrite=True)
-        if last is not pinned:
-            _make_portable(out / MODEL_FOLDER / MANIFEST, out)
         front = [evaluation.number for evaluation in found.front]
-        write_file(out / RESULTS_FILE, to_json(whole_key, search_facts, portable(chosen, out), rows, front=front))
+        write_file(out / RESULTS_FILE, to_json(whole_key, search_facts, chosen, rows, front=front))
         return result
 
 
@@ -205,7 +202,7 @@ class _Run:
         with journaled as journal, self.pool(search, sources) as pool:
             found = self.explore(search, sources, journal, pool)
             winner = self.choose(found, search, pool)
-        write_file(folder / SEARCH_FILE, search.to_yaml().encode())
+        write_search(folder / SEARCH_FILE, search)
         write_file(folder / CURVE_FILE, curve.draw(found.evaluations, _curve_title(search, found)))
         write_file(folder / RECIPE_FILE, winner.candidate.to_yaml().encode())
         # A folder of another merge can only be the one that this run left before it was interrupted.
@@ -213,7 +210,7 @@ class _Run:
         facts = _facts(search, found, self.task, found.evaluations, self.questions)
         chosen = {**winner.facts, "recipe": winner.candidate.to_dict()}
         write_file(folder / RESULTS_FILE, to_json(self.key, facts, chosen, ()))
-        return ModelRef(str((folder / MODEL_FOLDER).resolve()))
+        return own_model(self.out)
 
     def compared(self, other: Search, folder: Path, sources: Mapping[ModelRef, Source], pool: Pool) -> Candidate:
         """The winner of another search, chosen in the same way."""
@@ -304,15 +301,9 @@ def _first_recipe(out: Path) -> dict[str, bytes]:
     return {FIRST_RECIPE_FILE: (out / PS_FOLDER / RECIPE_FILE).read_bytes()}
 
 
-def _portable(recipe: Recipe, out: Path) -> str:
-    """The recipe's YAML with the run's own model named from the run folder."""
-    return Recipe.from_dict(portable(recipe.to_dict(), out)).to_yaml()
-
-
-def _make_portable(manifest: Path, out: Path) -> None:
-    """Takes this machine's folders out of a manifest, which goes wherever the model goes."""
-    document = portable(json.loads(manifest.read_bytes()), out)
-    write_file(manifest, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+def write_search(path: Path, search: Search) -> None:
+    """Writes search.yaml, which may go anywhere: the task's own files too are named without their paths."""
+    write_file(path, replace(search, task=shared_task(search.task)).to_yaml().encode())
 
 
 def _curve_title(search: Search, found: Exploration) -> str:
@@ -329,7 +320,7 @@ def _result(
     winner: Mapping[str, Any],
     rows: tuple[Row, ...],
 ) -> EvolveResult:
-    recipe, title = Recipe.from_dict(winner["recipe"]), out.resolve().name
+    recipe, title = located(Recipe.from_dict(winner["recipe"]), out), out.resolve().name
     merging = [f"hubmerge merge {RECIPE_FILE} --out {title}"]
     if search.spaces == ("ps", "dfs"):
         merging.insert(0, f"hubmerge merge {FIRST_RECIPE_FILE} --out {PS_FOLDER}/{MODEL_FOLDER}")
@@ -337,9 +328,9 @@ def _result(
     card = Card(
         title=title,
         sources=tuple(sources.values()),
-        recipe_yaml=_portable(recipe, out),
+        recipe_yaml=recipe.to_yaml(),
         method=search.merge_method or "passthrough",
-        base_model=search.base_model.bare if search.base_model else None,
+        base_model=sources[search.base_model].name if search.base_model else None,
         evaluations=card_rows(rows, title, task.metric, task.name),
         curve_image=CURVE_FILE,
         commands=(*merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),

@@ -5,8 +5,9 @@ Hu et al. 2021, https://arxiv.org/abs/2106.09685, as PEFT stores it: adapter_con
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..text import shorten
 from . import fields
 from .headers import TensorHeader, read_headers
 from .listing import Listing
+from .pins import pin
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -110,10 +112,15 @@ class Adapter:
         """The Hub ID or the folder, without a revision."""
         return self.listing.name
 
-    @property
+    @cached_property
     def pinned(self) -> ModelRef:
-        """The reference at the commit that was opened."""
-        return self.listing.ref.pinned(self.listing.commit)
+        """The reference at the commit that was opened, a folder at its digest (see pins.py)."""
+        return pin(self)
+
+    @property
+    def stored(self) -> Iterable[TensorHeader]:
+        """All factors, where they lie."""
+        return [factor for factors in self.changes.values() for factor in (factors.a, factors.b)]
 
     @property
     def nbytes(self) -> int:

@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCardData, constants
 
+from ..places import folder_name
 from .licences import LicenceResult, combine
 from .listing import Listing
 from .markdown import escape, fence, link, quantity, table
-from .source import Source, parts_of
+from .source import Source, parts_of, pins_of
 
 PAPER = "https://arxiv.org/abs/2403.13187"
 
@@ -162,7 +163,10 @@ def _source_link(source: Source) -> str:
 
 
 def _part_link(part: Listing) -> str:
-    return link(part.name, None if part.commit is None else f"{constants.ENDPOINT}/{part.name}")
+    if part.commit is None:
+        name = folder_name(part.name).replace("`", "'").replace("|", "_")
+        return f"local folder `{name}`"
+    return link(part.name, f"{constants.ENDPOINT}/{part.name}")
 
 
 def _parents(card: Card, licence: LicenceResult) -> str:
@@ -175,12 +179,19 @@ def _parents(card: Card, licence: LicenceResult) -> str:
             lora = source.adapter.listing
             found.setdefault((lora.name, lora.identity), ("LoRA", _size(source.adapter.nbytes)))
     rows = []
-    for part, (role, size), row in zip(parts_of(card.sources), found.values(), licence.rows, strict=True):
-        commit = "a local folder"
+    pins = pins_of(card.sources)
+    for part, pin, (role, size), row in zip(parts_of(card.sources), pins, found.values(), licence.rows, strict=True):
+        commit = escape(pin.revision or "")
         if part.commit:
             commit = link(part.commit[:8], f"{constants.ENDPOINT}/{part.name}/tree/{part.commit}")
         rows.append((_part_link(part), role, commit, size, link(row.licence, row.link)))
-    return "## Parents\n\n" + table(("Model", "Role", "Commit", "Parameters>", "Licence"), rows)
+    told = "## Parents\n\n" + table(("Model", "Role", "Commit", "Parameters>", "Licence"), rows)
+    if any(part.commit is None for part in parts_of(card.sources)):
+        told += (
+            "\n\nA local folder lies on the machine that made this model, and nobody else can get it here; the digest "
+            "in place of a commit is that of its tensors."
+        )
+    return told
 
 
 def _size(nbytes: int) -> str:

@@ -65,7 +65,7 @@ def _row(part: Listing) -> LicenceRow:
         conditions = (
             ("terms of its own: read them",) if licence.id == "other" else ("nothing is stated: ask the author",)
         )
-    return LicenceRow(part.name, name, licence.link, conditions)
+    return LicenceRow(part.title, name, licence.link, conditions)
 
 
 def _shown(licence: Licence) -> str:

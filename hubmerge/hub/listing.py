@@ -56,8 +56,18 @@ class Listing:
 
     @property
     def name(self) -> str:
-        """The Hub ID or the folder, without a revision."""
+        """The Hub ID or the folder as it was given, without a revision: for people on this machine."""
         return self.ref.repo_id
+
+    @property
+    def title(self) -> str:
+        """The Hub ID, or a folder by its own name: for everybody."""
+        return self.ref.title
+
+    @property
+    def root(self) -> Path | None:
+        """Where the folder lies; None for a repository."""
+        return self.store.root if isinstance(self.store, Folder) else None
 
     @property
     def licence(self) -> Licence:
@@ -163,7 +173,7 @@ def _repository(ref: ModelRef, token: str | None) -> Listing:
 
 
 def _folder(ref: ModelRef) -> Listing:
-    root = Path(ref.repo_id).expanduser()
+    root = Path(ref.place or ref.repo_id).expanduser()
     if not root.is_dir():
         raise SourceError(f"There is no folder {ref.repo_id}; check the path.")
     try:

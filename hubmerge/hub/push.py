@@ -22,8 +22,10 @@ from ..recipe import ModelRef
 from .checkpoint import PICKLES, check_name
 from .errors import explain, hub_errors
 from .holdings import marked, require_own, require_private
+from .listing import LARGEST_TEXT
 from .session import TIMEOUT, bounded_session, find_token, patiently
 from .source import open_source
+from .unplaced import without_places
 
 _OUR_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
 
@@ -272,10 +274,19 @@ def push_folder(
         upload.add(name, content)
     for file in stored:
         progress(Event("push", done, total, "B", file.path))
-        upload.add(file.path, source.local_path(file.path))
+        path = source.local_path(file.path)
+        upload.add(file.path, _for_others(file.path, path) if file.size <= LARGEST_TEXT else path)
         done += file.size
     progress(Event("push", done, total, "B", "commit"))
     return upload.commit(message or f"Push {Path(folder).resolve().name} with hubmerge")
+
+
+def _for_others(name: str, path: Path) -> Path | bytes:
+    if not name.endswith(".json"):
+        return path
+    content = path.read_bytes()
+    told = without_places(name, content)
+    return path if told == content else told
 
 
 def _same(item: RepoFile, operation: CommitOperationAdd) -> bool:

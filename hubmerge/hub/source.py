@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .checkpoint import CONFIG, INDEX, WEIGHTS, collect, find_weights, parse_con
 from .content import HashedFile
 from .headers import TensorHeader, read_headers
 from .listing import Licence, Listing, list_files
+from .pins import open_pinned, pin
 
 _READERS = 8
 
@@ -41,19 +43,28 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The Hub ID or the folder, without a revision, and after a plus that of its LoRA."""
+        """The Hub ID or the folder as it was given, and after a plus that of its LoRA: for people on this machine."""
         return self.ref.bare
+
+    @property
+    def title(self) -> str:
+        """The same for everybody: a folder by its own name."""
+        return self.ref.title
 
     @property
     def commit(self) -> str | None:
         """The model's commit; None for a folder."""
         return self.listing.commit
 
-    @property
+    @cached_property
     def pinned(self) -> ModelRef:
-        """The reference at the commits that were opened."""
-        lora = self.adapter.pinned if self.adapter else None
-        return replace(self.ref.pinned(self.commit), lora=lora)
+        """The reference at the commits that were opened, a folder at its digest (see pins.py)."""
+        return replace(pin(self), lora=self.adapter.pinned if self.adapter else None)
+
+    @property
+    def stored(self) -> Iterable[TensorHeader]:
+        """All tensors, where they lie."""
+        return self.tensors.values()
 
     @property
     def parts(self) -> tuple[Listing, ...]:
@@ -138,6 +149,15 @@ class Source:
         return self.listing.read_text(name)
 
 
+def pins_of(sources: Iterable[Source]) -> tuple[ModelRef, ...]:
+    """The parts of the sources (see `parts_of`), each pinned."""
+    found: dict[tuple[str, str], ModelRef] = {}
+    for source in sources:
+        pins = [replace(source.pinned, lora=None), *([source.adapter.pinned] if source.adapter else [])]
+        found |= {(part.name, part.identity): one for part, one in zip(source.parts, pins, strict=True)}
+    return tuple(found.values())
+
+
 def parts_of(sources: Iterable[Source]) -> tuple[Listing, ...]:
     """The repositories and folders that the sources are made of, once each, in their order."""
     return tuple({(part.name, part.identity): part for source in sources for part in source.parts}.values())
@@ -150,14 +170,30 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
     request per shard. `token` wins over the environment's. Raises `SourceError` for content that cannot be merged
     (pickles, GGUF, quantised weights, files cut short, an index that lies) and `HubError` for what the Hub refuses.
     """
+    if ref.is_folder and ref.revision is not None:
+        source = open_pinned(replace(ref, lora=None), _open_folder)
+        return _with_lora(replace(source, ref=replace(source.ref, lora=ref.lora)), token)
     listing = list_files(replace(ref, lora=None), token)
     if is_adapter(listing.files):
         model = trained_on(listing) or "org/model"
         raise SourceError(f"{ref} is an adapter, not a whole model; name it on top of its model: {model}+{ref}.")
-    source = _open(ref, listing)
-    if ref.lora is None:
+    return _with_lora(_open(ref, listing), token)
+
+
+def _open_folder(ref: ModelRef) -> Source:
+    return _open(ref, list_files(ref))
+
+
+def _with_lora(source: Source, token: str | None) -> Source:
+    lora = source.ref.lora
+    if lora is None:
         return source
-    return replace(source, adapter=open_adapter(list_files(ref.lora, token), source.tensors, listing.name))
+
+    def open_at(ref: ModelRef) -> Adapter:
+        return open_adapter(list_files(ref, token), source.tensors, source.listing.name)
+
+    pinned = lora.is_folder and lora.revision is not None
+    return replace(source, adapter=open_pinned(lora, open_at) if pinned else open_at(lora))
 
 
 def _open(ref: ModelRef, listing: Listing) -> Source:

@@ -20,7 +20,8 @@ from torch import Tensor
 from .. import __version__
 from ..errors import AccessError, HubError, NetworkError, PlanError, ResourceError, SourceError
 from ..hub.push import PushResult, Upload
-from ..hub.source import Source, parts_of
+from ..hub.source import Source, parts_of, pins_of
+from ..hub.unplaced import without_places
 from ..methods import Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import Recipe
@@ -144,6 +145,7 @@ class _Run:
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
         files = carried_files(plan.tokenizer, plan.recipe.chat_template) | files
         files["config.json"] = _json(plan.config)
+        files = {name: without_places(name, content) for name, content in files.items()}
         if len(plan.shards) > 1:
             files[INDEX_FILE] = shards.index(plan.shards, self.tensors)
         if self.keeps_files:
@@ -320,7 +322,7 @@ def files_read(plan: Plan) -> Iterator[Path]:
 def _refuse_sources(plan: Plan, out: Path) -> None:
     for source in plan.sources:
         for part in source.parts:
-            if part.commit is None and Path(part.name).expanduser().resolve() == out.resolve():
+            if part.root is not None and part.root.resolve() == out.resolve():
                 raise PlanError(f"{out} is one of the models to merge; choose another folder for the result.")
 
 
@@ -332,8 +334,8 @@ def _manifest(plan: Plan, journal: Journal, files: Mapping[str, bytes]) -> bytes
             "key": plan.key,
             "recipe": plan.recipe.to_dict(),
             "sources": [
-                {"model": part.name, "commit": part.commit, "license": part.licence.id}
-                for part in parts_of(plan.sources)
+                {"model": pin.repo_id, "commit": pin.revision, "license": part.licence.id}
+                for part, pin in zip(parts_of(plan.sources), pins_of(plan.sources), strict=True)
             ],
             "device": plan.device,
             "versions": {library: version(library) for library in _LIBRARIES},

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...documents import load_mapping
 from ...errors import SearchError
+from ...places import folder_name
 from ..folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
 from ..journal import Evaluation, read_evaluations
 from ..pareto import fronts
@@ -196,13 +197,13 @@ def _first_front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 
 def model_name(reference: object) -> str:
-    """A model as people call it: without the commit that it is pinned to, a folder by its last two parts.
+    """A model as people call it: without what it is pinned to, a folder by its last part.
 
-    >>> model_name("org/name@" + "0" * 40), model_name("/home/me/runs/x/ps/model")
-    ('org/name', 'ps/model')
+    >>> model_name("org/name@" + "0" * 40), model_name("./math@sha256:" + "0" * 12)
+    ('org/name', 'math')
     """
-    text = re.sub(r"@[0-9a-f]{40}(?=$|\+)", "", str(reference))
-    return "/".join(text.rstrip("/").split("/")[-2:]) if text.startswith(("/", "~", ".")) else text
+    text = re.sub(r"@([0-9a-f]{40}|sha256:[0-9a-f]{12})(?=$|\+)", "", str(reference))
+    return folder_name(text) if text.startswith(("/", "~", ".")) else text
 
 
 def mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,0 +1,96 @@
+"""Where a task's own files lie on this machine, and what they are called in a search.yaml that leaves it.
+
+A task may name a folder of examples, a file with a metric, a folder with tasks of lm-eval. In what is shared each goes
+by its own name and a digest of its content, ./data@sha256:0123456789ab (see places.py), and is found by that: where
+this machine saw it last, or beside the file that names it.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import TaskError
+from ..places import files_digest, find, folder_name, note
+
+_SHARED = re.compile(r"\./(?P<name>[^/]+?)@(?P<digest>sha256:[0-9a-f]{12})")
+_LM_EVAL = (".yaml", ".yml", ".py", ".json", ".jsonl")
+_MOST_FILES = 2_000
+
+Files = Callable[[Path], Mapping[str, Path]]
+"""The files that count of a folder, by name; or of a file, itself."""
+
+
+def absolute(text: str, relative_to: Path, files: Files) -> str:
+    """The path that `text` means: from `relative_to`, or where its digest lies. One that is not here stays as it is."""
+    shared = _SHARED.fullmatch(text)
+    if shared is None:
+        return os.path.abspath(relative_to / Path(text).expanduser())
+    for path in (find(shared["digest"]), relative_to / shared["name"]):
+        if path is not None and _digest(path, files) == shared["digest"]:
+            return os.path.abspath(path)
+    return text
+
+
+def require_here(text: str) -> None:
+    """Raises `TaskError` where `absolute` did not find what `text` means."""
+    shared = _SHARED.fullmatch(text)
+    if shared is not None:
+        raise TaskError(
+            f"The task needs {shared['name']!r} as it was on the machine that it comes from ({shared['digest']}), and "
+            "it is not here; put it beside the file that names it, or name your own."
+        )
+
+
+def shared_task(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of a task for others: its folder and files by name and digest."""
+    task, examples = dict(document), document["examples"]
+    if isinstance(examples.get("folder"), str):
+        task["examples"] = {**examples, "folder": _shared(examples["folder"], example_files(examples))}
+    if isinstance(task.get("python"), str):
+        path, colon, function = task["python"].rpartition(":")
+        task["python"] = f"{_shared(path, one_file)}{colon}{function}"
+    harness = task.get("lm_eval")
+    if isinstance(harness, Mapping) and isinstance(harness.get("include_path"), str):
+        task["lm_eval"] = {**harness, "include_path": _shared(harness["include_path"], lm_eval_files)}
+    return task
+
+
+def example_files(examples: Mapping[str, Any]) -> Files:
+    """Those that the splits name."""
+    names = sorted({name for name in (examples.get(split) for split in ("search", "validation", "test")) if name})
+    return lambda folder: {name: folder / name for name in names if isinstance(name, str)}
+
+
+def one_file(path: Path) -> Mapping[str, Path]:
+    """The file itself."""
+    return {path.name: path}
+
+
+def lm_eval_files(folder: Path) -> Mapping[str, Path]:
+    """What may belong to lm-eval's tasks."""
+    found: dict[str, Path] = {}
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(_LM_EVAL) and len(found) < _MOST_FILES:
+                path = Path(root, name)
+                found[path.relative_to(folder).as_posix()] = path
+    return found
+
+
+def _shared(text: str, files: Files) -> str:
+    if _SHARED.fullmatch(text) is not None:
+        return text
+    name, digest = f"./{folder_name(text)}", _digest(Path(text), files)
+    if digest is None:
+        return name
+    note(digest, Path(os.path.abspath(text)))
+    return f"{name}@{digest}"
+
+
+def _digest(path: Path, files: Files) -> str | None:
+    try:
+        return files_digest(files(path))
+    except OSError:
+        return None
