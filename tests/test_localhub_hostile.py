@@ -239,3 +239,27 @@ def test_no_message_is_longer_than_a_line(hub):
     assert (status, headers["X-Error-Code"]) == (404, "RevisionNotFound")
     assert len(headers["X-Error-Message"]) < 600 and len(body) < 600
     assert urlsplit(hub.endpoint).port == hub.port
+
+
+def test_counts_have_a_limit(hub):
+    rules = {"files": [{"path": "x", "size": 1, "sample": ""}], "gitIgnore": "*a\n" * 10_000}
+    assert call(hub, "POST", "/api/models/alice/m/preupload/main", rules)[0] == 400
+    for fields in (b"paths=x&" * 1001, b"paths=x&" * 10_001, b"&" * 100_000):
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        status, _, body = call(hub, "POST", "/api/models/alice/m/paths-info/main", fields, headers=headers)
+        assert (status == 400 and b"may hold at most 1000 paths" in body) or b"more than 10000 fields" in body, body
+    gone = b'{"key": "deletedFile", "value": {"path": "x"}}\n'
+    head = b'{"key": "header", "value": {"summary": "x"}}\n'
+    status, _, body = call(hub, "POST", "/api/models/alice/m/commit/main", head + gone * 25_001)
+    assert status == 413 and b"at most 25000 operations" in body
+
+
+def test_a_diff_of_many_lines_comes_to_an_end(hub):
+    """Lines that come again and again, in another order: what comparing line by line takes hours for."""
+    api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+    texts = ["\n".join(f"{n * step % 211}" for n in range(50_000)) for step in (1, 17)]
+    api.upload_file(path_or_fileobj=texts[0].encode(), path_in_repo="long.txt", repo_id="alice/spare")
+    api.upload_file(path_or_fileobj=texts[1].encode(), path_in_repo="long.txt", repo_id="alice/spare", create_pr=True)
+    [pull] = [one for one in api.get_repo_discussions("alice/spare") if one.is_pull_request]
+    diff = api.get_discussion_details("alice/spare", pull.num).diff
+    assert "@@ -1,50000 +1,50000 @@" in diff and diff.count("\n+") == 50_001

@@ -61,14 +61,39 @@ def test_ids_are_those_of_git(tmp_path):
 @needs_git
 def test_gitignore_rules_are_those_of_git(tmp_path):
     rules = "# comment\n*.pyc\nbuild/\n/only-root.txt\ndoc/*.txt\n**/deep/x\nlogs/**\n!keep.pyc\nname?\nspecial.[ch]\n"
+    rules += "up/**/down/*.log\nt*a*b*c\n"
     paths = ["a.pyc", "b/a.pyc", "keep.pyc", "build/x", "b/build/y/z", "build.txt", "only-root.txt", "b/only-root.txt"]
     paths += ["doc/a.txt", "doc/b/a.txt", "x/deep/x", "deep/x", "logs/a/b", "name1", "name", "ignored", "b/name2/c"]
+    paths += [
+        "special.c",
+        "b/special.h",
+        "special.o",
+        "up/down/x.log",
+        "up/a/b/down/y.log",
+        "up/a/x.log",
+        "tabc",
+        "tacb",
+    ]
     git(tmp_path, "init", "-q")
     (tmp_path / ".gitignore").write_text(rules)
     ignored = set(git(tmp_path, "check-ignore", "--no-index", *paths).splitlines())
     rule = ignore_rule(rules)
     assert {path for path in paths if rule(path)} == ignored
     assert len(ignored) > 5
+
+
+def test_rules_of_many_stars_come_to_an_end():
+    """Each of these would take a matcher that tries every way longer than anybody lives."""
+    for rule, path in (
+        ("*a" * 100 + "b", "a" * 250),
+        ("**/a/" * 100 + "b", "a/" * 120 + "c"),
+        ("*" * 200 + "b", "a" * 250),
+        ("**/*a*" * 50 + "/b/", "a/" * 120 + "c"),
+    ):
+        assert not ignore_rule(rule)(path)
+        assert ignore_rule(f"{rule}\nc\na*")(path)
+    with pytest.raises(ValueError, match=r"more than 10,000 characters"):
+        ignore_rule("a\n" * 10_001)
 
 
 @pytest.mark.parametrize("name", ["a", "Foo-BAR_foo.bar123", "_x_", "1", "x" * 96])

@@ -36,6 +36,7 @@ from hubmerge.localhub.wire import (
 LARGEST_REGULAR = 10_000_000  # bytes; a larger file is stored as LFS whatever its name
 _LARGEST_LINE = LARGEST_REGULAR * 4 // 3 + 64 * 1024  # bytes of one operation: base64 of a regular file, and its path
 _LARGEST_FILES = 1000
+_MOST_CHANGES = 25_000  # operations of one commit
 _LARGEST_TITLE = 1000  # characters
 
 
@@ -48,7 +49,10 @@ def preupload(request: Request, body: dict[str, Any]) -> Response:
     if not isinstance(files, list) or len(files) > _LARGEST_FILES or not all(isinstance(file, dict) for file in files):
         raise Refusal(400, f"Field 'files' must list at most {_LARGEST_FILES} files.")
     own_rules = site(request).facts.text(commit, ".gitignore") or ""
-    ignored = ignore_rule(text_field(body, "gitIgnore", own_rules))
+    try:
+        ignored = ignore_rule(text_field(body, "gitIgnore", own_rules))
+    except ValueError as error:
+        raise Refusal(400, str(error)) from None
     answers = []
     for file in files:
         path, size = _checked_path(file.get("path")), file.get("size")
@@ -86,6 +90,8 @@ async def commit(request: Request) -> Response:
             raise Refusal(400, "Every line of a commit needs a 'key' and a 'value'.")
         if key == "header":
             header = value
+        elif len(changes) == _MOST_CHANGES:
+            raise Refusal(413, f"A commit may hold at most {_MOST_CHANGES} operations; make several.")
         else:
             changes.append(await run_in_threadpool(_change, request, repository, str(key), value))
     if header is None:

@@ -25,6 +25,7 @@ from hubmerge.localhub.wire import (
 )
 
 PAGE = 1000  # entries of a tree on one page
+MOST_PATHS = 1000  # of one paths-info call
 EXPANDED_PAGE = 50  # the same with the last commit of each entry
 
 
@@ -84,8 +85,11 @@ def paths_info(request: Request, form: dict[str, list[str]]) -> Response:
     repository = find_repository(request)
     commit = find_commit(repository, parameter(request, "revision"))
     ids = tree_ids({path: entry.oid for path, entry in commit.files.items()})
+    paths = form.get("paths", [])
+    if len(paths) > MOST_PATHS:
+        raise Refusal(400, f"Field 'paths' may hold at most {MOST_PATHS} paths.")
     entries = []
-    for path in form.get("paths", []):
+    for path in dict.fromkeys(paths):
         if path in commit.files:
             entries.append(file_entry(path, commit.files[path]))
         elif path.strip("/") in ids and path.strip("/"):

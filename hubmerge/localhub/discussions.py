@@ -30,6 +30,7 @@ from hubmerge.localhub.wire import (
 PAGE = 50
 STATUSES = ("draft", "open", "closed", "merged")
 LARGEST_DIFF = 256 << 10  # bytes of a file that is shown line by line
+MOST_COMPARED = 20_000_000  # lines before times lines after, of all files of one diff
 
 
 def _load(repository: Repository, number: str) -> dict[str, Any]:
@@ -182,7 +183,7 @@ def _merge_changes(repository: Repository, discussion: dict[str, Any]) -> tuple[
 
 def _diff(request: Request, repository: Repository, discussion: dict[str, Any]) -> str:
     base, head = _pull_request_commits(repository, discussion)
-    facts, lines = site(request).facts, []
+    facts, lines, left = site(request).facts, [], MOST_COMPARED
     for path in sorted({*base.files, *head.files}):
         old, new = base.files.get(path), head.files.get(path)
         if old == new:
@@ -193,6 +194,13 @@ def _diff(request: Request, repository: Repository, discussion: dict[str, Any]) 
             continue
         before, after = ((facts.text(commit, path) or "").splitlines() for commit in (base, head))
         names = ("/dev/null" if old is None else f"a/{path}", "/dev/null" if new is None else f"b/{path}")
+        cost = len(before) * len(after)
+        if cost > left:
+            # Comparing takes time that grows with both; so much of it, nobody reads.
+            whole = (f"@@ -1,{len(before)} +1,{len(after)} @@", *(f"-{x}" for x in before), *(f"+{x}" for x in after))
+            lines += [f"--- {names[0]}", f"+++ {names[1]}", *whole]
+            continue
+        left -= cost
         lines += difflib.unified_diff(before, after, *names, lineterm="")
     return "\n".join(lines)
 

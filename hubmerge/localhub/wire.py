@@ -20,6 +20,7 @@ from hubmerge.localhub.store import Store
 
 LARGEST_BODY = 8 << 20  # bytes of a JSON or form body
 LARGEST_MESSAGE = 500  # characters of a refusal, which may quote what was asked
+MOST_FIELDS = 10_000  # of a form
 DEEPEST = 64  # levels of a JSON body
 TYPE_PREFIXES = ("/datasets", "/spaces", "")  # of routes outside /api; models, whose prefix fits all, come last
 BAD_CREDENTIALS = "Invalid credentials in Authorization header"
@@ -145,7 +146,10 @@ def with_form(handler: Callable[[Request, dict[str, list[str]]], Response]) -> C
                 if value != []  # no value, as a field that a form leaves out
             }
         else:
-            fields = parse_qs(content.decode(errors="replace"), keep_blank_values=True)
+            try:
+                fields = parse_qs(content.decode(errors="replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+            except ValueError:
+                raise Refusal(400, f"The request's body has more than {MOST_FIELDS} fields.") from None
         return await run_in_threadpool(handler, request, fields)
 
     return endpoint
