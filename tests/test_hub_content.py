@@ -19,7 +19,7 @@ from hubmerge.hub import content, open_source, push_folder
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.cache import serve_many
 from hubmerge.localhub import Fault, LocalHub
-from hubmerge.recipe import ModelRef
+from hubmerge.recipe import ModelRef, Recipe
 from hubmerge.stream import make_plan, merge
 
 WEIGHTS = "model.safetensors"
@@ -110,6 +110,28 @@ def test_one_bit_of_a_model_that_is_read_by_range(faulty: LocalHub, siblings: Si
     assert not (tmp_path / "out" / WEIGHTS).exists()
     faulty.faults = None
     assert merge(plan, tmp_path / "out").tensors == merge(recipe(siblings, "dare_ties"), tmp_path / "plain").tensors
+
+
+def test_the_reads_that_are_not_compared_are_those_that_the_readme_names(
+    faulty: LocalHub, siblings: Siblings, tmp_path: Path
+) -> None:
+    """A slice reads parts of a file, of which nobody knows the hash: one bit of it passes."""
+    ids = {name: f"alice/parts-{name}" for name in ("base", "math")}
+    for name, repo_id in ids.items():
+        push_folder(siblings[name], repo_id, private=False)
+    layers = {"layer_range": [0, 2]}
+    slices = [{"sources": [{"model": repo_id, **layers} for repo_id in ids.values()]}]
+    plan = make_plan(Recipe.from_dict({"merge_method": "linear", "slices": slices}), ranged=True)
+    math = next(source for source in plan.sources if source.name == ids["math"])
+    tensor = math.tensors["model.layers.1.mlp.up_proj.weight"]
+    wrong = flipped((siblings["math"] / WEIGHTS).read_bytes(), tensor.start + 2)
+    served = serving(WEIGHTS, wrong, str(math.files[WEIGHTS].sha256))
+    right = merge(plan, tmp_path / "right").tensors
+    faulty.faults = lambda request: served(request) if ids["math"] in request.url.path else None
+    changed = merge(make_plan(plan.recipe, ranged=True), tmp_path / "out").tensors
+    assert [name for name in right if right[name] != changed[name]] == [tensor.name]
+    promise = " ".join((Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8").split())
+    assert "Not compared, but checked by size and etag alone: what a plan reads (headers), a slice," in promise
 
 
 AWAY = ["offline", "down", "stumbling"]
