@@ -25,6 +25,7 @@ from .pick import search as search_hub
 from .plan_view import plan_of
 from .publish import known_user, submit_publish
 from .state import PRODUCT, Owner, Page, owner_of
+from .turns import Together
 
 
 def add_endpoints(page: Page) -> None:
@@ -117,7 +118,8 @@ def add_endpoints(page: Page) -> None:
         mine = any(known.id == model for known in page.jobs.of(owner))
         turns = [{"role": "system", "content": system}] if system else []
         said = ""
-        with page.turns.of(owner.person or owner):
+        person = owner.person or owner
+        with page.turns.asking(person):
             for piece in reply(
                 page,
                 owner,
@@ -126,6 +128,7 @@ def add_endpoints(page: Page) -> None:
                 token_of(request, oauth),
                 temperature=temperature,
                 max_new_tokens=max_new_tokens,
+                turn=Together(lambda: page.turns.of(person)),
             ):
                 said += piece
                 yield said

@@ -14,7 +14,7 @@ from hubmerge.hub.cache import serve_many
 
 from .access import forget_own_token, visitor_token
 from .api import add_endpoints
-from .chat import chat_tab
+from .chat import WAITING, chat_tab
 from .evolve import evolve_tab
 from .guard import shows_errors
 from .health import health
@@ -52,6 +52,10 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
     """The page as gradio Blocks. `examples` is what it opens with: base_model, models, task."""
     # gradio touches pyplot around every call once anybody has imported it: half imported by a job, it breaks the call.
     importlib.import_module("matplotlib.pyplot")
+    # transformers brings each of its parts when it is first asked for, and half of one to two threads that ask at once.
+    transformers = importlib.import_module("transformers")
+    for part in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "StoppingCriteriaList", "TextIteratorStreamer"):
+        getattr(transformers, part)
     settings = settings or Settings.from_environment()
     forget_own_token(settings)
     serve_many()
@@ -149,6 +153,7 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
         ssr_mode=False,
         footer_links=["api", "settings"],
         state_session_capacity=SESSIONS,
+        max_threads=2 * WAITING,  # questions that wait hold a thread each
         run_history=False,
         enable_monitoring=False,
     )

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import gradio as gr
 
 from hubmerge.errors import HubmergeError, ResourceError, TaskError
 from hubmerge.evaluate.generation import stream_chat
-from hubmerge.evaluate.models import load_model
+from hubmerge.evaluate.models import fetch, load_model
 from hubmerge.evaluate.task import load_task
 from hubmerge.hub import Source
 
@@ -19,13 +20,14 @@ from .pick import Pick
 from .state import PRODUCT, Page, owner_of, product_job, products
 from .stranger import LONGEST_ANSWER
 from .theme import html
+from .turns import Together
 from .wording import escape
 
 LONGEST_MESSAGE = 20_000
 """Characters of one message or system prompt; a longer one is refused rather than tokenised."""
 HOTTEST = 10.0
 """Temperature at most; the least beside 0 is a hundredth, below which the likeliest token is all that is left."""
-WAITING = 24
+WAITING = 48
 """Questions of all people that are held at a time, two of them at work."""
 
 Turns = list[dict[str, Any]]
@@ -114,19 +116,21 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
         owner, token = owner_of(key, request), visitor_token(page.settings, oauth)
         asked = [(model, talk), *([(other, beside)] if other else [])]
 
+        person = owner.person or owner
+        turn = Together(lambda: page.turns.of(person, halt))
+        settings: dict[str, Any] = {
+            "temperature": temperature,
+            "max_new_tokens": int(length),
+            "stop": halt,
+            "turn": turn,
+        }
+
         def speak(model: str, turns: Turns) -> Iterator[str]:
             said = ""
             try:
-                for piece in reply(
-                    page,
-                    owner,
-                    model,
-                    _messages(turns, system),
-                    token,
-                    temperature=temperature,
-                    max_new_tokens=int(length),
-                    stop=halt,
-                ):
+                pieces = reply(page, owner, model, _messages(turns, system), token, **settings)
+                yield "…"  # ready: both are, before one of them takes the turn
+                for piece in pieces:
                     said += piece
                     yield said
                 yield said or "(the model ended at once)"
@@ -141,7 +145,7 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
 
         yield *shown(), gr.Textbox(submit_btn=False, stop_btn=True)
         try:
-            with page.turns.of(owner.person or owner, halt):
+            with page.turns.asking(person):
                 # In turns, a piece of each, so that both are seen to write.
                 speaking = dict(enumerate(speak(model, turns) for model, turns in asked))
                 while speaking:
@@ -201,9 +205,14 @@ def reply(
     *,
     temperature: float = 0.0,
     max_new_tokens: int = 256,
+    turn: AbstractContextManager[None],
     stop: threading.Event | None = None,
 ) -> Iterator[str]:
-    """The answer of `model` (a Hub ID or one of the owner's products) to a conversation, piece by piece."""
+    """The answer of `model` (a Hub ID or one of the owner's products) to a conversation, piece by piece.
+
+    `turn` is held while it loads and while it writes; not while the Hub is waited for, or what a repository brought
+    makes the prompt.
+    """
     _require_short([message for message in messages if message["role"] != "assistant"])
     if not 1 <= max_new_tokens <= LONGEST_ANSWER:
         raise TaskError(f"An answer may have 1 to {LONGEST_ANSWER:,} tokens, not {max_new_tokens:,}.")
@@ -216,12 +225,19 @@ def reply(
         # Opening checks this visitor's rights, also where the weights are in memory already.
         opened = page.open(model, token)
         page.settings.limits.require_model(opened)
+    if not isinstance(opened, str):
+        fetch(opened)
     if page.gpu is not None:
-        yield from page.gpu.speak(opened, token, messages, **settings)
-        return
-    key, ref = (opened, opened) if isinstance(opened, str) else (opened.identity, opened.pinned)
-    network, tokenizer = page.loaded.get(key, lambda: load_model(ref, token=token))
-    yield from stream_chat(network, tokenizer, messages, **settings)
+        return _within(turn, page.gpu.speak(opened, token, messages, **settings))
+    key = opened if isinstance(opened, str) else opened.identity
+    with turn:
+        network, tokenizer = page.loaded.get(key, lambda: load_model(opened, token=token))
+    return stream_chat(network, tokenizer, messages, turn=turn, **settings)
+
+
+def _within(turn: AbstractContextManager[None], pieces: Iterator[str]) -> Iterator[str]:
+    with turn:
+        yield from pieces
 
 
 def _choices(page: Page, owner: str, models: Sequence[str], base: str | None) -> list[tuple[str, str]]:

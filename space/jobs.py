@@ -111,6 +111,7 @@ class Jobs:
         self._cancelled: set[str] = set()
         self._queue: list[tuple[str, Token, bool]] = []
         self._saved: dict[str, float] = {}
+        self._workers = workers
         self._closed = False
         folder.mkdir(parents=True, exist_ok=True)
         self._load()
@@ -236,10 +237,11 @@ class Jobs:
         self._cancelled.discard(job.id)
         self._save(job)
         self._queue.append((job.id, token, resume))
-        self._changed.notify()
+        self._changed.notify_all()
 
-    def _next(self) -> tuple[str, Token, bool]:
-        # Fair among people: the first in line among those with the fewest jobs at work.
+    def _next(self) -> tuple[str, Token, bool] | None:
+        # Fair among people: the first in line among those with the fewest jobs at work. One never has all workers, so
+        # that nobody waits for the end of what a single other began.
         running = [job for job in self._jobs.values() if job.status == "running"]
         persons, owners = [job.person or job.owner for job in running], [job.owner for job in running]
 
@@ -247,17 +249,18 @@ class Jobs:
             job = self._jobs[entry[0]]
             return persons.count(job.person or job.owner), owners.count(job.owner)
 
-        entry = min(self._queue, key=at_work)
-        self._queue.remove(entry)
-        return entry
+        may = [e for e in self._queue if not self._jobs[e[0]].person or at_work(e)[0] < max(1, self._workers - 1)]
+        return min(may, key=at_work, default=None)
 
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
-                if self._closed:
+                self._changed.wait_for(lambda: self._closed or self._next())
+                entry = self._next()
+                if self._closed or entry is None:
                     return
-                job_id, token, resume = self._next()
+                self._queue.remove(entry)
+                job_id, token, resume = entry
                 job = self._update(job_id, status="running", started=time.time())
             self._run(job, token, resume)
 
@@ -285,6 +288,7 @@ class Jobs:
         with self._changed:
             if job.id in self._jobs:
                 self._update(job.id, ended=time.time(), **outcome)
+            self._changed.notify_all()
 
     def _check(self, job_id: str) -> None:
         """Raises `Interrupted` where the job is to end: at a report, and while it waits for the Hub."""

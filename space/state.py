@@ -58,7 +58,7 @@ class Page:
     loaded: Shelf[tuple[Any, Any]] = field(default_factory=lambda: Shelf(2, IDLE_SECONDS, in_use=True))
     drawn: Shelf[str] = field(default_factory=lambda: Shelf(32, 3600.0))
     users: Shelf[str] = field(default_factory=lambda: Shelf(1024, SOURCE_SECONDS))
-    turns: Turns = field(default_factory=lambda: Turns(2, 10))
+    turns: Turns = field(default_factory=lambda: Turns(2, 4))
 
     def open(self, name: str, token: Token) -> Source:
         """The headers of a model by Hub ID, read with this visitor's rights and kept for a few minutes."""

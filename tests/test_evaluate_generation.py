@@ -3,13 +3,16 @@
 import gc
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from hubmerge.errors import NotFoundError, ResourceError, SourceError, TaskError
+from hubmerge.evaluate import apart
 from hubmerge.evaluate.generation import answers, generate, stream_chat
 from hubmerge.evaluate.models import load_model
 from hubmerge.evaluate.score import evaluate, grade
@@ -157,6 +160,24 @@ def test_chat_stops_when_told_and_when_left(loaded) -> None:
     next(answer)
     answer.close()
     assert threading.active_count() == before
+
+
+def test_a_turn_is_taken_for_the_answer_and_not_for_the_prompt(loaded, monkeypatch) -> None:
+    model, tokenizer = loaded
+    order = []
+    render = apart.render
+    monkeypatch.setattr(apart, "render", lambda *asked: order.append("prompt") or render(*asked))
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        order.append("taken")
+        yield
+        order.append("given back")
+
+    pieces = stream_chat(model, tokenizer, [{"role": "user", "content": "w4"}], max_new_tokens=4, turn=turn())
+    assert order == ["prompt"]
+    list(pieces)
+    assert order == ["prompt", "taken", "given back"]
 
 
 def test_chat_raises_what_the_model_raises(loaded, monkeypatch) -> None:

@@ -11,7 +11,7 @@ from hubmerge.errors import AccessError, ResourceError
 from space.guard import shows_errors
 from space.jobs import PEOPLE_AT_AN_ADDRESS, USER, Jobs
 from space.state import Owner
-from space.turns import Turns
+from space.turns import Together, Turns
 
 TOKENS = {
     "user": "hf_" + "aB3" * 12,
@@ -94,18 +94,63 @@ def test_the_first_question_of_another_is_the_next() -> None:
 
 
 def test_more_than_may_wait_are_refused_and_a_wait_can_be_ended() -> None:
-    turns, stop = Turns(1, 1), threading.Event()
+    turns, stop = Turns(1, 2), threading.Event()
     with turns.of("alice"):
         stop.set()
         with pytest.raises(ResourceError, match="taken back"), turns.of("alice", stop):
             pass
-        waiting = turns._waiting
-        waiting.append(("alice", object()))
-        with pytest.raises(ResourceError, match="wait already"), turns.of("alice"):
+    with turns.asking("alice"), turns.asking("alice"):
+        with pytest.raises(ResourceError, match="2 of your questions wait already"), turns.asking("alice"):
             pass
-        waiting.clear()
-    with turns.of("bob"):
+        with turns.asking("bob"), turns.of("bob"):
+            pass
+    with turns.asking("alice"):
         pass
+    assert not turns._open and not turns._working
+
+
+def test_one_person_never_has_all_places() -> None:
+    turns, order, gate = Turns(2, 4), [], threading.Event()
+
+    def ask() -> None:
+        with turns.of("alice"):
+            gate.wait()
+            order.append("alice")
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    until(lambda: turns._working["alice"] == 1 and len(turns._waiting) == 2, "they do not wait")
+    with turns.of("bob"):
+        order.append("bob")
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert order == ["bob", *["alice"] * 3]
+
+
+def test_two_that_speak_in_turns_on_one_thread_hold_one_place() -> None:
+    turns = Turns(1, 4)
+    both = Together(lambda: turns.of("alice"))
+    for _ in range(2):
+        with both, both:
+            assert turns._working == {"alice": 1}
+        assert not turns._working
+
+
+def test_one_person_never_has_all_workers(tmp_path: Path) -> None:
+    gate = threading.Event()
+    jobs = Jobs(tmp_path, {"work": lambda work: gate.wait() and {}, "quick": lambda work: {}}, workers=2)
+    flood = [jobs.submit(owner(f"key {n}", "an address"), "work", "", {}) for n in range(3)]
+    until(lambda: jobs.counts()["running"] == 1, "nothing runs")
+    for kind in ("quick", "quick"):  # one after the other, while the flood is at work
+        job = jobs.submit(owner("bob", "another address"), kind, "", {})
+        until(lambda job=job: jobs.get("bob", job.id).status == "done", lambda: jobs.of("bob"))
+        assert jobs.counts() == {"running": 1, "queued": 2}
+    gate.set()
+    for number, job in enumerate(flood):
+        until(lambda n=number, job=job: jobs.get(f"key {n}", job.id).status == "done", "it is never its turn")
+    jobs.close()
 
 
 WRONG = [None, True, 5, 1.5, float("nan"), float("inf"), 10**400, "x", [], [5], {}, {"a": 1}]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -175,14 +176,16 @@ def stream_chat(
     temperature: float = 0.0,
     top_p: float = 1.0,
     stop: threading.Event | None = None,
+    turn: AbstractContextManager[None] | None = None,
 ) -> Iterator[str]:
-    """Yields the answer to a conversation piece by piece, as the model writes it.
+    """The answer to a conversation piece by piece, as the model writes it.
+
+    The prompt is made at once, the answer with the first piece that is asked for, and within `turn`: where people take
+    turns at the model, a prompt that takes long to make is nobody else's wait.
 
     `messages` are {"role": "system" | "user" | "assistant", "content": text}. `temperature` 0 is greedy. Setting
     `stop` (or closing the iterator) ends the answer after the next token. Errors of the model are raised here.
     """
-    from transformers import StoppingCriteriaList, TextIteratorStreamer
-
     if has_template(tokenizer):
         (text,) = chat_texts(tokenizer, [messages])
     else:
@@ -191,9 +194,22 @@ def stream_chat(
     _check_length(model, ids.shape[1], 1)
     limit = position_limit(model)
     room = min(max_new_tokens, limit - ids.shape[1]) if limit else max_new_tokens
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
+
+    def pieces() -> Iterator[str]:
+        with turn or nullcontext():
+            yield from _pieces(model, tokenizer, ids, {"max_new_tokens": room, **_GREEDY, **sampling}, stop)
+
+    return pieces()
+
+
+def _pieces(
+    model: Any, tokenizer: Any, ids: torch.Tensor, settings: Mapping[str, Any], stop: threading.Event | None
+) -> Iterator[str]:
+    from transformers import StoppingCriteriaList, TextIteratorStreamer
+
     closed = threading.Event()
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
     failure: list[BaseException] = []
 
     def ended(*_: Any, **__: Any) -> bool:
@@ -205,12 +221,11 @@ def stream_chat(
                 model.generate(
                     input_ids=ids.to(model.device),
                     attention_mask=torch.ones_like(ids).to(model.device),
-                    max_new_tokens=room,
                     pad_token_id=pad_id(model, tokenizer),
                     eos_token_id=_eos_ids(model, tokenizer),
                     streamer=streamer,
                     stopping_criteria=StoppingCriteriaList([ended]),  # type: ignore[list-item]
-                    **{**_GREEDY, **sampling},
+                    **settings,
                 )
         except BaseException as exc:  # the reader below must wake up and see it, whatever it is
             failure.append(exc)

@@ -30,10 +30,10 @@ _SHARE = 0.85  # of the free memory that weights may take; the rest is for activ
 
 
 def load_model(
-    name: str | ModelRef, *, token: str | None = None, dtype: str | None = None, device: str | None = None
+    name: str | ModelRef | Source, *, token: str | None = None, dtype: str | None = None, device: str | None = None
 ) -> tuple[Any, Any]:
-    """Loads (model, tokenizer) for generation from `org/name@revision` or a folder, with a LoRA added to its weights
-    where one is named; the model is in eval mode.
+    """Loads (model, tokenizer) for generation from `org/name@revision`, a folder or what is open already, with a LoRA
+    added to its weights where one is named; the model is in eval mode.
 
     `dtype` is "float32", "float16" or "bfloat16"; by default the one of `computing_dtype` where that fits, and else
     the checkpoint's own. `device` defaults to the GPU where there is one. A model that does not fit
@@ -42,8 +42,8 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    ref = name if isinstance(name, ModelRef) else ModelRef.parse(name)
-    source = open_source(ref, token=token)
+    ref = ModelRef.parse(name) if isinstance(name, str) else name if isinstance(name, ModelRef) else name.pinned
+    source = name if isinstance(name, Source) else open_source(ref, token=token)
     check_counts(source.config)
     check_carried(source)
     shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -63,12 +63,7 @@ def load_model(
         placement = {"device_map": "auto", "offload_folder": tempfile.mkdtemp(prefix="hubmerge-offload-")}
     # Here rather than below: nobody else's model waits for this download.
     # And transformers is given a folder: it would ask the Hub for each file again, with nobody to check what comes.
-    for file in dict.fromkeys(tensor.file for tensor in source.tensors.values()):
-        source.local_path(file)
-    for file in source.files:
-        if is_carried(file) or file == INDEX:
-            source.local_path(file)
-    where = str(source.local_path(CONFIG).parent)
+    where = str(fetch(source))
     apart.start()  # ready by the time that the model is
     with transformers_errors(f"transformers cannot load {ref}"), loading(), hub_errors(f"loading {ref}"):
         plain = source.adapter is None
@@ -82,6 +77,18 @@ def load_model(
         return model.to(place).eval(), tokenizer
     weakref.finalize(model, shutil.rmtree, placement["offload_folder"], ignore_errors=True)
     return model.eval(), tokenizer
+
+
+def fetch(source: Source) -> Path:
+    """Brings all that loading a model reads onto this machine; the folder where it lies. Raises `HubError`."""
+    for file in dict.fromkeys(tensor.file for tensor in source.tensors.values()):
+        source.local_path(file)
+    for file in source.files:
+        if is_carried(file) or file == INDEX:
+            source.local_path(file)
+    if source.adapter is not None:
+        source.adapter.local_path()
+    return source.local_path(CONFIG).parent
 
 
 def load_tokenizer(source: Source, chat_template: str | None) -> Any:
