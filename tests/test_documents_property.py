@@ -9,10 +9,11 @@ import time
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from outside import judge
-from outside_kinds import KINDS, Bench
+from outside_hub import HUB_KINDS
+from outside_kinds import MODEL_KINDS, Bench
+from outside_search import SEARCH_KINDS
 
-DOCUMENTS = 100
-"""Of each kind, where nobody asks for more: all of them take less than a minute of one core."""
+KINDS = {**MODEL_KINDS, **SEARCH_KINDS, **HUB_KINDS}
 
 LONGEST = 5.0
 """Seconds."""
@@ -32,7 +33,7 @@ def test_success_or_a_sentence(kind: str, bench: Bench, request: pytest.FixtureR
 
     @seed(16)
     @settings(
-        max_examples=asked or DOCUMENTS,
+        max_examples=asked or tried.few,
         database=None,
         deadline=None,
         phases=[Phase.generate, Phase.shrink] if not asked else [Phase.generate],

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 
 import httpx2
 from huggingface_hub import constants
@@ -40,6 +41,9 @@ _FOREIGN = (
     XetDownloadError,
     json.JSONDecodeError,
 )
+# What huggingface_hub trips over where an answer has another form than it expects, and where it reads answers.
+_MISREAD = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
+_READERS = {f"huggingface_hub.{name}" for name in ("hf_api", "_commit_api", "lfs", "utils._http", "file_download")}
 
 
 @contextmanager
@@ -65,6 +69,10 @@ def hub_errors(what: str) -> Iterator[None]:
         if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ResourceError(f"{_start(what)}: the disk is full; free some space and run the same again.") from exc
+    except _MISREAD as exc:
+        if not any(frame.f_globals.get("__name__") in _READERS for frame, _ in walk_tb(exc.__traceback__)):
+            raise
+        raise NetworkError(f"{_start(what)}: {_unlike_a_hub()}") from exc
 
 
 def explain(exc: BaseException, what: str) -> HubError:
@@ -113,9 +121,13 @@ def _reason(exc: BaseException) -> tuple[type[HubError], str]:
     if isinstance(exc, (httpx2.UnsupportedProtocol, httpx2.InvalidURL)):
         return NetworkError, f"{hub!r} is not an address of a Hub; HF_ENDPOINT must start with http:// or https://."
     if isinstance(exc, (json.JSONDecodeError, FileMetadataError)):
-        return NetworkError, f"{hub} answered, but not like a Hub; check HF_ENDPOINT and any proxy in between."
+        return NetworkError, _unlike_a_hub()
     # The text of other network errors is left out: some quote the request, headers included.
     return NetworkError, f"the connection to {hub} broke ({type(exc).__name__}); run the same again."
+
+
+def _unlike_a_hub() -> str:
+    return f"{constants.ENDPOINT} answered, but not like a Hub; check HF_ENDPOINT and any proxy in between."
 
 
 def _elsewhere(exc: BaseException) -> str | None:

@@ -45,14 +45,14 @@ def require_own(
     """
     with hub_errors(f"reading {repo_id}"):
         commits = patiently(lambda: api.list_repo_commits(repo_id, repo_type=repo_type, revision=revision))
-    others = [commit for commit in commits if MARK not in (commit.message or "").split("\n")]
+    others = [commit for commit in commits if MARK not in str(commit.message or "").split("\n")]
     # The first commit, which comes last, is the Hub's own; if it is all, so is the card that it may have come with.
     if shared and len(others) < len(commits):
         return
     if not others or (others == commits[-1:] and (len(commits) > 1 or present <= _UNTOUCHED)):
         return
-    newest = others[0]
+    newest, commit = others[0], str(others[0].commit_id)[:8]
     raise HubError(
-        f"{repo_id} already holds what hubmerge did not push (commit {newest.commit_id[:8]}: {newest.title!r}), and is "
-        "left as it is; choose another name, or ask to overwrite it (--overwrite, on the page: tick Overwrite)."
+        f"{repo_id} already holds what hubmerge did not push (commit {commit}: {newest.title!r}), and "
+        "is left as it is; choose another name, or ask to overwrite it (--overwrite, on the page: tick Overwrite)."
     )

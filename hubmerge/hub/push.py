@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
@@ -19,11 +20,12 @@ from huggingface_hub.utils import validate_repo_id
 from ..errors import AccessError, HubError
 from ..progress import Event, Progress, silent
 from ..recipe import ModelRef
+from .answers import ask_about
 from .checkpoint import PICKLES, check_name
 from .errors import explain, hub_errors
 from .holdings import marked, require_own, require_private
 from .listing import LARGEST_TEXT
-from .session import TIMEOUT, bounded_session, find_token, patiently
+from .session import bounded_session, find_token, patiently
 from .source import open_source
 from .unplaced import without_places
 
@@ -79,7 +81,7 @@ class Upload:
                 f"Pushing to {repo_id} needs a token with write access; log in with `hf auth login`, set HF_TOKEN, "
                 "or pass a token."
             )
-        self._api = HfApi(token=token, library_name="hubmerge")
+        self._token, self._api = token, HfApi(token=token, library_name="hubmerge")
         self._operations: dict[str, CommitOperationAdd] = {}
         self._parent: str | None = None
         self._deleted: set[str] = set()
@@ -96,11 +98,10 @@ class Upload:
         with self._doing("pushing"):
             bounded_session()
             user = patiently(self._api.whoami)
-            role = user.get("auth", {}).get("accessToken", {}).get("role")
-            if role == "read":
+            if _role(user) == "read":
                 raise AccessError(
-                    f"Pushing to {self.repo_id} needs a token with write access, and this one of {user['name']} can "
-                    "only read; make one at the Hub under Settings > Access Tokens."
+                    f"Pushing to {self.repo_id} needs a token with write access, and this one of {user.get('name')} "
+                    "can only read; make one at the Hub under Settings > Access Tokens."
                 )
             created = self._api.create_repo(
                 self.repo_id, private=self.private, exist_ok=True, space_sdk=self._sdk, repo_type=self._type
@@ -112,22 +113,20 @@ class Upload:
         with self._doing("pushing"):
             if self.revision != "main":
                 self._api.create_branch(self.repo_id, branch=self.revision, exist_ok=True, repo_type=self._type)
-            info = patiently(
-                lambda: self._api.repo_info(self.repo_id, revision=self.revision, timeout=TIMEOUT, repo_type=self._type)
-            )
-        self._parent = info.sha
-        self.present = frozenset(item.rfilename for item in getattr(info, "siblings", None) or ())
+            facts, _ = ask_about(ModelRef(self.repo_id, self.revision), self._token, self._type)
+        self._parent = facts.commit
+        self.present = frozenset(facts.files)
 
     def _require_ours(self) -> None:
         with self._doing("pushing"):
-            info = patiently(lambda: self._api.repo_info(self.repo_id, timeout=TIMEOUT, repo_type=self._type))
+            facts, answer = ask_about(ModelRef(self.repo_id), self._token, self._type)
             refs = patiently(lambda: self._api.list_repo_refs(self.repo_id, repo_type=self._type))
         if self.private:
-            require_private(self.repo_id, bool(info.private))
+            require_private(self.repo_id, answer.get("private") is True)
         if not self.overwrite:
             is_there = any(branch.name == self.revision for branch in refs.branches)
-            present = frozenset(item.rfilename for item in getattr(info, "siblings", None) or ())
-            require_own(self._api, self.repo_id, self._type, self.revision if is_there else None, present)
+            revision = self.revision if is_there else None
+            require_own(self._api, self.repo_id, self._type, revision, frozenset(facts.files))
 
     def add(self, path_in_repo: str, content: Path | bytes) -> str | None:
         """Uploads one file; when this returns, a file given by path may be changed or deleted.
@@ -221,13 +220,13 @@ class Upload:
             found = patiently(
                 lambda: self._api.get_paths_info(self.repo_id, names, revision=info.oid, repo_type=self._type)
             )
-        present = {item.path: item for item in found if isinstance(item, RepoFile)}
+        present = {str(item.path): item for item in found if isinstance(item, RepoFile)}
         for name, operation in self._operations.items():
             # Where nothing changed, huggingface_hub makes no commit and answers with the newest one, whoever made it.
             if name not in present or not _same(present[name], operation):
                 raise HubError(
-                    f"The commit {info.oid[:8]} of {self.repo_id} does not hold the {name} that was pushed; somebody "
-                    "else may have committed meanwhile, so push again."
+                    f"The commit {str(info.oid)[:8]} of {self.repo_id} does not hold the {name} that was pushed; "
+                    "somebody else may have committed meanwhile, so push again."
                 )
         place = f"spaces/{self.repo_id}" if self._sdk else self.repo_id
         return PushResult(self.repo_id, info.oid, f"{self._api.endpoint}/{place}/tree/{info.oid}")
@@ -287,6 +286,13 @@ def _for_others(name: str, path: Path) -> Path | bytes:
     content = path.read_bytes()
     told = without_places(name, content)
     return path if told == content else told
+
+
+def _role(user: Any) -> object:
+    """What the token may do, as far as the Hub says."""
+    for key in ("auth", "accessToken"):
+        user = user.get(key) if isinstance(user, Mapping) else None
+    return user.get("role") if isinstance(user, Mapping) else None
 
 
 def _same(item: RepoFile, operation: CommitOperationAdd) -> bool:

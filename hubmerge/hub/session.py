@@ -1,6 +1,5 @@
 """Requests to the Hub that end: time limits, and repeats where repeating is safe."""
 
-import json
 import random
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -10,7 +9,8 @@ from huggingface_hub import constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-from ..errors import AccessError
+from ..documents import parse_json
+from ..errors import AccessError, NetworkError
 from .errors import retry_after
 from .patience import LARGEST_ANSWER, LONGEST, bounded, nap, watch
 
@@ -93,7 +93,13 @@ def ask(path: str, query: Mapping[str, Any], token: str | None) -> Any:
             timeout=TIMEOUT,
         )
         hf_raise_for_status(answer)
-        return json.loads(answer.content)
+        return parse_json(
+            answer.content,
+            f"What {constants.ENDPOINT} answered, which is not like a Hub's,",
+            NetworkError,
+            finite=False,
+            hint="check HF_ENDPOINT and any proxy in between",
+        )
 
     return patiently(call)
 
