@@ -1,13 +1,13 @@
 """Examples and where they come from: files of a Hub dataset repository or of a folder, or rows written in place."""
 
 import csv
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..documents import parse_json
 from ..errors import NotFoundError, TaskError
 from ..links import leaving
 from ..recipe import ModelRef
@@ -16,6 +16,9 @@ Row = Mapping[str, Any]
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """The files that rows are read from."""
+
+_LARGEST = 2**30
+"""Bytes of a .json file."""
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
@@ -125,7 +128,7 @@ def read_rows(path: Path, *, columns: Sequence[str] | None = None) -> list[Row]:
         if suffix == ".jsonl":
             rows = _json_lines(path)
         elif suffix == ".json":
-            rows = json.loads(path.read_text(encoding="utf-8-sig"))
+            rows = parse_json(path.read_bytes(), f"The example file {path.name}", TaskError, largest=_LARGEST)
         elif suffix in (".csv", ".tsv"):
             rows = _table(path, "\t" if suffix == ".tsv" else ",", columns)
         elif suffix == ".parquet":
@@ -136,7 +139,7 @@ def read_rows(path: Path, *, columns: Sequence[str] | None = None) -> list[Row]:
         raise TaskError(f"The example file {path.name} cannot be read: {exc.strerror or type(exc).__name__}.") from None
     except UnicodeDecodeError:
         raise TaskError(f"The example file {path.name} is not UTF-8 text; save it as UTF-8.") from None
-    except (csv.Error, json.JSONDecodeError) as exc:
+    except csv.Error as exc:
         raise TaskError(f"The example file {path.name} cannot be read: {exc}.") from None
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise TaskError(f"The example file {path.name} must hold a list of objects with named fields.")
@@ -148,10 +151,7 @@ def _json_lines(path: Path) -> list[Any]:
     with path.open(encoding="utf-8-sig") as lines:  # U+2028 may stand inside a JSON string: no str.splitlines here
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError as exc:
-                    raise TaskError(f"{path.name}, line {number}: not JSON ({exc.msg}).") from None
+                rows.append(parse_json(line, f"Line {number} of the example file {path.name}", TaskError))
     return rows
 
 

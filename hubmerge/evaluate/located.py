@@ -59,8 +59,9 @@ def shared_task(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def example_files(examples: Mapping[str, Any]) -> Files:
     """Those that the splits name."""
-    names = sorted({name for name in (examples.get(split) for split in ("search", "validation", "test")) if name})
-    return lambda folder: {name: folder / name for name in names if isinstance(name, str)}
+    found = (examples.get(split) for split in ("search", "validation", "test"))
+    names = sorted({name for name in found if isinstance(name, str) and name})
+    return lambda folder: {name: folder / name for name in names}
 
 
 def one_file(path: Path) -> Mapping[str, Path]:

@@ -58,6 +58,10 @@ def hub_errors(what: str) -> Iterator[None]:
         raise
     except _FOREIGN as exc:
         raise explain(exc, what) from exc
+    except _MISREAD as exc:
+        if not any(frame.f_globals.get("__name__") in _READERS for frame, _ in walk_tb(exc.__traceback__)):
+            raise
+        raise NetworkError(f"{_start(what)}: {_unlike_a_hub()}") from exc
     except RuntimeError as exc:
         # A failed LFS upload hides the reason behind "Error while uploading ... to the Hub".
         if isinstance(exc.__cause__, HubmergeError):
@@ -69,10 +73,6 @@ def hub_errors(what: str) -> Iterator[None]:
         if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ResourceError(f"{_start(what)}: the disk is full; free some space and run the same again.") from exc
-    except _MISREAD as exc:
-        if not any(frame.f_globals.get("__name__") in _READERS for frame, _ in walk_tb(exc.__traceback__)):
-            raise
-        raise NetworkError(f"{_start(what)}: {_unlike_a_hub()}") from exc
 
 
 def explain(exc: BaseException, what: str) -> HubError:
