@@ -61,6 +61,13 @@ def thorough(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--thorough"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Gives many documents the time that they take."""
+    if more := config.getoption("documents"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(900 + more))
+
+
 @pytest.fixture(scope="session")
 def hub() -> LocalHub:
     """The session's embedded Hub; the environment already points at it with alice's token."""

@@ -273,7 +273,7 @@ def a_card(bench: Bench) -> Kind:
 
     cards = [CARD, {**CARD, "license": "other"}, {"license": ["mit"], "base_model": "org/base"}]
     whole = yaml_bytes(*cards).map(lambda text: b"---\n" + text + b"\n---\n# A model\n")
-    return Kind(st.one_of(whole, whole, whole, whole.flatmap(torn)), read)
+    return Kind(st.one_of(whole, whole, whole, whole.flatmap(torn)), read, 50)
 
 
 def a_record(bench: Bench) -> Kind:

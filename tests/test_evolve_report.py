@@ -221,12 +221,12 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
-    evil = "<script>alert(1)</script>\"'&amp;$x_1$ $\x1b[31m\x00\ud800\u202eevil"
+    evil = "<script>alert(1)</script>\"'&amp;$x_1$ $\x1b[31m\x00\u202eevil"
     way = {**path(12, 6), "models": [evil, "org/b"]}
     evaluations = [evaluation(n, (0.1 * n, 0.5 - 0.1 * n), error=evil if n == 2 else None) for n in range(4)]
     names = ["score", evil]
-    spec = {"models": [evil], "base_model": evil, "merge_method": evil, "task": {"name": evil.replace("\ud800", "")}}
-    spec = json.loads(json.dumps(spec).replace("\\ud800", "").replace("\\u0000", "").replace("\\u001b", ""))
+    spec = {"models": [evil], "base_model": evil, "merge_method": evil, "task": {"name": evil}}
+    spec = json.loads(json.dumps(spec).replace("\\u0000", "").replace("\\u001b", ""))
     folder = write_run(
         tmp_path / "a <b>&$(touch x)'",
         evaluations,

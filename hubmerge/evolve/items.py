@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..documents import parse_object
 from ..errors import SearchError
 from ..evaluate.task import Task
 from ..progress import Event, Progress
@@ -34,6 +35,7 @@ from .measurement import Job
 from .pool import Pool, measure_all
 from .results import contestants
 from .search import UNTUNED, Search
+from .spec import is_number
 
 _STRATA = FEWEST
 
@@ -136,11 +138,15 @@ def open_items(search: Search, task: Task, pool: Pool, folder: Path, key: str, p
 
 def _read(path: Path, key: str) -> Items:
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_object(path.read_bytes(), "it", SearchError)
         found = document.pop("key")
         sets = tuple(ItemSet(tuple(one["positions"]), tuple(one["weights"])) for one in document["sets"])
         items = Items(**{**document, "sets": sets})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        if not all(type(at) is int for one in sets for at in one.positions):
+            raise TypeError("a position that is no whole number")
+        if not all(is_number(weight) for one in sets for weight in one.weights):
+            raise TypeError("a weight that is no number")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SearchError) as exc:
         raise SearchError(f"{path} does not hold the items of a search ({exc}); start a new run.") from None
     if found != key:
         raise SearchError(f"{path} holds the items of another search; give another output folder.")

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..documents import parse_object
 from ..errors import SearchError
+from .spec import is_number
 
 VERSION = 2
 
@@ -52,7 +54,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Evaluation":
         """Reads what `to_dict` gives. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        return cls(
+        made = cls(
             **{
                 **document,
                 "genome": tuple(document["genome"]),
@@ -60,6 +62,13 @@ class Evaluation:
                 "values": unpack(document["values"]),
             }
         )
+        numbers = [made.score, made.metric, made.language, made.seconds, *made.genome, *made.fitness]
+        whole = (made.number, made.stage, made.generation, made.n, made.tokens, made.seed)
+        texts = isinstance(made.candidate, str) and (made.error is None or isinstance(made.error, str))
+        fits = texts and isinstance(made.solution, Mapping) and bool(made.fitness)
+        if not (fits and all(map(is_number, numbers)) and all(type(number) is int for number in whole)):
+            raise TypeError("a field of another type")
+        return made
 
 
 def pack(values: Sequence[float]) -> str | list[float]:
@@ -112,7 +121,7 @@ class Journal:
             raise SearchError(
                 f"{self.path} already holds a search; continue it with --resume, or give another output folder."
             )
-        header, *lines = whole.decode("utf-8").split("\n")[:-1] or [""]
+        header, *lines = _lines(whole, self.path)[:-1] or [""]
         found = [
             _evaluation(_parse(line, self.path, number), self.path, number) for number, line in enumerate(lines, 2)
         ]
@@ -140,18 +149,20 @@ class Journal:
 
 def read_evaluations(path: Path) -> list[Evaluation]:
     """The evaluations of a journal that may be in use or torn; for charts."""
-    lines = path.read_text(encoding="utf-8").split("\n")[1:-1]
+    lines = _lines(path.read_bytes(), path)[1:-1]
     return [_evaluation(_parse(line, path, number), path, number) for number, line in enumerate(lines, start=2)]
 
 
-def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
+def _lines(content: bytes, path: Path) -> list[str]:
     try:
-        document = json.loads(line)
-    except json.JSONDecodeError:
-        document = None
-    if not isinstance(document, dict):
-        raise SearchError(f"{path}, line {number}: not a line of a journal; the file was changed by something else.")
-    return document
+        return content.decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise SearchError(f"{path} is not UTF-8 text; the file was changed by something else.") from None
+
+
+def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
+    hint = "the file was changed by something else"
+    return parse_object(line, f"Line {number} of {path}", SearchError, hint=hint)
 
 
 def _evaluation(document: dict[str, Any], path: Path, number: int) -> Evaluation:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import parse_object
 from ..errors import SearchError
 from ..evaluate.statistics import Marks, interval, marks_of, paired_interval, paired_p
 from ..hub.card import Evaluation as CardRow
@@ -17,6 +18,7 @@ from .journal import pack, unpack
 from .measurement import Job, Measurement
 from .pool import Pool, measure_all
 from .search import Search
+from .spec import is_number
 
 Candidate = Recipe | ModelRef | paths.Path
 """What can be scored: a merge, a path through layers, a plain model."""
@@ -151,15 +153,21 @@ class Stored:
 def from_json(path: Path, key: str | None = None) -> Stored:
     """Reads results.json; raises `SearchError` where it is damaged, or another search's than that of `key`."""
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_object(path.read_bytes(), "it", SearchError)
         problems = tuple(document["problems"])
         rows = tuple(
             Row(**{**row, "gain": row["gain"] and tuple(row["gain"])}, problems=problems) for row in document["rows"]
         )
         if any(len(row.marks) != row.n for row in rows):
             raise ValueError("not as many values as problems")
+        if not all(isinstance(row.model, str) and isinstance(row.note, str) for row in rows):
+            raise TypeError("a name that is no text")
+        numbers = [(row.value, row.low, row.high, row.metric, row.language, *(row.gain or ())) for row in rows]
+        numbers += [(row.p_value,) for row in rows if row.p_value is not None]
+        if not all(is_number(number) for few in numbers for number in few):
+            raise TypeError("a figure that is no number")
         found, stored = document["key"], Stored(document["search"], document["winner"], rows)
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, SearchError) as exc:
         raise SearchError(f"{path} is not a result of a search ({exc}); delete it and resume.") from None
     if key not in (None, found):
         raise SearchError(f"{path} is the result of another search; give another output folder.")

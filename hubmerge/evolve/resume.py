@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..documents import parse_object
 from ..errors import SearchError
 from ..evaluate.located import shared_task
 from ..evaluate.task import Task
@@ -68,8 +69,8 @@ def is_finished(out: Path, key: str) -> bool:
     if not path.exists():
         return False
     try:
-        return bool(json.loads(path.read_bytes())["key"] == key)
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        return bool(parse_object(path.read_bytes(), "it", SearchError)["key"] == key)
+    except (OSError, KeyError, SearchError) as exc:
         raise SearchError(f"{path} is not a result of a search ({exc}); delete it and resume.") from None
 
 

@@ -1,6 +1,5 @@
 """What a report is made of: the files of a run folder, as far as they are there yet."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...documents import load_mapping
+from ...documents import load_mapping, parse_json
 from ...errors import SearchError
 from ...places import folder_name
 from ..folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
@@ -216,11 +215,10 @@ def _json(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as exc:
-        raise SearchError(
-            f"{path} cannot be read as JSON ({exc}); resume the search to have it written anew."
-        ) from None
+        content = path.read_bytes()
+    except OSError as exc:
+        raise SearchError(f"{path} cannot be read ({exc.strerror or exc}).") from None
+    document = parse_json(content, str(path), SearchError, hint="resume the search to have it written anew")
     return document if isinstance(document, Mapping) else {}
 
 
@@ -234,9 +232,9 @@ def _evaluations(journal: Path) -> tuple[Evaluation, ...]:
 
 
 def _header(journal: Path) -> Mapping[str, Any]:
-    with journal.open(encoding="utf-8") as lines:
+    with journal.open("rb") as lines:
         try:
-            document = json.loads(lines.readline() or "{}")
-        except ValueError:
+            document = parse_json(lines.readline() or "{}", str(journal), SearchError)
+        except SearchError:
             document = {}
     return document if isinstance(document, Mapping) else {}
