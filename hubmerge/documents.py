@@ -9,6 +9,7 @@ can hold. Everything else raises the error class that the caller names.
 import difflib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any, NoReturn
 import yaml
 
 from .errors import HubmergeError
+from .text import shorten
 
 MAX_CHARACTERS = 1_000_000
 """Characters of a YAML document."""
@@ -227,6 +229,39 @@ def refuse_unknown(given: Mapping[str, Any], known: Iterable[str], where: str, e
             near = difflib.get_close_matches(str(key)[:60], names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(names))}."
             raise error(f"Unknown key {str(key)[:60]!r} in {where}: {hint}")
+
+
+def check_plain(document: Any, what: str, error: type[HubmergeError]) -> None:
+    """Raises `error` where the values that a program or a form gives are none that a document could hold.
+
+    `what` names them in messages ("recipe"). The bounds are those of YAML, but for the number of values.
+    """
+    waiting, values = [(document, 1)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        values += 1
+        if depth > MAX_DEPTH or values > MOST_JSON_VALUES:
+            raise error(f"The {what} is nested more than {MAX_DEPTH} levels deep, or has too many values.")
+        if isinstance(value, Mapping):
+            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(part, depth + 1) for part in value]
+        elif isinstance(value, str) and ("\0" in value or _SURROGATE.search(value)):
+            raise error(f"The {what} cannot be read: text holds a NUL or half of a surrogate pair.")
+        elif isinstance(value, int) and value not in _WHOLE:
+            raise error(f"The {what} cannot be read: a whole number has more than 64 bits.")
+
+
+def expand(path: str | Path, error: type[HubmergeError]) -> Path:
+    """`path` with the home folder in place of ~; raises `error` for one that this system cannot have or not look at."""
+    try:
+        found = Path(path).expanduser()
+        os.lstat(found)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise error(f"{shorten(str(path), 100)!r} is no path here: {getattr(exc, 'strerror', None) or exc}.") from None
+    return found
 
 
 def is_number(value: Any) -> bool:

@@ -10,7 +10,6 @@
 ['org/math', 'org/japanese']
 """
 
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from .documents import load_mapping, refuse_unknown
+from .documents import check_plain, is_number, load_mapping, refuse_unknown
 from .errors import RecipeError
 from .places import folder_name
 
@@ -28,7 +27,9 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 _REPO_ID = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _LONGEST_NAME = 2_000
-_REVISION = re.compile(r"[^\s@+]+")
+_UNREADABLE = re.compile("[\0\ud800-\udfff]")
+# A name of git's, which is a file there.
+_REVISION = re.compile(r"[^\s@+\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{12}")
 _PINNED_FOLDER = re.compile(rf"(?P<folder>\./[^/]+?)@(?P<digest>{_DIGEST.pattern})(?:\+(?P<lora>.+))?", re.DOTALL)
 
@@ -50,7 +51,12 @@ class ModelRef:
 
     def __post_init__(self) -> None:
         if self.lora is not None and self.lora.lora is not None:
-            raise RecipeError(f"{self} has two LoRAs; a model takes one, so merge the models with one each.")
+            raise _two_loras(self.repo_id)
+        if len(self.repo_id) > _LONGEST_NAME or _UNREADABLE.search(self.repo_id):
+            raise RecipeError(
+                f"{self.repo_id[:60]!r} is no name of a model ({len(self.repo_id):,} characters): it is too long, or "
+                "holds what is no character; rename the folder."
+            )
         if self.is_folder:
             return
         parts = self.repo_id.split("/")
@@ -72,18 +78,30 @@ class ModelRef:
         text = text.strip()
         if len(text) > _LONGEST_NAME:
             raise RecipeError(f"A model's name has {len(text):,} characters; expected org/name or a folder.")
+        return cls._read(text, None)
+
+    @classmethod
+    def _read(cls, text: str, model: str | None) -> "ModelRef":
+        """Reads a model, or what stands on top of the `model`."""
+
+        def on_top(of: str, lora: str) -> ModelRef:
+            if model is not None:
+                raise _two_loras(model)
+            return cls._read(lora, of)
+
         if (named := _PINNED_FOLDER.fullmatch(text)) and not os.path.isdir(text):
-            return cls(named["folder"], named["digest"], cls.parse(named["lora"]) if named["lora"] else None)
+            pinned = cls(named["folder"], named["digest"])
+            return replace(pinned, lora=on_top(pinned.repo_id, named["lora"])) if named["lora"] else pinned
         if _is_folder(text):
             # A folder's own name may have a plus.
-            ends = [at for at, sign in enumerate(text) if sign == "+" and not os.path.isdir(text)]
+            ends = [] if os.path.isdir(text) else [at for at, sign in enumerate(text) if sign == "+"]
             end = next((at for at in ends if os.path.isdir(text[:at]) and text[at + 1 :]), None)
-            return cls(text) if end is None else cls(text[:end], lora=cls.parse(text[end + 1 :]))
-        model, plus, lora = text.partition("+")
-        repo_id, at, revision = model.partition("@")
+            return cls(text) if end is None else cls(text[:end], lora=on_top(text[:end], text[end + 1 :]))
+        repository, plus, lora = text.partition("+")
+        repo_id, at, revision = repository.partition("@")
         if (plus and not lora) or (at and not revision):
             raise RecipeError(f"{text!r} ends too early; expected org/name@revision+org/lora@revision.")
-        return cls(repo_id, revision or None, cls.parse(lora) if plus else None)
+        return cls(repo_id, revision or None, on_top(repository, lora) if plus else None)
 
     def __str__(self) -> str:
         text = self.repo_id + (f"@{self.revision}" if self.revision else "")
@@ -114,6 +132,10 @@ class ModelRef:
     def pinned(self, commit: str | None) -> "ModelRef":
         """The same model at `commit` (40 hex digits); a folder stays as it is."""
         return self if commit is None else replace(self, revision=commit)
+
+
+def _two_loras(model: str) -> RecipeError:
+    return RecipeError(f"{model} has two LoRAs; a model takes one, so merge the models with one each.")
 
 
 def _is_folder(text: str) -> bool:
@@ -258,6 +280,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Recipe":
         """Reads a recipe from plain values, as YAML gives them."""
+        check_plain(document, "recipe", RecipeError)
         if "modules" in document:
             raise RecipeError("`modules` (merging parts of a multi-modal model) is not supported yet; use `models`.")
         if "tokenizer" in document:
@@ -391,7 +414,7 @@ def _conditional(item: Any, where: str) -> Conditional:
 
 
 def _scalar(value: Any, where: str) -> Scalar:
-    if isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, bool) or is_number(value):
         return value
     raise RecipeError(f"{where}: expected a finite number or true/false, got {value!r}.")
 

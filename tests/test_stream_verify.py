@@ -158,8 +158,8 @@ def test_another_dtype_over_the_same_bytes(merged: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ("{", "not a JSON object"),
-        ("[" * 100_000, "not a JSON object"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "nested more than 100 levels"),
         ("[]", "not a JSON object"),
         ({"shards": None}, "no shards"),
         ({"shards": []}, "no shards"),
@@ -182,7 +182,9 @@ def test_a_broken_manifest_is_one_sentence(document: object, says: str) -> None:
     whole = {"hubmerge": "1", "recipe": {}, "versions": {}, "device": "cpu", "shards": {"a": SHARD}}
     assert Manifest.parse(json.dumps(whole), "org/name").tensors == {"t": DIGEST}
     text = document if isinstance(document, str) else json.dumps({**whole, **document})
-    with pytest.raises(SourceError, match=rf"hubmerge\.json of org/name is broken: .*{says}.* again\.$"):
+    with pytest.raises(
+        SourceError, match=rf"hubmerge\.json of org/name (is broken|cannot be read): .*{says}.* again\.$"
+    ):
         Manifest.parse(text, "org/name")
 
 
@@ -354,5 +356,5 @@ def test_the_command(call, merged: Path, pushed: str, siblings: Siblings) -> Non
     (merged / MANIFEST).write_text("junk")
     done = call("verify", merged)
     assert done.returncode == 2
-    assert f"hubmerge.json of {merged} is broken" in done.stderr
+    assert f"hubmerge.json of {merged} cannot be read" in done.stderr
     assert call("verify", "alice/none").returncode == 3

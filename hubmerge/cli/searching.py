@@ -1,5 +1,6 @@
 """Commands that search and score: evolve, report, export, eval."""
 
+import os
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
@@ -146,7 +147,7 @@ def evaluate(
     if split not in SPLITS:
         raise HubmergeError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}.")
     path = Path(task)
-    is_file = path.suffix in (".yaml", ".yml") or path.is_file()
+    is_file = path.suffix in (".yaml", ".yml") or os.path.isfile(path)
     loaded = load_task(path if is_file else task, token=token, counts={split: limit} if limit else None)
     examples = loaded.split(split)
     if not examples:

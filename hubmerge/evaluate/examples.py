@@ -1,6 +1,7 @@
 """Examples and where they come from: files of a Hub dataset repository or of a folder, or rows written in place."""
 
 import csv
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,9 +108,10 @@ def _open_repository(repo_id: str, revision: str | None, columns: tuple[str, ...
 
 def _local(base: Path, file: str) -> Path:
     path = base / _plain_path(file)
-    if path.is_file() and leaving(base, [path]):
+    is_file = os.path.isfile(path)  # also false for what no file can be called
+    if is_file and leaving(base, [path]):
         raise TaskError(f"The example file {file!r} is a link that leads out of its folder; put the file itself there.")
-    if not path.is_file():
+    if not is_file:
         raise TaskError(f"There is no example file {path}; check `folder` and the file names of the task.")
     return path
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..documents import expand
 from ..errors import TaskError
 from ..places import files_digest, find, folder_name, note
 
@@ -26,7 +27,7 @@ def absolute(text: str, relative_to: Path, files: Files) -> str:
     """The path that `text` means: from `relative_to`, or where its digest lies. One that is not here stays as it is."""
     shared = _SHARED.fullmatch(text)
     if shared is None:
-        return os.path.abspath(relative_to / Path(text).expanduser())
+        return os.path.abspath(relative_to / expand(text, TaskError))
     for path in (find(shared["digest"]), relative_to / shared["name"]):
         if path is not None and _digest(path, files) == shared["digest"]:
             return os.path.abspath(path)

@@ -36,7 +36,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..documents import load_mapping, refuse_unknown
+from ..documents import check_plain, expand, load_mapping, refuse_unknown
 from ..errors import TaskError
 from . import language
 from .builtin import BUILTIN
@@ -157,10 +157,11 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
     `relative_to` is the folder that a path in `spec` starts from. Raises `TaskError` for unknown names and keys.
     """
     if isinstance(spec, Mapping):
+        check_plain(spec, "task", TaskError)
         document = dict(spec)
     elif isinstance(spec, str) and spec in BUILTIN:
         document = dict(BUILTIN[spec])
-    elif isinstance(spec, (str, Path)) and os.path.exists(path := relative_to / Path(spec).expanduser()):
+    elif isinstance(spec, (str, Path)) and os.path.exists(path := relative_to / expand(spec, TaskError)):
         document, relative_to = load_mapping(path, "task", TaskError), path.parent
     else:
         raise TaskError(f"There is no task {_short(str(spec))!r}; give a YAML file or one of: {', '.join(BUILTIN)}.")

@@ -22,14 +22,14 @@ from typing import Any
 
 import yaml
 
-from ..documents import load_mapping, refuse_unknown
+from ..documents import check_plain, is_number, load_mapping, refuse_unknown
 from ..errors import RecipeError, SearchError
 from ..evaluate.task import SPLITS, task_document
 from ..methods import METHODS, Method
 from ..recipe import ModelEntry, ModelRef, Recipe
 from .data_flow import DataFlowSpace
 from .economy import Economy
-from .spec import COMPARED, GRANULARITIES, Fitness, Gene, Searcher, build, is_number, listed, mapping
+from .spec import COMPARED, GRANULARITIES, Fitness, Gene, Searcher, build, listed, mapping
 
 UNTUNED = ("average", "task_arithmetic", "ties", "dare_ties")
 """Merges that people make without a search, nothing tuned."""
@@ -202,6 +202,7 @@ class Search:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], relative_to: Path = Path()) -> "Search":
         """Reads a search from plain values, as YAML gives them."""
+        check_plain(document, "search", SearchError)
         inside = {"genes", "granularity", "filters", "path_searcher"}
         refuse_unknown(document, {item.name for item in fields(cls)} - inside | {"genome"}, "the search", SearchError)
         for key in ("models", "task"):
@@ -230,8 +231,14 @@ class Search:
             given["economy"] = build(Economy, given["economy"], "economy")
         given["baselines"] = tuple(listed(given.get("baselines", list(BASELINES)), "baselines"))
         given["parameters"] = mapping(given.get("parameters") or {}, "parameters")
+        for name, value in given["parameters"].items():
+            if not isinstance(value, bool) and not is_number(value):
+                raise SearchError(f"parameters.{name} must be a number or true or false, got {value!r}.")
         given["splits"] = mapping(given.get("splits") or {}, "splits")
         refuse_unknown(given["splits"], SPLITS, "splits", SearchError)
+        for name, value in given["splits"].items():
+            if type(value) is not int or value < 0:
+                raise SearchError(f"splits.{name} must be a number of examples, got {value!r}.")
         for key in ("select", "batch_size"):
             if key in given and type(given[key]) is not int:
                 raise SearchError(f"{key} must be a whole number, got {given[key]!r}.")

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from ..documents import refuse_unknown
+from ..documents import is_number, refuse_unknown
 from ..errors import SearchError
 
 COMPARED = ("random", "grid")
@@ -121,11 +121,6 @@ def _kinds(annotation: Any) -> list[type]:
     """The plain types of an annotation: int and NoneType for `int | None`, tuple for `tuple[str, ...]`."""
     parts = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     return [get_origin(part) or part for part in parts]
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of YAML is a number (true and false are not)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 _FITS: Mapping[str, Any] = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, constants
 
+from ..documents import expand
 from ..errors import NetworkError, SourceError
 from ..links import leaving
 from ..recipe import ModelRef
@@ -173,7 +174,7 @@ def _repository(ref: ModelRef, token: str | None) -> Listing:
 
 
 def _folder(ref: ModelRef) -> Listing:
-    root = Path(ref.place or ref.repo_id).expanduser()
+    root = expand(ref.place or ref.repo_id, SourceError)
     if not root.is_dir():
         raise SourceError(f"There is no folder {ref.repo_id}; check the path.")
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -110,7 +111,7 @@ def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Problem]
     """Compares what the output folder and the Hub cache need with what their disks have free."""
     needs: dict[int, tuple[Path, int]] = {}
     for folder, nbytes in ((out, out_bytes), (Path(constants.HF_HUB_CACHE), cache_bytes)):
-        present = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        present = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
         disk = present.stat().st_dev
         first, before = needs.get(disk, (present, 0))
         needs[disk] = (first, before + nbytes)

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from ..errors import PlanError, ResourceError
+from ..documents import parse_object
+from ..errors import PlanError, ResourceError, SourceError
 from .owned import LARGEST, Kept, holds, inside, is_plain, read_plain, remove
 from .problems import some
 from .tokenizer import is_carried
@@ -262,12 +263,12 @@ def _read(path: Path) -> dict[str, Any]:
     """key, shards, uploaded and files of a journal or manifest; all empty where it is none."""
     nothing: dict[str, Any] = {"key": "", "shards": {}, "uploaded": {}, "files": {}}
     try:
-        document = json.loads(read_plain(path, LARGEST) or b"{}")
+        document = parse_object(read_plain(path, LARGEST) or b"{}", str(path), SourceError)
         shards = {file: ShardRecord(**record) for file, record in document.get("shards", {}).items()}
         files = document.get("files", {})
         uploaded = {file: (str(at), str(sha256)) for file, (at, sha256) in document.get("uploaded", {}).items()}
         fits = isinstance(document.get("key"), str) and isinstance(files, dict)
         fits = fits and all(record.fits(file) for file, record in shards.items())
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (SourceError, ValueError, TypeError, AttributeError):
         return nothing
     return {"key": document["key"], "shards": shards, "uploaded": uploaded, "files": files} if fits else nothing

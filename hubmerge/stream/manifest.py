@@ -1,11 +1,11 @@
 """What a finished merge says of itself, in hubmerge.json beside the weights, read back and checked."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..documents import parse_object
 from ..errors import SourceError
 from .journal import MANIFEST
 
@@ -39,11 +39,7 @@ class Manifest:
             if not fits:
                 raise SourceError(f"{MANIFEST} of {where} is broken: {what}; fetch or merge the model again.")
 
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError):
-            document = None
-        expect(isinstance(document, dict), "it is not a JSON object")
+        document: Any = parse_object(text, f"{MANIFEST} of {where}", SourceError, hint="fetch or merge the model again")
         shards, recipe = document.get("shards"), document.get("recipe")
         expect(isinstance(shards, dict) and bool(shards), "it lists no shards")
         expect(isinstance(recipe, dict), "it holds no recipe")
