@@ -76,6 +76,11 @@ def deploy(
     upload.start()
     api = HfApi(token=find_token(token), library_name="hubmerge")
     earlier = _deployed(api, upload)
+    if others := sorted((set(files) - earlier - _UNTOUCHED) & upload.present):
+        raise HubmergeError(
+            f"The Space {upload.repo_id} holds a file {others[0]} that `hubmerge space deploy` did not put there and "
+            "would overwrite; move it in the Space, or choose another name."
+        )
     marker = {"hubmerge": __version__, "files": sorted(files)}
     files[MARKER] = (json.dumps(marker, indent=2) + "\n").encode()
     # Before the commit: that is what the Hub builds and starts the Space by.

@@ -37,7 +37,7 @@ def faults(hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
 
 def there(repo_id: str, tmp_path: Path) -> dict[str, bytes]:
     folder = fetch(repo_id, Path(tempfile.mkdtemp(dir=tmp_path)) / "fetched")
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def commits(repo_id: str) -> int:

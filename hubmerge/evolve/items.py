@@ -28,7 +28,7 @@ from ..errors import SearchError
 from ..evaluate.task import Task
 from ..progress import Event, Progress
 from ..recipe import Recipe
-from ..stream.writer import write_file
+from ..stream.written import Written
 from .economy import FEWEST
 from .folder import ITEMS_FILE
 from .measurement import Job
@@ -132,7 +132,7 @@ def open_items(search: Search, task: Task, pool: Pool, folder: Path, key: str, p
         sum(found.tokens for found in asked.values()),
         round(sum(result.seconds for result in results.values()), 4),
     )
-    write_file(path, (json.dumps({"key": key, **asdict(items)}, ensure_ascii=False) + "\n").encode())
+    Written(folder).write(ITEMS_FILE, (json.dumps({"key": key, **asdict(items)}, ensure_ascii=False) + "\n").encode())
     return items
 
 

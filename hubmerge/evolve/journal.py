@@ -13,9 +13,12 @@ from typing import Any, BinaryIO
 
 from ..documents import parse_object
 from ..errors import SearchError
+from ..stream.owned import inside
 from .spec import is_number
 
 VERSION = 2
+
+_BEGINNING = b'{"hubmerge_journal": '
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Journal:
     def __init__(self, path: Path, key: str, facts: Mapping[str, Any], *, resume: bool, replace: bool = False) -> None:
         self.path = path
         self.evaluations: list[Evaluation] = []
+        inside(path.parent, path.name)
         self._file: BinaryIO = path.open("a+b")
         try:
             _lock(self._file, path)
@@ -121,6 +125,8 @@ class Journal:
             raise SearchError(
                 f"{self.path} already holds a search; continue it with --resume, or give another output folder."
             )
+        if content and not _begins(content):
+            raise SearchError(f"{self.path} is no journal of hubmerge; move it away, or give another output folder.")
         header, *lines = _lines(whole, self.path)[:-1] or [""]
         found = [
             _evaluation(_parse(line, self.path, number), self.path, number) for number, line in enumerate(lines, 2)
@@ -151,6 +157,11 @@ def read_evaluations(path: Path) -> list[Evaluation]:
     """The evaluations of a journal that may be in use or torn; for charts."""
     lines = _lines(path.read_bytes(), path)[1:-1]
     return [_evaluation(_parse(line, path, number), path, number) for number, line in enumerate(lines, start=2)]
+
+
+def _begins(content: bytes) -> bool:
+    """Whether a file begins as a journal does, or as one that was torn in its first line."""
+    return content.startswith(_BEGINNING) or _BEGINNING.startswith(content)
 
 
 def _lines(content: bytes, path: Path) -> list[str]:

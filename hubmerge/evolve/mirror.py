@@ -17,6 +17,7 @@ from ..hub.session import bounded_session, find_token
 from ..hub.store import Repository
 from ..recipe import ModelRef
 from ..stream.writer import write_file
+from ..stream.written import Written
 from ..text import hide_tokens
 from .folder import ITEMS_FILE
 
@@ -188,9 +189,14 @@ def fetch(repo_id: str, folder: Path, *, token: str | None = None) -> Path:
     for name in journals:
         if (folder / name).exists():
             raise SearchError(f"{folder / name} already holds a search; fetch the run into another folder.")
+    written = Written(folder)
     # A journal comes last: without it the folder is not a run, and fetching can begin anew.
     for name in [*others, *journals]:
-        write_file(folder / name, store.path(facts.files[name]).read_bytes())
+        content = store.path(facts.files[name]).read_bytes()
+        if name.endswith(".jsonl"):
+            write_file(folder / name, content)
+        else:
+            written.write(name, content)
     return folder
 
 

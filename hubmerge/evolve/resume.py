@@ -20,6 +20,7 @@ from ..evaluate.located import shared_task
 from ..evaluate.task import Task
 from ..hub.source import Source, open_source
 from ..recipe import ModelRef
+from ..stream.written import Written
 from .folder import ITEMS_FILE, JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
 from .journal import VERSION, read_evaluations
 from .search import Search
@@ -42,7 +43,7 @@ def resumed(search: Search, out: Path, token: str | None = None) -> Search:
     then, now = (_decisive(_unpinned(one), one, is_over) for one in (saved, search))
     changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     if changed and not has_scores(out):
-        (out / ITEMS_FILE).unlink(missing_ok=True)
+        Written(out, trusted=True).remove(ITEMS_FILE)
         return given
     if changed:
         since = "its test split was opened" if is_over else "candidates were scored already"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import SearchError
+from ..errors import HubmergeError, SearchError
 from ..evaluate.located import shared_task
 from ..evaluate.task import Task, load_task, sizes
 from ..hub.card import Card, render
@@ -16,8 +16,9 @@ from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
 from ..recipe import ModelRef, Recipe
 from ..stream.executor import merge
+from ..stream.journal import require_room
 from ..stream.plan import make_plan
-from ..stream.writer import write_file
+from ..stream.written import Written
 from . import curve
 from .blocks import family_of
 from .choose import Winner, choose
@@ -26,6 +27,7 @@ from .explore import Exploration, MakeGenome, explore
 from .folder import (
     CURVE_FILE,
     FIRST_RECIPE_FILE,
+    ITEMS_FILE,
     JOURNAL_FILE,
     MODEL_FOLDER,
     PS_FOLDER,
@@ -54,7 +56,7 @@ from .results import (
     from_json,
     to_json,
 )
-from .resume import is_finished, measured_key, resumed, search_key
+from .resume import has_scores, is_finished, measured_key, resumed, search_key
 from .scales import SCALED_LABEL, best_scale
 from .search import SCALED, Search
 from .spec import COMPARED
@@ -97,6 +99,7 @@ def evolve(
     `HubError` for what the Hub refuses. When interrupted, the journal stays and the run can be resumed.
     """
     out.mkdir(parents=True, exist_ok=True)
+    written = require_own(out, resume)
     progress(Event("open", 0, 0, note="models and task"))
     mended = resumed(search, out, token) if resume else search
     pinned, sources, task = open_search(mended, token)
@@ -104,14 +107,18 @@ def evolve(
     finished = resume and is_finished(out, whole_key)
     if not finished:
         foresee(pinned, sources, task).require()
+    saved = is_saved(out / SEARCH_FILE, pinned)
+    if not saved:
+        written.require([SEARCH_FILE])
     facts = {"task": pinned.task.get("name"), "splits": sizes(task), **_header(task)}
     with Journal(out / JOURNAL_FILE, key, facts, resume=resume) as journal:
-        write_search(out / SEARCH_FILE, pinned)
+        if not saved:
+            written.write(SEARCH_FILE, yaml_of(pinned))
         if finished:
             stored = from_json(out / RESULTS_FILE, whole_key)
             return _result(pinned, sources, task, out, stored.facts, stored.winner, stored.rows)
-        (out / RESULTS_FILE).unlink(missing_ok=True)  # with other baselines: the run is not finished any more
-        run = _Run(key, out, task, token, workers, progress)
+        written.remove(RESULTS_FILE)  # with other baselines: the run is not finished any more
+        run = _Run(key, out, written, task, token, workers, progress)
         others = contestants(pinned)
         last, opened = pinned, sources
         if pinned.spaces == ("ps", "dfs"):
@@ -121,7 +128,7 @@ def evolve(
             others[EVOLVED_RECIPE] = first
         with run.pool(last, opened) as pool:
             found = run.explore(last, opened, journal, pool)
-            write_file(out / CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))
+            written.write(CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))
             winner = run.choose(found, last, pool)
             # What the searches beside it cost is not what it took to find this winner.
             search_facts = _facts(pinned, found, task, run.spent, run.questions)
@@ -136,15 +143,15 @@ def evolve(
         recipe = recipe_of(winner.candidate, opened)
         chosen = {**winner.facts, "recipe": recipe.to_dict()}
         result = _result(pinned, sources, task, out, search_facts, chosen, rows)
-        write_file(out / RECIPE_FILE, recipe.to_yaml().encode())
+        written.write(RECIPE_FILE, recipe.to_yaml().encode())
         # The card's commands start from the YAML files, so they go wherever the model goes.
         files = {name: (out / name).read_bytes() for name in (SEARCH_FILE, RECIPE_FILE, CURVE_FILE)}
         if last is not pinned:
             files |= _first_recipe(out)
         files["README.md"] = render(result.card).encode()
-        merge(recipe, out / MODEL_FOLDER, token=token, progress=progress, files=files, overwrite=True)
+        merge(recipe, out / MODEL_FOLDER, token=token, progress=progress, files=files, again=True)
         front = [evaluation.number for evaluation in found.front]
-        write_file(out / RESULTS_FILE, to_json(whole_key, search_facts, chosen, rows, front=front))
+        written.write(RESULTS_FILE, to_json(whole_key, search_facts, chosen, rows, front=front))
         return result
 
 
@@ -152,10 +159,18 @@ class _Run:
     """What the searches of one run share: the task, the workers, and the account of what was spent."""
 
     def __init__(
-        self, key: str, out: Path, task: Task, token: str | None, workers: Workers, progress: Progress
+        self,
+        key: str,
+        out: Path,
+        written: Written,
+        task: Task,
+        token: str | None,
+        workers: Workers,
+        progress: Progress,
     ) -> None:
         self.key = key
         self.out = out
+        self.written = written
         self.task = task
         self.token = token
         self.workers = workers
@@ -202,14 +217,13 @@ class _Run:
         with journaled as journal, self.pool(search, sources) as pool:
             found = self.explore(search, sources, journal, pool)
             winner = self.choose(found, search, pool)
-        write_search(folder / SEARCH_FILE, search)
-        write_file(folder / CURVE_FILE, curve.draw(found.evaluations, _curve_title(search, found)))
-        write_file(folder / RECIPE_FILE, winner.candidate.to_yaml().encode())
-        # A folder of another merge can only be the one that this run left before it was interrupted.
-        merge(winner.candidate, folder / MODEL_FOLDER, token=self.token, progress=self.progress, overwrite=True)
+        self.written.write(f"{PS_FOLDER}/{SEARCH_FILE}", yaml_of(search))
+        self.written.write(f"{PS_FOLDER}/{CURVE_FILE}", curve.draw(found.evaluations, _curve_title(search, found)))
+        self.written.write(f"{PS_FOLDER}/{RECIPE_FILE}", winner.candidate.to_yaml().encode())
+        merge(winner.candidate, folder / MODEL_FOLDER, token=self.token, progress=self.progress, again=True)
         facts = _facts(search, found, self.task, found.evaluations, self.questions)
         chosen = {**winner.facts, "recipe": winner.candidate.to_dict()}
-        write_file(folder / RESULTS_FILE, to_json(self.key, facts, chosen, ()))
+        self.written.write(f"{PS_FOLDER}/{RESULTS_FILE}", to_json(self.key, facts, chosen, ()))
         return own_model(self.out)
 
     def compared(self, other: Search, folder: Path, sources: Mapping[ModelRef, Source], pool: Pool) -> Candidate:
@@ -301,9 +315,31 @@ def _first_recipe(out: Path) -> dict[str, bytes]:
     return {FIRST_RECIPE_FILE: (out / PS_FOLDER / RECIPE_FILE).read_bytes()}
 
 
-def write_search(path: Path, search: Search) -> None:
-    """Writes search.yaml, which may go anywhere: the task's own files too are named without their paths."""
-    write_file(path, replace(search, task=shared_task(search.task)).to_yaml().encode())
+def yaml_of(search: Search) -> bytes:
+    """search.yaml, which may go anywhere: the task's own files too are named without their paths."""
+    return replace(search, task=shared_task(search.task)).to_yaml().encode()
+
+
+def is_saved(path: Path, search: Search) -> bool:
+    """Whether a file says just this search, in whatever words: it is then left as its author wrote it."""
+    try:
+        return path.is_file() and Search.from_yaml(path) == search
+    except HubmergeError:
+        return False
+
+
+def require_own(out: Path, resume: bool) -> Written:
+    """The files of the run in `out`. Raises `PlanError` where one of them, or what stands in their place, is
+    somebody's, before anything is written; of a run that is resumed, search.yaml may be edited."""
+    has_journal = (out / JOURNAL_FILE).is_file() and (out / JOURNAL_FILE).stat().st_size > 0
+    written = Written(out, trusted=resume and has_journal)
+    folders = ("", f"{PS_FOLDER}/")
+    names = [f"{folder}{name}" for folder in folders for name in (CURVE_FILE, RECIPE_FILE, RESULTS_FILE, ITEMS_FILE)]
+    if resume or not has_journal or not has_scores(out):  # else the journal says what to do
+        written.require(names)
+        for folder in folders:
+            require_room(out / folder / MODEL_FOLDER)
+    return written
 
 
 def _curve_title(search: Search, found: Exploration) -> str:

@@ -173,6 +173,19 @@ def open_journal(
                 folder.rmdir()
 
 
+def require_room(folder: Path) -> None:
+    """Raises `PlanError` where a merge into `folder` with `again` would find what is somebody's; it changes nothing."""
+    if not folder.is_dir():
+        return
+    running, finished = _read(folder / JOURNAL), _read(folder / MANIFEST)
+    left = _own(folder, running) | _own(folder, finished) | ({MANIFEST} if finished["key"] else set())
+    if others := sorted(_present(folder) - left):
+        raise PlanError(
+            f"The folder {folder} holds other files ({some(others)}) than the model that was written there; move them "
+            "away, or choose another folder."
+        )
+
+
 def _check_room(folder: Path) -> None:
     """Raises `PlanError` where the work folder, or what is to be written in it, is not what hubmerge makes."""
     room = folder / WORK_FOLDER

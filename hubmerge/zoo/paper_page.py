@@ -8,7 +8,7 @@ from statistics import stdev
 from typing import Any
 
 from ..evaluate.statistics import Marks, gain_interval, interval, paired_interval, paired_p
-from ..stream.writer import write_file
+from ..stream.written import Written
 from .paper_table import NAMES, OURS, Line, Table, mean
 from .trade_off import PICTURE_FILE
 from .trade_off import draw as draw_trade_off
@@ -27,17 +27,21 @@ LEGEND = (
 
 
 def write(tables: Sequence[Table], out: Path, heading: str) -> Path:
-    """Writes paper.md, paper.json, paper.png and the trade-off's picture into `out`; returns the first."""
+    """Writes paper.md, paper.json, paper.png and the trade-off's picture into `out`; returns the first.
+
+    Raises `PlanError` where one of them is somebody else's.
+    """
     from ..evolve.report import canvas, forest
 
-    write_file(out / "paper.json", (json.dumps([one.to_dict() for one in tables], indent=1) + "\n").encode())
-    write_file(out / "paper.png", canvas.png(partial(forest.draw, pooled(tables)), "Held-out Japanese word problems"))
+    written = Written(out, trusted=(out / "hub").is_dir())
+    written.write("paper.json", (json.dumps([one.to_dict() for one in tables], indent=1) + "\n").encode())
+    written.write("paper.png", canvas.png(partial(forest.draw, pooled(tables)), "Held-out Japanese word problems"))
     mixtures = {one.zoo: one.mixtures for one in tables if one.mixtures}
     if mixtures:
         title = "From the evolved model (star) to the math expert"
-        write_file(out / PICTURE_FILE, canvas.png(partial(draw_trade_off, mixtures), title))
+        written.write(PICTURE_FILE, canvas.png(partial(draw_trade_off, mixtures), title))
     path = out / "paper.md"
-    write_file(path, ("\n\n".join([f"{heading} {LEGEND}", *sections(tables)]) + "\n").encode())
+    written.write(path.name, ("\n\n".join([f"{heading} {LEGEND}", *sections(tables)]) + "\n").encode())
     return path
 
 

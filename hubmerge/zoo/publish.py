@@ -20,7 +20,8 @@ def publish(endpoint: str, token: str, namespace: str = NAMESPACE, zoo: Path = C
 
     Keys: those of `cards.REPOS` (models), `ja`, `en` (data sets of lines {"question": str, "answer": "37",
     "template": "seen" or "unseen"}).
-    Running it again makes no new commit where nothing changed.
+    Running it again makes no new commit where nothing changed. Raises `HubError` where a repository holds what hubmerge
+    did not put there.
     """
     from huggingface_hub import HfApi
 
@@ -59,8 +60,18 @@ def dataset_folder(lang: str, folder: Path) -> Path:
 
 
 def _upload(api: "HfApi", folder: Path, repo_id: str, repo_type: str) -> str:
-    api.create_repo(repo_id, repo_type=repo_type, exist_ok=True)
-    api.upload_folder(
-        repo_id=repo_id, folder_path=folder, repo_type=repo_type, commit_message="Upload the hubmerge demo zoo"
-    )
+    from ..hub.errors import hub_errors
+    from ..hub.holdings import marked, require_own
+
+    with hub_errors(f"uploading {repo_id}"):
+        api.create_repo(repo_id, repo_type=repo_type, exist_ok=True)
+        present = frozenset(api.list_repo_files(repo_id, repo_type=repo_type))
+        require_own(api, repo_id, repo_type, None, present)
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            repo_type=repo_type,
+            commit_message="Upload the hubmerge demo zoo",
+            commit_description=marked(""),
+        )
     return repo_id

@@ -5,20 +5,25 @@ float16, and `training.json` with the seed, every setting, the curves and the fi
 torch build give the same tensors. A training that was interrupted goes on with the first model that is not finished.
 """
 
+import hashlib
 import json
+import os
 import random
-import shutil
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ..errors import PlanError
 from ..evaluate.score import evaluate
 from ..progress import Event, Progress, silent
-from ..stream.writer import write_file
+from ..stream.owned import read_plain
+from ..stream.written import Written
 from . import SEED
 from .cards import write_card
 from .corpora import (
@@ -60,12 +65,16 @@ def train_zoo(
     `measured` validation problems in each language give the figures on the cards. Models that an earlier call with the
     same seed, settings and thread count has finished are left as they are.
     """
+    record = _finished(out, seed, stages)
+    missing = [name for name in stages if name not in record["models"]]
+    written, known = Written(out, trusted=_is_record(out)), _known(out)
+    written.require([RECORD])
+    _require_own(out, missing, known)
     torch.set_flush_denormal(True)  # Adam's second moments decay into denormals, which are slow on a CPU
     rng = random.Random(seed)
     tokenizer = train_tokenizer(f"{s.prompt}\n{s.answer}" for s in (base_sample(rng) for _ in range(5000)))
-    record = _finished(out, seed, stages)
     for number, name in enumerate(stages):
-        if name in record["models"]:
+        if name not in missing:
             continue
         if name == "base":
             model = new_model(tokenizer, seed)
@@ -75,7 +84,7 @@ def train_zoo(
         started = time.perf_counter()
         curve = _train_stages(model, tokenizer, name, stages[name], 1000 * seed + 10 * number, progress)
         seconds = round(time.perf_counter() - started, 1)
-        model = _save(model, tokenizer, out / name)
+        partial, model = _save(model, tokenizer, out / name)
         record["models"][name] = {
             "parameters": model.num_parameters(),
             "stages": [stage.settings for stage in stages[name]],
@@ -83,8 +92,17 @@ def train_zoo(
             "curve": curve,
             "figures": _figures(model, tokenizer, measured),
         }
-        write_card(out / name, name, record)
-        write_file(out / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+        write_card(partial, name, record)
+        record["models"][name]["files"] = _files(partial)
+        # What the models that it takes the place of hold is known until they are gone.
+        left = [other for other in missing[missing.index(name) :] if (out / other).is_dir()]
+        record["replaced"] = {other: _files(out / other) for other in left}
+        written.write(RECORD, _json(record))
+        _require_own(out, [name], known)
+        _take_away(out / name)
+        partial.replace(out / name)
+    if record.pop("replaced", None):
+        written.write(RECORD, _json(record))
     return record
 
 
@@ -103,8 +121,67 @@ def _finished(out: Path, seed: int, stages: Mapping[str, tuple[Stage, ...]]) -> 
             made = before["models"].get(name)
             if not made or made["stages"] != [stage.settings for stage in settings] or not (out / name).is_dir():
                 break
+            if "files" in made and made["files"] != _files(out / name):
+                break
             record["models"][name] = made
     return record
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """The sha256 of each file of a model."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        content = read_plain(path)
+        found[path.name] = hashlib.sha256(content).hexdigest() if content is not None else ""
+    return found
+
+
+Known = Mapping[str, Sequence[Mapping[str, str]]]
+"""The files that the record tells of, by model: of the newest training, and of the one that it takes the place of."""
+
+
+def _require_own(out: Path, names: Iterable[str], known: Known) -> None:
+    """Raises `PlanError` where a folder to write a model into holds anything but a model as a training wrote it."""
+    for name in names:
+        folder = out / name
+        if not os.path.lexists(folder):
+            continue
+        plain = folder.is_dir() and not folder.is_symlink()
+        if not plain or (any(folder.iterdir()) and _files(folder) not in known.get(name, ())):
+            raise PlanError(
+                f"{folder} is there already and is not a model as a training wrote it; move it away, or choose another "
+                "--out."
+            )
+
+
+def _known(out: Path) -> dict[str, list[dict[str, str]]]:
+    known: dict[str, list[dict[str, str]]] = {}
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        record = json.loads(read_plain(out / RECORD) or b"{}")
+        for name, made in record["models"].items():
+            known.setdefault(name, []).append(made.get("files"))
+        for name, files in record.get("replaced", {}).items():
+            known.setdefault(name, []).append(files)
+    return known
+
+
+def _is_record(out: Path) -> bool:
+    """Whether training.json is the record of a training, which earlier versions wrote without noting it."""
+    try:
+        return {"seed", "threads", "models"} <= json.loads(read_plain(out / RECORD) or b"{}").keys()
+    except (ValueError, AttributeError):
+        return False
+
+
+def _take_away(folder: Path) -> None:
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+def _json(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=1) + "\n").encode()
 
 
 def _train_stages(
@@ -130,16 +207,14 @@ def _train_stages(
     return curve
 
 
-def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> LlamaForCausalLM:
-    """Write a complete float16 model folder (all of it or nothing), and read it back in float32."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> tuple[Path, LlamaForCausalLM]:
+    """A complete float16 model in a new folder beside `folder`, and what is read back from it in float32."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     model.generation_config.update(max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
     model.half().save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
-    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return partial, LlamaForCausalLM.from_pretrained(partial, dtype=torch.float32)
 
 
 def _figures(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int) -> dict:

@@ -4,9 +4,14 @@ data.py reads the run folder; fitness.py, forest.py, heatmap.py (of weights.py),
 canvas.py makes PNG and SVG of a drawing; pictures.py says which pictures a run has; page.py writes the HTML.
 """
 
+import hashlib
+import os
 from pathlib import Path
 
+from ...errors import SearchError
+from ...stream.owned import read_plain
 from ...stream.writer import write_file
+from ...stream.written import Written
 from . import page, pictures
 from .data import read_stages
 
@@ -18,15 +23,33 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
     One HTML file without anything to fetch (`out`, by default report.html in the run folder), and each of its pictures
     as a PNG in the run folder's report/ (those of the first of two stages begin with "ps-"). Raises `SearchError` where
-    `run` is not the folder of a search.
+    `run` is not the folder of a search or `out` is a file that is no report, `PlanError` where somebody changed or put
+    there one of the pictures.
     """
     stages = read_stages(run)
     target = out if out is not None else run / REPORT_FILE
+    require_report(target)
+    written = Written(run, "report.json")
     for number, stage in enumerate(stages, start=1):
         prefix = "" if number == len(stages) else "ps-"
         for picture in pictures.of_stage(stage):
-            write_file(run / PICTURES_FOLDER / f"{prefix}{picture.name}.png", picture.png())
+            written.write(f"{PICTURES_FOLDER}/{prefix}{picture.name}.png", picture.png())
     if (forest := pictures.contestants(stages[-1])) is not None:
-        write_file(run / PICTURES_FOLDER / f"{forest.name}.png", forest.png())
-    write_file(target, page.render(stages).encode("utf-8"))
+        written.write(f"{PICTURES_FOLDER}/{forest.name}.png", forest.png())
+    write_file(target, _sealed(page.render(stages).encode("utf-8")))
     return target
+
+
+def require_report(path: Path) -> None:
+    """Raises `SearchError` where `path` is anything but a report as it was written: it would be lost."""
+    content = read_plain(path)
+    if not os.path.lexists(path) or (content is not None and _sealed(content[: -len(_sealed(b""))]) == content):
+        return
+    raise SearchError(
+        f"{path} is there already and is no report, or was changed since; move it away, or give another file."
+    )
+
+
+def _sealed(content: bytes) -> bytes:
+    """A report with the digest of all before it at its end, by which it is known for one that nobody changed."""
+    return content + f"<!-- hubmerge report {hashlib.sha256(content).hexdigest()} -->\n".encode()
