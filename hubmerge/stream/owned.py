@@ -61,9 +61,12 @@ def read_plain(path: Path, limit: int = LARGEST) -> bytes | None:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        os.close(handle)
+        return None
     with open(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        return file.read() if stat.S_ISREG(status.st_mode) and status.st_size <= limit else None
+        return file.read()
 
 
 def holds(folder: Path, name: str, sha256: object) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import random
-import tempfile
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -127,12 +127,14 @@ def _finished(out: Path, seed: int, stages: Mapping[str, tuple[Stage, ...]]) -> 
     return record
 
 
-def _files(folder: Path) -> dict[str, str]:
-    """The sha256 of each file of a model."""
+def _files(folder: Path) -> dict[str, str] | None:
+    """The sha256 of each file of a model; None where something else lies there."""
     found: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
         content = read_plain(path)
-        found[path.name] = hashlib.sha256(content).hexdigest() if content is not None else ""
+        if content is None:
+            return None
+        found[path.name] = hashlib.sha256(content).hexdigest()
     return found
 
 
@@ -158,8 +160,8 @@ def _known(out: Path) -> dict[str, list[dict[str, str]]]:
     known: dict[str, list[dict[str, str]]] = {}
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         record = json.loads(read_plain(out / RECORD) or b"{}")
-        for name, made in record["models"].items():
-            known.setdefault(name, []).append(made.get("files"))
+        for name, made in ((name, made) for name, made in record["models"].items() if made.get("files")):
+            known.setdefault(name, []).append(made["files"])
         for name, files in record.get("replaced", {}).items():
             known.setdefault(name, []).append(files)
     return known
@@ -210,7 +212,8 @@ def _train_stages(
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> tuple[Path, LlamaForCausalLM]:
     """A complete float16 model in a new folder beside `folder`, and what is read back from it in float32."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    partial.mkdir()
     model.generation_config.update(max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
     model.half().save_pretrained(partial)
     tokenizer.save_pretrained(partial)
