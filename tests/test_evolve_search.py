@@ -388,7 +388,7 @@ def test_journals_are_kept_apart(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     lines[3] = "nonsense"
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(SearchError, match="line 4"):
+    with pytest.raises(SearchError, match="Line 4"):
         Journal(path, "key", {}, resume=True)
 
 
