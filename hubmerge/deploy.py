@@ -11,7 +11,9 @@ from pathlib import Path
 from huggingface_hub import HfApi, hf_hub_download
 
 from . import __version__
+from .documents import parse_object
 from .errors import HubmergeError
+from .hub.checkpoint import check_name
 from .hub.errors import hub_errors
 from .hub.push import PushResult, Upload
 from .hub.session import find_token, patiently
@@ -103,8 +105,11 @@ def _deployed(api: HfApi, upload: Upload) -> set[str]:
         if MARKER in upload.present:
             path = hf_hub_download(upload.repo_id, MARKER, repo_type="space", token=api.token, library_name="hubmerge")
             try:
-                return set(json.loads(Path(path).read_text(encoding="utf-8"))["files"])
-            except (ValueError, KeyError, TypeError):
+                files = parse_object(Path(path).read_bytes(), MARKER, HubmergeError)["files"]
+                if not isinstance(files, list):
+                    raise TypeError
+                return {check_name(name, MARKER) for name in files}
+            except (HubmergeError, KeyError, TypeError, AttributeError):
                 raise HubmergeError(
                     f"{MARKER} of the Space {upload.repo_id} cannot be read; restore it from the Space's history, or "
                     "choose another name."

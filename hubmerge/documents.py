@@ -279,6 +279,7 @@ def parse_json(
     *,
     finite: bool = True,
     unique: bool = False,
+    mend: bool = False,
     largest: int = LARGEST_JSON,
     hint: str = "",
 ) -> Any:
@@ -286,8 +287,9 @@ def parse_json(
 
     `what` names it in messages ("config.json of org/name"), `hint` says what to do ("fetch it again"). Without `finite`
     the Infinity and NaN that Python writes are read; with `unique` a key given twice is refused, where others keep the
-    last. Raises `error` for everything that is not JSON, is too large, too deep, has a whole number of more than
-    `MOST_DIGITS` digits or half of a surrogate pair.
+    last; with `mend` half of a surrogate pair becomes a question mark, so that one stranger's text among many does not
+    spoil the rest. Raises `error` for everything that is not JSON, is too large, too deep, has a whole number of more
+    than `MOST_DIGITS` digits or half of a surrogate pair.
     """
 
     def refuse(problem: str) -> NoReturn:
@@ -300,6 +302,9 @@ def parse_json(
         text = data.decode("utf-8-sig")
     except UnicodeError:
         refuse("it is not UTF-8 text")
+    if mend and b"\\u" in data:
+        data = _ESCAPES.sub(lambda match: match[0] if match["whole"] else b"?", data)
+        text = data.decode("utf-8-sig")
     if problem := _excess(data):
         refuse(problem)
     try:
@@ -332,6 +337,7 @@ _DROPPED = bytes(set(range(256)) - set(_KEPT))
 _STRING = re.compile(rb'"[^"]*"')
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_ESCAPES = re.compile(rb"(?P<whole>\\\\|" + _PAIR.pattern + rb")|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 

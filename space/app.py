@@ -2,13 +2,13 @@
 
 import importlib
 import importlib.util
-import json
 import os
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
+from hubmerge.documents import parse_object
 from hubmerge.errors import HubmergeError
 from hubmerge.hub.cache import serve_many
 
@@ -132,10 +132,8 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
     `examples` may also come as JSON in HUBMERGE_SPACE_EXAMPLES.
     """
     if examples is None and (text := os.environ.get("HUBMERGE_SPACE_EXAMPLES")):
-        try:
-            examples = json.loads(text)
-        except ValueError:
-            raise HubmergeError("HUBMERGE_SPACE_EXAMPLES must be JSON: {base_model, models, task}.") from None
+        hint = "it must be JSON: {base_model, models, task}"
+        examples = parse_object(text, "HUBMERGE_SPACE_EXAMPLES", HubmergeError, hint=hint)
     share_memory()
     # After each call gradio makes statistics of the last 10,000 anew, up to 20 ms, also where monitoring is off.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hubmerge.documents import parse_object
 from hubmerge.errors import AccessError, HubmergeError, Interrupted, NotFoundError, ResourceError
 from hubmerge.hub.patience import stoppable
 from hubmerge.progress import Event, Progress
@@ -128,7 +129,7 @@ class Jobs:
         # Text by text: written as JSON, the n of a line's end would stand before a token.
         if any(map(has_token, _texts([title, spec]))):
             raise AccessError("This holds an access token of the Hub; take it out: hubmerge asks for none.")
-        document = json.loads(json.dumps(spec))
+        document = json.loads(json.dumps(spec))  # a copy of plain values
         person = getattr(owner, "person", "")
         job = Job(secrets.token_hex(8), str(owner), kind, title, document, created=time.time(), person=person)
         with self._changed:
@@ -271,7 +272,7 @@ class Jobs:
         outcome: dict[str, Any]
         try:
             with stoppable(lambda: self._check(job.id)):
-                outcome = {"status": "done", "result": json.loads(json.dumps(self._runners[job.kind](work)))}
+                outcome = {"status": "done", "result": json.loads(json.dumps(self._runners[job.kind](work)))}  # a copy
         except Interrupted:
             outcome = {"status": "lost" if self._closed else "cancelled"}
             if job.id not in self._cancelled:
@@ -301,7 +302,7 @@ class Jobs:
         with self._changed:
             self._check(job_id)
             if event.data:
-                point = json.loads(json.dumps(dict(event.data), default=str))
+                point = json.loads(json.dumps(dict(event.data), default=str))  # a copy
                 self._points[job_id].append(point)
                 with (self._folder / job_id / "points.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(point) + "\n")
@@ -332,8 +333,8 @@ class Jobs:
     def _load(self) -> None:
         for path in self._folder.glob("*/job.json"):
             try:
-                job = Job(**json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError):
+                job = Job(**parse_object(path.read_bytes(), path.name, HubmergeError))
+            except (OSError, HubmergeError, TypeError):
                 continue  # written by another version of the page
             if job.active:
                 job = replace(job, status="lost", ended=job.ended or time.time(), version=job.version + 1)
@@ -362,7 +363,7 @@ def _read_points(path: Path) -> list[dict[str, Any]]:
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                points.append(json.loads(line))
-            except ValueError:
+                points.append(parse_object(line, path.name, HubmergeError))
+            except HubmergeError:
                 break  # the last line of a server that was killed
     return points

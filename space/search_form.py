@@ -1,12 +1,12 @@
 """What the Evolve form says, as a search: pure functions, without a component."""
 
 import csv
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hubmerge.documents import parse_object
 from hubmerge.errors import SearchError, TaskError
 from hubmerge.evaluate.task import BUILTIN, SPLITS
 from hubmerge.evolve.search import Search
@@ -140,10 +140,8 @@ def _json_lines(text: str, name: str) -> list[Mapping[str, Any]]:
     rows = []
     for number, line in enumerate(filter(str.strip, text.splitlines()), 1):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise TaskError(f'{name}, line {number}: expected {{"question": ..., "answer": ...}}.')
+            row = parse_object(line, name, TaskError)
+        except TaskError:
+            raise TaskError(f'{name}, line {number}: expected {{"question": ..., "answer": ...}}.') from None
         rows.append(row)
     return rows

@@ -162,7 +162,7 @@ def _exchange(text: bytes, count: int) -> list[dict[str, Any]]:
                 stream.flush()
             with suppress(OSError, ValueError):
                 while len(answers) < count and (line := stream.readline()):
-                    answers.append(json.loads(line))
+                    answers.append(json.loads(line))  # of this program's own child, as large as it allows
     if not answers and _SERVER.gone():
         raise TaskError("The process that renders chat templates could not be started, or was killed; try again.")
     for _ in range(len(answers), count):
@@ -173,4 +173,4 @@ def _exchange(text: bytes, count: int) -> list[dict[str, Any]]:
 def _here(text: bytes) -> list[dict[str, Any]]:
     from .apart_server import answers_to
 
-    return list(answers_to(json.loads(text)))
+    return list(answers_to(json.loads(text)))  # just written here

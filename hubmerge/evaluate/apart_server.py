@@ -41,7 +41,7 @@ def _answer(connection: socket.socket) -> None:
     """Does one request, and ends the process."""
     try:
         with connection.makefile("rb") as asked, connection.makefile("wb") as said:
-            request = json.loads(asked.readline())
+            request = json.loads(asked.readline())  # of the process that started this one
             os.nice(5)
             _limit()
             for answer in answers_to(request):

@@ -29,6 +29,7 @@ def chat_texts(tokenizer: Any, conversations: Sequence[Sequence[Mapping[str, str
         raise TaskError(f"The model's chat template cannot be chosen: {exc}") from None
     if not isinstance(template, str) or len(template) > _LONGEST_TEMPLATE:
         raise TaskError(f"The model's chat template must be text of at most {_LONGEST_TEMPLATE:,} characters.")
+    # Written by this very line: a copy of plain values.
     special = json.loads(json.dumps(dict(tokenizer.special_tokens_map), default=str))
     return apart.render(template, special, conversations)
 

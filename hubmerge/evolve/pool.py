@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import Interrupted
+from ..text import sentences
 from .measurement import Measurement
 
 _TICK = 0.25
@@ -153,7 +154,8 @@ def attempt(worker: Worker, task: Task) -> Result:
 
 def describe(exc: BaseException) -> str:
     """An exception in one line: "ValueError: no such layer"."""
-    text = " ".join(str(exc).split())
+    # A stranger's text may be in it, and it goes into the journal.
+    text = sentences(" ".join(str(exc).split()))
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
+from ..documents import parse_json
 from ..errors import HubmergeError
 from ..recipe import ModelRef
 from .answers import Facts, FileInfo, read_facts
@@ -54,8 +55,8 @@ def _recall(kind: str, ref: ModelRef) -> Facts | None:
     text = _read(_notes(kind, ref.repo_id) / f"{commit}.json")
     if text is not None:
         try:
-            return read_facts(json.loads(text), ref.repo_id, "Reading the cache failed")
-        except (ValueError, RecursionError, HubmergeError):
+            return read_facts(parse_json(text, "It", HubmergeError), ref.repo_id, "Reading the cache failed")
+        except HubmergeError:
             pass  # broken or of another version: what lies in the cache is still there
     return _snapshot(kind, ref.repo_id, commit)
 

@@ -98,6 +98,7 @@ def ask(path: str, query: Mapping[str, Any], token: str | None) -> Any:
             f"What {constants.ENDPOINT} answered, which is not like a Hub's,",
             NetworkError,
             finite=False,
+            mend=True,
             hint="check HF_ENDPOINT and any proxy in between",
         )
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..documents import parse_object
 from ..errors import PlanError
 from .owned import inside, read_plain
 from .writer import write_file
@@ -74,7 +75,7 @@ def _digest(content: bytes) -> str:
 
 def _read(path: Path) -> dict[str, list[str]]:
     try:
-        document = json.loads(read_plain(path) or b"{}")
+        document = parse_object(read_plain(path) or b"{}", path.name, PlanError)
         return {str(name): [str(digest) for digest in digests] for name, digests in document.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (PlanError, TypeError):
         return {}

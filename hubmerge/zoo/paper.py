@@ -4,7 +4,6 @@ Every search is an ordinary one, by Hub ID, in a run folder of its own, and goes
 merges, the grid of two scalars and random search with the same budget are what each run is compared with anyway.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -48,12 +47,13 @@ class Zoo:
     @classmethod
     def of(cls, folder: Path) -> "Zoo":
         """The zoo that `hubmerge zoo train` left in a folder. Raises `SearchError` where there is none."""
+        from ..documents import parse_object
         from ..errors import SearchError
 
         try:
-            record = json.loads((folder / "training.json").read_bytes())
-            seed, missing = record["seed"], [name for name in REPOS if not (folder / name).is_dir()]
-        except (OSError, ValueError, KeyError) as exc:
+            record = parse_object((folder / "training.json").read_bytes(), "training.json", SearchError)
+            seed, missing = int(record["seed"]), [name for name in REPOS if not (folder / name).is_dir()]
+        except (OSError, ValueError, KeyError, TypeError, SearchError) as exc:
             raise SearchError(f"{folder} is no zoo ({exc}); `hubmerge zoo train --out {folder}` makes one.") from None
         if missing:
             raise SearchError(

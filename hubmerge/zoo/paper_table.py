@@ -1,16 +1,17 @@
 """The table of `hubmerge.zoo.paper` as values: what every contestant got on every problem, joined by problem."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import parse_object
+from ..errors import SearchError
 from ..evaluate.statistics import Marks, interval, marks_of, mean_marks
 from ..evolve.folder import RESULTS_FILE
 from .paper import Run
 from .problems import problems
-from .trade_off import ENGLISH_FILE, TEST, TRADE_OFF_FILE, Point
+from .trade_off import ENGLISH_FILE, TEST, TRADE_OFF_FILE, Point, read_points
 
 OURS = "evolved: recipes (PS)"
 NAMES = {
@@ -147,7 +148,7 @@ def table(runs: Sequence[Run], out: Path) -> Table:
         for name, one in _rows(run, out):
             found.setdefault(name, []).append(one)
     mixed = next((run.folder(out) / TRADE_OFF_FILE for run in runs if run.mixed), None)
-    mixtures = tuple(Point(**point) for point in json.loads(mixed.read_bytes())) if mixed else ()
+    mixtures = read_points(mixed) if mixed else ()
     lines = tuple(_line(name, rows) for name, rows in found.items())
     return Table(runs[0].zoo.namespace, lines, _seen(runs[0]), mixtures)
 
@@ -179,7 +180,7 @@ def _rows(run: Run, out: Path) -> Iterator[tuple[str, _Found]]:
         if row.model == EVOLVED:
             name = NAMES[run.name]
             asked = run.folder(out) / ENGLISH_FILE
-            english = json.loads(asked.read_bytes())["value"] if asked.exists() else None
+            english = parse_object(asked.read_bytes(), str(asked), SearchError).get("value") if asked.exists() else None
         elif run.name == "ps-all" and row.model in (*LABELS.values(), SCALED_LABEL):
             name = f"{row.model} (all four)"
         elif row.model != EVOLVED_RECIPE and (run.name == "ps" or (run.name == "ps-all" and "/" in row.model)):

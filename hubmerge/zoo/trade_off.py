@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..documents import parse_json, parse_object
+from ..errors import SearchError
 from .cards import DATASETS, REPOS
 from .problems import COUNTS, problems
 
@@ -66,7 +68,7 @@ def english(model: str, namespace: str, japanese: "Task", kept: Path) -> Mapping
         found: dict[str, Any] = {"n": scores.n, "value": scores.score, "low": low, "high": high}
         found |= {"problems": japanese.problems(TEST), "values": pack(scores.values)}
         write_file(kept, json.dumps(found).encode())
-    return json.loads(kept.read_bytes())  # type: ignore[no-any-return]
+    return parse_object(kept.read_bytes(), str(kept), SearchError)
 
 
 def trade_off(evolved: str, namespace: str, japanese: "Task", kept: Path) -> tuple[Point, ...]:
@@ -94,7 +96,15 @@ def trade_off(evolved: str, namespace: str, japanese: "Task", kept: Path) -> tup
             ask = partial(evaluate, resident.model, resident.tokenizer, batch_size=_BATCH)
             found.append(Point(share, ask(japanese.test, japanese).score, ask(asked.test, asked).score))
         write_file(kept, json.dumps([asdict(point) for point in with_front(found)]).encode())
-    return tuple(Point(**point) for point in json.loads(kept.read_bytes()))
+    return read_points(kept)
+
+
+def read_points(kept: Path) -> tuple[Point, ...]:
+    """The mixtures that `trade_off` kept in a file."""
+    try:
+        return tuple(Point(**point) for point in parse_json(kept.read_bytes(), str(kept), SearchError))
+    except TypeError as exc:
+        raise SearchError(f"{kept} holds no mixtures ({exc}); delete it and run the same again.") from None
 
 
 def with_front(points: Sequence[Point]) -> tuple[Point, ...]:

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ..errors import PlanError
+from ..documents import parse_object
+from ..errors import HubmergeError, PlanError
 from ..evaluate.score import evaluate
 from ..progress import Event, Progress, silent
 from ..stream.owned import read_plain
@@ -113,13 +114,20 @@ def _finished(out: Path, seed: int, stages: Mapping[str, tuple[Stage, ...]]) -> 
     """The record of a training so far: of its models, those before the first that is missing or was made otherwise."""
     record: dict[str, Any] = {"seed": seed, "threads": torch.get_num_threads(), "models": {}}
     try:
-        before = json.loads((out / RECORD).read_bytes())
-    except (OSError, ValueError):
+        before = parse_object((out / RECORD).read_bytes(), RECORD, HubmergeError)
+    except (OSError, HubmergeError):
         return record
-    if {key: before.get(key) for key in ("seed", "threads")} == {key: record[key] for key in ("seed", "threads")}:
+    models = before.get("models")
+    if isinstance(models, dict) and {key: before.get(key) for key in ("seed", "threads")} == {
+        key: record[key] for key in ("seed", "threads")
+    }:
         for name, settings in stages.items():
-            made = before["models"].get(name)
-            if not made or made["stages"] != [stage.settings for stage in settings] or not (out / name).is_dir():
+            made = models.get(name)
+            if (
+                not isinstance(made, dict)
+                or made.get("stages") != [stage.settings for stage in settings]
+                or not (out / name).is_dir()
+            ):
                 break
             if "files" in made and made["files"] != _files(out / name):
                 break
@@ -158,8 +166,8 @@ def _require_own(out: Path, names: Iterable[str], known: Known) -> None:
 
 def _known(out: Path) -> dict[str, list[dict[str, str]]]:
     known: dict[str, list[dict[str, str]]] = {}
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
-        record = json.loads(read_plain(out / RECORD) or b"{}")
+    with suppress(HubmergeError, KeyError, TypeError, AttributeError):
+        record = parse_object(read_plain(out / RECORD) or b"{}", RECORD, HubmergeError)
         for name, made in ((name, made) for name, made in record["models"].items() if made.get("files")):
             known.setdefault(name, []).append(made["files"])
         for name, files in record.get("replaced", {}).items():
@@ -170,8 +178,10 @@ def _known(out: Path) -> dict[str, list[dict[str, str]]]:
 def _is_record(out: Path) -> bool:
     """Whether training.json is the record of a training, which earlier versions wrote without noting it."""
     try:
-        return {"seed", "threads", "models"} <= json.loads(read_plain(out / RECORD) or b"{}").keys()
-    except (ValueError, AttributeError):
+        return {"seed", "threads", "models"} <= parse_object(
+            read_plain(out / RECORD) or b"{}", RECORD, HubmergeError
+        ).keys()
+    except HubmergeError:
         return False
 
 
