@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import huggingface_hub
 
 from hubmerge.errors import HubError, HubmergeError
-from hubmerge.hub import hub_errors
+from hubmerge.hub.user import user_of
 from hubmerge.publish import warnings_before_push
 
 from .access import Token, require_token, visitor_token
@@ -131,8 +130,7 @@ def identity(page: Page, token: Token) -> tuple[str | None, str]:
         )
         return None, f'<div class="hm-problem warning">{how}</div>'
     try:
-        with hub_errors("asking the Hub who you are"):
-            user = str(huggingface_hub.HfApi(token=token).whoami()["name"])
+        user = user_of(token)
     except HubError as error:
         return None, f'<div class="hm-problem" role="alert">{escape(str(error))}</div>'
     return user, f'<div class="hm-quiet">Publishing as <b>{escape(user)}</b></div>'
@@ -143,8 +141,7 @@ def known_user(page: Page, token: str) -> str | None:
 
     def ask() -> str:
         try:
-            with hub_errors("asking the Hub who you are"):
-                return str(huggingface_hub.HfApi(token=token).whoami()["name"])
+            return user_of(token)
         except (HubmergeError, ValueError):
             return ""
 

@@ -4,7 +4,7 @@ import errno
 
 import httpx2
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import hf_raise_for_status, set_client_factory
 
@@ -12,6 +12,7 @@ from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, 
 from hubmerge.hub import explain, find_token, hub_errors
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.errors import retry_after
+from hubmerge.hub.user import user_of
 
 TOKEN = "hf_" + "Abc123" * 6
 
@@ -23,9 +24,9 @@ def refusal(
     request = httpx2.Request("GET", constants.ENDPOINT + url)
     if token:
         request.headers["authorization"] = f"Bearer {token}"
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    raw = {name.replace("_", "-"): value.encode("latin-1") for name, value in headers.items()}
     with pytest.raises(HfHubHTTPError) as caught:
-        hf_raise_for_status(httpx2.Response(status, headers=headers, request=request))
+        hf_raise_for_status(httpx2.Response(status, headers=raw, request=request))
     return caught.value
 
 
@@ -91,6 +92,19 @@ def test_how_long_to_wait() -> None:
     assert retry_after(refusal(429, ratelimit='"api";r=0;t=55')) == 55
     assert retry_after(refusal(429, ratelimit='"api";r=3;t=55')) is None
     assert retry_after(refusal(429, retry_after="Wed, 21 Oct 2015 07:28:00 GMT")) is None
+    for wrong in ("²", "9" * 4000, "-1", "1e9"):
+        assert retry_after(refusal(429, retry_after=wrong)) is None
+        assert retry_after(refusal(429, ratelimit=f'"api";r=0;t={wrong}')) is None
+
+
+@pytest.mark.parametrize("answer", [{"name": "alice"}, {}, {"name": 5}, {"name": ""}, [], None])
+def test_whose_a_token_is(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HfApi, "whoami", lambda self: answer)
+    if answer == {"name": "alice"}:
+        assert user_of("hf_x") == "alice"
+    else:
+        with pytest.raises(HubError, match="names nobody"):
+            user_of("hf_x")
 
 
 def test_a_token_given_wins(monkeypatch: pytest.MonkeyPatch) -> None:

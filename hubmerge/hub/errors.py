@@ -190,8 +190,8 @@ def _said(exc: HfHubHTTPError) -> str:
 def retry_after(exc: HfHubHTTPError) -> float | None:
     """The seconds that the Hub asks to wait before the next try, or None where it does not say."""
     value = exc.response.headers.get("retry-after", "").strip()
-    if value.isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
     # Draft "RateLimit header fields for HTTP", as the Hub sends it: "api";r=0;t=55
-    limits = re.search(r"\br=0\s*;\s*t=(\d+)", exc.response.headers.get("ratelimit", ""))
+    limits = re.search(r"\br=0\s*;\s*t=([0-9]{1,9})\b", exc.response.headers.get("ratelimit", ""))
     return float(limits.group(1)) if limits else None
