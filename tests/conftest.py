@@ -49,6 +49,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="every fault twenty times, every combination of settings")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests marked `thorough`, unless they are asked for; gives many documents the time they take."""
+    if more := config.getoption("documents"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(900 + more))
+    if not config.getoption("thorough"):
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Hides GPUs from the suite, whose exact comparisons are of one processor's arithmetic."""
     if config.option.markexpr != "cuda":
@@ -59,13 +70,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def thorough(request: pytest.FixtureRequest) -> bool:
     """Whether all is tried that can be, instead of enough to see every way at least once."""
     return bool(request.config.getoption("--thorough"))
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Gives many documents the time that they take."""
-    if more := config.getoption("documents"):
-        for item in items:
-            item.add_marker(pytest.mark.timeout(900 + more))
 
 
 @pytest.fixture(scope="session")

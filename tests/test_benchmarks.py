@@ -81,6 +81,7 @@ def test_merge_prints_a_row_a_program() -> None:
     assert (ours["wall / mergekit"] == "-") == ("mergekit" not in by_program)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="figures come from /proc")
 def test_memory_prints_a_row_a_merge() -> None:
     options = ("--sizes", "tiny", "--sources", 2, 4, "--shard-gb", 0.01, "--methods", "linear", "--limit-gb", 4)
@@ -95,6 +96,7 @@ def test_memory_prints_a_row_a_merge() -> None:
     assert (float(extremes[0]["smallest MB"]), float(extremes[0]["largest MB"])) == (min(found), max(found))
 
 
+@pytest.mark.thorough
 def test_actors_prints_a_row_a_way() -> None:
     [rows] = tables(run("actors.py", "--quick"))
     assert [row["way"] for row in rows] == ["1 actor", "2 actors", "this process"]
