@@ -140,6 +140,7 @@ def test_memory_is_what_was_held_at_a_look(monkeypatch: pytest.MonkeyPatch) -> N
     assert 50e6 < held["anonymous"] < 100e6
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="figures come from /proc")
 def test_evolve_prints_a_row_a_program() -> None:
     speed, memory = tables(run("evolve.py", "--quick", "--language", "en"))

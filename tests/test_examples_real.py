@@ -75,6 +75,7 @@ def test_the_files_are_a_task_and_the_search_is_one(tmp_path: Path) -> None:
     assert all(search.splits[split] <= COUNTS[split] for split in COUNTS)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft's use of transformers
 @pytest.mark.slow
 def test_an_expert_is_trained_and_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path) -> None:

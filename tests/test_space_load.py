@@ -10,6 +10,7 @@ from test_benchmarks import BENCHMARKS, run, tables
 KINDS = ("merge", "evolve", "publish")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(sys.platform != "linux", reason="figures come from /proc")

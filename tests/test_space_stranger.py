@@ -220,7 +220,7 @@ def test_a_repository_that_is_none_never_means_a_folder(server: Settings, repo_i
     assert SECRET not in str(refused.value)
     if repo_id not in ("./secret", "~/x", "/etc", "a/b+c/d"):
         for where in ({**FILES, "folder": repo_id}, {**FILES, "repo_id": "a/b", "revision": repo_id}):
-            with pytest.raises(TaskError, match="must be text that names something"):
+            with pytest.raises(TaskError, match=r"must be text that names something|more than 64 bits"):
                 load_task({"examples": where})
 
 

@@ -114,6 +114,7 @@ def test_right_answers_fit_the_token_limit_and_any_text_encodes(loaded) -> None:
     assert all(len(tokenizer(str(number))["input_ids"]) == 1 for number in range(100))
 
 
+@pytest.mark.thorough
 def test_training_is_deterministic_and_the_seed_matters(tmp_path: Path) -> None:
     stages = {name: (Stage(base_sample, steps=3, lr=1e-3, batch=8, warmup=1),) for name in NAMES}
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -148,6 +148,7 @@ def test_the_runs_of_a_table_that_was_killed_end_with_it() -> None:
     assert killed.returncode == -9
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_whole_table_and_again(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
