@@ -37,7 +37,7 @@ ODD = st.one_of(
     st.sampled_from([[], {}, [[]], [None], [{}], {"": None}, {"x": {}}, [1, "x"], _DEEP, ["x"] * 1_000, {"\ud800": 1}]),
     st.text(max_size=20),
     st.integers(),
-    st.floats(),
+    st.floats(allow_subnormal=False),
 )
 """What may stand where anything else was expected."""
 
@@ -47,7 +47,13 @@ def _odd(draw: st.DrawFn) -> Any:
     return value if value is _DEEP else copy.deepcopy(value)  # it may be changed once more
 
 
-_LIKE = {bool: st.booleans(), int: _NUMBER | st.integers(0, 100), float: _NUMBER | st.floats(-2, 2), str: _TEXT}
+_SMALL = st.floats(-2, 2, allow_subnormal=False)
+_LIKE = {
+    bool: st.booleans(),
+    int: _NUMBER | st.integers(0, 100),
+    float: _NUMBER | st.floats(-2, 2, allow_subnormal=False),
+    str: _TEXT,
+}
 _KINDS = st.sampled_from(["like"] * 6 + ["swap", "swap", "swap", "remove", "add", "rename", "repeat", "wrap", "move"])
 
 

@@ -11,8 +11,8 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,17 @@ STAGES: dict[str, tuple[Stage, ...]] = {
 }
 
 
+@contextmanager
+def _without_denormals() -> Iterator[None]:
+    # Adam's second moments decay into denormals, which are slow on a CPU.
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@_without_denormals()
 def train_zoo(
     out: Path,
     seed: int = SEED,
@@ -71,7 +82,6 @@ def train_zoo(
     written, known = Written(out, trusted=_is_record(out)), _known(out)
     written.require([RECORD])
     _require_own(out, missing, known)
-    torch.set_flush_denormal(True)  # Adam's second moments decay into denormals, which are slow on a CPU
     rng = random.Random(seed)
     tokenizer = train_tokenizer(f"{s.prompt}\n{s.answer}" for s in (base_sample(rng) for _ in range(5000)))
     for number, name in enumerate(stages):
