@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .hub.source import open_source as open_source
     from .localhub import LocalHub as LocalHub
     from .methods import METHODS as METHODS
-    from .recipe import ModelRef as ModelRef
     from .recipe import Recipe as Recipe
+    from .reference import ModelRef as ModelRef
     from .stream.executor import merge as merge
     from .stream.plan import Plan as Plan
     from .stream.plan import make_plan as make_plan
@@ -32,7 +32,7 @@ _PUBLIC = {
     "HubmergeError": "errors",
     "LocalHub": "localhub",
     "METHODS": "methods",
-    "ModelRef": "recipe",
+    "ModelRef": "reference",
     "Plan": "stream.plan",
     "Recipe": "recipe",
     "Search": "evolve.search",

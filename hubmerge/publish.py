@@ -13,7 +13,8 @@ from .hub.card import Card, render
 from .hub.push import PushResult, Upload, push_folder
 from .places import folder_name
 from .progress import Progress, silent
-from .recipe import ModelRef, Recipe
+from .recipe import Recipe
+from .reference import ModelRef
 from .stream.executor import MergeResult, merge
 from .stream.journal import MANIFEST
 from .stream.manifest import Manifest

@@ -11,7 +11,8 @@ from hubmerge.documents import load_mapping
 from hubmerge.errors import AccessError, SearchError
 from hubmerge.evaluate.task import BUILTIN, task_document
 from hubmerge.evolve.search import Search
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 
 from .settings import Settings
 from .stranger import require_search

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from hubmerge.methods import METHODS, Method, Parameter
-from hubmerge.recipe import ModelEntry, ModelRef, Recipe, Setting
+from hubmerge.recipe import ModelEntry, Recipe, Setting
+from hubmerge.reference import ModelRef
 
 DEFAULT_METHOD = "dare_ties"
 # Where a slider starts if the recipe is silent: a density of 1 would make the sparse methods all alike.

@@ -11,7 +11,7 @@ import gradio as gr
 from hubmerge.errors import HubmergeError
 from hubmerge.hub import Source, search_models
 from hubmerge.hub.listing import Listing
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 
 from .access import Token, visitor_token
 from .guard import shows_errors

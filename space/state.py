@@ -10,7 +10,7 @@ import gradio as gr
 
 from hubmerge.errors import NotFoundError
 from hubmerge.hub import Source, open_source
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 
 from .access import Token, require_hub_id
 from .jobs import USER, Job, Jobs

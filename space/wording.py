@@ -5,7 +5,7 @@ from html import escape
 
 from huggingface_hub import constants
 
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 
 __all__ = ["count", "duration", "escape", "hub_link", "short", "size"]
 

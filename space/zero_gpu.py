@@ -28,7 +28,7 @@ from hubmerge.evaluate.models import load_model
 from hubmerge.evolve.search import Search
 from hubmerge.hub import Source
 from hubmerge.progress import Event, Progress
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 
 CHAT_SECONDS = 60
 """Of the GPU that an answer asks for; what it does not need goes back."""

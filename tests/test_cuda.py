@@ -14,7 +14,8 @@ from hubmerge.evolve.path_model import PathModel
 from hubmerge.evolve.resident import ResidentModel, footprint
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 

@@ -10,7 +10,8 @@ from hubmerge.errors import RecipeError, SearchError
 from hubmerge.evolve.blocks import FAMILIES
 from hubmerge.evolve.data_flow import DataFlow, DataFlowSpace
 from hubmerge.evolve.path import Path
-from hubmerge.recipe import Conditional, ModelRef, Recipe, evaluate
+from hubmerge.recipe import Conditional, Recipe, evaluate
+from hubmerge.reference import ModelRef
 
 A, B = ModelRef("org/a", "1" * 40), ModelRef("org/b", "2" * 40)
 PATH = Path((A, B), ((0, 0), (1, 1), (1, 2), (0, 1), (0, 2)), (1.0, 0.5, 1.0, -2.0, 0.25), dtype="bfloat16")

@@ -16,7 +16,7 @@ from hubmerge.evolve.blocks import FAMILIES, family_of
 from hubmerge.evolve.path import Path
 from hubmerge.evolve.path_model import PathModel, layer_count
 from hubmerge.hub.source import open_source
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 

@@ -16,7 +16,8 @@ from hubmerge.evaluate.generation import generate
 from hubmerge.evolve.building import build_model
 from hubmerge.evolve.resident import ResidentModel, footprint
 from hubmerge.hub.source import open_source
-from hubmerge.recipe import ModelEntry, ModelRef, Recipe
+from hubmerge.recipe import ModelEntry, Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.stream.dtypes import DTYPES
 from hubmerge.stream.executor import merge
 from hubmerge.stream.mapped import map_tensors

@@ -19,7 +19,8 @@ from hubmerge.evolve.journal import read_evaluations
 from hubmerge.evolve.resident import ResidentModel
 from hubmerge.evolve.run import card_for, evolve
 from hubmerge.evolve.search import Search
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 

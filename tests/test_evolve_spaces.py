@@ -28,7 +28,8 @@ from hubmerge.evolve.path_model import PathModel
 from hubmerge.evolve.resident import ResidentModel
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.stream.plan import make_plan
 
 WORDS = 2

@@ -17,6 +17,7 @@ FLOORS = {
     "progress": 0,
     "documents": 0.5,
     "links": 0,
+    "reference": 0.75,
     "recipe": 1,
     "layers": 1,
     "methods": 2,

@@ -13,7 +13,8 @@ from markdown_it import MarkdownIt
 from hubmerge.hub import Card, Evaluation, combine, open_source, push_folder, render, search_models
 from hubmerge.hub.markdown import escape, fence, link, quantity, table
 from hubmerge.hub.source import Licence, Source
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 
 RECIPE = "merge_method: linear\nmodels:\n- model: alice/card-math\n- model: alice/card-ja\n"
 

@@ -19,7 +19,8 @@ from hubmerge.hub import content, open_source, push_folder
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.cache import serve_many
 from hubmerge.localhub import Fault, LocalHub
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.stream import make_plan, merge
 
 WEIGHTS = "model.safetensors"

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from hubmerge.errors import SourceError
 from hubmerge.hub.source import open_source
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 

@@ -19,7 +19,7 @@ from hubmerge.errors import HubError, Interrupted, NetworkError, ResourceError
 from hubmerge.evaluate.task import load_task
 from hubmerge.hub import open_source, patience, search_models
 from hubmerge.localhub import Fault, LocalHub
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 
 Answer = Callable[[socket.socket, threading.Event], None]
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n"

@@ -12,7 +12,7 @@ from hubmerge.hub import Upload, open_source, patience, push_folder
 from hubmerge.hub import session as hub_session
 from hubmerge.localhub import Fault
 from hubmerge.progress import Event
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from hubmerge.hub import ranges as hub_ranges
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.patience import stoppable
 from hubmerge.localhub import Fault, LocalHub
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 
 WEIGHTS = "model.safetensors"
 FILES = checkpoint(width=256)

@@ -16,7 +16,7 @@ from hubmerge.hub import open_source, patience, search_models
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.headers import FIRST_READ
 from hubmerge.localhub import Fault
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 
 
 @pytest.fixture

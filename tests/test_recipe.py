@@ -3,7 +3,8 @@
 import pytest
 
 from hubmerge.errors import RecipeError
-from hubmerge.recipe import Conditional, ModelRef, Recipe, evaluate
+from hubmerge.recipe import Conditional, Recipe, evaluate
+from hubmerge.reference import ModelRef
 
 FULL = """
 merge_method: ties

@@ -25,7 +25,8 @@ from hubmerge.evolve.search import Search
 from hubmerge.hub import open_source, push_folder
 from hubmerge.hub.unplaced import without_places
 from hubmerge.publish import merge_to_folder, merge_to_hub, out_of_reach, push_result, warnings_before_push
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.verify import verify
 from hubmerge.text import hide_paths

@@ -10,7 +10,8 @@ from hubmerge.errors import HubmergeError, ResourceError
 from hubmerge.evolve.search import Search
 from hubmerge.hub import open_source
 from hubmerge.progress import Event
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from space.jobs import Jobs, Work
 from space.limits import Limits
 from space.plan_view import plan_of

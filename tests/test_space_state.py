@@ -13,7 +13,8 @@ from waiting import until
 
 from hubmerge.errors import AccessError, HubmergeError, RecipeError
 from hubmerge.methods import METHODS
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from space import access
 from space.draw import curve, interval, ribbons
 from space.form import ANCHORS, apply, compose, fields, spread

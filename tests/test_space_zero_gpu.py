@@ -20,7 +20,7 @@ from hubmerge.evolve.journal import read_evaluations
 from hubmerge.evolve.search import Search
 from hubmerge.hub import open_source
 from hubmerge.progress import silent
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 from space import zero_gpu
 from space.chat import reply
 from space.jobs import Work

@@ -20,7 +20,8 @@ from hubmerge.evolve.path_model import PathModel
 from hubmerge.evolve.resident import ResidentModel
 from hubmerge.evolve.run import evolve
 from hubmerge.hub.source import open_source
-from hubmerge.recipe import ModelRef, Recipe
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.stream.adapted import Adapted
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan

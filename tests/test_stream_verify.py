@@ -19,7 +19,7 @@ from hubmerge.hub import Upload, open_source, push_folder
 from hubmerge.hub.headers import FIRST_READ
 from hubmerge.localhub import Fault
 from hubmerge.progress import Event
-from hubmerge.recipe import ModelRef
+from hubmerge.reference import ModelRef
 from hubmerge.stream import merge
 from hubmerge.stream import verify as module
 from hubmerge.stream.manifest import Manifest

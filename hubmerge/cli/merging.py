@@ -177,7 +177,7 @@ def verify(
     token: Token = None,
 ) -> None:
     """Check every tensor of a merged model against the sha256 that its merge noted; on the Hub nothing is kept."""
-    from ..recipe import ModelRef
+    from ..reference import ModelRef
     from ..stream.verify import verify
     from ..terminal import progress_bars, show_verification
 

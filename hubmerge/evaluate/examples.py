@@ -11,7 +11,7 @@ from typing import Any
 from ..documents import parse_json
 from ..errors import NotFoundError, TaskError
 from ..links import leaving
-from ..recipe import ModelRef
+from ..reference import ModelRef
 
 Row = Mapping[str, Any]
 

@@ -17,7 +17,7 @@ from ..hub.checkpoint import CONFIG, INDEX
 from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
 from ..methods import BLOCK
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from ..stream.adapted import Adapted
 from ..stream.architecture import check_counts, transformers_errors
 from ..stream.dtypes import DTYPES

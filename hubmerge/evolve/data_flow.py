@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SearchError
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from .path import LARGEST, Path
 from .squash import DIGITS, squash, unsquash
 

@@ -13,7 +13,8 @@ random/ grid/  journals of the searches that the winner is compared with
 
 from pathlib import Path
 
-from ..recipe import ModelRef, Recipe
+from ..recipe import Recipe
+from ..reference import ModelRef
 from .spec import COMPARED
 
 SEARCH_FILE, ITEMS_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "items.json", "journal.jsonl", "best.yaml"

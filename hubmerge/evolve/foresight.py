@@ -10,7 +10,8 @@ from ..evaluate.llm_judge import LlmJudge
 from ..evaluate.models import load_tokenizer
 from ..evaluate.task import SPLITS, Task
 from ..hub.source import Source
-from ..recipe import ModelRef, Recipe
+from ..recipe import Recipe
+from ..reference import ModelRef
 from ..stream.plan import Plan, make_plan
 from ..stream.problems import Problem, error, raise_errors, warning
 from .blocks import family_of

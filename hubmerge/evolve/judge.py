@@ -8,7 +8,8 @@ from ..evaluate.score import Scores, evaluate
 from ..evaluate.task import Task
 from ..hub.source import Source, open_source
 from ..progress import Progress, silent
-from ..recipe import ModelEntry, ModelRef, Recipe
+from ..recipe import ModelEntry, Recipe
+from ..reference import ModelRef
 from ..stream.plan import make_plan
 from .measurement import Job, Measurement
 from .path import Path

@@ -15,7 +15,7 @@ from ..hub.holdings import marked, require_own, require_private
 from ..hub.listing import open_repository
 from ..hub.session import bounded_session, find_token
 from ..hub.store import Repository
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from ..stream.writer import write_file
 from ..stream.written import Written
 from ..text import hide_tokens

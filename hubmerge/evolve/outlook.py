@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ..evaluate.demand import PROMPT_TOKENS, Demand
 from ..hub.source import Source
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from ..stream.problems import Problem, raise_errors
 from . import searchers
 from .data_flow import DataFlow

@@ -14,7 +14,8 @@ from typing import Any
 
 from ..documents import refuse_unknown
 from ..errors import RecipeError
-from ..recipe import DTYPES, ModelRef, Parameters, Recipe, Slice, SliceSource
+from ..recipe import DTYPES, Parameters, Recipe, Slice, SliceSource
+from ..reference import ModelRef
 from .blocks import FAMILIES, Family
 
 __all__ = ["FAMILIES", "LARGEST", "Path"]

@@ -12,7 +12,8 @@ from ..errors import PlanError
 from ..evaluate.models import best_device, load_tokenizer
 from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
-from ..recipe import ModelEntry, ModelRef, Recipe
+from ..recipe import ModelEntry, Recipe
+from ..reference import ModelRef
 from ..stream.adapted import Adapted
 from ..stream.compute import merge_tensor
 from ..stream.dtypes import DTYPES

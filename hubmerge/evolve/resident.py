@@ -15,7 +15,8 @@ from ..evaluate.models import best_device, computing_dtype, free_memory, load_to
 from ..hub.source import Source
 from ..methods import BLOCK, Workspace
 from ..progress import Event, Progress, silent
-from ..recipe import ModelEntry, ModelRef, Recipe
+from ..recipe import ModelEntry, Recipe
+from ..reference import ModelRef
 from ..stream.adapted import Adapted
 from ..stream.compute import merge_blocks, one_thread
 from ..stream.dtypes import DTYPES

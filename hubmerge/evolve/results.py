@@ -11,7 +11,8 @@ from ..errors import SearchError
 from ..evaluate.statistics import Marks, interval, marks_of, paired_interval, paired_p
 from ..hub.card import Evaluation as CardRow
 from ..progress import Event, Progress
-from ..recipe import ModelRef, Recipe
+from ..recipe import Recipe
+from ..reference import ModelRef
 from . import path as paths
 from .baselines import LABELS, baseline
 from .journal import pack, unpack

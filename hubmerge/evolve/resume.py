@@ -19,7 +19,7 @@ from ..errors import SearchError
 from ..evaluate.located import shared_task
 from ..evaluate.task import Task
 from ..hub.source import Source, open_source
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from ..stream.written import Written
 from .folder import ITEMS_FILE, JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
 from .journal import VERSION, read_evaluations

@@ -14,7 +14,8 @@ from ..evaluate.task import Task, load_task, sizes
 from ..hub.card import Card, render
 from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
-from ..recipe import ModelRef, Recipe
+from ..recipe import Recipe
+from ..reference import ModelRef
 from ..stream.executor import merge
 from ..stream.journal import require_room
 from ..stream.plan import make_plan

@@ -26,7 +26,8 @@ from ..documents import check_plain, is_number, load_mapping, refuse_unknown
 from ..errors import RecipeError, SearchError
 from ..evaluate.task import SPLITS, task_document
 from ..methods import METHODS, Method
-from ..recipe import ModelEntry, ModelRef, Recipe
+from ..recipe import ModelEntry, Recipe
+from ..reference import ModelRef
 from .data_flow import DataFlowSpace
 from .economy import Economy
 from .spec import COMPARED, GRANULARITIES, Fitness, Gene, Searcher, build, listed, mapping

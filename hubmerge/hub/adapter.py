@@ -13,7 +13,7 @@ from typing import Any
 
 from ..documents import parse_object
 from ..errors import SourceError
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from ..text import shorten
 from . import fields
 from .headers import TensorHeader, read_headers

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import NetworkError
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from .checkpoint import check_name
 from .errors import hub_errors
 from .session import ask

@@ -17,7 +17,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from ..documents import parse_json
 from ..errors import HubmergeError
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from .answers import Facts, FileInfo, read_facts
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, constants
 from ..documents import expand
 from ..errors import NetworkError, SourceError
 from ..links import leaving
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from . import cache
 from .answers import Facts, FileInfo, ask_about
 from .errors import hub_errors

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from ..errors import SourceError
 from ..places import find, folder_name, note, short
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from .headers import TensorHeader
 from .listing import Listing
 from .store import Folder

@@ -19,7 +19,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..errors import AccessError, HubError
 from ..progress import Event, Progress, silent
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from .answers import ask_about
 from .checkpoint import PICKLES, check_name
 from .errors import explain, hub_errors

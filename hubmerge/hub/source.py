@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SourceError
-from ..recipe import ModelRef
+from ..reference import ModelRef
 from .adapter import Adapter, is_adapter, open_adapter, trained_on
 from .answers import FileInfo
 from .checkpoint import CONFIG, INDEX, WEIGHTS, collect, find_weights, parse_config, parse_index

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from .. import layers
 from ..errors import RecipeError
 from ..methods import Method
-from ..recipe import ModelEntry, ModelRef, Parameters, Recipe, Slice, SliceSource
+from ..recipe import ModelEntry, Parameters, Recipe, Slice, SliceSource
+from ..reference import ModelRef
 from .fit import check_layers, check_names
 from .problems import Problem, error, some, warning
 from .tensors import TensorId

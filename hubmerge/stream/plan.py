@@ -19,7 +19,8 @@ from ..errors import RecipeError
 from ..hub.licences import combine
 from ..hub.source import Source, open_source
 from ..methods import METHODS, Method
-from ..recipe import ModelRef, Recipe
+from ..recipe import Recipe
+from ..reference import ModelRef
 from . import budget, settings, shards
 from .agreement import check_configs
 from .configuration import check_restacked, output_config

@@ -9,7 +9,8 @@ from ..errors import RecipeError, SourceError
 from ..hub.fields import SPECIAL_TOKENS
 from ..hub.listing import Listing
 from ..hub.source import Source
-from ..recipe import ModelRef, Recipe
+from ..recipe import Recipe
+from ..reference import ModelRef
 from . import tokens
 from .problems import Problem, error, some, warning
 from .tensors import TensorPlan

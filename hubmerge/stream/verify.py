@@ -27,7 +27,8 @@ from ..hub.source import Source, open_source
 from ..hub.store import FileInfo, Folder
 from ..methods import Workspace
 from ..progress import Event, Progress, silent
-from ..recipe import ModelRef, Recipe
+from ..recipe import Recipe
+from ..reference import ModelRef
 from .compute import merge_blocks, one_thread
 from .device import cores
 from .journal import MANIFEST

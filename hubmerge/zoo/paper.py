@@ -21,7 +21,7 @@ from .trade_off import ENGLISH_FILE, TRADE_OFF_FILE, english, trade_off
 
 if TYPE_CHECKING:
     from ..evolve.search import Search
-    from ..recipe import ModelRef
+    from ..reference import ModelRef
 
 PAIR = ("math", "japanese")
 ALL = ("math", "math-2", "japanese", "errands")
@@ -40,7 +40,7 @@ class Zoo:
 
     def models(self, names: Sequence[str]) -> tuple["ModelRef", ...]:
         """Some of its models by Hub ID."""
-        from ..recipe import ModelRef
+        from ..reference import ModelRef
 
         return tuple(ModelRef(f"{self.namespace}/{REPOS[name]}") for name in names)
 
