@@ -19,7 +19,7 @@ from .chat import WAITING, reply
 from .evolve import submit_search
 from .guard import shows_errors
 from .health import health as look
-from .jobs import Job
+from .job import Job
 from .merge import submit_merge
 from .pick import search as search_hub
 from .plan_view import plan_of

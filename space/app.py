@@ -68,6 +68,7 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
         active_per_owner=settings.active_jobs,
         keep_seconds=settings.keep_hours * 3600,
         most_minutes=settings.limits.minutes,
+        shift_minutes=settings.shift_minutes,
     )
     # On a Space nobody's token outlives the server: a push waits until its owner is back.
     kinds = ("merge", "evolve") if settings.on_space else tuple(work)

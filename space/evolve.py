@@ -15,7 +15,7 @@ from hubmerge.methods import METHODS
 
 from .access import require_fit_for_strangers, visitor_token
 from .guard import shows_errors
-from .jobs import Job
+from .job import Job
 from .merge import submit_recipe
 from .panel import Panel, panel
 from .pick import Pick

@@ -12,86 +12,39 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hubmerge.documents import parse_object
 from hubmerge.errors import AccessError, HubmergeError, Interrupted, NotFoundError, ResourceError
 from hubmerge.hub.patience import stoppable
-from hubmerge.progress import Event, Progress
+from hubmerge.progress import Event
 from hubmerge.text import has_token
 
 from .access import Token
+from .job import ACTIVE, Job, Runner, Work
+from .line import Entry, ready
+from .shifts import Shifts
+from .wording import duration
 
-ACTIVE = ("queued", "running")
 USER = "user "
 """Begins a person that the Hub knows by name; any other is an address."""
 SAVE_EVERY = 1.0
 """Seconds between two writes of a running job's progress."""
 PEOPLE_AT_AN_ADDRESS = 4
 """How many people's jobs those who are known by their address alone have between them."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One piece of work as it stands.
-
-    `status`: queued, running, done, failed, cancelled, or lost (the server stopped). `version` rises with each change.
-    `person`: who counts as one where jobs are shared out, which an owner is not: keys and tokens can be invented.
-    """
-
-    id: str
-    owner: str
-    kind: str
-    title: str
-    spec: Mapping[str, Any]
-    status: str = "queued"
-    created: float = 0.0
-    started: float = 0.0
-    ended: float = 0.0
-    event: Mapping[str, Any] = field(default_factory=dict)
-    result: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
-    version: int = 0
-    person: str = ""
-
-    @property
-    def active(self) -> bool:
-        """Whether the job is waiting or at work."""
-        return self.status in ACTIVE
-
-    @property
-    def seconds(self) -> float:
-        """How long it has been at work."""
-        return (self.ended or time.time()) - self.started if self.started else 0.0
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a runner is given: the spec, a folder of its own, the visitor's token, and where to tell how far it is.
-
-    `report` raises `Interrupted` once the job is cancelled or its time is up. `resume` is true where the folder holds
-    an earlier attempt.
-    """
-
-    spec: Mapping[str, Any]
-    folder: Path
-    token: Token
-    report: Progress
-    resume: bool
-
-
-Runner = Callable[[Work], Mapping[str, Any]]
-"""Does one kind of work and returns its result as plain JSON values."""
+IN_SHIFTS = ("merge", "evolve")
+"""Kinds of work that go on from where they were, and so may make room for others in between."""
 
 
 class Jobs:
     """The jobs of a server. Safe to call from any thread; `close` stops the workers at their next report.
 
     A job is stopped at its next report when it has been at work for `most_minutes` (0: never); it can be resumed.
+    After `shift_minutes` (0: never) it makes room while others wait, and goes on by itself when it is its turn again.
     """
 
     def __init__(
@@ -103,6 +56,7 @@ class Jobs:
         active_per_owner: int = 3,
         keep_seconds: float = 0.0,
         most_minutes: float = 0.0,
+        shift_minutes: float = 0.0,
     ) -> None:
         self._folder, self._runners = folder, dict(runners)
         self._active_per_owner, self._keep_seconds, self._most_minutes = active_per_owner, keep_seconds, most_minutes
@@ -110,7 +64,9 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._points: dict[str, list[dict[str, Any]]] = {}
         self._cancelled: set[str] = set()
-        self._queue: list[tuple[str, Token, bool]] = []
+        self._shifts = Shifts(shift_minutes)
+        self._leaving: set[str] = set()
+        self._queue: list[Entry] = []
         self._saved: dict[str, float] = {}
         self._workers = workers
         self._closed = False
@@ -143,10 +99,8 @@ class Jobs:
             job = self._owned(owner, job_id)
             if job.active or job.status == "done":
                 return job
-            job = replace(job, status="queued", error="", started=0.0, ended=0.0, version=job.version + 1)
-            # A resumed runner reports again what an earlier attempt did.
-            self._points[job_id] = []
-            (self._folder / job_id / "points.jsonl").unlink(missing_ok=True)
+            job = replace(job, status="queued", error="", started=0.0, ended=0.0, before=0.0, version=job.version + 1)
+            self._shifts.forget(job_id)
             self._enqueue(job, token, resume=True)
         return job
 
@@ -240,28 +194,30 @@ class Jobs:
         self._queue.append((job.id, token, resume))
         self._changed.notify_all()
 
-    def _next(self) -> tuple[str, Token, bool] | None:
-        # Fair among people: the first in line among those with the fewest jobs at work. One never has all workers, so
-        # that nobody waits for the end of what a single other began.
-        running = [job for job in self._jobs.values() if job.status == "running"]
-        persons, owners = [job.person or job.owner for job in running], [job.owner for job in running]
+    def _ready(self, without: str | None = None) -> list[Entry]:
+        return ready(self._queue, self._jobs, self._workers, without)
 
-        def at_work(entry: tuple[str, Token, bool]) -> tuple[int, int]:
-            job = self._jobs[entry[0]]
-            return persons.count(job.person or job.owner), owners.count(job.owner)
-
-        may = [e for e in self._queue if not self._jobs[e[0]].person or at_work(e)[0] < max(1, self._workers - 1)]
-        return min(may, key=at_work, default=None)
+    def _makes_room(self, job: Job) -> bool:
+        """Whether a job has had its shift, and another's would have its place that is not being made room for yet."""
+        if job.kind not in IN_SHIFTS or not self._queue or not self._shifts.over(job.id, job.seconds - job.before):
+            return False
+        if sum(other.status == "running" for other in self._jobs.values()) < self._workers:
+            return False
+        line = [self._jobs[entry[0]] for entry in self._ready(without=job.id)]
+        return sum(other.who != job.who for other in line[: line.index(job)]) > len(self._leaving)
 
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._next())
-                entry = self._next()
-                if self._closed or entry is None:
+                self._changed.wait_for(lambda: self._closed or self._ready())
+                if self._closed:
                     return
+                entry = self._ready()[0]
                 self._queue.remove(entry)
                 job_id, token, resume = entry
+                if resume:  # the runner reports again what an earlier attempt did
+                    self._points[job_id] = []
+                    (self._folder / job_id / "points.jsonl").unlink(missing_ok=True)
                 job = self._update(job_id, status="running", started=time.time())
             self._run(job, token, resume)
 
@@ -274,12 +230,7 @@ class Jobs:
             with stoppable(lambda: self._check(job.id)):
                 outcome = {"status": "done", "result": json.loads(json.dumps(self._runners[job.kind](work)))}  # a copy
         except Interrupted:
-            outcome = {"status": "lost" if self._closed else "cancelled"}
-            if job.id not in self._cancelled:
-                outcome["error"] = (
-                    f"The job was stopped after {self._most_minutes:g} minutes, the most this page gives one at a time "
-                    "(HUBMERGE_SPACE_MAX_MINUTES); Resume goes on where it was."
-                )
+            outcome = {}
         except HubmergeError as error:
             outcome = {"status": "failed", "error": str(error)}
         except Exception as error:
@@ -287,16 +238,46 @@ class Jobs:
             traceback.print_exc()
             outcome = {"status": "failed", "error": f"Something went wrong inside hubmerge ({type(error).__name__})."}
         with self._changed:
-            if job.id in self._jobs:
-                self._update(job.id, ended=time.time(), **outcome)
+            outcome = outcome or self._stopped(job.id)
+            self._leaving.discard(job.id)
+            self._update(job.id, **{"ended": time.time(), **outcome})
+            if outcome["status"] == "queued":
+                self._queue.append((job.id, token, True))
             self._changed.notify_all()
+
+    def _stopped(self, job_id: str) -> dict[str, Any]:
+        """What becomes of a job that was interrupted."""
+        job = self._jobs[job_id]
+        if self._closed:
+            return {"status": "lost"}
+        if job_id in self._cancelled:
+            return {"status": "cancelled"}
+        if job_id not in self._leaving:
+            error = (
+                f"The job was stopped after {self._most_minutes:g} minutes, the most this page gives one at a time "
+                "(HUBMERGE_SPACE_MAX_MINUTES); Resume goes on where it was."
+            )
+            return {"status": "cancelled", "error": error}
+        reached = (len(self._points[job_id]), job.event.get("stage"), job.event.get("done", 0))
+        if not self._shifts.another(job_id, reached):
+            error = (
+                f"Others wait, and {duration(job.seconds - job.before)} at a time bring this job no further; "
+                "Resume it when fewer people are here, or choose fewer examples or smaller models."
+            )
+            return {"status": "cancelled", "error": error}
+        return {"status": "queued", "before": job.seconds, "started": 0.0, "ended": 0.0}
 
     def _check(self, job_id: str) -> None:
         """Raises `Interrupted` where the job is to end: at a report, and while it waits for the Hub."""
         if self._closed or job_id in self._cancelled:
             raise Interrupted("The job was stopped.")
-        if self._most_minutes and self._jobs[job_id].seconds > self._most_minutes * 60:
-            raise Interrupted("The job has used up its time.")
+        with self._changed:
+            job = self._jobs[job_id]
+            if self._most_minutes and job.seconds > self._most_minutes * 60:
+                raise Interrupted("The job has used up its time.")
+            if job_id in self._leaving or self._makes_room(job):
+                self._leaving.add(job_id)
+                raise Interrupted("It is the turn of others.")
 
     def _report(self, job_id: str, event: Event) -> None:
         with self._changed:
@@ -345,6 +326,7 @@ class Jobs:
         for table in (self._jobs, self._points, self._saved):
             table.pop(job_id, None)
         self._cancelled.discard(job_id)
+        self._shifts.forget(job_id)
         shutil.rmtree(self._folder / job_id, ignore_errors=True)
 
 

@@ -15,7 +15,7 @@ from .access import require_hub_ids, visitor_token
 from .draw import curve, ribbons
 from .form import DEFAULT_METHOD, Field, apply, compose, fields, spread
 from .guard import shows_errors
-from .jobs import Job
+from .job import Job
 from .panel import Panel, panel
 from .pick import Pick
 from .plan_view import describe_plan, plan_of

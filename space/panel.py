@@ -8,7 +8,7 @@ import gradio as gr
 
 from .access import visitor_token
 from .guard import shows_errors
-from .jobs import Job
+from .job import Job
 from .state import Page, owner_of
 from .theme import html
 from .wording import duration, escape, size
@@ -121,7 +121,9 @@ def describe(job: Job) -> str:
             f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}">'
             f'<i style="width:{share:.1f}%"></i></div>'
         )
-    left = "waiting for a free worker" if job.status == "queued" else _figures(job, done, total)
+    left = _figures(job, done, total)
+    if job.status == "queued":
+        left = "makes room for others; goes on by itself" if job.before else "waiting for a free worker"
     parts.append(f"<small><span>{escape(left)}</span><span>{duration(job.seconds)}</span></small>")
     if job.error:
         parts.append(f'<div class="hm-problem" role="alert">{escape(job.error)}</div>')

@@ -14,7 +14,7 @@ from hubmerge.publish import warnings_before_push
 
 from .access import Token, require_token, visitor_token
 from .guard import shows_errors
-from .jobs import Job
+from .job import Job
 from .panel import Panel, panel
 from .state import Page, owner_of, product_job, products
 from .theme import html

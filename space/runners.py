@@ -12,7 +12,7 @@ from hubmerge.publish import card_of, merge_to_folder, push_result
 from hubmerge.recipe import Recipe
 from hubmerge.stream import make_plan
 
-from .jobs import Runner, Work
+from .job import Runner, Work
 from .limits import Limits
 from .plan_view import plan_of
 from .wording import duration, size

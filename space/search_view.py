@@ -12,7 +12,7 @@ from hubmerge.errors import HubmergeError
 from hubmerge.evolve.journal import Evaluation, read_evaluations
 
 from .draw import interval
-from .jobs import Job
+from .job import Job
 from .runners import JOURNAL, RUN_FOLDER
 from .state import Page
 from .theme import BASE_COLOUR, RESULT_COLOUR

@@ -19,7 +19,8 @@ class Settings:
     """The page's surroundings.
 
     `folder` holds jobs and their results. `workers` jobs run at once, in threads; `active_jobs` bounds one person's
-    queued and running jobs, and `limits` what each may take. Finished jobs older than `keep_hours` are deleted (0:
+    queued and running jobs, and `limits` what each may take; a job makes room after `shift_minutes` at work where
+    others wait (0: never). Finished jobs older than `keep_hours` are deleted (0:
     never), and downloaded models beyond `cache_gb` gigabytes, those used longest ago first (0: never). `on_space` means
     the process serves strangers: its own token and the machine's folders are then out of their reach.
     """
@@ -29,12 +30,19 @@ class Settings:
     oauth: bool = False
     workers: int = 2
     active_jobs: int = 3
+    shift_minutes: float = 10.0
     keep_hours: float = 0.0
     cache_gb: float = 0.0
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("active_jobs", 1), ("keep_hours", 0), ("cache_gb", 0)):
+        for name, least in (
+            ("workers", 1),
+            ("active_jobs", 1),
+            ("shift_minutes", 0),
+            ("keep_hours", 0),
+            ("cache_gb", 0),
+        ):
             if not getattr(self, name) >= least:
                 raise HubmergeError(f"The page's setting {name} must be at least {least}, got {getattr(self, name)}.")
         for name, value in vars(self.limits).items():
@@ -43,8 +51,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Reads HUBMERGE_SPACE_DIR, _WORKERS, _ACTIVE_JOBS, _KEEP_HOURS, _CACHE_GB, _MAX_MODEL_GB, _MAX_DISK_GB and
-        _MAX_MINUTES, and what a Space sets by itself.
+        """Reads HUBMERGE_SPACE_DIR, _WORKERS, _ACTIVE_JOBS, _SHIFT_MINUTES, _KEEP_HOURS, _CACHE_GB, _MAX_MODEL_GB,
+        _MAX_DISK_GB and _MAX_MINUTES, and what a Space sets by itself.
 
         Without HUBMERGE_SPACE_DIR the folder is a temporary one that is removed when the process ends.
         """
@@ -60,6 +68,7 @@ class Settings:
             oauth=on_space and bool(environ.get("OAUTH_CLIENT_ID")),
             workers=int(_number(environ, "HUBMERGE_SPACE_WORKERS", cls.workers)),
             active_jobs=int(_number(environ, "HUBMERGE_SPACE_ACTIVE_JOBS", cls.active_jobs)),
+            shift_minutes=_number(environ, "HUBMERGE_SPACE_SHIFT_MINUTES", cls.shift_minutes),
             keep_hours=_number(environ, "HUBMERGE_SPACE_KEEP_HOURS", 24.0 if on_space else cls.keep_hours),
             cache_gb=_number(environ, "HUBMERGE_SPACE_CACHE_GB", 20.0 if on_space else cls.cache_gb),
             limits=Limits(

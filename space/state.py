@@ -13,7 +13,8 @@ from hubmerge.hub import Source, open_source
 from hubmerge.reference import ModelRef
 
 from .access import Token, require_hub_id
-from .jobs import USER, Job, Jobs
+from .job import Job
+from .jobs import USER, Jobs
 from .settings import Settings
 from .shelf import Shelf
 from .turns import Turns

@@ -12,7 +12,8 @@ from hubmerge.hub import open_source
 from hubmerge.progress import Event
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
-from space.jobs import Jobs, Work
+from space.job import Work
+from space.jobs import Jobs
 from space.limits import Limits
 from space.plan_view import plan_of
 from space.runners import runners

@@ -23,7 +23,7 @@ from hubmerge.progress import silent
 from hubmerge.reference import ModelRef
 from space import zero_gpu
 from space.chat import reply
-from space.jobs import Work
+from space.job import Work
 from space.limits import Limits
 from space.runners import RUN_FOLDER, runners
 from space.zero_gpu import CHAT_SECONDS, SEARCH_SECONDS, ZeroGpu

@@ -6,8 +6,9 @@ from typing import Any
 from ..evaluate.language import THRESHOLD
 from ..evaluate.score import Scores, evaluate
 from ..evaluate.task import Task
+from ..hub.patience import check_stopped
 from ..hub.source import Source, open_source
-from ..progress import Progress, silent
+from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
 from ..stream.plan import make_plan
@@ -44,19 +45,16 @@ class Judge:
         if job.items is not None:
             examples = tuple(examples[item] for item in job.items)
 
-        race, batch_size = job.race, self._search.batch_size
-        if race is None:
-            scores = evaluate(model, tokenizer, examples, self._task, batch_size=batch_size)
-        else:
-            scores = evaluate(
-                model,
-                tokenizer,
-                examples,
-                self._task,
-                batch_size=batch_size,
-                block_ends=race.ends,
-                stop=race.lost,
-            )
+        scores = evaluate(
+            model,
+            tokenizer,
+            examples,
+            self._task,
+            batch_size=self._search.batch_size,
+            block_ends=job.race.ends if job.race else (),
+            stop=job.race.lost if job.race else None,
+            progress=_until_stopped,
+        )
         return measurement(scores, self._task, job)
 
     def _become(self, candidate: Recipe | Path | ModelRef) -> tuple[Any, Any]:
@@ -86,6 +84,11 @@ class Judge:
             return self._search.starting_recipe
         models = tuple(ModelEntry(ref, {"weight": 1.0}) for ref in self._search.references)
         return Recipe("linear", models=models, tokenizer_source=self._search.tokenizer_source)
+
+
+def _until_stopped(event: Event) -> None:
+    """One candidate can take hours: whoever wants the search to stop does not wait for more than an answer."""
+    check_stopped()
 
 
 def make_judge(search: Search, task: Task, token: str | None = None) -> Judge:
