@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import re
+import socket
 import tracemalloc
 from itertools import cycle
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from localhubtools import USERS, call
 
 from hubmerge.localhub import LocalHub
 from hubmerge.localhub.app import hub_routes
+from hubmerge.localhub.connections import MOST_UNREAD
 
 NAMES = [
     "x" * 300,
@@ -263,3 +265,43 @@ def test_a_diff_of_many_lines_comes_to_an_end(hub):
     [pull] = [one for one in api.get_repo_discussions("alice/spare") if one.is_pull_request]
     diff = api.get_discussion_details("alice/spare", pull.num).diff
     assert "@@ -1,50000 +1,50000 @@" in diff and diff.count("\n+") == 50_001
+
+
+REFUSED = b"PUT /api/nothing/here HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer nobody's\r\n"
+
+
+def status_of(line: socket.socket) -> int:
+    """The status of the next answer, which is read to its end."""
+    answer = http.client.HTTPResponse(line)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
+def test_a_body_without_end_is_not_waited_for(hub):
+    """A refused client that goes on sending is heard no longer than it takes to see the answer."""
+    piece = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=60) as line:
+        line.sendall(REFUSED + b"Transfer-Encoding: chunked\r\n\r\n" + piece)
+        assert status_of(line) == 404
+        with pytest.raises(ConnectionError):
+            line.sendall(piece * (40 * MOST_UNREAD // len(piece)))
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(hub, monkeypatch):
+    monkeypatch.setattr("hubmerge.localhub.connections.UNREAD_SECONDS", 0.0)
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=60) as line:
+        line.sendall(REFUSED + b"Content-Length: 1000\r\n\r\n" + b"some")
+        assert status_of(line) == 404
+        assert line.recv(1) == b""
+
+
+def test_a_refused_body_of_a_size_keeps_its_connection(hub):
+    body = REFUSED + b"Content-Length: 1000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=60) as line:
+        for rest in (bytes(1_000_000), bytes(1_000_000)):
+            line.sendall(body)
+            assert status_of(line) == 404
+            line.sendall(rest)
+        line.sendall(b"GET /api/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert status_of(line) == 200

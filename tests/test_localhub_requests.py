@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from localhubtools import USERS, call, commit_lines
 
 from hubmerge.localhub import LocalHub
-from hubmerge.localhub.faults import connection_of
+from hubmerge.localhub.connections import connection_of
 
 THOUSAND = bytes(range(250)) * 4
 

@@ -29,7 +29,8 @@ from hubmerge.localhub import (
     spaces,
     zerocopy,
 )
-from hubmerge.localhub.faults import Fault, Faults, connection_of, reset
+from hubmerge.localhub.connections import connection_of
+from hubmerge.localhub.faults import Fault, Faults, reset
 from hubmerge.localhub.layout import page
 from hubmerge.localhub.names import PAGES, RESERVED
 from hubmerge.localhub.repository import Vanished

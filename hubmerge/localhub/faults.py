@@ -5,13 +5,8 @@ import struct
 from asyncio import Transport
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.requests import Request
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-Peer = tuple[str, int]
-_open_connections: dict[tuple[Any, Any], Transport] = {}  # (server address, client address) -> transport
 
 
 @dataclass(frozen=True)
@@ -41,29 +36,6 @@ class Fault:
 
 # Called for every request, on the server's thread, before it is handled: quick, and without waiting.
 Faults = Callable[[Request], "Fault | None"]
-
-
-class Protocol(H11Protocol):
-    """uvicorn's HTTP protocol, which remembers the transport of each connection so that a fault can break it."""
-
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """A client connected."""
-        super().connection_made(transport)
-        _open_connections[self.server, self.client] = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """A client went away."""
-        _open_connections.pop((self.server, self.client), None)
-        super().connection_lost(exc)
-
-
-def connection_of(scope: Mapping[str, Any]) -> Transport | None:
-    """The connection a request came over; None where it is closed."""
-    return _open_connections.get((_tuple(scope["server"]), _tuple(scope["client"])))
-
-
-def _tuple(address: Any) -> Any:
-    return None if address is None else tuple(address)
 
 
 def reset(transport: Transport | None) -> None:

@@ -13,8 +13,9 @@ from hubmerge.errors import HubError
 from hubmerge.localhub.accounts import Accounts
 from hubmerge.localhub.addresses import Addresses, is_loopback
 from hubmerge.localhub.app import Gate, make_application
+from hubmerge.localhub.connections import Protocol
 from hubmerge.localhub.facts import FactBook
-from hubmerge.localhub.faults import Faults, Protocol
+from hubmerge.localhub.faults import Faults
 from hubmerge.localhub.generated import GeneratedModel
 from hubmerge.localhub.repository import Conflict
 from hubmerge.localhub.requestlog import Request, RequestLog

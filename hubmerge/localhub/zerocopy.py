@@ -9,7 +9,7 @@ from typing import Any
 
 import h11
 
-from hubmerge.localhub.faults import connection_of
+from hubmerge.localhub.connections import connection_of
 
 MESSAGE = "http.response.zerocopysend"  # with a "file" (anything with fileno()), "offset" and "count", all bytes
 
