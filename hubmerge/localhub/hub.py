@@ -197,11 +197,11 @@ class LocalHub:
         if self._server is not None:
             raise HubError(f"This local Hub already runs on {self.endpoint}.")
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._store = Store(self.root)
-            self._store.open()
+            store = Store(self.root)
+            store.open()
         except OSError as error:
             raise HubError(f"The local Hub cannot use the folder {self.root}: {error.strerror}.") from None
+        self._store = store
         try:
             multipart_over, part_size = self._sizes
             listeners = [self._listen(self.port), self._listen(0)]

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO
 
 from hubmerge.localhub.disk import write_atomically
+from hubmerge.localhub.folder import clear
 from hubmerge.localhub.generated import GeneratedFile, Span, load_generated
 
 PIECE = 1 << 20  # bytes read or written at a time: what a transfer holds in memory
@@ -34,14 +35,11 @@ class Objects:
         self._finished = root / "sha256"
         self._generated = root / "generated"
         self._incoming = root / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True)
-        self._remove_stale_uploads()
 
-    def _remove_stale_uploads(self) -> None:
+    def open_for_uploads(self) -> None:
         """Clear what was left behind more than a day ago; younger uploads may still be continued after a restart."""
-        for entry in os.scandir(self._incoming):
-            if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        clear(self._incoming, time.time() - _STALE_SECONDS)
 
     def path(self, sha256: str) -> Path:
         """Where the object lies (or would lie)."""
@@ -97,6 +95,7 @@ class Objects:
 
     def receive(self) -> "Upload":
         """Start an object whose bytes arrive in pieces; use it as a context manager."""
+        self._incoming.mkdir(parents=True, exist_ok=True)
         return Upload(self, self._incoming / secrets.token_hex(16))
 
     def put_part(self, upload: str, number: int, source: "Upload") -> None:

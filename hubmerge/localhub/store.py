@@ -10,6 +10,7 @@ from pathlib import Path
 from hubmerge.errors import HubError
 from hubmerge.localhub.commits import Change, Commit, lfs_entry, now, regular_entry
 from hubmerge.localhub.disk import names_in, write_atomically
+from hubmerge.localhub.folder import clear, require_plain, take
 from hubmerge.localhub.generated import GeneratedModel
 from hubmerge.localhub.names import REPO_TYPES, check_name
 from hubmerge.localhub.objects import Objects
@@ -49,19 +50,26 @@ class Store:
         """Take the folder for this server.
 
         Raises:
-            HubError: another server has it.
+            HubError: another server has it, or it is no Hub's (see folder.py).
         """
-        descriptor = os.open(self.root / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(descriptor)
-                raise HubError(
-                    f"The folder {self.root} is served by another local Hub: stop that one or use another folder."
-                ) from None
-        self._lock_file = descriptor
-        shutil.rmtree(self._new, ignore_errors=True)  # repositories that a crash left half created or half deleted
+        take(self.root)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        self._lock_file = os.open(self.root / "server.lock", flags, 0o600)
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            raise HubError(
+                f"The folder {self.root} is served by another local Hub: stop that one or use another folder."
+            ) from None
+        try:
+            require_plain(self.root)
+            clear(self._new)  # repositories that a crash left half created or half deleted
+            self.objects.open_for_uploads()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let another server have the folder."""
