@@ -36,20 +36,21 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path, name):
     assert contents(tmp_path) == {str(precious.relative_to(tmp_path)): b"precious"}
 
 
-def test_a_folder_with_other_things_is_taken_and_they_stay(tmp_path):
+def test_a_folder_with_other_things_is_taken_they_stay_and_stale_uploads_go(tmp_path):
     (tmp_path / "notes.txt").write_text("precious")
     store = started(tmp_path)
     old = time.time() - 3 * 24 * 3600
     stale = ["objects/incoming/" + "0" * 32, "objects/incoming/parts-" + "1" * 32 + "/1", "new/" + "2" * 32 + "/x"]
     mine = ["objects/incoming/mine.bin", "objects/incoming/folder/mine.bin", "new/mine/mine.txt", "new/mine.txt"]
-    for name in (*stale, *mine):
+    young = "objects/incoming/parts-" + "3" * 32 + "/1"
+    for name in (*stale, *mine, young):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
         for touched in (path, path.parent):
-            os.utime(touched, (old, old))
+            os.utime(touched, None if name == young else (old, old))
     started(tmp_path)
-    assert {name for name in (*stale, *mine) if (tmp_path / name).exists()} == set(mine)
+    assert {name for name in (*stale, *mine, young) if (tmp_path / name).exists()} == {*mine, young}
     assert (tmp_path / "notes.txt").read_text() == "precious"
     store.objects.put(b"and it works")
 

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from localhubtools import USERS, call, commit_lines, small_parts_hub
+from localhubtools import call, commit_lines, small_parts_hub
 from waiting import until
-
-from hubmerge.localhub import LocalHub
 
 
 @pytest.fixture
@@ -119,13 +117,3 @@ def test_knowing_a_hash_is_not_having_the_bytes(hub, api):
     assert "actions" in instructions
     line = commit_lines(("lfsFile", {"path": "w.bin", "algo": "sha256", "oid": oid, "size": 20_000}))
     assert call(hub, "POST", "/api/models/bob/m/commit/main", line, token="hf_bob")[0] == 400
-
-
-def test_stale_uploads_are_cleared_and_young_ones_kept(tmp_path):
-    incoming = tmp_path / "objects" / "incoming"
-    for name in ("old", "young"):
-        (incoming / f"parts-{name}").mkdir(parents=True)
-        (incoming / f"parts-{name}" / "1").write_bytes(b"x")
-    os.utime(incoming / "parts-old", (0, 0))
-    with LocalHub(tmp_path, USERS):
-        assert [entry.name for entry in incoming.iterdir()] == ["parts-young"]
