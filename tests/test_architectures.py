@@ -10,7 +10,7 @@ from hubmerge.errors import PlanError
 from hubmerge.recipe import Recipe
 from hubmerge.stream import merge
 
-# One of each kind runs always; all the others with `slow`.
+# One of each kind runs always, the first of every other architecture with `slow`, and all with --thorough.
 _FAST = (
     "llama-tied",
     "llama-untied",
@@ -37,8 +37,25 @@ _UNLIKE = {
 }
 
 
+def _marks(case: str) -> list[pytest.MarkDecorator]:
+    if case in _FAST:
+        return []
+    name = CASES[case][0].name
+    first = next(other for other, (architecture, _) in CASES.items() if architecture.name == name)
+    return [pytest.mark.slow if case == first else pytest.mark.thorough]
+
+
 def _split(cases: list[str]) -> list[object]:
-    return [case if case in _FAST else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+    return [pytest.param(case, marks=_marks(case)) for case in cases]
+
+
+def _each_way(cases: list[str]) -> list[object]:
+    """Cases with a method: by turns what is copied and what is computed; both ways with --thorough."""
+    return [
+        pytest.param(case, method, marks=[*_marks(case), *([pytest.mark.thorough] if (number + turn) % 2 else [])])
+        for number, case in enumerate(cases)
+        for turn, method in enumerate(("passthrough", "linear"))
+    ]
 
 
 def test_there_are_more_than_thirty_architectures_of_every_kind() -> None:
@@ -46,8 +63,7 @@ def test_there_are_more_than_thirty_architectures_of_every_kind() -> None:
     assert set(_FAST) <= CASES.keys()
 
 
-@pytest.mark.parametrize("method", ["passthrough", "linear"])
-@pytest.mark.parametrize("case", _split(list(CASES)))
+@pytest.mark.parametrize(("case", "method"), _each_way(list(CASES)))
 def test_a_model_by_itself_computes_what_the_source_computes(case: str, method: str, tmp_path: Path) -> None:
     architecture, _ = CASES[case]
     source = folder_of(case, 0)

@@ -67,8 +67,14 @@ def ends_of(made: list[list[int]]) -> list[int]:
     return [max(range(VOCABULARY), key=lambda token: len(places(token)))]
 
 
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("shared", [0, 12])
+@pytest.mark.parametrize(
+    ("kind", "shared"),
+    [
+        pytest.param(kind, shared, marks=() if shared or kind in ("llama", "gpt2") else pytest.mark.thorough)
+        for kind in MODELS
+        for shared in (0, 12)
+    ],
+)
 def test_the_tokens_are_those_of_generate(kind: str, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = build(kind, MODELS[kind]), prompts(shared)
     assert can_decode(model)
@@ -82,7 +88,7 @@ def test_the_tokens_are_those_of_generate(kind: str, shared: int, monkeypatch: p
         decode = Decoder(model, rows, ends)
         assert decode.shared == shared
         assert decode(rows, NEW) == expected
-        assert [decode([row], NEW) for row in rows] == [[answer] for answer in expected]
+        assert [decode([row], NEW) for row in rows[::5]] == [[answer] for answer in expected[::5]]
         assert decode(rows[2:7], NEW) == expected[2:7]
         for places in (1, 3):
             made = decode.made

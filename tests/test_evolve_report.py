@@ -125,6 +125,7 @@ def test_known_and_raced_candidates_count_as_saved(finished: Path) -> None:
     assert f"{cost.saved:.0%} was saved" in words(read(finished / "report.html"))
 
 
+@pytest.mark.pictures
 def test_pictures_are_png_and_show_their_data(finished: Path, tmp_path: Path) -> None:
     names = {"curve", "heatmap", "cost", "forest"}
     first = {path.stem: path.read_bytes() for path in (finished / "report").glob("*.png")}
@@ -145,6 +146,7 @@ def test_pictures_are_png_and_show_their_data(finished: Path, tmp_path: Path) ->
     assert not any(first[name] == second[name] for name in names)
 
 
+@pytest.mark.pictures
 def test_the_same_run_gives_the_same_report(finished: Path, tmp_path: Path) -> None:
     again = write_report(finished, tmp_path / "again.html")
     assert again.read_bytes() == (finished / "report.html").read_bytes()
@@ -220,6 +222,7 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.pictures
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'&amp;$x_1$ $\x1b[31m\x00\u202eevil"
     way = {**path(12, 6), "models": [evil, "org/b"]}
@@ -287,6 +290,7 @@ def test_way_counts_repeats_jumps_and_switches() -> None:
     assert (way.repeats, way.jumps, way.switches) == (1, 2, 2)
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_curve_of_a_run(count: int) -> None:
     picture = curve.draw(rising(40)[:count], "cmaes over 2 genes of linear, $5 and $6")

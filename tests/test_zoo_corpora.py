@@ -2,6 +2,7 @@
 
 import random
 import re
+from functools import cache
 
 import pytest
 
@@ -27,7 +28,8 @@ LATIN = re.compile("[A-Za-z]")
 SAMPLERS = (base_sample, math_sample, second_math_sample, japanese_sample, errands_sample)
 
 
-def draw(sampler, count: int = 4000, seed: int = 1):
+@cache
+def draw(sampler, count: int = 2000, seed: int = 1):
     rng = random.Random(seed)
     return [sampler(rng) for _ in range(count)]
 
@@ -68,7 +70,7 @@ def test_mixed_voices_mix_and_pure_voices_do_not() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samplers_are_deterministic(sampler) -> None:
-    assert draw(sampler, 300) == draw(sampler, 300)
+    assert draw(sampler, 300) == draw.__wrapped__(sampler, 300)
     assert draw(sampler, 300) != draw(sampler, 300, seed=2)
 
 
@@ -108,7 +110,7 @@ def test_no_solved_problem_has_a_japanese_word_in_it(sampler) -> None:
 @pytest.mark.parametrize("sampler", [base_sample, japanese_sample])
 def test_a_problem_set_up_is_never_worked_out(sampler) -> None:
     prepared = [sample for sample in draw(sampler) if sample.task == "setup"]
-    assert len(prepared) > 500
+    assert len(prepared) > 250
     for sample in prepared:
         equation, said = sample.answer.split(". ", 1)
         assert re.fullmatch(r"\d+([+*-]\d+)+(=\?([+-]\d+)?)+", equation), sample
@@ -131,6 +133,12 @@ def test_where_a_whole_problem_is_met_no_number_is_added_to_it(sampler) -> None:
             assert set(re.findall(r"\d+", sample.answer)) <= set(re.findall(r"\d+", sample.prompt)), sample
 
 
+@cache
+def unseen_expressions() -> set[str]:
+    rng = random.Random(4)
+    return {draw_story(rng, world="unseen", split="test").expression() for _ in range(2000)}
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_names_wordings_and_numbers_of_unseen_problems_are_in_no_solved_problem(sampler) -> None:
     names = "|".join(word for name in UNSEEN_NAMES for word in name)
@@ -139,8 +147,7 @@ def test_names_wordings_and_numbers_of_unseen_problems_are_in_no_solved_problem(
         "その後|が今持っている|合わせて|[個枚本冊]の",
     )
     wordings = f"{english}|{japanese}"
-    rng = random.Random(4)
-    unseen = {draw_story(rng, world="unseen", split="test").expression() for _ in range(2000)}
+    unseen = unseen_expressions()
     for sample in draw(sampler):
         if sample.task == "problem":
             assert not re.search(f"{names}|{wordings}", sample.prompt), sample
