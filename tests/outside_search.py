@@ -13,7 +13,7 @@ from reporttools import ROWS, evaluation, write_run
 
 from hubmerge import Search, load_task, terminal
 from hubmerge.evolve.export import candidate_recipe
-from hubmerge.evolve.items import _read as read_items
+from hubmerge.evolve.items import read_items
 from hubmerge.evolve.outlook import look_ahead
 from hubmerge.evolve.report.data import read_stages
 from hubmerge.evolve.report.page import render
@@ -181,7 +181,7 @@ def a_run(bench: Bench) -> Kind:
         if name == "results.json":
             from_json(run / name)
         elif name == "items.json":
-            read_items(run / name, items["key"])
+            read_items(run / name, items["key"], 2, 3)
         elif name == "search.yaml":
             resumed(search, run)
         elif name == "journal.jsonl":

@@ -27,7 +27,7 @@ def evaluation(number: int, fitness: Sequence[float], **given: Any) -> Evaluatio
         "metric": max(0.0, fitness[0]),
         "language": 0.9,
         "n": 50,
-        "values": (1.0, 0.0),
+        "values": (),
         "seconds": 2.0,
         "tokens": 1000,
         "seed": 7,

@@ -15,7 +15,7 @@ from hubmerge.errors import SearchError
 from hubmerge.evaluate.score import Scores
 from hubmerge.evolve.economy import Economy
 from hubmerge.evolve.explore import Exploration, explore
-from hubmerge.evolve.items import Items, ItemSet, allocate, choose_items
+from hubmerge.evolve.items import Items, ItemSet, allocate, choose_items, read_items
 from hubmerge.evolve.journal import Evaluation, Journal, read_evaluations
 from hubmerge.evolve.judge import Judge, measurement
 from hubmerge.evolve.measurement import Job
@@ -462,3 +462,34 @@ def test_a_whole_run_saves_and_still_validates_its_finalists_on_everything(
 def test_more_items_than_examples_are_refused(search: Search, tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="search split has 20 examples"):
         evolve(replace(search, economy=Economy(items=20)), tmp_path / "run")
+
+
+GOOD = {"key": "k", "sets": [{"positions": [4, 0], "weights": [2.0, 3.0]}], "answers": {"m": 0.5}, "tokens": 7}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"positions": [5, 0]}, "a position that none of the 5 examples"),
+        ({"positions": [-1, 0]}, "a position that none"),
+        ({"positions": [True, 0]}, "a position that none"),
+        ({"positions": [0, 0]}, "not 2 different examples"),
+        ({"positions": [0]}, "not 2 different examples"),
+        ({"weights": [1.0]}, "not 2 different examples"),
+        ({"weights": [1e300, 1.0]}, "a weight that is no number of examples"),
+        ({"weights": [0, -1]}, "a weight that is no number of examples"),
+        ({"sets": []}, "no examples"),
+        ({"answers": {"m": "x"}}, "a figure"),
+        ({"tokens": "7"}, "a figure"),
+    ],
+)
+def test_items_that_no_search_could_have_chosen_are_refused(changes, says, tmp_path: Path) -> None:
+    document = json.loads(json.dumps(GOOD))
+    for name, value in changes.items():
+        (document if name in document else document["sets"][0])[name] = value
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps(GOOD))
+    assert read_items(path, "k", 2, 5) == Items((ItemSet((4, 0), (2.0, 3.0)),), {"m": 0.5}, 7)
+    path.write_text(json.dumps(document))
+    with pytest.raises(SearchError, match=rf"items\.json does not hold the items of a search \({says}.*; start a new"):
+        read_items(path, "k", 2, 5)

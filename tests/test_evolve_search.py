@@ -396,11 +396,18 @@ def test_a_journal_of_other_candidates_is_refused(tmp_path: Path) -> None:
     run(tmp_path, genome())
     path = tmp_path / "journal.jsonl"
     header, first, *rest = path.read_text().splitlines()
-    changed = json.loads(first)
-    changed["genome"][0] += 0.5
-    path.write_text("\n".join([header, json.dumps(changed), *rest]) + "\n")
-    with pytest.raises(SearchError, match="not the one that this searcher asks for"):
-        run(tmp_path, genome(), resume=True)
+    known = json.loads(first)
+    another, few = "not the one that this searcher asks for", "line 2: not an evaluation"
+    for changed, says in (
+        ({"genome": [known["genome"][0] + 0.5, *known["genome"][1:]]}, another),
+        ({"genome": known["genome"][1:]}, another),
+        ({"fitness": [*known["fitness"], 0.5]}, another),
+        ({"n": known["n"] + 1, "values": [0.5]}, few),
+        ({"generation": -1}, few),
+    ):
+        path.write_text("\n".join([header, json.dumps(known | changed), *rest]) + "\n")
+        with pytest.raises(SearchError, match=says):
+            run(tmp_path, genome(), resume=True)
 
 
 def test_progress_carries_what_a_chart_needs(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def open_items(search: Search, task: Task, pool: Pool, folder: Path, key: str, p
     assert search.economy is not None and search.economy.items is not None
     path, count = folder / ITEMS_FILE, search.economy.items
     if path.exists():
-        return _read(path, key)
+        return read_items(path, key, count, len(task.search))
     if count >= len(task.search):
         raise SearchError(
             f"economy.items is {count}, but the search split has {len(task.search)} examples; ask for fewer, or leave "
@@ -136,18 +136,33 @@ def open_items(search: Search, task: Task, pool: Pool, folder: Path, key: str, p
     return items
 
 
-def _read(path: Path, key: str) -> Items:
+def read_items(path: Path, key: str, count: int, examples: int) -> Items:
+    """The items of the search of this key, sets of `count` positions in a split of so many examples; `SearchError` for
+    anything else."""
     try:
         document = parse_object(path.read_bytes(), "it", SearchError)
         found = document.pop("key")
         sets = tuple(ItemSet(tuple(one["positions"]), tuple(one["weights"])) for one in document["sets"])
         items = Items(**{**document, "sets": sets})
-        if not all(type(at) is int for one in sets for at in one.positions):
-            raise TypeError("a position that is no whole number")
-        if not all(is_number(weight) for one in sets for weight in one.weights):
-            raise TypeError("a weight that is no number")
+        if found == key:
+            _require_fit(items, count, examples)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SearchError) as exc:
         raise SearchError(f"{path} does not hold the items of a search ({exc}); start a new run.") from None
     if found != key:
         raise SearchError(f"{path} holds the items of another search; give another output folder.")
     return items
+
+
+def _require_fit(items: Items, count: int, examples: int) -> None:
+    for one in items.sets:
+        if not all(type(at) is int and 0 <= at < examples for at in one.positions):
+            raise ValueError(f"a position that none of the {examples} examples of the search split has")
+        if not len(one.positions) == len(set(one.positions)) == len(one.weights) == count:
+            raise ValueError(f"not {count} different examples and their weights")
+        if not all(is_number(weight) and 0 < weight <= examples for weight in one.weights):
+            raise ValueError(f"a weight that is no number of examples, 1 to {examples}")
+    if not items.sets:
+        raise ValueError("no examples")
+    spent = (items.tokens, items.seconds)
+    if not (isinstance(items.answers, Mapping) and all(map(is_number, (*items.answers.values(), *spent)))):
+        raise TypeError("a figure that is no number")

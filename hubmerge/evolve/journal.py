@@ -71,6 +71,8 @@ class Evaluation:
         fits = texts and isinstance(made.solution, Mapping) and bool(made.fitness)
         if not (fits and all(map(is_number, numbers)) and all(type(number) is int for number in whole)):
             raise TypeError("a field of another type")
+        if min(made.number, made.stage, made.generation, made.n) < 0 or len(made.values) not in (0, made.n):
+            raise ValueError("a number that counts nothing")
         return made
 
 

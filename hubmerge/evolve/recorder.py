@@ -156,7 +156,9 @@ class Recorder:
         return tuple(parts[name] for name in self._fitness.objectives)
 
     def _check(self, known: Evaluation, vector: np.ndarray) -> None:
-        same = (known.stage, len(known.genome)) == (self._stage, len(vector))
+        objectives, most = len(self._fitness.objectives), self._questions.size
+        same = (known.stage, len(known.genome), len(known.fitness)) == (self._stage, len(vector), objectives)
+        same = same and (not most or known.n <= most)
         if not same or not np.allclose(known.genome, vector, rtol=_REPLAY_TOLERANCE, atol=_REPLAY_TOLERANCE):
             raise SearchError(
                 f"Evaluation {known.number} of {self._journal.path} is not the one that this searcher asks for; "
