@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
@@ -47,13 +51,59 @@ err = _Console(stderr=True)
 class _Record(logging.LogRecord):
     """What libraries log of a stranger's settings is shown as an error would be."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.exc_info and self.exc_info[0] is not None:  # a handler would take the error's own words
+            self.exc_text = sentences(logging.Formatter().formatException(self.exc_info))
+
     def getMessage(self) -> str:
         return sentences(super().getMessage())
 
 
+def _formatted_warning(*args: Any, **kwargs: Any) -> str:
+    return sentences(_format_warning(*args, **kwargs))
+
+
+_format_warning = warnings.formatwarning
+
+
+def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(sentences("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
 def clean_logs() -> None:
-    """From now on whatever this process logs steers no terminal, holds no token, and has lines that people can read."""
+    """From now on whatever this process logs, warns of or breaks at steers no terminal, holds no token, and has lines
+    that people can read."""
     logging.setLogRecordFactory(_Record)
+    warnings.formatwarning = _formatted_warning
+    sys.excepthook = _tell_bug
+
+
+class _Cleaned:
+    """A stream to which nothing of strangers is written as it is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(sentences(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def clean_output() -> None:
+    """As `clean_logs`, of all that is printed: for a process that draws nothing on a terminal and serves strangers."""
+    clean_logs()
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, _Cleaned):
+            setattr(sys, name, _Cleaned(stream))
 
 
 @contextmanager

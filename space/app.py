@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from huggingface_hub.utils import disable_progress_bars
 
 from hubmerge.documents import parse_object
 from hubmerge.errors import HubmergeError
 from hubmerge.hub.cache import serve_many
+from hubmerge.terminal import clean_output
 
 from .access import forget_own_token, visitor_token
 from .api import add_endpoints
@@ -135,6 +137,8 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
     if examples is None and (text := os.environ.get("HUBMERGE_SPACE_EXAMPLES")):
         hint = "it must be JSON: {base_model, models, task}"
         examples = parse_object(text, "HUBMERGE_SPACE_EXAMPLES", HubmergeError, hint=hint)
+    clean_output()
+    disable_progress_bars()  # nobody sees them, and a log has no lines to draw again
     share_memory()
     # After each call gradio makes statistics of the last 10,000 anew, up to 20 ms, also where monitoring is off.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")

@@ -6,6 +6,8 @@ import os
 import struct
 import subprocess
 import sys
+import traceback
+import warnings
 from io import StringIO
 from pathlib import Path
 
@@ -115,11 +117,53 @@ def test_escape_codes_of_a_model_never_reach_the_terminal(tmp_path) -> None:
     assert not {"\x1b", "\x07", "\u202e"} & set(said)
 
 
-def test_what_libraries_log_is_cleaned(monkeypatch, caplog) -> None:
+EVIL = f"\x1b[2J of hf_{'aB3' * 12}"
+
+
+@pytest.fixture
+def restored(monkeypatch) -> None:
+    """What `clean_output` replaces is as it was, afterwards."""
     monkeypatch.setattr(logging, "_logRecordFactory", logging.LogRecord)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    for name in ("stdout", "stderr", "excepthook"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+
+
+def test_what_libraries_log_is_cleaned(restored, caplog, capsys) -> None:
     from hubmerge import terminal
 
     terminal.clean_logs()
     logging.getLogger("of.a.library").warning("unknown key %s of hf_%s", "\x1b[2J" + "x" * 10_000, "aB3" * 12)
     (said,) = caplog.messages
     assert said.startswith(r"unknown key \x1b[2Jxxx") and "aB3" not in said and len(said) == 500
+    told = warnings.formatwarning(EVIL, UserWarning, "library.py", 1)
+    assert r"UserWarning: \x1b[2J of hf_***" in told
+    try:
+        raise ValueError(EVIL)
+    except ValueError:
+        logging.getLogger("of.a.library").exception("it failed")
+        sys.excepthook(*sys.exc_info())
+    told = caplog.text.partition("it failed")[2]
+    assert r"ValueError: \x1b[2J of hf_***" in told and "test_cli_endings.py" in told
+    assert "\x1b" not in caplog.text and "aB3" not in caplog.text
+    assert capsys.readouterr().err.endswith("ValueError: " + r"\x1b[2J of hf_***" + "\n")
+
+
+def test_what_a_page_prints_is_cleaned(restored, monkeypatch, capsys) -> None:
+    import space.app
+    from hubmerge import terminal
+
+    monkeypatch.setattr(space.app, "disable_progress_bars", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        space.app.launch()
+    for _ in range(2):
+        terminal.clean_output()
+    try:
+        raise ValueError(EVIL)
+    except ValueError:
+        traceback.print_exc()
+    print(EVIL, "ends", end="\n\n")
+    assert sys.stdout.encoding and not sys.stderr.isatty()
+    said = capsys.readouterr()
+    assert said.out == r"\x1b[2J of hf_*** ends" + "\n\n"
+    assert "Traceback (most recent" in said.err and said.err.endswith("ValueError: " + r"\x1b[2J of hf_***" + "\n")
