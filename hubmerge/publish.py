@@ -15,13 +15,12 @@ from .places import folder_name
 from .progress import Progress, silent
 from .recipe import Recipe
 from .reference import ModelRef
-from .stream.executor import MergeResult, merge
-from .stream.journal import MANIFEST
-from .stream.manifest import Manifest
-from .stream.plan import Plan
+from .stream.manifest import MANIFEST, Manifest
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what follows brings torch, which takes seconds and a push does without
     from .evolve.run import EvolveResult
+    from .stream.executor import MergeResult
+    from .stream.plan import Plan
 
 
 _TEXTS = (".json", ".md", ".yaml", ".yml", ".txt", ".jinja")
@@ -63,7 +62,7 @@ def warnings_before_push(folder: Path) -> Iterator[str]:
         yield f"{' and '.join(telling)} would tell everybody a place of this machine; edit that out first."
 
 
-def card_of(plan: Plan, repo_id: str | None = None) -> Card:
+def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
     """The card of a merge that nobody has evaluated: parents, recipe, licence and how to make it again."""
     base = plan.recipe.base_model
     names = [source.title.split("/")[-1] for source in plan.sources if not base or source.pinned != base]
@@ -79,36 +78,40 @@ def card_of(plan: Plan, repo_id: str | None = None) -> Card:
 
 
 def merge_to_folder(
-    plan: Plan,
+    plan: "Plan",
     out: Path,
     *,
     token: str | None = None,
     overwrite: bool = False,
     keep: Iterable[Path] = (),
     progress: Progress = silent,
-) -> MergeResult:
+) -> "MergeResult":
     """Merges into `out` with a README.md beside the weights; `keep`: files that stay.
 
     See `stream.merge` for resuming and errors.
     """
+    from .stream.executor import merge
+
     files = {"README.md": render(card_of(plan)).encode()}
     return merge(plan, out, token=token, overwrite=overwrite, keep=keep, files=files, progress=progress)
 
 
 def merge_to_hub(
-    plan: Plan,
+    plan: "Plan",
     repo_id: str,
     *,
     token: str | None = None,
     private: bool = True,
     overwrite: bool = False,
     progress: Progress = silent,
-) -> MergeResult:
+) -> "MergeResult":
     """Merges onto the Hub: each shard leaves when it is finished, one commit at the end makes the model visible.
 
     No more than one output shard lies on disk, in a folder of the Hub's cache that the plan names, so the same merge
     run again goes on there. Raises what `stream.merge` and `hub.Upload` raise.
     """
+    from .stream.executor import merge
+
     work = Path(constants.HF_HOME) / "hubmerge" / f"{plan.key[:16]}"
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
     files = {"README.md": render(card_of(plan, repo_id)).encode()}

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from hubmerge.errors import ResourceError
 from hubmerge.evolve.search import Search
 from hubmerge.hub import Source
-from hubmerge.stream import Plan, Problem
 from hubmerge.stream.budget import gigabytes
+from hubmerge.stream.plan import Plan
+from hubmerge.stream.problems import Problem
 
 GIGABYTE = 10**9
 

@@ -1,7 +1,7 @@
 """A plan as a person reads it: what is fetched and written, how much memory and disk, and what stands in the way."""
 
 from hubmerge.recipe import Recipe
-from hubmerge.stream import Plan, make_plan
+from hubmerge.stream.plan import Plan, make_plan
 
 from .access import Token
 from .limits import Limits

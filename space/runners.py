@@ -10,7 +10,7 @@ from hubmerge.evolve.search import Search
 from hubmerge.hub import push_folder, render
 from hubmerge.publish import card_of, merge_to_folder, push_result
 from hubmerge.recipe import Recipe
-from hubmerge.stream import make_plan
+from hubmerge.stream.plan import make_plan
 
 from .job import Runner, Work
 from .limits import Limits

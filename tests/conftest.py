@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +97,28 @@ def _sketches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def thorough(request: pytest.FixtureRequest) -> bool:
     """Whether all is tried that can be, instead of enough to see every way at least once."""
     return bool(request.config.getoption("--thorough"))
+
+
+@pytest.fixture
+def call(capsys, monkeypatch) -> Callable[..., SimpleNamespace]:
+    """A function that runs a command in this process: what it printed (`stdout`, `stderr`) and its `returncode`.
+
+    A process of its own would take seconds to import torch. It is for what is about the process: signals, pipes, its
+    environment, its end.
+    """
+    from hubmerge import cli
+
+    def call(*arguments: object) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["hubmerge", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err, printed.err
+        return SimpleNamespace(returncode=int(stopped.value.code or 0), stdout=printed.out, stderr=printed.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from architectures import ARCHITECTURES, CASES, OTHER, folder_of, third_parties_
 
 from hubmerge.errors import PlanError
 from hubmerge.recipe import Recipe
-from hubmerge.stream import merge
+from hubmerge.stream.executor import merge
 
 # One of each kind runs always, the first of every other architecture with `slow`, and all with --thorough.
 _FAST = (

@@ -11,27 +11,21 @@ from gradio_client import Client
 from huggingface_hub import HfApi
 from space_server import running
 
-from hubmerge import cli, deploy
+from hubmerge import deploy
 from hubmerge.deploy import MARKER, space_files
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def call(capsys, monkeypatch):
-    """A function that runs a command in this process: (exit code, what it printed)."""
+def deploying(call):
+    """A function that runs `space deploy` in this process: (exit code, what it printed)."""
 
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["hubmerge", "space", "deploy", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return int(stopped.value.code or 0), " ".join((printed.out + printed.err).split())
+    def deploying(*arguments: object) -> tuple[int, str]:
+        done = call("space", "deploy", *arguments)
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
 
-    return call
+    return deploying
 
 
 def files_of(repo_id: str) -> set[str]:
@@ -52,17 +46,17 @@ def test_a_space_gets_every_file_of_the_packages_but_the_demos_models() -> None:
     assert not any(name.endswith((".safetensors", ".pyc")) for name in files)
 
 
-def test_a_dry_run_lists_the_files_and_sends_nothing(call, hub) -> None:
+def test_a_dry_run_lists_the_files_and_sends_nothing(deploying, hub) -> None:
     before = len(hub.log)
-    code, said = call("alice/deploy-dry", "--dry-run")
+    code, said = deploying("alice/deploy-dry", "--dry-run")
     assert code == 0
     assert " app.py " in said and " space/app.py " in said and "nothing was sent" in said
     assert len(hub.log) == before
 
 
-def test_deploy_creates_updates_and_keeps_what_is_the_owners(call, hub, monkeypatch) -> None:
+def test_deploy_creates_updates_and_keeps_what_is_the_owners(deploying, hub, monkeypatch) -> None:
     repo_id, api = "alice/deployed", HfApi()
-    code, said = call(repo_id, "--hardware", "zero-a10g", "--variable", "HUBMERGE_SPACE_MAX_MINUTES=30")
+    code, said = deploying(repo_id, "--hardware", "zero-a10g", "--variable", "HUBMERGE_SPACE_MAX_MINUTES=30")
     assert code == 0, said
     assert f"{hub.endpoint}/spaces/{repo_id}" in said
     info = api.space_info(repo_id)
@@ -73,7 +67,7 @@ def test_deploy_creates_updates_and_keeps_what_is_the_owners(call, hub, monkeypa
     assert commits_of(repo_id)[1:] == ["initial commit"]
 
     # Nothing changed: no commit. A setting that is not given stays.
-    assert call(repo_id, "--public")[0] == 0
+    assert deploying(repo_id, "--public")[0] == 0
     assert len(commits_of(repo_id)) == 2
     assert api.space_info(repo_id).private
     assert "HUBMERGE_SPACE_MAX_MINUTES" in api.get_space_variables(repo_id)
@@ -83,28 +77,28 @@ def test_deploy_creates_updates_and_keeps_what_is_the_owners(call, hub, monkeypa
     api.upload_file(path_or_fileobj=b"broken", path_in_repo="app.py", repo_id=repo_id, repo_type="space")
     fewer = {name: path for name, path in space_files().items() if name != "LICENSE"}
     monkeypatch.setattr(deploy, "space_files", lambda: fewer)
-    assert call(repo_id)[0] == 0
+    assert deploying(repo_id)[0] == 0
     assert files_of(repo_id) == {*fewer, MARKER, ".gitattributes", "notes.txt"}
     app = Path(api.hf_hub_download(repo_id, "app.py", repo_type="space"))
     assert app.read_bytes() == (ROOT / "app.py").read_bytes()
     assert commits_of(repo_id)[0].startswith("Deploy hubmerge")
 
 
-def test_a_new_empty_space_is_filled_in_public_only_when_asked(call) -> None:
+def test_a_new_empty_space_is_filled_in_public_only_when_asked(deploying) -> None:
     HfApi().create_repo("alice/deploy-empty", repo_type="space", space_sdk="gradio", private=True)
-    assert call("alice/deploy-empty", "--public")[0] == 0
+    assert deploying("alice/deploy-empty", "--public")[0] == 0
     assert MARKER in files_of("alice/deploy-empty") and HfApi().space_info("alice/deploy-empty").private
-    assert call("alice/deploy-public", "--public")[0] == 0
+    assert deploying("alice/deploy-public", "--public")[0] == 0
     assert not HfApi().space_info("alice/deploy-public").private
 
 
 @pytest.mark.parametrize("file", ["app.py", "README.md"])
-def test_a_space_of_something_else_is_left_alone(call, file) -> None:
+def test_a_space_of_something_else_is_left_alone(deploying, file) -> None:
     repo_id, api = f"alice/deploy-other-{file[:3].lower()}", HfApi()
     api.create_repo(repo_id, repo_type="space", space_sdk="gradio")
     api.upload_file(path_or_fileobj=b"---\ntitle: mine\n---\n", path_in_repo=file, repo_id=repo_id, repo_type="space")
     before = commits_of(repo_id)
-    code, said = call(repo_id, "--hardware", "t4-small", "--variable", "A=b")
+    code, said = deploying(repo_id, "--hardware", "t4-small", "--variable", "A=b")
     assert code == 2 and "was not made by" in said and "choose another name" in said
     assert commits_of(repo_id) == before and MARKER not in files_of(repo_id)
     assert api.get_space_runtime(repo_id).requested_hardware == "cpu-basic" and not api.get_space_variables(repo_id)
@@ -121,24 +115,24 @@ def test_a_space_of_something_else_is_left_alone(call, file) -> None:
         (["alice/deploy-x", "--token", "hf_nobody"], 3, "does not know this token"),
     ],
 )
-def test_errors_are_one_sentence(call, arguments, code, says) -> None:
-    got, said = call(*arguments)
+def test_errors_are_one_sentence(deploying, arguments, code, says) -> None:
+    got, said = deploying(*arguments)
     assert (got, says in said) == (code, True), said
     assert "alicesecret" not in said
 
 
-def test_a_marker_that_cannot_be_read_is_not_guessed_at(call) -> None:
+def test_a_marker_that_cannot_be_read_is_not_guessed_at(deploying) -> None:
     repo_id, api = "alice/deploy-torn", HfApi()
     api.create_repo(repo_id, repo_type="space", space_sdk="gradio")
     api.upload_file(path_or_fileobj=b"{", path_in_repo=MARKER, repo_id=repo_id, repo_type="space")
-    code, said = call(repo_id)
+    code, said = deploying(repo_id)
     assert code == 2 and MARKER in said and "cannot be read" in said
     assert files_of(repo_id) == {MARKER, ".gitattributes"}
 
 
 @pytest.mark.slow
-def test_what_was_deployed_serves_the_page(call, hub, tmp_path) -> None:
-    assert call("alice/deploy-runs")[0] == 0
+def test_what_was_deployed_serves_the_page(deploying, hub, tmp_path) -> None:
+    assert deploying("alice/deploy-runs")[0] == 0
     home, work = tmp_path / "home", tmp_path / "work"
     work.mkdir()
     HfApi().snapshot_download("alice/deploy-runs", repo_type="space", local_dir=home)

@@ -80,6 +80,37 @@ def test_bare_import_and_help_are_light() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_a_command_that_cannot_start_ends_before_torch_is_imported(tmp_path) -> None:
+    """What people get wrong most, a name or a place, is said at once and not after seconds of imports."""
+    (tmp_path / "recipe.yaml").write_text("merge_method: linear\nmodels: [{model: ./none}]\n")
+    (tmp_path / "task.yaml").write_text(
+        "name: tiny\nexamples: {search: [{question: a, answer: b}], test: [{question: c, answer: d}]}\n"
+    )
+    commands = (
+        "plan none.yaml",
+        "plan recipe.yaml",
+        "merge recipe.yaml --out out",
+        "push none org/none",
+        "chat ./none",
+        "eval ./none --task task.yaml",
+        "report none",
+        "export none --candidate 1 --out out",
+    )
+    script = f"""
+import sys
+from hubmerge.cli import main
+
+for command in {commands!r}:
+    sys.argv = ["hubmerge", *command.split()]
+    try:
+        main()
+    except SystemExit as stopped:
+        print(command, stopped.code, {HEAVY - {"huggingface_hub"}!r} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{command} 2 set()" for command in commands], done.stderr
+
+
 def test_what_the_demo_reads_first_leaves_the_environment_to_it() -> None:
     """huggingface_hub reads its environment once; the demo sets it after it has read its search and its zoo."""
     script = (

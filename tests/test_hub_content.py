@@ -21,7 +21,8 @@ from hubmerge.hub.cache import serve_many
 from hubmerge.localhub import Fault, LocalHub
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
-from hubmerge.stream import make_plan, merge
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
 
 WEIGHTS = "model.safetensors"
 

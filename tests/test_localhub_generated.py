@@ -21,7 +21,7 @@ from hubmerge.errors import HubError
 from hubmerge.localhub import LLAMAS, GeneratedModel, LlamaShape, LocalHub, llama, siblings
 from hubmerge.localhub.patterns import DRIFT, ELEMENTS, SPREAD
 from hubmerge.recipe import Recipe
-from hubmerge.stream import make_plan
+from hubmerge.stream.plan import make_plan
 
 TINY = LlamaShape(hidden=64, intermediate=160, layers=2, heads=4, kv_heads=2, vocab=3000)
 BIG = "/alice/big/resolve/main/model-00017-of-00030.safetensors"

@@ -14,7 +14,7 @@ from streamtools import weights
 from test_stream_adapted import lora
 
 from hubmerge.recipe import Recipe
-from hubmerge.stream import merge
+from hubmerge.stream.executor import merge
 
 
 def find_mergekit() -> Path | None:

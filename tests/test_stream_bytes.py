@@ -10,7 +10,8 @@ from test_stream_merge import Siblings, recipe
 
 from hubmerge.hub import Upload, push_folder
 from hubmerge.methods import BLOCK
-from hubmerge.stream import MergeResult, make_plan, merge
+from hubmerge.stream.executor import MergeResult, merge
+from hubmerge.stream.plan import make_plan
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,9 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from hubmerge.hub import Upload
 from hubmerge.recipe import Recipe
-from hubmerge.stream import executor, make_plan, merge
+from hubmerge.stream import executor
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
 
 recipe, root, repo_id, crashes = Recipe.from_yaml(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 

@@ -12,7 +12,8 @@ from test_methods import DENSITIES, bfloat16_siblings
 
 from hubmerge.methods import BLOCK
 from hubmerge.recipe import Recipe
-from hubmerge.stream import make_plan, merge
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
 
 TENSORS = 40  # for each density
 # Whatever has its own idea of how large a block is.

@@ -15,7 +15,8 @@ import hubmerge.stream.prefetch as prefetch
 from hubmerge.errors import AccessError, HubError
 from hubmerge.hub import Upload, push_folder
 from hubmerge.localhub import Fault, LocalHub
-from hubmerge.stream import MergeResult, Plan, make_plan, merge
+from hubmerge.stream.executor import MergeResult, merge
+from hubmerge.stream.plan import Plan, make_plan
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from hubmerge.hub import Upload, push_folder
 from hubmerge.localhub import LocalHub
 from hubmerge.progress import Event
 from hubmerge.recipe import Recipe
-from hubmerge.stream import Plan, make_plan, merge
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import Plan, make_plan
 
 CARD = b"---\nlicense: apache-2.0\n---\n# Card\n"
 

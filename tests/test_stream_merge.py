@@ -12,7 +12,8 @@ from streamtools import naive, rewrite, weights
 from hubmerge.errors import Interrupted, PlanError, ResourceError, SourceError
 from hubmerge.progress import Event
 from hubmerge.recipe import Recipe
-from hubmerge.stream import make_plan, merge
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
 
 Siblings = dict[str, Path]
 

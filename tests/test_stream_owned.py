@@ -10,9 +10,10 @@ from test_stream_merge import Siblings, load, recipe
 
 from hubmerge.errors import Interrupted, PlanError
 from hubmerge.recipe import Recipe
-from hubmerge.stream import Plan, make_plan, merge
+from hubmerge.stream.executor import merge
 from hubmerge.stream.owned import Kept, inside, is_plain, read_plain
-from hubmerge.stream.writer import write_file
+from hubmerge.stream.plan import Plan, make_plan
+from hubmerge.stream.whole import write_file
 
 
 @pytest.fixture(scope="module")

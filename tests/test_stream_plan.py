@@ -14,8 +14,9 @@ from hubmerge import layers
 from hubmerge.errors import PlanError, RecipeError
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
-from hubmerge.stream import Plan, make_plan, merge
 from hubmerge.stream.compute import merge_tensor
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import Plan, make_plan
 from hubmerge.stream.tensors import TensorPlan
 from hubmerge.terminal import show_plan
 

@@ -15,7 +15,7 @@ from hubmerge.hub.answers import FileInfo
 from hubmerge.hub.content import HashedFile
 from hubmerge.hub.headers import TensorHeader
 from hubmerge.methods import BLOCK
-from hubmerge.stream import TensorPlan
+from hubmerge.stream.tensors import TensorPlan
 
 FILE = "model.safetensors"
 SIZES = {"large": 5 * BLOCK - 7, "small": 1000, "tiny": 3, "wide": 2 * BLOCK}

@@ -11,7 +11,8 @@ from hubmerge.hub import Upload, push_folder
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.headers import FIRST_READ
 from hubmerge.localhub import Fault
-from hubmerge.stream import make_plan, merge
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
 
 WEIGHTS = "model.safetensors"
 

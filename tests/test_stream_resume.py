@@ -14,14 +14,15 @@ from test_stream_merge import Siblings, load, recipe
 
 from hubmerge.errors import Interrupted, PlanError, ResourceError
 from hubmerge.progress import Event
-from hubmerge.stream import MergeResult, Plan, make_plan, merge
+from hubmerge.stream.executor import MergeResult, merge
+from hubmerge.stream.plan import Plan, make_plan
 
 # Merges argv[1] into argv[2] and kills itself when so many bytes are merged: no handler, no cleanup.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from hubmerge.recipe import Recipe
-from hubmerge.stream import merge
+from hubmerge.stream.executor import merge
 
 def progress(event):
     if event.done >= int(sys.argv[3]):

@@ -27,6 +27,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..recipe import Recipe as Value
+    from ..stream.plan import Plan
 
 
 @app.command()
@@ -44,8 +45,6 @@ def plan(
     from ..documents import load_mapping
     from ..errors import RecipeError
     from ..recipe import Recipe as Value
-    from ..stream.plan import make_plan
-    from ..terminal import show_plan
 
     if "task" in load_mapping(recipe, "recipe", RecipeError):
         from ..evolve.outlook import look_ahead
@@ -57,9 +56,7 @@ def plan(
         outlook.require()
         return
     size = int(shard_size * GIGABYTE)
-    result = make_plan(Value.from_yaml(recipe), token=token, shard_size=size, ranged=stream, threads=threads)
-    show_plan(result)
-    result.require()
+    _shown_plan(Value.from_yaml(recipe), token, shard_size=size, ranged=stream, threads=threads)
 
 
 @app.command()
@@ -111,17 +108,14 @@ def merge_or_push(
 ) -> None:
     """Plans, shows the plan and merges, into a folder or onto the Hub; `how` are further settings of `make_plan`."""
     from ..publish import merge_to_folder, merge_to_hub, out_of_reach
-    from ..stream.plan import make_plan
     from ..terminal import out as console
-    from ..terminal import progress_bars, show_plan
+    from ..terminal import progress_bars
 
     if (out is None) == (push is None):
         raise HubmergeError(
             "Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `hubmerge push`)."
         )
-    plan = make_plan(recipe, token=token, pushing=push is not None, **how)
-    show_plan(plan)
-    plan.require()
+    plan = _shown_plan(recipe, token, pushing=push is not None, **how)
     if push:
         show_warning(out_of_reach(plan.recipe.references))
     with progress_bars() as progress:
@@ -138,6 +132,24 @@ def merge_or_push(
             f"Talk to it: hubmerge chat {escape(str(out))}",
             soft_wrap=True,
         )
+
+
+def _shown_plan(recipe: "Value", token: str | None, **how: Any) -> "Plan":
+    """The plan of a recipe, shown, without errors.
+
+    What most often stops one, a model that is not there, is found before torch is imported, which takes seconds.
+    """
+    from ..hub.source import open_source
+
+    sources = {ref: open_source(ref, token=token) for ref in recipe.references}
+
+    from ..stream.plan import make_plan
+    from ..terminal import show_plan
+
+    plan = make_plan(recipe, sources=sources, token=token, **how)
+    show_plan(plan)
+    plan.require()
+    return plan
 
 
 @app.command()

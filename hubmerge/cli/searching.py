@@ -135,12 +135,9 @@ def evaluate(
     token: Token = None,
 ) -> None:
     """Score a model on a task, with the number of examples and a 95% interval."""
-    from ..evaluate.models import load_model
-    from ..evaluate.score import evaluate as score
     from ..evaluate.task import SPLITS, load_task
-    from ..evolve.judge import measurement
-    from ..evolve.measurement import Job
-    from ..evolve.results import Row
+    from ..hub.source import open_source
+    from ..reference import ModelRef
     from ..terminal import out as console
     from ..terminal import progress_bars, show_results
 
@@ -152,7 +149,15 @@ def evaluate(
     examples = loaded.split(split)
     if not examples:
         raise HubmergeError(f"Task {loaded.name} has no {split} examples; choose another --split.")
-    network, tokenizer = load_model(model, token=token)
+    source = open_source(ModelRef.parse(model), token=token)  # before torch is imported, which takes seconds
+
+    from ..evaluate.models import load_model
+    from ..evaluate.score import evaluate as score
+    from ..evolve.judge import measurement
+    from ..evolve.measurement import Job
+    from ..evolve.results import Row
+
+    network, tokenizer = load_model(source, token=token)
     with progress_bars() as progress:
         scores = score(network, tokenizer, examples, loaded, progress=progress)
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:

@@ -18,11 +18,16 @@ def chat(
     token: Token = None,
 ) -> None:
     """Talk to a model: from the Hub, a folder, or just merged."""
-    from ..evaluate.generation import stream_chat
-    from ..evaluate.models import load_model
+    from ..hub.source import open_source
+    from ..reference import ModelRef
     from ..terminal import out as console
 
-    network, tokenizer = load_model(model, token=token)
+    source = open_source(ModelRef.parse(model), token=token)  # before torch is imported, which takes seconds
+
+    from ..evaluate.generation import stream_chat
+    from ..evaluate.models import load_model
+
+    network, tokenizer = load_model(source, token=token)
     messages = [{"role": "system", "content": system}] if system else []
 
     def answer(text: str) -> None:

@@ -42,8 +42,9 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    ref = ModelRef.parse(name) if isinstance(name, str) else name if isinstance(name, ModelRef) else name.pinned
-    source = name if isinstance(name, Source) else open_source(ref, token=token)
+    named = ModelRef.parse(name) if isinstance(name, str) else name
+    source = named if isinstance(named, Source) else open_source(named, token=token)
+    ref = source.ref
     check_counts(source.config)
     check_carried(source)
     shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -16,7 +16,7 @@ from ..hub.listing import open_repository
 from ..hub.session import bounded_session, find_token
 from ..hub.store import Repository
 from ..reference import ModelRef
-from ..stream.writer import write_file
+from ..stream.whole import write_file
 from ..stream.written import Written
 from ..text import hide_tokens
 from .folder import ITEMS_FILE

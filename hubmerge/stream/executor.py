@@ -27,7 +27,8 @@ from ..progress import Event, Progress, silent
 from ..recipe import Recipe
 from . import budget, shards
 from .compute import merge_blocks, one_thread
-from .journal import MANIFEST, Journal, open_journal
+from .journal import Journal, open_journal
+from .manifest import MANIFEST
 from .plan import SHARD_SIZE, Plan, make_plan
 from .problems import raise_errors
 from .reader import Reader

@@ -20,15 +20,16 @@ from filelock import FileLock, Timeout
 
 from ..documents import parse_object
 from ..errors import PlanError, ResourceError, SourceError
+from .manifest import MANIFEST
 from .owned import LARGEST, Kept, holds, inside, is_plain, read_plain, remove
 from .problems import some
 from .tokenizer import is_carried
-from .writer import TEMPORARY, ShardRecord, atomic, is_whole, write_file
+from .whole import TEMPORARY, atomic, write_file
+from .writer import ShardRecord, is_whole
 
 WORK_FOLDER = ".hubmerge"
 JOURNAL = f"{WORK_FOLDER}/journal.json"
 LOCK = f"{WORK_FOLDER}/lock"
-MANIFEST = "hubmerge.json"
 
 _MODEL_FILE = re.compile(r"config\.json|.*\.(safetensors|bin|pt|pth)(\.index\.json)?|" + re.escape(MANIFEST))
 

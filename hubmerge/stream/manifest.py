@@ -7,7 +7,8 @@ from typing import Any
 
 from ..documents import parse_object
 from ..errors import SourceError
-from .journal import MANIFEST
+
+MANIFEST = "hubmerge.json"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -31,8 +31,7 @@ from ..recipe import Recipe
 from ..reference import ModelRef
 from .compute import merge_blocks, one_thread
 from .device import cores
-from .journal import MANIFEST
-from .manifest import Manifest, shown
+from .manifest import MANIFEST, Manifest, shown
 from .plan import Plan, make_plan
 from .problems import some
 from .reader import Reader

@@ -1,12 +1,11 @@
-"""Files that appear whole or not at all, and shards written by several threads at once."""
+"""Shards, written by several threads at once, and read back to see whether they are whole."""
 
 import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -20,9 +19,6 @@ from ..hub.headers import read_headers
 from .tensors import TensorPlan
 
 _PIECE = 1 << 20
-
-TEMPORARY = ".partial"
-"""Ending of a file that is being written, whose name begins with a dot: no listing shows it, no push takes it."""
 
 
 @dataclass(frozen=True)
@@ -42,37 +38,6 @@ class ShardRecord:
             and isinstance(self.header, str)
             and isinstance(self.tensors, dict)
         )
-
-
-@contextmanager
-def atomic(path: Path, room: Path | None = None) -> Iterator[BinaryIO]:
-    """A file to write that takes its place only when all went well and is then safe on disk.
-
-    Until then it lies in `room`, by default beside its place.
-    """
-    temporary = (room or path.parent) / f".{path.name}{TEMPORARY}"
-    with _new_file(temporary) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    _sync_folder(path.parent)
-
-
-def _new_file(path: Path) -> BinaryIO:
-    """A file that nobody else has open or linked: what a killed run left is taken away, a link is not followed."""
-    for again in (True, False):
-        try:
-            return open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), "w+b")
-        except FileExistsError:
-            if not (again and stat.S_ISREG(os.lstat(path).st_mode)):
-                raise
-            path.unlink()
-    raise AssertionError
 
 
 class ShardFile:
@@ -155,21 +120,3 @@ def _sha256(read: Callable[[int, int], bytes], start: int, stop: int) -> str:
 
 def _bytes(block: Tensor) -> memoryview:
     return block.view(torch.uint8).numpy().data
-
-
-def write_file(path: Path, content: bytes, room: Path | None = None) -> None:
-    """Writes a small file; folders on the way are made. Half written it lies in `room`, as `atomic` has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path, room) as file:
-        file.write(content)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows cannot open folders; there the rename alone has to do.
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -59,7 +59,7 @@ def english(model: str, namespace: str, japanese: "Task", kept: Path) -> Mapping
         from ..evaluate.models import load_model
         from ..evaluate.score import evaluate
         from ..evolve.journal import pack
-        from ..stream.writer import write_file
+        from ..stream.whole import write_file
 
         task = english_task(namespace, japanese)
         made, tokenizer = load_model(model, dtype="float32")
@@ -80,7 +80,7 @@ def trade_off(evolved: str, namespace: str, japanese: "Task", kept: Path) -> tup
         from ..evaluate.score import evaluate
         from ..evolve.resident import ResidentModel
         from ..stream.plan import make_plan
-        from ..stream.writer import write_file
+        from ..stream.whole import write_file
 
         def recipe(share: float) -> Any:
             from ..recipe import Recipe

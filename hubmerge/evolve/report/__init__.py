@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import SearchError
 from ...stream.owned import read_plain
-from ...stream.writer import write_file
+from ...stream.whole import write_file
 from ...stream.written import Written
 from . import page, pictures
 from .data import read_stages
