@@ -50,7 +50,7 @@ def build(kind: str, settings: dict):
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings)).eval()
 
 
-def prompts(shared: int, count: int = 11) -> list[list[int]]:
+def prompts(shared: int, count: int = 9) -> list[list[int]]:
     """Prompts of 1 to 20 tokens after `shared` common ones, the longest first."""
     generator = torch.Generator().manual_seed(5)
     common = torch.randint(3, VOCABULARY, (shared,), generator=generator).tolist()
@@ -75,7 +75,7 @@ def ends_of(made: list[list[int]]) -> list[int]:
         for shared in (0, 12)
     ],
 )
-def test_the_tokens_are_those_of_generate(kind: str, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tokens_are_those_of_generate(kind: str, shared: int, monkeypatch: pytest.MonkeyPatch, thorough) -> None:
     model, rows = build(kind, MODELS[kind]), prompts(shared)
     assert can_decode(model)
     free = generate_batch(model, rows, NEW, ends=[VOCABULARY], pad=0)
@@ -90,7 +90,7 @@ def test_the_tokens_are_those_of_generate(kind: str, shared: int, monkeypatch: p
         assert decode(rows, NEW) == expected
         assert [decode([row], NEW) for row in rows[::5]] == [[answer] for answer in expected[::5]]
         assert decode(rows[2:7], NEW) == expected[2:7]
-        for places in (1, 3):
+        for places in (1, 3) if thorough else (3,):
             made = decode.made
             assert dict(decode.stream(rows, NEW, places)) == dict(enumerate(expected))
             assert decode.made - made == sum(map(len, expected))

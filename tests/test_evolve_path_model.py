@@ -101,8 +101,14 @@ def reloaded(path: Path, out: Folder) -> Any:
     return AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
 
 
-@pytest.mark.parametrize("trained", [True, False], ids=["trained", "untrained"])
-@pytest.mark.parametrize("kind", sorted(FAMILIES))
+@pytest.mark.parametrize(
+    ("kind", "trained"),
+    [
+        pytest.param(kind, trained, marks=() if trained or kind == "llama" else pytest.mark.thorough)
+        for kind in sorted(FAMILIES)
+        for trained in (True, False)
+    ],
+)
 def test_the_live_path_is_its_export(
     kind: str,
     trained: bool,
