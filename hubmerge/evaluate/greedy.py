@@ -265,6 +265,8 @@ class _Room:
 class _Layer(DynamicLayer):
     """One layer's part of a `_Memory`, as transformers asks for it."""
 
+    is_initialized: bool
+
     def __init__(self, window: _Window, room: _Room) -> None:
         super().__init__()
         self._window = window
