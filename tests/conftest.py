@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ import pytest
 from hubmerge.localhub import LocalHub
 
 if TYPE_CHECKING:
+    from space_server import Public
+
     from hubmerge.evolve.search import Search
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -125,6 +127,15 @@ def call(capsys, monkeypatch) -> Callable[..., SimpleNamespace]:
 def hub() -> LocalHub:
     """The session's embedded Hub; the environment already points at it with alice's token."""
     return _hub
+
+
+@pytest.fixture(scope="session")
+def public_page(hub, tmp_path_factory) -> "Iterator[Public]":
+    """The page as a Space serves it to strangers; one for all tests, for its start takes ten seconds of imports."""
+    from space_server import public
+
+    with public(hub, tmp_path_factory.mktemp("public")) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """The Space in a process of its own, as `python app.py` serves it; for tests."""
 
+import asyncio
+import json
 import os
 import re
 import socket
@@ -8,14 +10,29 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from waiting import until
 
+from hubmerge.localhub import LocalHub
+
 ROOT = Path(__file__).parent.parent
-# gradio's own thread, where it takes the process for a Space, which has the package `spaces`.
-_NO_RELOADING = re.compile(r"^Exception in thread [^\n]*\nTraceback[^\n]*(?:\n .*)*\n.*hot-reloading in Spaces$", re.M)
+SECRET = "sesame-7c1f"
+"""What no stranger may be told: it lies in files beside the public page, and in its environment."""
+_OF_GRADIO = (
+    # Its thread, where it takes the process for a Space, which has the package `spaces`.
+    re.compile(r"^Exception in thread .*\nTraceback.*(?:\n .*)*\n.*hot-reloading in Spaces$", re.M),
+    # A visitor who reloads the page as a call ends: the old page asks for answers that are all told.
+    re.compile(
+        r"^ERROR: +Exception in ASGI application\nTraceback.*(?:\n .*)*in sse_stream(?:\n .*)*\n.*404: Not Found\n"
+        r"\nThe above exception .*\n\nTraceback.*(?:\n .*)*\n.*but response already started\.$",
+        re.M,
+    ),
+)
+"""Tracebacks that gradio writes where nothing is wrong."""
 
 
 @contextmanager
@@ -62,8 +79,46 @@ def running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-    written = _NO_RELOADING.sub("", log.read_text())
-    assert not quiet or "Traceback" not in written, written
+    if quiet:
+        no_traceback(log.read_text())
+
+
+@dataclass(frozen=True)
+class Public:
+    """A page for strangers: its address, the folder it is served from, and the one of its jobs and log."""
+
+    url: str
+    home: Path
+    work: Path
+
+    @contextmanager
+    def quietly(self) -> Iterator[str]:
+        """The address; fails where the page writes a traceback meanwhile."""
+        log = self.work / "log"
+        before = log.stat().st_size
+        yield self.url
+        no_traceback(log.read_bytes()[before:].decode(errors="replace"))
+
+
+@contextmanager
+def public(hub: LocalHub, root: Path) -> Iterator[Public]:
+    """A Space: deployed to the Hub, started from what came down again, its owner's token and secrets lying about."""
+    from huggingface_hub import HfApi
+
+    from hubmerge.deploy import deploy
+
+    home, work = root / "home", root / "work"
+    work.mkdir()
+    repo_id = deploy("alice/public-page").repo_id
+    HfApi().snapshot_download(repo_id, repo_type="space", local_dir=home)
+    row = {"api_key": SECRET, "question": SECRET, "answer": SECRET}
+    (home / "secret.jsonl").write_text(json.dumps(row) + "\n")
+    (home / "secret.yaml").write_text(json.dumps({"name": SECRET, "examples": {"search": "secret.jsonl"}}))
+    (home / "secret.py").write_text(f"def score(outputs, examples):\n    raise ValueError({SECRET!r})\n")
+    # Compiled files tell afterwards that it was the code in `home` that ran.
+    own = {"SPACE_ID": repo_id, "A_SECRET": SECRET, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
+    with running({**hub.environment("alice"), **own}, work, home, quiet=False) as (url, _):
+        yield Public(url, home, work)
 
 
 def ended(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -76,6 +131,23 @@ def ended(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
 
     until(over, lambda: told[0], every=0.2)
     return told[0]
+
+
+def no_traceback(written: str) -> None:
+    """Fails where a log holds a traceback that is not gradio's own."""
+    for known in _OF_GRADIO:
+        written = known.sub("", written)
+    assert "Traceback" not in written, written
+
+
+def without_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets gradio build a page in this process without the event loop that it makes for each lock and never closes."""
+    for name, made in (
+        ("queueing.safe_get_lock", asyncio.Lock),
+        ("utils.safe_get_lock", asyncio.Lock),
+        ("utils.safe_get_stop_event", asyncio.Event),
+    ):
+        monkeypatch.setattr(f"gradio.{name}", made)
 
 
 def _answers(url: str) -> bool:

@@ -233,6 +233,7 @@ print(call())
 """
 
 
+@pytest.mark.thorough  # tests/test_space_login.py does it in a browser
 def test_gradio_signs_in(hub, tmp_path):
     """gradio's own OAuth code, as in a Space, against this Hub."""
     pytest.importorskip("authlib", reason="the extra 'oauth' is not installed")

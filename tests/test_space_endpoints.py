@@ -2,13 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from space_server import ended, running
+from space_server import ended
 
 pytestmark = pytest.mark.slow
 
@@ -30,13 +28,6 @@ WRONG: dict[str, Any] = {
     "nested": json.loads("[" * 200 + "]" * 200),
 }
 UNSAID = re.compile(r"inside hubmerge|Traceback|File \"|site-packages|root:|\.py\b|/jobs\b")
-
-
-@pytest.fixture(scope="module")
-def page(hub, tmp_path_factory) -> Iterator[tuple[str, Path]]:
-    work = tmp_path_factory.mktemp("endpoints")
-    with running({**hub.environment("alice"), "SPACE_ID": "alice/hubmerge"}, work, quiet=False) as (url, _):
-        yield url, work
 
 
 def answers(url: str, calls: list[tuple[int, list[Any]]], session: str) -> dict[int, dict[str, Any]]:
@@ -65,8 +56,8 @@ def answers(url: str, calls: list[tuple[int, list[Any]]], session: str) -> dict[
     return told
 
 
-def test_each_endpoint_refuses_with_one_sentence(page) -> None:
-    url, _ = page
+def test_each_endpoint_refuses_with_one_sentence(public_page) -> None:
+    url = public_page.url
     config = httpx.get(f"{url}config").json()
     named = [event for event in config["dependencies"] if event["api_visibility"] == "public" and event["inputs"]]
     assert len(named) >= 8
@@ -83,9 +74,9 @@ def test_each_endpoint_refuses_with_one_sentence(page) -> None:
         assert not UNSAID.search(said), (index, str(value)[:100], said)
 
 
-def test_a_page_that_missed_the_end_of_a_job_looks_again_until_it_is_drawn(page) -> None:
+def test_a_page_that_missed_the_end_of_a_job_looks_again_until_it_is_drawn(public_page) -> None:
     """As after a slow answer to the clock that came late and stopped it: a clock that never stops tells to go on."""
-    url, _ = page
+    url = public_page.url
     config = httpx.get(f"{url}config").json()
     ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
     panels = {ids[f"hm-{kind}-job"] for kind in ("merge", "evolve", "publish")}

@@ -9,7 +9,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
-from space_server import ended, running
+from space_server import ended
 
 from hubmerge.errors import TaskError
 from space.search_form import MOST_BYTES, MOST_ROWS, task_of_file
@@ -34,17 +34,16 @@ MODELS = {
 
 
 @pytest.fixture(scope="module")
-def page(hub, siblings, tmp_path_factory):
+def page(public_page, siblings):
     """(address, folder of the page's log and jobs) of a page as a Space serves it."""
     api = HfApi()
     api.create_repo(PUBLIC, exist_ok=True)
     api.upload_folder(folder_path=siblings["math"], repo_id=PUBLIC)
-    work = tmp_path_factory.mktemp("hostile")
-    with running({**hub.environment("alice"), "SPACE_ID": "alice/hubmerge"}, work) as (url, _):
-        yield url, work
+    with public_page.quietly() as url:
+        yield url, public_page.work
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(page):
     client = Client(page[0], verbose=False)
     yield client

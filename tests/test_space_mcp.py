@@ -1,14 +1,18 @@
 """The Space as a program meets it over MCP: the tools, what they answer, and whose a job is."""
 
 import asyncio
+import importlib.util
 import json
 
-import httpx
+import gradio as gr
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
-from space_server import ended, served
+from space_server import ended, without_loops
+from starlette.testclient import TestClient
+
+from space import app
 
 pytest.importorskip("mcp", reason="the mcp extra is not installed")
 from mcp import ClientSession
@@ -78,13 +82,12 @@ class Program:
 
 
 @pytest.fixture(scope="module")
-def page(hub, siblings, tmp_path_factory):
+def page(public_page, siblings):
     api = HfApi()
     for repo_id, name, private in ((PUBLIC, "math", False), (PRIVATE, "japanese", True)):
         api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(folder_path=siblings[name], repo_id=repo_id)
-    environment = {**hub.environment("alice"), "SPACE_ID": "alice/hubmerge"}
-    with served(environment, tmp_path_factory.mktemp("mcp")) as url:
+    with public_page.quietly() as url:
         yield url
 
 
@@ -169,14 +172,19 @@ def test_bad_input_is_one_sentence(page, siblings) -> None:
     assert "no such repository" in program.error("plan_merge", recipe=RECIPE.replace("MODEL", "alice/none"))
 
 
-def test_the_page_starts_without_mcp(hub, tmp_path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.util as util\n"
-        "find = util.find_spec\n"
-        "util.find_spec = lambda name, package=None: None if name == 'mcp' else find(name, package)\n"
+def test_the_page_starts_without_mcp(tmp_path, monkeypatch) -> None:
+    without_loops(monkeypatch)
+    find, started = importlib.util.find_spec, []
+    monkeypatch.setattr(gr.Blocks, "launch", lambda blocks, **settings: started.append((blocks, settings)))
+    monkeypatch.setattr(app, "start_upkeep", lambda page: None)
+    monkeypatch.setattr(app, "share_memory", lambda: None)
+    monkeypatch.setenv("HUBMERGE_SPACE_DIR", str(tmp_path))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, package=None: None if name == "mcp" else find(name, package)
     )
-    with served({**hub.environment("alice"), "PYTHONPATH": str(tmp_path)}, tmp_path) as url:
-        client = Client(url, verbose=False)
-        assert isinstance(client.predict("mcp", api_name="/search"), list)
-        client.close()
-        assert httpx.post(f"{url}gradio_api/mcp/", json={}).status_code in (404, 405)
+    app.launch()
+    [(blocks, settings)] = started
+    assert settings["mcp_server"] is False
+    client = TestClient(gr.routes.App.create_app(blocks, mcp_server=False))
+    assert client.get("/gradio_api/info").status_code == 200
+    assert client.post("/gradio_api/mcp/", json={}).status_code in (404, 405)

@@ -3,7 +3,7 @@
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 from localhubtools import hold_delays
-from space_server import ROOT, ended, running
+from space_server import SECRET, ended
 from test_evaluate_apart import BOMBS
 from test_space_endpoints import UNSAID, WRONG
 from test_space_hostile import BOMB, MODELS
@@ -22,7 +22,6 @@ from hubmerge.localhub import Fault
 
 pytestmark = pytest.mark.slow
 
-SECRET = "sesame-7c1f"
 GOOD = [f"alice/strangers-{name}" for name in ("base", "math", "japanese")]
 SLOW, LOOPS, DOUBLING = (f"alice/strangers-{name}" for name in ("slow", "loops", "doubling"))
 ROWS = [{"question": f"w{n} {n % 7}", "answer": str(n % 7)} for n in range(30)]
@@ -116,7 +115,7 @@ def search(task: Any, base: str = GOOD[0]) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(hub, siblings, tmp_path_factory) -> Iterator[tuple[str, Path]]:
+def page(public_page, siblings, tmp_path_factory) -> tuple[str, Path]:
     """A page for strangers, with secrets in its folder and its environment."""
     from transformers import AutoTokenizer
 
@@ -132,22 +131,7 @@ def page(hub, siblings, tmp_path_factory) -> Iterator[tuple[str, Path]]:
     for repo_id, folder in folders.items():
         api.create_repo(repo_id, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repo_id)
-    served, work = root / "served", root / "work"
-    served.mkdir()
-    work.mkdir()
-    shutil.copy(ROOT / "app.py", served)
-    row = {"api_key": SECRET, "question": SECRET, "answer": SECRET}
-    (served / "secret.jsonl").write_text(json.dumps(row) + "\n")
-    (served / "secret.yaml").write_text(json.dumps({"name": SECRET, "examples": {"search": "secret.jsonl"}}))
-    (served / "secret.py").write_text(f"def score(outputs, examples):\n    raise ValueError({SECRET!r})\n")
-    environment = {
-        **hub.environment("alice"),
-        "SPACE_ID": "alice/hubmerge",
-        "A_SECRET": SECRET,
-        "PYTHONPATH": str(ROOT),
-    }
-    with running(environment, work, served, quiet=False) as (url, _):
-        yield url, work
+    return public_page.url, public_page.work
 
 
 def test_twelve_strangers_at_once(page, hub, monkeypatch: pytest.MonkeyPatch) -> None:

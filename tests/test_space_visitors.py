@@ -1,10 +1,14 @@
 """The Space as strangers use it: nobody reaches the server's token, its files, or another visitor's jobs."""
 
+import json
+
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
-from space_server import ended, served
+from space_server import ended
+
+from hubmerge.deploy import MARKER
 
 pytestmark = pytest.mark.slow
 
@@ -19,22 +23,28 @@ task: TASK
 
 
 @pytest.fixture(scope="module")
-def address(hub, siblings, tmp_path_factory):
+def address(public_page, siblings):
+    """Of a Space whose owner gave it a token that reads everything of alice."""
     api = HfApi()
     for repo_id, name, private in ((PUBLIC, "math", False), (PRIVATE, "japanese", True)):
         api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(folder_path=siblings[name], repo_id=repo_id)
-    # A Space whose owner gave it a token that reads everything of alice.
-    environment = {**hub.environment("alice"), "SPACE_ID": "alice/hubmerge"}
-    with served(environment, tmp_path_factory.mktemp("visitors")) as url:
+    with public_page.quietly() as url:
         yield url
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def visitor(address):
     client = Client(address, verbose=False)
     yield client
     client.close()
+
+
+def test_what_was_deployed_is_what_runs(public_page, visitor):
+    assert json.loads((public_page.home / MARKER).read_text())["files"]
+    for package in ("hubmerge", "space"):  # where they are imported from, there they are compiled
+        assert list((public_page.home / package / "__pycache__").glob("__init__.*.pyc"))
+    assert visitor.predict(api_name="/health")["running"] >= 0
 
 
 def test_the_owners_token_is_out_of_reach(visitor):
