@@ -140,14 +140,16 @@ def no_traceback(written: str) -> None:
     assert "Traceback" not in written, written
 
 
-def without_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets gradio build a page in this process without the event loop that it makes for each lock and never closes."""
-    for name, made in (
-        ("queueing.safe_get_lock", asyncio.Lock),
-        ("utils.safe_get_lock", asyncio.Lock),
-        ("utils.safe_get_stop_event", asyncio.Event),
-    ):
-        monkeypatch.setattr(f"gradio.{name}", made)
+def in_this_process(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Lets `space.app` build a page in `folder`, here, and leave the process as it was."""
+    # gradio makes an event loop for each lock, and closes none.
+    monkeypatch.setattr("gradio.queueing.safe_get_lock", asyncio.Lock)
+    monkeypatch.setattr("gradio.utils.safe_get_lock", asyncio.Lock)
+    monkeypatch.setattr("gradio.utils.safe_get_stop_event", asyncio.Event)
+    for name in ("serve_many", "share_memory"):
+        monkeypatch.setattr(f"space.app.{name}", lambda: None)
+    monkeypatch.setattr("space.app.start_upkeep", lambda page: None)
+    monkeypatch.setenv("HUBMERGE_SPACE_DIR", str(folder))
 
 
 def _answers(url: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
-from space_server import ended, without_loops
+from space_server import ended, in_this_process
 from starlette.testclient import TestClient
 
 from space import app
@@ -173,12 +173,9 @@ def test_bad_input_is_one_sentence(page, siblings) -> None:
 
 
 def test_the_page_starts_without_mcp(tmp_path, monkeypatch) -> None:
-    without_loops(monkeypatch)
+    in_this_process(monkeypatch, tmp_path)
     find, started = importlib.util.find_spec, []
     monkeypatch.setattr(gr.Blocks, "launch", lambda blocks, **settings: started.append((blocks, settings)))
-    monkeypatch.setattr(app, "start_upkeep", lambda page: None)
-    monkeypatch.setattr(app, "share_memory", lambda: None)
-    monkeypatch.setenv("HUBMERGE_SPACE_DIR", str(tmp_path))
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, package=None: None if name == "mcp" else find(name, package)
     )

@@ -1,20 +1,28 @@
 """A server that is killed goes on with its jobs when it is started again."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from gradio_client import Client
-from space_server import ended, running
+from localhubtools import hold_delays
+from space_server import ended, in_this_process, running
 from waiting import until
 
 from hubmerge.evolve.journal import read_evaluations
+from hubmerge.localhub import Fault
+from space import app
+from space.publish import submit_publish
+from space.state import PRODUCT, Page, owner_of
 
 pytestmark = pytest.mark.slow
 
 ME = {"Authorization": "Bearer hf_alice"}  # jobs of a client that sends a token are found again by it
 BASE, MATH, JAPANESE = (f"alice/restart-{name}" for name in ("base", "math", "japanese"))
-EVALUATIONS = 60
+PUSHED, EVOLVED = "alice/restart-pushed", "alice/restart-evolved"
+EVALUATIONS = 18
 
 
 @pytest.fixture(scope="module")
@@ -47,37 +55,55 @@ def search() -> str:
     )
 
 
-def test_killed_in_a_search_and_in_a_push(hub, published, tmp_path: Path) -> None:
-    environment = hub.environment("alice")
-    with running(environment, tmp_path) as (url, process):
-        client = Client(url, headers=ME, verbose=False)
-        job = client.predict(search(), api_name="/evolve")
+def test_killed_in_a_search_and_in_a_push(hub, published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    delays, go_on = hold_delays(monkeypatch)
 
-        def told():
-            return client.predict(job, api_name="/job")
+    def at_its_commit(request: Any) -> Fault | None:
+        return Fault(delay=1, reset=True) if f"{PUSHED}/commit/" in request.url.path else None
 
-        def searched() -> int:
-            progress = told()["progress"]
-            return progress["done"] if progress.get("stage") == "search" else 0
+    def searched() -> list[Any]:
+        found = list((tmp_path / "jobs").rglob("journal.jsonl"))
+        return read_evaluations(found[0]) if found else []
 
-        until(lambda: searched() >= 8, told, every=0.1)
-        process.kill()
-        process.wait()
-    journal = next((tmp_path / "jobs").rglob("journal.jsonl"))
-    before = read_evaluations(journal)
-    assert 8 <= len(before) < EVALUATIONS
-    with running(environment, tmp_path) as (url, process):
-        client = Client(url, headers=ME, verbose=False)
-        assert (now := ended(told))["status"] == "done", now
-        after = read_evaluations(journal)
-        assert after[: len(before)] == before
-        assert [evaluation.number for evaluation in after] == list(range(EVALUATIONS))
-        pushed = client.predict(job, "alice/restart-pushed", True, api_name="/publish")
-        process.kill()
-        process.wait()
-    with running(environment, tmp_path) as (url, _):
-        client = Client(url, headers=ME, verbose=False)
-        job = pushed
-        assert (now := ended(told))["status"] == "done", now
-    files = {sibling.rfilename for sibling in published.model_info("alice/restart-pushed").siblings}
-    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files
+    hub.faults = at_its_commit
+    try:
+        # A person has all workers but one.
+        with running(hub.environment("alice") | {"HUBMERGE_SPACE_WORKERS": "3"}, tmp_path) as (url, process):
+            client = Client(url, headers=ME, verbose=False)
+            recipe = json.dumps({"merge_method": "linear", "models": [{"model": MATH}, {"model": JAPANESE}]})
+            merged = client.predict(recipe, api_name="/merge")
+            assert (now := ended(lambda: client.predict(merged, api_name="/job")))["status"] == "done", now
+            pushed = client.predict(merged, PUSHED, api_name="/publish")
+            until(lambda: delays, "no commit is sent")
+            job = client.predict(search(), api_name="/evolve")
+            until(lambda: len(searched()) >= 3, lambda: client.predict(job, api_name="/job"))
+            process.kill()
+            process.wait()
+            client.close()
+    finally:
+        hub.faults = None
+        go_on.set()
+    before = searched()
+    assert 3 <= len(before) < EVALUATIONS
+    assert not published.list_repo_commits(PUSHED)[1:]
+    # The next server needs no process of its own: all that it knows is what the first left on disk.
+    pages: list[Page] = []
+    in_this_process(monkeypatch, tmp_path / "jobs")
+    monkeypatch.setattr(app, "add_endpoints", pages.append)
+    app.build()
+    [page], me = pages, owner_of("token hf_alice", None)
+
+    def done(job_id: str) -> None:
+        until(lambda: not page.jobs.get(me, job_id).active, lambda: page.jobs.get(me, job_id))
+        assert (now := page.jobs.get(me, job_id)).status == "done", now
+
+    for job_id in (pushed, job):
+        done(job_id)
+    after = searched()
+    assert after[: len(before)] == before
+    assert [evaluation.number for evaluation in after] == list(range(EVALUATIONS))
+    done(submit_publish(page, me, PRODUCT + job, EVOLVED, True, "hf_alice").id)
+    page.jobs.close()
+    for repo_id in (PUSHED, EVOLVED):
+        files = {sibling.rfilename for sibling in published.model_info(repo_id).siblings}
+        assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files
