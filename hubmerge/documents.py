@@ -260,7 +260,8 @@ def expand(path: str | Path, error: type[HubmergeError]) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, RuntimeError, ValueError) as exc:
-        raise error(f"{shorten(str(path), 100)!r} is no path here: {getattr(exc, 'strerror', None) or exc}.") from None
+        why = str(getattr(exc, "strerror", None) or exc).rstrip(".")
+        raise error(f"{shorten(str(path), 100)!r} is no path here: {why}.") from None
     return found
 
 

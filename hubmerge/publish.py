@@ -52,7 +52,7 @@ def warnings_before_push(folder: Path) -> Iterator[str]:
         if (warning := out_of_reach(recipe.references)) is not None:
             yield warning
     telling = []
-    places = {str(Path.home()), os.path.abspath(folder), os.path.realpath(folder)} - {"/"}
+    places = {os.path.expanduser("~"), os.path.abspath(folder), os.path.realpath(folder)} - {"/", "~"}
     for path in sorted(folder.glob("*")):
         with suppress(OSError):
             if path.suffix in _TEXTS and path.is_file() and path.stat().st_size <= _LARGEST:

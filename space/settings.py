@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hubmerge.documents import expand
 from hubmerge.errors import HubmergeError
 
 from .limits import Limits
@@ -58,7 +59,7 @@ class Settings:
         """
         on_space = bool(environ.get("SPACE_ID"))
         if environ.get("HUBMERGE_SPACE_DIR"):
-            folder = Path(environ["HUBMERGE_SPACE_DIR"]).expanduser()
+            folder = expand(environ["HUBMERGE_SPACE_DIR"], HubmergeError)
         else:
             folder = Path(tempfile.mkdtemp(prefix="hubmerge-space-"))
             atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -21,12 +21,15 @@ from hubmerge.evaluate.lengths import positions
 from hubmerge.evaluate.models import load_model, load_tokenizer
 from hubmerge.evaluate.task import load_task
 from hubmerge.evolve.search import Search
+from hubmerge.hub import push_folder
 from hubmerge.hub.source import open_source
+from hubmerge.localhub import LocalHub
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.verify import verify
+from space.settings import Settings
 
 DIGITS = "9" * 5_000
 NOT_JSON = {
@@ -365,6 +368,21 @@ class TestNames:
         refused(lambda: load_task(name))
         refused(lambda: load_task({"examples": {"folder": name, "test": "a.jsonl"}}))
         refused(lambda: load_task({"examples": {"folder": ".", "test": name}}))
+        rows = {"examples": {"test": [{"question": "q", "answer": "a"}]}}
+        refused(lambda: load_task({**rows, "python": f"{name}:grade"}))
+        refused(lambda: load_task({"lm_eval": {"task": "x", "include_path": name}, "examples": {"test": "test"}}))
+        refused(lambda: push_folder(Path(name), "org/x"))
+
+    def test_links_that_lead_in_a_circle_are_no_folder(self, siblings, tmp_path) -> None:
+        (circle := tmp_path / "circle").symlink_to(circle)
+        refused(lambda: make_plan(linear(siblings["base"], str(circle))))
+        refused(lambda: load_task(str(circle)))
+        refused(lambda: push_folder(circle, "org/x"))
+        refused(lambda: merge(linear(siblings["base"]), circle))
+        refused(lambda: LocalHub(circle, {}).start())
+
+    def test_a_page_has_no_folder_in_nobodys_home(self) -> None:
+        refused(lambda: Settings.from_environment({"HUBMERGE_SPACE_DIR": NAMES["nobody's home"]}), said="is no path")
 
     def test_a_folder_may_have_a_plus_in_its_name(self, siblings, tmp_path, monkeypatch) -> None:
         shutil.copytree(siblings["base"], tmp_path / "a+b")

@@ -11,6 +11,7 @@ ps/            the search for recipes, where one for paths follows it: the same 
 random/ grid/  journals of the searches that the winner is compared with
 """
 
+import os
 from pathlib import Path
 
 from ..recipe import Recipe
@@ -40,7 +41,7 @@ def run_of(folder: Path) -> Path:
 
 def own_model(run: Path) -> ModelRef:
     """The run's own model, which its files name from the run folder, wherever that lies."""
-    return ModelRef(OWN_MODEL, place=str((run / PS_FOLDER / MODEL_FOLDER).resolve()))
+    return ModelRef(OWN_MODEL, place=os.path.realpath(run / PS_FOLDER / MODEL_FOLDER))
 
 
 def located(recipe: Recipe, run: Path) -> Recipe:

@@ -1,6 +1,7 @@
 """A whole search in a folder (see folder.py): explore, choose on validation, report on test, write the winner.
 Resumable anywhere."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -357,7 +358,7 @@ def _result(
     winner: Mapping[str, Any],
     rows: tuple[Row, ...],
 ) -> EvolveResult:
-    recipe, title = located(Recipe.from_dict(winner["recipe"]), out), out.resolve().name
+    recipe, title = located(Recipe.from_dict(winner["recipe"]), out), os.path.basename(os.path.realpath(out))
     merging = [f"hubmerge merge {RECIPE_FILE} --out {title}"]
     if search.spaces == ("ps", "dfs"):
         merging.insert(0, f"hubmerge merge {FIRST_RECIPE_FILE} --out {PS_FOLDER}/{MODEL_FOLDER}")

@@ -6,6 +6,7 @@ notes and what lies there have to do.
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,7 +91,7 @@ def _snapshot(kind: str, repo_id: str, commit: str) -> Facts:
     files = {}
     for path in sorted(root.rglob("*")):
         if path.is_file():
-            name, blob = path.relative_to(root).as_posix(), path.resolve()
+            name, blob = path.relative_to(root).as_posix(), Path(os.path.realpath(path))
             digest = blob.name if blob.parent.name == "blobs" and _DIGEST.fullmatch(blob.name) else ""
             sha256, oid = (digest if len(digest) == length else None for length in (64, 40))
             files[name] = FileInfo(name, path.stat().st_size, sha256, oid)

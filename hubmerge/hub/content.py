@@ -29,7 +29,7 @@ def differs(path: Path, file: FileInfo) -> str | None:
     expected = file.sha256 or file.oid
     if expected is None:
         return None
-    seen = f"{path.resolve()}\n{state.st_size} {state.st_mtime_ns} {state.st_ino}\n"
+    seen = f"{os.path.realpath(path)}\n{state.st_size} {state.st_mtime_ns} {state.st_ino}\n"
     note = Path(constants.HF_HOME) / "hubmerge" / "checked" / expected
     if state.st_size >= REMEMBERED and _read(note) == seen:
         return None

@@ -44,7 +44,7 @@ def pin(opened: Opened) -> ModelRef:
         return listing.ref.pinned(listing.commit)
     if listing.ref.place is not None:
         return listing.ref  # it has such a name
-    root = listing.store.root.resolve()
+    root = Path(os.path.realpath(listing.store.root))
     digest = tensors_digest(root, opened.stored)
     note(digest, root)
     return ModelRef(f"./{folder_name(listing.name)}", digest, place=str(root))

@@ -4,6 +4,7 @@ Nothing is visible before `commit`, so a push that breaks leaves the repository 
 deleted, whoever created it.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -17,7 +18,9 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.lfs import UploadInfo
 from huggingface_hub.utils import validate_repo_id
 
-from ..errors import AccessError, HubError
+from ..documents import expand
+from ..errors import AccessError, HubError, SourceError
+from ..places import folder_name
 from ..progress import Event, Progress, silent
 from ..reference import ModelRef
 from .answers import ask_about
@@ -258,7 +261,7 @@ def push_folder(
     the model stay behind; what `files` has goes up in place of the folder's own.
     Reports bytes; raises `SourceError` for a broken model, `HubError` for what the Hub refuses.
     """
-    source = open_source(ModelRef(str(Path(folder).expanduser().resolve())))
+    source = open_source(ModelRef(os.path.realpath(expand(folder, SourceError))))
     replaced = files or {}
     weights = {tensor.file for tensor in source.tensors.values()}
     stored = [
@@ -277,7 +280,7 @@ def push_folder(
         upload.add(file.path, _for_others(file.path, path) if file.size <= LARGEST_TEXT else path)
         done += file.size
     progress(Event("push", done, total, "B", "commit"))
-    return upload.commit(message or f"Push {Path(folder).resolve().name} with hubmerge")
+    return upload.commit(message or f"Push {folder_name(source.name)} with hubmerge")
 
 
 def _for_others(name: str, path: Path) -> Path | bytes:

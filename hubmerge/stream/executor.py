@@ -323,7 +323,7 @@ def files_read(plan: Plan) -> Iterator[Path]:
 def _refuse_sources(plan: Plan, out: Path) -> None:
     for source in plan.sources:
         for part in source.parts:
-            if part.root is not None and part.root.resolve() == out.resolve():
+            if part.root is not None and os.path.realpath(part.root) == os.path.realpath(out):
                 raise PlanError(f"{out} is one of the models to merge; choose another folder for the result.")
 
 

@@ -1,5 +1,6 @@
 """What a report is made of: the files of a run folder, as far as they are there yet."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Run:
         others = {label: folder / other / JOURNAL_FILE for other, label in COMPARED.items()}
         return cls(
             folder=folder,
-            name=name or folder.resolve().name,
+            name=name or os.path.basename(os.path.realpath(folder)),
             header=_header(journal),
             spec=_yaml(folder / SEARCH_FILE, "search"),
             evaluations=_evaluations(journal),
