@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .documents import make_folder
 from .errors import HubmergeError
 from .localhub import LocalHub
 
@@ -61,7 +62,7 @@ def run(out: Path, search: "Search | None" = None) -> None:
 
     `search` replaces the demo's own search, over the same models.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, HubmergeError)
     with demo_hub(out / "hub") as server:
         from .terminal import out as console
 

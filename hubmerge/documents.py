@@ -11,7 +11,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -254,15 +255,31 @@ def check_plain(document: Any, what: str, error: type[HubmergeError]) -> None:
 
 def expand(path: str | Path, error: type[HubmergeError]) -> Path:
     """`path` with the home folder in place of ~; raises `error` for one that this system cannot have or not look at."""
-    try:
+    with _path_errors(path, "is no path here", error):
         found = Path(path).expanduser()
-        os.lstat(found)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
+    require_path(found, error)
+    return found
+
+
+def require_path(path: Path, error: type[HubmergeError]) -> None:
+    """Raises `error` where this system cannot have a path, or not look at it; nothing need be there."""
+    with _path_errors(path, "is no path here", error), suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)
+
+
+def make_folder(path: Path, error: type[HubmergeError]) -> None:
+    """Makes a folder, where it is not there yet; raises `error` where that cannot be."""
+    with _path_errors(path, "cannot be made a folder", error):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _path_errors(path: str | Path, what: str, error: type[HubmergeError]) -> Iterator[None]:
+    try:
+        yield
     except (OSError, RuntimeError, ValueError) as exc:
         why = str(getattr(exc, "strerror", None) or exc).rstrip(".")
-        raise error(f"{shorten(str(path), 100)!r} is no path here: {why}.") from None
-    return found
+        raise error(f"{shorten(str(path), 100)!r} {what}: {why}.") from None
 
 
 def is_number(value: Any) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hubmerge.documents import parse_object
+from hubmerge.documents import make_folder, parse_object
 from hubmerge.errors import AccessError, HubmergeError, Interrupted, NotFoundError, ResourceError
 from hubmerge.hub.patience import stoppable
 from hubmerge.progress import Event
@@ -70,7 +70,7 @@ class Jobs:
         self._saved: dict[str, float] = {}
         self._workers = workers
         self._closed = False
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, HubmergeError)
         self._load()
         for number in range(workers):
             threading.Thread(target=self._serve, name=f"hubmerge-job-{number}", daemon=True).start()

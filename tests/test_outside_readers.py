@@ -15,11 +15,14 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from hubmerge import demo
 from hubmerge.errors import HubmergeError, SourceError
 from hubmerge.evaluate.demand import Demand
 from hubmerge.evaluate.lengths import positions
 from hubmerge.evaluate.models import load_model, load_tokenizer
 from hubmerge.evaluate.task import load_task
+from hubmerge.evolve.report import write_report
+from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 from hubmerge.hub import push_folder
 from hubmerge.hub.source import open_source
@@ -29,6 +32,7 @@ from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.verify import verify
+from space.jobs import Jobs
 from space.settings import Settings
 
 DIGITS = "9" * 5_000
@@ -372,6 +376,18 @@ class TestNames:
         refused(lambda: load_task({**rows, "python": f"{name}:grade"}))
         refused(lambda: load_task({"lm_eval": {"task": "x", "include_path": name}, "examples": {"test": "test"}}))
         refused(lambda: push_folder(Path(name), "org/x"))
+
+    @pytest.mark.parametrize("name", ["a" * 300, "a\0b", "\udfff", "file/x", "circle/x"])
+    def test_a_folder_that_cannot_be_made_is_one_sentence(self, siblings, tiny_search, tmp_path, name: str) -> None:
+        (tmp_path / "file").touch()
+        (tmp_path / "circle").symlink_to("circle")
+        folder = tmp_path / name
+        refused(lambda: merge(linear(siblings["base"]), folder))
+        refused(lambda: evolve(tiny_search(), folder))
+        refused(lambda: demo.run(folder))
+        refused(lambda: write_report(folder))
+        refused(lambda: Jobs(folder, {}, workers=0))
+        refused(lambda: LocalHub(folder, {}).start())
 
     def test_links_that_lead_in_a_circle_are_no_folder(self, siblings, tmp_path) -> None:
         (circle := tmp_path / "circle").symlink_to(circle)

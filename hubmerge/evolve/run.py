@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..documents import make_folder
 from ..errors import HubmergeError, SearchError
 from ..evaluate.located import shared_task
 from ..evaluate.task import Task, load_task, sizes
@@ -100,7 +101,7 @@ def evolve(
     Raises `SearchError` for a folder that holds another search, `TaskError` and `PlanError` before the long work,
     `HubError` for what the Hub refuses. When interrupted, the journal stays and the run can be resumed.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, SearchError)
     written = require_own(out, resume)
     progress(Event("open", 0, 0, note="models and task"))
     mended = resumed(search, out, token) if resume else search

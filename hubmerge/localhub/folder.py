@@ -6,6 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from hubmerge.documents import make_folder
 from hubmerge.errors import HubError
 from hubmerge.localhub.disk import write_atomically
 
@@ -33,7 +34,7 @@ def take(root: Path) -> None:
     Raises:
         HubError: something there, which no Hub made, has a name that the Hub needs.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root, HubError)
     if not _is_marked(root) and not _is_of_an_earlier_version(root):
         for name in (MARK, *NAMES):
             if os.path.lexists(root / name):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from ..documents import require_path
 from ..errors import AccessError, HubError, NetworkError, PlanError, ResourceError, SourceError
 from ..hub.push import PushResult, Upload
 from ..hub.source import Source, parts_of, pins_of
@@ -103,6 +104,7 @@ def merge(
         recipe if isinstance(recipe, Plan) else make_plan(recipe, token=token, shard_size=shard_size, pushing=pushing)
     )
     plan.require()
+    require_path(out, PlanError)
     out = Path(os.path.realpath(out))
     _refuse_sources(plan, out)
     reads = [*files_read(plan), *keep]

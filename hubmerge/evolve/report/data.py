@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...documents import load_mapping, parse_json
+from ...documents import load_mapping, parse_json, require_path
 from ...errors import SearchError
 from ...places import folder_name
 from ..folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
@@ -52,6 +52,7 @@ class Run:
     def read(cls, folder: Path, name: str | None = None) -> "Run":
         """Reads a run folder; raises `SearchError` where it has no journal, or where a file is damaged."""
         journal = folder / JOURNAL_FILE
+        require_path(journal, SearchError)
         if not journal.is_file():
             raise SearchError(f"{folder} is not the folder of a search: it has no {JOURNAL_FILE}.")
         others = {label: folder / other / JOURNAL_FILE for other, label in COMPARED.items()}
