@@ -286,6 +286,15 @@ class TestBesideTheWeights:
         other = model({"tokenizer_config.json": rb'{"chat_template": "{{ \"\ud800\" }}"}', "chat_template.jinja": None})
         refused(lambda: make_plan(linear(siblings["base"], other, chat_template="auto")), error=SourceError)
 
+    @pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\u202e", "hf_" + "aB3" * 12, "x" * 10_000])
+    @pytest.mark.parametrize("file", ["special_tokens_map.json", "tokenizer_config.json"])
+    def test_no_name_is_left_for_the_library_to_print(self, model: Model, capfd, file: str, name: str) -> None:
+        odd = {"content": "</s>", "lstrip": False, name: 1}
+        folder = model({file: {"pad_token": odd, "extra_special_tokens": [odd]}})
+        for work in (lambda: make_plan(linear(folder)), lambda: load_model(str(folder))):
+            refused(work, said=file)
+        assert not capfd.readouterr().out
+
     def test_a_tokenizer_of_pieces_and_one_without_added_tokens_are_read(self, model: Model, siblings) -> None:
         pieces = [[f"p{n}", -float(n)] for n in range(64)]
         other = model({"tokenizer.json": vocabulary(pieces), "tokenizer_config.json": b'{"model_max_length": 1e30}'})

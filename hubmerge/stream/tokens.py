@@ -12,11 +12,13 @@ from ..errors import SourceError
 from ..hub.checkpoint import check_name
 from ..hub.fields import SPECIAL_TOKENS, Kind, check_fields
 from ..hub.listing import Listing
+from ..text import sentences
 
 TEMPLATE_FILE = "chat_template.jinja"
 GENERATION_FILE = "generation_config.json"
 VOCABULARY_FILE = "tokenizer.json"
 SETTINGS_FILE = "tokenizer_config.json"
+SPECIAL_FILE = "special_tokens_map.json"
 
 _AGAIN = "fetch or save the tokenizer again"
 _MOST_TOKENS = 2**32
@@ -34,6 +36,7 @@ _REMEMBERED = 4096
 def settings(listing: Listing) -> dict[str, Any]:
     """tokenizer_config.json; empty where there is none. Raises `SourceError` where it cannot be read."""
     found = _object(listing, SETTINGS_FILE)
+    _check_names(found, _what(listing, SETTINGS_FILE))
     check_fields(found, _SETTINGS, _what(listing, SETTINGS_FILE), _AGAIN)
     return found
 
@@ -85,7 +88,10 @@ def check_files(listing: Listing, names: Iterable[str]) -> None:
         elif name == VOCABULARY_FILE:
             vocabulary(listing.read_text(name), listing.name)
         elif name.endswith(".json"):
-            parse_json(listing.read_text(name) or "", _what(listing, name), SourceError, finite=False, hint=_AGAIN)
+            what = _what(listing, name)
+            found = parse_json(listing.read_text(name) or "", what, SourceError, finite=False, hint=_AGAIN)
+            if name == SPECIAL_FILE:
+                _check_names(found, what)
         if len(_checked) >= _REMEMBERED:
             _checked.clear()
         _checked.add(key)
@@ -96,6 +102,20 @@ def _object(listing: Listing, name: str) -> dict[str, Any]:
     if text is None:
         return {}
     return parse_object(text, _what(listing, name), SourceError, finite=False, hint=_AGAIN)
+
+
+def _check_names(document: Any, what: str) -> None:
+    """Raises `SourceError` for a name that would steer a terminal: tokenizers prints those it does not know as they
+    are, by itself, where no log and no stream of ours sees them."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for name in value:
+                if sentences(name) != name or "\n" in name:
+                    raise SourceError(f"{what} cannot be read: {name[:80]!r} is no name of a setting; {_AGAIN}.")
+        if isinstance(value, (dict, list)):
+            waiting += value.values() if isinstance(value, dict) else value
 
 
 def _what(listing: Listing, name: str) -> str:
