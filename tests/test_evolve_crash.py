@@ -1,6 +1,6 @@
 """kill -9 at random moments of every searcher: the run that goes on is the run that was never interrupted.
 
-HUBMERGE_CRASHES sets how often each search is killed.
+HUBMERGE_CRASHES sets how often each search is killed; --thorough searches for longer.
 """
 
 import json
@@ -63,12 +63,14 @@ def told(folder: Path) -> list[dict[str, Any]]:
     [*((name, RECIPES) for name in SEARCHERS), *((name, PATHS) for name in ("cmaes", "ga", "nsga2", "m2n2"))],
     ids=lambda value: value if isinstance(value, str) else "paths" if value is PATHS else "recipes",
 )
-def test_a_killed_search_ends_like_one_that_was_not(name: str, space: dict[str, Any], crash, tmp_path: Path) -> None:
+def test_a_killed_search_ends_like_one_that_was_not(
+    name: str, space: dict[str, Any], crash, thorough: bool, tmp_path: Path
+) -> None:
     document = {
         "models": ["org/math", "org/japanese"],
         **space,
         "task": {"examples": {"search": [{"question": "1+1?", "answer": 2}]}},
-        "searcher": {"name": name, "evaluations": 72, "popsize": 6, "seed": 5},
+        "searcher": {"name": name, "evaluations": 72 if thorough else 36, "popsize": 6, "seed": 5},
         "fitness": {"objectives": ["score"] if SEARCHERS[name].least == 1 else ["metric", "language"]},
     }
     done = crash(document, tmp_path)

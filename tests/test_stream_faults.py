@@ -1,12 +1,12 @@
 """Faults of each kind, at one request after the other, in merges from the Hub and onto it: right bytes or an error."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from test_stream_bytes import wide_siblings  # noqa: F401 (a fixture)
 from test_stream_merge import Siblings, recipe
 from waiting import until
 
@@ -20,28 +20,30 @@ from hubmerge.stream.plan import Plan, make_plan
 
 
 @pytest.fixture(scope="module")
-def times(thorough: bool) -> int:
-    """How often each fault is tried, each time at another request: a merge here has four shards."""
-    return 20 if thorough else 5
+def moments(thorough: bool) -> Sequence[int]:
+    """The requests, counted from 0, that each fault is tried at: the first and one in the middle, or every one."""
+    return range(20) if thorough else (0, 7)
 
 
 @pytest.fixture(scope="module")
-def far(wide_siblings: Siblings) -> dict[str, str]:  # noqa: F811
-    ids = {name: f"alice/faults-{name}" for name in wide_siblings}
+def far(siblings: Siblings) -> dict[str, str]:
+    ids = {name: f"alice/faults-{name}" for name in siblings}
     for name, repo_id in ids.items():
-        push_folder(wide_siblings[name], repo_id, private=False)
+        push_folder(siblings[name], repo_id, private=False)
     return ids
 
 
 @pytest.fixture
 def plan(far: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Plan:
-    monkeypatch.setattr(prefetch, "SPAN", 200_000)  # many small requests
-    return make_plan(recipe(far), ranged=True, pushing=True, shard_size=600_000)
+    monkeypatch.setattr(prefetch, "SPAN", 4_000)  # many small requests
+    plan = make_plan(recipe(far), ranged=True, pushing=True, shard_size=18_000)
+    assert len(plan.shards) > 3
+    return plan
 
 
 @pytest.fixture(scope="module")
-def right(wide_siblings: Siblings, tmp_path_factory: pytest.TempPathFactory) -> MergeResult:  # noqa: F811
-    return merge(recipe(wide_siblings), tmp_path_factory.mktemp("right") / "out")
+def right(siblings: Siblings, tmp_path_factory: pytest.TempPathFactory) -> MergeResult:
+    return merge(recipe(siblings), tmp_path_factory.mktemp("right") / "out")
 
 
 @pytest.fixture(autouse=True)
@@ -52,18 +54,26 @@ def healthy(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     hub.faults, hub.redirect_seconds = None, None
 
 
-def strikes(matches: Callable[..., bool], fault: Fault, at: int, lasting: bool = False) -> Callable[..., Fault | None]:
+@dataclass
+class Strike:
     """`fault` for the matching request number `at`, counted from 0; `lasting`: for all that follow, too."""
-    seen = -1
 
-    def decide(request: object) -> Fault | None:
-        nonlocal seen
-        if not matches(request):
+    matches: Callable[..., bool]
+    fault: Fault
+    at: int
+    lasting: bool = False
+    seen: int = 0
+
+    def __call__(self, request: object) -> Fault | None:
+        if not self.matches(request):
             return None
-        seen += 1
-        return fault if seen == at or (lasting and seen > at) else None
+        self.seen += 1
+        return self.fault if self.seen == self.at + 1 or (self.lasting and self.struck) else None
 
-    return decide
+    @property
+    def struck(self) -> bool:
+        """Whether there was such a request."""
+        return self.seen > self.at
 
 
 def is_weights(request) -> bool:
@@ -75,25 +85,26 @@ READING = {
     "429 with RateLimit": Fault(status=429, headers={"RateLimit": '"resolvers";r=0;t=0'}),
     "503": Fault(status=503),
     "reset": Fault(reset=True),
-    "truncated": Fault(truncate_after=70_000),
+    "truncated": Fault(truncate_after=1_000),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", READING)
 def test_a_passing_fault_of_a_source_costs_a_repeat(
-    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, times: int, tmp_path: Path
+    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, moments: Sequence[int], tmp_path: Path
 ) -> None:
-    for number in range(times):
-        hub.faults = strikes(is_weights, READING[kind], at=number)
+    for number in moments:
+        hub.faults = strike = Strike(is_weights, READING[kind], at=number)
         done = merge(plan, tmp_path / str(number))
+        assert strike.struck
         assert done.tensors == right.tensors
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["range ignored", "token revoked", "etag changed"])
 def test_a_lasting_fault_of_a_source_is_one_error_and_the_rerun_is_right(
-    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, times: int, tmp_path: Path
+    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, moments: Sequence[int], tmp_path: Path
 ) -> None:
     other = {"X-Linked-Etag": f'"{"0" * 64}"', "Location": f"{hub.endpoint}/elsewhere"}
     faults = {
@@ -101,8 +112,8 @@ def test_a_lasting_fault_of_a_source_is_one_error_and_the_rerun_is_right(
         "token revoked": Fault(status=401, body=b'{"error": "Invalid user token"}'),
         "etag changed": Fault(status=302, headers=other),
     }
-    for number in range(times):
-        hub.faults = strikes(is_weights, faults[kind], at=number, lasting=True)
+    for number in moments:
+        hub.faults = Strike(is_weights, faults[kind], at=number, lasting=True)
         with pytest.raises(AccessError if kind == "token revoked" else HubError) as caught:
             merge(plan, tmp_path / str(number))
         assert "\n" not in str(caught.value)
@@ -128,14 +139,15 @@ PUSHING = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", PUSHING)
 def test_a_fault_of_the_target_costs_a_repeat_or_is_one_error_and_the_rerun_is_right(
-    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, times: int, tmp_path: Path
+    kind: str, plan: Plan, right: MergeResult, hub: LocalHub, moments: Sequence[int], tmp_path: Path
 ) -> None:
     method, part, fault = PUSHING[kind]
     repo_id = f"alice/faulty-{abs(hash(kind)) % 10**6}"
-    for number in range(times):
+    for number in moments:
         at = number % len(plan.shards) if part != "/commit/main" else 0
-        hub.faults = strikes(lambda request: request.method == method and part in request.url.path, fault, at)
+        hub.faults = strike = Strike(lambda request: request.method == method and part in request.url.path, fault, at)
         done, told = attempt(plan, tmp_path / str(number), f"{repo_id}-{number}")
+        assert strike.struck
         if done is None:
             assert told
             assert "\n" not in told
@@ -148,9 +160,9 @@ def test_a_fault_of_the_target_costs_a_repeat_or_is_one_error_and_the_rerun_is_r
 
 @pytest.mark.slow
 def test_a_commit_of_somebody_else_meanwhile_is_one_error_and_nothing_of_theirs_is_lost(
-    plan: Plan, right: MergeResult, hub: LocalHub, times: int, tmp_path: Path
+    plan: Plan, right: MergeResult, hub: LocalHub, moments: Sequence[int], tmp_path: Path
 ) -> None:
-    for number in range(times):
+    for number in moments:
         repo_id = f"alice/race-{number}"
         upload = Upload(repo_id)
         moment = number % len(plan.shards) + 1

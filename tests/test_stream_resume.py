@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,18 +18,29 @@ from hubmerge.progress import Event
 from hubmerge.stream.executor import MergeResult, merge
 from hubmerge.stream.plan import Plan, make_plan
 
-# Merges argv[1] into argv[2] and kills itself when so many bytes are merged: no handler, no cleanup.
+KILLS = {0: 0, 12_000: 1, 30_000: 3}
+"""Bytes merged when the merge is killed, and how many shards are finished then."""
+
+# Merges argv[1] into argv[2]/NBYTES in a fork for each, which kills itself then: no handler, no cleanup.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 
-def progress(event):
-    if event.done >= int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
+recipe = Recipe.from_yaml(Path(sys.argv[1]))
+for nbytes in map(int, sys.argv[3:]):
+    def progress(event):
+        if event.done >= nbytes:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-merge(Recipe.from_yaml(Path(sys.argv[1])), Path(sys.argv[2]), shard_size=9000, progress=progress)
+    child = os.fork()
+    if child == 0:
+        try:
+            merge(recipe, Path(sys.argv[2], str(nbytes)), shard_size=9000, progress=progress)
+        finally:
+            os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
@@ -59,28 +71,34 @@ def stopped_after(plan: Plan, out: Path, nbytes: int) -> None:
         merge(plan, out, progress=stop)
 
 
-@pytest.mark.parametrize("nbytes", [0, 12_000, 30_000])
+@pytest.fixture(scope="module")
+def killed(siblings: Siblings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with that of a killed merge for each of `KILLS`."""
+    root = tmp_path_factory.mktemp("killed")
+    (root / "recipe.yaml").write_text(recipe(siblings, "dare_ties").to_yaml())
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, root / "recipe.yaml", root, *map(str, KILLS)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(KILLS), done.stderr
+    return root
+
+
+@pytest.mark.parametrize("nbytes", KILLS)
 def test_killed_at_any_point_the_rerun_ends_in_the_same_bytes(
-    nbytes: int, siblings: Siblings, plan: Plan, whole: MergeResult, tmp_path: Path
+    nbytes: int, killed: Path, plan: Plan, whole: MergeResult
 ) -> None:
-    (tmp_path / "recipe.yaml").write_text(recipe(siblings, "dare_ties").to_yaml())
-    arguments = [str(tmp_path / "recipe.yaml"), str(tmp_path / "out"), str(nbytes)]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    before = state(tmp_path / "out")
-    assert not (tmp_path / "out/config.json").exists()
-    result = merge(plan, tmp_path / "out")
-    assert result.kept == len(before) == {0: 0, 12_000: 1, 30_000: 3}[nbytes]
+    out = killed / str(nbytes)
+    before = state(out)
+    assert not (out / "config.json").exists()
+    result = merge(plan, out)
+    assert result.kept == len(before) == KILLS[nbytes]
     assert result.tensors == whole.tensors
-    after = state(tmp_path / "out")
+    after = state(out)
     assert {file: after[file] for file in before} == before, "finished shards are not written again"
     assert {file: digest for file, (digest, _) in after.items()} == {
         file: digest for file, (digest, _) in state(whole.folder).items()
     }
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        path.name for path in whole.folder.iterdir()
-    )
-    load(tmp_path / "out")
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.folder.iterdir())
+    load(out)
 
 
 def test_the_same_merge_again_changes_no_weight(plan: Plan, tmp_path: Path) -> None:
