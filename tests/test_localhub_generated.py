@@ -156,21 +156,20 @@ def test_three_70b_models_are_planned(hub):
 
 def test_the_command_serves_three_siblings(tmp_path):
     command = [sys.executable, "-u", "-m", "hubmerge", "hub", "--root", str(tmp_path), "--port", "0"]
-    for _ in range(2):  # the second time they are there
-        process = subprocess.Popen(
-            [*command, "--user", "me:hf_me", "--generate", "70B"], stdout=subprocess.PIPE, text=True
-        )
-        try:
-            lines = list(takewhile(lambda line: "HF_HUB_DISABLE" not in line, process.stdout))
-            assert [line.strip() for line in lines[:3]] == [f"me/{name}" for name in siblings("70B")]
-            (endpoint,) = (line.strip().partition("=")[2] for line in lines if "HF_ENDPOINT=" in line)
-            info = HfApi(endpoint=endpoint, token="hf_me").model_info("me/llama-70b-math")
-            assert info.safetensors.total == 70_553_706_496
-            process.send_signal(signal.SIGINT)
-            assert process.wait(120) == 0
-        finally:
-            process.kill()
-            process.communicate()
+    with LocalHub(tmp_path, {"me": "hf_me"}) as server:  # one is there already
+        server.generate("me/llama-70b-math", siblings("70B")["llama-70b-math"])
+    process = subprocess.Popen([*command, "--user", "me:hf_me", "--generate", "70B"], stdout=subprocess.PIPE, text=True)
+    try:
+        lines = list(takewhile(lambda line: "HF_HUB_DISABLE" not in line, process.stdout))
+        assert [line.strip() for line in lines[:3]] == [f"me/{name}" for name in siblings("70B")]
+        (endpoint,) = (line.strip().partition("=")[2] for line in lines if "HF_ENDPOINT=" in line)
+        info = HfApi(endpoint=endpoint, token="hf_me").model_info("me/llama-70b-math")
+        assert info.safetensors.total == 70_553_706_496
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_client_that_leaves_early_is_no_error(server, caplog):

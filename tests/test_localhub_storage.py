@@ -136,17 +136,19 @@ def test_a_repository_deleted_meanwhile_is_a_missing_one(hub, api, monkeypatch):
         assert (status, headers["X-Error-Code"]) == (404, "RepoNotFound")
 
 
-def test_eight_processes_commit_and_nothing_is_lost(hub, api, tmp_path):
-    """Eight clients, each a process of its own, add three files each to one branch at the same time."""
-    script = (
-        "import sys\nfrom huggingface_hub import HfApi\nwho = sys.argv[1]\n"
-        "for number in range(3):\n"
-        "    name = f'{who}-{number}' + ('.bin' if number % 2 else '.txt')\n"
-        "    HfApi().upload_file(repo_id='alice/m', path_or_fileobj=name.encode() * 50, path_in_repo=name)\n"
-    )
-    environment = {**os.environ, **hub.environment("alice"), "HF_HOME": str(tmp_path / "home")}
-    clients = [subprocess.Popen([sys.executable, "-c", script, str(who)], env=environment) for who in range(8)]
-    assert [client.wait(120) for client in clients] == [0] * 8
+def test_eight_clients_commit_and_nothing_is_lost(hub, api):
+    """They add three files each to one branch at the same time."""
+    ready = threading.Barrier(8)
+
+    def client(who: int) -> None:
+        mine = HfApi(endpoint=hub.endpoint, token="hf_alice")
+        ready.wait()
+        for number in range(3):
+            name = f"{who}-{number}{'.bin' if number % 2 else '.txt'}"
+            mine.upload_file(repo_id="alice/m", path_or_fileobj=name.encode() * 50, path_in_repo=name)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(client, range(8)))
     commits = api.list_repo_commits("alice/m")
     assert len(commits) == 1 + 24
     files = {f"{who}-{number}{'.bin' if number % 2 else '.txt'}" for who in range(8) for number in range(3)}
@@ -217,8 +219,8 @@ sys.stdin.readline()
     ("kind", "moment", "visible"),
     [
         ("objects", "before", False),
-        ("objects", "after", False),
-        ("commits", "after", False),
+        pytest.param("objects", "after", False, marks=pytest.mark.thorough),
+        pytest.param("commits", "after", False, marks=pytest.mark.thorough),
         ("refs", "before", False),
         ("refs", "after", True),
     ],
