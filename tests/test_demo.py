@@ -18,8 +18,8 @@ from hubmerge import demo
 search = demo.demo_search()
 search = replace(
     search,
-    searcher=replace(search.searcher, evaluations=12, popsize=6),
-    splits={"search": 20, "validation": 20, "test": 40},
+    searcher=replace(search.searcher, evaluations=6, popsize=6),
+    splits={"search": 10, "validation": 10, "test": 20},
     baselines=("average",),
 )
 demo.run(Path(sys.argv[1]), search)
@@ -49,7 +49,7 @@ def test_demo_runs_whole_and_again(tmp_path) -> None:
     for file in ("search.yaml", "journal.jsonl", "best.yaml", "curve.png", "results.json", "model/README.md"):
         assert (run / file).stat().st_size > 0
     rows = json.loads((run / "results.json").read_text())["rows"]
-    assert all(row["n"] == 40 and row["low"] <= row["value"] <= row["high"] for row in rows)
+    assert all(row["n"] == 20 and row["low"] <= row["value"] <= row["high"] for row in rows)
 
     before = (run / "journal.jsonl").read_bytes()
     second = run_demo(tmp_path / "demo")

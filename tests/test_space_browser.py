@@ -221,6 +221,7 @@ def test_minutes_end_a_search(visitor):
     visitor.page.locator("#hm-minutes input").fill("")
 
 
+@pytest.mark.thorough  # the buttons are the ones of a merge
 def test_a_search_can_be_cancelled_and_resumed(visitor):
     visitor.page.reload()
     visitor.page.wait_for_selector("#hm-cards .hm-card")

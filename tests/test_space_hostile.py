@@ -63,17 +63,6 @@ def refusal(client: Client, *arguments: object, api_name: str) -> str:
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_names_that_are_no_models_are_refused_everywhere(client, model):
-    refusal(client, RECIPE.format(model), api_name="/plan")
-    refusal(client, RECIPE.format(model), api_name="/merge")
-    refusal(client, SEARCH.format(model, "mgsm-ja"), api_name="/evolve")
-    refusal(client, model, "hello", api_name="/chat")
-    refusal(client, model, "alice/x", api_name="/publish")
-    refusal(client, model, api_name="/job")
-    assert isinstance(client.predict(model[:5_000], api_name="/search"), list)
-
-
 @pytest.mark.parametrize("task", [*MODELS.values(), "{python: 'os.py:system'}"], ids=[*MODELS, "python"])
 def test_names_that_are_no_tasks_are_refused(client, task):
     refusal(client, SEARCH.format(PUBLIC, task if task.startswith("{") else json.dumps(task)), api_name="/evolve")
