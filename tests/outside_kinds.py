@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from architectures import folder_of
 from hypothesis import strategies as st
 from outside import json_bytes, safetensors, torn, yaml_bytes
 from safetensors.numpy import save
@@ -149,6 +150,30 @@ def a_config(bench: Bench) -> Kind:
         bench.plan(Recipe.from_dict({"merge_method": "passthrough", "slices": pieces}), text)
 
     return Kind(json_bytes(json.loads((folder / "config.json").read_bytes())), read, 60)
+
+
+OTHERS = ("qwen3-tied", "gpt2-tied", "bert-tied", "t5-tied", "whisper", "mixtral-untied", "vit", "wav2vec2")
+"""Of architectures.CASES: other names of the settings, other stacks, no text at all."""
+
+
+def other_configs(bench: Bench) -> Kind:
+    """config.json of models of other architectures, in a merge with what it was and in a stack of its own layers."""
+    wholes = {name: folder_of(name, 0) for name in OTHERS}
+    folders = {name: Path(shutil.copytree(whole, bench.folder / name)) for name, whole in wholes.items()}
+    bench.opened |= {ref: open_source(ref) for ref in map(ModelRef.parse, map(str, wholes.values()))}
+
+    def read(changed: tuple[str, bytes]) -> None:
+        name, text = changed
+        folder = folders[name]
+        (folder / "config.json").write_bytes(text)
+        positions(open_source(ModelRef(str(folder))).config)
+        models = [{"model": str(one)} for one in (folder, wholes[name])]
+        bench.plan(Recipe.from_dict({"merge_method": "linear", "models": models}), changed)
+        pieces = [{"sources": [{"model": str(folder), "layer_range": [n, n + 2]}]} for n in (0, 1)]
+        bench.plan(Recipe.from_dict({"merge_method": "passthrough", "slices": pieces}), changed)
+
+    texts = {name: json_bytes(json.loads((whole / "config.json").read_bytes())) for name, whole in wholes.items()}
+    return Kind(st.one_of([st.tuples(st.just(name), text) for name, text in texts.items()]), read, 40)
 
 
 def a_header(bench: Bench) -> Kind:
@@ -316,6 +341,7 @@ def a_record(bench: Bench) -> Kind:
 MODEL_KINDS: Mapping[str, Callable[[Bench], Kind]] = {
     "recipe": a_recipe,
     "config": a_config,
+    "other config": other_configs,
     "index": an_index,
     "header": a_header,
     "tokenizer": a_tokenizer,
