@@ -37,8 +37,8 @@ def test_search(tmp_path: Path) -> None:
     search = Search.from_yaml(EXAMPLES / "evolve.yaml")
     short = replace(
         search,
-        searcher=replace(search.searcher, evaluations=8, popsize=4),
-        splits={"search": 8, "validation": 8, "test": 8},
+        searcher=replace(search.searcher, evaluations=4, popsize=4),
+        splits={"search": 4, "validation": 4, "test": 4},
         baselines=(),
     )
     result = evolve(short, tmp_path / "run")
