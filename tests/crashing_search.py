@@ -3,6 +3,7 @@
 Imports are paid for once: every run is a fork. One line of JSON a search comes in, one goes out when it is over.
 """
 
+import gc
 import json
 import os
 import random
@@ -131,6 +132,7 @@ def crash(document: dict[str, Any], root: Path, crashes: int, seed: int) -> dict
 
 
 if __name__ == "__main__":
+    gc.freeze()  # else each process that is forked copies what the imports made, at its first collection
     for line in sys.stdin:
         document, root, crashes, seed = json.loads(line)
         print(json.dumps(crash(document, Path(root), crashes, seed)), flush=True)
