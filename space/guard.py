@@ -87,9 +87,11 @@ def _require(kinds: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str,
         *(((n, kinds.get(n, Any)), v) for n, v in kwargs.items()),
     ]:
         if not _fits(value, kind):
-            came = (
-                "text with half a character" if isinstance(value, str) and _HALF.search(value) else type(value).__name__
-            )
+            came = type(value).__name__
+            if isinstance(value, str) and _HALF.search(value):
+                came = "text with half a character"
+            elif isinstance(value, float):
+                came = str(value)
             raise HubmergeError(f"`{name}` must be {_said(kind)}, and {came} came.")
 
 

@@ -169,6 +169,8 @@ def _encoders() -> Iterator[Architecture]:
     labels = {**_PLAIN, "num_labels": 3}
     for name in ("Bert", "Roberta", "Electra", "ModernBert"):
         yield Architecture(f"{name.lower()}-labels", f"{name}ForSequenceClassification", labels)
+    rembert = {**_PLAIN, "input_embedding_size": 32, "output_embedding_size": 32, "hidden_size": 32}
+    yield Architecture("rembert", "RemBertForMaskedLM", {**rembert, "bos_token_id": 1, "eos_token_id": 2})
     yield Architecture("electra", "ElectraForMaskedLM", {**_PLAIN, "embedding_size": 16}, heads=_BOTH)
     distil = {"vocab_size": 64, "dim": 16, "hidden_dim": 32, "n_layers": 3, "n_heads": 2, "max_position_embeddings": 64}
     yield Architecture("distilbert", "DistilBertForMaskedLM", distil, heads=_BOTH)

@@ -65,6 +65,8 @@ def evolve(
         with suppress(NotFoundError):  # the first of many starts by one command, on machines that come and go
             fetch(mirror, out, token=token)
             console.print(f"Going on with the run mirrored at {mirror}.", highlight=False)
+    if resume and not (out / JOURNAL_FILE).exists():
+        show_warning(f"{out} holds no search to go on with: a new one begins there.")
     copy = (
         Mirror(mirror, small_files(out), token=token, private=not public, overwrite=overwrite)
         if mirror

@@ -86,9 +86,17 @@ def check_tensors(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> I
         )
 
 
-def check_ends(tensors: Sequence[TensorPlan]) -> Iterator[Problem]:
-    """Compares the rows of embedding and head, which come from different models in a recipe of slices."""
-    rows = {tensor.name: tensor.shape[0] for tensor in tensors if is_vocabulary(tensor.name)}
-    if len(set(rows.values())) > 1:
-        found = " and ".join(f"{name} has {count:,} rows" for name, count in rows.items())
-        yield error(f"The first and the last slice differ in vocabulary: {found}; choose models with one tokenizer.")
+def check_ends(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> Iterator[Problem]:
+    """Compares the vocabularies of models whose layers are stacked: embedding and head may come from different ones."""
+    used = sorted({index for tensor in tensors for index, _ in tensor.reads})
+    for tensor in tensors:
+        if not is_vocabulary(tensor.name):
+            continue
+        # The same tensor in each: two of one model may differ in rows, where one of them is no vocabulary.
+        rows = {sources[i].tensors[tensor.name].shape[0]: i for i in used if tensor.name in sources[i].tensors}
+        if len(rows) > 1:
+            found = " and ".join(f"{count:,} in {sources[index].name}" for count, index in rows.items())
+            yield error(
+                f"The slices differ in vocabulary: rows of {tensor.name} are {found}; choose models with one tokenizer."
+            )
+            return

@@ -161,7 +161,7 @@ def make_plan(
         problems += check_restacked(config_source, layout.layer_map, views.views)
         problems += check_tensors(tensors, used)
         problems += check_tokens(tokenizer, tensors)
-        problems += check_ends(tensors) if recipe.slices else ()
+        problems += check_ends(tensors, used) if recipe.slices else ()
     problems += [Problem("warning", message) for message in combine(used).warnings]
 
     if recipe.models:
