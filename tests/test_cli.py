@@ -236,7 +236,10 @@ def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(published, tmp_path
     assert all(json.loads(line) for line in kept)
 
 
-def test_usage_errors_are_two(call) -> None:
+def test_usage_errors_are_two(call, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    told = call("hub", "--root", tmp_path / "loop" / "hub", "--user", "alice:hf_a")
+    assert (told.returncode, "cannot be made a folder" in told.stderr) == (2, True)
     assert call("merge").returncode == 2
     assert call("nonsense").returncode == 2
     assert call("hub", "--user", "alice").returncode == 2

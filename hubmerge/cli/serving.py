@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import HubmergeError
+from ..errors import HubError, HubmergeError, ResourceError
 from ..zoo import SEED
 from .options import Port, Token, app
 
@@ -54,17 +54,20 @@ def hub(
     name, token = next(iter(users.items()))
     if publish_demo:
         organizations.setdefault("hubmerge-demo", list(users))
-    server = LocalHub(
-        root,
-        users=users,
-        organizations=organizations,
-        port=port,
-        host=host,
-        open_to_network=open_to_network,
-        addresses=address or (),
-        applications=applications,
-    )
-    server.start()
+    try:
+        server = LocalHub(
+            root,
+            users=users,
+            organizations=organizations,
+            port=port,
+            host=host,
+            open_to_network=open_to_network,
+            addresses=address or (),
+            applications=applications,
+        )
+        server.start()
+    except HubError as exc:  # about what was given here, which no Hub was asked for
+        raise ResourceError(str(exc)) from None
     try:
         if publish_demo:
             os.environ.update(server.environment(name))
