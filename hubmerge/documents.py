@@ -6,7 +6,6 @@ that what is read may be copied, walked and written again; no text in it holds h
 can hold. Everything else raises the error class that the caller names.
 """
 
-import difflib
 import json
 import math
 import os
@@ -21,6 +20,7 @@ from typing import Any, NoReturn
 import yaml
 
 from .errors import HubmergeError
+from .guesses import missing_colon, nearest
 from .text import shorten
 
 MAX_CHARACTERS = 1_000_000
@@ -231,9 +231,9 @@ def refuse_unknown(given: Mapping[str, Any], known: Iterable[str], where: str, e
     names = list(known)
     for key in given:
         if key not in names:
-            near = difflib.get_close_matches(str(key)[:60], names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(names))}."
-            raise error(f"Unknown key {str(key)[:60]!r} in {where}: {hint}")
+            near = nearest(str(key), names)
+            hint = f"did you mean {near!r}?" if near else f"known keys: {', '.join(sorted(names))}."
+            raise error(f"Unknown key {str(key)[:60]!r} in {where}: {missing_colon(key, given[key]) or hint}")
 
 
 def check_plain(document: Any, what: str, error: type[HubmergeError]) -> None:

@@ -19,6 +19,7 @@ import yaml
 
 from .documents import check_plain, is_number, load_mapping, refuse_unknown
 from .errors import RecipeError
+from .guesses import guess, missing_colon
 from .reference import ModelRef
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -121,7 +122,9 @@ class Recipe:
             raise RecipeError("A recipe needs either `models` or `slices` with at least one entry, and not both.")
         for name in ("dtype", "out_dtype"):
             if (value := getattr(self, name)) not in (None, *DTYPES):
-                raise RecipeError(f"{name} must be one of {', '.join(DTYPES)}, got {value!r}.")
+                raise RecipeError(
+                    f"{name} must be one of {', '.join(DTYPES)}, got {value!r}{guess(value, DTYPES, few=True)}."
+                )
         if self.tokenizer_source not in (None, "base", "union"):
             ModelRef.parse(self.tokenizer_source)
 
@@ -268,6 +271,9 @@ def _parameters(value: Any, where: str) -> dict[str, Setting]:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise RecipeError(f"{where}: expected `name: value` pairs, got {value!r}.")
+    for name, setting in value.items():
+        if hint := missing_colon(name, setting):
+            raise RecipeError(f"{name} in {where} has no value; {hint}")
     return {name: _setting(setting, f"{name} in {where}") for name, setting in value.items()}
 
 

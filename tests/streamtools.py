@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hubmerge.methods import mask_seed
+from hubmerge.methods.sparsify import mask_seed
 
 Weights = dict[str, Tensor]
 

@@ -15,6 +15,7 @@ FLOORS = {
     "places": 0.5,
     "errors": 0.25,
     "progress": 0,
+    "guesses": 0,
     "documents": 0.5,
     "links": 0,
     "reference": 0.75,
@@ -83,13 +84,25 @@ def test_bare_import_and_help_are_light() -> None:
 def test_a_command_that_cannot_start_ends_before_torch_is_imported(tmp_path) -> None:
     """What people get wrong most, a name or a place, is said at once and not after seconds of imports."""
     (tmp_path / "recipe.yaml").write_text("merge_method: linear\nmodels: [{model: ./none}]\n")
+    (tmp_path / "method.yaml").write_text("merge_method: lineer\nmodels: [{model: ./none}]\n")
+    search = "models: [./none]\nmerge_method: linear\ngenome: {genes: {weight: [0, 1]}}\ntask: ja-word-problems\n"
+    (tmp_path / "search.yaml").write_text(search)
+    (tmp_path / "wrong.yaml").write_text(search.replace("linear", "lineer"))
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "journal.jsonl").write_text("{}\n{}\n")
     (tmp_path / "task.yaml").write_text(
         "name: tiny\nexamples: {search: [{question: a, answer: b}], test: [{question: c, answer: d}]}\n"
     )
     commands = (
         "plan none.yaml",
         "plan recipe.yaml",
+        "plan method.yaml",
+        "plan search.yaml",
+        "plan wrong.yaml",
         "merge recipe.yaml --out out",
+        "evolve search.yaml --out out",
+        "evolve search.yaml --out used",
+        "evolve wrong.yaml --out out",
         "push none org/none",
         "chat ./none",
         "eval ./none --task task.yaml",

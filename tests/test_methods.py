@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from hubmerge.methods import BLOCK, METHODS, Whole, mask_seed
-from hubmerge.methods.blocks import each
+from hubmerge.methods import METHODS
+from hubmerge.methods.blocks import BLOCK, Whole, each
 from hubmerge.methods.selection import Search, new_masks
-from hubmerge.methods.sparsify import bounds, cuts, keep_between, keep_largest, keep_random, kept_entries, scales
+from hubmerge.methods.sparsify import (
+    bounds,
+    cuts,
+    keep_between,
+    keep_largest,
+    keep_random,
+    kept_entries,
+    mask_seed,
+    scales,
+)
 
 
 def tensors(count: int, *shape: int, seed: int = 0) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ from huggingface_hub import HfApi
 from test_stream_merge import Siblings, recipe
 
 from hubmerge.hub import Upload, push_folder
-from hubmerge.methods import BLOCK
+from hubmerge.methods.blocks import BLOCK
 from hubmerge.stream.executor import MergeResult, merge
 from hubmerge.stream.plan import make_plan
 

@@ -10,14 +10,14 @@ from hubtools import CONFIG
 from safetensors.torch import load_file, save_file
 from test_methods import DENSITIES, bfloat16_siblings
 
-from hubmerge.methods import BLOCK
+from hubmerge.methods.blocks import BLOCK
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 
 TENSORS = 40  # for each density
 # Whatever has its own idea of how large a block is.
-ROOMS = ("methods.blocks", "methods.selection", "methods.sparsify", "methods", "stream.compute", "stream.prefetch")
+ROOMS = ("methods.blocks", "methods.selection", "methods.sparsify", "stream.compute", "stream.prefetch")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hubmerge.errors import HubError, Interrupted, SourceError
 from hubmerge.hub.answers import FileInfo
 from hubmerge.hub.content import HashedFile
 from hubmerge.hub.headers import TensorHeader
-from hubmerge.methods import BLOCK
+from hubmerge.methods.blocks import BLOCK
 from hubmerge.stream.tensors import TensorPlan
 
 FILE = "model.safetensors"

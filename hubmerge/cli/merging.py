@@ -21,6 +21,7 @@ from .options import (
     Threads,
     Token,
     app,
+    opened,
     show_push,
     show_warning,
 )
@@ -47,11 +48,15 @@ def plan(
     from ..recipe import Recipe as Value
 
     if "task" in load_mapping(recipe, "recipe", RecipeError):
-        from ..evolve.outlook import look_ahead
         from ..evolve.search import Search
+
+        search = Search.from_yaml(recipe)
+        sources = opened(search.references, token)
+
+        from ..evolve.outlook import look_ahead
         from ..terminal import show_outlook
 
-        outlook = look_ahead(Search.from_yaml(recipe), token=token)
+        outlook = look_ahead(search, token=token, sources=sources)
         show_outlook(outlook)
         outlook.require()
         return
@@ -135,13 +140,11 @@ def merge_or_push(
 
 
 def _shown_plan(recipe: "Value", token: str | None, **how: Any) -> "Plan":
-    """The plan of a recipe, shown, without errors.
+    """The plan of a recipe, shown, without errors."""
+    from ..methods import find_method
 
-    What most often stops one, a model that is not there, is found before torch is imported, which takes seconds.
-    """
-    from ..hub.source import open_source
-
-    sources = {ref: open_source(ref, token=token) for ref in recipe.references}
+    find_method(recipe.merge_method)
+    sources = opened(recipe.references, token)
 
     from ..stream.plan import make_plan
     from ..terminal import show_plan

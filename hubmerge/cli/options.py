@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..hub.push import PushResult
+    from ..hub.source import Source
+    from ..reference import ModelRef
 
 app = typer.Typer(
     help="Merge and evolve models of the Hugging Face Hub: pick by ID, stream, search, push.",
@@ -38,6 +42,14 @@ Stream = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, help="Tensors merged at a time; by default one a core.")]
 Device = Annotated[str, typer.Option(help="cpu (the same bytes on every run), cuda, mps, or auto.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
+
+
+def opened(references: "Iterable[ModelRef]", token: str | None) -> "dict[ModelRef, Source]":
+    """Models, opened. What most often stops a command, one that is not there, is found so before torch is imported,
+    which takes seconds."""
+    from ..hub.source import open_source
+
+    return {ref: open_source(ref, token=token) for ref in references}
 
 
 def show_warning(warning: str | None) -> None:

@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 
 from ..errors import HubmergeError, NotFoundError
-from .options import Model, Public, Push, Replace, Token, app, show_push, show_warning
+from ..guesses import guess
+from .options import Model, Public, Push, Replace, Token, app, opened, show_push, show_warning
 
 Run = Annotated[Path, typer.Argument(help="The run folder of a search.", show_default=False)]
 
@@ -44,14 +45,21 @@ def evolve(
 ) -> None:
     """Search for a better merge: candidates are built in memory, scored, and the winner is merged, tested and shown."""
     from ..evolve.folder import JOURNAL_FILE, small_files
+    from ..evolve.journal import require_unused
+    from ..evolve.search import Search
+
+    spec = Search.from_yaml(search)
+    if not resume:
+        require_unused(out / JOURNAL_FILE)
+    # A search that goes on opens its models at the commits that it began with.
+    sources = None if resume else opened(spec.references, token)
+
     from ..evolve.mirror import Mirror, fetch
     from ..evolve.run import evolve
-    from ..evolve.search import Search
     from ..evolve.workers import Workers
     from ..terminal import out as console
     from ..terminal import progress_bars, show_results
 
-    spec = Search.from_yaml(search)
     if minutes is not None:
         spec = spec.within(minutes)
     if compare:
@@ -73,7 +81,7 @@ def evolve(
         else nullcontext()
     )
     with copy, progress_bars() as progress:
-        result = evolve(spec, out, resume=resume, token=token, workers=workers, progress=progress)
+        result = evolve(spec, out, resume=resume, token=token, workers=workers, sources=sources, progress=progress)
     if isinstance(copy, Mirror):
         console.print(copy.summary)
     show_results(result.rows, "Held-out test set")
@@ -144,7 +152,7 @@ def evaluate(
     from ..terminal import progress_bars, show_results
 
     if split not in SPLITS:
-        raise HubmergeError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}.")
+        raise HubmergeError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}{guess(split, SPLITS)}.")
     path = Path(task)
     is_file = path.suffix in (".yaml", ".yml") or os.path.isfile(path)
     loaded = load_task(path if is_file else task, token=token, counts={split: limit} if limit else None)

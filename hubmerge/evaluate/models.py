@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from ..errors import ResourceError, SourceError
+from ..guesses import guess
 from ..hub.checkpoint import CONFIG, INDEX
 from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
-from ..methods import BLOCK
+from ..methods.blocks import BLOCK
 from ..reference import ModelRef
 from ..stream.adapted import Adapted
 from ..stream.architecture import check_counts, transformers_errors
@@ -159,7 +160,9 @@ def _choose_dtype(dtype: str | None, place: torch.device, source: Source, free: 
     """The dtype to load in; None for the checkpoint's own."""
     if dtype is not None:
         if dtype not in _DTYPES:
-            raise SourceError(f"Unknown dtype {dtype!r}; expected one of {', '.join(_DTYPES)}.")
+            raise SourceError(
+                f"Unknown dtype {dtype!r}{guess(dtype, _DTYPES, few=True)}; expected one of {', '.join(_DTYPES)}."
+            )
         return _DTYPES[dtype]
     if place.type != "cpu":
         return None

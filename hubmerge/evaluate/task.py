@@ -38,6 +38,7 @@ from typing import Any
 
 from ..documents import check_plain, expand, load_mapping, refuse_unknown
 from ..errors import TaskError
+from ..guesses import guess
 from . import language
 from .builtin import BUILTIN
 from .examples import Example, open_rows, text_or_none
@@ -77,7 +78,10 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
-            raise TaskError(f"Task {self.name}: unknown metric {self.metric!r}; known: {', '.join(METRICS)}.")
+            raise TaskError(
+                f"Task {self.name}: unknown metric {self.metric!r}{guess(self.metric, METRICS)}; "
+                f"known: {', '.join(METRICS)}."
+            )
         if self.asked.settings != (self.settings is not None):
             raise TaskError(f"Task {self.name}: the metric {self.metric} takes its settings from the key of its name.")
         if self.language is not None and self.language not in language.languages():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SearchError
+from ..guesses import guess
 from ..reference import ModelRef
 from .path import LARGEST, Path
 from .squash import DIGITS, squash, unsquash
@@ -45,7 +46,10 @@ class DataFlowSpace:
         if self.repeats < 1:
             raise SearchError(f"data_flow.repeats must be at least 1, got {self.repeats}.")
         if self.scaling not in SCALINGS:
-            raise SearchError(f"data_flow.scaling must be one of {', '.join(SCALINGS)}, got {self.scaling!r}.")
+            raise SearchError(
+                f"data_flow.scaling must be one of {', '.join(SCALINGS)}, got {self.scaling!r}"
+                f"{guess(self.scaling, SCALINGS)}."
+            )
         bounds = self.scale_range
         if len(bounds) != 2 or not all(isinstance(b, (int, float)) and math.isfinite(b) for b in bounds):
             raise SearchError(f"data_flow.scale_range must be two numbers, [low, high], got {list(bounds)!r}.")

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -123,10 +124,8 @@ class Journal:
         self._file.seek(0)
         content = self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
-        if whole.count(b"\n") > 1 and not resume:
-            raise SearchError(
-                f"{self.path} already holds a search; continue it with --resume, or give another output folder."
-            )
+        if not resume:
+            _require_unused(whole, self.path)
         if content and not _begins(content):
             raise SearchError(f"{self.path} is no journal of hubmerge; move it away, or give another output folder.")
         header, *lines = _lines(whole, self.path)[:-1] or [""]
@@ -153,6 +152,18 @@ class Journal:
         self._file.write(line.encode("utf-8"))
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def require_unused(path: Path) -> None:
+    """Raises `SearchError` where a journal holds a search: before the long work that would find it there."""
+    if path.is_file():
+        with path.open("rb") as file:
+            _require_unused(b"".join(islice(file, 2)), path)
+
+
+def _require_unused(content: bytes, path: Path) -> None:
+    if content.count(b"\n") > 1:
+        raise SearchError(f"{path} already holds a search; continue it with --resume, or give another output folder.")
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:

@@ -51,16 +51,18 @@ class Outlook:
         raise_errors(self.problems)
 
 
-def look_ahead(search: Search, *, token: str | None = None) -> Outlook:
-    """The outlook of a search. Raises what its start would raise for models that do not fit together, or for a task
-    that cannot be read."""
-    search, sources, task = open_search(search, token)
-    ahead = foresee(search, sources, task)
+def look_ahead(
+    search: Search, *, token: str | None = None, sources: Mapping[ModelRef, Source] | None = None
+) -> Outlook:
+    """The outlook of a search; `sources` as of `evolve`. Raises what its start would raise for models that do not fit
+    together, or for a task that cannot be read."""
+    search, opened, task = open_search(search, token, sources)
+    ahead = foresee(search, opened, task)
     demand = Demand(search.batch_size, ahead.longest or PROMPT_TOKENS, task.max_new_tokens)
     held = footprint(ahead.plan, demand=demand)
-    phases = tuple(_phase(search, space, sources) for space in search.spaces)
+    phases = tuple(_phase(search, space, opened) for space in search.spaces)
     fetch, output = ahead.plan.fetch_bytes, ahead.plan.disk_bytes
-    return Outlook(phases, tuple(sources.values()), fetch, output, held, demand, ahead.problems)
+    return Outlook(phases, tuple(opened.values()), fetch, output, held, demand, ahead.problems)
 
 
 def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Phase:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..documents import refuse_unknown
 from ..errors import RecipeError
+from ..guesses import guess
 from ..recipe import DTYPES, Parameters, Recipe, Slice, SliceSource
 from ..reference import ModelRef
 from .blocks import FAMILIES, Family
@@ -58,7 +59,9 @@ class Path:
             raise RecipeError(f"The product of a path's scales must stay within {1 / LARGEST:g} and {LARGEST:g}.")
         for name in ("dtype", "out_dtype"):
             if (value := getattr(self, name)) not in (None, *DTYPES):
-                raise RecipeError(f"{name} must be one of {', '.join(DTYPES)}, got {value!r}.")
+                raise RecipeError(
+                    f"{name} must be one of {', '.join(DTYPES)}, got {value!r}{guess(value, DTYPES, few=True)}."
+                )
 
     @property
     def factors(self) -> tuple[float, ...]:

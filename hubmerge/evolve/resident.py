@@ -13,7 +13,7 @@ from ..errors import ResourceError
 from ..evaluate.demand import Demand
 from ..evaluate.models import best_device, computing_dtype, free_memory, load_tokenizer, most_common
 from ..hub.source import Source
-from ..methods import BLOCK, Workspace
+from ..methods.blocks import BLOCK, Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef

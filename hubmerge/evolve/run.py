@@ -43,7 +43,7 @@ from .folder import (
 from .foresight import foresee
 from .genome import ParameterGenome
 from .items import open_items
-from .journal import Evaluation, Journal
+from .journal import Evaluation, Journal, require_unused
 from .judge import Judge, make_judge
 from .path_model import layer_count
 from .pool import Pool
@@ -92,20 +92,24 @@ def evolve(
     resume: bool = False,
     token: str | None = None,
     workers: Workers = Workers(),  # noqa: B008 - a frozen value
+    sources: Mapping[ModelRef, Source] | None = None,
     progress: Progress = silent,
 ) -> EvolveResult:
     """Runs `search` in the folder `out`, or goes on with what is there (`resume`); a finished one is only read.
 
+    `sources` are models already open, by the search's references; the others are opened here.
     What of a search may be changed before it goes on is said in resume.py.
 
     Raises `SearchError` for a folder that holds another search, `TaskError` and `PlanError` before the long work,
     `HubError` for what the Hub refuses. When interrupted, the journal stays and the run can be resumed.
     """
+    if not resume:
+        require_unused(out / JOURNAL_FILE)
     make_folder(out, SearchError)
     written = require_own(out, resume)
     progress(Event("open", 0, 0, note="models and task"))
     mended = resumed(search, out, token) if resume else search
-    pinned, sources, task = open_search(mended, token)
+    pinned, sources, task = open_search(mended, token, sources)
     key, whole_key = measured_key(pinned, sources, task), search_key(pinned, sources, task)
     finished = resume and is_finished(out, whole_key)
     if not finished:
@@ -269,9 +273,11 @@ def recipe_of(candidate: Candidate, sources: Mapping[ModelRef, Source]) -> Recip
     return candidate.recipe(family_of(sources[candidate.models[0]].config))
 
 
-def open_search(search: Search, token: str | None) -> tuple[Search, dict[ModelRef, Source], Task]:
-    """The search with models and dataset at their commits, and both opened."""
-    opened = {ref: open_source(ref, token=token) for ref in search.references}
+def open_search(
+    search: Search, token: str | None, sources: Mapping[ModelRef, Source] | None = None
+) -> tuple[Search, dict[ModelRef, Source], Task]:
+    """The search with models and dataset at their commits, and both opened, but for `sources`, which are open."""
+    opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in search.references}
     task = load_task(search.task, token=token, counts=search.splits, seed=search.searcher.seed)
     if not task.search:
         raise SearchError(f"The task {task.name} has no search split, so candidates cannot be scored.")

@@ -25,6 +25,7 @@ import yaml
 from ..documents import check_plain, is_number, load_mapping, refuse_unknown
 from ..errors import RecipeError, SearchError
 from ..evaluate.task import SPLITS, task_document
+from ..guesses import guess, missing_colon
 from ..methods import METHODS, Method
 from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
@@ -90,7 +91,8 @@ class Search:
                 raise SearchError(f"{name} must be at least 1, got {value}.")
         for baseline in self.baselines:
             if baseline not in (*BASELINES, *COMPARED):
-                raise SearchError(f"Unknown baseline {baseline!r}; known: {', '.join((*BASELINES, *COMPARED))}.")
+                known = (*BASELINES, *COMPARED)
+                raise SearchError(f"Unknown baseline {baseline!r}{guess(baseline, known)}; known: {', '.join(known)}.")
 
     @property
     def spaces(self) -> tuple[str, ...]:
@@ -234,7 +236,9 @@ class Search:
         given["parameters"] = mapping(given.get("parameters") or {}, "parameters")
         for name, value in given["parameters"].items():
             if not isinstance(value, bool) and not is_number(value):
-                raise SearchError(f"parameters.{name} must be a number or true or false, got {value!r}.")
+                raise SearchError(
+                    f"parameters.{name} must be a number or true or false, got {value!r}{_colon(name, value)}"
+                )
         given["splits"] = mapping(given.get("splits") or {}, "splits")
         refuse_unknown(given["splits"], SPLITS, "splits", SearchError)
         for name, value in given["splits"].items():
@@ -285,12 +289,17 @@ class Search:
 
     def _check_recipes(self) -> None:
         if self.merge_method not in METHODS:
-            raise SearchError(f"Unknown merge_method {self.merge_method!r}; known: {', '.join(METHODS)}.")
+            raise SearchError(
+                f"Unknown merge_method {self.merge_method!r}{guess(self.merge_method, METHODS)}; "
+                f"known: {', '.join(METHODS)}."
+            )
         self._check_models()
         self._check_genes()
         for name in self.granularity:
             if name not in GRANULARITIES:
-                raise SearchError(f"Unknown granularity {name!r}; expected {', '.join(GRANULARITIES)}.")
+                raise SearchError(
+                    f"Unknown granularity {name!r}{guess(name, GRANULARITIES)}; expected {', '.join(GRANULARITIES)}."
+                )
         if not self.granularity or ("filter" in self.granularity) != bool(self.filters):
             raise SearchError("genome.filters belongs to the granularity `filter`: give both, or neither.")
         try:
@@ -315,7 +324,8 @@ class Search:
             if parameter is None or parameter.is_switch or gene.name == "seed":
                 numeric = [p.name for p in self.method.parameters if not p.is_switch and p.name != "seed"]
                 raise SearchError(
-                    f"{self.merge_method} has no gene {gene.name!r}; it can vary: {', '.join(numeric) or 'nothing'}."
+                    f"{self.merge_method} has no gene {gene.name!r}{guess(gene.name, numeric)}; it can vary: "
+                    f"{', '.join(numeric) or 'nothing'}."
                 )
             low = gene.low if parameter.low is None else parameter.low
             high = gene.high if parameter.high is None else parameter.high
@@ -329,7 +339,9 @@ class Search:
             if name in names:
                 raise SearchError(f"{name} is both a gene and a fixed parameter; keep one.")
             if name not in known:
-                raise SearchError(f"{self.merge_method} has no parameter {name!r}; it takes: {', '.join(known)}.")
+                raise SearchError(
+                    f"{self.merge_method} has no parameter {name!r}{guess(name, known)}; it takes: {', '.join(known)}."
+                )
 
 
 def _genome(genome: Mapping[str, Any]) -> dict[str, Any]:
@@ -351,13 +363,19 @@ def _genes(genome: Mapping[str, Any]) -> tuple[Gene, ...]:
     genes = []
     for name, limits in ranges.items():
         if not isinstance(limits, (list, tuple)) or len(limits) != 2 or not all(map(is_number, limits)):
-            raise SearchError(f"Gene {name} needs a range [low, high], got {limits!r}.")
+            raise SearchError(f"Gene {name} needs a range [low, high], got {limits!r}{_colon(name, limits)}")
         low, high = map(float, limits)
         middle = starts.get(name, (low + high) / 2)
         if not is_number(middle):
             raise SearchError(f"The start of gene {name} must be a number, got {middle!r}.")
         genes.append(Gene(name, low, high, float(middle)))
     return tuple(genes)
+
+
+def _colon(name: str, value: object) -> str:
+    """The end of a message about a value."""
+    hint = missing_colon(name, value)
+    return f"; {hint}" if hint else "."
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 
 from ..documents import is_number, refuse_unknown
 from ..errors import SearchError
+from ..guesses import guess
 
 COMPARED = ("random", "grid")
 """Searchers that a search can add to its `baselines`, with the same budget."""
@@ -57,7 +58,9 @@ class Searcher:
 
     def __post_init__(self) -> None:
         if self.name not in SEARCHERS:
-            raise SearchError(f"Unknown searcher {self.name!r}; expected one of {', '.join(SEARCHERS)}.")
+            raise SearchError(
+                f"Unknown searcher {self.name!r}{guess(self.name, SEARCHERS)}; expected one of {', '.join(SEARCHERS)}."
+            )
         if self.popsize is not None and self.popsize < 4:
             raise SearchError(f"popsize must be at least 4, got {self.popsize}.")
         if not self.evaluations >= (self.popsize or 4):
@@ -95,7 +98,9 @@ class Fitness:
     def __post_init__(self) -> None:
         for name in self.objectives:
             if name not in OBJECTIVES:
-                raise SearchError(f"Unknown objective {name!r}; expected {', '.join(OBJECTIVES)}.")
+                raise SearchError(
+                    f"Unknown objective {name!r}{guess(name, OBJECTIVES)}; expected {', '.join(OBJECTIVES)}."
+                )
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise SearchError("fitness.objectives must name at least one objective, and each once.")
 

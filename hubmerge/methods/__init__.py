@@ -3,8 +3,9 @@
 A method merges one block of elements at a time. Where it must know something of the whole tensors first, such as the
 magnitude that TIES cuts at, a second function measures that. `METHODS` tells the rest of hubmerge which parameters a
 method takes, with which limits, and where it comes from. A new method is one or two functions in a file of its family
-and an entry here.
+and an entry here. The table imports no family before one of its methods computes, since torch takes seconds.
 
+>>> import torch
 >>> ties = METHODS["ties"]
 >>> each_model = [{"weight": 1.0, "density": 0.5}, {"weight": 1.0, "density": 0.5}]
 >>> shared = {"normalize": True, "lambda": 1.0}
@@ -15,39 +16,18 @@ torch.Size([2, 3])
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+from ..errors import RecipeError
+from ..guesses import nearest
 
-from .blocks import BLOCK, Block, Blocks, Whole, Workspace, each
-from .linear import linear, passthrough
-from .slerp import slerp, slerp_shares
-from .sparsify import mask_seed
-from .task_vectors import (
-    breadcrumbs,
-    breadcrumbs_bounds,
-    breadcrumbs_ties,
-    dare_linear,
-    dare_scales,
-    dare_ties,
-    task_arithmetic,
-    ties,
-    ties_cuts,
-)
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = [
-    "BLOCK",
-    "IGNORED_PARAMETERS",
-    "METHODS",
-    "Block",
-    "Blocks",
-    "Method",
-    "Parameter",
-    "Whole",
-    "Workspace",
-    "mask_seed",
-]
+    from .blocks import Blocks
+
+__all__ = ["IGNORED_PARAMETERS", "METHODS", "Method", "Parameter", "find_method"]
 
 
 @dataclass(frozen=True)
@@ -76,22 +56,33 @@ class Parameter:
 class Method:
     """A merge method and what there is to know about it.
 
-    `merge` gives one block of the result; `measure`, where there is one, is asked first and reads all blocks, and
-    `merge` gets its answer as `measured`. Both take the declared parameters by name ("lambda" as `lambda_`, "seed" as
-    `seeds`, one a model). `base`: "required" where task vectors or an origin are needed, else "none". `min_models` and
-    `max_models` count the models beside the base. `selects`: `measure` finds entries of some rank, which takes memory.
+    `family`: the file beside this one with its functions, and `merge` the one of its name. `base`: "required" where
+    task vectors or an origin are needed, else "none". `min_models` and `max_models` count the models beside the base.
+    `measures`: the name of its second function, which finds entries of some rank, and takes memory for it, where it
+    `selects`.
     """
 
     name: str
-    merge: Callable[..., Tensor]
+    family: str
     summary: str
     paper: str
     parameters: tuple[Parameter, ...] = ()
     base: Literal["required", "none"] = "required"
     min_models: int = 1
     max_models: int | None = None
-    measure: Callable[..., Any] | None = None
+    measures: str | None = None
     selects: bool = False
+
+    @property
+    def merge(self) -> "Callable[..., Tensor]":
+        """Gives one block of the result. It takes the declared parameters by name ("lambda" as `lambda_`, "seed" as
+        `seeds`, one a model), and what `measure` found as `measured`."""
+        return getattr(import_module(f".{self.family}", __name__), self.name)
+
+    @property
+    def measure(self) -> Callable[..., Any] | None:
+        """Is asked first and reads all blocks; None where there is nothing to measure."""
+        return getattr(import_module(f".{self.family}", __name__), self.measures) if self.measures else None
 
     @property
     def random(self) -> bool:
@@ -100,29 +91,36 @@ class Method:
 
     def over(
         self,
-        blocks: Blocks,
+        blocks: "Blocks",
         *,
         per_model: Sequence[Mapping[str, float]],
         shared: Mapping[str, float],
         tensor_name: str,
-    ) -> Iterator[Tensor]:
+    ) -> "Iterator[Tensor]":
         """Merges one tensor block by block: flat float32 tensors, in order, each good until the next is asked for.
 
         per_model: the per-model parameters of each model; shared: the others ("lambda", "seed", ...). Every declared
         parameter must be present.
         """
-        arguments = self._arguments(per_model, shared, tensor_name)
-        if self.measure is not None:
-            arguments["measured"] = self.measure(blocks, **arguments)
-        for block in each(blocks):
-            yield self.merge(block, **arguments)
+        from .blocks import each
 
-    def __call__(self, tensors: Sequence[Tensor], base: Tensor | None, **arguments: Any) -> Tensor:
+        arguments = self._arguments(per_model, shared, tensor_name)
+        merge, measure = self.merge, self.measure
+        if measure is not None:
+            arguments["measured"] = measure(blocks, **arguments)
+        for block in each(blocks):
+            yield merge(block, **arguments)
+
+    def __call__(self, tensors: "Sequence[Tensor]", base: "Tensor | None", **arguments: Any) -> "Tensor":
         """Merges one tensor in memory.
 
         tensors: one a model, of one shape; base: the same shape, None where the method takes none. Inputs are not
         changed. Returns a float32 tensor of that shape. The other arguments are those of `over`.
         """
+        import torch
+
+        from .blocks import BLOCK, Whole
+
         blocks = Whole(tensors, base if self.base == "required" else None)
         merged = torch.empty_like(tensors[0], dtype=torch.float32, memory_format=torch.contiguous_format)
         for number, block in enumerate(self.over(blocks, **arguments)):
@@ -137,6 +135,8 @@ class Method:
             if parameter.per_model:
                 arguments[parameter.name] = [values[parameter.name] for values in per_model]
             elif parameter.name == "seed":
+                from .sparsify import mask_seed
+
                 seed = int(shared["seed"])
                 arguments["seeds"] = [mask_seed(seed, tensor_name, model) for model in range(len(per_model))]
             else:
@@ -174,7 +174,7 @@ _SEED = Parameter("seed", 0, "Seed of the random masks.", low=0, typical=(0, 100
 _METHODS = (
     Method(
         "linear",
-        linear,
+        "linear",
         "Weighted average of the models.",
         "https://arxiv.org/abs/2203.05482",
         (_WEIGHT, _NORMALIZE_ON),
@@ -182,66 +182,66 @@ _METHODS = (
     ),
     Method(
         "slerp",
-        slerp,
+        "slerp",
         "Between two models along the arc between their weights.",
         "https://dl.acm.org/doi/10.1145/325334.325242",
         (Parameter("t", None, "0 is the base model, 1 the other.", low=0.0, high=1.0),),
         max_models=1,
-        measure=slerp_shares,
+        measures="slerp_shares",
     ),
     Method(
         "task_arithmetic",
-        task_arithmetic,
+        "task_vectors",
         "Base plus the weighted sum of what each model learnt.",
         "https://arxiv.org/abs/2212.04089",
         (_WEIGHT, _NORMALIZE, _LAMBDA),
     ),
     Method(
         "ties",
-        ties,
+        "task_vectors",
         "Keeps the largest changes and, where models disagree, the direction with more weight.",
         "https://arxiv.org/abs/2306.01708",
         (_WEIGHT, _DENSITY, _NORMALIZE_ON, _LAMBDA),
-        measure=ties_cuts,
+        measures="ties_cuts",
         selects=True,
     ),
     Method(
         "breadcrumbs",
-        breadcrumbs,
+        "task_vectors",
         "Leaves out the largest and the smallest changes of each model and adds up the rest.",
         "https://arxiv.org/abs/2312.06795",
         (_WEIGHT, _MOST, _GAMMA, _NORMALIZE, _LAMBDA),
-        measure=breadcrumbs_bounds,
+        measures="breadcrumbs_bounds",
         selects=True,
     ),
     Method(
         "breadcrumbs_ties",
-        breadcrumbs_ties,
+        "task_vectors",
         "Leaves out the largest and the smallest changes, then keeps the direction with more weight.",
         "https://arxiv.org/abs/2312.06795",
         (_WEIGHT, _MOST, _GAMMA, _NORMALIZE, _LAMBDA),
-        measure=breadcrumbs_bounds,
+        measures="breadcrumbs_bounds",
         selects=True,
     ),
     Method(
         "dare_linear",
-        dare_linear,
+        "task_vectors",
         "Drops random changes of each model and adds up the rest.",
         "https://arxiv.org/abs/2311.03099",
         (_WEIGHT, _DENSITY, _NORMALIZE, _RESCALE, _LAMBDA, _SEED),
-        measure=dare_scales,
+        measures="dare_scales",
     ),
     Method(
         "dare_ties",
-        dare_ties,
+        "task_vectors",
         "Drops random changes, then keeps the direction with more weight where models disagree.",
         "https://arxiv.org/abs/2311.03099",
         (_WEIGHT, _DENSITY, _NORMALIZE, _RESCALE, _LAMBDA, _SEED),
-        measure=dare_scales,
+        measures="dare_scales",
     ),
     Method(
         "passthrough",
-        passthrough,
+        "linear",
         "Takes layers as they are: stacks models instead of mixing them.",
         "https://arxiv.org/abs/2312.15166",
         (
@@ -254,6 +254,16 @@ _METHODS = (
 )
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
+
+
+def find_method(name: str) -> Method:
+    """The merge method that a recipe names; raises `RecipeError` where there is none of that name."""
+    if name in METHODS:
+        return METHODS[name]
+    near = nearest(name, METHODS)
+    hint = f"did you mean {near}?" if near else f"choose one of {', '.join(METHODS)}."
+    raise RecipeError(f"There is no merge_method {name!r}: {hint}")
+
 
 IGNORED_PARAMETERS: Mapping[str, str] = {
     "int8_mask": "it changes only mergekit's memory use",

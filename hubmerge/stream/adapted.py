@@ -11,7 +11,7 @@ from ..errors import SourceError
 from ..hub.adapter import Factors
 from ..hub.headers import TensorHeader
 from ..hub.source import Source
-from ..methods import BLOCK
+from ..methods.blocks import BLOCK
 from .compute import is_finite
 from .dtypes import DTYPES
 

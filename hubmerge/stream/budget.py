@@ -14,7 +14,8 @@ from huggingface_hub import constants
 
 from ..errors import ResourceError
 from ..hub.source import Source
-from ..methods import BLOCK, Method, Workspace
+from ..methods import Method
+from ..methods.blocks import BLOCK, Workspace
 from ..methods.selection import KEPT
 from .adapted import adapting_memory
 from .compute import merge_blocks, one_thread
@@ -91,7 +92,7 @@ def prefetch_bytes(method: Method, tensors: Sequence[TensorPlan], sources: Seque
     if range_bytes(tensors, sources) == 0:
         return 0
     held = 0
-    if method.measure is not None:
+    if method.measures is not None:
         stored = stored_by(sources)
         needs = (set(map(stored, tensor.reads)) for tensor in tensors)
         held = max(sum(sources[index].tensors[name].nbytes for index, name in ids) for ids in needs)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..errors import SourceError
-from ..methods import BLOCK, Block, Method, Workspace
+from ..methods import Method
+from ..methods.blocks import BLOCK, Block, Workspace
 from .dtypes import DTYPES
 from .tensors import TensorId, TensorPlan
 

@@ -23,7 +23,7 @@ from ..errors import AccessError, HubError, NetworkError, PlanError, ResourceErr
 from ..hub.push import PushResult, Upload
 from ..hub.source import Source, parts_of, pins_of
 from ..hub.unplaced import without_places
-from ..methods import Workspace
+from ..methods.blocks import Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import Recipe
 from . import budget, shards
@@ -168,7 +168,7 @@ class _Run:
         plan = self.plan
         missing = [shard for shard in plan.shards if shard.file not in self.journal.shards]
         wanted = [self.tensors[name] for shard in missing for name in shard.names]
-        again = plan.method.measure is not None
+        again = plan.method.measures is not None
         reader = Reader(plan.sources, wanted, self._fetch, ranged=plan.ranged, again=again)
         with one_thread(), closing(reader), ThreadPoolExecutor(plan.threads, "hubmerge-merge") as pool:
             try:

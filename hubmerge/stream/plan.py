@@ -5,7 +5,6 @@
 (269060552, 339738624)
 """
 
-import difflib
 import hashlib
 import json
 from collections import Counter
@@ -18,7 +17,7 @@ from .. import __version__
 from ..errors import RecipeError
 from ..hub.licences import combine
 from ..hub.source import Source, open_source
-from ..methods import METHODS, Method
+from ..methods import Method, find_method
 from ..recipe import Recipe
 from ..reference import ModelRef
 from . import budget, settings, shards
@@ -196,15 +195,6 @@ def make_plan(
         threads=threads,
         device=place,
     )
-
-
-def find_method(name: str) -> Method:
-    """The merge method that a recipe names; raises `RecipeError` where there is none of that name."""
-    if name in METHODS:
-        return METHODS[name]
-    near = difflib.get_close_matches(name, METHODS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(METHODS)}."
-    raise RecipeError(f"There is no merge_method {name!r}: {hint}")
 
 
 def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:

@@ -10,7 +10,7 @@ from ..errors import Interrupted
 from ..hub.content import HashedFile
 from ..hub.patience import stoppable
 from ..hub.source import Source
-from ..methods import BLOCK
+from ..methods.blocks import BLOCK
 from .dtypes import DTYPES
 from .tensors import TensorId, TensorPlan, stored_by
 

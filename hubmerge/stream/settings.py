@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from ..errors import RecipeError
+from ..guesses import guess
 from ..methods import IGNORED_PARAMETERS, Method, Parameter
 from ..recipe import Conditional, Parameters, Recipe, Setting, evaluate
 from .problems import Problem, error, some, warning
@@ -34,7 +35,7 @@ def check_settings(recipe: Recipe, method: Method) -> Iterator[Problem]:
             else:
                 yield from _check_values(known[name], setting, where)
     for name, places in unknown.items():
-        takes = ", ".join(known) or "none"
+        takes = f"{', '.join(known) or 'none'}{guess(name, known)}"
         yield error(f"{method.name} has no parameter {name!r} ({some(places)}); it takes: {takes}.", RecipeError)
     for name in ignored:
         yield warning(f"The parameter {name} is not used: {IGNORED_PARAMETERS[name]}.")

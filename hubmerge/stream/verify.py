@@ -25,7 +25,7 @@ from .. import __version__
 from ..errors import SourceError
 from ..hub.source import Source, open_source
 from ..hub.store import FileInfo, Folder
-from ..methods import Workspace
+from ..methods.blocks import Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import Recipe
 from ..reference import ModelRef
@@ -267,7 +267,7 @@ def _merge_again(plan: Plan, progress: Progress) -> dict[str, _Merged]:
     """What the plan's merge writes, by name, without writing it."""
     count = _Count("recompute", plan.output_bytes, progress)
     device = torch.device(plan.device)
-    reader = Reader(plan.sources, plan.tensors, ranged=plan.ranged, again=plan.method.measure is not None)
+    reader = Reader(plan.sources, plan.tensors, ranged=plan.ranged, again=plan.method.measures is not None)
 
     def hash_merged(tensor: TensorPlan) -> _Merged:
         digest = sha256()
