@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 # The libraries are compiled as they are imported, a few of their many files; that must be kept to pay.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo space test fast check resolve bench compare clean
+.PHONY: help demo space test fast check resolve bench compare clean
 
 demo: $(INSTALLED)  ## the whole product on tiny trained models: resolve, merge, evolve, push, load back, chat
 	$(BIN)/hubmerge demo
@@ -34,6 +34,9 @@ bench: $(INSTALLED)  ## hubmerge beside plain file I/O and, where it is installe
 compare: $(INSTALLED)  ## agreement with mergekit, which this installs
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,mergekit]'
 	$(BIN)/python -m pytest tests/test_mergekit.py
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
 clean:  ## what can be made again
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

@@ -117,7 +117,9 @@ def _run(out: Path, search: "Search") -> None:
     console.rule("1. Plan", align="left")
     untuned = baseline("dare_ties", search)
     assert untuned is not None
-    show_plan(make_plan(untuned))
+    plan = make_plan(untuned)
+    show_plan(plan)
+    plan.require()
 
     console.rule("2. Evolve and merge", align="left")
     with progress_bars() as progress:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -109,6 +110,10 @@ def clean_output() -> None:
 @contextmanager
 def progress_bars() -> Iterator[Callback]:
     """Bars for every stage of the work inside, one line a stage; plain lines where the output is not a terminal."""
+    if not err.is_terminal or err.is_dumb_terminal:
+        with _progress_lines() as lines:
+            yield lines
+        return
     columns = (
         TextColumn("[cyan]{task.description:<12}"),
         BarColumn(bar_width=28),
@@ -133,6 +138,39 @@ def progress_bars() -> Iterator[Callback]:
         yield show
 
 
+QUIET = 30.0
+"""Seconds between two lines about one stage, where no bar can be drawn."""
+
+
+@contextmanager
+def _progress_lines(clock: Callable[[], float] = time.monotonic) -> Iterator[Callback]:
+    """A line where a stage begins, one now and then, and at the end one for each stage about where it came to."""
+    began = last = clock()
+    current: dict[str, Event] = {}
+    told: dict[str, Event] = {}
+
+    def tell(event: Event) -> None:
+        told[event.stage] = event
+        words = [event.stage, _amount(event) if event.done or event.total else "", event.note]
+        line = "  ".join([*filter(None, words), duration(clock() - began)])
+        err.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def show(event: Event) -> None:
+        nonlocal last
+        is_new = event.stage not in current
+        current[event.stage] = event
+        if is_new or clock() - last >= QUIET:
+            last = clock()
+            tell(event)
+
+    try:
+        yield show
+    finally:
+        for stage, event in current.items():
+            if told[stage] != event:
+                tell(event)
+
+
 def _amount(event: Event) -> str:
     if event.unit == "B":
         done, total = size(event.done), size(event.total) if event.total else ""
@@ -151,7 +189,7 @@ def size(count: float) -> str:
 
 
 def show_plan(plan: Plan) -> None:
-    """Prints what a merge will do: sources, output, cost, problems."""
+    """Prints what a merge will do: sources, output, cost, warnings; what forbids it is left to `plan.require`."""
     _show_sources(plan.sources)
     dtypes = sorted({tensor.dtype for tensor in plan.tensors})
     out.print(
@@ -160,14 +198,15 @@ def show_plan(plan: Plan) -> None:
     )
     cores = f"{plan.threads} core{'s' if plan.threads > 1 else ''}"
     out.print(
-        f"to fetch {size(plan.fetch_bytes)} | peak memory {size(plan.peak_memory)} | disk {size(plan.disk_bytes)} | "
+        f"to fetch {size(plan.fetch_bytes)} | peak memory {size(plan.peak_memory)} | disk {_disk(plan.disk_bytes)} | "
         f"computing {duration(plan.compute_seconds)} on {cores}"
     )
     _show_problems(plan.problems)
 
 
 def show_outlook(outlook: Outlook) -> None:
-    """Prints what a search will do: its models, its genes and budget, what it fetches and holds."""
+    """Prints what a search will do: its models, its genes and budget, what it fetches, writes and holds; warnings as
+    `show_plan`."""
     _show_sources(outlook.models)
     spaces = {"ps": "recipes", "dfs": "paths through the layers"}
     for phase in outlook.phases:
@@ -177,27 +216,34 @@ def show_outlook(outlook: Outlook) -> None:
             f"{f' or {phase.minutes:g} minutes of them' if phase.minutes else ''}, {genes} genes"
         )
     out.print(
-        f"to fetch {size(outlook.fetch)} | memory: models {size(outlook.held.sources)} (mapped files), "
-        f"one candidate {size(outlook.held.model)}, making it {size(outlook.held.merging)}, asking it "
+        f"to fetch {size(outlook.fetch)} | disk {_disk(outlook.output)} | memory: models {size(outlook.held.sources)} "
+        f"(mapped files), one candidate {size(outlook.held.model)}, making it {size(outlook.held.merging)}, asking it "
         f"{size(outlook.held.generation)} ({outlook.demand.prompts} prompts of up to {outlook.demand.prompt_tokens} "
         f"tokens at a time, {outlook.demand.new_tokens} new ones)"
     )
     _show_problems(outlook.problems)
 
 
+def _disk(count: int) -> str:
+    from .stream.budget import SMALL_FILES
+
+    return f"{size(count)} (with {size(SMALL_FILES)} left free for tokenizer, card and records)"
+
+
 def _show_problems(problems: Sequence[Problem]) -> None:
+    # Errors end the command, which says them then, and once is enough.
     for problem in problems:
-        style = "red" if problem.level == "error" else "yellow"
-        out.print(f"[{style}]{problem.level}:[/] {escape(problem.message)}")
+        if problem.level == "warning":
+            out.print(f"[yellow]warning:[/] {escape(problem.message)}")
     if not problems:
         out.print("[green]no problems found[/]")
 
 
 def _show_sources(sources: Iterable[Source]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
     for heading in ("source", "commit", "architecture", "parameters", "dtype", "licence"):
         justify: Literal["left", "right"] = "right" if heading == "parameters" else "left"
-        table.add_column(heading, justify=justify, no_wrap=heading != "architecture", overflow="ellipsis")
+        table.add_column(heading, justify=justify, no_wrap=heading != "architecture", overflow="fold")
     for source in sources:
         dtypes = sorted({tensor.dtype for tensor in source.tensors.values()})
         count = sum(_elements(tensor.shape) for tensor in source.tensors.values())

@@ -77,7 +77,8 @@ def test_plan_shows_everything_and_moves_nothing(call, hub, published, tmp_path,
 
 def test_merge_push_chat_eval_by_hub_id(call, published, tmp_path, monkeypatch) -> None:
     path = recipe(tmp_path, published)
-    assert call("merge", path, "--out", tmp_path / "merged").returncode == 0
+    assert "Merged into" in call("merge", path, "--out", tmp_path / "merged").stdout
+    assert "Already merged: " in call("merge", path, "--out", tmp_path / "merged").stdout
     done = call("merge", path, "--push", "alice/cli-pushed")
     assert done.returncode == 0, done.stderr
     assert "hubmerge chat alice/cli-pushed" in done.stdout
@@ -180,6 +181,7 @@ def test_bad_input_gets_one_sentence_and_its_exit_code(case, code, says, call, p
     assert done.returncode == code, done.stdout + done.stderr
     message = done.stdout + done.stderr
     assert says in message
+    assert says not in done.stdout, "standard error says it, once"
     assert not (out / "config.json").exists()
     assert not list(out.glob("*.safetensors"))
     assert not list(out.glob("*.index.json"))
@@ -228,7 +230,7 @@ def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(published, tmp_path
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
-    assert "run the same command again" in stderr
+    assert "Interrupted; this goes on: hubmerge evolve search.yaml --out run --resume\n" in stderr
     assert not (tmp_path / "run" / "results.json").exists()
     assert not (tmp_path / "run" / "model").exists()
     kept = journal.read_bytes().splitlines()

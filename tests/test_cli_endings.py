@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import struct
 import subprocess
 import sys
@@ -62,8 +63,35 @@ def test_ctrl_c_while_modules_are_imported(tmp_path, recipe, name: str, text: st
     program = start("plan", recipe, path=tmp_path, module=module)
     said = program.communicate(timeout=120)
     assert program.returncode == 130
-    assert said[1].strip().startswith("hubmerge: Interrupted; ")
-    assert len(said[1].strip().splitlines()) == 1
+    assert said[1].strip() == "hubmerge: Interrupted."
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("eval org/name --task t", "Interrupted."),
+        ("plan search.yaml", "Interrupted."),
+        ("zoo", "Interrupted."),
+        ("merge 'my recipe.yaml' --out out", "Interrupted; this goes on: hubmerge merge 'my recipe.yaml' --out out"),
+        ("evolve s.yaml --out run", "Interrupted; this goes on: hubmerge evolve s.yaml --out run --resume"),
+        ("evolve s.yaml --resume --out run", "Interrupted; this goes on: hubmerge evolve s.yaml --resume --out run"),
+        ("demo --paper --token hf_x", "Interrupted; this goes on: hubmerge demo --paper --token TOKEN"),
+        ("zoo train --out z --token=hf_x", "Interrupted; this goes on: hubmerge zoo train --out z --token=TOKEN"),
+    ],
+)
+def test_ctrl_c_tells_the_command_that_goes_on(words: str, says: str, monkeypatch, capsys) -> None:
+    from hubmerge import cli
+    from hubmerge.cli import commands
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["hubmerge", *shlex.split(words)])
+    monkeypatch.setattr(commands, "app", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.strip() == f"hubmerge: {says}"
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
@@ -109,6 +137,32 @@ def test_what_a_terminal_cannot_show_is_spelled_out(siblings, tmp_path, monkeypa
         said = console.file.getvalue()
         assert r"\x1b[2J" in said
         assert "\u202e" not in said and "\x9b" not in said and "\x1b[2J" not in said and "\x07" not in said
+
+
+def test_progress_where_no_bar_can_be_drawn(monkeypatch) -> None:
+    """A line where a stage begins, one every half minute, one for where each came to; no escape codes."""
+    from hubmerge import terminal
+    from hubmerge.progress import Event
+
+    monkeypatch.setattr(terminal.err, "_file", StringIO())
+    now = 100.0
+    with terminal._progress_lines(lambda: now) as show:
+        show(Event("open", 0, 0, note="models and task"))
+        for done in range(121):
+            show(Event("evolve", done, 121, "evaluations", f"best {done}"))
+            now += 1
+        show(Event("merge", 0, 2_000, "B"))
+        show(Event("merge", 2_000, 2_000, "B"))
+    assert terminal.err.file.getvalue().splitlines() == [
+        "open  models and task  1 s",
+        "evolve  0/121 evaluations  best 0  1 s",
+        "evolve  30/121 evaluations  best 30  30 s",
+        "evolve  60/121 evaluations  best 60  1 min 0 s",
+        "evolve  90/121 evaluations  best 90  1 min 30 s",
+        "evolve  120/121 evaluations  best 120  2 min 0 s",
+        "merge  0 B/2.0 kB  2 min 1 s",
+        "merge  2.0 kB/2.0 kB  2 min 1 s",
+    ]
 
 
 def test_escape_codes_of_a_model_never_reach_the_terminal(call, tmp_path) -> None:

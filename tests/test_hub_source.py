@@ -215,6 +215,13 @@ def test_private_missing_and_gated(hub) -> None:
     for name in ("alice/secret", "alice/never-was"):
         with pytest.raises(NotFoundError, match="no such repository, or it is private"):
             opened(name, token="hf_bob")
+    with pytest.raises(NotFoundError, match=r"check the name, .*\. Did you mean alice/gated\?"):
+        opened("alice/gatd")
+    with pytest.raises(NotFoundError, match="or it is private; check the name") as unlike:
+        opened("bob/gatd")
+    assert "Did you mean" not in str(unlike.value)
+    with pytest.raises(NotFoundError, match="hubmerge hub --demo"):
+        opened("hubmerge-demo/nothing-like-it")
     with pytest.raises(NotFoundError, match="no such branch, tag or commit"):
         opened("alice/gated@nothing")
     hub.clear_log()

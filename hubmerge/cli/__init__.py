@@ -4,9 +4,10 @@ Only what ends a program well is imported here: all else is imported by `main`, 
 """
 
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
@@ -15,7 +16,9 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 """What a shell says of a program whose reader went away (`| head`)."""
 
-_INTERRUPTED = "Interrupted; run the same command again to go on (evolve: with --resume)."
+_INTERRUPTED = "Interrupted."
+_GO_ON = (["merge"], ["export"], ["evolve"], ["demo"], ["zoo", "train"])
+"""Commands that go on where they were stopped."""
 
 
 def main() -> None:
@@ -46,7 +49,8 @@ def main() -> None:
                 _forget_output()
                 sys.exit(BROKEN_PIPE)
             raise
-        err.print(f"\n[yellow]hubmerge:[/] {_INTERRUPTED}", soft_wrap=True)
+        err.print("\n[yellow]hubmerge:[/]", end=" ")
+        err.print(_interrupted(sys.argv[1:]), markup=False, highlight=False, soft_wrap=True)
         sys.exit(INTERRUPTED)
     except OSError as exc:
         if not _output_fails():
@@ -57,6 +61,19 @@ def main() -> None:
             soft_wrap=True,
         )
         sys.exit(HubmergeError.exit_code)
+
+
+def _interrupted(words: Sequence[str]) -> str:
+    """What to say after Ctrl-C: the command that goes on, where there is one."""
+    if not any(words[: len(names)] == names for names in _GO_ON):
+        return _INTERRUPTED
+    again = [*words, *(["--resume"] if words[0] == "evolve" and "--resume" not in words else [])]
+    for place, word in enumerate(again):  # what was typed once need not stand in a terminal twice
+        if word == "--token" and place + 1 < len(again):
+            again[place + 1] = "TOKEN"
+        elif word.startswith("--token="):
+            again[place] = "--token=TOKEN"
+    return f"{_INTERRUPTED[:-1]}; this goes on: hubmerge {shlex.join(again)}"
 
 
 @contextmanager

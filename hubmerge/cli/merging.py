@@ -14,8 +14,8 @@ from .options import (
     Model,
     Public,
     Push,
-    Recipe,
     Replace,
+    ReplaceModel,
     ShardSize,
     Stream,
     Threads,
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def plan(
-    recipe: Recipe,
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe in mergekit's YAML format, or a search.", show_default=False)
+    ],
     shard_size: ShardSize = 5.0,
     stream: Stream = False,
     threads: Threads = None,
@@ -66,7 +68,7 @@ def plan(
 
 @app.command()
 def merge(
-    recipe: Recipe,
+    recipe: Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML format.", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Folder for the merged model.", show_default=False)] = None,
     push: Push = None,
     public: Public = False,
@@ -74,9 +76,7 @@ def merge(
     stream: Stream = False,
     threads: Threads = None,
     device: Device = "cpu",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a model in --out, or what --push finds.")
-    ] = False,
+    overwrite: ReplaceModel = False,
     token: Token = None,
 ) -> None:
     """Merge models as a recipe says, into a folder or straight onto the Hub.
@@ -131,12 +131,13 @@ def merge_or_push(
             done = merge_to_folder(plan, out, token=token, overwrite=overwrite, keep=keep, progress=progress)
     if done.pushed:
         show_push(done.pushed)
+        return
+    folder = escape(str(out))
+    if done.kept == len(plan.shards):
+        said = f"Already merged: all that this makes is in [bold]{folder}[/], as it was written."
     else:
-        console.print(
-            f"\nMerged into [bold]{escape(str(out))}[/] in {done.seconds:.1f} s. "
-            f"Talk to it: hubmerge chat {escape(str(out))}",
-            soft_wrap=True,
-        )
+        said = f"Merged into [bold]{folder}[/] in {done.seconds:.1f} s."
+    console.print(f"\n{said} Talk to it: hubmerge chat {folder}", soft_wrap=True)
 
 
 def _shown_plan(recipe: "Value", token: str | None, **how: Any) -> "Plan":

@@ -1,6 +1,5 @@
 """What the commands share: the app they belong to, and the options that several take."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,10 +21,13 @@ app = typer.Typer(
 
 GIGABYTE = 10**9
 
-Recipe = Annotated[
-    Path, typer.Argument(help="A recipe in mergekit's YAML format (plan: or a search).", show_default=False)
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A Hub ID (org/name@revision) or a folder, or one of them with a LoRA on top (org/name+org/lora).",
+        show_default=False,
+    ),
 ]
-Model = Annotated[str, typer.Argument(help="A Hub ID (org/name@revision) or a folder.", show_default=False)]
 Token = Annotated[str | None, typer.Option(help="Hub token; by default that of `hf auth login` or HF_TOKEN.")]
 Push = Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Create this repository and push the result to it.")]
 Public = Annotated[
@@ -34,6 +36,7 @@ Public = Annotated[
 Replace = Annotated[
     bool, typer.Option("--overwrite", help="Push over what a repository holds that hubmerge did not push.")
 ]
+ReplaceModel = Annotated[bool, typer.Option("--overwrite", help="Replace a model in --out, or what --push finds.")]
 ShardSize = Annotated[float, typer.Option(metavar="GB", min=0.001, help="Largest output file, in GB.")]
 Stream = Annotated[
     bool,

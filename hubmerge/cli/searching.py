@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from ..errors import HubmergeError, NotFoundError
 from ..guesses import guess
-from .options import Model, Public, Push, Replace, Token, app, opened, show_push, show_warning
+from .options import Model, Public, Push, Replace, ReplaceModel, Token, app, opened, show_push, show_warning
 
 Run = Annotated[Path, typer.Argument(help="The run folder of a search.", show_default=False)]
 
@@ -123,7 +123,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Folder for the model.", show_default=False)] = None,
     push: Push = None,
     public: Public = False,
-    overwrite: Replace = False,
+    overwrite: ReplaceModel = False,
     token: Token = None,
 ) -> None:
     """Make a model of any candidate of a search, such as another point of its Pareto front."""

@@ -19,6 +19,7 @@ from .errors import hub_errors
 from .frontmatter import read_front_matter
 from .session import find_token, patiently
 from .store import Folder, Repository, Store
+from .unfound import helped
 
 LARGEST_TEXT = 64 * 2**20
 """Bytes; no config, index, tokenizer or card is larger."""
@@ -139,14 +140,21 @@ def open_repository(ref: ModelRef, token: str | None, kind: str = "model") -> tu
     Where the Hub cannot be asked, it is the commit that the cache on this machine holds, and a warning says so.
     Raises `HubError` for what the Hub refuses, and where neither it nor the cache helps.
     """
+    with helped(ref, kind, token):
+        return _open_repository(ref, token, kind)
+
+
+def _open_repository(ref: ModelRef, token: str | None, kind: str) -> tuple[Repository, Facts]:
     try:
         facts, answer = ask_about(ref, token, kind)
-    except NetworkError:
+    except NetworkError as exc:
         known = cache.recall(kind, ref)
         if known is None:
             raise
-        reason = "offline" if constants.is_offline_mode() else "the Hub does not answer"
-        said = f"{reason}: using {ref.repo_id} at {known.commit} from the cache."
+        offline = constants.is_offline_mode()
+        reason = "offline" if offline else "it gave no answer that can be used"
+        why = "offline:" if offline else f"{str(exc).rstrip('.')};"
+        said = f"{why} using {ref.repo_id} at {known.commit[:8]} from the cache."
         if said not in _told:
             _told.add(said)
             _log.warning("hubmerge: %s", said)

@@ -38,7 +38,8 @@ _TRIAL = 2 * BLOCK
 """Elements that an estimate of the speed is made with."""
 
 _HEADER_BYTES_PER_TENSOR = 200
-_SMALL_FILES_BYTES = 50 * 2**20
+SMALL_FILES = 50 * 2**20
+"""Bytes that are left free for what stands beside the weights: tokenizer, card, journal."""
 
 
 def needed_files(tensors: Iterable[TensorPlan], sources: Sequence[Source]) -> set[tuple[int, str]]:
@@ -105,7 +106,7 @@ def disk_bytes(shards: Sequence[ShardPlan], pushing: bool, shard_size: int) -> i
     When pushing, a shard is written while the one before it goes up, if both fit into `shard_size`.
     """
     sizes = [shard.nbytes + _HEADER_BYTES_PER_TENSOR * len(shard.names) for shard in shards]
-    return (min(sum(sizes), max(shard_size, *sizes, 0)) if pushing else sum(sizes)) + _SMALL_FILES_BYTES
+    return (min(sum(sizes), max(shard_size, *sizes, 0)) if pushing else sum(sizes)) + SMALL_FILES
 
 
 def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Problem]:

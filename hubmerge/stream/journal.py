@@ -68,7 +68,7 @@ class Journal:
             path = inside(self.folder, file)
             self.kept.require(self.folder, [file])
             if path.exists() and file not in self.noted and not self.overwrite:
-                raise PlanError(f"{path} is not of this merge; move it away, or ask to overwrite it.")
+                raise PlanError(f"{path} is not of this merge; move it away, or overwrite it (--overwrite).")
         self._save()
 
     def shard(self, file: str) -> AbstractContextManager[BinaryIO]:
@@ -92,7 +92,7 @@ class Journal:
                 continue
             if there is None or hashlib.sha256(there).hexdigest() != self.files.get(name):
                 raise PlanError(
-                    f"{path} was changed or put there by somebody else; move it away, or ask to overwrite it."
+                    f"{path} was changed or put there by somebody else; move it away, or overwrite it (--overwrite)."
                 )
 
     def write(self, files: Mapping[str, bytes]) -> None:
@@ -236,7 +236,9 @@ def _load(folder: Path, key: str, target: str | None, overwrite: bool, again: bo
     others = sorted(_present(folder) - left)
     if others and not overwrite:
         what = "the finished model of another merge" if MANIFEST in others else f"other files ({some(others)})"
-        raise PlanError(f"The folder {folder} already holds {what}; choose an empty folder or ask to overwrite it.")
+        raise PlanError(
+            f"The folder {folder} already holds {what}; choose an empty folder, or overwrite it (--overwrite)."
+        )
     stale = {name for name in others if _MODEL_FILE.fullmatch(name) or is_carried(name)}
     if finished["key"]:
         stale |= {"README.md"} & set(others)
