@@ -11,7 +11,6 @@ import torch
 from hubtools import on_path
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
-from test_cli import call  # noqa: F401  (a fixture)
 from test_stream_merge import Siblings, recipe
 
 from hubmerge.errors import HubError, Interrupted, RecipeError, ResourceError, SourceError
@@ -337,7 +336,7 @@ def test_merging_again_can_be_stopped(merged: Path) -> None:
         verify(ref(merged), recompute=True, progress=stop)
 
 
-def test_the_command(call, merged: Path, pushed: str, siblings: Siblings) -> None:  # noqa: F811
+def test_the_command(call, merged: Path, pushed: str, siblings: Siblings) -> None:
     for model in (merged, pushed):
         done = call("verify", model)
         assert done.returncode == 0, done.stderr
