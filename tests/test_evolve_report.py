@@ -14,7 +14,19 @@ from reporttools import MODELS, ROWS, evaluation, path, recipe, rising, row, wri
 from hubmerge.errors import SearchError
 from hubmerge.evolve import curve
 from hubmerge.evolve.journal import Evaluation
-from hubmerge.evolve.report import canvas, fitness, forest, heatmap, palette, pareto, pathway, weights, write_report
+from hubmerge.evolve.report import (
+    canvas,
+    cost,
+    fitness,
+    forest,
+    heatmap,
+    palette,
+    pareto,
+    pathway,
+    pictures,
+    weights,
+    write_report,
+)
 from hubmerge.evolve.report.cost import Cost
 from hubmerge.evolve.report.data import Run
 
@@ -281,6 +293,39 @@ def test_weights_of_every_granularity() -> None:
     fine = cases("model.layers.0.self_attn.", "model.layers.0.mlp.", "model.layers.0.", None)
     assert rows(fine) == [("attention", ("0",)), ("mlp", ("0",)), ("", ("0", "rest"))]
     assert rows(cases("q_proj", "experts", None)) == [("", ("q_proj", "experts", "rest"))]
+
+
+@pytest.mark.parametrize(
+    ("setting", "title", "row"),
+    [
+        (0.5, "The best so far, model by model", "a model (column);"),
+        ([0.0, 1.0], "The best so far, layer by layer", "in a layer (row)"),
+        (
+            [{"filter": "model.layers.0.", "value": 0.5}, {"value": 0.1}],
+            "The best so far, layer by layer",
+            "in a layer",
+        ),
+        ([{"filter": ".mlp.", "value": 0.5}, {"value": 0.1}], "The best so far, part by part", "in a part of the"),
+    ],
+)
+def test_a_heat_map_says_what_its_rows_are(tmp_path: Path, monkeypatch, setting: Any, title: str, row: str) -> None:
+    document = {"models": [{"model": "a", "parameters": {"weight": setting}}], "parameters": {"weight": 0.5}}
+    monkeypatch.setattr(Run, "recipe", document)
+    picture = pictures.winner(Run.read(write_run(tmp_path / "run", rising(3), done=False)))
+    assert picture is not None and picture.title == title and row in picture.caption
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_candidates_are_counted_in_whole_numbers(count: int) -> None:
+    made = [evaluation(number, [0.025]) for number in range(count)]
+    spent = Cost("tokens", (7.0,) * count, (7.0,) * count, {})
+    for figure in (fitness.draw(made, ["score"], canvas.WIDE), cost.draw(spent, canvas.WIDE)):
+        figure.draw_without_rendering()
+        low, high = figure.axes[-1].get_xlim()
+        ticks = [tick for tick in figure.axes[-1].get_xticks() if low <= tick <= high]
+        assert ticks and all(tick == int(tick) for tick in ticks)
+    low, high = fitness.draw(made, ["score"], canvas.WIDE).axes[0].get_ylim()
+    assert low <= 0 and high >= 0.05  # one value alone is no trend
 
 
 def test_way_counts_repeats_jumps_and_switches() -> None:

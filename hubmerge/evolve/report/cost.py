@@ -119,6 +119,7 @@ def _growth(axes: "Axes", cost: Cost) -> None:
         axes.legend(loc="upper left", fontsize=8)
     else:
         axes.plot(steps, spent, color=colour("accent"), linewidth=2)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("candidates evaluated")
     axes.set_ylabel("tokens generated" if cost.unit == "tokens" else "seconds of evaluation")
     axes.set_ylim(bottom=0)

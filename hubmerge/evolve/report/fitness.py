@@ -36,6 +36,7 @@ def draw(
         _limits(axes)
         axes.set_ylabel(literal(name))
     _mark_stages(panels[0], evaluations)
+    panels[-1].locator_params(axis="x", integer=True)
     panels[-1].set_xlabel("candidates evaluated")
     legend(figure, panels[0], 6 if width > NARROW else 2)
     return figure
@@ -90,7 +91,8 @@ def _limits(axes: "Axes") -> None:
     low, high = axes.dataLim.intervaly
     if low > high:
         return  # nothing is drawn
-    room = 0.12 * ((high - low) or abs(high) or 1)
+    # Around one value alone, wide enough that it does not look like a trend.
+    room = 0.12 * (high - low) if low < high else abs(high) or 1
     # A scale that starts at 0 is easiest to read, where it does not flatten everything.
     axes.set_ylim(0 if 0 <= low < 0.5 * high else low - room, high + room)
 

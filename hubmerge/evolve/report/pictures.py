@@ -1,6 +1,6 @@
 """Which pictures a run has, by what is known of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -70,11 +70,21 @@ def winner(run: Run) -> Picture | None:
     if not found:
         return None
     names = dict.fromkeys(column for panel in found for column in panel.columns)
+    grain, row = _grain({row for panel in found for row in panel.rows})
     caption = (
-        "Each cell is a gene's value for a model (column) in a layer (row); blue is positive, red negative, and the"
+        f"Each cell is a gene's value for a model (column){row}; blue is positive, red negative, and the"
         f" strength is the size. Models: {', '.join(html.name(model_name(name)) for name in names)}."
     )
-    return Picture("heatmap", f"{whose(run)}, layer by layer", caption, partial(heatmap.draw, found))
+    return Picture("heatmap", f"{whose(run)}, {grain}", caption, partial(heatmap.draw, found))
+
+
+def _grain(rows: Collection[str]) -> tuple[str, str]:
+    """How finely a recipe varies, for the title; and what a row is, for the caption."""
+    if any(row.isdecimal() or row.startswith(weights.DEPTH) for row in rows):
+        return "layer by layer", " in a layer (row)"
+    if set(rows) <= {weights.ALL}:
+        return "model by model", ""
+    return "part by part", " in a part of the layers (row)"
 
 
 def whose(run: Run) -> str:

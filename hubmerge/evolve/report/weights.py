@@ -9,6 +9,7 @@ from .canvas import is_number
 from .data import mapping
 
 REST, ALL = "rest", "all"
+DEPTH = "depth "
 _FIRST = ("weight", "density", "t")  # genes that readers look for first; others follow by name
 
 
@@ -77,7 +78,7 @@ def _places(setting: Any) -> list[tuple[str, str, float]]:
         return []
     if all(is_number(value) for value in setting):
         last = max(1, len(setting) - 1)
-        return [("", f"depth {n / last:.0%}", float(value)) for n, value in enumerate(setting)]
+        return [("", f"{DEPTH}{n / last:.0%}", float(value)) for n, value in enumerate(setting)]
     cases = [case for case in setting if isinstance(case, Mapping) and is_number(case.get("value"))]
     return [(*_place(case.get("filter")), float(case["value"])) for case in cases]
 
