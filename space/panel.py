@@ -13,6 +13,8 @@ from .state import Page, owner_of
 from .theme import html
 from .wording import duration, escape, size
 
+_MEASURED = {"merge": "merge", "evolve": "search", "publish": "push"}
+"""The stage of each kind of job whose share done is that of the whole; what is before and after it has none."""
 _ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "interrupted"}
 
 
@@ -108,17 +110,20 @@ def describe(job: Job) -> str:
     done, total = int(event.get("done", 0)), int(event.get("total", 0))
     stopping = job.status == "running" and event.get("note") == "stopping"
     word = "stopping" if stopping else _ENDED.get(job.status, job.status)
-    share = 100.0 if job.status == "done" else min(100.0, 100.0 * done / total) if total else 0.0
-    unknown = job.status == "running" and not total
+    whole = event.get("stage") == _MEASURED.get(job.kind) and total > 0
+    share = 100.0 if job.status == "done" else min(100.0, 100.0 * done / total) if whole else 0.0
+    # A full bar would say that a job is done which is at work.
+    unknown = job.status == "running" and not (whole and done < total)
     parts = [
         f'<section class="hm-job" aria-label="{escape(job.kind)} job">',
         f"<header><b>{escape(job.title)}</b>",
         f'<span class="hm-pill {job.status}" role="status">{word}</span></header>',
     ]
     if job.status in ("queued", "running", "done"):
+        told = "" if unknown else f' aria-valuenow="{share:.0f}"'
         parts.append(
             f'<div class="hm-bar{" unknown" if unknown else ""}" role="progressbar" aria-label="progress" '
-            f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}">'
+            f'aria-valuemin="0" aria-valuemax="100"{told}>'
             f'<i style="width:{share:.1f}%"></i></div>'
         )
     left = _figures(job, done, total)
@@ -143,4 +148,6 @@ def _figures(job: Job, done: int, total: int) -> str:
         else:
             amount = f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}"
     note = str(job.event.get("note", ""))
+    if stage == "read" and total and done >= total:
+        note = "scoring follows"
     return " · ".join(part for part in (stage, amount, note) if part and part != "stopping")

@@ -8,9 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from hubmerge.errors import HubmergeError
+from hubmerge.errors import HubmergeError, NotFoundError
 from hubmerge.hub import Source, search_models
 from hubmerge.hub.listing import Listing
+from hubmerge.hub.search import similar_models
 from hubmerge.reference import ModelRef
 
 from .access import Token, visitor_token
@@ -23,6 +24,9 @@ FOUND = 20
 """Models listed for one search."""
 PAUSE = 0.2
 """Seconds without another key before the Hub is asked."""
+_CLOSE_LIST = (
+    "() => document.activeElement?.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def pick_tab(page: Page) -> Pick:
         # Not "always_last": gradio repeats the event with the text of an earlier key.
         box.key_up(finder(), [box], [box], trigger_mode="multiple", concurrency_limit=32, **quiet)
         box.change(show, [models, base], [cards], trigger_mode="always_last", **quiet)
+        # What was found would lie over the cards until the visitor clicks elsewhere.
+        box.input(None, js=_CLOSE_LIST, **quiet)
     page.ready.then(show, [models, base], [cards], **quiet)
     return Pick(models, base)
 
@@ -107,7 +113,7 @@ def describe(page: Page, models: Sequence[str], base: str | None, token: Token) 
         try:
             return page.open(name, token)
         except HubmergeError as error:
-            return error
+            return _meant(name, error, token)
 
     wanted = ([base] if base else []) + names
     with ThreadPoolExecutor(min(8, len(wanted))) as pool:
@@ -117,8 +123,15 @@ def describe(page: Page, models: Sequence[str], base: str | None, token: Token) 
         is_base = base is not None and index == 0
         fill = BASE_COLOUR if is_base else colour(index - (base is not None))
         cards.append(_card(name, source, "base model" if is_base else "", fill))
-    opened = [source for source in found if isinstance(source, Source)]
-    return f'{_fit(opened)}<div class="hm-cards">{"".join(cards)}</div>'
+    return f'{_verdict(found)}<div class="hm-cards">{"".join(cards)}</div>'
+
+
+def _meant(name: str, error: HubmergeError, token: Token) -> HubmergeError:
+    """The error, with the names of models that may have been meant where there is none of this one."""
+    ref = ModelRef.parse(name) if isinstance(error, NotFoundError) else None
+    plain = ref is not None and not ref.is_folder and ref.lora is None
+    near = similar_models(ref.repo_id, token=token) if ref is not None and plain else []
+    return NotFoundError(f"{error} Did you mean {' or '.join(near)}?") if near else error
 
 
 def _card(name: str, source: Source | HubmergeError, role: str, fill: str) -> str:
@@ -146,7 +159,18 @@ def _commit(part: Listing) -> str:
     return f'<span class="hm-code">{escape(part.commit[:8])}</span>' if part.commit else "folder"
 
 
-def _fit(sources: Sequence[Source]) -> str:
+def _verdict(found: Sequence[Source | HubmergeError]) -> str:
+    """Whether what was chosen can be merged. What cannot be read is said first: its own card says why."""
+    opened = [source for source in found if isinstance(source, Source)]
+    if len(opened) == len(found) or len(found) < 2:
+        return _fit(opened)
+    missing = len(found) - len(opened)
+    unread = f"{missing} of {len(found)} cannot be read, so nothing can be merged yet: see below."
+    return _line("problem", unread) + _fit(opened, good=False)
+
+
+def _fit(sources: Sequence[Source], good: bool = True) -> str:
+    """What stands in the way of merging these; that nothing does where it is all of them (`good`)."""
     if len(sources) < 2:
         return ""
     first, shapes = sources[0], {name: t.shape for name, t in sources[0].tensors.items()}
@@ -159,7 +183,8 @@ def _fit(sources: Sequence[Source]) -> str:
         if clash:
             sizes = f"{list(other.tensors[clash].shape)} in {other.name}, {list(shapes[clash])} in {first.name}"
             return _line("problem warning", f"One tensor differs in shape: {clash} is {sizes}.")
-    return _line("fine", f"All {len(sources)} are {architecture(first)} with the same shapes: they can be merged.")
+    fine = f"All {len(sources)} are {architecture(first)} with the same shapes: they can be merged."
+    return _line("fine", fine) if good else ""
 
 
 def architecture(source: Source) -> str:

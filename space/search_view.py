@@ -16,7 +16,7 @@ from .job import Job
 from .runners import JOURNAL, RUN_FOLDER
 from .state import Page
 from .theme import BASE_COLOUR, RESULT_COLOUR
-from .wording import escape
+from .wording import duration, escape
 
 BEST, MEAN = "best so far", "mean of the generation"
 SHOWN_POINTS = 400
@@ -25,7 +25,8 @@ SHOWN_CANDIDATES = 8
 NOTHING = '<div class="hm-empty">The fitness curve, the best candidates and the final scores appear here.</div>'
 # Always the same thread: matplotlib keeps its fonts, and their open files, for each thread that ever drew.
 _DRAWING = ThreadPoolExecutor(1, "hubmerge-draw")
-_WAITING = '<div class="hm-empty">The first candidates are being scored.</div>'
+_PREPARING = ("", "open", "fetch", "read")
+"""Stages of a search before anything is scored."""
 
 
 def drawer(page: Page) -> Callable[[str, Job | None], Sequence[Any]]:
@@ -36,9 +37,10 @@ def drawer(page: Page) -> Callable[[str, Job | None], Sequence[Any]]:
             return NOTHING, gr.skip(), "", "", "", gr.Dropdown(choices=[], value=None, visible=False)
         points = page.jobs.points(owner, job.id)
         folder = page.jobs.folder(owner, job.id)
-        best = best_candidates(folder / JOURNAL)
+        made = _evaluations(folder / JOURNAL)
+        best = best_candidates(made)
         return (
-            _facts(points) if points else _WAITING if job.active else "",
+            _facts(points, seconds_left(job, made)) if points else waiting(job),
             gr.LinePlot(value=frame(points), visible=True if len(points) > 1 else "hidden"),
             results_table(job.result.get("rows", ())),
             pictures(page, job, folder / RUN_FOLDER, points),
@@ -49,13 +51,39 @@ def drawer(page: Page) -> Callable[[str, Job | None], Sequence[Any]]:
     return draw
 
 
-def best_candidates(journal: Path) -> list[Evaluation]:
-    """The different candidates with the best fitness, and those of the Pareto front where there is more than one
-    objective."""
+def waiting(job: Job) -> str:
+    """What a search is at that has scored nothing yet; nothing for one that has ended."""
+    if not job.active:
+        return ""
+    event = job.event
+    if job.status == "queued":
+        said = "The search begins when a worker is free."
+    elif event.get("stage", "") in _PREPARING and not 0 < event.get("total", 0) <= event.get("done", 0):
+        said = "Models and task are being read. Then the first candidate is scored, and the curve begins."
+    else:
+        said = "The first candidate is being scored; the curve begins with it."
+    return f'<div class="hm-empty">{said}</div>'
+
+
+def seconds_left(job: Job, made: Sequence[Evaluation]) -> float | None:
+    """About how long the search of candidates will still take, by those it has scored; None where nobody can say."""
+    event = job.event
+    asked = [evaluation.seconds for evaluation in made if evaluation.seconds]
+    if job.status != "running" or event.get("stage") != "search" or not asked:
+        return None
+    return (event.get("total", 0) - event.get("done", 0)) * sum(asked) / len(made)
+
+
+def _evaluations(journal: Path) -> list[Evaluation]:
     try:
-        found = read_evaluations(journal) if journal.exists() else []
+        return read_evaluations(journal) if journal.exists() else []
     except (HubmergeError, OSError):
         return []  # being written; the next tick reads it
+
+
+def best_candidates(found: Sequence[Evaluation]) -> list[Evaluation]:
+    """The different candidates with the best fitness, and those of the Pareto front where there is more than one
+    objective."""
     from hubmerge.evolve.explore import Exploration
 
     explored = Exploration(tuple(found), (), None, 1)
@@ -119,14 +147,16 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return _panel(f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody>")
 
 
-def _facts(points: Sequence[Mapping[str, Any]]) -> str:
+def _facts(points: Sequence[Mapping[str, Any]], left: float | None) -> str:
     last = points[-1]
-    facts = (
+    facts = [
         (f"{100 * last['score']:.1f}%", "best score on the search split"),
         (f"{last['best']:.3f}", "best fitness"),
         (f"{last['generation'] + 1}", "generation"),
         (f"{len(points):,}", "candidates"),
-    )
+    ]
+    if left is not None:
+        facts.append((duration(left), "left, about; then the best are tested"))
     figures = "".join(f"<div><b>{value}</b><span>{label}</span></div>" for value, label in facts)
     return f'<div class="hm-panel"><div class="hm-facts">{figures}</div></div>'
 

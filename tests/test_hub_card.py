@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from hubmerge.hub import Card, Evaluation, combine, open_source, push_folder, render, search_models
 from hubmerge.hub.markdown import escape, fence, link, quantity, table
+from hubmerge.hub.search import similar_models
 from hubmerge.hub.source import Licence, Source
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
@@ -261,3 +262,13 @@ def test_search_finds_by_name_and_keeps_secrets() -> None:
     assert len(search_models("findable", limit=1)) == 1
     assert search_models("findable", author="bob") == []
     assert search_models("no such thing at all") == []
+
+
+def test_a_name_that_is_no_model_finds_those_like_it() -> None:
+    publish("alice/findable-one", checkpoint(front_matter="license: mit"))
+    publish("alice/findable-two", checkpoint(), private=True)
+    assert similar_models("alice/findable-on")[0] == "alice/findable-one"
+    assert similar_models("alicia/findable-one")[0] == "alice/findable-one"
+    assert similar_models("alice/findable-twoo")[0] == "alice/findable-two"
+    assert "alice/findable-two" not in similar_models("alice/findable-twoo", token="hf_bob")
+    assert similar_models("alice/findable-one") == similar_models("bob/something-else") == []

@@ -5,20 +5,25 @@ import gc
 import threading
 import weakref
 import zlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 from waiting import until
 
-from hubmerge.errors import AccessError, HubmergeError, RecipeError
+from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError
+from hubmerge.hub import open_source
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
-from space import access
+from space import access, pick
 from space.draw import curve, interval, ribbons
 from space.form import ANCHORS, apply, compose, fields, spread
+from space.job import Job
 from space.jobs import Jobs
+from space.panel import describe
+from space.search_view import seconds_left, waiting
 from space.settings import Settings
 from space.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
 from space.shelf import Shelf
@@ -131,6 +136,49 @@ def test_the_base_is_not_merged_into_itself():
     assert compose(METHODS["ties"], ["org/base"], "org/base") is None
     assert compose(METHODS["ties"], [], None) is None
     assert len(compose(METHODS["linear"], ["org/base", "org/math"], "org/base").models) == 2
+
+
+def test_models_fit_together_only_where_all_can_be_read(siblings, monkeypatch):
+    known = {"org/base": siblings["base"], "org/math": siblings["math"]}
+
+    def opened(name, token):
+        if name not in known:
+            raise NotFoundError("there is no such repository.")
+        return open_source(ModelRef.parse(str(known[name])))
+
+    page = SimpleNamespace(open=opened)
+    monkeypatch.setattr(pick, "similar_models", lambda repo_id, token: ["org/math"])
+    assert "All 2 are LlamaForCausalLM" in pick.describe(page, ["org/math"], "org/base", None)
+    shown = pick.describe(page, ["org/math", "org/maths"], "org/base", None)
+    assert "1 of 3 cannot be read" in shown and "hm-fine" not in shown
+    assert "there is no such repository. Did you mean org/math?" in shown
+    assert "cannot be read" not in pick.describe(page, ["org/maths"], None, None)  # its own card says it
+
+
+def test_a_bar_is_full_only_at_the_end_and_what_is_waited_for_is_said():
+    def at(kind="evolve", status="running", **event):
+        return Job("1", "me", kind, "t", {}, status, event=event)
+
+    for preparing in (at(), at(stage="open"), at(stage="read", done=3, total=7, unit="B")):
+        assert "hm-bar unknown" in describe(preparing) and "valuenow" not in describe(preparing)
+        assert "are being read" in waiting(preparing)
+    read = at(stage="read", done=7, total=7, unit="B")
+    assert "hm-bar unknown" in describe(read) and "scoring follows" in describe(read)
+    assert "first candidate is being scored" in waiting(read) == waiting(at(stage="search", done=0, total=36))
+    assert 'aria-valuenow="25"' in describe(at(stage="search", done=9, total=36))
+    assert 'aria-valuenow="50"' in describe(at("merge", stage="merge", done=1, total=2, unit="B"))
+    for after in (at(stage="search", done=36, total=36), at(stage="test", done=2, total=9), at("merge", stage="fetch")):
+        assert "hm-bar unknown" in describe(after)
+    assert 'aria-valuenow="100"' in describe(at(status="done", stage="test", done=9, total=9))
+    assert "worker" in waiting(at(status="queued")) and waiting(at(status="failed")) == ""
+
+
+def test_a_search_says_about_how_long_it_still_takes():
+    made = [SimpleNamespace(seconds=seconds) for seconds in (4.0, 0.0, 2.0)]  # the second was known already
+    job = Job("1", "me", "evolve", "t", {}, "running", event={"stage": "search", "done": 3, "total": 33})
+    assert seconds_left(job, made) == 60.0
+    assert seconds_left(replace(job, status="cancelled"), made) is None
+    assert seconds_left(replace(job, event={"stage": "test"}), made) is seconds_left(job, []) is None
 
 
 def test_drawings_carry_no_markup_of_others():

@@ -76,6 +76,8 @@ class Recorder:
 
     def collect(self, number: int) -> Outcome:
         """What came out of it; see `Evaluator`."""
+        if not self.collected:  # the models are read first, and who watches is to know what for
+            self._progress(Event("search", 0, self._total, "evaluations", "the first candidate is being scored"))
         first = self._first[self._waiting[number].key]
         while first not in self._finished:
             results = self._pool.finished(_TICK)

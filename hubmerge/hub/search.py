@@ -1,10 +1,12 @@
 """Finding models on the Hub by a few letters of their name."""
 
+import difflib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import NetworkError
+from ..errors import HubError, NetworkError
 from .errors import hub_errors
 from .session import ask, find_token
 
@@ -45,6 +47,20 @@ def search_models(
         )
     summaries = [_summary(model) for model in answer[:limit]]
     return [summary for summary in summaries if summary is not None]
+
+
+def similar_models(repo_id: str, *, token: str | None = None) -> list[str]:
+    """Up to three models that whoever typed `repo_id`, which is none, may have meant: of that owner or of that name.
+
+    Empty where `repo_id` is a model after all, or where the Hub cannot be asked: it is a hint, no answer.
+    """
+    owner, _, name = repo_id.rpartition("/")
+    asked: list[tuple[str, str | None]] = [("", owner), (name, None)] if owner else [(name, None)]
+    known: list[str] = []
+    for query, author in asked:
+        with suppress(HubError):
+            known += [model.repo_id for model in search_models(query, limit=100, token=token, author=author)]
+    return [] if repo_id in known else difflib.get_close_matches(repo_id, dict.fromkeys(known), n=3, cutoff=0.75)
 
 
 def _summary(model: Any) -> ModelSummary | None:

@@ -124,6 +124,11 @@ def _style(salt: str) -> Iterator[None]:
         yield
 
 
+def count_along(axes: "Axes") -> None:
+    """The x axis counts things: whole numbers alone, also where there is one thing."""
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+
+
 def bare(axes: "Axes", *, grid: str = "") -> None:
     """Takes the frame away but for the bottom; `grid` "x", "y" or "both" draws faint lines."""
     for side in ("top", "right", "left"):

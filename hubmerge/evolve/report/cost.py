@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from .canvas import NARROW, bare, is_number, literal, new_figure, short
+from .canvas import NARROW, bare, count_along, is_number, literal, new_figure, short
 from .data import Run, mapping
 from .palette import colour
 
@@ -119,7 +119,7 @@ def _growth(axes: "Axes", cost: Cost) -> None:
         axes.legend(loc="upper left", fontsize=8)
     else:
         axes.plot(steps, spent, color=colour("accent"), linewidth=2)
-    axes.locator_params(axis="x", integer=True)
+    count_along(axes)
     axes.set_xlabel("candidates evaluated")
     axes.set_ylabel("tokens generated" if cost.unit == "tokens" else "seconds of evaluation")
     axes.set_ylim(bottom=0)

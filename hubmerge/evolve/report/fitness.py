@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..journal import Evaluation
-from .canvas import NARROW, bare, legend, literal, new_figure
+from .canvas import NARROW, bare, count_along, legend, literal, new_figure
 from .palette import colour
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def draw(
         _limits(axes)
         axes.set_ylabel(literal(name))
     _mark_stages(panels[0], evaluations)
-    panels[-1].locator_params(axis="x", integer=True)
+    count_along(panels[-1])
     panels[-1].set_xlabel("candidates evaluated")
     legend(figure, panels[0], 6 if width > NARROW else 2)
     return figure

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .canvas import WIDE, bare, is_number, literal, new_figure, short
+from .canvas import WIDE, bare, count_along, is_number, literal, new_figure, short
 from .data import model_name
 from .palette import colour, model_colour
 
@@ -169,7 +169,7 @@ def _scales(axes: "Axes", way: Way) -> None:
     room = max(0.1, (0.35 if labelled else 0.12) * (high - low))
     axes.set_ylim(low - room, high + room)
     axes.set_xlim(0.3, len(way.steps) + 0.7)
-    axes.locator_params(axis="x", integer=True)
+    count_along(axes)
     axes.set_xlabel("step")
     axes.set_ylabel("input scale")
     bare(axes)
