@@ -49,11 +49,14 @@ def demo_search() -> "Search":
 
 def space_examples() -> dict[str, Any]:
     """What the Space selects at its start when it runs on the demo zoo."""
+    from .zoo.problems import LANGUAGES, problems
+
     search = demo_search()
     return {
         "base_model": str(search.base_model),
         "models": [str(model) for model in search.models],
         "task": search.task,
+        "prompts": [problem.question for lang in LANGUAGES for problem in problems("test", 2, lang)],
     }
 
 

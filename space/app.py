@@ -4,9 +4,12 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable
+from dataclasses import fields
+from time import sleep
 from typing import Any
 
 import gradio as gr
+from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars
 
 from hubmerge.documents import parse_object
@@ -39,6 +42,8 @@ SESSIONS = 1000
 """Visits that gradio remembers, each a quarter of a megabyte, also after they have ended."""
 BEAT = 30.0
 """Seconds between two looks at the machine's health, and whether to look at the jobs again."""
+ENDING = 20.0
+"""Seconds that a job has to come to its next report once the page is stopped."""
 TITLE = "hubmerge"
 TAGLINE = "Merge models of the Hugging Face Hub, evolve the recipe, talk to the result, publish it."
 
@@ -51,7 +56,11 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 
 
 def build(*, examples: dict[str, Any] | None = None, settings: Settings | None = None) -> gr.Blocks:
-    """The page as gradio Blocks. `examples` is what it opens with: base_model, models, task."""
+    """The page as gradio Blocks. `examples` is what it opens with: base_model, models, task, prompts to talk with."""
+    return _page(examples, settings).blocks
+
+
+def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> Page:
     # gradio touches pyplot around every call once anybody has imported it: half imported by a job, it breaks the call.
     importlib.import_module("matplotlib.pyplot")
     # transformers brings each of its parts when it is first asked for, and half of one to two threads that ask at once.
@@ -126,29 +135,31 @@ def build(*, examples: dict[str, Any] | None = None, settings: Settings | None =
         for event in blocks.fns.values():  # a program can call each of them, with anything
             if event.fn is not None:
                 event.fn = shows_errors(event.fn)
-    return blocks
+    return page
 
 
 def launch(*, port: int | None = None, open_browser: bool = False, examples: dict[str, Any] | None = None) -> None:
     """Serves the page until it is stopped; on 127.0.0.1 unless GRADIO_SERVER_NAME says otherwise, as Spaces do.
 
-    `examples` may also come as JSON in HUBMERGE_SPACE_EXAMPLES.
+    `examples` (see `build`) may also come as JSON in HUBMERGE_SPACE_EXAMPLES.
     """
     if examples is None and (text := os.environ.get("HUBMERGE_SPACE_EXAMPLES")):
-        hint = "it must be JSON: {base_model, models, task}"
+        hint = "it must be JSON: {base_model, models, task, prompts}"
         examples = parse_object(text, "HUBMERGE_SPACE_EXAMPLES", HubmergeError, hint=hint)
     clean_output()
     disable_progress_bars()  # nobody sees them, and a log has no lines to draw again
     share_memory()
     # After each call gradio makes statistics of the last 10,000 anew, up to 20 ms, also where monitoring is off.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
-    blocks = build(examples=examples)
+    page = _page(examples)
     waiting = QUEUE if on_zero_gpu() else None
-    blocks.queue(default_concurrency_limit=8, max_size=waiting).launch(
+    page.blocks.queue(default_concurrency_limit=8, max_size=waiting).launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         server_port=port or None,  # 0 is any free one
         inbrowser=open_browser,
         share=False,
+        quiet=True,  # what gradio says of links to share is nothing that can be done here
+        prevent_thread_lock=True,
         theme=theme(),
         css_paths=STYLE,
         show_error=True,
@@ -160,6 +171,37 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
         run_history=False,
         enable_monitoring=False,
     )
+    _serve(page)
+
+
+def _serve(page: Page) -> None:
+    """Says where the page is, and waits until it is interrupted; no job is at work when this returns."""
+    for line in _where(page):
+        print(line, flush=True)
+    try:
+        while page.blocks.is_running:
+            sleep(0.1)
+    except KeyboardInterrupt:
+        if page.jobs.counts()["running"]:
+            print("\nStopping what is at work ...", flush=True)
+    finally:
+        # A thread that is inside torch when Python ends takes the process down with it.
+        page.jobs.close()
+        page.blocks.close(verbose=False)
+        page.jobs.wait(ENDING)
+    print("Stopped.", flush=True)
+
+
+def _where(page: Page) -> list[str]:
+    """Where the page is, on which Hub and with whose rights, and where its files are."""
+    settings = page.settings
+    lines = [f"hubmerge at {page.blocks.local_url}; Ctrl-C stops it."]
+    if not settings.on_space:
+        whose = "the token of this machine" if visitor_token(settings, None) else "no token"
+        lines.append(f"Hub: {constants.ENDPOINT}, with {whose}.")
+        kept = "" if os.environ.get("HUBMERGE_SPACE_DIR") else ", deleted at the end (HUBMERGE_SPACE_DIR keeps them)"
+        lines.append(f"Jobs and models made here: {settings.folder}{kept}.")
+    return lines
 
 
 def _go(page: Page, kind: str, place: str) -> Callable[..., Any]:
@@ -175,7 +217,8 @@ def _go(page: Page, kind: str, place: str) -> Callable[..., Any]:
 
 def _examples(given: dict[str, Any] | None) -> Examples:
     given = dict(given or {})
-    unknown = set(given) - {"base_model", "models", "task"}
-    if unknown:
-        raise HubmergeError(f"Unknown example {sorted(unknown)[0]!r}; known: base_model, models, task.")
-    return Examples(given.get("base_model"), tuple(given.get("models") or ()), given.get("task"))
+    known = [item.name for item in fields(Examples)]
+    if unknown := sorted(set(given) - set(known)):
+        raise HubmergeError(f"Unknown example {unknown[0]!r}; known: {', '.join(known)}.")
+    lists = {name: tuple(given.get(name) or ()) for name in ("models", "prompts")}
+    return Examples(given.get("base_model"), task=given.get("task"), **lists)

@@ -66,7 +66,7 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
             elem_id="hm-chat-other",
         )
     with gr.Row():
-        talk = _chatbot("hm-chat", True)
+        talk = _chatbot("hm-chat", True, _questions(page) if page.examples.prompts else None)
         beside = _chatbot("hm-chat-beside", False)
     message = gr.Textbox(
         placeholder="Your message",
@@ -190,8 +190,9 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
     tab.select(choices, [pick.models, pick.base, model, page.owner], [model, other], **_QUIET)
     # A conversation that the second model was not part of means nothing to it.
     other.change(lambda name: gr.Chatbot([], visible=bool(name)), [other], [beside], **_QUIET)
-    if page.examples.task:
-        tab.select(lambda: gr.Chatbot(examples=_questions(page)), None, [talk], **_QUIET)
+    if page.examples.task or page.examples.prompts:
+        if not page.examples.prompts:  # before the tab is opened: reading a task takes a while
+            page.ready.then(lambda: gr.Chatbot(examples=_questions(page)), None, [talk], **_QUIET)
         answered(talk.example_select(_chosen, [talk, beside], [message, talk, beside], **_QUIET))
     return Chat(model)
 
@@ -270,7 +271,9 @@ def _plain(content: Any) -> str:
 
 
 def _questions(page: Page) -> list[Any]:
-    """Three problems of the examples' task to start with; none where it cannot be read."""
+    """What to start with: the page's own prompts, else three problems of its task; none where that cannot be read."""
+    if page.examples.prompts:
+        return [{"text": prompt} for prompt in page.examples.prompts]
     try:
         task = load_task(page.examples.task)  # type: ignore[arg-type]
     except HubmergeError:
@@ -284,8 +287,9 @@ def _chosen(talk: Turns, beside: Turns, event: gr.SelectData) -> tuple[str, Turn
     return "", [*talk, said], [*beside, said]
 
 
-def _chatbot(elem_id: str, visible: bool) -> gr.Chatbot:
+def _chatbot(elem_id: str, visible: bool, examples: list[Any] | None = None) -> gr.Chatbot:
     return gr.Chatbot(
+        examples=examples,
         placeholder="### Ask something\nThe answer streams in as the model writes it.",
         height=420,
         layout="bubble",

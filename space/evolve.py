@@ -1,6 +1,6 @@
 """Evolve: what may vary and how a candidate is judged; then the search live, and any of its candidates as a model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,18 @@ from hubmerge.evolve.search import Search
 from hubmerge.evolve.spec import SEARCHERS
 from hubmerge.methods import METHODS
 
-from .access import require_fit_for_strangers, visitor_token
+from .access import Token, require_fit_for_strangers, visitor_token
 from .guard import shows_errors
 from .job import Job
 from .merge import submit_recipe
 from .panel import Panel, panel
 from .pick import Pick
+from .plan_view import describe_outlook
 from .runners import RUN_FOLDER
-from .search_form import describe_search, gene_names, searchable, task_of, task_of_file
+from .search_form import describe_search, explain_genes, gene_names, searchable, task_of, task_of_file
 from .search_view import BEST, MEAN, NOTHING, drawer, frame
 from .state import Page, owner_of, title_of
-from .theme import BASE_COLOUR, RESULT_COLOUR, html
+from .theme import BASE_COLOUR, RESULT_COLOUR, html, into_view
 
 DEFAULT_METHOD = "task_arithmetic"
 _SPACES = [("recipes: the weights", "ps"), ("paths: through the layers", "dfs"), ("recipes, then paths", "ps dfs")]
@@ -36,6 +37,10 @@ _OBJECTIVES = [
 ]
 _LANGUAGES = [("any language", ""), ("Japanese", "ja"), ("English", "en"), ("German", "de"), ("French", "fr")]
 _LANGUAGES += [("Spanish", "es"), ("Chinese", "zh"), ("Korean", "ko")]
+_BUDGET_HELP = (
+    "Evaluations: candidates in all, popsize of them a generation. Minutes: 0 is no limit. "
+    "The same seed gives the same search."
+)
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -80,7 +85,11 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                 with gr.Column(visible=True) as recipes:
                     method = gr.Dropdown(searchable(), value=DEFAULT_METHOD, label="Method")
                     genes = gr.CheckboxGroup(
-                        gene_names(METHODS[DEFAULT_METHOD]), value=["weight"], label="What may vary", elem_id="hm-genes"
+                        gene_names(METHODS[DEFAULT_METHOD]),
+                        value=["weight"],
+                        label="What may vary",
+                        info=explain_genes(METHODS[DEFAULT_METHOD]),
+                        elem_id="hm-genes",
                     )
                     granularity = gr.Radio(
                         [(_GRANULARITY_LABELS[name], name) for name in _GRANULARITY_LABELS],
@@ -91,18 +100,22 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                 searcher = gr.Dropdown(list(SEARCHERS), value="cmaes", label="Searcher", elem_id="hm-searcher")
                 with gr.Row():
                     evaluations = gr.Number(
-                        120, label="Evaluations", precision=0, minimum=4, min_width=90, elem_id="hm-evals"
+                        120, label="Evaluations", precision=0, minimum=4, min_width=150, elem_id="hm-evals"
                     )
-                    popsize = gr.Number(12, label="Popsize", precision=0, minimum=4, min_width=90, elem_id="hm-popsize")
+                    popsize = gr.Number(
+                        12, label="Popsize", precision=0, minimum=4, min_width=150, elem_id="hm-popsize"
+                    )
                     minutes = gr.Number(
-                        None, label="Minutes at most", placeholder="any", minimum=0, min_width=90, elem_id="hm-minutes"
+                        None, label="Minutes at most", placeholder="any", minimum=0, min_width=150, elem_id="hm-minutes"
                     )
-                    seed = gr.Number(1, label="Seed", precision=0, minimum=0, min_width=90)
+                    seed = gr.Number(1, label="Seed", precision=0, minimum=0, min_width=150)
+                html(f'<p class="hm-quiet hm-help">{_BUDGET_HELP}</p>')
                 objectives = gr.CheckboxGroup(
                     _OBJECTIVES,
                     value=["score"],
                     label="Objectives",
-                    info="two or more: choose nsga2, map_elites or cycleqd, and get a Pareto front",
+                    info="score: right, and in the language asked for; two or more objectives: choose nsga2, "
+                    "map_elites or cycleqd, and get a Pareto front",
                     elem_id="hm-objectives",
                 )
             with gr.Accordion("Examples of each split, comparisons, economy", open=False):
@@ -113,8 +126,11 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
                     ]
                 compared = gr.Checkbox(False, label="Compare with random search and a grid of the same budget")
                 economy = gr.Checkbox(False, label="Economy: stop asking a candidate that is losing")
-            go = gr.Button("Evolve", variant="primary", elem_id="hm-evolve-button")
+            with gr.Row():
+                plan = gr.Button("Plan", elem_id="hm-search-plan-button", min_width=120)
+                go = gr.Button("Evolve", variant="primary", elem_id="hm-evolve-button", min_width=120)
         with gr.Column(scale=6, min_width=300):
+            planned = html(elem_id="hm-search-plan")
             place = gr.Column()
             facts = html(NOTHING, elem_id="hm-evolve-facts")
             curve = gr.LinePlot(
@@ -134,7 +150,14 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
             drawn = html(elem_id="hm-pictures")
             candidates = html(elem_id="hm-candidates")
             with gr.Row(equal_height=True):
-                one = gr.Dropdown([], label="A candidate as a model", visible=False, scale=4, elem_id="hm-candidate")
+                one = gr.Dropdown(
+                    [],
+                    label="A candidate as a model",
+                    info='choose any; "Make it" then merges it, in step 2',
+                    visible=False,
+                    scale=4,
+                    elem_id="hm-candidate",
+                )
                 make = gr.Button("Make it", size="sm", scale=0, min_width=110, visible=False, elem_id="hm-make")
             one.change(lambda number: gr.Button(visible=number is not None), [one], [make], **_QUIET)
             with place:
@@ -143,7 +166,7 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
 
     def genes_of(name: str) -> gr.CheckboxGroup:
         names = gene_names(METHODS[name])
-        return gr.CheckboxGroup(choices=names, value=names[:1])
+        return gr.CheckboxGroup(choices=names, value=names[:1], info=explain_genes(METHODS[name]))
 
     def asks_recipes(chosen: str) -> gr.Column:
         return gr.Column(visible="ps" in chosen.split())
@@ -157,58 +180,84 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
 
     gr.on([task.change, upload.change], asks_more, [task, upload], [own_dataset], **_QUIET)
 
-    @shows_errors
-    def start(
-        models: list[str] | None,
-        base: str | None,
-        task_name: str | None,
-        file: str | None,
-        language: str | None,
-        longest: float,
-        chosen: str,
-        method: str,
-        genes: list[str],
-        granularity: str,
-        searcher: str,
-        evaluations: float,
-        popsize: float,
-        minutes: float | None,
-        seed: float,
-        objectives: list[str],
-        searched: float,
-        validated: float,
-        tested: float,
-        compared: bool,
-        economy: bool,
-        key: str | None,
-        request: gr.Request,
-        oauth: gr.OAuthToken | None,
-    ) -> gr.Timer:
-        length = int(longest)
-        described = task_of_file(Path(file), language, length) if file else task_of(given, task_name, language, length)
-        search = describe_search(
-            task=described,
-            models=models or (),
-            base=base,
-            spaces=chosen.split(),
-            method=method,
-            genes=genes,
-            granularity=granularity,
-            searcher={"name": searcher, "evaluations": int(evaluations), "popsize": int(popsize), "seed": int(seed)},
-            splits={"search": int(searched), "validation": int(validated), "test": int(tested)},
-            objectives=objectives,
-            compared=compared,
-            economy=economy,
-            minutes=minutes,
-        )
-        submit_search(page, owner_of(key, request), search, visitor_token(page.settings, oauth))
+    def with_search(then: Callable[[Search, str, Token], Any]) -> Callable[..., Any]:
+        """A handler that hands what the form says to `then`, and whose it is."""
+
+        @shows_errors
+        def handler(
+            models: list[str] | None,
+            base: str | None,
+            task_name: str | None,
+            file: str | None,
+            language: str | None,
+            longest: float,
+            chosen: str,
+            method: str,
+            genes: list[str],
+            granularity: str,
+            searcher: str,
+            evaluations: float,
+            popsize: float,
+            minutes: float | None,
+            seed: float,
+            objectives: list[str],
+            searched: float,
+            validated: float,
+            tested: float,
+            compared: bool,
+            economy: bool,
+            key: str | None,
+            request: gr.Request,
+            oauth: gr.OAuthToken | None,
+        ) -> Any:
+            length = int(longest)
+            described = (
+                task_of_file(Path(file), language, length) if file else task_of(given, task_name, language, length)
+            )
+            search = describe_search(
+                task=described,
+                models=models or (),
+                base=base,
+                spaces=chosen.split(),
+                method=method,
+                genes=genes,
+                granularity=granularity,
+                searcher={
+                    "name": searcher,
+                    "evaluations": int(evaluations),
+                    "popsize": int(popsize),
+                    "seed": int(seed),
+                },
+                splits={"search": int(searched), "validation": int(validated), "test": int(tested)},
+                objectives=objectives,
+                compared=compared,
+                economy=economy,
+                minutes=minutes,
+            )
+            return then(search, owner_of(key, request), visitor_token(page.settings, oauth))
+
+        return handler
+
+    def start(search: Search, owner: str, token: Token) -> gr.Timer:
+        submit_search(page, owner, search, token)
         return gr.Timer(active=True)
+
+    def show_plan(search: Search, owner: str, token: Token) -> str:
+        return plan_search(page, search, token)
 
     inputs = [pick.models, pick.base, task, upload, language, longest, spaces, method, genes, granularity, searcher]
     inputs += [evaluations, popsize, minutes, seed, objectives, *counts, compared, economy]
-    go.click(start, [*inputs, page.owner], [page.timer], **_QUIET).success(
+    plan.click(
+        with_search(show_plan),
+        [*inputs, page.owner],
+        [planned],
+        show_progress="minimal",
+        concurrency_limit=1,
+        api_visibility="private",
+    ).success(None, js=into_view("hm-search-plan"), **_QUIET)
+    go.click(with_search(start), [*inputs, page.owner], [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET
-    )
+    ).success(None, js=into_view("hm-evolve-job"), **_QUIET)
 
     @shows_errors
     def make_one(number: int | None, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> gr.Timer:
@@ -223,6 +272,16 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
         return gr.Timer(active=True)
 
     return Evolve(job, make.click(make_one, [one, page.owner], [page.timer], **_QUIET))
+
+
+def plan_search(page: Page, search: Search, token: Token) -> str:
+    """What a search would do, as HTML, from headers and examples alone."""
+    require_fit_for_strangers(page.settings, search, page.examples.task)
+    from hubmerge.evolve.outlook import (
+        look_ahead,
+    )  # brings EvoTorch and Ray, which a page without a search does without
+
+    return describe_outlook(page.settings.limits.on_search(look_ahead(search, token=token)))
 
 
 def submit_search(page: Page, owner: str, search: Search, token: str | None) -> Job:

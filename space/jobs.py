@@ -72,8 +72,10 @@ class Jobs:
         self._closed = False
         make_folder(folder, HubmergeError)
         self._load()
-        for number in range(workers):
-            threading.Thread(target=self._serve, name=f"hubmerge-job-{number}", daemon=True).start()
+        names = (f"hubmerge-job-{number}" for number in range(workers))
+        self._threads = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, owner: str, kind: str, title: str, spec: Mapping[str, Any], token: Token = None) -> Job:
         """Queues new work.
@@ -173,6 +175,13 @@ class Jobs:
             self._queue.clear()
             self._cancelled.update(job.id for job in self._jobs.values() if job.status == "running")
             self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for the workers of closed jobs to end; false where one has not after so many seconds."""
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _enqueue(self, job: Job, token: Token, resume: bool) -> None:
         active = [other for other in self._jobs.values() if other.active]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hubmerge.errors import ResourceError
 from hubmerge.evolve.search import Search
@@ -9,6 +10,9 @@ from hubmerge.hub import Source
 from hubmerge.stream.budget import gigabytes
 from hubmerge.stream.plan import Plan
 from hubmerge.stream.problems import Problem
+
+if TYPE_CHECKING:
+    from hubmerge.evolve.outlook import Outlook
 
 GIGABYTE = 10**9
 
@@ -42,9 +46,17 @@ class Limits:
             return
         from hubmerge.evolve.outlook import look_ahead  # brings EvoTorch and Ray, as the search itself will
 
-        outlook = look_ahead(search, token=token)
-        for message in (*self._of_models(outlook.models), *self._of_disk(outlook.output, "The winner of this search")):
+        for message in self._of_search(look_ahead(search, token=token)):
             raise ResourceError(message)
+
+    def on_search(self, outlook: "Outlook") -> "Outlook":
+        """The outlook, with a problem for each limit that it goes over."""
+        over = tuple(Problem("error", message, ResourceError) for message in self._of_search(outlook))
+        return replace(outlook, problems=(*outlook.problems, *over)) if over else outlook
+
+    def _of_search(self, outlook: "Outlook") -> Iterable[str]:
+        yield from self._of_models(outlook.models)
+        yield from self._of_disk(outlook.output, "The winner of this search")
 
     def _of_models(self, sources: Iterable[Source]) -> Iterable[str]:
         for source in sources:

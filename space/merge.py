@@ -21,7 +21,7 @@ from .pick import Pick
 from .plan_view import describe_plan, plan_of
 from .share import QUERY, pack, read_file, unpack
 from .state import Page, owner_of, title_of
-from .theme import colour, html
+from .theme import colour, html, into_view
 from .wording import escape, short
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -167,10 +167,12 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
         submit_merge(page, owner_of(key, request), text, visitor_token(page.settings, oauth))
         return gr.Timer(active=True)
 
-    plan.click(show_plan, [recipe], [planned], show_progress="minimal", api_visibility="private")
+    plan.click(show_plan, [recipe], [planned], show_progress="minimal", api_visibility="private").success(
+        None, js=into_view("hm-plan"), **_QUIET
+    )
     go.click(start, [recipe, page.owner], [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET
-    )
+    ).success(None, js=into_view("hm-merge-job"), **_QUIET)
     return Merge(method, recipe, job)
 
 

@@ -1,11 +1,20 @@
 """A plan as a person reads it: what is fetched and written, how much memory and disk, and what stands in the way."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from hubmerge.recipe import Recipe
 from hubmerge.stream.plan import Plan, make_plan
+from hubmerge.stream.problems import Problem
 
 from .access import Token
 from .limits import Limits
 from .wording import count, escape, hub_link, size
+
+if TYPE_CHECKING:
+    from hubmerge.evolve.outlook import Outlook
+
+_SPACES = {"ps": "recipes", "dfs": "paths"}
 
 
 def plan_of(recipe: Recipe, token: Token, limits: Limits) -> Plan:
@@ -15,10 +24,6 @@ def plan_of(recipe: Recipe, token: Token, limits: Limits) -> Plan:
 
 def describe_plan(plan: Plan) -> str:
     """The plan as HTML."""
-    problems = "".join(
-        f'<div class="hm-problem {escape(problem.level)}" role="alert">{escape(problem.message)}</div>'
-        for problem in plan.problems
-    )
     facts = (
         (count(plan.parameters), "parameters"),
         (f"{len(plan.tensors):,}", "tensors"),
@@ -27,7 +32,6 @@ def describe_plan(plan: Plan) -> str:
         (size(plan.peak_memory), "peak memory"),
         (size(plan.disk_bytes), "disk"),
     )
-    figures = "".join(f"<div><b>{value}</b><span>{label}</span></div>" for value, label in facts)
     rows = "".join(
         f"<tr><td>{'<br>+ '.join(hub_link(part.ref, part.name) for part in source.parts)}</td>"
         f'<td class="hm-code">{"<br>".join(escape((part.commit or "folder")[:8]) for part in source.parts)}</td>'
@@ -41,6 +45,35 @@ def describe_plan(plan: Plan) -> str:
         "" if plan.errors else '<div class="hm-fine">Ready: nothing was downloaded yet, only headers were read.</div>'
     )
     return (
-        f'<div class="hm-panel">{problems}{fine}<div class="hm-facts">{figures}</div>'
+        f'<div class="hm-panel">{_problems(plan.problems)}{fine}{_figures(facts)}'
         f'<div class="hm-scroll"><table class="hm-table"><thead>{head}</thead><tbody>{rows}</tbody></table></div></div>'
     )
+
+
+def describe_outlook(outlook: "Outlook") -> str:
+    """What a search would do, as HTML. How long it takes, no headers tell: that is said once candidates are scored."""
+    phases = [
+        (f"{phase.evaluations:,} {_SPACES[phase.space]}", f"{' then '.join(f'{n:,}' for n in phase.genes)} genes each")
+        for phase in outlook.phases
+    ]
+    facts = (
+        *phases,
+        (size(outlook.fetch), "to fetch"),
+        (size(outlook.held.memory), "memory, at most"),
+        (size(outlook.output), "disk for the winner"),
+    )
+    fine = "Ready. How long it takes is estimated once the first candidates are scored."
+    good = "" if any(p.level == "error" for p in outlook.problems) else f'<div class="hm-fine">{fine}</div>'
+    return f'<div class="hm-panel">{_problems(outlook.problems)}{good}{_figures(facts)}</div>'
+
+
+def _problems(problems: Sequence[Problem]) -> str:
+    return "".join(
+        f'<div class="hm-problem {escape(problem.level)}" role="alert">{escape(problem.message)}</div>'
+        for problem in problems
+    )
+
+
+def _figures(facts: Sequence[tuple[str, str]]) -> str:
+    figures = "".join(f"<div><b>{value}</b><span>{label}</span></div>" for value, label in facts)
+    return f'<div class="hm-facts">{figures}</div>'

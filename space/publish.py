@@ -17,7 +17,7 @@ from .guard import shows_errors
 from .job import Job
 from .panel import Panel, panel
 from .state import Page, owner_of, product_job, products
-from .theme import html
+from .theme import html, into_view
 from .wording import escape
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -60,17 +60,18 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         with gr.Column(scale=6, min_width=300):
             card = gr.Markdown(_NO_CARD, elem_id="hm-preview")
 
-    def enter(
-        now: str | None, name: str, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None
-    ) -> Sequence[Any]:
+    def enter(now: str | None, key: str | None, request: gr.Request) -> Sequence[Any]:
         listed = products(page.jobs, owner_of(key, request))
         values = [value for _, value in listed]
-        user, told = identity(page, visitor_token(page.settings, oauth))
         picked = now if now in values else (values[0] if values else None)
-        suggestion = name or (
-            f"{user}/{_slug({value: label for label, value in listed}[picked])}" if user and picked else ""
-        )
-        return gr.Dropdown(choices=listed, value=picked), suggestion, told
+        return gr.Dropdown(choices=listed, value=picked), preview(picked, key, request)
+
+    def introduce(
+        picked: str | None, name: str, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None
+    ) -> Sequence[Any]:
+        label = {value: label for label, value in products(page.jobs, owner_of(key, request))}.get(picked or "")
+        user, told = identity(page, visitor_token(page.settings, oauth))
+        return name or (f"{user}/{_slug(label)}" if user and label else ""), told
 
     def preview(value: str | None, key: str | None, request: gr.Request) -> str:
         try:
@@ -92,11 +93,14 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         submit_publish(page, owner_of(key, request), value, repo_id, private, token, overwrite)
         return gr.Timer(active=True)
 
-    tab.select(enter, [model, repo, page.owner], [model, repo, who], **_QUIET)
+    # Who publishes is asked of the Hub: what is known here does not wait for it.
+    tab.select(enter, [model, page.owner], [model, card], **_QUIET).then(
+        introduce, [model, repo, page.owner], [repo, who], **_QUIET
+    )
     model.change(preview, [model, page.owner], [card], **_QUIET)
     go.click(start, [model, repo, private, overwrite, page.owner], [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET
-    )
+    ).success(None, js=into_view("hm-publish-job"), **_QUIET)
     return Publish(model, job)
 
 
@@ -176,4 +180,4 @@ def _slug(label: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name).strip("-.")[:80]
 
 
-_NO_CARD = "*The card appears here once a model was merged or evolved.*"
+_NO_CARD = "*The card of a model that was merged or evolved appears here.*"

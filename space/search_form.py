@@ -31,6 +31,11 @@ def gene_names(method: Method) -> list[str]:
     return [p.name for p in method.parameters if not p.is_switch and p.name != "seed"]
 
 
+def explain_genes(method: Method) -> str:
+    """What each of them is, in the words of the merge form."""
+    return " ".join(f"{p.name}: {p.help}" for p in method.parameters if p.name in gene_names(method))
+
+
 def task_of(
     given: Mapping[str, Any] | str | None, name: str | None, language: str | None, max_new_tokens: int
 ) -> Mapping[str, Any]:

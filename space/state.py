@@ -29,7 +29,8 @@ IDLE_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Examples:
-    """What the page opens with: models and a task already chosen, as `make space` does with the demo zoo."""
+    """What the page opens with: models and a task already chosen, as `make space` does with the demo zoo; and what a
+    visitor may ask them (none: problems of the task)."""
 
     base_model: str | None = None
     models: tuple[str, ...] = ()

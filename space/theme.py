@@ -36,6 +36,11 @@ def colour(index: int) -> str:
     return MODEL_COLOURS[index % len(MODEL_COLOURS)]
 
 
+def into_view(elem_id: str) -> str:
+    """JavaScript that shows what has appeared below or above the visitor's screen, and else moves nothing."""
+    return f"() => document.getElementById('{elem_id}')?.scrollIntoView({{block: 'nearest', behavior: 'smooth'}})"
+
+
 def html(value: str = "", **settings: Any) -> gr.HTML:
     """A block of our own HTML, without gradio's prose style and padding."""
     return gr.HTML(value, apply_default_css=False, padding=False, elem_classes="hm-html", **settings)

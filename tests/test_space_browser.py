@@ -79,7 +79,8 @@ def test_the_page_tells_its_health(visitor):
 def test_search_pick_and_see_what_fits(visitor):
     visitor.choose("#hm-models", "space-ma", MATH)
     visitor.choose("#hm-models", "space-jap", JAPANESE)
-    visitor.page.locator("#hm-models input").press("Escape")
+    # The list of what was found does not stay open over the cards.
+    sync_api.expect(visitor.page.locator("#hm-models [role=option]")).to_have_count(0)
     visitor.choose("#hm-base", "space-b", BASE)
     visitor.see("#hm-cards .hm-fine", "All 3 are LlamaForCausalLM")
     cards = visitor.page.locator("#hm-cards .hm-card")
@@ -161,7 +162,7 @@ def test_plan_then_merge_cancel_and_resume(visitor, hub):
     visitor.photograph("desktop-merge")
 
 
-def start_search(visitor, evaluations: int) -> None:
+def start_search(visitor, evaluations: int, plan: bool = False) -> None:
     visitor.open("Evolve")
     task = visitor.page.locator("#hm-task input")
     task.click()
@@ -170,11 +171,14 @@ def start_search(visitor, evaluations: int) -> None:
     visitor.page.locator("#hm-longest input").fill("6")
     visitor.page.locator("#hm-evals input").fill(str(evaluations))
     visitor.page.locator("#hm-popsize input").fill("4")
+    if plan:
+        visitor.page.locator("#hm-search-plan-button").click()
+        visitor.see("#hm-search-plan", f"{evaluations} recipes")
     visitor.page.locator("#hm-evolve-button").click()
 
 
 def test_evolve_and_reload_the_page_meanwhile(visitor):
-    start_search(visitor, evaluations=16)
+    start_search(visitor, evaluations=16, plan=True)
     visitor.see("#hm-evolve-job .hm-pill", "running")
     visitor.page.reload()
     sync_api.expect(visitor.page.locator("#hm-cards .hm-card")).to_have_count(3)  # what was chosen is still there

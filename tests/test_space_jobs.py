@@ -44,6 +44,19 @@ def test_a_job_reports_ends_and_shows_only_to_its_owner(tmp_path):
     jobs.close()
 
 
+def test_closed_jobs_are_waited_for(tmp_path):
+    held = threading.Event()
+    jobs = Jobs(tmp_path, {"wait": until_cancelled, "hold": lambda work: {"held": held.wait()}})
+    waiting, holding = (jobs.submit("alice", kind, "", {}) for kind in ("wait", "hold"))
+    for job in (waiting, holding):
+        wait(jobs, "alice", job, "running")
+    jobs.close()
+    assert not jobs.wait(0.0)  # one of them does not report
+    held.set()
+    assert jobs.wait(60.0)
+    assert jobs.get("alice", waiting.id).status == "lost"  # the next server goes on with it
+
+
 def test_no_token_is_written(tmp_path):
     jobs = Jobs(tmp_path, {"count": lambda work: {"had": work.token is not None}})
     job = jobs.submit("alice", "count", "counting", {}, token="hf_secret")

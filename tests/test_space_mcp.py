@@ -172,16 +172,29 @@ def test_bad_input_is_one_sentence(page, siblings) -> None:
     assert "no such repository" in program.error("plan_merge", recipe=RECIPE.replace("MODEL", "alice/none"))
 
 
-def test_the_page_starts_without_mcp(tmp_path, monkeypatch) -> None:
+def test_the_page_starts_without_mcp_and_stops(tmp_path, monkeypatch, capsys) -> None:
     in_this_process(monkeypatch, tmp_path)
     find, started = importlib.util.find_spec, []
-    monkeypatch.setattr(gr.Blocks, "launch", lambda blocks, **settings: started.append((blocks, settings)))
+
+    def launch(blocks, **settings) -> None:
+        started.append((blocks, settings))
+        blocks.is_running, blocks.local_url = True, "http://127.0.0.1:7/"
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gr.Blocks, "launch", launch)
+    monkeypatch.setattr(app, "sleep", interrupted)
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, package=None: None if name == "mcp" else find(name, package)
     )
     app.launch()
     [(blocks, settings)] = started
     assert settings["mcp_server"] is False
+    assert settings["quiet"] and settings["prevent_thread_lock"]  # gradio's own words are of what cannot be done here
+    said = capsys.readouterr().out
+    assert said.startswith("hubmerge at http://127.0.0.1:7/; Ctrl-C stops it.\nHub: http")
+    assert f"Jobs and models made here: {tmp_path}.\n" in said and said.endswith("\nStopped.\n")
     client = TestClient(gr.routes.App.create_app(blocks, mcp_server=False))
     assert client.get("/gradio_api/info").status_code == 200
     assert client.post("/gradio_api/mcp/", json={}).status_code in (404, 405)

@@ -12,17 +12,25 @@ import gradio as gr
 import pytest
 from waiting import until
 
+from hubmerge.demo import space_examples
 from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError
+from hubmerge.evaluate.demand import Demand
+from hubmerge.evolve.outlook import Outlook, Phase
+from hubmerge.evolve.resident import Footprint
 from hubmerge.hub import open_source
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
-from space import access, pick
+from space import access, chat, pick
+from space.app import _examples as page_examples
 from space.draw import curve, interval, ribbons
 from space.form import ANCHORS, apply, compose, fields, spread
 from space.job import Job
 from space.jobs import Jobs
+from space.limits import Limits
 from space.panel import describe
+from space.plan_view import describe_outlook
+from space.search_form import explain_genes, gene_names, searchable
 from space.search_view import seconds_left, waiting
 from space.settings import Settings
 from space.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
@@ -179,6 +187,31 @@ def test_a_search_says_about_how_long_it_still_takes():
     assert seconds_left(job, made) == 60.0
     assert seconds_left(replace(job, status="cancelled"), made) is None
     assert seconds_left(replace(job, event={"stage": "test"}), made) is seconds_left(job, []) is None
+
+
+def test_the_plan_of_a_search_says_what_it_takes_and_what_stops_it():
+    phases = (Phase("ps", "cmaes", (4, 64), 240), Phase("dfs", "cmaes", (96,), 120))
+    demand = Demand(64, 100, 32)
+    outlook = Outlook(phases, (), 7_100_000, 2_400_000, Footprint(5_000_000, 2_000_000), demand)
+    shown = describe_outlook(Limits(disk_gb=1).on_search(outlook))
+    for fact in ("240 recipes", "4 then 64 genes each", "120 paths", "7.1 MB", "7.0 MB", "2.4 MB", "hm-fine"):
+        assert fact in shown
+    shown = describe_outlook(Limits(disk_gb=0.001).on_search(outlook))
+    assert "HUBMERGE_SPACE_MAX_DISK_GB" in shown and "hm-fine" not in shown
+
+
+def test_every_gene_is_explained():
+    for name in searchable():
+        explained = explain_genes(METHODS[name])
+        assert all(f"{gene}: " in explained for gene in gene_names(METHODS[name]))
+
+
+def test_the_demo_page_has_something_to_ask_in_either_language():
+    page = SimpleNamespace(examples=page_examples(space_examples()))
+    prompts = [question["text"] for question in chat._questions(page)]
+    assert len(set(prompts)) == 4 and prompts[0].isascii() and not prompts[-1].isascii()
+    with pytest.raises(HubmergeError, match="'promts'; known: base_model, models, task, prompts"):
+        page_examples({"promts": []})
 
 
 def test_drawings_carry_no_markup_of_others():

@@ -130,12 +130,16 @@ def serve(
     """Open the web app on this machine; or `deploy` it to a Space of your own."""
     if context.invoked_subcommand:
         return
-    from ..demo import demo_hub, space_examples
+    from ..demo import USER, demo_hub, space_examples
 
     if not demo:
         _launch_space(port, open_browser, None)
         return
-    with demo_hub(Path("runs/space-hub")):
+    root = Path("runs/space-hub")
+    with demo_hub(root) as hub:
+        from ..terminal import out as console
+
+        console.print(f"A Hub of your own at {hub.endpoint}, where you are the user {USER}; its files: {root}.")
         _launch_space(port, open_browser, space_examples())
 
 
