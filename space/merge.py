@@ -97,10 +97,24 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
         next_form = gr.skip() if same else drawn + 1
         return (made.to_yaml() if made else ""), _picture(made), _about(name), _missing(made), next_form
 
-    # `input`, not `change`: only what a person picks rewrites the recipe, never what an edited recipe picks.
+    # `input`, or what differs: only what a person picks rewrites the recipe, never what an edited recipe picks.
     gr.on(
         [method.input, pick.models.input, pick.base.input],
         chosen,
+        [method, pick.models, pick.base, recipe, redraw],
+        [recipe, picture, about, said, redraw],
+        trigger_mode="always_last",
+        **_QUIET,
+    )
+
+    def changed(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
+        before = _read(text)
+        held = {str(ref) for ref in before.references if ref != before.base_model} if before else set()
+        return (gr.skip(),) * 5 if held == set(models or ()) else chosen(name, models, base, text, drawn)
+
+    # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
+    pick.models.change(
+        changed,
         [method, pick.models, pick.base, recipe, redraw],
         [recipe, picture, about, said, redraw],
         trigger_mode="always_last",

@@ -92,8 +92,9 @@ def pick_tab(page: Page) -> Pick:
         # Not "always_last": gradio repeats the event with the text of an earlier key.
         box.key_up(finder(), [box], [box], trigger_mode="multiple", concurrency_limit=32, **quiet)
         box.change(show, [models, base], [cards], trigger_mode="always_last", **quiet)
-        # What was found would lie over the cards until the visitor clicks elsewhere.
-        box.input(None, js=_CLOSE_LIST, **quiet)
+        # What was found would lie over the cards until the visitor clicks elsewhere. Not `input`: an ID that is typed
+        # and entered is none to gradio.
+        box.select(None, js=_CLOSE_LIST, **quiet)
     page.ready.then(show, [models, base], [cards], **quiet)
     return Pick(models, base)
 

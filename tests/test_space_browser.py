@@ -357,7 +357,11 @@ def test_a_lora_is_typed_with_its_model_and_merged(browser, address, published, 
     box.press_sequentially(f"{BASE}+alice/space-lora", delay=10)
     box.press("Enter")
     visitor.see("#hm-cards", f"LoRA on {BASE}")
-    box.press("Escape")
+    sync_api.expect(visitor.page.locator("#hm-models [role=option]")).to_have_count(0)
+    visitor.open("Merge")  # what was typed is in the recipe, and what was taken back is not
+    visitor.see_recipe(f"{BASE}+alice/space-lora")
+    assert "model: alice/space-lora" not in visitor.recipe()
+    visitor.open("Pick")
     visitor.choose("#hm-base", "space-b", BASE)
     visitor.see("#hm-cards .hm-fine", "All 2 are LlamaForCausalLM")
     visitor.photograph("desktop-lora")
