@@ -15,6 +15,7 @@ from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, 
 from hubmerge.hub import open_source, patience, search_models
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.headers import FIRST_READ
+from hubmerge.hub.unfound import helped
 from hubmerge.localhub import Fault
 from hubmerge.reference import ModelRef
 
@@ -222,6 +223,12 @@ def test_private_missing_and_gated(hub) -> None:
     assert "Did you mean" not in str(unlike.value)
     with pytest.raises(NotFoundError, match="hubmerge hub --demo"):
         opened("hubmerge-demo/nothing-like-it")
+    demo = ModelRef.parse("hubmerge-demo/zoo-math")
+    with (
+        pytest.raises(NetworkError, match=r"cannot be reached\. This is .*hubmerge hub --demo"),
+        helped(demo, "model", None),
+    ):
+        raise NetworkError("The Hub cannot be reached.")
     with pytest.raises(NotFoundError, match="no such branch, tag or commit"):
         opened("alice/gated@nothing")
     hub.clear_log()

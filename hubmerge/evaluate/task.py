@@ -168,7 +168,8 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
     elif isinstance(spec, (str, Path)) and os.path.exists(path := relative_to / expand(spec, TaskError)):
         document, relative_to = load_mapping(path, "task", TaskError), path.parent
     else:
-        raise TaskError(f"There is no task {_short(str(spec))!r}; give a YAML file or one of: {', '.join(BUILTIN)}.")
+        known = f"{', '.join(BUILTIN)}{guess(spec, BUILTIN)}"
+        raise TaskError(f"There is no task {_short(str(spec))!r}; give a YAML file or one of: {known}.")
     refuse_unknown(document, _KEYS, "the task", TaskError)
     where = document.get("examples")
     if not isinstance(where, Mapping):
