@@ -26,6 +26,8 @@ def main() -> None:
     # Read when huggingface_hub is imported: one display of progress is enough, and ours counts the whole work.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    # Read when torch is imported: threads that wait give their core away, which another program may need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _ended_at_once():
         from ..errors import HubmergeError, Interrupted
         from ..terminal import clean_logs, err
