@@ -1,5 +1,6 @@
 """The page put together, and served."""
 
+import atexit
 import importlib
 import importlib.util
 import os
@@ -175,7 +176,8 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
 
 
 def _serve(page: Page) -> None:
-    """Says where the page is, and waits until it is interrupted; no job is at work when this returns."""
+    """Says where the page is, and waits until it is interrupted; no job is at work when this returns. Ends the process
+    where one still is."""
     for line in _where(page):
         print(line, flush=True)
     try:
@@ -185,11 +187,14 @@ def _serve(page: Page) -> None:
         if page.jobs.counts()["running"]:
             print("\nStopping what is at work ...", flush=True)
     finally:
-        # A thread that is inside torch when Python ends takes the process down with it.
         page.jobs.close()
         page.blocks.close(verbose=False)
-        page.jobs.wait(ENDING)
+        ended = page.jobs.wait(ENDING)
     print("Stopped.", flush=True)
+    if not ended:
+        # A thread that is inside torch when Python ends takes the process down with a cry; its work goes on next time.
+        atexit._run_exitfuncs()
+        os._exit(0)
 
 
 def _where(page: Page) -> list[str]:

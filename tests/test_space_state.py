@@ -23,6 +23,7 @@ from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from space import access, chat, pick
 from space.app import _examples as page_examples
+from space.app import _serve as serve_page
 from space.draw import curve, interval, ribbons
 from space.form import ANCHORS, apply, compose, fields, spread
 from space.job import Job
@@ -212,6 +213,19 @@ def test_the_demo_page_has_something_to_ask_in_either_language():
     assert len(set(prompts)) == 4 and prompts[0].isascii() and not prompts[-1].isascii()
     with pytest.raises(HubmergeError, match="'promts'; known: base_model, models, task, prompts"):
         page_examples({"promts": []})
+
+
+def test_a_page_is_stopped_also_where_a_job_is_not(tmp_path, monkeypatch, capsys):
+    def ends(*arguments):
+        raise KeyboardInterrupt if arguments == (0.1,) else SystemExit
+
+    monkeypatch.setattr("space.app.sleep", ends)
+    monkeypatch.setattr("atexit._run_exitfuncs", ends)
+    jobs = SimpleNamespace(counts=lambda: {"running": 1}, close=lambda: None, wait=lambda seconds: False)
+    blocks = SimpleNamespace(is_running=True, local_url="http://127.0.0.1:7/", close=lambda verbose: None)
+    with pytest.raises(SystemExit):
+        serve_page(SimpleNamespace(settings=Settings(tmp_path), jobs=jobs, blocks=blocks))
+    assert capsys.readouterr().out.endswith("\nStopping what is at work ...\nStopped.\n")
 
 
 def test_drawings_carry_no_markup_of_others():

@@ -139,7 +139,8 @@ def serve(
     with demo_hub(root) as hub:
         from ..terminal import out as console
 
-        console.print(f"A Hub of your own at {hub.endpoint}, where you are the user {USER}; its files: {root}.")
+        said = f"A Hub of your own at {hub.endpoint}, where you are the user {USER}; its files: {root}."
+        console.print(said, highlight=False, soft_wrap=True)
         _launch_space(port, open_browser, space_examples())
 
 
