@@ -7,6 +7,7 @@ cut off when the journal is opened again; everything before it counts.
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -156,8 +157,8 @@ class Journal:
 
 def require_unused(path: Path) -> None:
     """Raises `SearchError` where a journal holds a search: before the long work that would find it there."""
-    if path.is_file():
-        with path.open("rb") as file:
+    if os.path.isfile(path):  # for any name, even one that no file can have
+        with suppress(OSError), path.open("rb") as file:  # what cannot be read is refused when it is opened to write
             _require_unused(b"".join(islice(file, 2)), path)
 
 
