@@ -41,7 +41,7 @@ def drawer(page: Page) -> Callable[[str, Job | None], Sequence[Any]]:
         best = best_candidates(made)
         return (
             _facts(points, seconds_left(job, made)) if points else waiting(job),
-            gr.LinePlot(value=frame(points), visible=True if len(points) > 1 else "hidden"),
+            gr.LinePlot(value=frame(points), x_lim=axis(points), visible=True if len(points) > 1 else "hidden"),
             results_table(job.result.get("rows", ())),
             pictures(page, job, folder / RUN_FOLDER, points),
             _candidates(best),
@@ -123,6 +123,11 @@ def frame(points: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         (number, point[name], series) for name, series in (("mean", MEAN), ("best", BEST)) for number, point in kept
     ]
     return pd.DataFrame(rows, columns=["evaluation", "fitness", "series"])
+
+
+def axis(points: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What the curve's axis covers: so much, also at first, that its marks are whole numbers of evaluations."""
+    return [1, max(10, len(points))]
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> str:

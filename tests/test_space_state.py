@@ -32,7 +32,7 @@ from space.limits import Limits
 from space.panel import describe
 from space.plan_view import describe_outlook
 from space.search_form import explain_genes, gene_names, searchable
-from space.search_view import seconds_left, waiting
+from space.search_view import axis, seconds_left, waiting
 from space.settings import Settings
 from space.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
 from space.shelf import Shelf
@@ -183,6 +183,7 @@ def test_a_bar_is_full_only_at_the_end_and_what_is_waited_for_is_said():
 
 
 def test_a_search_says_about_how_long_it_still_takes():
+    assert axis([{}, {}]) == [1, 10] and axis([{}] * 180) == [1, 180]  # no marks between two candidates
     made = [SimpleNamespace(seconds=seconds) for seconds in (4.0, 0.0, 2.0)]  # the second was known already
     job = Job("1", "me", "evolve", "t", {}, "running", event={"stage": "search", "done": 3, "total": 33})
     assert seconds_left(job, made) == 60.0
