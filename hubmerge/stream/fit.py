@@ -88,12 +88,11 @@ def check_tensors(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> I
 
 def check_ends(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> Iterator[Problem]:
     """Compares the vocabularies of models whose layers are stacked: embedding and head may come from different ones."""
-    used = sorted({index for tensor in tensors for index, _ in tensor.reads})
-    for tensor in tensors:
-        if not is_vocabulary(tensor.name):
-            continue
+    ends = [tensor for tensor in tensors if is_vocabulary(tensor.name)]
+    givers = sorted({index for tensor in ends for index, _ in tensor.reads})
+    for tensor in ends:
         # The same tensor in each: two of one model may differ in rows, where one of them is no vocabulary.
-        rows = {sources[i].tensors[tensor.name].shape[0]: i for i in used if tensor.name in sources[i].tensors}
+        rows = {sources[i].tensors[tensor.name].shape[0]: i for i in givers if tensor.name in sources[i].tensors}
         if len(rows) > 1:
             found = " and ".join(f"{count:,} in {sources[index].name}" for count, index in rows.items())
             yield error(
