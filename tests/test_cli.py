@@ -230,7 +230,7 @@ def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(published, tmp_path
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
-    assert "Interrupted; this goes on: hubmerge evolve search.yaml --out run --resume\n" in stderr
+    assert "Interrupted; go on with: hubmerge evolve search.yaml --out run --resume\n" in stderr
     assert not (tmp_path / "run" / "results.json").exists()
     assert not (tmp_path / "run" / "model").exists()
     kept = journal.read_bytes().splitlines()

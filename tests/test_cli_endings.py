@@ -72,11 +72,11 @@ def test_ctrl_c_while_modules_are_imported(tmp_path, recipe, name: str, text: st
         ("eval org/name --task t", "Interrupted."),
         ("plan search.yaml", "Interrupted."),
         ("zoo", "Interrupted."),
-        ("merge 'my recipe.yaml' --out out", "Interrupted; this goes on: hubmerge merge 'my recipe.yaml' --out out"),
-        ("evolve s.yaml --out run", "Interrupted; this goes on: hubmerge evolve s.yaml --out run --resume"),
-        ("evolve s.yaml --resume --out run", "Interrupted; this goes on: hubmerge evolve s.yaml --resume --out run"),
-        ("demo --paper --token hf_x", "Interrupted; this goes on: hubmerge demo --paper --token TOKEN"),
-        ("zoo train --out z --token=hf_x", "Interrupted; this goes on: hubmerge zoo train --out z --token=TOKEN"),
+        ("merge 'my recipe.yaml' --out out", "Interrupted; go on with: hubmerge merge 'my recipe.yaml' --out out"),
+        ("evolve s.yaml --out run", "Interrupted; go on with: hubmerge evolve s.yaml --out run --resume"),
+        ("evolve s.yaml --resume --out run", "Interrupted; go on with: hubmerge evolve s.yaml --resume --out run"),
+        ("demo --paper --token hf_x", "Interrupted; go on with: hubmerge demo --paper --token TOKEN"),
+        ("zoo train --out z --token=hf_x", "Interrupted; go on with: hubmerge zoo train --out z --token=TOKEN"),
     ],
 )
 def test_ctrl_c_tells_the_command_that_goes_on(words: str, says: str, monkeypatch, capsys) -> None:

@@ -238,9 +238,8 @@ def test_a_run_is_whole_wherever_its_folder_goes(finished: Run, tmp_path: Path) 
     assert "./ps/model" in result.card.recipe_yaml or finished.name != "ps-dfs"
 
 
+@pytest.mark.parametrize("finished", ["ps-dfs"], indirect=True)  # the one that has a search in a search
 def test_a_mirrored_run_goes_on_elsewhere_without_evaluating_anything_again(finished: Run, tmp_path: Path) -> None:
-    if finished.name != "ps-dfs":
-        pytest.skip("one run is enough, and this one has a search in a search")
     with Mirror("alice/spaces-mirror", small_files(finished.folder)) as mirror:
         pass
     assert mirror.failures == 0, mirror.summary
@@ -280,9 +279,9 @@ def told(folder: Path) -> list[dict[str, Any]]:
     return [{**vars(one), "seconds": None} for one in read_evaluations(folder / "journal.jsonl")]
 
 
+# Not "nsga2": its stages are those of the run for recipes, which test_evolve_run.py kills.
+@pytest.mark.parametrize("finished", ["dfs", "ps-dfs"], indirect=True)
 def test_a_run_stopped_at_every_stage_ends_like_one_that_was_not(finished: Run, tmp_path: Path) -> None:
-    if finished.name == "nsga2":
-        pytest.skip("its stages are those of the run for recipes, which test_evolve_run.py kills")
     search, out, stages = Search.from_yaml(finished.search), tmp_path / finished.folder.name, []
 
     def stop(event) -> None:

@@ -75,7 +75,7 @@ def _interrupted(words: Sequence[str]) -> str:
             again[place + 1] = "TOKEN"
         elif word.startswith("--token="):
             again[place] = "--token=TOKEN"
-    return f"{_INTERRUPTED[:-1]}; this goes on: hubmerge {shlex.join(again)}"
+    return f"{_INTERRUPTED[:-1]}; go on with: hubmerge {shlex.join(again)}"
 
 
 @contextmanager
