@@ -41,6 +41,8 @@ TICK = 1.0
 """Seconds between two looks at the jobs; nobody looks where no job is under way and all is drawn as it is."""
 SESSIONS = 1000
 """Visits that gradio remembers, each a quarter of a megabyte, also after they have ended."""
+_SHOWN = ("merge", "evolve", "publish")
+"""The kinds of jobs that have a panel."""
 BEAT = 30.0
 """Seconds between two looks at the machine's health, and whether to look at the jobs again."""
 ENDING = 20.0
@@ -90,7 +92,8 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
         kept = gr.BrowserState(None, storage_key="hubmerge-recipe", secret=settings.secret())
         timer = gr.Timer(TICK, active=False)
         ready = blocks.load(lambda key: key or new_owner_key(), [owner], [owner], **_QUIET)
-        page = Page(settings, jobs, _examples(examples), owner, kept, timer, blocks, ready, gpu)
+        seen = {kind: gr.Textbox("", visible="hidden", elem_id=f"hm-{kind}-seen") for kind in _SHOWN}
+        page = Page(settings, jobs, _examples(examples), owner, kept, timer, blocks, ready, seen, gpu)
         html(f'<header class="hm-header">{_LOGO}<div><h1>{TITLE}</h1><p>{TAGLINE}</p></div></header>')
         with gr.Tabs(elem_classes="hm-tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("1 Pick", id="pick"):
@@ -122,11 +125,11 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
 
         def keep_ticking(key: str | None, merged: str, evolved: str, published: str, request: gr.Request) -> gr.Timer:
             mine = owner_of(key, request)
-            drawn = {"merge": merged, "evolve": evolved, "publish": published}
-            missed = any(mark(next(iter(jobs.of(mine, kind)), None)) != last for kind, last in drawn.items())
+            drawn = zip(_SHOWN, (merged, evolved, published), strict=True)
+            missed = any(mark(next(iter(jobs.of(mine, kind)), None)) != last for kind, last in drawn)
             return gr.Timer(active=missed or any(job.active for job in jobs.of(mine)))
 
-        now = [owner, *(one.seen for one in (merge.panel, evolve.panel, publish.panel))]
+        now = [owner, *seen.values()]
         timer.tick(keep_ticking, now, [timer], **_QUIET)
         ready.then(keep_ticking, now, [timer], **_QUIET)
         # The answer to a last tick can come after that of the button that began the next job, and stop the clock again.

@@ -22,7 +22,7 @@ _ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "i
 class Panel:
     """What others need of a job panel: the buttons that go on with a finished model, and how to redraw it.
 
-    `refresh` with `inputs` and `outputs` is an event handler. `seen` is the `mark` of the job as it is drawn.
+    `refresh` with `inputs` and `outputs` is an event handler.
     """
 
     chat: gr.Button
@@ -30,7 +30,6 @@ class Panel:
     refresh: Callable[..., Any]
     inputs: Sequence[Any]
     outputs: Sequence[Any]
-    seen: gr.State
 
 
 def mark(job: Job | None) -> str:
@@ -58,7 +57,7 @@ def panel(
         resume = gr.Button("Resume", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-resume")
         chat = gr.Button("Chat with it", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-chat")
         publish = gr.Button("Publish it", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-on")
-    seen = gr.State("")
+    seen = page.seen[kind]
     outputs = [view, cancel, resume, chat, publish, seen, *extra]
 
     def refresh(key: str | None, last: str, request: gr.Request) -> Sequence[Any]:
@@ -101,7 +100,7 @@ def panel(
     resume.click(again, [page.owner], [page.timer], **quiet).then(refresh, inputs, outputs, **quiet)
     page.timer.tick(refresh, inputs, outputs, **quiet)
     page.ready.then(refresh, inputs, outputs, **quiet)
-    return Panel(chat, publish, refresh, inputs, outputs, seen)
+    return Panel(chat, publish, refresh, inputs, outputs)
 
 
 def describe(job: Job) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,8 @@ class Page:
     `owner` and `kept` live in the browser: the key to the visitor's jobs, and the recipe as it was left. They are made
     outside of every tab, because gradio brings a tab's components to life only when it is first opened.
     `ready` is the event after which a freshly loaded page knows its owner; tabs chain what they show to it.
+    `seen` holds, for each kind of job, the mark of the newest one as the browser shows it. The browser keeps it: one
+    answer can overtake another on its way, and then what the server sent last is not what is shown.
     """
 
     settings: Settings
@@ -55,6 +58,7 @@ class Page:
     timer: gr.Timer
     blocks: gr.Blocks
     ready: Any
+    seen: Mapping[str, gr.Textbox]
     gpu: ZeroGpu | None = None
     sources: Shelf[Source] = field(default_factory=lambda: Shelf(256, SOURCE_SECONDS))
     loaded: Shelf[tuple[Any, Any]] = field(default_factory=lambda: Shelf(2, IDLE_SECONDS, in_use=True))

@@ -87,25 +87,38 @@ def test_a_page_that_missed_the_end_of_a_job_looks_again_until_it_is_drawn(publi
     assert len(draw) == 3 and len(look) == 2 and len({event["targets"][0][0] for event in look}) == 2
     api = {event["api_name"]: event["id"] for event in config["dependencies"]}
 
-    def call(index: int, *values: Any) -> Any:
+    marks = [ids[f"hm-{kind}-seen"] for kind in ("merge", "evolve", "publish")]
+    shown = dict.fromkeys(marks, "")  # what the browser shows
+
+    def tell(index: int, *values: Any) -> list[Any]:
         event = next(event for event in config["dependencies"] if event["id"] == index)
-        told = answers(url, [(index, [*values, *[None] * (len(event["inputs"]) - len(values))])], "a visitor")[0]
+        rest = [shown.get(part) for part in event["inputs"][len(values) :]]
+        told = answers(url, [(index, [*values, *rest])], "a visitor")[0]
         assert told["success"], told
-        return told["data"][0]
+        return told["data"]
 
     def looks_on() -> set[bool]:
-        return {call(event["id"])["active"] for event in look}
+        return {tell(event["id"])[0]["active"] for event in look}
 
     def drawn() -> None:
         for event in draw:
-            call(event["id"])
+            [(part, told)] = [
+                pair for pair in zip(event["outputs"], tell(event["id"]), strict=True) if pair[0] in shown
+            ]
+            shown.update({part: told} if isinstance(told, str) else {})  # else nothing is to be changed
 
     assert looks_on() == {True}, "nothing was drawn yet"
     drawn()
     assert looks_on() == {False}
+    before = dict(shown)
     models = [{"model": f"alice/nothing-{n}"} for n in range(2)]
-    job = call(api["merge"], json.dumps({"merge_method": "linear", "models": models}))
-    assert ended(lambda: call(api["job"], job))["status"] == "failed"
+    job = tell(api["merge"], json.dumps({"merge_method": "linear", "models": models}))[0]
+    assert ended(lambda: tell(api["job"], job)[0])["status"] == "failed"
     assert looks_on() == {True}
     drawn()
     assert looks_on() == {False}
+    after = dict(shown)
+    shown.update(before)
+    assert looks_on() == {True}, "an older answer came after it"
+    drawn()
+    assert looks_on() == {False} and shown == after

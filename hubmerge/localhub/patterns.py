@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import tempfile
+import weakref
 from typing import Any
 
 ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
@@ -24,13 +25,11 @@ class Pattern:
             file.write(content)
             file.flush()
             self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
 
     def fileno(self) -> int:
         """The descriptor of the open file."""
         return self._descriptor
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
 
 
 @functools.lru_cache(maxsize=_KEPT)
