@@ -26,7 +26,7 @@ from .guard import shows_errors
 from .health import health
 from .jobs import Jobs
 from .merge import merge_tab
-from .panel import mark
+from .panel import watch
 from .pick import pick_tab
 from .publish import publish_tab
 from .runners import runners
@@ -44,7 +44,7 @@ SESSIONS = 1000
 _SHOWN = ("merge", "evolve", "publish")
 """The kinds of jobs that have a panel."""
 BEAT = 30.0
-"""Seconds between two looks at the machine's health, and whether to look at the jobs again."""
+"""Seconds between two looks at the machine's health, and at the jobs also where none is known to be under way."""
 ENDING = 20.0
 """Seconds that a job has to come to its next report once the page is stopped."""
 TITLE = "hubmerge"
@@ -123,19 +123,9 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
         add_endpoints(page)
         start_upkeep(page)
 
-        def keep_ticking(key: str | None, merged: str, evolved: str, published: str, request: gr.Request) -> gr.Timer:
-            mine = owner_of(key, request)
-            drawn = zip(_SHOWN, (merged, evolved, published), strict=True)
-            missed = any(mark(next(iter(jobs.of(mine, kind)), None)) != last for kind, last in drawn)
-            return gr.Timer(active=missed or any(job.active for job in jobs.of(mine)))
-
-        now = [owner, *seen.values()]
-        timer.tick(keep_ticking, now, [timer], **_QUIET)
-        ready.then(keep_ticking, now, [timer], **_QUIET)
-        # The answer to a last tick can come after that of the button that began the next job, and stop the clock again.
         beat = gr.Timer(BEAT)
         beat.tick(told, None, [line], **_QUIET)
-        beat.tick(keep_ticking, now, [timer], **_QUIET)
+        watch(page, (merge.panel, evolve.panel, publish.panel), beat)
         for event in blocks.fns.values():  # a program can call each of them, with anything
             if event.fn is not None:
                 event.fn = shows_errors(event.fn)

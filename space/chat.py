@@ -1,6 +1,7 @@
 """Chat: talk to any model of the session (chosen, merged, evolved) or of the Hub, token by token, until stopped."""
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ LONGEST_MESSAGE = 20_000
 """Characters of one message or system prompt; a longer one is refused rather than tokenised."""
 HOTTEST = 10.0
 """Temperature at most; the least beside 0 is a hundredth, below which the likeliest token is all that is left."""
+PAUSE = 0.1
+"""Seconds between two pieces of an answer that are sent: the browser goes over the whole page for each."""
 WAITING = 48
 """Questions of all people that are held at a time, two of them at work."""
 
@@ -148,6 +151,7 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
             with page.turns.asking(person):
                 # In turns, a piece of each, so that both are seen to write.
                 speaking = dict(enumerate(speak(model, turns) for model, turns in asked))
+                shown_at = -PAUSE
                 while speaking:
                     for place in list(speaking):
                         text = next(speaking[place], None)
@@ -155,7 +159,9 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
                             del speaking[place]
                         else:
                             said[place] = text
-                    yield *shown(), gr.skip()
+                    if time.monotonic() - shown_at >= PAUSE:
+                        yield *shown(), gr.skip()
+                        shown_at = time.monotonic()
         except ResourceError as error:
             said = [f"⚠️ {escape(str(error))}"] * len(asked)
         finally:

@@ -22,7 +22,7 @@ _ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "i
 class Panel:
     """What others need of a job panel: the buttons that go on with a finished model, and how to redraw it.
 
-    `refresh` with `inputs` and `outputs` is an event handler.
+    `refresh` with `inputs` and `outputs` is an event handler; `watch` calls it as long as a job is under way.
     """
 
     chat: gr.Button
@@ -98,9 +98,31 @@ def panel(
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     cancel.click(stop, [page.owner], None, **quiet).then(refresh, inputs, outputs, **quiet)
     resume.click(again, [page.owner], [page.timer], **quiet).then(refresh, inputs, outputs, **quiet)
-    page.timer.tick(refresh, inputs, outputs, **quiet)
-    page.ready.then(refresh, inputs, outputs, **quiet)
     return Panel(chat, publish, refresh, inputs, outputs)
+
+
+def watch(page: Page, panels: Sequence[Panel], beat: gr.Timer) -> None:
+    """Draws all panels once the page is ready, at each tick of its timer, which then stops itself, and at each `beat`.
+
+    All at one call: each makes the browser look at the whole page. The answer to a last tick can come after that of the
+    button that began the next job, and stop the timer again: hence the beat.
+    """
+
+    def look(key: str | None, merged: str, evolved: str, published: str, request: gr.Request) -> Sequence[Any]:
+        # Asked before: what ends while it is drawn is drawn by the next tick.
+        active = any(job.active for job in page.jobs.of(owner_of(key, request)))
+        marks = zip(panels, (merged, evolved, published), strict=True)
+        return [*(part for one, last in marks for part in one.refresh(key, last, request)), gr.Timer(active=active)]
+
+    drawn = [part for one in panels for part in one.outputs]
+    for event in (page.ready.then, page.timer.tick, beat.tick):
+        event(
+            look,
+            [page.owner, *page.seen.values()],
+            [*drawn, page.timer],
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
 
 def describe(job: Job) -> str:

@@ -42,7 +42,9 @@ class Visitor:
 
     def __init__(self, browser, address, *, width=1280, height=900, dark=False):
         scheme = "dark" if dark else "light"
-        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+        )
         self.page = self.context.new_page()
         self.page.set_default_timeout(1000 * PATIENCE)
         self.hosts, self.errors = set(), []

@@ -74,51 +74,42 @@ def test_each_endpoint_refuses_with_one_sentence(public_page) -> None:
         assert not UNSAID.search(said), (index, str(value)[:100], said)
 
 
-def test_a_page_that_missed_the_end_of_a_job_looks_again_until_it_is_drawn(public_page) -> None:
-    """As after a slow answer to the clock that came late and stopped it: a clock that never stops tells to go on."""
+def test_a_page_draws_a_job_anew_until_the_browser_shows_how_it_ended(public_page) -> None:
+    """Also where the answer to a late tick stopped the clock, or overtook a newer one on its way."""
     url = public_page.url
     config = httpx.get(f"{url}config").json()
     ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-    panels = {ids[f"hm-{kind}-job"] for kind in ("merge", "evolve", "publish")}
+    marks = {ids[f"hm-{kind}-seen"]: kind for kind in ("merge", "evolve", "publish")}
     ticks = [event for event in config["dependencies"] if any(name == "tick" for _, name in event["targets"])]
-    draw = [event for event in ticks if panels & set(event["outputs"])]
-    [clock] = {on for event in draw for on, _ in event["targets"]}
-    look = [event for event in ticks if event["outputs"] == [clock]]
-    assert len(draw) == 3 and len(look) == 2 and len({event["targets"][0][0] for event in look}) == 2
-    api = {event["api_name"]: event["id"] for event in config["dependencies"]}
-
-    marks = [ids[f"hm-{kind}-seen"] for kind in ("merge", "evolve", "publish")]
+    looks = [event for event in ticks if set(marks) <= set(event["outputs"])]
+    stops_itself = [event["targets"][0][0] == event["outputs"][-1] for event in looks]
+    assert sorted(stops_itself) == [False, True], "a clock that can be stopped, and one that never is"
+    api = {event["api_name"]: event for event in config["dependencies"]}
     shown = dict.fromkeys(marks, "")  # what the browser shows
 
-    def tell(index: int, *values: Any) -> list[Any]:
-        event = next(event for event in config["dependencies"] if event["id"] == index)
+    def tell(event: dict[str, Any], *values: Any) -> list[Any]:
         rest = [shown.get(part) for part in event["inputs"][len(values) :]]
-        told = answers(url, [(index, [*values, *rest])], "a visitor")[0]
+        told = answers(url, [(event["id"], [*values, *rest])], "a visitor")[0]
         assert told["success"], told
         return told["data"]
 
-    def looks_on() -> set[bool]:
-        return {tell(event["id"])[0]["active"] for event in look}
+    def drawn(event: dict[str, Any]) -> set[str]:
+        """The kinds of jobs that are drawn anew, after which the clock is to rest."""
+        told = dict(zip(event["outputs"], tell(event), strict=True))
+        assert told[event["outputs"][-1]]["active"] is False
+        fresh = {part: told[part] for part in marks if isinstance(told[part], str)}
+        shown.update(fresh)
+        return {marks[part] for part in fresh}
 
-    def drawn() -> None:
-        for event in draw:
-            [(part, told)] = [
-                pair for pair in zip(event["outputs"], tell(event["id"]), strict=True) if pair[0] in shown
-            ]
-            shown.update({part: told} if isinstance(told, str) else {})  # else nothing is to be changed
-
-    assert looks_on() == {True}, "nothing was drawn yet"
-    drawn()
-    assert looks_on() == {False}
+    for look in looks:
+        shown.update(dict.fromkeys(marks, ""))
+        assert drawn(look) == set(marks.values()), "nothing was drawn yet"
+        assert drawn(look) == set()
     before = dict(shown)
     models = [{"model": f"alice/nothing-{n}"} for n in range(2)]
     job = tell(api["merge"], json.dumps({"merge_method": "linear", "models": models}))[0]
     assert ended(lambda: tell(api["job"], job)[0])["status"] == "failed"
-    assert looks_on() == {True}
-    drawn()
-    assert looks_on() == {False}
-    after = dict(shown)
-    shown.update(before)
-    assert looks_on() == {True}, "an older answer came after it"
-    drawn()
-    assert looks_on() == {False} and shown == after
+    for look in looks:
+        shown.update(before)  # an older answer came after it
+        assert drawn(look) == {"merge"}
+        assert drawn(look) == set()
