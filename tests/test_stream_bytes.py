@@ -51,8 +51,8 @@ def test_hashes_of_every_combination(method: str, places: dict[str, Siblings], t
     hashes = {}
     settings = ("disk", "cache", "range"), (1, 2), (10**9, 10**6, 300_000), ("disk", "hub")
     for number, chosen in enumerate(itertools.product(*map(enumerate, settings))):
-        # Every second combination has every pair of settings.
-        if not thorough and sum(at for at, _ in chosen) % 2:
+        # Every third combination has every pair of settings.
+        if not thorough and sum(at for at, _ in chosen) % 3:
             continue
         place, threads, shard_size, target = (setting for _, setting in chosen)
         models = places[place]
@@ -70,7 +70,7 @@ def test_hashes_of_every_combination(method: str, places: dict[str, Siblings], t
         hashes[place, threads, shard_size, target] = result.tensors
         if pushing:
             check_shards(result, f"alice/bytes-{method}")
-    assert len(hashes) == (36 if thorough else 18)
+    assert len(hashes) == (36 if thorough else 12)
     first = next(iter(hashes.values()))
     assert [key for key, value in hashes.items() if value != first] == []
     assert len(first) > 20
