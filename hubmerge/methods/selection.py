@@ -39,16 +39,16 @@ EVERYTHING = Cut(0.0, sys.maxsize)
 
 def new_masks(elements: int) -> Masks:
     """Memory for what is compared within one block of a tensor of so many elements."""
-    return np.empty((4, min(BLOCK, elements)), dtype=bool)
+    return np.empty((2, min(BLOCK, elements)), dtype=bool)
 
 
 class Search:
     """Finds where the `rank` largest of `elements` magnitudes end, by counting instead of ordering.
 
     `sample`: some of them, in ascending order; it tells between which two values the answer should lie. A pass over all
-    magnitudes (`feed` each block, then `ends`) counts what is outside and keeps the few between. If the answer is
-    elsewhere, or too many lie between, `ends` says False, and the next pass looks closer. `kept`: how many to keep;
-    `masks`: from `new_masks`, which searches that are fed in turn may share. NaN counts as below everything.
+    magnitudes (`feed` each block, then `ends`) counts what is outside and keeps the few from the one to the other. If
+    the answer is elsewhere, or there are too many, `ends` says False, and the next pass looks closer. `kept`: how many
+    to keep; `masks`: from `new_masks`, which searches that are fed in turn may share. NaN counts as below everything.
     """
 
     def __init__(self, rank: int, elements: int, sample: Magnitudes, kept: int, masks: Masks) -> None:
@@ -56,26 +56,26 @@ class Search:
         self._rank = rank
         self._kept = kept
         self._sample = sample
-        # The answer lies between these two; so many magnitudes are above the lower, and at or above the upper one.
-        self._lower, self._above_lower = np.float32(-1), elements
-        self._upper, self._from_upper = np.float32(np.inf), 0
+        # The answer is neither below the one nor above the other; so many are at or above the one, above the other.
+        self._lower, self._from_lower = np.float32(-1), elements
+        self._upper, self._over_upper = np.float32(np.inf), 0
         self._masks = masks
-        self._low, self._high = self._lower, self._upper
-        # Of each block fed: how many are above and at least `high`, above and at least `low`, and what lies between.
-        self._counts: list[tuple[int, ...]] = []
+        self._low, self._high, self._sampled = self._lower, self._upper, False
+        # Of each block fed: how many are above `high`, and at least `low`; what lies between, or every so many of it.
+        self._counts: list[tuple[int, int]] = []
         self._between: list[Magnitudes] = []
         self._size, self._every = 0, 1
-        self._begin()
+        self._begin(_MARGIN)
 
     def feed(self, magnitudes: Magnitudes) -> None:
         """Takes the next block, at most BLOCK magnitudes."""
-        over, from_high, above, from_low = (mask[: magnitudes.size] for mask in self._masks)
+        over, from_low = (mask[: magnitudes.size] for mask in self._masks)
         np.greater(magnitudes, self._high, out=over)
-        np.greater_equal(magnitudes, self._high, out=from_high)
-        np.greater(magnitudes, self._low, out=above)
         np.greater_equal(magnitudes, self._low, out=from_low)
-        self._counts.append(tuple(map(np.count_nonzero, (over, from_high, above, from_low))))
-        between = magnitudes[np.greater(above, from_high, out=above)]
+        self._counts.append((int(np.count_nonzero(over)), int(np.count_nonzero(from_low))))
+        if self._low == self._high:
+            return  # what lies between is all the same
+        between = magnitudes[np.greater(from_low, over, out=from_low)]
         self._between.append(between[:: self._every])
         self._size += self._between[-1].size
         while self._size > self._kept:
@@ -85,30 +85,31 @@ class Search:
 
     def ends(self) -> bool:
         """Whether the pass, which is over, found the cut; if not, another one has to be made."""
-        over, from_high, above, from_low = (int(count) for count in np.sum(self._counts, axis=0))
-        if over < self._rank <= from_high:
-            self._cut(self._high, over, [at_least - more for more, at_least, _, _ in self._counts])
-        elif above < self._rank <= from_low:
-            self._cut(self._low, above, [at_least - more for _, _, more, at_least in self._counts])
-        elif self._rank <= over:
-            self._lower, self._above_lower = self._high, over
+        over, from_low = (int(count) for count in np.sum(self._counts, axis=0))
+        margin = _MARGIN
+        if self._rank <= over:
+            self._lower, self._from_lower = np.nextafter(self._high, np.float32(np.inf)), over
         elif self._rank > from_low:
             if self._low == self._lower:
                 self.found = EVERYTHING  # what is missing are NaN
-            self._upper, self._from_upper = self._low, from_low
+            self._upper, self._over_upper = np.nextafter(self._low, np.float32(-np.inf)), from_low
+        elif self._low == self._high:
+            self._cut(self._low, over, [at_least - more for more, at_least in self._counts])
         else:
             # Weights in 16 bits differ by few distinct values, on which a sort is faster than numpy's partition.
             between = np.sort(np.concatenate(self._between))
             if self._every == 1:
-                threshold = between[from_high - self._rank]
+                threshold = between[over - self._rank]
                 larger = between.size - int(np.searchsorted(between, threshold, side="right"))
                 equal = [int(np.count_nonzero(block == threshold)) for block in self._between]
-                self._cut(threshold, from_high + larger, equal)
+                self._cut(threshold, over + larger, equal)
             else:
+                if self._low == self._lower and self._high == self._upper and self._sampled:
+                    margin = 0.0  # two values that nearly all have: one of them alone is looked at
                 self._sample = between
-                self._lower, self._above_lower = self._low, above
-                self._upper, self._from_upper = self._high, from_high
-        self._begin()
+                self._lower, self._from_lower = self._low, from_low
+                self._upper, self._over_upper = self._high, over
+        self._begin(margin)
         return self.found is not None
 
     def _cut(self, threshold: np.float32, larger: int, equal: list[int]) -> None:
@@ -120,12 +121,16 @@ class Search:
         before = int(up_to[block] - equal[block])
         self.found = Cut(float(threshold), block + full, 0 if full else ties - before)
 
-    def _begin(self) -> None:
-        first = np.searchsorted(self._sample, self._lower, side="right")
-        last = np.searchsorted(self._sample, self._upper, side="left")
+    def _begin(self, margin: float) -> None:
+        """Looks, in the next pass, from the value that lies by the share `margin` below the answer to that above it."""
+        first = np.searchsorted(self._sample, self._lower, side="left")
+        last = np.searchsorted(self._sample, self._upper, side="right")
         inside = self._sample[first:last]
-        share = (self._rank - self._from_upper) / (self._above_lower - self._from_upper)
-        low, high = (round(inside.size * (1 - share + margin)) for margin in (-_MARGIN, _MARGIN))
+        self._sampled = inside.size > 0
+        share = (self._rank - self._over_upper) / (self._from_lower - self._over_upper)
+        low, high = (round(inside.size * (1 - share + aside)) for aside in (-margin, margin))
+        if not margin:
+            low = high = min(max(low, 0), inside.size - 1)
         self._low = inside[low] if 0 <= low < inside.size else self._lower
         self._high = inside[high] if high < inside.size else self._upper
         self._counts = []
