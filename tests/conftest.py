@@ -78,21 +78,31 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _sketches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are built but not laid out and drawn, which takes a second each, except where a test is about them."""
+    """Pictures are built, once each, but not laid out and drawn, which takes a second each, except where a test is
+    about them: `pictures`, or `pictures("svg")` for one way to draw alone."""
     canvas = sys.modules.get("hubmerge.evolve.report.canvas")
-    if canvas is None or request.node.get_closest_marker("pictures"):
+    if canvas is None:
         return
+    marker = request.node.get_closest_marker("pictures")
+    drawn = () if marker is None else marker.args or ("png", "svg")
+    built = set()
+
+    def build(draw, width) -> None:
+        if (draw, width) not in built:
+            built.add((draw, width))
+            draw(width)
 
     def png(draw, title="", width=canvas.WIDE) -> bytes:
-        draw(width)
+        build(draw, width)
         return b"\x89PNG\r\n\x1a\n"
 
     def svg(draw, name, label, width=canvas.WIDE) -> str:
-        draw(width)
+        build(draw, width)
         return f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{name}" class="picture"/>'
 
-    monkeypatch.setattr(canvas, "png", png)
-    monkeypatch.setattr(canvas, "svg", svg)
+    for sketch in (png, svg):
+        if sketch.__name__ not in drawn:
+            monkeypatch.setattr(canvas, sketch.__name__, sketch)
 
 
 @pytest.fixture(scope="session")

@@ -78,12 +78,13 @@ class FakeEvaluator:
 
     @property
     def scores(self) -> np.ndarray:
-        return np.array([np.mean(outcome.values) if outcome.values else WORST for outcome in self.outcomes])
+        return np.array([sum(one.values) / len(one.values) if one.values else WORST for one in self.outcomes])
 
 
 def outcome(values: np.ndarray, objectives: int = 1) -> Outcome:
     """What a candidate with these scores is worth: their mean, or the mean of every second, third ... of them."""
-    fitness = tuple(float(values[part::objectives].mean()) for part in range(objectives))
+    parts = (values[part::objectives] for part in range(objectives))
+    fitness = tuple(float(part.sum()) / len(part) for part in parts)
     return Outcome(fitness, tuple(values.tolist()))
 
 
@@ -96,8 +97,8 @@ def planted_path(target: np.ndarray, objectives: int = 1) -> Judge:
     """An example a slot, and one for each two neighbours that are right together: 1 for a single path."""
 
     def judge(vector: np.ndarray) -> Outcome:
-        right = (vector > 0) == target
-        return outcome(np.concatenate([right, right[:-1] & right[1:]]).astype(float), objectives)
+        right = ((vector > 0) == target).astype(float)
+        return outcome(np.concatenate([right, right[:-1] * right[1:]]), objectives)
 
     return judge
 

@@ -80,7 +80,14 @@ class MergeProblem(Problem):
         # evotorch's CMAES squeezes a centre of one number to a scalar and refuses it: a lone gene gets an idle mate.
         length = max(size, 2)
         sense: Any = "max" if objectives == 1 else ["max"] * objectives
-        super().__init__(sense, solution_length=length, initial_bounds=(0.0, 1.0), dtype=torch.float64, seed=seed)
+        super().__init__(
+            sense,
+            solution_length=length,
+            initial_bounds=(0.0, 1.0),
+            dtype=torch.float64,
+            seed=seed,
+            store_solution_stats=False,  # the journal knows the best
+        )
         self.size = size
         self.evaluator = evaluator
         self.outcomes: list[Outcome] = []

@@ -43,11 +43,9 @@ def new_figure(width: float, height: float) -> "Figure":
 def png(draw: Draw, title: str = "", width: float = WIDE) -> bytes:
     """The picture on white paper, under its title."""
     with _style("png"):
-        figure = draw(width)
+        figure = _laid_out(draw(width))
         if title:
             # The title comes above the figure and its legend, both kept where they are; the tight box takes it in.
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
             for made in figure.legends:
                 made.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
             figure.text(0.01, 1.02, literal(title), va="bottom", fontsize=11, color=colour("ink"))
@@ -63,7 +61,7 @@ def svg(draw: Draw, name: str, label: str, width: float = WIDE) -> str:
     """
     with _style(name):
         picture = io.BytesIO()
-        draw(width).savefig(picture, format="svg", metadata={"Date": None})
+        _laid_out(draw(width)).savefig(picture, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(picture.getvalue())
     for metadata in root.findall("{*}metadata"):
         root.remove(metadata)
@@ -74,6 +72,14 @@ def svg(draw: Draw, name: str, label: str, width: float = WIDE) -> str:
     root.attrib.pop("width"), root.attrib.pop("height")
     root.attrib |= {"role": "img", "aria-label": clean(label), "class": "picture"}
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _laid_out(figure: "Figure") -> "Figure":
+    """The figure with its labels apart for good: left to `savefig`, that costs a drawing more."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    return figure
 
 
 def _href(node: ElementTree.Element) -> str:

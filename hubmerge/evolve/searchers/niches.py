@@ -75,7 +75,8 @@ class NaturalNiches(SearchAlgorithm):
         return np.where(self._genome.binary, np.where(part < 0.5, a, b), (1 - part) * a + part * b)
 
     def _admit(self, member: Member) -> None:
-        if any(np.array_equal(self._meaning(member), self._meaning(known)) for known in self.archive):
+        meanings = self._meanings([member, *self.archive])
+        if (meanings[1:] == meanings[0]).all(axis=1).any():
             return
         self.archive.append(member)
         if len(self.archive) > self._width:
@@ -83,8 +84,9 @@ class NaturalNiches(SearchAlgorithm):
             # Of equals the oldest goes, so that the archive drifts where scores stand still.
             del self.archive[int(np.argmin(catch.sum(axis=1)))]
 
-    def _meaning(self, member: Member) -> np.ndarray:
-        return np.where(self._genome.binary, member.vector > 0, member.vector)
+    def _meanings(self, members: list[Member]) -> np.ndarray:
+        vectors = np.array([member.vector for member in members])
+        return np.where(self._genome.binary, vectors > 0, vectors)
 
 
 def shares(values: np.ndarray) -> np.ndarray:
