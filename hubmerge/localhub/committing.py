@@ -81,25 +81,39 @@ async def commit(request: Request) -> Response:
     repository = await run_in_threadpool(find_repository, request)
     revision, as_pull_request = parameter(request, "revision"), flag(request, "create_pr")
     await run_in_threadpool(_check_target, request, repository, revision, as_pull_request)
-    header: dict[str, Any] | None = None
-    changes: list[Change] = []
-    async for line in _lines(request):
-        operation = parse_object(line)
-        key, value = operation.get("key"), operation.get("value")
-        if not isinstance(value, dict):
-            raise Refusal(400, "Every line of a commit needs a 'key' and a 'value'.")
-        if key == "header":
-            header = value
-        elif len(changes) == _MOST_CHANGES:
-            raise Refusal(413, f"A commit may hold at most {_MOST_CHANGES} operations; make several.")
-        else:
-            changes.append(await run_in_threadpool(_change, request, repository, str(key), value))
-    if header is None:
+    sent = _Sent(request, repository)
+    async for lines in _lines(request):
+        await run_in_threadpool(sent.take, lines)
+    if sent.header is None:
         raise Refusal(400, "The commit has no header line.")
-    return await run_in_threadpool(_make, request, repository, revision, as_pull_request, header, changes)
+    return await run_in_threadpool(_make, request, repository, revision, as_pull_request, sent.header, sent.changes)
 
 
-async def _lines(request: Request) -> AsyncIterator[bytes]:
+class _Sent:
+    """What a client has sent of its commit so far."""
+
+    def __init__(self, request: Request, repository: Repository) -> None:
+        self._request, self._repository = request, repository
+        self.header: dict[str, Any] | None = None
+        self.changes: list[Change] = []
+
+    def take(self, lines: list[bytes]) -> None:
+        """Reads further lines; for a thread, since a line may be megabytes of JSON, and its file goes to the disk."""
+        for line in lines:
+            operation = parse_object(line)
+            key, value = operation.get("key"), operation.get("value")
+            if not isinstance(value, dict):
+                raise Refusal(400, "Every line of a commit needs a 'key' and a 'value'.")
+            if key == "header":
+                self.header = value
+            elif len(self.changes) == _MOST_CHANGES:
+                raise Refusal(413, f"A commit may hold at most {_MOST_CHANGES} operations; make several.")
+            else:
+                self.changes.append(_change(self._request, self._repository, str(key), value))
+
+
+async def _lines(request: Request) -> AsyncIterator[list[bytes]]:
+    """The lines of the body, as many at a time as came at once."""
     waiting = bytearray()
     try:
         async for piece in request.stream():
@@ -107,15 +121,13 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
             if b"\n" in piece:
                 *lines, rest = waiting.split(b"\n")
                 waiting = bytearray(rest)
-                for line in lines:
-                    if line.strip():
-                        yield bytes(line)
+                yield [bytes(line) for line in lines if line.strip()]
             if len(waiting) > _LARGEST_LINE:
                 raise Refusal(413, f"A file above {LARGEST_REGULAR} bytes must be uploaded as LFS.")
     except ClientDisconnect:
         raise Refusal(400, "The connection closed before the whole commit arrived.") from None
     if waiting.strip():
-        yield bytes(waiting)
+        yield [bytes(waiting)]
 
 
 def _check_target(request: Request, repository: Repository, revision: str, as_pull_request: bool) -> None:
