@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -203,7 +205,7 @@ def test_threads_and_device(call, siblings, tmp_path) -> None:
     assert "on 3 cores" in " ".join(plan.stdout.split())
 
 
-def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(published, tmp_path) -> None:
+def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(call, published, tmp_path, monkeypatch) -> None:
     rows = [{"question": f"{n} w{n % 30}", "answer": str(n)} for n in range(12)]
     search = {
         "base_model": published["base"],
@@ -214,23 +216,26 @@ def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(published, tmp_path
         "searcher": {"name": "cmaes", "popsize": 4, "evaluations": 400},
     }
     (tmp_path / "search.yaml").write_text(json.dumps(search))
-    command = [sys.executable, "-m", "hubmerge", "evolve", "search.yaml", "--out", "run"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-        # The suite itself may have been started where Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    journal = tmp_path / "run" / "journal.jsonl"
-    until(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 4, "no journal")
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert "Traceback" not in stderr
-    assert "Interrupted; go on with: hubmerge evolve search.yaml --out run --resume\n" in stderr
+    monkeypatch.chdir(tmp_path)
+    journal, over = tmp_path / "run" / "journal.jsonl", threading.Event()
+
+    def interrupt() -> None:
+        until(lambda: over.is_set() or (journal.exists() and journal.read_bytes().count(b"\n") > 4), "no journal")
+        if not over.is_set():
+            signal.raise_signal(signal.SIGINT)
+
+    before = set(threading.enumerate())
+    with ThreadPoolExecutor(1) as pool:
+        interrupted = pool.submit(interrupt)
+        try:
+            done = call("evolve", "search.yaml", "--out", "run")
+        finally:
+            over.set()
+        interrupted.result()
+    assert done.returncode == 130, done.stderr
+    assert "Interrupted; go on with: hubmerge evolve search.yaml --out run --resume\n" in done.stderr
+    # Nothing goes on that the end of the process would wait for.
+    assert all(thread.daemon for thread in set(threading.enumerate()) - before)
     assert not (tmp_path / "run" / "results.json").exists()
     assert not (tmp_path / "run" / "model").exists()
     kept = journal.read_bytes().splitlines()

@@ -32,7 +32,7 @@ def run_demo(out: Path) -> str:
         [sys.executable, "-c", SCRIPT, str(out)],
         capture_output=True,
         text=True,
-        env={**environment, "COLUMNS": "160"},
+        env={**environment, "COLUMNS": "160", "OMP_NUM_THREADS": "1"},
         timeout=800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
