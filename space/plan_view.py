@@ -46,7 +46,8 @@ def describe_plan(plan: Plan) -> str:
     )
     return (
         f'<div class="hm-panel">{_problems(plan.problems)}{fine}{_figures(facts)}'
-        f'<div class="hm-scroll"><table class="hm-table"><thead>{head}</thead><tbody>{rows}</tbody></table></div></div>'
+        f'<div class="hm-scroll" tabindex="0"><table class="hm-table"><thead>{head}</thead><tbody>{rows}</tbody>'
+        "</table></div></div>"
     )
 
 

@@ -51,6 +51,7 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
             overwrite = gr.Checkbox(
                 False, label="Overwrite", info="What others put into the repository is left alone without this."
             )
+            suggested = gr.Textbox("", visible="hidden", elem_id="hm-suggested")
             who = html(elem_id="hm-who")
             if page.settings.oauth:
                 gr.LoginButton(size="md")
@@ -67,11 +68,11 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         return gr.Dropdown(choices=listed, value=picked), preview(picked, key, request)
 
     def introduce(
-        picked: str | None, name: str, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None
+        picked: str | None, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None
     ) -> Sequence[Any]:
         label = {value: label for label, value in products(page.jobs, owner_of(key, request))}.get(picked or "")
         user, told = identity(page, visitor_token(page.settings, oauth))
-        return name or (f"{user}/{_slug(label)}" if user and label else ""), told
+        return f"{user}/{_slug(label)}" if user and label else "", told
 
     def preview(value: str | None, key: str | None, request: gr.Request) -> str:
         try:
@@ -94,9 +95,10 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         return gr.Timer(active=True)
 
     # Who publishes is asked of the Hub: what is known here does not wait for it.
+    # A name that is typed while the Hub is asked stays.
     tab.select(enter, [model, page.owner], [model, card], **_QUIET).then(
-        introduce, [model, repo, page.owner], [repo, who], **_QUIET
-    )
+        introduce, [model, page.owner], [suggested, who], **_QUIET
+    ).then(None, [repo, suggested], [repo], js="(typed, suggested) => typed || suggested", **_QUIET)
     model.change(preview, [model, page.owner], [card], **_QUIET)
     go.click(start, [model, repo, private, overwrite, page.owner], [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET

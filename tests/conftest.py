@@ -19,7 +19,7 @@ import pytest
 from hubmerge.localhub import LocalHub
 
 if TYPE_CHECKING:
-    from space_server import Public
+    from space_server import Own, Served
 
     from hubmerge.evolve.search import Search
 
@@ -140,12 +140,22 @@ def hub() -> LocalHub:
 
 
 @pytest.fixture(scope="session")
-def public_page(hub, tmp_path_factory) -> "Iterator[Public]":
+def public_page(hub, tmp_path_factory) -> "Iterator[Served]":
     """The page as a Space serves it to strangers; one for all tests, for its start takes ten seconds of imports."""
     from space_server import public
 
     with public(hub, tmp_path_factory.mktemp("public")) as page:
         yield page
+
+
+@pytest.fixture(scope="session")
+def own_page(hub, tmp_path_factory) -> "Iterator[Own]":
+    """The page as a person runs it on their own machine; one for all tests, but for those that come after its end."""
+    from space_server import Own
+
+    own = Own(hub, tmp_path_factory.mktemp("own"))
+    yield own
+    own.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,27 @@ _OF_GRADIO = (
 """Tracebacks that gradio writes where nothing is wrong."""
 
 
-@contextmanager
-def served(environment: Mapping[str, str], work: Path) -> Iterator[str]:
-    """The address of a page; see `running`."""
-    with running(environment, work) as (url, _):
-        yield url
+@dataclass(frozen=True)
+class Served:
+    """A page in a process of its own: its address, the folder it is served from, and the one of its jobs and log."""
+
+    url: str
+    home: Path
+    work: Path
+    process: "subprocess.Popen[bytes]"
+
+    @contextmanager
+    def quietly(self) -> Iterator[str]:
+        """The address; fails where the page writes a traceback meanwhile."""
+        log = self.work / "log"
+        before = log.stat().st_size
+        yield self.url
+        no_traceback(log.read_bytes()[before:].decode(errors="replace"))
 
 
 @contextmanager
-def running(
-    environment: Mapping[str, str], work: Path, root: Path = ROOT, *, quiet: bool = True
-) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """Address and process of a page that sees `environment` and keeps its files in `work`; `root` has its app.py.
+def served(environment: Mapping[str, str], work: Path, home: Path = ROOT, *, quiet: bool = True) -> Iterator[Served]:
+    """A page that sees `environment` and keeps its files in `work`; `home` has its app.py.
 
     Fails where the process does not start, or where it wrote a traceback by the time it is stopped; not for that last
     where it is not `quiet`: gradio writes one for each value that a control of its own refuses.
@@ -66,12 +76,12 @@ def running(
     log, url = work / "log", f"http://127.0.0.1:{port}/"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=root, env=settings, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "app.py"], cwd=home, env=settings, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             until(lambda: process.poll() is not None or _answers(url), log.read_text, seconds=300, every=0.2)
             assert process.poll() is None, log.read_text()
-            yield url, process
+            yield Served(url, home, work, process)
         finally:
             process.terminate()
             try:
@@ -83,25 +93,34 @@ def running(
         no_traceback(log.read_text())
 
 
-@dataclass(frozen=True)
-class Public:
-    """A page for strangers: its address, the folder it is served from, and the one of its jobs and log."""
+class Own:
+    """The page as a person runs it on their own machine; started when first asked for, and anew after it was killed."""
 
-    url: str
-    home: Path
-    work: Path
+    def __init__(self, hub: LocalHub, work: Path) -> None:
+        self._hub, self._work = hub, work
+        self._open, self._page = ExitStack(), None
 
-    @contextmanager
-    def quietly(self) -> Iterator[str]:
-        """The address; fails where the page writes a traceback meanwhile."""
-        log = self.work / "log"
-        before = log.stat().st_size
-        yield self.url
-        no_traceback(log.read_bytes()[before:].decode(errors="replace"))
+    def page(self) -> Served:
+        """The page, which is running."""
+        if self._page is None:
+            # One person may have all workers but one, and a test has two jobs at work.
+            environment = self._hub.environment("alice") | {"HUBMERGE_SPACE_WORKERS": "3"}
+            self._page = self._open.enter_context(served(environment, self._work))
+        return self._page
+
+    def kill(self) -> None:
+        """Ends the page at once; its files stay."""
+        self.page().process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Ends the page, if it runs."""
+        self._page = None
+        self._open.close()
 
 
 @contextmanager
-def public(hub: LocalHub, root: Path) -> Iterator[Public]:
+def public(hub: LocalHub, root: Path) -> Iterator[Served]:
     """A Space: deployed to the Hub, started from what came down again, its owner's token and secrets lying about."""
     from huggingface_hub import HfApi
 
@@ -116,9 +135,20 @@ def public(hub: LocalHub, root: Path) -> Iterator[Public]:
     (home / "secret.yaml").write_text(json.dumps({"name": SECRET, "examples": {"search": "secret.jsonl"}}))
     (home / "secret.py").write_text(f"def score(outputs, examples):\n    raise ValueError({SECRET!r})\n")
     # Compiled files tell afterwards that it was the code in `home` that ran.
-    own = {"SPACE_ID": repo_id, "A_SECRET": SECRET, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
-    with running({**hub.environment("alice"), **own}, work, home, quiet=False) as (url, _):
-        yield Public(url, home, work)
+    own = {"A_SECRET": SECRET, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
+    with served({**hub.environment("alice"), **_of_space(hub, repo_id), **own}, work, home, quiet=False) as page:
+        yield page
+
+
+def _of_space(hub: LocalHub, repo_id: str) -> dict[str, str]:
+    """What the Hub sets for a Space whose README asks for a login; none where gradio lacks what its login needs."""
+    login = {
+        "OAUTH_CLIENT_ID": "hubmerge-space",
+        "OAUTH_CLIENT_SECRET": "secret of the Space",
+        "OAUTH_SCOPES": "openid profile contribute-repos gated-repos",
+        "OPENID_PROVIDER_URL": hub.endpoint,
+    }
+    return {"SYSTEM": "spaces", "SPACE_ID": repo_id} | (login if find_spec("authlib") else {})
 
 
 def ended(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ import warnings
 
 import pytest
 from hubtools import on_path
-from space_server import served
 
 from hubmerge.localhub import Fault
 
@@ -53,9 +52,9 @@ def published(hub, siblings, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(hub, published, tmp_path_factory):
+def address(own_page, published):
     """Where the page is served: `python app.py` in a process of its own, as a Space runs it."""
-    with served(hub.environment("alice"), tmp_path_factory.mktemp("space")) as url:
+    with own_page.page().quietly() as url:
         yield url
 
 
@@ -193,6 +192,17 @@ def test_evolve_and_reload_the_page_meanwhile(visitor):
     visitor.photograph("desktop-evolve")
 
 
+def test_minutes_end_a_search(visitor):
+    seen = visitor.page.locator("#hm-evolve-seen textarea")
+    before = seen.input_value().partition(":")[0]
+    visitor.page.locator("#hm-minutes input").fill("0.01")
+    start_search(visitor, evaluations=4000)
+    sync_api.expect(seen).not_to_have_value(re.compile(f"^{before}:"))
+    visitor.see("#hm-evolve-job .hm-pill", "done")
+    assert "4000" not in visitor.page.locator("#hm-evolve-facts").inner_text()
+    visitor.page.locator("#hm-minutes input").fill("")
+
+
 def test_paths_with_two_objectives_give_a_front_and_any_point_becomes_a_model(visitor):
     visitor.open("Evolve")
     visitor.page.locator("#hm-spaces").get_by_label("paths: through the layers").check()
@@ -212,17 +222,6 @@ def test_paths_with_two_objectives_give_a_front_and_any_point_becomes_a_model(vi
     visitor.page.locator("#hm-make").click()
     visitor.see("#hm-merge-job", "of paths of space-math + space-japanese")
     visitor.see("#hm-merge-job .hm-pill", "done")
-
-
-def test_minutes_end_a_search(visitor):
-    visitor.page.reload()
-    visitor.page.wait_for_selector("#hm-cards .hm-card")
-    visitor.open("Evolve")
-    visitor.page.locator("#hm-minutes input").fill("0.01")
-    start_search(visitor, evaluations=4000)
-    visitor.see("#hm-evolve-job .hm-pill", "done")
-    assert "4000" not in visitor.page.locator("#hm-evolve-facts").inner_text()
-    visitor.page.locator("#hm-minutes input").fill("")
 
 
 @pytest.mark.thorough  # the buttons are the ones of a merge
@@ -304,8 +303,6 @@ def test_publish_and_find_it_on_the_hub(visitor, published):
 def test_nothing_on_any_tab_is_a_serious_barrier(visitor):
     """axe-core's rules: WCAG 2 A and AA; what it calls serious or critical is not there."""
     axe, barriers = pytest.importorskip("axe_playwright_python.sync_playwright").Axe(), []
-    visitor.page.reload()
-    visitor.page.wait_for_selector("#hm-cards .hm-card")
     for tab in TABS:
         visitor.open(tab)
         visitor.page.wait_for_timeout(600)
@@ -329,20 +326,26 @@ def test_every_tab_fits_a_phone(visitor):
         visitor.photograph(f"phone-{tab.lower()}")
 
 
-def test_another_visitor_sees_none_of_it(browser, address):
-    visitor = Visitor(browser, address, dark=True)
+@pytest.fixture(scope="module")
+def other(browser, address):
+    """Somebody else, who comes once the first visitor has done all that."""
+    other = Visitor(browser, address, dark=True)
+    yield other
+    other.leave()
+
+
+def test_another_visitor_sees_none_of_it(other):
     for tab, job in (("Merge", "merge"), ("Evolve", "evolve"), ("Publish", "publish")):
-        visitor.open(tab)
-        visitor.page.wait_for_timeout(600)
-        sync_api.expect(visitor.page.locator(f"#hm-{job}-job")).not_to_be_visible()
-        visitor.photograph(f"dark-{job}")
-    visitor.open("Evolve")
-    visitor.page.locator("#hm-evolve-button").click()
-    visitor.see(".toast-body, .toast-wrap", "Choose a task")
-    visitor.leave()
+        other.open(tab)
+        other.page.wait_for_timeout(600)
+        sync_api.expect(other.page.locator(f"#hm-{job}-job")).not_to_be_visible()
+        other.photograph(f"dark-{job}")
+    other.open("Evolve")
+    other.page.locator("#hm-evolve-button").click()
+    other.see(".toast-body, .toast-wrap", "Choose a task")
 
 
-def test_a_lora_is_typed_with_its_model_and_merged(browser, address, published, siblings, tmp_path):
+def test_a_lora_is_typed_with_its_model_and_merged(other, published, siblings, tmp_path):
     adapter = pytest.importorskip("test_stream_adapted")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -350,29 +353,28 @@ def test_a_lora_is_typed_with_its_model_and_merged(browser, address, published, 
     (folder / "README.md").unlink(missing_ok=True)  # it names a folder of this machine as its base
     published.create_repo("alice/space-lora", exist_ok=True)
     published.upload_folder(folder_path=folder, repo_id="alice/space-lora")
-    visitor = Visitor(browser, address)
-    box = visitor.page.locator("#hm-models input")
+    other.open("Pick")
+    box = other.page.locator("#hm-models input")
     box.click()
     box.fill("alice/space-lora")
     box.press("Enter")
-    visitor.see("#hm-cards .hm-problem", "name it on top of its model: org/model+alice/space-lora")
+    other.see("#hm-cards .hm-problem", "name it on top of its model: org/model+alice/space-lora")
     box.press("Backspace")
     box.fill(f"{BASE}+alice/space-lora")
     box.press("Enter")
-    visitor.see("#hm-cards", f"LoRA on {BASE}")
-    sync_api.expect(visitor.page.locator("#hm-models [role=option]")).to_have_count(0)
-    visitor.open("Merge")  # what was typed is in the recipe, and what was taken back is not
-    visitor.see_recipe(f"{BASE}+alice/space-lora")
-    assert "model: alice/space-lora" not in visitor.recipe()
-    visitor.open("Pick")
-    visitor.choose("#hm-base", "space-b", BASE)
-    visitor.see("#hm-cards .hm-fine", "All 2 are LlamaForCausalLM")
-    visitor.photograph("desktop-lora")
-    visitor.open("Merge")
-    visitor.see_recipe(f"{BASE}+alice/space-lora")
-    visitor.page.locator("#hm-plan-button").click()
-    visitor.see("#hm-plan", "+ alice/space-lora")
-    visitor.photograph("desktop-lora-plan")
-    visitor.page.locator("#hm-merge-button").click()
-    visitor.see("#hm-merge-job .hm-pill", "done")
-    visitor.leave()
+    other.see("#hm-cards", f"LoRA on {BASE}")
+    sync_api.expect(other.page.locator("#hm-models [role=option]")).to_have_count(0)
+    other.open("Merge")  # what was typed is in the recipe, and what was taken back is not
+    other.see_recipe(f"{BASE}+alice/space-lora")
+    assert "model: alice/space-lora" not in other.recipe()
+    other.open("Pick")
+    other.choose("#hm-base", "space-b", BASE)
+    other.see("#hm-cards .hm-fine", "All 2 are LlamaForCausalLM")
+    other.photograph("desktop-lora")
+    other.open("Merge")
+    other.see_recipe(f"{BASE}+alice/space-lora")
+    other.page.locator("#hm-plan-button").click()
+    other.see("#hm-plan", "+ alice/space-lora")
+    other.photograph("desktop-lora-plan")
+    other.page.locator("#hm-merge-button").click()
+    other.see("#hm-merge-job .hm-pill", "done")

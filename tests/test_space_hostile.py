@@ -193,4 +193,4 @@ def test_markup_in_cards_recipes_and_file_names_is_shown_and_not_run(page, sibli
         visitor.page.locator("#hm-evolve-button").click()
         visitor.see(".toast-body, .toast-wrap", "at least 12 different examples")
         assert visitor.page.evaluate("window.ran") is None
-        visitor.leave()
+        visitor.leave(of_space=True)

@@ -4,7 +4,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 from huggingface_hub import HfApi
-from space_server import served
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("authlib", reason="the extra 'oauth' is not installed")
@@ -21,23 +20,14 @@ RECIPE = f"merge_method: linear\nmodels:\n- model: {PUBLIC}\n- model: {GATED}\np
 
 
 @pytest.fixture(scope="module")
-def address(hub, siblings, tmp_path_factory):
-    """The page as a Space serves it: no token of its own, a login button, the scopes of the README's front matter."""
+def address(hub, public_page, siblings):
+    """The page as a Space serves it: a login button, and a token of its owner, who may read what is gated."""
     api = HfApi()
     publish_models(api, {PUBLIC: siblings["math"], GATED: siblings["japanese"]})
     api.update_repo_settings(GATED, gated="auto")
     asking = Request(f"{hub.endpoint}/{GATED}/ask-access", b"", {"Authorization": "Bearer hf_bob"})
     urlopen(asking).close()
-    environment = hub.environment("alice") | {
-        "HF_TOKEN": "",
-        "SYSTEM": "spaces",
-        "SPACE_ID": "alice/hubmerge",
-        "OAUTH_CLIENT_ID": "hubmerge-space",
-        "OAUTH_CLIENT_SECRET": "secret of the Space",
-        "OAUTH_SCOPES": "openid profile contribute-repos gated-repos",
-        "OPENID_PROVIDER_URL": hub.endpoint,
-    }
-    with served(environment, tmp_path_factory.mktemp("login")) as url:
+    with public_page.quietly() as url:
         yield url
 
 
@@ -46,7 +36,7 @@ def visitor(address):
     with chromium() as browser:
         visitor = Visitor(browser, address)
         yield visitor
-        visitor.leave(frame={"huggingface.co", "fonts.googleapis.com"})
+        visitor.leave(of_space=True)
 
 
 def write_recipe(visitor: Visitor) -> None:

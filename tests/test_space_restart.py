@@ -1,14 +1,13 @@
 """A server that is killed goes on with its jobs when it is started again."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from gradio_client import Client
 from localhubtools import hold_delays
-from space_server import ended, in_this_process, running
+from space_server import Own, ended, in_this_process
 from waiting import until
 
 from hubmerge.evolve.journal import read_evaluations
@@ -55,31 +54,30 @@ def search() -> str:
     )
 
 
-def test_killed_in_a_search_and_in_a_push(hub, published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_in_a_search_and_in_a_push(hub, own_page: Own, published, monkeypatch: pytest.MonkeyPatch) -> None:
     delays, go_on = hold_delays(monkeypatch)
 
     def at_its_commit(request: Any) -> Fault | None:
         return Fault(delay=1, reset=True) if f"{PUSHED}/commit/" in request.url.path else None
 
     def searched() -> list[Any]:
-        found = list((tmp_path / "jobs").rglob("journal.jsonl"))
+        found = list((work / "jobs" / job).rglob("journal.jsonl"))
         return read_evaluations(found[0]) if found else []
 
+    served = own_page.page()
+    work = served.work / "jobs"
     hub.faults = at_its_commit
     try:
-        # A person has all workers but one.
-        with running(hub.environment("alice") | {"HUBMERGE_SPACE_WORKERS": "3"}, tmp_path) as (url, process):
-            client = Client(url, headers=ME, verbose=False)
-            recipe = json.dumps({"merge_method": "linear", "models": [{"model": MATH}, {"model": JAPANESE}]})
-            merged = client.predict(recipe, api_name="/merge")
-            assert (now := ended(lambda: client.predict(merged, api_name="/job")))["status"] == "done", now
-            pushed = client.predict(merged, PUSHED, api_name="/publish")
-            until(lambda: delays, "no commit is sent")
-            job = client.predict(search(), api_name="/evolve")
-            until(lambda: len(searched()) >= 3, lambda: client.predict(job, api_name="/job"))
-            process.kill()
-            process.wait()
-            client.close()
+        client = Client(served.url, headers=ME, verbose=False)
+        recipe = json.dumps({"merge_method": "linear", "models": [{"model": MATH}, {"model": JAPANESE}]})
+        merged = client.predict(recipe, api_name="/merge")
+        assert (now := ended(lambda: client.predict(merged, api_name="/job")))["status"] == "done", now
+        pushed = client.predict(merged, PUSHED, api_name="/publish")
+        until(lambda: delays, "no commit is sent")
+        job = client.predict(search(), api_name="/evolve")
+        until(lambda: len(searched()) >= 3, lambda: client.predict(job, api_name="/job"))
+        own_page.kill()
+        client.close()
     finally:
         hub.faults = None
         go_on.set()
@@ -88,7 +86,7 @@ def test_killed_in_a_search_and_in_a_push(hub, published, tmp_path: Path, monkey
     assert not published.list_repo_commits(PUSHED)[1:]
     # The next server needs no process of its own: all that it knows is what the first left on disk.
     pages: list[Page] = []
-    in_this_process(monkeypatch, tmp_path / "jobs")
+    in_this_process(monkeypatch, work)
     monkeypatch.setattr(app, "add_endpoints", pages.append)
     app.build()
     [page], me = pages, owner_of("token hf_alice", None)

@@ -163,8 +163,8 @@ def test_the_page_computes_in_processes_of_their_own(hub, search, siblings, tmp_
     log = tmp_path / "calls"
     fake = Path(__file__).parent / "fake_spaces"
     environment = {**hub.environment("alice"), **ON, "FAKE_SPACES_LOG": str(log), "PYTHONPATH": f"{fake}:{ROOT}"}
-    with served(environment, tmp_path) as url:
-        client = Client(url, verbose=False)
+    with served(environment, tmp_path) as page:
+        client = Client(page.url, verbose=False)
         assert isinstance(client.predict(str(siblings["math"]), "w1 2 w3", max_new_tokens=4, api_name="/chat"), str)
         job = client.predict(search.to_yaml(), api_name="/evolve")
         now = ended(lambda: client.predict(job, api_name="/job"))

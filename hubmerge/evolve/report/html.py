@@ -31,7 +31,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], marked: Sequence
         f'<tr class="marked">{line("td", row)}</tr>' if number in marked else f"<tr>{line('td', row)}</tr>"
         for number, row in enumerate(rows)
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

@@ -28,7 +28,7 @@ class Picture:
         wide = canvas.svg(self.draw, f"{name}-wide", self.title)
         caption = f"<figcaption>{self.caption}</figcaption>" if self.caption else ""
         if self.scrolls:
-            return f'<figure><div class="scroll">{wide}</div>{caption}</figure>'
+            return f'<figure><div class="scroll" tabindex="0">{wide}</div>{caption}</figure>'
         narrow = canvas.svg(self.draw, f"{name}-narrow", self.title, canvas.NARROW)
         both = f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
         return f'<figure><div class="both">{both}</div>{caption}</figure>'
