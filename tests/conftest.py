@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -50,7 +51,9 @@ os.environ.update(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How many documents of each kind tests/test_documents_property.py tries, and how often the rest is repeated."""
-    parser.addoption("--documents", type=int, help="documents of each kind from outside (default: a minute's worth)")
+    parser.addoption(
+        "--documents", type=int, help="documents of each kind from outside (default: a quarter of a minute's worth)"
+    )
     parser.addoption("--thorough", action="store_true", help="every fault twenty times, every combination of settings")
 
 
@@ -76,15 +79,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def _sketches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are built, once each, but not laid out and drawn, which takes a second each, except where a test is
-    about them: `pictures`, or `pictures("svg")` for one way to draw alone."""
-    canvas = sys.modules.get("hubmerge.evolve.report.canvas")
-    if canvas is None:
-        return
-    marker = request.node.get_closest_marker("pictures")
-    drawn = () if marker is None else marker.args or ("png", "svg")
+@pytest.fixture(scope="session", autouse=True)
+def _sketches() -> Iterator[Callable[..., AbstractContextManager[None]]]:
+    """Pictures are built, once each, but not laid out and drawn, which takes a second each.
+
+    What it gives draws them: `with draws("svg"):`, or `with draws():` for every way to draw.
+    """
+    from hubmerge.evolve.report import canvas
+
+    real = {"png": canvas.png, "svg": canvas.svg}
     built = set()
 
     def build(draw, width) -> None:
@@ -100,9 +103,25 @@ def _sketches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         build(draw, width)
         return f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{name}" class="picture"/>'
 
-    for sketch in (png, svg):
-        if sketch.__name__ not in drawn:
-            monkeypatch.setattr(canvas, sketch.__name__, sketch)
+    @contextmanager
+    def draws(*ways: str) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for way in ways or real:
+                patch.setattr(canvas, way, real[way])
+            yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canvas, "png", png)
+        patch.setattr(canvas, "svg", svg)
+        yield draws
+
+
+@pytest.fixture(autouse=True)
+def _pictures(request: pytest.FixtureRequest, _sketches) -> Iterator[None]:
+    """Draws the pictures of a test marked `pictures`, or in one way alone: `pictures("svg")`."""
+    marker = request.node.get_closest_marker("pictures")
+    with _sketches(*marker.args) if marker is not None else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

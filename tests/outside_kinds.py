@@ -31,7 +31,7 @@ class Kind:
 
     documents: st.SearchStrategy[Any]
     read: Callable[[Any], object]
-    few: int = 100
+    few: int = 50
 
 
 @dataclass
@@ -149,7 +149,7 @@ def a_config(bench: Bench) -> Kind:
         pieces = [{"sources": [{"model": str(folder), "layer_range": [n, n + 2]}]} for n in (0, 1)]
         bench.plan(Recipe.from_dict({"merge_method": "passthrough", "slices": pieces}), text)
 
-    return Kind(json_bytes(json.loads((folder / "config.json").read_bytes())), read, 60)
+    return Kind(json_bytes(json.loads((folder / "config.json").read_bytes())), read)
 
 
 OTHERS = ("qwen3-tied", "gpt2-tied", "bert-tied", "t5-tied", "whisper", "mixtral-untied", "vit", "wav2vec2")
@@ -173,7 +173,7 @@ def other_configs(bench: Bench) -> Kind:
         bench.plan(Recipe.from_dict({"merge_method": "passthrough", "slices": pieces}), changed)
 
     texts = {name: json_bytes(json.loads((whole / "config.json").read_bytes())) for name, whole in wholes.items()}
-    return Kind(st.one_of([st.tuples(st.just(name), text) for name, text in texts.items()]), read, 40)
+    return Kind(st.one_of([st.tuples(st.just(name), text) for name, text in texts.items()]), read, 26)
 
 
 def a_header(bench: Bench) -> Kind:
@@ -298,7 +298,7 @@ def a_card(bench: Bench) -> Kind:
 
     cards = [CARD, {**CARD, "license": "other"}, {"license": ["mit"], "base_model": "org/base"}]
     whole = yaml_bytes(*cards).map(lambda text: b"---\n" + text + b"\n---\n# A model\n")
-    return Kind(st.one_of(whole, whole, whole, whole.flatmap(torn)), read, 50)
+    return Kind(st.one_of(whole, whole, whole, whole.flatmap(torn)), read, 33)
 
 
 def a_record(bench: Bench) -> Kind:
@@ -335,7 +335,7 @@ def a_record(bench: Bench) -> Kind:
 
     records = st.tuples(st.just("hubmerge.json"), json_bytes(told))
     journals = st.tuples(st.just(".hubmerge/journal.json"), json_bytes(journal, theirs))
-    return Kind(records | journals, read, 60)
+    return Kind(records | journals, read)
 
 
 MODEL_KINDS: Mapping[str, Callable[[Bench], Kind]] = {

@@ -65,7 +65,7 @@ def a_search(bench: Bench) -> Kind:
             terminal.show_outlook(outlook)
         outlook.require()
 
-    return Kind(yaml_bytes(*searches(bench)), read, 40)
+    return Kind(yaml_bytes(*searches(bench)), read, 26)
 
 
 _JUDGE = {"base_url": "http://127.0.0.1:9/v1", "model": "org/judge", "api_key": "X_API_KEY", "rubric": "{output}"}
@@ -202,7 +202,7 @@ def a_run(bench: Bench) -> Kind:
         st.tuples(st.just("results.json"), json_bytes(results)),
         st.tuples(st.just("items.json"), json_bytes(items)),
     ]
-    return Kind(st.one_of(files), read, 30)
+    return Kind(st.one_of(files), read, 20)
 
 
 SEARCH_KINDS: Mapping[str, Callable[[Bench], Kind]] = {

@@ -33,7 +33,7 @@ def actors_of(process: psutil.Process) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("name", ["cmaes", pytest.param("m2n2", marks=pytest.mark.thorough)])
 def test_two_actors_walk_the_path_of_one(name: str, strangers, tmp_path: Path) -> None:  # noqa: F811
-    searcher = {"name": name, "evaluations": 30, "popsize": 6, "seed": 1}
+    searcher = {"name": name, "evaluations": 18, "popsize": 6, "seed": 1}
     search: Search = search_of(strangers, searcher=searcher, baselines=["average"])
     alone = evolve(search, tmp_path / "alone" / "run")
     (tmp_path / "search.yaml").write_text(search.to_yaml())

@@ -54,11 +54,11 @@ print(json.dumps({"stated": stated.anonymous, "took": [peak - bare for peak in p
 
 
 def test_a_search_takes_what_is_stated(tiny_llama, tmp_path: Path) -> None:
-    sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "max_position_embeddings": 512}
+    sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 3, "max_position_embeddings": 512}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 4}
     base = tiny_llama(tmp_path / "base", **sizes, **heads)
     other = tiny_llama(tmp_path / "other", seed=1, sibling_of=base)
-    prompts = [f"Mary has {n} apples and gives {n // 2} of them to each of her {n % 7} friends." for n in range(150)]
+    prompts = [f"Mary has {n} apples and gives {n // 2} of them to each of her {n % 7} friends." for n in range(66)]
     job = json.dumps([str(base), str(other), prompts, 12])
     done = subprocess.run([sys.executable, "-c", SCRIPT, job], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -34,7 +34,7 @@ from hubmerge.evolve.report.data import Run
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(tmp_path_factory, _sketches) -> Path:
     """A run over recipes whose genome grew, with racing, known candidates and a random search beside it."""
     evaluations = []
     for e in rising(120):
@@ -56,7 +56,8 @@ def finished(tmp_path_factory) -> Path:
         },
     )
     write_run(folder / "random", rising(120, seed=4), done=False)
-    write_report(folder)
+    with _sketches():
+        write_report(folder)
     return folder
 
 

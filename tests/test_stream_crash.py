@@ -1,6 +1,6 @@
 """kill -9 at random moments: the rerun goes on with at most one shard lost and ends in the same bytes.
 
-HUBMERGE_CRASHES sets how many moments are tried (5 each into a folder and onto the Hub).
+HUBMERGE_CRASHES sets how many moments are tried (3 each into a folder and onto the Hub).
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 from test_stream_bytes import wide_siblings  # noqa: F401 (a fixture)
 from test_stream_merge import Siblings, recipe
 
-CRASHES = int(os.environ.get("HUBMERGE_CRASHES", "5"))
+CRASHES = int(os.environ.get("HUBMERGE_CRASHES", "3"))
 
 # Forks a process for every merge, so that imports are paid for once; kills each first one at a random moment.
 DRIVER = """
@@ -38,7 +38,7 @@ def run(out, repo, log):
     executor._Run._make = make
     if repo and HfApi().repo_exists(repo) and len(HfApi().list_repo_commits(repo)) > 1:
         os.write(log, b"was through\\n")
-    plan = make_plan(recipe, shard_size=300_000 if repo else 150_000, pushing=bool(repo))
+    plan = make_plan(recipe, shard_size=80_000 if repo else 50_000, pushing=bool(repo))
     result = merge(plan, out, upload=Upload(repo) if repo else None)
     os.write(log, json.dumps({"kept": result.kept, "tensors": result.tensors, "seconds": result.seconds}).encode())
 

@@ -15,7 +15,7 @@ from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 
-TENSORS = 40  # for each density
+TENSORS = 12  # for each density
 # Whatever has its own idea of how large a block is.
 ROOMS = ("methods.blocks", "methods.selection", "methods.sparsify", "stream.compute", "stream.prefetch")
 

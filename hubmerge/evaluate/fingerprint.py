@@ -27,5 +27,17 @@ def fingerprint(text: str) -> str:
     return found or " ".join(plain.split())
 
 
+class _Kept(dict[int, int | None]):
+    """What becomes of each character, asked once: itself, or nothing."""
+
+    def __missing__(self, code: int) -> int | None:
+        char = chr(code)
+        self[code] = None if char.isspace() or unicodedata.category(char)[0] in "PC" else code
+        return self[code]
+
+
+_KEPT = _Kept()
+
+
 def _letters(text: str) -> str:
-    return "".join(char for char in text if not char.isspace() and unicodedata.category(char)[0] not in "PC")
+    return text.translate(_KEPT)

@@ -93,14 +93,21 @@ def fetch(source: Source) -> Path:
     return source.local_path(CONFIG).parent
 
 
-def load_tokenizer(source: Source, chat_template: str | None) -> Any:
-    """The tokenizer of a source as the merge would write it. Raises `SourceError` where it cannot be loaded."""
+def tokenizer_files(source: Source, chat_template: str | None) -> dict[str, bytes]:
+    """All that the tokenizer of a source is made of: sources with the same files have the same tokenizer."""
+    check_counts(source.config)
+    return {**carried_files(source, chat_template), CONFIG: json.dumps(dict(source.config)).encode()}
+
+
+def load_tokenizer(source: Source, chat_template: str | None, files: Mapping[str, bytes] | None = None) -> Any:
+    """The tokenizer of a source as the merge would write it, from its `tokenizer_files` where they are known.
+
+    Raises `SourceError` where it cannot be loaded.
+    """
     from transformers import AutoTokenizer
 
-    check_counts(source.config)
     with tempfile.TemporaryDirectory(prefix="hubmerge-tokenizer-") as folder:
-        config = json.dumps(dict(source.config)).encode()
-        save_files(folder, {**carried_files(source, chat_template), "config.json": config})
+        save_files(folder, files or tokenizer_files(source, chat_template))
         with transformers_errors(f"The tokenizer of {source.name} cannot be loaded"):
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import HubmergeError, PlanError, SearchError
 from ..evaluate.lengths import Longest, longest, positions
 from ..evaluate.llm_judge import LlmJudge
-from ..evaluate.models import load_tokenizer
+from ..evaluate.models import load_tokenizer, tokenizer_files
 from ..evaluate.task import SPLITS, Task
 from ..hub.source import Source
 from ..recipe import Recipe
@@ -84,9 +85,17 @@ def _longest(
     search: Search, plan: Plan, sources: Mapping[ModelRef, Source], task: Task
 ) -> Iterator[tuple[Longest, str, int | None]]:
     """The longest example for whoever is asked, with a name for messages and the tokens that it reads at most."""
-    for name, tokenizer, template, config, splits in _asked(search, plan, sources):
-        most = longest(load_tokenizer(tokenizer, template), task, splits)
-        if most is not None:
+    tokenizers: dict[tuple[tuple[str, bytes], ...], Any] = {}
+    known: dict[tuple[int, tuple[str, ...]], Longest | None] = {}
+    for name, source, template, config, splits in _asked(search, plan, sources):
+        # Models that were tuned from one base mostly share its tokenizer, and loading one takes a second.
+        files = tokenizer_files(source, template)
+        if (made := tuple(sorted(files.items()))) not in tokenizers:
+            tokenizers[made] = load_tokenizer(source, template, files)
+        tokenizer = tokenizers[made]
+        if (asked := (id(tokenizer), splits)) not in known:
+            known[asked] = longest(tokenizer, task, splits)
+        if (most := known[asked]) is not None:
             yield most, name, positions(config)
 
 
