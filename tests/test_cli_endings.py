@@ -1,5 +1,6 @@
 """The program ends well: interrupted, with nobody reading, with nowhere to write, and whatever a name holds."""
 
+import errno
 import json
 import logging
 import os
@@ -92,6 +93,31 @@ def test_ctrl_c_tells_the_command_that_goes_on(words: str, says: str, monkeypatc
         cli.main()
     assert stopped.value.code == 130
     assert capsys.readouterr().err.strip() == f"hubmerge: {says}"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EMFILE, "Too many open files", "a.json"), "a.json: Too many open files; make room or check "),
+        (OSError(errno.EIO, "Input/output error"), "This machine: Input/output error; make room or check "),
+        (MemoryError(), "There is not enough memory; "),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "There is not enough memory; "),
+        (OSError("_raylet.so: failed to map segment from shared object"), "There is not enough memory; "),
+    ],
+)
+def test_what_the_machine_refuses_is_one_sentence(error: Exception, says: str, monkeypatch, capsys) -> None:
+    from hubmerge import cli
+    from hubmerge.cli import commands
+
+    def refused() -> None:
+        raise error
+
+    monkeypatch.setattr(commands, "app", refused)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"hubmerge: {says}") and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hubmerge.errors import Interrupted, SearchError
+from hubmerge.errors import Interrupted, ResourceError, SearchError
 from hubmerge.evolve import searchers
 from hubmerge.evolve.explore import explore
 from hubmerge.evolve.genome import ParameterGenome, squash, unsquash
@@ -378,6 +378,22 @@ def test_the_same_recipe_is_measured_once(tmp_path: Path, monkeypatch) -> None:
     assert len(found.evaluations) == 16
     assert len(measured) == 14
     assert found.evaluations[0].score == found.evaluations[2].score
+
+
+def test_a_disk_without_room_is_one_sentence_and_the_search_goes_on(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path, limits = tmp_path / "journal.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    whole = [one.genome for one in run(tmp_path, genome()).evaluations]
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:6]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
+    try:
+        with pytest.raises(ResourceError, match=r"Writing to .*journal.jsonl failed: File too large; make room"):
+            run(tmp_path, genome(), resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(read_evaluations(path)) == 5
+    run(tmp_path, genome(), resume=True)
+    assert [one.genome for one in read_evaluations(path)] == whole
 
 
 def test_journals_are_kept_apart(tmp_path: Path) -> None:

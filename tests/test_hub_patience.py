@@ -3,8 +3,10 @@
 No test here waits for a server's pace: the limits are made tiny, and the server never finishes by itself.
 """
 
+import errno
 import gzip
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +19,8 @@ from huggingface_hub import constants
 
 from hubmerge.errors import HubError, Interrupted, NetworkError, ResourceError
 from hubmerge.evaluate.task import load_task
-from hubmerge.hub import open_source, patience, search_models
+from hubmerge.hub import open_source, patience, search_models, store
+from hubmerge.hub.errors import hub_errors
 from hubmerge.localhub import Fault, LocalHub
 from hubmerge.reference import ModelRef
 
@@ -287,3 +290,20 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
     with pytest.raises(ResourceError, match=r"cannot be written .* set HF_HOME"):
         open_source(ModelRef.parse("alice/readonly"))
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.ENOSPC, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
+def test_a_cache_whose_disk_refuses(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))  # a write that fails names no file
+
+    publish("alice/no-room", checkpoint())
+    monkeypatch.setattr(store, "hf_hub_download", refused)
+    with pytest.raises(ResourceError, match=rf"The cache .* cannot be written \({os.strerror(number)}\); .*HF_HOME"):
+        open_source(ModelRef.parse("alice/no-room"))
+
+
+def test_a_download_of_another_length() -> None:
+    """huggingface_hub says so by an `OSError` of no number."""
+    with pytest.raises(NetworkError, match="Downloading x failed: the connection"), hub_errors("downloading x"):
+        raise OSError("Consistency check failed: file should be of size 8 but has size 7")

@@ -1,5 +1,6 @@
 """Single requests to the embedded Hub: hostile names and paths, limits, byte ranges, memory."""
 
+import asyncio
 import hashlib
 import socket
 import subprocess
@@ -10,9 +11,11 @@ import urllib.request
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from localhubtools import USERS, call, commit_lines
+from starlette.requests import Request
 
 from hubmerge.localhub import LocalHub
 from hubmerge.localhub.connections import connection_of
+from hubmerge.localhub.wire import Refusal, read_body
 
 THOUSAND = bytes(range(250)) * 4
 
@@ -170,3 +173,13 @@ def test_a_delivery_does_not_hold_the_file_in_memory(tmp_path):
         process.wait(120)
     assert received == size
     assert (after - before) * 1024 < 60_000_000
+
+
+def test_a_client_that_goes_away_inside_its_body_is_no_failure_of_the_hub():
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive():
+        return next(messages)
+
+    with pytest.raises(Refusal, match="closed before the whole body arrived"):
+        asyncio.run(read_body(Request({"type": "http", "method": "POST", "headers": []}, receive)))

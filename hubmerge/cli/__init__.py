@@ -3,7 +3,9 @@
 Only what ends a program well is imported here: all else is imported by `main`, where Ctrl-C is already expected.
 """
 
+import errno
 import os
+import re
 import shlex
 import signal
 import sys
@@ -19,6 +21,10 @@ BROKEN_PIPE = 141
 _INTERRUPTED = "Interrupted."
 _GO_ON = (["merge"], ["export"], ["evolve"], ["demo"], ["zoo", "train"])
 """Commands that go on where they were stopped."""
+
+_REFUSED = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM")
+_REFUSALS = {getattr(errno, name) for name in _REFUSED if hasattr(errno, name)}
+"""What a machine says that has no room, or lets nobody in."""
 
 
 def main() -> None:
@@ -54,15 +60,27 @@ def main() -> None:
         err.print("\n[yellow]hubmerge:[/]", end=" ")
         err.print(_interrupted(sys.argv[1:]), markup=False, highlight=False, soft_wrap=True)
         sys.exit(INTERRUPTED)
-    except OSError as exc:
-        if not _output_fails():
+    except (OSError, MemoryError, ImportError) as exc:
+        if isinstance(exc, OSError) and _output_fails():
+            _forget_output()
+            said = f"Standard output cannot be written ({exc.strerror}); make room or send it elsewhere."
+        elif (refusal := _refusal(exc)) is not None:
+            said = refusal
+        else:
             raise
-        _forget_output()
-        err.print(
-            f"[red]hubmerge:[/] Standard output cannot be written ({exc.strerror}); make room or send it elsewhere.",
-            soft_wrap=True,
-        )
+        err.print("[red]hubmerge:[/]", end=" ")
+        err.print(said, markup=False, highlight=False, soft_wrap=True)
         sys.exit(HubmergeError.exit_code)
+
+
+def _refusal(exc: BaseException) -> str | None:
+    """What to say of an error by which this machine gives no room or no right; None for any other."""
+    if isinstance(exc, OSError) and exc.errno in _REFUSALS:
+        return f"{exc.filename or 'This machine'}: {exc.strerror}; make room or check rights and limits."
+    # A library that no memory is left for says so in words alone.
+    if isinstance(exc, MemoryError) or re.search("failed to map segment|annot allocate memory", str(exc)):
+        return "There is not enough memory; close other programs, or raise its limit (`ulimit -v`)."
+    return None
 
 
 def _interrupted(words: Sequence[str]) -> str:

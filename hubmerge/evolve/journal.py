@@ -9,13 +9,15 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ..documents import parse_object
 from ..errors import SearchError
 from ..stream.owned import inside
+from ..stream.whole import disk_errors
 from .spec import is_number
 
 VERSION = 2
@@ -102,7 +104,9 @@ class Journal:
         self.path = path
         self.evaluations: list[Evaluation] = []
         inside(path.parent, path.name)
-        self._file: BinaryIO = path.open("a+b")
+        with disk_errors(path):
+            # Not buffered: what the disk refused once must not be tried again when the file is closed.
+            self._file: FileIO = path.open("a+b", buffering=0)
         try:
             _lock(self._file, path)
             self._load(key, facts, resume, replace)
@@ -150,9 +154,11 @@ class Journal:
 
     def _write(self, document: Mapping[str, Any]) -> None:
         line = json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
-        self._file.write(line.encode("utf-8"))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        left = memoryview(line.encode("utf-8"))
+        with disk_errors(self.path):
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
 
 
 def require_unused(path: Path) -> None:
@@ -199,7 +205,7 @@ def _evaluation(document: dict[str, Any], path: Path, number: int) -> Evaluation
         ) from None
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def _lock(file: FileIO, path: Path) -> None:
     try:
         import fcntl
     except ImportError:  # Windows has no advisory locks of this kind; there the journal is not guarded

@@ -70,6 +70,8 @@ def hub_errors(what: str) -> Iterator[None]:
             raise
         raise explain(exc.__cause__, what) from exc
     except OSError as exc:
+        if exc.errno is None:  # huggingface_hub counted other bytes than the answer announced
+            raise explain(exc, what) from exc
         if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ResourceError(f"{_start(what)}: the disk is full; free some space and run the same again.") from exc

@@ -125,22 +125,18 @@ class Repository:
 
 @contextmanager
 def _cache_errors() -> Iterator[None]:
-    """What the disk of the cache refuses, as one sentence; a full disk is told by `hub_errors`."""
+    """What the disk of the cache refuses, as one sentence."""
     try:
         yield
-    except (PermissionError, NotADirectoryError, FileExistsError) as exc:
-        raise _unwritable(exc) from exc
     except OSError as exc:
-        if exc.errno != errno.EROFS:
+        # Without a number it is no answer of this machine: huggingface_hub's own errors are of that kind as well.
+        if exc.errno is None:
             raise
-        raise _unwritable(exc) from exc
-
-
-def _unwritable(exc: OSError) -> ResourceError:
-    return ResourceError(
-        f"The cache for models of the Hub, {constants.HF_HUB_CACHE}, cannot be written ({exc.strerror or exc}); set "
-        "HF_HOME to a folder that can."
-    )
+        full = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise ResourceError(
+            f"The cache for models of the Hub, {constants.HF_HUB_CACHE}, cannot be written ({exc.strerror or exc}); "
+            f"{'make room, or ' if full else ''}set HF_HOME to a folder that can."
+        ) from exc
 
 
 @dataclass(frozen=True)

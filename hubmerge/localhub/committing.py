@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -28,6 +28,7 @@ from hubmerge.localhub.wire import (
     known_caller,
     parameter,
     parse_object,
+    pieces_of,
     site,
     text_field,
     with_json,
@@ -115,17 +116,14 @@ class _Sent:
 async def _lines(request: Request) -> AsyncIterator[list[bytes]]:
     """The lines of the body, as many at a time as came at once."""
     waiting = bytearray()
-    try:
-        async for piece in request.stream():
-            waiting += piece
-            if b"\n" in piece:
-                *lines, rest = waiting.split(b"\n")
-                waiting = bytearray(rest)
-                yield [bytes(line) for line in lines if line.strip()]
-            if len(waiting) > _LARGEST_LINE:
-                raise Refusal(413, f"A file above {LARGEST_REGULAR} bytes must be uploaded as LFS.")
-    except ClientDisconnect:
-        raise Refusal(400, "The connection closed before the whole commit arrived.") from None
+    async for piece in pieces_of(request):
+        waiting += piece
+        if b"\n" in piece:
+            *lines, rest = waiting.split(b"\n")
+            waiting = bytearray(rest)
+            yield [bytes(line) for line in lines if line.strip()]
+        if len(waiting) > _LARGEST_LINE:
+            raise Refusal(413, f"A file above {LARGEST_REGULAR} bytes must be uploaded as LFS.")
     if waiting.strip():
         yield [bytes(waiting)]
 

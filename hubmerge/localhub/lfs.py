@@ -5,7 +5,7 @@ from secrets import token_hex
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -22,6 +22,7 @@ from hubmerge.localhub.wire import (
     find_repository,
     named_repository,
     parse_object,
+    pieces_of,
     read_body,
     site,
     with_json,
@@ -117,16 +118,13 @@ def _open_ticket(request: Request) -> tuple[Repository, str, dict[str, str]]:
 async def _receive(request: Request, upload: Upload, limit: int) -> None:
     """Stream a body to disk, hashing and writing about a MiB at a time in a thread."""
     waiting = bytearray()
-    try:
-        async for piece in request.stream():
-            waiting += piece
-            if upload.size + len(waiting) > limit:
-                raise Refusal(400, f"The body is larger than the {limit} bytes announced.")
-            if len(waiting) >= PIECE:
-                await run_in_threadpool(upload.write, bytes(waiting))
-                waiting.clear()
-    except ClientDisconnect:
-        raise Refusal(400, "The connection closed before the whole body arrived.") from None
+    async for piece in pieces_of(request):
+        waiting += piece
+        if upload.size + len(waiting) > limit:
+            raise Refusal(400, f"The body is larger than the {limit} bytes announced.")
+        if len(waiting) >= PIECE:
+            await run_in_threadpool(upload.write, bytes(waiting))
+            waiting.clear()
     await run_in_threadpool(upload.write, bytes(waiting))
 
 

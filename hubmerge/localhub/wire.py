@@ -1,14 +1,14 @@
 """What all handlers share: refusals, bounded bodies, the caller, the repository a URL names."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hubmerge.localhub.accounts import Accounts, Identity
@@ -85,10 +85,19 @@ def refuse(refusal: Refusal) -> Response:
     return answer({"error": said}, refusal.status, headers)
 
 
+async def pieces_of(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes; refused where the client goes away before its end."""
+    try:
+        async for piece in request.stream():
+            yield piece
+    except ClientDisconnect:
+        raise Refusal(400, "The connection closed before the whole body arrived.") from None
+
+
 async def read_body(request: Request, limit: int = LARGEST_BODY) -> bytes:
     """The whole body, refused with 413 above `limit` bytes."""
     pieces, size = [], 0
-    async for piece in request.stream():
+    async for piece in pieces_of(request):
         size += len(piece)
         if size > limit:
             raise Refusal(413, f"The request is larger than {limit} bytes.")

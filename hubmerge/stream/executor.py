@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..documents import require_path
-from ..errors import AccessError, HubError, NetworkError, PlanError, ResourceError, SourceError
+from ..errors import AccessError, HubError, NetworkError, PlanError, SourceError
 from ..hub.push import PushResult, Upload
 from ..hub.source import Source, parts_of, pins_of
 from ..hub.unplaced import without_places
@@ -36,6 +36,7 @@ from .reader import Reader
 from .shards import INDEX_FILE, ShardPlan
 from .tensors import TensorPlan
 from .tokenizer import carried_files
+from .whole import disk_errors
 from .writer import ShardFile
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ def merge(
     out = Path(os.path.realpath(out))
     _refuse_sources(plan, out)
     reads = [*files_read(plan), *keep]
-    with _disk_errors(out):
+    with disk_errors(out):
         if upload is not None:
             upload.start()
         target = f"{upload.repo_id}@{upload.revision}" if upload else None
@@ -355,14 +356,3 @@ def _message(plan: Plan) -> str:
 
 def _json(document: object) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-@contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise ResourceError(
-            f"Writing to {exc.filename or out} failed: {exc.strerror or exc}; make room or check the rights, "
-            "then run the same again."
-        ) from exc

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import ResourceError
+
 TEMPORARY = ".partial"
 """Ending of a file that is being written, whose name begins with a dot: no listing shows it, no push takes it."""
 
@@ -15,10 +17,10 @@ TEMPORARY = ".partial"
 def atomic(path: Path, room: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write that takes its place only when all went well and is then safe on disk.
 
-    Until then it lies in `room`, by default beside its place.
+    Until then it lies in `room`, by default beside its place. Raises `ResourceError` for what the disk refuses.
     """
     temporary = (room or path.parent) / f".{path.name}{TEMPORARY}"
-    with _new_file(temporary) as file:
+    with disk_errors(path), _new_file(temporary) as file:
         try:
             yield file
             file.flush()
@@ -27,7 +29,8 @@ def atomic(path: Path, room: Path | None = None) -> Iterator[BinaryIO]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-    _sync_folder(path.parent)
+    with disk_errors(path):
+        _sync_folder(path.parent)
 
 
 def _new_file(path: Path) -> BinaryIO:
@@ -44,9 +47,22 @@ def _new_file(path: Path) -> BinaryIO:
 
 def write_file(path: Path, content: bytes, room: Path | None = None) -> None:
     """Writes a small file; folders on the way are made. Half written it lies in `room`, as `atomic` has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path, room) as file:
         file.write(content)
+
+
+@contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """What the machine refuses while a work writes into `place`, a folder or file, as one sentence."""
+    try:
+        yield
+    except OSError as exc:
+        raise ResourceError(
+            f"Writing to {exc.filename or place} failed: {exc.strerror or exc}; make room or check the rights, "
+            "then run the same again."
+        ) from exc
 
 
 def _sync_folder(folder: Path) -> None:
