@@ -95,6 +95,18 @@ def test_ctrl_c_tells_the_command_that_goes_on(words: str, says: str, monkeypatc
     assert capsys.readouterr().err.strip() == f"hubmerge: {says}"
 
 
+def test_what_was_closed_leads_nowhere(tmp_path: Path) -> None:
+    """After `<&- >&- 2>&-` no file takes the number of a stream, and what is read and printed is nothing."""
+    script = (
+        "import os, sys; sys.stdin = sys.stdout = sys.stderr = None; os.closerange(0, 3)\n"
+        "from hubmerge.cli import _open_streams; _open_streams()\n"
+        "file = open(sys.argv[1], 'w'); os.write(1, b'x'); os.write(2, b'x'); print('x', flush=True)\n"
+        "file.write(repr((file.fileno() > 2, sys.stdin.read(), os.get_inheritable(2))))"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "said"], check=True, cwd=Path(__file__).parent.parent)
+    assert (tmp_path / "said").read_text() == "(True, '', True)"
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [

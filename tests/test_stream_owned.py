@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_stream_merge import Siblings, load, recipe
 
-from hubmerge.errors import Interrupted, PlanError
+from hubmerge.errors import Interrupted, PlanError, ResourceError
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 from hubmerge.stream.owned import Kept, inside, is_plain, read_plain
@@ -226,7 +226,7 @@ def test_half_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / ".report.html.partial").symlink_to(victim)
-    with pytest.raises(OSError, match="exists"):
+    with pytest.raises(ResourceError, match="exists"):
         write_file(tmp_path / "report.html", b"x")
     (tmp_path / ".report.html.partial").unlink()
     os.link(victim, tmp_path / ".report.html.partial")

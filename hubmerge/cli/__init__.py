@@ -29,6 +29,7 @@ _REFUSALS = {getattr(errno, name) for name in _REFUSED if hasattr(errno, name)}
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 2 bad input, 3 Hub or network, 130 interrupted, 141 nobody reads."""
+    _open_streams()
     # Read when huggingface_hub is imported: one display of progress is enough, and ours counts the whole work.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -71,6 +72,19 @@ def main() -> None:
         err.print("[red]hubmerge:[/]", end=" ")
         err.print(said, markup=False, highlight=False, soft_wrap=True)
         sys.exit(HubmergeError.exit_code)
+
+
+def _open_streams() -> None:
+    """Opens what was closed of standard input, output and error (`<&-`), to nowhere.
+
+    Else the next file to be opened, a shard perhaps, takes that number, and what any library prints goes into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _refusal(exc: BaseException) -> str | None:
