@@ -112,6 +112,7 @@ def test_what_was_closed_leads_nowhere(tmp_path: Path) -> None:
     [
         (OSError(errno.EMFILE, "Too many open files", "a.json"), "a.json: Too many open files; make room or check "),
         (OSError(errno.EIO, "Input/output error"), "This machine: Input/output error; make room or check "),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "No usable temporary "),
         (MemoryError(), "There is not enough memory; "),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "There is not enough memory; "),
         (OSError("_raylet.so: failed to map segment from shared object"), "There is not enough memory; "),

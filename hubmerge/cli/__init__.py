@@ -91,6 +91,8 @@ def _refusal(exc: BaseException) -> str | None:
     """What to say of an error by which this machine gives no room or no right; None for any other."""
     if isinstance(exc, OSError) and exc.errno in _REFUSALS:
         return f"{exc.filename or 'This machine'}: {exc.strerror}; make room or check rights and limits."
+    if isinstance(exc, FileNotFoundError) and "No usable temporary directory" in str(exc):
+        return f"{exc.strerror or exc}; make room there, or set TMPDIR to a folder that can be written."
     # A library that no memory is left for says so in words alone.
     if isinstance(exc, MemoryError) or re.search("failed to map segment|annot allocate memory", str(exc)):
         return "There is not enough memory; close other programs, or raise its limit (`ulimit -v`)."

@@ -23,6 +23,7 @@ from ..stream.adapted import Adapted
 from ..stream.architecture import check_counts, transformers_errors
 from ..stream.dtypes import DTYPES
 from ..stream.tokenizer import carried_files, check_carried, is_carried
+from ..stream.whole import disk_errors
 from . import apart
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -116,8 +117,9 @@ def save_files(folder: str, files: Mapping[str, bytes]) -> None:
     """Writes small files into a folder, by their names there."""
     for name, content in files.items():
         path = Path(folder) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def _adapt(model: Any, source: Source) -> None:
