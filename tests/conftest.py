@@ -124,6 +124,14 @@ def _pictures(request: pytest.FixtureRequest, _sketches) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _fresh_hub() -> Iterator[None]:
+    """What one test's Hub did not answer is nothing to the next."""
+    yield
+    if listing := sys.modules.get("hubmerge.hub.listing"):
+        listing._silent_since = None
+
+
 @pytest.fixture(scope="session")
 def thorough(request: pytest.FixtureRequest) -> bool:
     """Whether all is tried that can be, instead of enough to see every way at least once."""

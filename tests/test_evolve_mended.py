@@ -3,10 +3,11 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from hubmerge.errors import Interrupted, NetworkError, SearchError, TaskError
+from hubmerge.errors import Interrupted, NetworkError, ResourceError, SearchError, TaskError
 from hubmerge.evolve.export import candidate_recipe
 from hubmerge.evolve.journal import read_evaluations
 from hubmerge.evolve.outlook import look_ahead
@@ -35,6 +36,13 @@ def test_what_does_not_fit_is_said_by_plan_and_before_the_search(tiny_search, tm
     assert not [one for one in look_ahead(fits).problems if one.level == "error"]
     assert look_ahead(fits).demand.prompt_tokens == 128 - room
     assert [one for one in look_ahead(of(search, max_new_tokens=room + 1)).problems if one.level == "error"]
+
+
+def test_a_disk_without_room_for_the_winner_is_said_before_the_search(tiny_search, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000))
+    with pytest.raises(ResourceError, match=r"free and the merge needs .*; make room or choose another"):
+        evolve(of(tiny_search(), examples=SPLITS), tmp_path / "run")
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
 
 
 def test_a_judge_that_is_away_and_missing_splits_are_said(tiny_search, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hubtools import INDEX, checkpoint, publish
@@ -15,7 +16,7 @@ from test_stream_merge import Siblings, recipe
 from hubmerge.errors import NetworkError, SourceError
 from hubmerge.evaluate.models import load_model
 from hubmerge.evaluate.task import load_task
-from hubmerge.hub import content, open_source, push_folder
+from hubmerge.hub import content, listing, open_source, push_folder
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.cache import serve_many
 from hubmerge.localhub import Fault, LocalHub
@@ -183,6 +184,37 @@ def test_plan_merge_chat_and_eval_without_the_hub(
     commit = next(source.commit for source in there.plan.sources if source.name == ids["math"])
     assert len(said) == 1, "once is enough"
     assert f"using {ids['math']} at {str(commit)[:8]} from the cache" in said[0]
+
+
+def test_patience_with_a_silent_hub_is_spent_once(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    names = [f"alice/silent-{n}" for n in range(3)]
+    for name in [*names, "alice/silent-new"]:
+        publish(name, checkpoint())
+    for name in names:
+        open_source(ModelRef.parse(name)).local_path("model.safetensors")
+    clock, asked = [0.0], []
+
+    def silent(ref: ModelRef, *_: object) -> None:
+        asked.append(ref.repo_id)
+        clock[0] += 60
+        raise NetworkError("Nothing came for a minute.")
+
+    def without_the_hub(name: str) -> bool:
+        return open_source(ModelRef.parse(name)).listing.store.offline is not None  # type: ignore[union-attr]
+
+    monkeypatch.setattr(listing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with monkeypatch.context() as away:
+        away.setattr(listing, "ask_about", silent)
+        assert all(without_the_hub(name) for name in names)
+        assert asked == names[:1]
+        assert all(f"using {name} at" in caplog.text for name in names)
+        with pytest.raises(NetworkError, match="Nothing came"):
+            open_source(ModelRef.parse("alice/silent-new"))  # what the cache does not know is asked all the same
+        clock[0] += listing.REST
+        assert without_the_hub(names[2]) and asked[-1] == names[2]
+    assert without_the_hub(names[0])
+    clock[0] += listing.REST
+    assert not without_the_hub(names[0])
 
 
 def test_what_the_cache_lacks_is_named(take_away: Callable[[], None], request) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 from ..errors import HubmergeError, PlanError, SearchError
@@ -36,12 +37,14 @@ class Foresight:
         raise_errors(self.problems)
 
 
-def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task) -> Foresight:
+def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out: FilePath | None = None) -> Foresight:
     """Looks ahead: reads tokenizers and the task, asks a judge one small question, and reads no weights.
 
-    Raises `PlanError` for models that do not fit together.
+    Raises `PlanError` for models that do not fit together, and where the disk of `out` has no room for the winner.
     """
-    plan = make_plan(_everything(search, sources), sources=sources)
+    # How long the path will be that wins is not known; every recipe's model is as large as any.
+    room = out if search.merge_method is not None else None
+    plan = make_plan(_everything(search, sources), sources=sources, out=room)
     plan.require()
     problems, found = list(_remarks(task)), 0
 

@@ -113,7 +113,7 @@ def evolve(
     key, whole_key = measured_key(pinned, sources, task), search_key(pinned, sources, task)
     finished = resume and is_finished(out, whole_key)
     if not finished:
-        foresee(pinned, sources, task).require()
+        foresee(pinned, sources, task, out).require()
     saved = is_saved(out / SEARCH_FILE, pinned)
     if not saved:
         written.require([SEARCH_FILE])

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +25,15 @@ from .unfound import helped
 LARGEST_TEXT = 64 * 2**20
 """Bytes; no config, index, tokenizer or card is larger."""
 
+SLOW = 5.0
+"""Seconds after which the Hub is not asked again at once about what the cache knows, where they brought no answer."""
+REST = 60.0
+"""Seconds for which it is not."""
+
 _log = logging.getLogger(__name__)
 _told: set[str] = set()
+_silent_since: float | None = None
+"""When the Hub last gave no answer to somebody who waited for it."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +153,10 @@ def open_repository(ref: ModelRef, token: str | None, kind: str = "model") -> tu
 
 
 def _open_repository(ref: ModelRef, token: str | None, kind: str) -> tuple[Repository, Facts]:
+    known = cache.recall(kind, ref)
     try:
-        facts, answer = ask_about(ref, token, kind)
+        facts, answer = _ask(ref, token, kind) if known is not None else ask_about(ref, token, kind)
     except NetworkError as exc:
-        known = cache.recall(kind, ref)
         if known is None:
             raise
         offline = constants.is_offline_mode()
@@ -164,6 +172,23 @@ def _open_repository(ref: ModelRef, token: str | None, kind: str) -> tuple[Repos
         _require_access(ref, token, kind)
     cache.remember(kind, ref, facts, answer)
     return Repository(ref.repo_id, facts.commit, token, ref.revision, kind), facts
+
+
+def _ask(ref: ModelRef, token: str | None, kind: str) -> tuple[Facts, Mapping[str, Any]]:
+    """What the Hub says of what the cache knows, too.
+
+    The patience with a Hub that does not answer is spent once, and not for each of the models of a merge.
+    """
+    global _silent_since
+    begun = time.monotonic()
+    if _silent_since is not None and begun - _silent_since < REST:
+        raise NetworkError("The Hub gave no answer a moment ago.")
+    try:
+        return ask_about(ref, token, kind)
+    except NetworkError:
+        if time.monotonic() - begun > SLOW:
+            _silent_since = time.monotonic()
+        raise
 
 
 def _require_access(ref: ModelRef, token: str | None, kind: str) -> None:

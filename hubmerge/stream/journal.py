@@ -166,12 +166,13 @@ def open_journal(
     try:
         yield _load(folder, key, target, overwrite, again, Kept(kept))
     finally:
-        lock.release()
-        # A folder that was refused, or that never got as far as a shard, is left as it was found.
+        # A folder that was refused, or that never got as far as a shard, is left as it was found. While it is locked:
+        # the next merge may begin in it at once.
         if not os.path.lexists(folder / JOURNAL):
             _clear(folder)
             if is_new and folder.exists() and not any(folder.iterdir()):
                 folder.rmdir()
+        lock.release()
 
 
 def require_room(folder: Path) -> None:
