@@ -18,7 +18,16 @@ Several problems are several lines. Whatever was quoted in it, it holds no token
 longer than 500 characters. The command line prints it without a traceback and exits with the class's `exit_code`.
 """
 
+import errno
+
 from .text import sentences
+
+_REMEDIES = {
+    "make room": ("ENOSPC", "EDQUOT"),
+    "raise the limit of a file's size (`ulimit -f`)": ("EFBIG",),
+    "raise the limit of open files (`ulimit -n`)": ("EMFILE", "ENFILE"),
+    "check the rights": ("EACCES", "EPERM", "EROFS"),
+}
 
 
 class HubmergeError(Exception):
@@ -77,3 +86,15 @@ class Interrupted(HubmergeError):
     """The user stopped the work; what was finished is kept."""
 
     exit_code = 130
+
+
+def remedy(exc: OSError) -> str:
+    """What to do about something that this machine refused.
+
+    >>> remedy(OSError(errno.EMFILE, "Too many open files"))
+    'raise the limit of open files (`ulimit -n`)'
+    """
+    for said, names in _REMEDIES.items():
+        if exc.errno in {getattr(errno, name, None) for name in names} - {None}:
+            return said
+    return "make room or check the rights"

@@ -110,7 +110,10 @@ def test_what_was_closed_leads_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (OSError(errno.EMFILE, "Too many open files", "a.json"), "a.json: Too many open files; make room or check "),
+        (
+            OSError(errno.EMFILE, "Too many open files", "a.json"),
+            "a.json: Too many open files; raise the limit of open ",
+        ),
         (OSError(errno.EIO, "Input/output error"), "This machine: Input/output error; make room or check "),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "No usable temporary "),
         (MemoryError(), "There is not enough memory; "),

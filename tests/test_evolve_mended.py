@@ -1,5 +1,6 @@
 """What would stop a search is said before it starts, and a mended one goes on."""
 
+import fcntl
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,22 @@ def test_a_search_without_scores_may_be_mended_in_everything(tiny_search, tmp_pa
     assert result.facts["evaluations"] == 8
     assert all(one.error is None for one in read_evaluations(tmp_path / "journal.jsonl"))
     assert Search.from_yaml(tmp_path / "search.yaml").task["max_new_tokens"] == 3
+
+
+def test_chosen_examples_are_forgotten_by_nobody_else(tiny_search, tmp_path: Path) -> None:
+    """A mended search has its own chosen; but while another process is at work in the folder they are that one's."""
+    search = of(tiny_search(), examples={"search": ROWS[:10], "validation": ROWS[10:]})
+    search = Search.from_dict({**search.to_dict(), "economy": {"items": 8}})
+    stopped(search, tmp_path, 4)
+    fail_all(tmp_path / "journal.jsonl")
+    before = (tmp_path / "items.json").read_bytes()
+    with (tmp_path / "journal.jsonl").open("a+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(SearchError, match="in use"):
+            evolve(of(search, max_new_tokens=3), tmp_path, resume=True)
+    assert (tmp_path / "items.json").read_bytes() == before
+    assert evolve(of(search, max_new_tokens=3), tmp_path, resume=True).facts["evaluations"] == 8
+    assert json.loads(before)["key"] != json.loads((tmp_path / "items.json").read_bytes())["key"]
 
 
 def test_what_cannot_change_what_was_measured_may_change(tiny_search, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from localhubtools import USERS, call
 from hubmerge.localhub import LocalHub
 from hubmerge.localhub.app import hub_routes
 from hubmerge.localhub.connections import MOST_UNREAD
+from hubmerge.localhub.faults import Fault
 
 NAMES = [
     "x" * 300,
@@ -299,6 +300,29 @@ def test_a_body_that_does_not_come_is_not_waited_for(hub, monkeypatch):
         line.sendall(REFUSED + b"Content-Length: 1000\r\n\r\n" + b"some")
         assert status_of(line) == 404
         assert line.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"GET /api/mod", REFUSED.replace(b"Bearer nobody's", b"") + b"Content-Length: 9\r\n\r\nsome"]
+)
+def test_a_request_that_is_never_finished_is_not_waited_for(hub, begun, monkeypatch):
+    monkeypatch.setattr("hubmerge.localhub.connections.SILENT_SECONDS", 0.1)
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=60) as line:
+        line.sendall(begun)
+        while line.recv(1000):
+            pass
+
+
+def test_a_slow_answer_is_no_silence(hub, monkeypatch):
+    """Nothing comes from a client that waits for its answer, and it is not let go for that."""
+    monkeypatch.setattr("hubmerge.localhub.connections.SILENT_SECONDS", 0.05)
+    hub.faults = lambda request: Fault(delay=0.5)
+    try:
+        with socket.create_connection(("127.0.0.1", hub.port), timeout=60) as line:
+            line.sendall(b"GET /api/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert status_of(line) == 200
+    finally:
+        hub.faults = None
 
 
 def test_a_refused_body_of_a_size_keeps_its_connection(hub):

@@ -89,8 +89,10 @@ def _open_streams() -> None:
 
 def _refusal(exc: BaseException) -> str | None:
     """What to say of an error by which this machine gives no room or no right; None for any other."""
+    from ..errors import remedy
+
     if isinstance(exc, OSError) and exc.errno in _REFUSALS:
-        return f"{exc.filename or 'This machine'}: {exc.strerror}; make room or check rights and limits."
+        return f"{exc.filename or 'This machine'}: {exc.strerror}; {remedy(exc)}."
     if isinstance(exc, FileNotFoundError) and "No usable temporary directory" in str(exc):
         return f"{exc.strerror or exc}; make room there, or set TMPDIR to a folder that can be written."
     # A library that no memory is left for says so in words alone.

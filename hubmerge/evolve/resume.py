@@ -20,8 +20,7 @@ from ..evaluate.located import shared_task
 from ..evaluate.task import Task
 from ..hub.source import Source, open_source
 from ..reference import ModelRef
-from ..stream.written import Written
-from .folder import ITEMS_FILE, JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
+from .folder import JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
 from .journal import VERSION, read_evaluations
 from .search import Search
 
@@ -32,7 +31,8 @@ _BUDGET = frozenset(("searcher.evaluations", "searcher.minutes", "select"))
 def resumed(search: Search, out: Path, token: str | None = None) -> Search:
     """`search` as it goes on in the folder `out`: at the commits that the run began with, folders at their digests.
 
-    Raises `SearchError` where it is another search than the one that was measured there.
+    Where nothing was measured there it is `search` itself, and may be another one than began.
+    Raises `SearchError` where it is another than the one that was measured.
     """
     saved_file = out / SEARCH_FILE
     if not saved_file.exists():
@@ -43,7 +43,6 @@ def resumed(search: Search, out: Path, token: str | None = None) -> Search:
     then, now = (_decisive(_unpinned(one), one, is_over) for one in (saved, search))
     changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     if changed and not has_scores(out):
-        Written(out, trusted=True).remove(ITEMS_FILE)
         return given
     if changed:
         since = "its test split was opened" if is_over else "candidates were scored already"

@@ -121,6 +121,8 @@ def evolve(
     with Journal(out / JOURNAL_FILE, key, facts, resume=resume) as journal:
         if not saved:
             written.write(SEARCH_FILE, yaml_of(pinned))
+        if resume and mended is search:
+            written.remove(ITEMS_FILE)  # of the search that began here, and measured nothing
         if finished:
             stored = from_json(out / RESULTS_FILE, whole_key)
             return _result(pinned, sources, task, out, stored.facts, stored.winner, stored.rows)

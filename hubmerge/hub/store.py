@@ -1,6 +1,5 @@
 """Where a model's files are - a repository at one commit, or a folder - behind the same two questions."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Protocol
 
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-from ..errors import NetworkError, ResourceError, SourceError
+from ..errors import NetworkError, ResourceError, SourceError, remedy
 from .answers import FileInfo
 from .cache import keep_revision
 from .content import differs
@@ -132,10 +131,9 @@ def _cache_errors() -> Iterator[None]:
         # Without a number it is no answer of this machine: huggingface_hub's own errors are of that kind as well.
         if exc.errno is None:
             raise
-        full = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise ResourceError(
             f"The cache for models of the Hub, {constants.HF_HUB_CACHE}, cannot be written ({exc.strerror or exc}); "
-            f"{'make room, or ' if full else ''}set HF_HOME to a folder that can."
+            f"{remedy(exc)}, or set HF_HOME to a folder that can be."
         ) from exc
 
 

@@ -10,6 +10,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MOST_UNREAD = 8 << 20
 """Bytes of a body that still come in after the answer, and are dropped; one that goes on is not waited for."""
 
+SILENT_SECONDS = 60.0
+"""Seconds that a client may leave a request half sent."""
+
 UNREAD_SECONDS = 30.0
 """Seconds that the rest of such a body may take."""
 
@@ -19,10 +22,13 @@ _open: dict[tuple[Any, Any], Transport] = {}  # (server address, client address)
 class Protocol(H11Protocol):
     """uvicorn's HTTP protocol, which remembers the transport of each connection so that a fault can break it.
 
+    A client that begins a request and falls silent is let go: nothing else ends its connection.
+
     A request may be answered before its body is there, most often refused. uvicorn then reads the rest without end. A
     client that is done soon keeps its connection; any other has had time to see the answer.
     """
 
+    _silence: TimerHandle | None = None
     _unread: TimerHandle | None = None
     _dropped = 0
 
@@ -30,11 +36,13 @@ class Protocol(H11Protocol):
         """A client connected."""
         super().connection_made(transport)
         _open[self.server, self.client] = transport
+        self._await_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """A client went away."""
         _open.pop((self.server, self.client), None)
         self._forget_unread()
+        self._forget_silence()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -54,6 +62,28 @@ class Protocol(H11Protocol):
         super().data_received(data)
         if not self._body_is_for_nobody():
             self._forget_unread()
+        self._await_more()
+
+    def _await_more(self) -> None:
+        """Lets the client go if it still owes the rest of a request after a while in which nothing came."""
+        self._forget_silence()
+        if self._owes_more():
+            self._silence = self.loop.call_later(SILENT_SECONDS, self._end_silence)
+
+    def _end_silence(self) -> None:
+        if self.flow is not None and self.flow.read_paused:  # it is we who do not listen
+            self._await_more()
+        elif self._owes_more():
+            self.transport.close()
+
+    def _owes_more(self) -> bool:
+        # While an answer is on its way, or made, it is the client that waits.
+        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and self.conn.our_state is not h11.SEND_BODY
+
+    def _forget_silence(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
 
     def _body_is_for_nobody(self) -> bool:
         return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import ResourceError
+from ..errors import ResourceError, remedy
 
 TEMPORARY = ".partial"
 """Ending of a file that is being written, whose name begins with a dot: no listing shows it, no push takes it."""
@@ -60,8 +60,7 @@ def disk_errors(place: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise ResourceError(
-            f"Writing to {exc.filename or place} failed: {exc.strerror or exc}; make room or check the rights, "
-            "then run the same again."
+            f"Writing to {exc.filename or place} failed: {exc.strerror or exc}; {remedy(exc)}, then run the same again."
         ) from exc
 
 
