@@ -21,7 +21,7 @@ import yaml
 
 from .errors import HubmergeError
 from .guesses import missing_colon, nearest
-from .text import shorten
+from .text import has_token, shorten
 
 MAX_CHARACTERS = 1_000_000
 """Characters of a YAML document."""
@@ -253,6 +253,8 @@ def check_plain(document: Any, what: str, error: type[HubmergeError]) -> None:
             waiting += [(part, depth + 1) for part in value]
         elif isinstance(value, str) and ("\0" in value or _SURROGATE.search(value)):
             raise error(f"The {what} cannot be read: text holds a NUL or half of a surrogate pair.")
+        elif isinstance(value, str) and has_token(value):
+            raise error(f"The {what} holds what looks like an access token, and the result would tell it; take it out.")
         elif isinstance(value, int) and value not in _WHOLE:
             raise error(f"The {what} cannot be read: a whole number has more than 64 bits.")
 

@@ -22,6 +22,8 @@ from .wording import count, escape, hub_link, short, size
 
 FOUND = 20
 """Models listed for one search."""
+MOST_OFFERED = 200
+"""Models that a list keeps of all searches, those that fit what is typed on top."""
 PAUSE = 0.2
 """Seconds without another key before the Hub is asked."""
 _CLOSE_LIST = (
@@ -69,18 +71,21 @@ def pick_tab(page: Page) -> Pick:
     def finder() -> Callable[..., Any]:
         newest: dict[str, str] = {}
 
-        def find(kept: Any, event: gr.KeyUpData, request: gr.Request, oauth: gr.OAuthToken | None) -> Any:
+        def find(
+            kept: Any, before: list[str], event: gr.KeyUpData, request: gr.Request, oauth: gr.OAuthToken | None
+        ) -> Any:
             query, session = (event.input_value or "").strip(), request.session_hash or ""
             newest[session] = query
             time.sleep(PAUSE)
             if newest.get(session) != query:
-                return gr.skip()  # another key came meanwhile
+                return gr.skip(), gr.skip()  # another key came meanwhile
             del newest[session]
             if len(query) < 2 or "@" in query:
-                return gr.skip()
+                return gr.skip(), gr.skip()
             found = search(query, visitor_token(page.settings, oauth))
             held = [kept] if isinstance(kept, str) else list(kept or ())
-            return gr.Dropdown(choices=list(dict.fromkeys([*found, *held])))
+            listed = offered(found, held, before)
+            return gr.Dropdown(choices=listed), listed
 
         return shows_errors(find)
 
@@ -90,7 +95,8 @@ def pick_tab(page: Page) -> Pick:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for box in (models, base):
         # Not "always_last": gradio repeats the event with the text of an earlier key.
-        box.key_up(finder(), [box], [box], trigger_mode="multiple", concurrency_limit=32, **quiet)
+        before = gr.State([])
+        box.key_up(finder(), [box, before], [box, before], trigger_mode="multiple", concurrency_limit=32, **quiet)
         box.change(show, [models, base], [cards], trigger_mode="always_last", **quiet)
         # What was found would lie over the cards until the visitor clicks elsewhere. Not `input`: an ID that is typed
         # and entered is none to gradio.
@@ -102,6 +108,16 @@ def pick_tab(page: Page) -> Pick:
 def search(query: str, token: Token) -> list[str]:
     """Hub IDs of the models that fit `query`, most downloaded first."""
     return [found.repo_id for found in search_models(query, limit=FOUND, token=token)]
+
+
+def offered(found: Sequence[str], held: Sequence[str], before: Sequence[str]) -> list[str]:
+    """What a list of choices shows once `found` is there: what is `held` stays, and it is never shorter than `before`.
+
+    Gradio draws the new choices by the places that fitted the old ones, and its list never recovers from a place that
+    is not there any more. Choices that do not fit what was typed are not shown.
+    """
+    listed = list(dict.fromkeys([*found, *held, *before]))
+    return listed[: max(len(before), MOST_OFFERED)]
 
 
 def describe(page: Page, models: Sequence[str], base: str | None, token: Token) -> str:

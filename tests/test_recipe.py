@@ -169,3 +169,16 @@ def test_yaml_bombs_and_objects_are_refused() -> None:
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(RecipeError, match="no recipe file at"):
         Recipe.from_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("kind", ["filter", "chat_template"])
+def test_a_token_is_published_by_no_recipe(kind: str) -> None:
+    """A card shows the recipe, so that no text of it may be one."""
+    token = "hf_" + "aB3" * 12
+    weight = [{"filter": token if kind == "filter" else "mlp", "value": 1.0}, {"value": 0.5}]
+    document = {"merge_method": "linear", "models": [{"model": "org/a", "parameters": {"weight": weight}}]}
+    if kind == "chat_template":
+        document["chat_template"] = "{{ '" + token + "' }}"
+    with pytest.raises(RecipeError, match="looks like an access token") as refused:
+        Recipe.from_dict(document)
+    assert token not in str(refused.value)

@@ -394,3 +394,14 @@ def test_a_search_on_a_space_names_only_models_of_the_hub(tmp_path) -> None:
     assert access.read_search(Settings(tmp_path, on_space=True), text).merge_method == "task_arithmetic"
     with pytest.raises(AccessError, match="folder of this server"):
         access.read_search(Settings(tmp_path, on_space=True), text + "tokenizer_source: /etc\n")
+
+
+def test_a_list_of_choices_never_gets_shorter() -> None:
+    """gradio's list breaks for good where a place that it draws is not there any more."""
+    before: list[str] = []
+    for found in (["a", "b", "c"], ["c"], [], [f"m{n}" for n in range(300)], ["z"]):
+        now = pick.offered(found, ["kept"], before)
+        assert len(now) >= len(before) and len(set(now)) == len(now)
+        assert now[: len(found)] == found[: len(now)] and ("kept" in now or len(now) == pick.MOST_OFFERED)
+        before = now
+    assert len(before) == pick.MOST_OFFERED
