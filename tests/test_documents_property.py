@@ -24,6 +24,7 @@ def bench(siblings, tmp_path_factory) -> Bench:
     return Bench(tmp_path_factory.mktemp("documents"), siblings)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a document that fails, which is to be seen
 @pytest.mark.parametrize("kind", KINDS)
 def test_success_or_a_sentence(kind: str, bench: Bench, request: pytest.FixtureRequest) -> None:
     asked = request.config.getoption("documents")
