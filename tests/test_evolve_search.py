@@ -391,7 +391,7 @@ def test_a_disk_without_room_is_one_sentence_and_the_search_goes_on(tmp_path: Pa
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:6]))
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
     try:
-        with pytest.raises(ResourceError, match=r"Writing to .*journal.jsonl failed: File too large; make room"):
+        with pytest.raises(ResourceError, match=r"Writing to .*journal.jsonl failed: File too large; raise the limit"):
             run(tmp_path, genome(), resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

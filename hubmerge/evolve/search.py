@@ -212,6 +212,9 @@ class Search:
             if not document.get(key):
                 raise SearchError(f"The search needs `{key}`.")
         given = {key: value for key, value in document.items() if value is not None}
+        for key in ("merge_method", "dtype", "out_dtype", "tokenizer_source", "chat_template"):
+            if not isinstance(given.get(key, ""), str):
+                raise SearchError(f"{key} must be text, got {given[key]!r}.")
         try:
             given["models"] = tuple(ModelRef.parse(model) for model in listed(given["models"], "models"))
             if "base_model" in given:
