@@ -1,7 +1,9 @@
 """A value of any other type at any place of a document is read, or refused in a sentence."""
 
 import copy
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +11,11 @@ from outside import judge
 
 from hubmerge.evaluate.task import load_task
 from hubmerge.evolve.search import Search
-from hubmerge.recipe import Recipe
+from hubmerge.hub import open_source
+from hubmerge.hub.checkpoint import parse_config
+from hubmerge.recipe import ModelEntry, Recipe
+from hubmerge.reference import ModelRef
+from hubmerge.stream.plan import make_plan
 
 ROWS = [{"question": f"{n} w", "answer": str(n)} for n in range(12)]
 TASK = {
@@ -84,5 +90,26 @@ def test_read_or_refused(kind: str) -> None:
             inside[way[-1]] = value
             try:
                 judge(lambda changed=changed: read(changed))
+            except Exception as exc:
+                raise AssertionError(f"{'.'.join(map(str, way))}: {value!r}") from exc
+
+
+def test_configurations_too(siblings) -> None:
+    """config.json of one of two models that are planned together, a part of it for pictures as well."""
+    source, other = (open_source(ModelRef(str(siblings[name]))) for name in ("math", "japanese"))
+    document = {**source.config, "vision_config": {"hidden_size": 8, "dtype": "float32"}}
+    recipe = Recipe("linear", models=(ModelEntry(source.ref), ModelEntry(other.ref)))
+    for way in list(places(document)):
+        for value in VALUES:
+            changed = copy.deepcopy(document)
+            inside = changed if len(way) == 1 else changed[way[0]]
+            inside[way[-1]] = value
+
+            def read(changed: dict[str, Any] = changed) -> None:
+                config = parse_config(json.dumps(changed), "a model")
+                make_plan(recipe, sources={source.ref: replace(source, config=config), other.ref: other})
+
+            try:
+                judge(read)
             except Exception as exc:
                 raise AssertionError(f"{'.'.join(map(str, way))}: {value!r}") from exc

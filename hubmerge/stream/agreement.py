@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..hub.source import Source
-from .architecture import read_architecture
+from .architecture import completed
 from .problems import Problem, error, some, warning
 from .views import text_config
 
@@ -93,7 +93,7 @@ def _one_is_implied(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any
 def _completed(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The configuration with its class's defaults, as transformers reads it; itself where transformers does not."""
     try:
-        return read_architecture(config).to_dict()  # type: ignore[no-any-return]
+        return completed(config)
     except SourceError:
         # They are compared as they stand; whoever uses the model will be told.
         return config

@@ -22,6 +22,12 @@ def read_text_architecture(config: Mapping[str, Any]) -> Any:
     return _read(config, lambda whole: whole.get_text_config())
 
 
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with its class's defaults, as transformers would write it. Raises `SourceError` as above."""
+    found: dict[str, Any] = _read(config, lambda whole: whole.to_dict())
+    return found
+
+
 def _read(config: Mapping[str, Any], part: Callable[[Any], Any]) -> Any:
     from transformers import AutoConfig
 
