@@ -130,8 +130,8 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
         models = [str(ref) for ref in made.references if ref != made.base_model]
         base = str(made.base_model) if made.base_model else None
         return (
-            gr.Dropdown(choices=models, value=models),
-            gr.Dropdown(choices=[base] if base else [], value=base) if base else gr.skip(),
+            gr.Dropdown(value=models),
+            gr.Dropdown(value=base) if base else gr.skip(),
             gr.Dropdown(value=name) if name else gr.skip(),
             _about(name) if name else "",
             _picture(made),

@@ -22,8 +22,8 @@ from .wording import count, escape, hub_link, short, size
 
 FOUND = 20
 """Models listed for one search."""
-MOST_OFFERED = 200
-"""Models that a list keeps of all searches, those that fit what is typed on top."""
+MOST_OFFERED = 1000
+"""Models that a list keeps of all searches."""
 PAUSE = 0.2
 """Seconds without another key before the Hub is asked."""
 _CLOSE_LIST = (
@@ -95,7 +95,7 @@ def pick_tab(page: Page) -> Pick:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for box in (models, base):
         # Not "always_last": gradio repeats the event with the text of an earlier key.
-        before = gr.State([])
+        before = gr.State([choice for choice, _ in box.choices])
         box.key_up(finder(), [box, before], [box, before], trigger_mode="multiple", concurrency_limit=32, **quiet)
         box.change(show, [models, base], [cards], trigger_mode="always_last", **quiet)
         # What was found would lie over the cards until the visitor clicks elsewhere. Not `input`: an ID that is typed
@@ -111,13 +111,16 @@ def search(query: str, token: Token) -> list[str]:
 
 
 def offered(found: Sequence[str], held: Sequence[str], before: Sequence[str]) -> list[str]:
-    """What a list of choices shows once `found` is there: what is `held` stays, and it is never shorter than `before`.
+    """What a list of choices has once `found` is there: what it had `before`, and behind that what is new.
 
-    Gradio draws the new choices by the places that fitted the old ones, and its list never recovers from a place that
-    is not there any more. Choices that do not fit what was typed are not shown.
+    To gradio a choice is its place in the list. An answer that moves places takes back what a visitor picks meanwhile,
+    and from a place that is not there any more its list never recovers. Choices that do not fit what was typed are not
+    shown.
     """
-    listed = list(dict.fromkeys([*found, *held, *before]))
-    return listed[: max(len(before), MOST_OFFERED)]
+    listed = list(dict.fromkeys([*before, *found, *held]))
+    if len(listed) <= MOST_OFFERED:
+        return listed
+    return list(dict.fromkeys([*held, *found, *before]))[: max(len(before), MOST_OFFERED)]
 
 
 def describe(page: Page, models: Sequence[str], base: str | None, token: Token) -> str:
