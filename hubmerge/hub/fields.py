@@ -44,7 +44,6 @@ LAYERS = Kind("a number of layers", _whole(99_999))
 NUMBER = Kind("a number", is_number)
 NUMBERS = Kind("numbers by names", _numbers)
 TOKENS = Kind("the number of a token, or a list of them", _ids)
-DTYPE = Kind("the name of a dtype, or names by parts", lambda value: isinstance(value, (str, dict)))
 PART = Kind("an object", lambda value: isinstance(value, dict))
 
 SPECIAL_TOKENS = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), TOKENS)
@@ -53,8 +52,6 @@ CONFIG: Mapping[str, Kind] = {
     "model_type": TEXT,
     "architectures": TEXTS,
     "text_config": PART,
-    "dtype": DTYPE,
-    "torch_dtype": DTYPE,
     "vocab_size": SIZE,
     "tie_word_embeddings": FLAG,
     "use_sliding_window": FLAG,
