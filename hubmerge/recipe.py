@@ -99,12 +99,30 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A merge before the last one: what comes after it may name it as a model, `stage:NAME`. None of it is written."""
+
+    name: str
+    recipe: "Recipe"
+
+    def __post_init__(self) -> None:
+        if self.recipe.stages:
+            raise RecipeError(f"The stage {self.name} has `stages` of its own; list all stages beside each other.")
+
+    @property
+    def ref(self) -> ModelRef:
+        """How what comes after it refers to it."""
+        return ModelRef(self.name, stage=True)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What to merge and how, validated; the keys are those of the YAML.
 
     Exactly one of `models` (whole models) and `slices` (layer ranges) is filled. All merging is done in
     float32; the checkpoint is written in `out_dtype`, or else `dtype`, or else each tensor's own.
-    `tokenizer_source` is "base", "union" or a model. Raises `RecipeError` at construction.
+    `tokenizer_source` is "base", "union" or a model. `stages` are merged before, in their order. Raises `RecipeError`
+    at construction.
     """
 
     merge_method: str
@@ -116,6 +134,7 @@ class Recipe:
     out_dtype: str | None = None
     tokenizer_source: str | None = None
     chat_template: str | None = None
+    stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
         if bool(self.models) == bool(self.slices):
@@ -127,10 +146,18 @@ class Recipe:
                 )
         if self.tokenizer_source not in (None, "base", "union"):
             ModelRef.parse(self.tokenizer_source)
+        if self.stages:
+            _check_stages(self)
 
     @property
     def references(self) -> tuple[ModelRef, ...]:
-        """Every model named, once each, base_model first."""
+        """Every model of the Hub or in a folder that is named, once each, base_model first, those of stages last."""
+        named = [*self.named, *(ref for stage in self.stages for ref in stage.recipe.named)]
+        return tuple(dict.fromkeys(ref for ref in named if not ref.stage))
+
+    @property
+    def named(self) -> tuple[ModelRef, ...]:
+        """All that the last merge names, models and stages, once each, base_model first."""
         named = [self.base_model] if self.base_model else []
         named += [entry.model for entry in self.models]
         named += [source.model for piece in self.slices for source in piece.sources]
@@ -147,6 +174,7 @@ class Recipe:
         source = self.tokenizer_source
         return replace(
             self,
+            stages=tuple(replace(stage, recipe=stage.recipe.with_pins(pinned)) for stage in self.stages),
             models=tuple(replace(entry, model=pin(entry.model)) for entry in self.models),
             slices=tuple(
                 replace(piece, sources=tuple(replace(source, model=pin(source.model)) for source in piece.sources))
@@ -184,11 +212,15 @@ class Recipe:
             out_dtype=_text(document, "out_dtype"),
             tokenizer_source=_text(document, "tokenizer_source"),
             chat_template=_text(document, "chat_template"),
+            stages=tuple(_stage(item) for item in _items(document, "stages")),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML or JSON; `Recipe.from_dict` reads them back to an equal recipe."""
-        document: dict[str, Any] = {"merge_method": self.merge_method}
+        document: dict[str, Any] = {}
+        if self.stages:
+            document["stages"] = [{"name": stage.name, **stage.recipe.to_dict()} for stage in self.stages]
+        document["merge_method"] = self.merge_method
         if self.base_model:
             document["base_model"] = str(self.base_model)
         if self.models:
@@ -229,6 +261,33 @@ def _text(document: Mapping[str, Any], key: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise RecipeError(f"`{key}` must be text, got {value!r}.")
     return value
+
+
+def _stage(item: Any) -> Stage:
+    if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
+        raise RecipeError(f"Each entry of `stages` needs `name: NAME` beside a merge of its own, got {item!r}.")
+    try:
+        return Stage(item["name"], Recipe.from_dict({key: value for key, value in item.items() if key != "name"}))
+    except RecipeError as exc:
+        raise RecipeError(f"In the stage {item['name']}: {exc}") from None
+
+
+def _check_stages(recipe: Recipe) -> None:
+    """Raises `RecipeError` for two stages of one name, one that nothing names, and one named before it is there."""
+    made: list[ModelRef] = []
+    used: set[ModelRef] = set()
+    for name, merge in [*((stage.name, stage.recipe) for stage in recipe.stages), (None, recipe)]:
+        for ref in (ref for ref in merge.named if ref.stage):
+            if ref not in made:
+                hint = f"it may name: {', '.join(map(str, made))}." if made else "no stage comes before it."
+                raise RecipeError(f"{f'The stage {name}' if name else 'The recipe'} names {ref}, but {hint}")
+            used.add(ref)
+        if name is not None:
+            if (ref := ModelRef(name, stage=True)) in made:
+                raise RecipeError(f"Two stages are called {name}; give each a name of its own.")
+            made.append(ref)
+    if unused := [ref for ref in made if ref not in used]:
+        raise RecipeError(f"Nothing names {unused[0]}; name it as a model, or leave the stage out.")
 
 
 def _model(value: Any, where: str) -> ModelRef:

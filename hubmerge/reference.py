@@ -13,13 +13,21 @@ _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 # A name of git's, which is a file there.
 _REVISION = re.compile(r"[^\s@+\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{12}")
-_PINNED_FOLDER = re.compile(rf"(?P<folder>\./[^/]+?)@(?P<digest>{_DIGEST.pattern})(?:\+(?P<lora>.+))?", re.DOTALL)
+_COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_STAGE_MARK = "stage:"
+_STAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
+_PINNED_FOLDER = re.compile(
+    rf"(?P<folder>\./[^/]+?)@(?P<digest>{_DIGEST.pattern})(?:\#(?P<component>{_COMPONENT.pattern}))?(?:\+(?P<lora>.+))?",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
 class ModelRef:
     """A model by Hub ID (`org/name`, optionally `@revision`) or by folder, optionally with a LoRA on top.
 
+    `component`: only this part of it, written org/name#language_model (see hub/component.py). `stage`: no model of the
+    Hub, but what the recipe's own stage of this name makes, written stage:NAME.
     `revision` is a branch, tag, pull request ref or commit. Raises `RecipeError` for a name that no Hub repository
     can have; a folder is accepted only where it exists or is written as a path (`./x`, `/x`, `~/x`). What is shared
     names no path: there a folder is `./NAME@sha256:0123456789ab`, its own name and a digest of its tensors as the
@@ -30,15 +38,27 @@ class ModelRef:
     revision: str | None = None
     lora: "ModelRef | None" = None
     place: str | None = field(default=None, repr=False, compare=False)
+    component: str | None = None
+    stage: bool = False
 
     def __post_init__(self) -> None:
         if self.lora is not None and self.lora.lora is not None:
             raise _two_loras(self.repo_id)
+        if self.lora is not None and (self.lora.component is not None or self.lora.stage):
+            raise RecipeError(
+                f"{self.lora} is no LoRA: a part of a model stands before the plus, as in org/model#part."
+            )
         if len(self.repo_id) > _LONGEST_NAME or _UNREADABLE.search(self.repo_id):
             raise RecipeError(
                 f"{self.repo_id[:60]!r} is no name of a model ({len(self.repo_id):,} characters): it is too long, or "
                 "holds what is no character; rename the folder."
             )
+        if self.stage:
+            if not _STAGE.fullmatch(self.repo_id):
+                raise RecipeError(
+                    f"{self.repo_id!r} is no name of a stage; expected letters, digits, - _ and . without a slash."
+                )
+            return
         if self.is_folder:
             return
         parts = self.repo_id.split("/")
@@ -58,6 +78,8 @@ class ModelRef:
         if not isinstance(text, str) or not text.strip():
             raise RecipeError(f"Expected a model (org/name or a folder), got {text!r}.")
         text = text.strip()
+        if text.startswith(_STAGE_MARK):
+            return cls(text.removeprefix(_STAGE_MARK), stage=True)
         if len(text) > _LONGEST_NAME:
             raise RecipeError(f"A model's name has {len(text):,} characters; expected org/name or a folder.")
         return cls._read(text, None)
@@ -72,27 +94,32 @@ class ModelRef:
             return cls._read(lora, of)
 
         if (named := _PINNED_FOLDER.fullmatch(text)) and not os.path.isdir(text):
-            pinned = cls(named["folder"], named["digest"])
+            pinned = cls(named["folder"], named["digest"], component=named["component"])
             return replace(pinned, lora=on_top(pinned.repo_id, named["lora"])) if named["lora"] else pinned
         if _is_folder(text):
             # A folder's own name may have a plus.
             ends = [] if os.path.isdir(text) else [at for at, sign in enumerate(text) if sign == "+"]
-            end = next((at for at in ends if os.path.isdir(text[:at]) and text[at + 1 :]), None)
-            return cls(text) if end is None else cls(text[:end], lora=on_top(text[:end], text[end + 1 :]))
+            end = next((at for at in ends if os.path.isdir(_parted(text[:at])[0]) and text[at + 1 :]), len(text))
+            folder, component = _parted(text[:end])
+            lora = on_top(folder, text[end + 1 :]) if text[end + 1 :] else None
+            return cls(folder, lora=lora, component=component)
         repository, plus, lora = text.partition("+")
-        repo_id, at, revision = repository.partition("@")
+        whole, component = _parted(repository)
+        repo_id, at, revision = whole.partition("@")
         if (plus and not lora) or (at and not revision):
             raise RecipeError(f"{text!r} ends too early; expected org/name@revision+org/lora@revision.")
-        return cls(repo_id, revision or None, on_top(repository, lora) if plus else None)
+        return cls(repo_id, revision or None, on_top(repository, lora) if plus else None, component=component)
 
     def __str__(self) -> str:
-        text = self.repo_id + (f"@{self.revision}" if self.revision else "")
+        if self.stage:
+            return _STAGE_MARK + self.repo_id
+        text = self.repo_id + (f"@{self.revision}" if self.revision else "") + self._part
         return f"{text}+{self.lora}" if self.lora else text
 
     @property
     def is_folder(self) -> bool:
         """Whether this names a folder on disk rather than a repository of the Hub."""
-        return _is_folder(self.repo_id)
+        return not self.stage and _is_folder(self.repo_id)
 
     @property
     def reads_folder(self) -> bool:
@@ -102,18 +129,33 @@ class ModelRef:
     @property
     def bare(self) -> str:
         """The model as people call it: without revisions. A folder keeps its digest, as many have the same name."""
-        name = str(replace(self, lora=None)) if self.is_folder else self.repo_id
+        named = self.is_folder or self.stage
+        name = str(replace(self, lora=None)) if named else self.repo_id + self._part
         return f"{name}+{self.lora.bare}" if self.lora else name
 
     @property
     def title(self) -> str:
         """The model in a table that is shared: without revisions, and of a folder its own name."""
+        if self.stage:
+            return str(self)
         name = f"local folder {folder_name(self.repo_id)}" if self.is_folder else self.repo_id
-        return f"{name}+{self.lora.title}" if self.lora else name
+        return f"{name}{self._part}+{self.lora.title}" if self.lora else name + self._part
+
+    @property
+    def _part(self) -> str:
+        return f"#{self.component}" if self.component else ""
 
     def pinned(self, commit: str | None) -> "ModelRef":
         """The same model at `commit` (40 hex digits); a folder stays as it is."""
         return self if commit is None else replace(self, revision=commit)
+
+
+def _parted(text: str) -> tuple[str, str | None]:
+    """A name without the part that it ends in, and that; a folder's own name may have such an end."""
+    whole, mark, component = text.rpartition("#")
+    if not mark or not _COMPONENT.fullmatch(component) or os.path.isdir(text):
+        return text, None
+    return whole, component
 
 
 def _two_loras(model: str) -> RecipeError:

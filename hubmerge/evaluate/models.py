@@ -19,10 +19,11 @@ from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
 from ..methods.blocks import BLOCK
 from ..reference import ModelRef
-from ..stream.adapted import Adapted
 from ..stream.architecture import check_counts, transformers_errors
 from ..stream.dtypes import DTYPES
+from ..stream.lora import Adapted
 from ..stream.tokenizer import carried_files, check_carried, is_carried
+from ..stream.weights import Reads, Stored
 from ..stream.whole import disk_errors
 from . import apart
 
@@ -125,15 +126,17 @@ def save_files(folder: str, files: Mapping[str, bytes]) -> None:
 def _adapt(model: Any, source: Source) -> None:
     """Adds what the source's LoRA adds to the weights of its model, in their dtype."""
     assert source.adapter is not None
-    adapted, weights = Adapted([source]), dict(model.named_parameters())
+    adapted, weights = Adapted(Stored(source), source.adapter), dict(model.named_parameters())
     for name, factors in source.adapter.changes.items():
         weight = weights.get(name)
         if weight is None or weight.shape != factors.shape:
             raise SourceError(f"{source.name}: transformers has no {name} to add the LoRA to; merge it first.")
         flat = weight.detach().view(-1)
+        # What is in memory now, in the dtype that is computed in, stands for what is stored.
+        reads = Reads(lambda extent, flat=flat: flat[extent.start : extent.stop])  # type: ignore[misc]
         for start in range(0, flat.numel(), BLOCK):
-            block = flat[start : start + BLOCK]
-            block.copy_(adapted.add(0, name, start, block))
+            stop = min(start + BLOCK, flat.numel())
+            flat[start:stop].copy_(adapted.read(name, start, stop, reads))
 
 
 @contextmanager

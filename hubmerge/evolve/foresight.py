@@ -108,17 +108,17 @@ _Asked = tuple[str, Source, str | None, Mapping[str, object], tuple[str, ...]]
 
 def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source]) -> Iterator[_Asked]:
     """Everyone that the search asks, once where several are asked in the same way."""
-    yield "a candidate", plan.tokenizer, plan.recipe.chat_template, plan.config, SPLITS
+    yield "a candidate", plan.tokenizer, plan.chat_template, plan.config, SPLITS
     # Models and merges beside it are asked the search split where they choose the examples.
     splits = SPLITS if search.economy is not None and search.economy.items is not None else ("test",)
-    seen = {(plan.tokenizer.name, plan.recipe.chat_template, positions(plan.config))}
+    seen = {(plan.tokenizer.name, plan.chat_template, positions(plan.config))}
     for name, other in contestants(search).items():
         if isinstance(other, Recipe):
             one: _Asked | None = None
             with suppress(PlanError):  # such a merge has no row
                 beside = make_plan(other, sources=sources)
                 beside.require()
-                one = (name, beside.tokenizer, beside.recipe.chat_template, beside.config, splits)
+                one = (name, beside.tokenizer, beside.chat_template, beside.config, splits)
         else:
             assert isinstance(other, ModelRef)
             one = (name, sources[other], None, sources[other].config, splits)

@@ -14,12 +14,11 @@ from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
-from ..stream.adapted import Adapted
 from ..stream.compute import merge_tensor
 from ..stream.dtypes import DTYPES
 from ..stream.mapped import map_tensors
 from ..stream.plan import Plan, make_plan
-from ..stream.tensors import TensorId, TensorPlan
+from ..stream.weights import Extent, Reads
 from .blocks import Family, family_of, module_of
 from .building import build_model
 from .path import Path
@@ -82,7 +81,7 @@ class PathModel:
         if self._pool is None or settings != self._settings:
             self.model = self._pool = None
             plan = self._plan(path)
-            self.tokenizer = load_tokenizer(plan.tokenizer, plan.recipe.chat_template)
+            self.tokenizer = load_tokenizer(plan.tokenizer, plan.chat_template)
             self._pool = _Pool(self._build(plan), pool_places(self.layer_counts), self.family)
             self._settings = settings
         self.model = self._pool.become(path)
@@ -116,31 +115,26 @@ class PathModel:
     def _build(self, plan: Plan) -> Any:
         """The model of a plan that takes each tensor from one source, unchanged but for its dtype."""
         footprint(plan, self.device.type).require(f"The layers of {len(plan.sources)} model(s)", self.device)
-        stored: dict[TensorId, Tensor] = {}
-        for index in dict.fromkeys(index for tensor in plan.tensors for index, _ in tensor.inputs):
-            source = plan.sources[index]
-            stored |= {(index, name): tensor for name, tensor in map_tensors(source)}
-            self._progress(Event("read", index + 1, len(plan.sources), "models", note=source.name))
+        mapped: dict[object, Tensor] = {}
+        needed = {extent.source.place: extent.source for t in plan.tensors for extent in plan.stage.needs_all(t)}
+        for number, source in enumerate(needed.values(), 1):
+            mapped |= {(source.place, name): tensor for name, tensor in map_tensors(source)}
+            self._progress(Event("read", number, len(needed), "models", note=source.name))
 
-        adapted = Adapted(plan.sources)
-
-        def read(index: int, name: str, start: int, stop: int) -> Tensor:
-            return adapted.add(index, name, start, stored[index, name].view(-1)[start:stop])
+        def stored(extent: Extent) -> Tensor:
+            return mapped[extent.stored].view(-1)[extent.start : extent.stop]
 
         state = {}
         for tensor in plan.tensors:
-            whole = stored[tensor.inputs[0]]
+            index, name = tensor.inputs[0]
             # What is in the right dtype already stays where it is, in memory that processes share.
-            same = whole.dtype == DTYPES[tensor.dtype].torch and not _is_adapted(plan, tensor)
-            state[tensor.name] = whole if same else merge_tensor(plan.method, tensor, read)
+            if plan.stage.weights[index].is_stored(name):
+                [extent] = plan.stage.needs_all(tensor)
+                if DTYPES[extent.tensor.dtype] is DTYPES[tensor.dtype]:
+                    state[tensor.name] = mapped[extent.stored]
+                    continue
+            state[tensor.name] = merge_tensor(plan.method, tensor, plan.stage.read(Reads(stored)))
         return build_model(plan, state, self.device)
-
-
-def _is_adapted(plan: Plan, tensor: TensorPlan) -> bool:
-    """Whether a LoRA changes the one tensor that `tensor` comes from."""
-    index, name = tensor.inputs[0]
-    adapter = plan.sources[index].adapter
-    return adapter is not None and name in adapter.changes
 
 
 class _Pool:

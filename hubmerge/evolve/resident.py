@@ -17,12 +17,12 @@ from ..methods.blocks import BLOCK, Workspace
 from ..progress import Event, Progress, silent
 from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
-from ..stream.adapted import Adapted
 from ..stream.compute import merge_blocks, one_thread
 from ..stream.dtypes import DTYPES
 from ..stream.mapped import map_tensors
 from ..stream.plan import Plan, make_plan
 from ..stream.tensors import TensorPlan
+from ..stream.weights import Extent, Reads
 from .building import build_model
 
 
@@ -97,7 +97,7 @@ class ResidentModel:
         what = f"The search's {len(plan.sources)} models and one candidate"
         footprint(plan, self.device.type).require(what, self.device)
         self._tensors = _map_all(plan, progress)
-        self.tokenizer = load_tokenizer(plan.tokenizer, plan.recipe.chat_template)
+        self.tokenizer = load_tokenizer(plan.tokenizer, plan.chat_template)
         self._targets: dict[str, Tensor] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._workspaces = threading.local()
@@ -136,15 +136,12 @@ class ResidentModel:
 
     def _merge(self, plan: Plan, targets: Mapping[str, Tensor]) -> None:
         """Writes each output tensor into the one of its name."""
-        references = [source.pinned for source in plan.sources]
-        adapted = Adapted(plan.sources)
 
-        def read(index: int, name: str, start: int, stop: int) -> Tensor:
-            stored = self._tensors[references[index], name].view(-1)[start:stop]
-            return adapted.add(index, name, start, stored)
+        def stored(extent: Extent) -> Tensor:
+            return self._tensors[extent.stored].view(-1)[extent.start : extent.stop]
 
         def write(tensor: TensorPlan) -> None:
-            target = targets[tensor.name].view(-1)
+            target, read = targets[tensor.name].view(-1), plan.stage.read(Reads(stored))
             for number, block in enumerate(merge_blocks(plan.method, tensor, read, self._workspace())):
                 target[number * BLOCK :][:BLOCK].copy_(block)
 
@@ -166,12 +163,12 @@ class ResidentModel:
         return self._workspaces.own  # type: ignore[no-any-return]
 
 
-def _map_all(plan: Plan, progress: Progress) -> dict[tuple[ModelRef, str], Tensor]:
+def _map_all(plan: Plan, progress: Progress) -> dict[tuple[tuple[str, str], str], Tensor]:
     kept = {}
     total, done = sum(source.nbytes for source in plan.sources), 0
     for source in plan.sources:
         for name, tensor in map_tensors(source):
-            kept[source.pinned, name] = tensor
+            kept[source.place, name] = tensor
             done += tensor.nbytes
             progress(Event("read", done, total, "B", note=source.name))
     return kept

@@ -18,6 +18,7 @@ from ..reference import ModelRef
 from .adapter import Adapter, is_adapter, open_adapter, trained_on
 from .answers import FileInfo
 from .checkpoint import CONFIG, INDEX, WEIGHTS, collect, find_weights, parse_config, parse_index
+from .component import LANGUAGE_MODEL, Component, language_model
 from .content import HashedFile
 from .headers import TensorHeader, read_headers
 from .listing import Licence, Listing, list_files
@@ -59,7 +60,13 @@ class Source:
     @cached_property
     def pinned(self) -> ModelRef:
         """The reference at the commits that were opened, a folder at its digest (see pins.py)."""
-        return replace(pin(self), lora=self.adapter.pinned if self.adapter else None)
+        lora = self.adapter.pinned if self.adapter else None
+        return replace(pin(self), lora=lora, component=self.ref.component)
+
+    @cached_property
+    def component(self) -> Component | None:
+        """The part of the model that the reference names; None where it names the whole."""
+        return language_model(self.config, self.tensors) if self.ref.component == LANGUAGE_MODEL else None
 
     @property
     def stored(self) -> Iterable[TensorHeader]:
@@ -153,7 +160,7 @@ def pins_of(sources: Iterable[Source]) -> tuple[ModelRef, ...]:
     """The parts of the sources (see `parts_of`), each pinned."""
     found: dict[tuple[str, str], ModelRef] = {}
     for source in sources:
-        pins = [replace(source.pinned, lora=None), *([source.adapter.pinned] if source.adapter else [])]
+        pins = [replace(source.pinned, lora=None, component=None), *([source.adapter.pinned] if source.adapter else [])]
         found |= {(part.name, part.identity): one for part, one in zip(source.parts, pins, strict=True)}
     return tuple(found.values())
 
@@ -171,13 +178,23 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
     (pickles, GGUF, quantised weights, files cut short, an index that lies) and `HubError` for what the Hub refuses.
     """
     if ref.is_folder and ref.revision is not None:
-        source = open_pinned(replace(ref, lora=None), _open_folder)
-        return _with_lora(replace(source, ref=replace(source.ref, lora=ref.lora)), token)
-    listing = list_files(replace(ref, lora=None), token)
+        source = open_pinned(replace(ref, lora=None, component=None), _open_folder)
+        return _with_lora(_part(replace(source, ref=replace(ref, place=source.ref.place))), token)
+    listing = list_files(replace(ref, lora=None, component=None), token)
     if is_adapter(listing.files):
         model = trained_on(listing) or "org/model"
         raise SourceError(f"{ref} is an adapter, not a whole model; name it on top of its model: {model}+{ref}.")
-    return _with_lora(_open(ref, listing), token)
+    return _with_lora(_part(_open(ref, listing)), token)
+
+
+def _part(source: Source) -> Source:
+    """The source, if it has the part that its reference names."""
+    if source.ref.component is not None and source.component is None:
+        raise SourceError(
+            f"{source.name}: {source.listing.name} has no part called {source.ref.component}; expected a model with a "
+            f"language model inside it, as vision-language models have, and #{LANGUAGE_MODEL}."
+        )
+    return source
 
 
 def _open_folder(ref: ModelRef) -> Source:
@@ -190,7 +207,11 @@ def _with_lora(source: Source, token: str | None) -> Source:
         return source
 
     def open_at(ref: ModelRef) -> Adapter:
-        return open_adapter(list_files(ref, token), source.tensors, source.listing.name)
+        where, tensors = source.listing.name, source.tensors
+        if (part := source.component) is not None:
+            where = f"{where}#{part.name}"
+            tensors = {name: replace(source.tensors[stored], name=name) for name, stored in part.names.items()}
+        return open_adapter(list_files(ref, token), tensors, where)
 
     pinned = lora.is_folder and lora.revision is not None
     return replace(source, adapter=open_pinned(lora, open_at) if pinned else open_at(lora))

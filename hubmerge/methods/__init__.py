@@ -14,7 +14,7 @@ and an entry here. The table imports no family before one of its methods compute
 torch.Size([2, 3])
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +25,7 @@ from ..guesses import nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .blocks import Blocks
+    from .blocks import Block, Blocks
 
 __all__ = ["IGNORED_PARAMETERS", "METHODS", "Method", "Parameter", "find_method"]
 
@@ -89,42 +89,41 @@ class Method:
         """Whether it draws random masks, from a parameter `seed`."""
         return any(parameter.name == "seed" for parameter in self.parameters)
 
-    def over(
+    def prepared(
         self,
         blocks: "Blocks",
         *,
         per_model: Sequence[Mapping[str, float]],
         shared: Mapping[str, float],
         tensor_name: str,
-    ) -> "Iterator[Tensor]":
-        """Merges one tensor block by block: flat float32 tensors, in order, each good until the next is asked for.
+    ) -> "Callable[[Block], Tensor]":
+        """What merges any block of one tensor, which is measured first: flat float32, good until the next call.
 
         per_model: the per-model parameters of each model; shared: the others ("lambda", "seed", ...). Every declared
         parameter must be present.
         """
-        from .blocks import each
-
         arguments = self._arguments(per_model, shared, tensor_name)
         merge, measure = self.merge, self.measure
         if measure is not None:
             arguments["measured"] = measure(blocks, **arguments)
-        for block in each(blocks):
-            yield merge(block, **arguments)
+        return lambda block: merge(block, **arguments)
 
     def __call__(self, tensors: "Sequence[Tensor]", base: "Tensor | None", **arguments: Any) -> "Tensor":
         """Merges one tensor in memory.
 
         tensors: one a model, of one shape; base: the same shape, None where the method takes none. Inputs are not
-        changed. Returns a float32 tensor of that shape. The other arguments are those of `over`.
+        changed. Returns a float32 tensor of that shape. The other arguments are those of
+        `prepared`.
         """
         import torch
 
-        from .blocks import BLOCK, Whole
+        from .blocks import BLOCK, Whole, each
 
         blocks = Whole(tensors, base if self.base == "required" else None)
         merged = torch.empty_like(tensors[0], dtype=torch.float32, memory_format=torch.contiguous_format)
-        for number, block in enumerate(self.over(blocks, **arguments)):
-            merged.view(-1)[number * BLOCK :][:BLOCK].copy_(block)
+        merge = self.prepared(blocks, **arguments)
+        for number, block in enumerate(each(blocks)):
+            merged.view(-1)[number * BLOCK :][:BLOCK].copy_(merge(block))
         return merged
 
     def _arguments(

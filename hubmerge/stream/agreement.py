@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import SourceError
-from ..hub.source import Source
 from .architecture import completed
 from .problems import Problem, error, some, warning
 from .views import text_config
+from .weights import Weights
 
 # Where one of these differs, equal positions of equal shape mean different things.
 _MUST_AGREE = frozenset(
@@ -45,7 +45,7 @@ _HARMLESS = re.compile(
 )
 
 
-def check_configs(first: Source, others: Sequence[Source]) -> Iterator[Problem]:
+def check_configs(first: Weights, others: Sequence[Weights]) -> Iterator[Problem]:
     """Compares the settings of `others` with those of `first`, which the result keeps."""
     for other in others:
         kinds = first.config.get("model_type"), other.config.get("model_type")

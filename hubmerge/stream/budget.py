@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,22 +14,15 @@ from huggingface_hub import constants
 
 from ..errors import ResourceError
 from ..hub.source import Source
-from ..methods import Method
 from ..methods.blocks import BLOCK, Workspace
-from ..methods.selection import KEPT
-from .adapted import adapting_memory
 from .compute import merge_blocks, one_thread
 from .device import free_memory
 from .prefetch import SPAN, WINDOW
 from .problems import Problem, error, warning
 from .shards import ShardPlan
-from .tensors import FLOAT32_BYTES, TensorPlan, stored_by
-
-_SELECTING = 3 * KEPT * FLOAT32_BYTES
-"""Bytes that the search for the largest entries of task vectors takes: what it keeps, put together and in order."""
-
-_SPARE_BLOCKS = 9
-"""Blocks of a thread beside those of the stored tensors: what methods use in between, and the raw and final bytes."""
+from .stage import Merged, Stage
+from .tensors import FLOAT32_BYTES
+from .weights import Extent
 
 _LIBRARY_BYTES = 40 * 2**20
 """What threads, connections and the journal take."""
@@ -42,16 +35,16 @@ SMALL_FILES = 50 * 2**20
 """Bytes that are left free for what stands beside the weights: tokenizer, card, journal."""
 
 
-def needed_files(tensors: Iterable[TensorPlan], sources: Sequence[Source]) -> set[tuple[int, str]]:
-    """The weight files that the merge reads: index of the source, and name."""
-    stored = stored_by(sources)
-    ids = {stored(one) for tensor in tensors for one in tensor.reads}
-    return {(index, sources[index].tensors[name].file) for index, name in ids}
+def needed_files(stage: Stage) -> dict[object, tuple[Source, str]]:
+    """The weight files that the merge reads: their sources and names there."""
+    extents = (extent for tensor in stage.tensors for extent in stage.needs_all(tensor))
+    return {extent.file: (extent.source, extent.tensor.file) for extent in extents}
 
 
-def fetch_bytes(files: Iterable[tuple[int, str]], sources: Sequence[Source]) -> int:
+def fetch_bytes(stage: Stage) -> int:
     """Bytes to download: the files of the Hub that its cache on this machine lacks."""
-    return sum(sources[index].files[file].size for index, file in files if not sources[index].is_here(file))
+    files = needed_files(stage).values()
+    return sum(source.files[file].size for source, file in files if not source.is_here(file))
 
 
 def adapter_bytes(sources: Sequence[Source]) -> int:
@@ -59,45 +52,41 @@ def adapter_bytes(sources: Sequence[Source]) -> int:
     return sum(source.adapter.nbytes for source in sources if source.adapter and not source.adapter.is_here())
 
 
-def range_bytes(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> int:
+def range_bytes(stage: Stage) -> int:
     """Bytes to read from the Hub by range: the tensors themselves, once for each time that one is needed."""
-    here = {(index, file): sources[index].is_here(file) for index, file in needed_files(tensors, sources)}
-    stored = stored_by(sources)
-    ids = (one for tensor in tensors for one in set(map(stored, tensor.reads)))
-    headers = ((index, sources[index].tensors[name]) for index, name in ids)
-    return sum(header.nbytes for index, header in headers if not here[index, header.file])
+    here = {key: source.is_here(file) for key, (source, file) in needed_files(stage).items()}
+    extents = (extent for tensor in stage.tensors for extent in stage.needs_all(tensor))
+    return sum(_size(extent) for extent in extents if not here[extent.file])
 
 
-def peak_memory(
-    method: Method, tensors: Sequence[TensorPlan], sources: Sequence[Source], ranged: bool, at_a_time: int
-) -> int:
+def peak_memory(stage: Stage, ranged: bool, at_a_time: int) -> int:
     """Bytes of memory beside the bare process, with `at_a_time` tensors merged in parallel.
 
     A thread works on blocks. Reading by range holds what is read ahead, and all of a tensor where the method reads it
     more than once.
     """
-    selecting = at_a_time * _SELECTING if method.selects else 0
-    far = prefetch_bytes(method, tensors, sources) if ranged else 0
-    adapting = at_a_time * adapting_memory(sources)
-    return _LIBRARY_BYTES + device_memory(tensors, at_a_time) + selecting + adapting + far
+    return _LIBRARY_BYTES + at_a_time * stage.memory + (prefetch_bytes(stage) if ranged else 0)
 
 
-def device_memory(tensors: Sequence[TensorPlan], at_a_time: int) -> int:
+def device_memory(stage: Stage, at_a_time: int) -> int:
     """Bytes of those that lie where blocks are computed."""
-    blocks = max((len(tensor.reads) for tensor in tensors), default=0) + _SPARE_BLOCKS
-    return at_a_time * blocks * BLOCK * FLOAT32_BYTES
+    return at_a_time * stage.blocks * BLOCK * FLOAT32_BYTES
 
 
-def prefetch_bytes(method: Method, tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> int:
+def prefetch_bytes(stage: Stage) -> int:
     """Bytes that reading by range holds at most; 0 where everything is on this machine."""
-    if range_bytes(tensors, sources) == 0:
+    if range_bytes(stage) == 0:
         return 0
     held = 0
-    if method.measures is not None:
-        stored = stored_by(sources)
-        needs = (set(map(stored, tensor.reads)) for tensor in tensors)
-        held = max(sum(sources[index].tensors[name].nbytes for index, name in ids) for ids in needs)
-    return max(WINDOW, held + len(sources) * SPAN)
+    if stage.reads_again:
+        held = max(sum(map(_size, stage.needs_all(tensor))) for tensor in stage.tensors)
+    places = {source.place for source, _ in needed_files(stage).values()}
+    return max(WINDOW, held + len(places) * SPAN)
+
+
+def _size(extent: Extent) -> int:
+    start, stop = extent.bytes
+    return stop - start
 
 
 def disk_bytes(shards: Sequence[ShardPlan], pushing: bool, shard_size: int) -> int:
@@ -134,25 +123,28 @@ def check_memory(peak: int) -> Iterator[Problem]:
         yield warning(f"The merge takes up to {gigabytes(peak)} of memory and {gigabytes(free)} are free; it may fail.")
 
 
-def compute_seconds(method: Method, tensors: Sequence[TensorPlan], at_a_time: int) -> float:
+def compute_seconds(stage: Stage, at_a_time: int) -> float:
     """Seconds that computing and hashing takes on this machine, from a trial of a few milliseconds.
 
     Reading, fetching and writing go on meanwhile, and take longer where the disk or the network is slow.
     """
-    merged = [tensor for tensor in tensors if not tensor.copied]
+    before = [weights.stage for weights in stage.weights if isinstance(weights, Merged)]
+    # What measures whole tensors first reads them twice, and so has them made twice.
+    seconds = sum(compute_seconds(one, at_a_time) for one in before) * (2 if stage.method.measures else 1)
+    merged = [tensor for tensor in stage.tensors if not tensor.copied]
     if not merged:
-        return 0.0
+        return seconds
     largest = max(merged, key=lambda tensor: tensor.parameters * len(tensor.reads))
     trial = replace(largest, shape=(_TRIAL,))
     stored = torch.randn(_TRIAL, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     with one_thread():
-        seconds = math.inf
+        fastest = math.inf
         for _ in range(2):  # the first time is slower than those that follow
             began, digest, workspace = time.perf_counter(), hashlib.sha256(), Workspace()
-            for block in merge_blocks(method, trial, lambda _, __, start, stop: stored[start:stop], workspace):
+            for block in merge_blocks(stage.method, trial, lambda _, __, start, stop: stored[start:stop], workspace):
                 digest.update(block.view(torch.uint8).numpy().data)
-            seconds = min(seconds, time.perf_counter() - began)
-    return seconds / _TRIAL * sum(tensor.parameters for tensor in merged) / at_a_time
+            fastest = min(fastest, time.perf_counter() - began)
+    return seconds + fastest / _TRIAL * sum(tensor.parameters for tensor in merged) / at_a_time
 
 
 def gigabytes(nbytes: int) -> str:

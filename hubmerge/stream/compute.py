@@ -13,28 +13,51 @@ from .dtypes import DTYPES
 from .tensors import TensorId, TensorPlan
 
 Read = Callable[[int, str, int, int], Tensor]
-"""Gives elements `start` to `stop` of a stored tensor, by the index of its source and its name there: flat, in the
+"""Gives elements `start` to `stop` of one of the inputs, by the index of its weights and its name there: flat, in the
 dtype of the file or float32, not to be changed, and good until the next call by the same thread."""
 
 
-def merge_blocks(method: Method, plan: TensorPlan, read: Read, workspace: Workspace) -> Iterator[Tensor]:
-    """The output tensor that `plan` describes, in its dtype, as flat tensors of BLOCK elements, the last one shorter.
+class Merging:
+    """The output tensor that `plan` describes, a block at a time, in any order.
 
-    Each is good until the next is asked for. Computed in float32, in blocks that begin at the same elements however
-    the work is spread, and to be called with torch on `one_thread`: so the same recipe gives the same bytes. Integers
-    are copied. Raises `SourceError` where the result is not finite or where integers that should be equal are not.
+    Computed in float32, in blocks that begin at the same elements however the work is spread, and to be called with
+    torch on `one_thread`: so the same recipe gives the same bytes. Integers, and what is carried, are copied.
     """
-    if plan.copied:
-        yield from _copied(plan, read)
-        return
-    inputs = _Inputs(plan, read, workspace)
-    result = torch.empty(min(BLOCK, plan.parameters), dtype=DTYPES[plan.dtype].torch)
-    blocks = method.over(inputs, per_model=plan.per_model, shared=plan.shared, tensor_name=plan.name)
-    for merged in blocks:
-        block = result[: merged.numel()].copy_(merged)
+
+    def __init__(self, method: Method, plan: TensorPlan, read: Read, workspace: Workspace) -> None:
+        self._method = method
+        self._plan = plan
+        self._read = read
+        self._inputs = _Inputs(plan, read, workspace)
+        self._merge: Callable[[Block], Tensor] | None = None
+        self._result = torch.empty(0)
+
+    def block(self, start: int) -> Tensor:
+        """The elements from `start`, a multiple of BLOCK, on: flat, in the output's dtype, good until the next call.
+
+        Raises `SourceError` where they are not finite or where integers that should be equal are not.
+        """
+        plan = self._plan
+        stop = min(start + BLOCK, plan.parameters)
+        if plan.copied:
+            return _copied(plan, self._read, start, stop)
+        if self._merge is None:
+            self._merge = self._method.prepared(
+                self._inputs, per_model=plan.per_model, shared=plan.shared, tensor_name=plan.key
+            )
+            self._result = torch.empty(min(BLOCK, plan.parameters), dtype=DTYPES[plan.dtype].torch)
+        merged = self._merge(self._inputs.read(start, stop))
+        block = self._result[: merged.numel()].copy_(merged)
         if not is_finite(block):
             raise SourceError(_not_finite(plan, is_finite(merged)))
-        yield block
+        return block
+
+
+def merge_blocks(method: Method, plan: TensorPlan, read: Read, workspace: Workspace) -> Iterator[Tensor]:
+    """All blocks of an output tensor, in order; see `Merging`."""
+    merging = Merging(method, plan, read, workspace)
+    for start in range(0, plan.parameters, BLOCK):
+        yield merging.block(start)
 
 
 def merge_tensor(method: Method, plan: TensorPlan, read: Read) -> Tensor:
@@ -92,17 +115,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _copied(plan: TensorPlan, read: Read) -> Iterator[Tensor]:
-    for start in range(0, plan.parameters, BLOCK):
-        stop = min(start + BLOCK, plan.parameters)
-        first, *others = plan.reads
-        block = read(*first, start, stop).clone()
-        if not all(torch.equal(block, read(*other, start, stop)) for other in others):
-            raise SourceError(
-                f"{plan.name} holds integers, which cannot be merged, and the models disagree on them; "
-                "choose models with the same values there."
-            )
-        yield block
+def _copied(plan: TensorPlan, read: Read, start: int, stop: int) -> Tensor:
+    first, *others = plan.reads
+    block = read(*first, start, stop).clone()
+    if not all(torch.equal(block, read(*other, start, stop)) for other in others):
+        raise SourceError(
+            f"{plan.name} holds integers, which cannot be merged, and the models disagree on them; "
+            "choose models with the same values there."
+        )
+    return block
 
 
 def _not_finite(plan: TensorPlan, before_cast: bool) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import layers
-from ..hub.source import Source
 from .dtypes import DTYPES, config_name
 from .problems import Problem, error
 from .tensors import TensorPlan
 from .tokenizer import SPECIAL_IDS
 from .views import View, setting, text_config
+from .weights import Weights
 
 # The same number by the names of several families.
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers", "decoder_layers")
@@ -41,19 +41,20 @@ _DROPPED = ("_name_or_path", "auto_map")
 
 
 def output_config(
-    first: Source,
-    sources: Sequence[Source],
-    tokenizer: Source,
+    first: Weights,
+    weights: Sequence[Weights],
+    tokenizer: Weights,
     tensors: Iterable[TensorPlan],
     layer_map: Sequence[tuple[int, int]],
     tied: bool | None,
 ) -> dict[str, Any]:
-    """The result's configuration, from that of `first`.
+    """The result's configuration, from that of `first`, or of what that is a part of.
 
     It tells the result's dtype where all its weights share one, the special tokens of `tokenizer`, whether the head
     is `tied` (None: as `first` says), and for slices the number of layers and what is listed layer by layer.
     """
-    config = {key: value for key, value in copy.deepcopy(dict(first.config)).items() if key not in _DROPPED}
+    given = first.whole.inner.config if first.whole else first.config
+    config = {key: value for key, value in copy.deepcopy(dict(given)).items() if key not in _DROPPED}
     text = text_config(config)
     parts = [config] if text is config else [config, dict(text)]
     if len(parts) > 1:
@@ -69,7 +70,7 @@ def output_config(
         ids = {key: setting(tokenizer.config, key) for key in SPECIAL_IDS}
         changes |= {key: value for key, value in ids.items() if value is not None}
     if layer_map:
-        changes |= _restacked(first, sources, layer_map)
+        changes |= _restacked(first, weights, layer_map)
     for part in parts:
         part |= {key: value for key, value in changes.items() if key in part}
     missing = {key: value for key, value in changes.items() if not any(key in part for part in parts)}
@@ -81,16 +82,16 @@ def output_config(
     return config
 
 
-def _restacked(first: Source, sources: Sequence[Source], layer_map: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def _restacked(first: Weights, weights: Sequence[Weights], layer_map: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """The settings that depend on the stack of layers: their number, and what is listed layer by layer."""
     changes: dict[str, Any] = {key: len(layer_map) for key in _LAYER_COUNTS if setting(first.config, key) is not None}
     ours = _listed(first.config)
-    theirs = [ours | _listed(source.config) for source in sources]
+    theirs = [ours | _listed(one.config) for one in weights]
     for key in ours:
         changes[key] = [_at(theirs[index][key], layer) for index, layer in layer_map]
     for key in _LAYERS_OF_A_KIND:
         if isinstance(setting(first.config, key), list):
-            given = [setting(source.config, key) for source in sources]
+            given = [setting(one.config, key) for one in weights]
             chosen = [layers if isinstance(layers, list) else [] for layers in given]
             changes[key] = [at for at, (index, layer) in enumerate(layer_map) if layer in chosen[index]]
     if isinstance(setting(first.config, "attention_types"), list) and "attention_layers" in changes:
@@ -128,14 +129,14 @@ def _listed(config: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def check_restacked(
-    first: Source, layer_map: Sequence[tuple[int, int]], views: Mapping[int, View]
+    first: Weights, layer_map: Sequence[tuple[int, int]], views: Mapping[int, View]
 ) -> Iterator[Problem]:
     """Whether each layer of a stack has the tensors that the architecture gives a layer at that place.
 
     Where a rule says which layers are of which kind ("every second one has experts", "the first has no norm"), a stack
     may put a layer where the rule expects another. What the configuration lists layer by layer moves with the layers.
     """
-    own = next((view for view in views.values() if view.source is first), None)
+    own = next((view for view in views.values() if view.weights is first), None)
     if not layer_map or own is None:
         return
     count = max(own.stacks.values())

@@ -133,9 +133,8 @@ class _Run:
         self.lock = threading.Lock()
         self.fetching = ""
         self.fetched = 0
-        self.to_fetch = sum(
-            not plan.sources[index].is_here(file) for index, file in budget.needed_files(plan.tensors, plan.sources)
-        )
+        files = budget.needed_files(plan.stage).values()
+        self.to_fetch = sum(not source.is_here(file) for source, file in files)
         self.done = 0
         self.sending: tuple[ShardPlan, Future[str | None]] | None = None
         # A finished model that is pushed afterwards stays where it is.
@@ -147,7 +146,7 @@ class _Run:
         out_bytes = budget.disk_bytes(plan.shards, not self.keeps_files, plan.shard_size)
         out_bytes -= journal.nbytes if self.keeps_files else 0
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
-        files = carried_files(plan.tokenizer, plan.recipe.chat_template) | files
+        files = carried_files(plan.tokenizer, plan.chat_template) | files
         files["config.json"] = _json(plan.config)
         files = {name: without_places(name, content) for name, content in files.items()}
         if len(plan.shards) > 1:
@@ -169,8 +168,7 @@ class _Run:
         plan = self.plan
         missing = [shard for shard in plan.shards if shard.file not in self.journal.shards]
         wanted = [self.tensors[name] for shard in missing for name in shard.names]
-        again = plan.method.measures is not None
-        reader = Reader(plan.sources, wanted, self._fetch, ranged=plan.ranged, again=again)
+        reader = Reader(plan.stage, wanted, self._fetch, ranged=plan.ranged)
         with one_thread(), closing(reader), ThreadPoolExecutor(plan.threads, "hubmerge-merge") as pool:
             try:
                 for shard in plan.shards:
@@ -350,7 +348,7 @@ def _manifest(plan: Plan, journal: Journal, files: Mapping[str, bytes]) -> bytes
 
 
 def _message(plan: Plan) -> str:
-    models = {index for tensor in plan.tensors for index, _ in tensor.inputs}
+    models = {index for tensor in plan.tensors if not tensor.carried for index, _ in tensor.inputs}
     return f"Merge {len(models)} models with {plan.method.name}"
 
 

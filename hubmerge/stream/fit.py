@@ -8,6 +8,7 @@ from .dtypes import DTYPES
 from .problems import Problem, error, some, warning
 from .tensors import TensorPlan
 from .views import View, is_vocabulary
+from .weights import Weights
 
 
 def check_source(source: Source) -> Iterator[Problem]:
@@ -55,13 +56,13 @@ def check_names(first: str, names: Collection[str], other: str, other_names: Col
         yield error(f"{other} has tensors that are not in {first}: {some(extra)}; choose models of one family.")
 
 
-def check_tensors(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> Iterator[Problem]:
+def check_tensors(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> Iterator[Problem]:
     """Compares shapes and kinds of dtype of all that goes into each output tensor, one error a pair of models."""
     rows: dict[tuple[int, int], list[str]] = {}
     shapes: dict[tuple[int, int], list[str]] = {}
     kinds: dict[tuple[int, int], list[str]] = {}
     for tensor in tensors:
-        (reference, ours), *others = ((index, sources[index].tensors[name]) for index, name in tensor.reads)
+        (reference, ours), *others = ((index, weights[index].tensors[name]) for index, name in tensor.reads)
         for index, theirs in others:
             if theirs.shape != ours.shape:
                 is_longer = is_vocabulary(tensor.name) and theirs.shape[1:] == ours.shape[1:]
@@ -71,30 +72,30 @@ def check_tensors(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> I
                 kinds.setdefault((reference, index), []).append(tensor.name)
     for (reference, index), found in rows.items():
         yield error(
-            f"The vocabularies of {sources[index].name} and {sources[reference].name} differ in size "
+            f"The vocabularies of {weights[index].name} and {weights[reference].name} differ in size "
             f"({found[0]}); choose models with one tokenizer."
         )
     for (reference, index), found in shapes.items():
         yield error(
-            f"{sources[index].name} does not fit {sources[reference].name}: {len(found)} tensors differ in shape "
+            f"{weights[index].name} does not fit {weights[reference].name}: {len(found)} tensors differ in shape "
             f"({found[0]}); choose models of one size."
         )
     for (reference, index), found in kinds.items():
         yield error(
-            f"{sources[index].name} and {sources[reference].name} store {some(found)} as different kinds of number "
+            f"{weights[index].name} and {weights[reference].name} store {some(found)} as different kinds of number "
             "(integer and float), which cannot be merged."
         )
 
 
-def check_ends(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> Iterator[Problem]:
+def check_ends(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> Iterator[Problem]:
     """Compares the vocabularies of models whose layers are stacked: embedding and head may come from different ones."""
-    ends = [tensor for tensor in tensors if is_vocabulary(tensor.name)]
+    ends = [tensor for tensor in tensors if is_vocabulary(tensor.name) and not tensor.carried]
     givers = sorted({index for tensor in ends for index, _ in tensor.reads})
     for tensor in ends:
         # The same tensor in each: two of one model may differ in rows, where one of them is no vocabulary.
-        rows = {sources[i].tensors[tensor.name].shape[0]: i for i in givers if tensor.name in sources[i].tensors}
+        rows = {weights[i].tensors[tensor.key].shape[0]: i for i in givers if tensor.key in weights[i].tensors}
         if len(rows) > 1:
-            found = " and ".join(f"{count:,} in {sources[index].name}" for count, index in rows.items())
+            found = " and ".join(f"{count:,} in {weights[index].name}" for count, index in rows.items())
             yield error(
                 f"The slices differ in vocabulary: rows of {tensor.name} are {found}; choose models with one tokenizer."
             )

@@ -8,7 +8,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ from .device import cores, find_device
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
 from .fit import check_ends, check_source, check_tensors
 from .layout import Layout, lay_out
+from .lora import Adapted
 from .problems import Problem, raise_errors
 from .shards import ShardPlan
+from .stage import Merged, Stage
 from .tensors import TensorPlan
 from .tokenizer import check_tokenizer, check_tokens, common_template, config_ref, tokenizer_ref
 from .views import view_all
+from .weights import Part, Stored, Weights
 
 __all__ = ["SHARD_SIZE", "Plan", "Problem", "ShardPlan", "TensorPlan", "make_plan"]
 
@@ -43,22 +46,18 @@ SHARD_SIZE = 5 * 10**9
 class Plan:
     """Everything about a merge that headers tell.
 
-    `recipe` has its models pinned to commits. `sources` are all models it names, base first; `tokenizer` is the one
-    that gives the tokenizer. `config` is the result's config.json. Sizes in bytes: `fetch_bytes` to download,
-    `output_bytes` of weights to write, `peak_memory` beside the bare process, `disk_bytes` in the output folder.
-    `parameters` counts the result's elements. `key` names the plan: the same key gives the same bytes. `shard_size` is
-    the one asked for.
+    `recipe` has its models pinned to commits. `sources` are all models it names, base first. `stages` are its merges in
+    order, each over weights, which may be those of a stage before; the last makes what is written. Sizes in bytes:
+    `fetch_bytes` to download, `output_bytes` of weights to write, `peak_memory` beside the bare process, `disk_bytes`
+    in the output folder. `key` names the plan: the same key gives the same bytes. `shard_size` is the one asked for.
     `ranged`: weights that are not on this machine are read by range, not downloaded. `threads` tensors are merged at
     a time, in blocks on `device`.
     """
 
     recipe: Recipe
-    method: Method
     sources: tuple[Source, ...]
-    tokenizer: Source
-    tensors: tuple[TensorPlan, ...]
+    stages: tuple[Stage, ...]
     shards: tuple[ShardPlan, ...]
-    config: Mapping[str, Any]
     problems: tuple[Problem, ...]
     fetch_bytes: int
     peak_memory: int
@@ -68,6 +67,36 @@ class Plan:
     ranged: bool
     threads: int
     device: str
+
+    @property
+    def stage(self) -> Stage:
+        """The merge whose result is written."""
+        return self.stages[-1]
+
+    @property
+    def method(self) -> Method:
+        """Its method."""
+        return self.stage.method
+
+    @property
+    def tensors(self) -> tuple[TensorPlan, ...]:
+        """The tensors to write."""
+        return self.stage.tensors
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The result's config.json."""
+        return self.stage.config
+
+    @property
+    def tokenizer(self) -> Source:
+        """The model that gives the tokenizer and other small files."""
+        return self.stage.tokenizer
+
+    @property
+    def chat_template(self) -> str | None:
+        """Jinja text in place of the template there; None: that one."""
+        return self.stage.chat_template
 
     @property
     def output_bytes(self) -> int:
@@ -85,7 +114,7 @@ class Plan:
 
         0 for a plan with errors, which cannot be tried.
         """
-        return 0.0 if self.errors else budget.compute_seconds(self.method, self.tensors, self.threads)
+        return 0.0 if self.errors else budget.compute_seconds(self.stage, self.threads)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -125,7 +154,8 @@ def make_plan(
     or between the models is listed in `problems`; a model that cannot be opened raises `SourceError` or `HubError`,
     an unknown merge method `RecipeError`.
     """
-    method = find_method(recipe.merge_method)
+    merges = [*((stage.name, stage.recipe) for stage in recipe.stages), ("", recipe)]
+    methods = {name: find_method(merge.merge_method) for name, merge in merges}
     if shard_size <= 0:
         raise RecipeError(f"The shard size must be a positive number of bytes, got {shard_size}.")
     if threads is not None and threads <= 0:
@@ -133,58 +163,38 @@ def make_plan(
     threads = threads or cores()
     opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in recipe.references}
     used = tuple(opened.values())
-    indices = {ref: index for index, ref in enumerate(opened)}
-    tokenizer, config_source = opened[tokenizer_ref(recipe)], opened[config_ref(recipe)]
 
-    unfit = [problem for source in used for problem in check_source(source)]
-    problems = list(settings.check_settings(recipe, method))
-    views = view_all({indices[ref]: opened[ref] for ref in _merged(recipe, method)})
-    merged = [view.source for view in views.views.values()]
-    if recipe.chat_template == "auto":
-        models = [opened[ref] for ref in _merged(recipe, method) if ref != recipe.base_model] or merged
-        recipe = replace(recipe, chat_template=common_template(tokenizer, models))
-    others = [source for source in merged if source is not config_source]
-    unfit += check_configs(config_source, others)
-    problems += [*unfit, *views.problems]
-    problems += check_tokenizer(
-        recipe, tokenizer, config_source, [source for source in merged if source is not tokenizer]
-    )
-
-    tensors: tuple[TensorPlan, ...] = ()
-    layout = Layout((), ())
-    # Models of different kinds would differ in every tensor: one sentence about that is enough.
-    if not any(problem.level == "error" for problem in unfit):
-        layout = lay_out(recipe, method, indices, views.views)
-        tensors, found = _tensors(recipe, method, layout, used)
-        problems += [*layout.problems, *found]
-        problems += check_restacked(config_source, layout.layer_map, views.views)
-        problems += check_tensors(tensors, used)
-        problems += check_tokens(tokenizer, tensors)
-        problems += check_ends(tensors, used) if recipe.slices else ()
+    made: dict[ModelRef, Weights] = {ref: weights_of(source) for ref, source in opened.items()}
+    stages: list[Stage] = []
+    problems: list[Problem] = []
+    for name, merge in merges:
+        stage, found = plan_stage(name, merge, methods[name], made)
+        stages.append(stage)
+        if name:
+            made[ModelRef(name, stage=True)] = Merged(stage)
+        problems += [replace(one, message=f"In stage:{name}: {one.message}") for one in found] if name else found
+        if any(problem.level == "error" for problem in found):
+            break  # what comes after it would be said to lack everything
     problems += [Problem("warning", message) for message in combine(used).warnings]
+    if recipe.chat_template == "auto":
+        recipe = replace(recipe, chat_template=stages[-1].chat_template)
+    stage = stages[-1]
 
-    if recipe.models:
-        tensors = shards.in_stored_order(tensors, used)
     # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
-    files = shards.lay_out(tensors, max(1, shard_size // 2) if pushing else shard_size)
-    needed = budget.needed_files(tensors, used)
-    fetch = budget.range_bytes(tensors, used) if ranged else budget.fetch_bytes(needed, used)
-    fetch += budget.adapter_bytes(used)
-    memory = budget.peak_memory(method, tensors, used, ranged, threads)
+    files = shards.lay_out(stage.tensors, max(1, shard_size // 2) if pushing else shard_size)
+    fetch = (budget.range_bytes(stage) if ranged else budget.fetch_bytes(stage)) + budget.adapter_bytes(used)
+    memory = budget.peak_memory(stage, ranged, threads)
     disk = budget.disk_bytes(files, pushing, shard_size)
     problems += budget.check_memory(memory)
     if out is not None:
         problems += budget.check_disk(out, disk, 0 if ranged else fetch)
-    place = str(find_device(device, budget.device_memory(tensors, threads)))
+    place = str(find_device(device, budget.device_memory(stage, threads)))
     pinned = recipe.with_pins({ref: source.pinned for ref, source in opened.items()})
     return Plan(
         recipe=pinned,
-        method=method,
         sources=used,
-        tokenizer=tokenizer,
-        tensors=tensors,
+        stages=tuple(stages),
         shards=files,
-        config=output_config(config_source, used, tokenizer, tensors, layout.layer_map, views.tied),
         problems=tuple(problems),
         fetch_bytes=fetch,
         peak_memory=memory,
@@ -197,6 +207,73 @@ def make_plan(
     )
 
 
+def weights_of(source: Source) -> Weights:
+    """What a reference stands for: a model, or a part of one, with its LoRA."""
+    weights: Weights = Stored(source)
+    if source.component is not None:
+        weights = Part(weights, source.component)
+    return weights if source.adapter is None else Adapted(weights, source.adapter)
+
+
+def plan_stage(
+    name: str, recipe: Recipe, method: Method, made: Mapping[ModelRef, Weights]
+) -> tuple[Stage, list[Problem]]:
+    """One merge of a recipe over weights that are `made`, and what is wrong with it; its tensors in the order to read."""
+    refs = recipe.named
+    weights = [made[ref] for ref in refs]
+    indices = {ref: index for index, ref in enumerate(refs)}
+    tokenizer, giver = made[tokenizer_ref(recipe)], made[config_ref(recipe)]
+    merged_refs = _merged(recipe, method)
+
+    unfit = [problem for one in weights if not isinstance(one, Merged) for problem in check_source(one.tokenizer)]
+    problems = list(settings.check_settings(recipe, method))
+    views = view_all({indices[ref]: made[ref] for ref in merged_refs})
+    merged = [view.weights for view in views.views.values()]
+    template = recipe.chat_template
+    if template == "auto":
+        template = common_template(tokenizer, [made[ref] for ref in merged_refs if ref != recipe.base_model] or merged)
+        recipe = replace(recipe, chat_template=template)
+    unfit += check_configs(giver, [one for one in merged if one is not giver])
+    problems += [*unfit, *views.problems]
+    problems += check_tokenizer(recipe, tokenizer, giver, [one for one in merged if one is not tokenizer])
+
+    tensors: tuple[TensorPlan, ...] = ()
+    layout = Layout((), ())
+    # Models of different kinds would differ in every tensor: one sentence about that is enough.
+    if not any(problem.level == "error" for problem in unfit):
+        layout = lay_out(recipe, method, indices, views.views)
+        tensors, found = _tensors(recipe, method, layout, weights)
+        problems += [*layout.problems, *found]
+        problems += check_restacked(giver, layout.layer_map, views.views)
+        problems += check_tensors(tensors, weights)
+        problems += check_tokens(tokenizer, tensors)
+        problems += check_ends(tensors, weights) if recipe.slices else ()
+    if giver.whole is not None:
+        weights.append(giver.whole.inner)
+        tensors = _in_the_whole(tensors, giver.whole, len(weights) - 1)
+    if recipe.models:
+        tensors = shards.in_stored_order(tensors, weights)
+    config = output_config(giver, weights, tokenizer, tensors, layout.layer_map, views.tied)
+    stage = Stage(
+        name, method, tuple(weights), tensors, config, tokenizer.tokenizer, template or tokenizer.chat_template
+    )
+    return stage, problems
+
+
+def _in_the_whole(tensors: Iterable[TensorPlan], part: Part, index: int) -> tuple[TensorPlan, ...]:
+    """The tensors of a merged part under the names of the whole model, with all else that this has, as it is.
+
+    `index`: where the whole is among the weights.
+    """
+    placed = [replace(tensor, name=part.component.outer(tensor.name), inner=tensor.name) for tensor in tensors]
+    merged = set(part.component.names.values())
+    rest = (tensor for name, tensor in part.inner.tensors.items() if name not in merged)
+    carried = [
+        TensorPlan(tensor.name, tensor.shape, tensor.dtype, ((index, tensor.name),), carried=True) for tensor in rest
+    ]
+    return (*placed, *carried)
+
+
 def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:
     """The models whose weights are read, base first."""
     named = [recipe.base_model] if method.base == "required" and recipe.base_model else []
@@ -206,14 +283,14 @@ def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:
 
 
 def _tensors(
-    recipe: Recipe, method: Method, layout: Layout, sources: Sequence[Source]
+    recipe: Recipe, method: Method, layout: Layout, weights: Sequence[Weights]
 ) -> tuple[tuple[TensorPlan, ...], list[Problem]]:
     wanted = RECIPE_DTYPES.get(recipe.out_dtype or recipe.dtype or "")
-    least = None if wanted else _least_dtype(layout, sources)
+    least = None if wanted else _least_dtype(layout, weights)
     resolver = settings.Resolver(method)
     tensors = []
     for origin in layout.origins:
-        reads = [sources[index].tensors[name] for index, name in origin.reads]
+        reads = [weights[index].tensors[name] for index, name in origin.reads]
         stored, is_float = reads[0], DTYPES[reads[0].dtype].is_float
         dtypes = [tensor.dtype for tensor in reads] + ([least] if least else [])
         per_model, shared = resolver.resolve(origin.models, origin.levels, origin.name, origin.depth)
@@ -231,14 +308,14 @@ def _tensors(
     return tuple(tensors), list(resolver.problems())
 
 
-def _least_dtype(layout: Layout, sources: Sequence[Source]) -> str | None:
+def _least_dtype(layout: Layout, weights: Sequence[Weights]) -> str | None:
     """The widest of the dtypes that the models have most of their weights in; None where they all have the same.
 
     What is copied from one model alone is not narrower than what others bring: one dtype is computed in.
     """
     sizes: dict[int, Counter[str]] = {}
     for index, name in (one for origin in layout.origins for one in origin.reads):
-        tensor = sources[index].tensors[name]
+        tensor = weights[index].tensors[name]
         if tensor.dtype in DTYPES and DTYPES[tensor.dtype].is_float:
             sizes.setdefault(index, Counter())[tensor.dtype] += tensor.parameters
     main = {size.most_common(1)[0][0] for size in sizes.values()}

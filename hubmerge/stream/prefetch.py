@@ -12,7 +12,9 @@ from ..hub.patience import stoppable
 from ..hub.source import Source
 from ..methods.blocks import BLOCK
 from .dtypes import DTYPES
-from .tensors import TensorId, TensorPlan, stored_by
+from .stage import Stage
+from .tensors import TensorPlan
+from .weights import Extent
 
 CONNECTIONS = 8
 """Requests at a time."""
@@ -23,15 +25,18 @@ SPAN = 8 * 2**20
 WINDOW = 128 * 2**20
 """Bytes read ahead at most, where one tensor's share does not need more."""
 
-Take = Callable[[TensorId, int, int], memoryview]
-"""Gives the bytes from start to stop, in positions of its file, of a tensor where it is stored: part of one block."""
+Take = Callable[[Extent], memoryview]
+"""Gives the bytes of a part of one block, where it is stored."""
+
+_Place = tuple[str, str]
+_Stored = tuple[_Place, str]
 
 
 @dataclass
 class _Span:
     """Bytes `start` to `stop` of a file, fetched with one request, and how many `pieces` are still to be used."""
 
-    index: int
+    source: Source
     file: str
     start: int
     stop: int
@@ -42,6 +47,10 @@ class _Span:
     @property
     def nbytes(self) -> int:
         return self.stop - self.start
+
+    @property
+    def place(self) -> tuple[_Place, str]:
+        return self.source.place, self.file
 
 
 @dataclass
@@ -68,17 +77,14 @@ class Prefetch:
     together. `again`: tensors are read more than once, so they are kept until they are done with.
     """
 
-    def __init__(
-        self, sources: Sequence[Source], tensors: Sequence[TensorPlan], far: Callable[[TensorId], bool], again: bool
-    ) -> None:
-        self._sources = sources
+    def __init__(self, stage: Stage, tensors: Sequence[TensorPlan], far: Callable[[Extent], bool], again: bool) -> None:
         self._again = again
-        self._wanted: dict[str, dict[TensorId, _Pieces]] = {}
+        self._wanted: dict[str, dict[_Stored, _Pieces]] = {}
         self._spans: deque[_Span] = deque()
-        largest = self._lay_out(tensors, far)
-        self._window = max(WINDOW, largest + len(sources) * SPAN)
+        largest = self._lay_out(stage, tensors, far)
+        self._window = max(WINDOW, largest + len({span.source.place for span in self._spans}) * SPAN)
         self._held = 0
-        self._hashing = _hashers(self._spans, sources)
+        self._hashing = _hashers(self._spans)
         self._changed = threading.Condition()
         self._turn = threading.Lock()
         self._stopped = False
@@ -94,7 +100,7 @@ class Prefetch:
         """How to take what was fetched for `tensor`; all of it counts as used in the end."""
         wanted = self._wanted.get(tensor.name, {})
         try:
-            yield lambda one, start, stop: self._take(wanted[one], start, stop)
+            yield lambda extent: self._take(wanted[extent.stored], *extent.bytes)
         finally:
             for pieces in wanted.values():
                 self._use(pieces, len(pieces.pieces))
@@ -105,29 +111,31 @@ class Prefetch:
             self._stopped = True
             self._changed.notify_all()
 
-    def _lay_out(self, tensors: Sequence[TensorPlan], far: Callable[[TensorId], bool]) -> int:
+    def _lay_out(self, stage: Stage, tensors: Sequence[TensorPlan], far: Callable[[Extent], bool]) -> int:
         """Sorts all that is far into spans; returns the bytes that must be held for one tensor to be merged."""
-        last: dict[int, _Span] = {}
-        largest, stored = 0, stored_by(self._sources)
+        last: dict[_Place, _Span] = {}
+        largest = 0
         for tensor in tensors:
-            wanted: defaultdict[TensorId, _Pieces] = defaultdict(_Pieces)
-            ids = [one for one in dict.fromkeys(map(stored, tensor.reads)) if far(one)]
-            for first in range(0, tensor.parameters, _blocks_in_span(self._sources, ids) * BLOCK):
-                for index, name in ids:
-                    header = self._sources[index].tensors[name]
-                    size = DTYPES[header.dtype].nbytes
-                    start = header.start + first * size
-                    stop = min(start + _blocks_in_span(self._sources, ids) * BLOCK * size, header.stop)
-                    wanted[index, name].pieces.append(self._piece(last, index, header.file, start, stop))
+            wanted: defaultdict[_Stored, _Pieces] = defaultdict(_Pieces)
+            step = _blocks_in_span(extent for extent in stage.needs_all(tensor) if far(extent)) * BLOCK
+            for first in range(0, tensor.parameters, step):
+                extents = stage.needs(tensor, first, min(first + step, tensor.parameters))
+                asked: set[tuple[_Stored, int, int]] = set()
+                for extent in extents:
+                    part = extent.stored, extent.start, extent.stop
+                    if part not in asked and far(extent):
+                        asked.add(part)
+                        wanted[extent.stored].pieces.append(self._piece(last, extent))
             held = sum(piece.stop - piece.start for pieces in wanted.values() for piece in pieces.pieces)
-            largest = max(largest, held if self._again else min(held, len(ids) * SPAN))
+            largest = max(largest, held if self._again else min(held, len(wanted) * SPAN))
             self._wanted[tensor.name] = dict(wanted)
         return largest
 
-    def _piece(self, last: dict[int, _Span], index: int, file: str, start: int, stop: int) -> _Piece:
-        span = last.get(index)
+    def _piece(self, last: dict[_Place, _Span], extent: Extent) -> _Piece:
+        (place, file), (start, stop) = extent.file, extent.bytes
+        span = last.get(place)
         if span is None or (span.file, span.stop) != (file, start) or stop - span.start > SPAN:
-            span = last[index] = _Span(index, file, start, start)
+            span = last[place] = _Span(extent.source, file, start, start)
             self._spans.append(span)
         span.stop = stop
         span.pieces += 1
@@ -163,11 +171,11 @@ class Prefetch:
         while (span := self._next()) is not None:
             try:
                 with stoppable(self._check):
-                    content = self._sources[span.index].read_range(span.file, span.start, span.stop)
+                    content = span.source.read_range(span.file, span.start, span.stop)
                     self._hash(span, content)
             except BaseException as exc:  # whoever needs these bytes raises it
                 span.failure = exc
-                if (hashing := self._hashing.get((span.index, span.file))) is not None:
+                if (hashing := self._hashing.get(span.place)) is not None:
                     hashing.failed = True
             else:
                 span.content = content
@@ -180,7 +188,7 @@ class Prefetch:
 
     def _hash(self, span: _Span, content: memoryview) -> None:
         """Hashes the span after those before it in its file; raises `SourceError` where the whole is not as listed."""
-        hashing = self._hashing.get((span.index, span.file))
+        hashing = self._hashing.get(span.place)
         if hashing is None:
             return
         with self._changed:
@@ -206,29 +214,30 @@ class Prefetch:
             return None if self._stopped else span
 
 
-def _hashers(spans: Iterable[_Span], sources: Sequence[Source]) -> dict[tuple[int, str], HashedFile]:
+def _hashers(spans: Iterable[_Span]) -> dict[tuple[_Place, str], HashedFile]:
     """For each file that is read from its first tensor to its end in order, what hashes it; others cannot be."""
-    ends: dict[tuple[int, str], int] = {}
-    starts: dict[tuple[int, str], int] = {}
-    torn: set[tuple[int, str]] = set()
+    sources: dict[tuple[_Place, str], Source] = {}
+    ends: dict[tuple[_Place, str], int] = {}
+    starts: dict[tuple[_Place, str], int] = {}
+    torn: set[tuple[_Place, str]] = set()
     for span in spans:
-        file = span.index, span.file
-        starts.setdefault(file, span.start)
-        if ends.setdefault(file, span.start) != span.start:
-            torn.add(file)
-        ends[file] = span.stop
+        sources[span.place] = span.source
+        starts.setdefault(span.place, span.start)
+        if ends.setdefault(span.place, span.start) != span.start:
+            torn.add(span.place)
+        ends[span.place] = span.stop
     hashers = {}
-    for (index, name), start in starts.items():
-        source = sources[index]
+    for place, start in starts.items():
+        source, name = sources[place], place[1]
         first = min(tensor.start for tensor in source.tensors.values() if tensor.file == name)
-        if (index, name) not in torn and start == first:
+        if place not in torn and start == first:
             hasher = source.hashing(name, first)
-            if hasher is not None and ends[index, name] == hasher.size:
-                hashers[index, name] = hasher
+            if hasher is not None and ends[place] == hasher.size:
+                hashers[place] = hasher
     return hashers
 
 
-def _blocks_in_span(sources: Sequence[Source], tensors: Sequence[TensorId]) -> int:
-    """Blocks of the widest of `tensors` that a span holds."""
-    widest = max((DTYPES[sources[index].tensors[name].dtype].nbytes for index, name in tensors), default=1)
+def _blocks_in_span(extents: Iterable[Extent]) -> int:
+    """Blocks of the widest of these tensors that a span holds."""
+    widest = max((DTYPES[extent.tensor.dtype].nbytes for extent in extents), default=1)
     return max(1, SPAN // (BLOCK * widest))

@@ -12,44 +12,50 @@ from torch import Tensor
 from ..errors import Interrupted, SourceError
 from ..hub.patience import stoppable
 from ..hub.source import Source
-from .adapted import Adapted
 from .compute import Read, is_finite
 from .dtypes import DTYPES
 from .prefetch import Prefetch
-from .tensors import TensorId, TensorPlan, stored_by
+from .stage import Stage
+from .tensors import TensorPlan
+from .weights import Extent, Reads
 
 Fetching = Callable[[Source, str], None]
 
+_File = tuple[tuple[str, str], str]
+"""A weight file: the place of its source, and its name there."""
+
 
 class Reader:
-    """Gives the stored tensors that `tensors` need, several of them in parallel, each begun in this order.
+    """Gives what `tensors` of a stage are merged from, several of them in parallel, each begun in this order.
 
     A shard is opened when its first tensor is needed and closed after its last; one on the Hub is downloaded then, and
     `fetching` is told its source and name before. With `ranged`, tensors of shards that are not on this machine are
-    read from the Hub by range instead, ahead of use, and no file is made; `again`: whether they are read more than
-    once, so that they have to be kept meanwhile.
+    read from the Hub by range instead, ahead of use, and no file is made.
     """
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        stage: Stage,
         tensors: Sequence[TensorPlan],
         fetching: Fetching | None = None,
         *,
         ranged: bool = False,
-        again: bool = False,
     ) -> None:
-        self._sources = sources
+        self._stage = stage
         self._fetching = fetching
         self._lock = threading.Lock()
-        self._opening: dict[tuple[int, str], threading.Lock] = {}
-        self._open: dict[tuple[int, str], _Shard] = {}
-        self._stored = stored_by(sources)
-        self._left = Counter(self._file(one) for tensor in tensors for one in tensor.reads)
+        self._opening: dict[_File, threading.Lock] = {}
+        self._open: dict[_File, _Shard] = {}
+        sources: dict[_File, Source] = {}
+        self._files: dict[str, set[_File]] = {}
+        for tensor in tensors:
+            needed = {extent.file: extent.source for extent in stage.needs_all(tensor)}
+            sources |= needed
+            self._files[tensor.name] = set(needed)
+        self._left = Counter(file for needed in self._files.values() for file in needed)
         # Asked once: a file that comes into the cache meanwhile changes nothing.
-        self._far = {(i, file) for i, file in self._left if ranged and not sources[i].is_here(file)}
-        self._prefetch = Prefetch(sources, tensors, lambda one: self._file(one) in self._far, again)
-        self._adapted = Adapted(sources)
+        self._far = {file for file, source in sources.items() if ranged and not source.is_here(file[1])}
+        self._prefetch = Prefetch(stage, tensors, lambda extent: extent.file in self._far, stage.reads_again)
         self._buffers = threading.local()
         self._stopped = False
 
@@ -60,32 +66,29 @@ class Reader:
         Reading raises `SourceError` for a shard that is cut short or cannot be read and for NaN or infinity, `HubError`
         for what the Hub refuses.
         """
-        checked: set[tuple[TensorId, int, int]] = set()
+        checked: set[tuple[object, int, int]] = set()
         with self._prefetch.taking(tensor) as take:
 
-            def read(index: int, name: str, start: int, stop: int) -> Tensor:
+            def stored(extent: Extent) -> Tensor:
                 self._check()
-                stored = self._stored((index, name))
-                source = self._sources[stored[0]]
-                header = source.tensors[name]
-                dtype = DTYPES[header.dtype]
-                if start == stop:
+                dtype = DTYPES[extent.tensor.dtype]
+                if extent.start == extent.stop:
                     return torch.empty(0, dtype=dtype.torch)
-                begin, end = (header.start + at * dtype.nbytes for at in (start, stop))
-                if (stored[0], header.file) in self._far:
-                    data = take(stored, begin, end)
+                if extent.file in self._far:
+                    data = take(extent)
                 else:
+                    begin, end = extent.bytes
                     data = self._buffer(end - begin)
-                    self._shard(stored[0], header.file).read(begin, data)
+                    self._shard(extent).read(begin, data)
                 values = torch.frombuffer(data, dtype=dtype.torch)
-                if (stored, start, stop) not in checked:
-                    check_finite(source, name, values)
-                    checked.add((stored, start, stop))
-                return self._adapted.add(index, name, start, values)
+                if (part := (extent.stored, extent.start, extent.stop)) not in checked:
+                    check_finite(extent.source, extent.tensor.name, values)
+                    checked.add(part)
+                return values
 
-            yield read
-        for one in tensor.reads:
-            self._finish(self._file(one))
+            yield self._stage.read(Reads(stored))
+        for file in self._files[tensor.name]:
+            self._finish(file)
 
     def stop(self) -> None:
         """Makes all reading end with `Interrupted`, at once."""
@@ -104,30 +107,26 @@ class Reader:
                 shard.close()
             self._open.clear()
 
-    def _file(self, tensor: TensorId) -> tuple[int, str]:
-        index, name = self._stored(tensor)
-        return index, self._sources[index].tensors[name].file
-
     def _buffer(self, nbytes: int) -> memoryview:
         """Memory of the calling thread, used again for each of its reads."""
         if len(getattr(self._buffers, "memory", b"")) < nbytes:
             self._buffers.memory = bytearray(nbytes)
         return memoryview(self._buffers.memory)[:nbytes]
 
-    def _shard(self, index: int, file: str) -> "_Shard":
+    def _shard(self, extent: Extent) -> "_Shard":
+        file = extent.file
         with self._lock:
-            opening = self._opening.setdefault((index, file), threading.Lock())
+            opening = self._opening.setdefault(file, threading.Lock())
         # Whoever needs a shard that is being downloaded waits, and nobody else.
         with opening:
-            if (index, file) not in self._open:
-                source = self._sources[index]
+            if file not in self._open:
                 if self._fetching is not None:
-                    self._fetching(source, file)
+                    self._fetching(extent.source, extent.tensor.file)
                 with stoppable(self._check):
-                    self._open[index, file] = _Shard(source, file)
-            return self._open[index, file]
+                    self._open[file] = _Shard(extent.source, extent.tensor.file)
+            return self._open[file]
 
-    def _finish(self, file: tuple[int, str]) -> None:
+    def _finish(self, file: _File) -> None:
         with self._lock:
             self._left[file] -= 1
             if self._left[file] == 0 and file in self._open:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..hub.source import Source
 from .dtypes import DTYPES
 from .tensors import TensorPlan
+from .weights import Weights
 
 METADATA = {"format": "pt"}
 INDEX_FILE = "model.safetensors.index.json"
@@ -22,17 +22,17 @@ class ShardPlan:
     nbytes: int
 
 
-def in_stored_order(tensors: Sequence[TensorPlan], sources: Sequence[Source]) -> tuple[TensorPlan, ...]:
+def in_stored_order(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> tuple[TensorPlan, ...]:
     """`tensors` as the first model that goes into each has them stored, so that its files are read front to back.
 
     Files come in the order that the network, which `tensors` are in, first needs them.
     """
-    files: dict[tuple[int, str], int] = {}
+    files: dict[object, int] = {}
     places = []
     for tensor in tensors:
         index, name = tensor.reads[0]
-        header = sources[index].tensors[name]
-        places.append((files.setdefault((index, header.file), len(files)), header.start))
+        first = next(weights[index].needs(name, 0, tensor.parameters))
+        places.append((files.setdefault(first.file, len(files)), first.tensor.start))
     return tuple(tensor for _, tensor in sorted(zip(places, tensors, strict=True), key=lambda pair: pair[0]))
 
 

@@ -1,23 +1,15 @@
 """One output tensor: what it is computed from, and how."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..hub.source import Source
 from .dtypes import DTYPES
 
 FLOAT32_BYTES = 4
 
 TensorId = tuple[int, str]
-"""A stored tensor: the index of its source in the plan, and its name there."""
-
-
-def stored_by(sources: Sequence[Source]) -> Callable[[TensorId], TensorId]:
-    """Where a tensor's bytes are: a model that is there with and without a LoRA is read once."""
-    places = [source.place for source in sources]
-    first = [places.index(place) for place in places]
-    return lambda one: (first[one[0]], one[1])
+"""A tensor that is merged: the index of its weights in the stage, and its name there."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +17,8 @@ class TensorPlan:
     """Everything needed to compute ONE output tensor.
 
     `dtype` is a safetensors name ("BF16"). `inputs` are the tensors to merge, `base` the one that task vectors start
-    from (None where the method takes none). `per_model` has one mapping an input. `copied`: the tensor is no float,
-    so it is taken from the base or the first input, and all must be equal.
+    from (None where the method takes none). `per_model` has one mapping an input. `carried`: it is what the one input is,
+    byte for byte. `inner`: what the models that are merged call it, where the result calls it otherwise.
     """
 
     name: str
@@ -36,6 +28,13 @@ class TensorPlan:
     base: TensorId | None = None
     per_model: tuple[Mapping[str, float], ...] = ()
     shared: Mapping[str, float] = field(default_factory=dict)
+    carried: bool = False
+    inner: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the models that are merged call it; masks and filters go by this name."""
+        return self.inner or self.name
 
     @property
     def parameters(self) -> int:
@@ -49,8 +48,8 @@ class TensorPlan:
 
     @property
     def copied(self) -> bool:
-        """Whether the tensor is copied, not merged."""
-        return not DTYPES[self.dtype].is_float
+        """Whether it is copied, not merged: carried, or no float, and then it must be equal in all models."""
+        return self.carried or not DTYPES[self.dtype].is_float
 
     @property
     def reads(self) -> tuple[TensorId, ...]:

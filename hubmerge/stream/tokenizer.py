@@ -16,6 +16,7 @@ from .problems import Problem, error, some, warning
 from .tensors import TensorPlan
 from .tokens import SETTINGS_FILE, TEMPLATE_FILE, VOCABULARY_FILE
 from .views import is_vocabulary, setting
+from .weights import Weights
 
 _CARRIED = re.compile(
     r"tokenizer(_config)?\.json|tokenizer\.model(\.v\d+)?|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)"
@@ -37,7 +38,10 @@ def tokenizer_ref(recipe: Recipe) -> ModelRef:
 
 
 def config_ref(recipe: Recipe) -> ModelRef:
-    """The model whose configuration the result keeps: base_model, else the first model."""
+    """The model whose configuration the result keeps: the first of which only a part is merged, for the result is the
+    whole of it; else base_model, else the first model."""
+    if (part := next((ref for ref in recipe.named if ref.component is not None), None)) is not None:
+        return part
     if recipe.base_model is not None:
         return recipe.base_model
     return recipe.models[0].model if recipe.models else recipe.slices[0].sources[0].model
@@ -97,7 +101,7 @@ def _is_template(chat_template: str | None) -> bool:
     return chat_template is not None and "{" in chat_template
 
 
-def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list[Source]) -> Iterator[Problem]:
+def check_tokenizer(recipe: Recipe, chosen: Weights, config: Weights, others: Sequence[Weights]) -> Iterator[Problem]:
     """Compares the vocabularies. `chosen` gives the tokenizer, `config` the configuration; `others` are merged.
 
     Raises `SourceError` where a file that the result would carry is broken.
@@ -119,10 +123,10 @@ def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list
             f"The tokenizer of {chosen.name} has a vocabulary of {sizes[0]:,} and {config.name} has {sizes[1]:,}; "
             "take the tokenizer from a model that is merged."
         )
-    giver = tokenizer_listing(chosen)
+    giver = tokenizer_listing(chosen.tokenizer)
     if not _has_tokenizer(giver):
         yield warning(f"{chosen.name} has no tokenizer, so the result has none; name one with `tokenizer_source`.")
-    check_carried(chosen)
+    check_carried(chosen.tokenizer)
     for other in others:
         try:
             yield from _compare(recipe, chosen, other)
@@ -130,12 +134,12 @@ def check_tokenizer(recipe: Recipe, chosen: Source, config: Source, others: list
             yield warning(f"{exc} It is not compared with that of {chosen.name}.")
 
 
-def _compare(recipe: Recipe, chosen: Source, other: Source) -> Iterator[Problem]:
+def _compare(recipe: Recipe, chosen: Weights, other: Weights) -> Iterator[Problem]:
     """What the tokenizer and the endings of another model say, where `chosen` gives those of the result."""
-    giver, own = tokenizer_listing(chosen), tokenizer_listing(other)
-    kept = tokens.template(giver) if recipe.chat_template is None else recipe.chat_template
+    giver, own = tokenizer_listing(chosen.tokenizer), tokenizer_listing(other.tokenizer)
+    kept = template_of(chosen) if recipe.chat_template is None else recipe.chat_template
     # Where the recipe names the one that it takes, nothing has to be said.
-    if not (recipe.chat_template or recipe.tokenizer_source) and tokens.template(own) not in (None, kept):
+    if not (recipe.chat_template or recipe.tokenizer_source) and template_of(other) not in (None, kept):
         takes = f"`tokenizer_source: {other.name}` or `chat_template: auto` takes one"
         yield warning(
             f"{own.name} was trained with a chat template that the result does not have "
@@ -153,26 +157,33 @@ def _compare(recipe: Recipe, chosen: Source, other: Source) -> Iterator[Problem]
         )
 
 
-def check_tokens(chosen: Source, tensors: Iterable[TensorPlan]) -> Iterator[Problem]:
+def check_tokens(chosen: Weights, tensors: Iterable[TensorPlan]) -> Iterator[Problem]:
     """Whether the embedding of the result has a row for every token of its tokenizer."""
-    giver = tokenizer_listing(chosen)
-    rows = min((tensor.shape[0] for tensor in tensors if is_vocabulary(tensor.name) and tensor.shape), default=None)
+    giver = tokenizer_listing(chosen.tokenizer)
+    rows = min((tensor.shape[0] for tensor in tensors if is_vocabulary(tensor.key) and tensor.shape), default=None)
     if rows is not None and (highest := _highest(giver)) >= rows:
-        better = chosen.listing.name if giver is not chosen.listing else "(a model whose tokenizer fits)"
+        better = (
+            chosen.tokenizer.listing.name if giver is not chosen.tokenizer.listing else "(a model whose tokenizer fits)"
+        )
         yield error(
             f"The tokenizer of {giver.name} has a token with the number {highest:,}, and the embedding of the result "
             f"only {rows:,} rows; write `tokenizer_source: {better}`."
         )
 
 
-def common_template(chosen: Source, merged: Sequence[Source]) -> str | None:
+def template_of(weights: Weights) -> str | None:
+    """The chat template (Jinja text) that goes with some weights; None where there is none."""
+    return weights.chat_template or tokens.template(tokenizer_listing(weights.tokenizer))
+
+
+def common_template(chosen: Weights, merged: Sequence[Weights]) -> str | None:
     """What `chat_template: auto` means: the template that most of the `merged` models have, the first of equally many.
 
     None where that is the one that `chosen`, which gives the tokenizer, has anyway, or where no model has any.
     """
-    found = [text for source in merged if (text := tokens.template(tokenizer_listing(source))) is not None]
+    found = [text for one in merged if (text := template_of(one)) is not None]
     most = max(found, key=found.count, default=None)
-    return None if most == tokens.template(tokenizer_listing(chosen)) else most
+    return None if most == template_of(chosen) else most
 
 
 _HIGHEST: dict[tuple[str, str], int] = {}
@@ -189,7 +200,7 @@ def _highest(listing: Listing) -> int:
     return _HIGHEST[key]
 
 
-def _generation_differences(chosen: Source, other: Source) -> list[str]:
+def _generation_differences(chosen: Weights, other: Weights) -> list[str]:
     """How the settings of generation of two models differ, special tokens included, as text."""
     ours, theirs = _generation(chosen), _generation(other)
     return [
@@ -199,15 +210,15 @@ def _generation_differences(chosen: Source, other: Source) -> list[str]:
     ]
 
 
-def _generation(source: Source) -> dict[str, Any]:
-    ids = {key: value for key in SPECIAL_IDS if (value := setting(source.config, key)) is not None}
-    given = tokens.generation(source.listing)
+def _generation(weights: Weights) -> dict[str, Any]:
+    ids = {key: value for key in SPECIAL_IDS if (value := setting(weights.config, key)) is not None}
+    given = tokens.generation(weights.tokenizer.listing)
     return ids | {key: value for key, value in given.items() if not key.startswith("_") and key not in _OF_NO_USE}
 
 
-def _differences(first: Source, other: Source) -> int:
+def _differences(first: Weights, other: Weights) -> int:
     """How many tokens the two tokenizers number differently (0 where that cannot be told from tokenizer.json)."""
-    listings = tokenizer_listing(first), tokenizer_listing(other)
+    listings = tokenizer_listing(first.tokenizer), tokenizer_listing(other.tokenizer)
     ours, theirs = (listing.files.get(VOCABULARY_FILE) for listing in listings)
     if ours is None or theirs is None or (ours.sha256 is not None and ours.sha256 == theirs.sha256):
         return 0

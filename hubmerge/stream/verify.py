@@ -267,7 +267,7 @@ def _merge_again(plan: Plan, progress: Progress) -> dict[str, _Merged]:
     """What the plan's merge writes, by name, without writing it."""
     count = _Count("recompute", plan.output_bytes, progress)
     device = torch.device(plan.device)
-    reader = Reader(plan.sources, plan.tensors, ranged=plan.ranged, again=plan.method.measures is not None)
+    reader = Reader(plan.stage, plan.tensors, ranged=plan.ranged)
 
     def hash_merged(tensor: TensorPlan) -> _Merged:
         digest = sha256()

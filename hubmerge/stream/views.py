@@ -1,4 +1,4 @@
-"""What the merge sees of a source: its weights under the names the output uses, tied heads made visible."""
+"""What the merge sees of a model: its weights under the names the output uses, tied heads made visible."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import layers
-from ..hub.headers import TensorHeader
-from ..hub.source import Source
 from .problems import Problem, error, some, warning
+from .weights import Described, Weights
 
 # Computed from the configuration when a model is built; old checkpoints still store them.
 _BUFFERS = re.compile(r"(?:rotary_emb\.inv_freq|attn\.masked_bias|attention\.masked_bias)$")
@@ -27,15 +26,15 @@ _NOT_TOKENS = re.compile(r"position|wpe|type|per_layer|patch|vision|visual|image
 
 @dataclass(frozen=True)
 class View:
-    """The weights of one source. `tensors`: output name to stored tensor, whose own name may differ (a tied head)."""
+    """What a merge sees of some weights. `tensors`: output name to tensor, whose own name may differ (a tied head)."""
 
-    source: Source
-    tensors: Mapping[str, TensorHeader]
+    weights: Weights
+    tensors: Mapping[str, Described]
 
     @property
     def name(self) -> str:
         """How messages call it."""
-        return self.source.name
+        return self.weights.name
 
     @property
     def stacks(self) -> dict[str, int]:
@@ -61,7 +60,7 @@ def setting(config: Mapping[str, Any], key: str) -> Any:
 
 @dataclass(frozen=True)
 class Views:
-    """The views of all merged models by the index of their source.
+    """The views of all merged models by the index of their weights.
 
     `tied`: what the result's configuration says of its head (None: as its giver's does); `problems`: what was found.
     """
@@ -71,8 +70,8 @@ class Views:
     problems: tuple[Problem, ...]
 
 
-def view_all(sources: Mapping[int, Source]) -> Views:
-    """The views of the `sources` that are merged.
+def view_all(weights: Mapping[int, Weights]) -> Views:
+    """The views of the `weights` that are merged.
 
     Every stored weight is seen. A tied head is absent on disk: where another model stores one, the embedding of a
     model that ties stands for it. (A head that a model stores although its configuration ties it is the one that
@@ -80,35 +79,35 @@ def view_all(sources: Mapping[int, Source]) -> Views:
     not. Constants of the architecture are left out unless all models store them.
     """
     problems: list[Problem] = []
-    stored: dict[int, dict[str, TensorHeader]] = {}
-    for index, source in sources.items():
-        stored[index] = {name: tensor for name, tensor in source.tensors.items() if not _BUFFERS.search(name)}
-        if left := [name for name in source.tensors if name not in stored[index]]:
-            problems.append(warning(f"{source.name} stores {some(left, 1)}: not weights, so they are left out."))
-    problems += _drop_constants(sources, stored)
+    stored: dict[int, dict[str, Described]] = {}
+    for index, one in weights.items():
+        stored[index] = {name: tensor for name, tensor in one.tensors.items() if not _BUFFERS.search(name)}
+        if left := [name for name in one.tensors if name not in stored[index]]:
+            problems.append(warning(f"{one.name} stores {some(left, 1)}: not weights, so they are left out."))
+    problems += _drop_constants(weights, stored)
     embeddings = {index: _embedding(tensors.values()) for index, tensors in stored.items()}
     heads = sorted(
         {name for index, tensors in stored.items() for name in tensors if _repeats(tensors[name], embeddings[index])}
     )
-    ties = {index: _is_tied(sources[index].config, stored[index], heads) for index in sources}
+    ties = {index: _is_tied(weights[index].config, stored[index], heads) for index in weights}
     for index in (index for index, is_tied in ties.items() if is_tied):
         missing = [head for head in heads if head not in stored[index]]
         if missing and (embedding := embeddings[index]) is not None:
             stored[index] |= dict.fromkeys(missing, embedding)
             problems.append(
                 warning(
-                    f"{sources[index].name} ties its head to its embedding, but not all models do: the result has "
+                    f"{weights[index].name} ties its head to its embedding, but not all models do: the result has "
                     f"{some(missing)} of its own."
                 )
             )
-    views = {index: View(source, stored[index]) for index, source in sources.items()}
+    views = {index: View(one, stored[index]) for index, one in weights.items()}
     mixed = len(set(ties.values())) > 1
     if mixed:
-        problems += _check_scaling(sources.values())
+        problems += _check_scaling(weights.values())
     return Views(views, False if mixed else None, tuple(problems))
 
 
-def _drop_constants(sources: Mapping[int, Source], stored: Mapping[int, dict[str, TensorHeader]]) -> Iterator[Problem]:
+def _drop_constants(weights: Mapping[int, Weights], stored: Mapping[int, dict[str, Described]]) -> Iterator[Problem]:
     """Takes constants out of `stored` that not all models have; a value that a model computes anyway."""
     constants = {name for tensors in stored.values() for name in tensors if _CONSTANTS.search(name)}
     for name in sorted(constants):
@@ -116,12 +115,12 @@ def _drop_constants(sources: Mapping[int, Source], stored: Mapping[int, dict[str
         if len(holders) < len(stored):
             for index in holders:
                 del stored[index][name]
-            yield warning(f"{sources[holders[0]].name} stores {name}, which the architecture computes: it is left out.")
+            yield warning(f"{weights[holders[0]].name} stores {name}, which the architecture computes: it is left out.")
 
 
-def _check_scaling(sources: Iterable[Source]) -> Iterator[Problem]:
+def _check_scaling(weights: Iterable[Weights]) -> Iterator[Problem]:
     # T5 and its kin multiply by d_model^-.5 before a head that is tied, and do not before one that is not.
-    scaled = next((source for source in sources if setting(source.config, "d_model") and _is_t5(source)), None)
+    scaled = next((one for one in weights if setting(one.config, "d_model") and _is_t5(one)), None)
     if scaled is not None:
         yield error(
             f"{scaled.name} and the other models do not agree on tie_word_embeddings, by which models of the kind "
@@ -129,11 +128,11 @@ def _check_scaling(sources: Iterable[Source]) -> Iterator[Problem]:
         )
 
 
-def _is_t5(source: Source) -> bool:
-    return "t5" in str(source.config.get("model_type"))
+def _is_t5(weights: Weights) -> bool:
+    return "t5" in str(weights.config.get("model_type"))
 
 
-def _repeats(tensor: TensorHeader, embedding: TensorHeader | None) -> bool:
+def _repeats(tensor: Described, embedding: Described | None) -> bool:
     """Whether a tensor can be tied to the token embedding: a head, or an encoder's or decoder's own embedding."""
     if embedding is None or tensor.name == embedding.name or tensor.shape != embedding.shape:
         return False
@@ -141,13 +140,13 @@ def _repeats(tensor: TensorHeader, embedding: TensorHeader | None) -> bool:
     return parsed.layer is None and bool(_HEAD.search(tensor.name) or (is_vocabulary(tensor.name) and parsed.opens))
 
 
-def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorHeader], heads: Sequence[str]) -> bool:
+def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, Described], heads: Sequence[str]) -> bool:
     # A configuration leaves out what its class has by default, so that silence means "tied" only without a head.
     tie = setting(config, "tie_word_embeddings")
     return bool(tie) if tie is not None else bool(heads) and not any(name in tensors for name in heads)
 
 
-def _embedding(tensors: Iterable[TensorHeader]) -> TensorHeader | None:
+def _embedding(tensors: Iterable[Described]) -> Described | None:
     """The token embedding: of several (an encoder's, a decoder's and the one that they share), the shared one."""
     found = [tensor for tensor in tensors if is_vocabulary(tensor.name) and layers.parse(tensor.name).opens]
     return max(found, key=lambda tensor: (tensor.shape[0], -tensor.name.count(".")), default=None)

@@ -1,0 +1,121 @@
+"""Weights with a LoRA on top: what it adds is computed block by block, as blocks are read; no copy is made."""
+
+import mmap
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import SourceError
+from ..hub.adapter import Adapter, Factors
+from ..hub.headers import TensorHeader
+from ..hub.source import Source
+from ..methods.blocks import BLOCK
+from .compute import is_finite
+from .dtypes import DTYPES
+from .weights import Described, Extent, Part, Reads, Weights
+
+
+class _File:
+    """The factors of a LoRA on this machine, opened when the first is read. Safe for several threads."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._lock = threading.Lock()
+        self._map: mmap.mmap | None = None
+
+    def read(self, header: TensorHeader) -> Tensor:
+        """A factor in float64. Raises `SourceError` where it cannot be read or has NaN or infinite values."""
+        name = self._adapter.name
+        with self._lock:
+            if self._map is None:
+                try:
+                    with open(self._adapter.local_path(), "rb") as opened:
+                        self._map = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+                except OSError as exc:
+                    raise SourceError(f"{name} cannot be read ({exc.strerror or exc}); fetch it again.") from exc
+        data = bytearray(self._map[header.start : header.stop])
+        values = torch.frombuffer(data, dtype=DTYPES[header.dtype].torch)
+        if not is_finite(values):
+            raise SourceError(f"{header.name} of {name} has NaN or infinite values; this LoRA cannot be merged.")
+        return values.view(header.shape).to(torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted(Weights):
+    """What `inner` has, with what `adapter` adds to it."""
+
+    inner: Weights
+    adapter: Adapter
+    _file: _File = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_file", _File(self.adapter))
+
+    @property
+    def name(self) -> str:
+        """As the recipe has it."""
+        return self.inner.name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """That of the model under it."""
+        return self.inner.config
+
+    @property
+    def tensors(self) -> Mapping[str, Described]:
+        """Those of the model under it; read, a changed one is float32."""
+        return self.inner.tensors
+
+    @property
+    def tokenizer(self) -> Source:
+        """The source, which knows whether its LoRA has a tokenizer."""
+        return self.inner.tokenizer
+
+    def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
+        """What the model under it needs: the factors are small, and read from a file of their own."""
+        yield from self.inner.needs(name, start, stop)
+
+    def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
+        """The elements with what is added to them, in float32; as they are where nothing is."""
+        values = self.inner.read(name, start, stop, reads)
+        if name not in self.adapter.changes:
+            return values
+        if (self, name) not in reads.kept:
+            reads.kept[self, name] = self._factors(self.adapter.changes[name])
+        left, right = reads.kept[self, name]
+        columns = right.shape[1]
+        first, last = start // columns, -(-stop // columns)
+        added = (left[first:last] @ right).view(-1)[start - first * columns : stop - first * columns]
+        return added.add_(values).to(torch.float32)
+
+    def is_stored(self, name: str) -> bool:
+        """Whether nothing is added to it."""
+        return name not in self.adapter.changes and self.inner.is_stored(name)
+
+    @property
+    def memory(self) -> int:
+        """The factors of one tensor, and a block in float64 and float32."""
+        held = max(one.rank * sum(one.shape) for one in self.adapter.changes.values())
+        widest = max(one.shape[1] for one in self.adapter.changes.values())
+        return self.inner.memory + 2 * 8 * held + 12 * (BLOCK + 2 * widest)
+
+    @property
+    def reads_again(self) -> bool:
+        """As the model under it."""
+        return self.inner.reads_again
+
+    @property
+    def whole(self) -> Part | None:
+        """What the model under it is a part of."""
+        return self.inner.whole
+
+    def _factors(self, factors: Factors) -> tuple[Tensor, Tensor]:
+        """Matrices (rows, r) and (r, columns) whose product is added, in float64: rounded to float32 at the end, the
+        sum does not depend on the order in which a machine adds."""
+        a, b = self._file.read(factors.a), self._file.read(factors.b)
+        left, right = (a.T.contiguous(), b.T.contiguous()) if factors.turned else (b, a)
+        return left * factors.scale, right

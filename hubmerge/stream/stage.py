@@ -1,0 +1,140 @@
+"""One merge of a plan, and its result as weights for the next one: made block by block as it is read, never written.
+
+A stage's tensors are those that the same recipe alone would write, to the bit.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..hub.source import Source
+from ..methods import Method
+from ..methods.blocks import BLOCK, Workspace
+from ..methods.selection import KEPT
+from .compute import Merging, Read
+from .dtypes import DTYPES
+from .tensors import FLOAT32_BYTES, TensorPlan
+from .weights import Extent, Reads, Weights
+
+_SELECTING = 3 * KEPT * FLOAT32_BYTES
+"""Bytes that the search for the largest entries of task vectors takes: what it keeps, put together and in order."""
+
+_SPARE_BLOCKS = 9
+"""Blocks of a thread beside those of the stored tensors: what methods use in between, and the raw and final bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What one merge reads and makes.
+
+    `name`: of a stage of the recipe, "" for the last merge. `weights`: what is merged; a tensor's inputs name them by
+    their place here. `tokenizer` gives the result's small files, with `chat_template` (Jinja text) in place of its own.
+    """
+
+    name: str
+    method: Method
+    weights: tuple[Weights, ...]
+    tensors: tuple[TensorPlan, ...]
+    config: Mapping[str, Any]
+    tokenizer: Source
+    chat_template: str | None
+
+    def read(self, reads: Reads) -> Read:
+        """How its tensors' inputs are read."""
+        return lambda index, name, start, stop: self.weights[index].read(name, start, stop, reads)
+
+    def needs(self, tensor: TensorPlan, start: int, stop: int) -> Iterator[Extent]:
+        """What has to be there for these elements of one of its tensors, in the order that it is read in."""
+        for index, name in tensor.reads:
+            yield from self.weights[index].needs(name, start, stop)
+
+    def needs_all(self, tensor: TensorPlan) -> Iterator[Extent]:
+        """What has to be there for one of its tensors, once each."""
+        found = {(one.stored, one.start, one.stop): one for one in self.needs(tensor, 0, tensor.parameters)}
+        yield from found.values()
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether what a tensor needs is read more than once to make it."""
+        return self.method.measures is not None or any(weights.reads_again for weights in self.weights)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that a thread holds where it computes."""
+        return max((len(tensor.reads) for tensor in self.tensors), default=0) + _SPARE_BLOCKS
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a thread takes at most."""
+        selecting = _SELECTING if self.method.selects else 0
+        reading = sum(weights.memory for weights in self.weights)
+        return self.blocks * BLOCK * FLOAT32_BYTES + selecting + reading
+
+
+@dataclass(frozen=True, eq=False)
+class Merged(Weights):
+    """The result of a stage."""
+
+    stage: Stage
+
+    @property
+    def name(self) -> str:
+        """As the recipe has it."""
+        return f"stage:{self.stage.name}"
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration that it would be written with."""
+        return self.stage.config
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorPlan]:
+        """All that it would write."""
+        return {tensor.name: tensor for tensor in self.stage.tensors}
+
+    @property
+    def tokenizer(self) -> Source:
+        """The source that gives its tokenizer."""
+        return self.stage.tokenizer
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template that it would be written with."""
+        return self.stage.chat_template
+
+    def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
+        """What the stage needs for all blocks that these elements lie in."""
+        tensor = self.tensors[name]
+        first, last = start // BLOCK * BLOCK, min(-(-stop // BLOCK) * BLOCK, tensor.parameters)
+        yield from self.stage.needs(tensor, first, last)
+
+    def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
+        """The elements as they would have been written, computed on the CPU, in whole blocks wherever they begin."""
+        tensor = self.tensors[name]
+        if (self, name) not in reads.kept:
+            workspace = Workspace(elements=tensor.parameters)
+            reads.kept[self, name] = Merging(self.stage.method, tensor, self.stage.read(reads), workspace)
+        merging: Merging = reads.kept[self, name]
+        first = start // BLOCK * BLOCK
+        if stop <= first + BLOCK:
+            return merging.block(first)[start - first : stop - first]
+        found = torch.empty(stop - start, dtype=DTYPES[tensor.dtype].torch)
+        for at in range(first, stop, BLOCK):
+            block = merging.block(at)
+            begin, end = max(start, at), min(stop, at + BLOCK)
+            found[begin - start : end - start] = block[begin - at : end - at]
+        return found
+
+    @property
+    def memory(self) -> int:
+        """What making one of its tensors takes."""
+        return self.stage.memory
+
+    @property
+    def reads_again(self) -> bool:
+        """As the stage says."""
+        return self.stage.reads_again

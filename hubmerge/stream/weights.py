@@ -1,0 +1,239 @@
+"""What a merge reads: tensors by name, each made of stored ones as it is read.
+
+    Stored(source)            a model as it lies in its files
+    Adapted(weights, lora)    what a LoRA adds on top (lora.py)
+    Part(weights, component)  a part of a model under the names of a plain one
+    Merged(stage)             the result of an earlier merge, made block by block (stage.py)
+
+Whoever moves bytes - reader, prefetch, budget - asks `needs` and knows no kind of them. A new kind is a class here or in
+a file beside, and a line in plan.weights_of.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from ..hub.component import Component
+from ..hub.headers import TensorHeader
+from ..hub.source import Source
+from .dtypes import DTYPES
+
+
+class Described(Protocol):
+    """A tensor that can be read: what is known of it before."""
+
+    @property
+    def name(self) -> str:
+        """Its name among the weights that it belongs to."""
+
+    @property
+    def dtype(self) -> str:
+        """As safetensors names it ("BF16")."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+
+
+class Extent(NamedTuple):
+    """Elements `start` up to but not including `stop` of a tensor that lies in a file of `source`."""
+
+    source: Source
+    tensor: TensorHeader
+    start: int
+    stop: int
+
+    @property
+    def stored(self) -> tuple[tuple[str, str], str]:
+        """Which stored tensor it is of: equal for a model that is there with and without a LoRA, which is read once."""
+        return self.source.place, self.tensor.name
+
+    @property
+    def file(self) -> tuple[tuple[str, str], str]:
+        """Which file it lies in."""
+        return self.source.place, self.tensor.file
+
+    @property
+    def bytes(self) -> tuple[int, int]:
+        """Where in that file: first byte, and the one after the last."""
+        size = DTYPES[self.tensor.dtype].nbytes
+        return self.tensor.start + self.start * size, self.tensor.start + self.stop * size
+
+
+class Reads:
+    """What weights are read through while one output tensor is made, by one thread.
+
+    `stored` gives elements of a stored tensor, flat, in the dtype of its file; not to be changed, and good until the
+    next call. `kept`: what weights keep until that output tensor is done.
+    """
+
+    def __init__(self, stored: Callable[[Extent], Tensor]) -> None:
+        self.stored = stored
+        self.kept: dict[Any, Any] = {}
+
+
+class Weights(ABC):
+    """Tensors that a merge can read."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """How messages call them: as the recipe does."""
+
+    @property
+    @abstractmethod
+    def config(self) -> Mapping[str, Any]:
+        """The configuration of a model made of just these tensors."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> Mapping[str, Described]:
+        """All of them, by name."""
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> Source:
+        """The source whose tokenizer and small files go with them."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """Jinja text in place of the template that is there; None: that one."""
+        return None
+
+    @abstractmethod
+    def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
+        """What has to be there to read the elements `start` up to but not including `stop` of a tensor."""
+
+    @abstractmethod
+    def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
+        """These elements, flat, in the tensor's dtype or float32; not to be changed, good until the next call."""
+
+    def is_stored(self, name: str) -> bool:
+        """Whether a tensor is read as it lies in its file."""
+        return False
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a thread takes at most to read from them, beside what it is given."""
+        return 0
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether what a tensor needs is read more than once to make it."""
+        return False
+
+    @property
+    def whole(self) -> "Part | None":
+        """What these are a part of; None where they are a model of their own."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Stored(Weights):
+    """A model as it lies in its files."""
+
+    source: Source
+
+    @property
+    def name(self) -> str:
+        """As the recipe has it."""
+        return self.source.name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The source's."""
+        return self.source.config
+
+    @property
+    def tensors(self) -> Mapping[str, TensorHeader]:
+        """The source's."""
+        return self.source.tensors
+
+    @property
+    def tokenizer(self) -> Source:
+        """The source itself."""
+        return self.source
+
+    def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
+        """Just these elements."""
+        yield Extent(self.source, self.source.tensors[name], start, stop)
+
+    def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
+        """As they are stored."""
+        return reads.stored(Extent(self.source, self.source.tensors[name], start, stop))
+
+    def is_stored(self, name: str) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class Part(Weights):
+    """A part of a model, under the names that its tensors have in a plain model of its kind."""
+
+    inner: Weights
+    component: Component
+
+    @property
+    def name(self) -> str:
+        """As the recipe has it."""
+        return self.inner.name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """That of a plain model of the kind."""
+        return self.component.config
+
+    @cached_property
+    def tensors(self) -> Mapping[str, Described]:
+        """Its own, by their plain names."""
+        return {name: _renamed(self.inner.tensors[inner], name) for name, inner in self.component.names.items()}
+
+    @property
+    def tokenizer(self) -> Source:
+        """That of the whole model."""
+        return self.inner.tokenizer
+
+    def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
+        """What the whole model needs for it."""
+        yield from self.inner.needs(self.component.names[name], start, stop)
+
+    def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
+        """What the whole model has there."""
+        return self.inner.read(self.component.names[name], start, stop, reads)
+
+    def is_stored(self, name: str) -> bool:
+        """As the whole model says."""
+        return self.inner.is_stored(self.component.names[name])
+
+    @property
+    def memory(self) -> int:
+        """As the whole model says."""
+        return self.inner.memory
+
+    @property
+    def reads_again(self) -> bool:
+        """As the whole model says."""
+        return self.inner.reads_again
+
+    @property
+    def whole(self) -> "Part":
+        """Itself: it knows the model and its own place there."""
+        return self
+
+
+def _renamed(tensor: Described, name: str) -> Described:
+    assert isinstance(tensor, TensorHeader)
+    return replace(tensor, name=name)
