@@ -101,8 +101,8 @@ class ModelRef:
             ends = [] if os.path.isdir(text) else [at for at, sign in enumerate(text) if sign == "+"]
             end = next((at for at in ends if os.path.isdir(_parted(text[:at])[0]) and text[at + 1 :]), len(text))
             folder, component = _parted(text[:end])
-            lora = on_top(folder, text[end + 1 :]) if text[end + 1 :] else None
-            return cls(folder, lora=lora, component=component)
+            rest = text[end + 1 :]
+            return cls(folder, lora=on_top(folder, rest) if rest else None, component=component)
         repository, plus, lora = text.partition("+")
         whole, component = _parted(repository)
         repo_id, at, revision = whole.partition("@")

@@ -22,9 +22,10 @@ from hubmerge.evolve.run import evolve
 from hubmerge.hub.source import open_source
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
-from hubmerge.stream.adapted import Adapted
 from hubmerge.stream.executor import merge
+from hubmerge.stream.lora import Adapted
 from hubmerge.stream.plan import make_plan
+from hubmerge.stream.weights import Reads, Stored
 
 peft = pytest.importorskip("peft")
 pytestmark = [
@@ -98,13 +99,18 @@ def test_weights_stored_the_other_way_round(tmp_path: Path) -> None:
     )
     source = open_source(ModelRef.parse(f"{tmp_path / 'gpt2'}+{adapter}"))
     assert source.adapter is not None and len(source.adapter.changes) == 6
-    adapted, stored = Adapted([source]), load_file(tmp_path / "gpt2" / "model.safetensors")
+    adapted, stored = Adapted(Stored(source), source.adapter), load_file(tmp_path / "gpt2" / "model.safetensors")
+
+    def read(name: str, start: int, stop: int) -> torch.Tensor:
+        reads = Reads(lambda extent: stored[extent.tensor.name].flatten()[extent.start : extent.stop])
+        return adapted.read(name, start, stop, reads)
+
     for name in source.adapter.changes:
         flat = stored[name].flatten()
-        whole = adapted.add(0, name, 0, flat)
+        whole = read(name, 0, flat.numel())
         torch.testing.assert_close(whole.view(stored[name].shape), expected[name], rtol=1e-5, atol=1e-6)
         for start, stop in ((0, 1), (5, 7), (23, 25), (24, 48), (100, flat.numel())):
-            assert torch.equal(adapted.add(0, name, start, flat[start:stop]), whole[start:stop])
+            assert torch.equal(read(name, start, stop), whole[start:stop])
 
 
 def test_bytes_do_not_depend_on_the_way(base: Path, tmp_path: Path) -> None:

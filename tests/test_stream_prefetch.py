@@ -14,8 +14,11 @@ from hubmerge.errors import HubError, Interrupted, SourceError
 from hubmerge.hub.answers import FileInfo
 from hubmerge.hub.content import HashedFile
 from hubmerge.hub.headers import TensorHeader
+from hubmerge.methods import METHODS
 from hubmerge.methods.blocks import BLOCK
+from hubmerge.stream.stage import Stage
 from hubmerge.stream.tensors import TensorPlan
+from hubmerge.stream.weights import Extent, Stored
 
 FILE = "model.safetensors"
 SIZES = {"large": 5 * BLOCK - 7, "small": 1000, "tiny": 3, "wide": 2 * BLOCK}
@@ -65,14 +68,22 @@ def plans() -> list[TensorPlan]:
     return [TensorPlan(name, (elements,), "I16", ((0, name), (1, name))) for name, elements in SIZES.items()]
 
 
+def reading(
+    sources: list[Far], tensors: list[TensorPlan], again: bool = False, only: Far | None = None
+) -> prefetch.Prefetch:
+    """Reads ahead what `tensors` need of all sources, or of one alone."""
+    stage = Stage("", METHODS["linear"], tuple(map(Stored, sources)), tuple(tensors), {}, sources[0], None)
+    return prefetch.Prefetch(stage, tensors, lambda extent: only in (None, extent.source), again)
+
+
 def use(ahead: prefetch.Prefetch, sources: list[Far], plan: TensorPlan, passes: int = 1) -> None:
     """Takes all of a tensor, block by block, and checks every byte."""
     with ahead.taking(plan) as take:
         for start in [start for _ in range(passes) for start in range(0, plan.parameters, BLOCK)]:
-            for one in plan.inputs:
-                header = sources[one[0]].tensors[one[1]]
-                begin, end = header.start + 2 * start, header.start + 2 * min(start + BLOCK, plan.parameters)
-                assert bytes(take(one, begin, end)) == sources[one[0]].content[begin:end]
+            for index, name in plan.inputs:
+                source = sources[index]
+                extent = Extent(source, source.tensors[name], start, min(start + BLOCK, plan.parameters))
+                assert bytes(take(extent)) == source.content[slice(*extent.bytes)]
 
 
 def at_rest(ahead: prefetch.Prefetch) -> bool:
@@ -82,7 +93,7 @@ def at_rest(ahead: prefetch.Prefetch) -> bool:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_every_byte_once_and_never_more_than_the_window(sources: list[Far], again: bool) -> None:
-    ahead = prefetch.Prefetch(sources, plans(), lambda one: True, again)
+    ahead = reading(sources, plans(), again)
     most, total = 0, sum(2 * elements for elements in SIZES.values())
     used = 0
     for plan in plans():
@@ -104,7 +115,7 @@ def test_every_byte_once_and_never_more_than_the_window(sources: list[Far], agai
 @pytest.mark.parametrize("again", [False, True])
 def test_tensors_in_parallel(sources: list[Far], again: bool) -> None:
     for _ in range(10):
-        ahead = prefetch.Prefetch(sources, plans(), lambda one: True, again)
+        ahead = reading(sources, plans(), again)
         with ThreadPoolExecutor(3) as pool:
             for done in [pool.submit(use, ahead, sources, plan) for plan in plans()]:
                 done.result()
@@ -114,7 +125,7 @@ def test_tensors_in_parallel(sources: list[Far], again: bool) -> None:
 def test_an_error_reaches_whoever_needs_these_bytes_and_nobody_else(sources: list[Far]) -> None:
     header = sources[1].tensors["wide"]
     sources[1].broken = (header.stop - 2, header.stop)
-    ahead = prefetch.Prefetch(sources, plans(), lambda one: True, False)
+    ahead = reading(sources, plans())
     *good, bad = plans()
     for plan in good:
         use(ahead, sources, plan)
@@ -126,7 +137,7 @@ def test_an_error_reaches_whoever_needs_these_bytes_and_nobody_else(sources: lis
 def test_stopping_ends_the_waiting(sources: list[Far], monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
     monkeypatch.setattr(Far, "read_range", lambda *_: gate.wait() and memoryview(b""))
-    ahead = prefetch.Prefetch(sources, plans(), lambda one: True, False)
+    ahead = reading(sources, plans())
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(use, ahead, sources, plans()[0])
         until(lambda: len(ahead._changed._waiters) == 2, "not one for room and one for bytes")
@@ -138,10 +149,9 @@ def test_stopping_ends_the_waiting(sources: list[Far], monkeypatch: pytest.Monke
 
 
 def test_what_is_here_is_not_fetched(sources: list[Far]) -> None:
-    ahead = prefetch.Prefetch(sources, plans(), lambda one: one[0] == 1, False)
+    ahead = reading(sources, plans()[1:2], only=sources[1])
     with ahead.taking(plans()[1]) as take:
-        header = sources[1].tensors["small"]
-        assert len(take((1, "small"), header.start, header.stop)) == 2000
+        assert len(take(Extent(sources[1], sources[1].tensors["small"], 0, 1000))) == 2000
     ahead.stop()
     assert not sources[0].requests
 
@@ -149,13 +159,13 @@ def test_what_is_here_is_not_fetched(sources: list[Far]) -> None:
 def test_what_is_read_in_order_to_its_end_is_hashed(sources: list[Far]) -> None:
     for source in sources:
         source.sha256 = hashlib.sha256(source.content).hexdigest()
-    ahead = prefetch.Prefetch(sources, plans(), lambda _: True, again=False)
+    ahead = reading(sources, plans())
     assert len(ahead._hashing) == 2
     for plan in plans():
         use(ahead, sources, plan)
     assert all(hashing.position == hashing.size for hashing in ahead._hashing.values())
     sources[1].sha256 = "0" * 64
-    ahead = prefetch.Prefetch(sources, plans(), lambda _: True, again=False)
+    ahead = reading(sources, plans())
     *first, last = plans()
     for plan in first:
         use(ahead, sources, plan)
@@ -168,7 +178,7 @@ def test_what_is_read_in_another_order_or_in_part_cannot_be(sources: list[Far]) 
     for source in sources:
         source.sha256 = "0" * 64
     for some in (plans()[::-1], plans()[1:], plans()[:-1]):
-        ahead = prefetch.Prefetch(sources, some, lambda _: True, again=False)
+        ahead = reading(sources, some)
         assert not ahead._hashing
         for plan in some:
             use(ahead, sources, plan)

@@ -218,7 +218,7 @@ def weights_of(source: Source) -> Weights:
 def plan_stage(
     name: str, recipe: Recipe, method: Method, made: Mapping[ModelRef, Weights]
 ) -> tuple[Stage, list[Problem]]:
-    """One merge of a recipe over weights that are `made`, and what is wrong with it; its tensors in the order to read."""
+    """One merge of a recipe, over weights that are `made`, and what is wrong with it."""
     refs = recipe.named
     weights = [made[ref] for ref in refs]
     indices = {ref: index for index, ref in enumerate(refs)}

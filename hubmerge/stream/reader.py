@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -131,20 +131,6 @@ class Reader:
             self._left[file] -= 1
             if self._left[file] == 0 and file in self._open:
                 self._open.pop(file).close()
-
-
-def load_tensor(source: Source, name: str) -> Tensor:
-    """A whole stored tensor, in its stored shape and dtype; its file is downloaded where it is not on this machine."""
-    header = source.tensors[name]
-    dtype = DTYPES[header.dtype].torch
-    if header.nbytes == 0:
-        return torch.empty(header.shape, dtype=dtype)
-    data, shard = bytearray(header.nbytes), _Shard(source, header.file)
-    with closing(shard):
-        shard.read(header.start, memoryview(data))
-    tensor = torch.frombuffer(data, dtype=dtype).view(header.shape)
-    check_finite(source, name, tensor)
-    return tensor
 
 
 def check_finite(source: Source, name: str, values: Tensor) -> None:

@@ -17,8 +17,8 @@ class TensorPlan:
     """Everything needed to compute ONE output tensor.
 
     `dtype` is a safetensors name ("BF16"). `inputs` are the tensors to merge, `base` the one that task vectors start
-    from (None where the method takes none). `per_model` has one mapping an input. `carried`: it is what the one input is,
-    byte for byte. `inner`: what the models that are merged call it, where the result calls it otherwise.
+    from (None where the method takes none). `per_model` has one mapping an input. `carried`: it is what the one input
+    is, byte for byte. `inner`: what the models that are merged call it, where the result calls it otherwise.
     """
 
     name: str

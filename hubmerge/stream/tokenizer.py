@@ -136,7 +136,7 @@ def check_tokenizer(recipe: Recipe, chosen: Weights, config: Weights, others: Se
 
 def _compare(recipe: Recipe, chosen: Weights, other: Weights) -> Iterator[Problem]:
     """What the tokenizer and the endings of another model say, where `chosen` gives those of the result."""
-    giver, own = tokenizer_listing(chosen.tokenizer), tokenizer_listing(other.tokenizer)
+    own = tokenizer_listing(other.tokenizer)
     kept = template_of(chosen) if recipe.chat_template is None else recipe.chat_template
     # Where the recipe names the one that it takes, nothing has to be said.
     if not (recipe.chat_template or recipe.tokenizer_source) and template_of(other) not in (None, kept):

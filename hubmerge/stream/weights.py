@@ -5,8 +5,8 @@
     Part(weights, component)  a part of a model under the names of a plain one
     Merged(stage)             the result of an earlier merge, made block by block (stage.py)
 
-Whoever moves bytes - reader, prefetch, budget - asks `needs` and knows no kind of them. A new kind is a class here or in
-a file beside, and a line in plan.weights_of.
+Whoever moves bytes - reader, prefetch, budget - asks `needs` and knows no kind of them. A new kind is a class here or
+in a file beside, and a line in plan.weights_of.
 """
 
 from abc import ABC, abstractmethod
