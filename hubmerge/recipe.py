@@ -146,8 +146,6 @@ class Recipe:
                 )
         if self.tokenizer_source not in (None, "base", "union"):
             ModelRef.parse(self.tokenizer_source)
-        if self.stages:
-            _check_stages(self)
 
     @property
     def references(self) -> tuple[ModelRef, ...]:
@@ -164,6 +162,23 @@ class Recipe:
         if self.tokenizer_source not in (None, "base", "union"):
             named.append(ModelRef.parse(self.tokenizer_source))
         return tuple(dict.fromkeys(named))
+
+    def require_stages(self) -> None:
+        """Raises `RecipeError` for two stages of one name, one that nothing names, and one named before it is there."""
+        made: list[ModelRef] = []
+        used: set[ModelRef] = set()
+        for name, merge in [*((stage.name, stage.recipe) for stage in self.stages), (None, self)]:
+            for ref in (ref for ref in merge.named if ref.stage):
+                if ref not in made:
+                    hint = f"it may name: {', '.join(map(str, made))}." if made else "no stage comes before it."
+                    raise RecipeError(f"{f'The stage {name}' if name else 'The recipe'} names {ref}, but {hint}")
+                used.add(ref)
+            if name is not None:
+                if (ref := ModelRef(name, stage=True)) in made:
+                    raise RecipeError(f"Two stages are called {name}; give each a name of its own.")
+                made.append(ref)
+        if unused := [ref for ref in made if ref not in used]:
+            raise RecipeError(f"Nothing names {unused[0]}; name it as a model, or leave the stage out.")
 
     def with_pins(self, pinned: Mapping[ModelRef, ModelRef]) -> "Recipe":
         """The same recipe with each model at its commit, as `pinned` has it; others stay as they are."""
@@ -193,6 +208,12 @@ class Recipe:
     def from_dict(cls, document: Mapping[str, Any]) -> "Recipe":
         """Reads a recipe from plain values, as YAML gives them."""
         check_plain(document, "recipe", RecipeError)
+        recipe = cls._read(document)
+        recipe.require_stages()
+        return recipe
+
+    @classmethod
+    def _read(cls, document: Mapping[str, Any]) -> "Recipe":
         if "modules" in document:
             raise RecipeError("`modules` (merging parts of a multi-modal model) is not supported yet; use `models`.")
         if "tokenizer" in document:
@@ -267,27 +288,9 @@ def _stage(item: Any) -> Stage:
     if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
         raise RecipeError(f"Each entry of `stages` needs `name: NAME` beside a merge of its own, got {item!r}.")
     try:
-        return Stage(item["name"], Recipe.from_dict({key: value for key, value in item.items() if key != "name"}))
+        return Stage(item["name"], Recipe._read({key: value for key, value in item.items() if key != "name"}))
     except RecipeError as exc:
         raise RecipeError(f"In the stage {item['name']}: {exc}") from None
-
-
-def _check_stages(recipe: Recipe) -> None:
-    """Raises `RecipeError` for two stages of one name, one that nothing names, and one named before it is there."""
-    made: list[ModelRef] = []
-    used: set[ModelRef] = set()
-    for name, merge in [*((stage.name, stage.recipe) for stage in recipe.stages), (None, recipe)]:
-        for ref in (ref for ref in merge.named if ref.stage):
-            if ref not in made:
-                hint = f"it may name: {', '.join(map(str, made))}." if made else "no stage comes before it."
-                raise RecipeError(f"{f'The stage {name}' if name else 'The recipe'} names {ref}, but {hint}")
-            used.add(ref)
-        if name is not None:
-            if (ref := ModelRef(name, stage=True)) in made:
-                raise RecipeError(f"Two stages are called {name}; give each a name of its own.")
-            made.append(ref)
-    if unused := [ref for ref in made if ref not in used]:
-        raise RecipeError(f"Nothing names {unused[0]}; name it as a model, or leave the stage out.")
 
 
 def _model(value: Any, where: str) -> ModelRef:

@@ -48,6 +48,8 @@ def load_model(
     named = ModelRef.parse(name) if isinstance(name, str) else name
     source = named if isinstance(named, Source) else open_source(named, token=token)
     ref = source.ref
+    if ref.component is not None:
+        raise SourceError(f"{ref} is a part of a model, which can be merged but not asked; name {source.listing.name}.")
     check_counts(source.config)
     check_carried(source)
     shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -15,11 +15,12 @@ from typing import Any
 LANGUAGE_MODEL = "language_model"
 
 # How transformers has stored them: (name in a plain model, name in the whole), the first that fits a name wins.
-# LLaVA until transformers 4.51, then models of 4.52 and later, then Idefics and SmolVLM.
+# LLaVA, models of transformers 4.52 and later, Idefics and SmolVLM, Qwen2-VL.
 _LAYOUTS = (
     (("", "language_model."),),
     (("model.", "model.language_model."), ("lm_head.", "lm_head.")),
     (("model.", "model.text_model."), ("lm_head.", "lm_head.")),
+    (("model.", "model."), ("lm_head.", "lm_head.")),
 )
 
 # What transformers keeps beside text_config although it is about the language model.

@@ -154,6 +154,7 @@ def make_plan(
     or between the models is listed in `problems`; a model that cannot be opened raises `SourceError` or `HubError`,
     an unknown merge method `RecipeError`.
     """
+    recipe.require_stages()
     merges = [*((stage.name, stage.recipe) for stage in recipe.stages), ("", recipe)]
     methods = {name: find_method(merge.merge_method) for name, merge in merges}
     if shard_size <= 0:

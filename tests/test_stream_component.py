@@ -1,0 +1,180 @@
+"""The language model inside one that sees: merged with a plain one, and all else carried byte for byte."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from streamtools import weights
+
+from hubmerge.errors import PlanError, RecipeError, SourceError
+from hubmerge.evaluate.models import load_model
+from hubmerge.hub import open_source
+from hubmerge.hub.card import render
+from hubmerge.publish import card_of
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
+
+TEXT = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_llama, tmp_path_factory) -> dict[str, Path]:
+    """A base and a Japanese expert, without pictures."""
+    root = tmp_path_factory.mktemp("plain")
+    base = tiny_llama(root / "base", seed=1, tie_word_embeddings=False)
+    return {"base": base, "ja": tiny_llama(root / "ja", seed=2, sibling_of=base, tie_word_embeddings=False)}
+
+
+def seeing(folder: Path, plain: Path, seed: int, dtype: str = "float32") -> Path:
+    """A LLaVA over a copy of a plain model that was tuned a little."""
+    from transformers import AutoTokenizer, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    tokenizer = AutoTokenizer.from_pretrained(plain)
+    torch.manual_seed(seed)
+    vision = {"num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 8, "projection_dim": 8}
+    config = LlavaConfig(
+        text_config=LlamaConfig(vocab_size=len(tokenizer), **TEXT),
+        vision_config=CLIPVisionConfig(hidden_size=16, intermediate_size=32, **vision),
+        image_token_index=len(tokenizer) - 1,
+    )
+    model = LlavaForConditionalGeneration(config).to(getattr(torch, dtype))
+    state = {name: tensor + 0.02 * torch.randn_like(tensor) for name, tensor in weights(plain).items()}
+    model.model.language_model.load_state_dict(
+        {name.removeprefix("model."): tensor for name, tensor in state.items() if name != "lm_head.weight"}
+    )
+    model.lm_head.load_state_dict({"weight": state["lm_head.weight"]})
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text('{"image_processor_type": "CLIPImageProcessor"}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vlm(plain, tmp_path_factory) -> Path:
+    return seeing(tmp_path_factory.mktemp("vlm") / "vlm", plain["base"], 3)
+
+
+def language_model(vlm: Path, plain: Path, out: Path) -> Path:
+    """The language model alone, as transformers would store it."""
+    out.mkdir()
+    own = {n.removeprefix("language_model."): t for n, t in weights(vlm).items() if n.startswith("language_model.")}
+    save_file(own, out / "model.safetensors", {"format": "pt"})
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (out / name).write_bytes((plain / name).read_bytes())
+    return out
+
+
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "dare_ties", "slerp"])
+def test_only_the_language_model_is_merged(vlm, plain, method: str, tmp_path: Path) -> None:
+    def recipe(seeing: str) -> Recipe:
+        models = [{"model": seeing}, {"model": str(plain["ja"])}]
+        document = {"merge_method": method, "models": models, "base_model": str(plain["base"])}
+        if method == "slerp":
+            document |= {"models": models[1:], "base_model": seeing, "parameters": {"t": 0.3}}
+        elif method == "linear":
+            del document["base_model"]
+        else:
+            models[0]["parameters"] = {"weight": [0.2, 0.7, 0.9]}
+        return Recipe.from_dict(document)
+
+    merge(recipe(f"{vlm}#language_model"), tmp_path / "out")
+    merge(recipe(str(language_model(vlm, plain["ja"], tmp_path / "alone"))), tmp_path / "expected")
+    found, before = weights(tmp_path / "out"), weights(vlm)
+    assert found.keys() == before.keys()
+    merged = {f"language_model.{name}": tensor for name, tensor in weights(tmp_path / "expected").items()}
+    assert all(torch.equal(found[name], tensor) for name, tensor in merged.items())
+    carried = found.keys() - merged.keys()
+    assert len(carried) > 20 and all(torch.equal(found[name], before[name]) for name in carried)
+    assert json.loads((tmp_path / "out" / "config.json").read_text()) == json.loads((vlm / "config.json").read_text())
+    assert (tmp_path / "out" / "preprocessor_config.json").read_bytes() == (
+        vlm / "preprocessor_config.json"
+    ).read_bytes()
+
+
+def test_the_result_sees(vlm, plain, tmp_path: Path) -> None:
+    """transformers loads all of it, and it answers as the merged weights do."""
+    from transformers import LlavaForConditionalGeneration
+
+    document = {"merge_method": "linear", "models": [{"model": f"{vlm}#language_model"}, {"model": str(plain["ja"])}]}
+    merge(Recipe.from_dict({**document, "out_dtype": "bfloat16"}), tmp_path / "out", shard_size=20_000)
+    model, report = LlavaForConditionalGeneration.from_pretrained(
+        tmp_path / "out", output_loading_info=True, dtype="auto"
+    )
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    state = load_file(vlm / "model.safetensors")
+    [name] = [name for name in state if name.endswith("patch_embedding.weight")]
+    assert weights(tmp_path / "out")[name].dtype == torch.float32, "what is carried keeps its own"
+    pictures = torch.randn(1, 3, 16, 16, dtype=model.dtype)
+    tokens = torch.tensor([[1, *[model.config.image_token_index] * 4, 2]])
+    assert torch.isfinite(model(input_ids=tokens, pixel_values=pictures).logits).all()
+
+
+def test_layers_of_the_language_model_are_stacked(vlm, plain, tmp_path: Path) -> None:
+    from transformers import LlavaForConditionalGeneration
+
+    pieces = [(f"{vlm}#language_model", [0, 3]), (str(plain["ja"]), [1, 3])]
+    slices = [{"sources": [{"model": name, "layer_range": layers}]} for name, layers in pieces]
+    merge(Recipe.from_dict({"merge_method": "passthrough", "slices": slices}), tmp_path / "out")
+    model, report = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert model.config.text_config.num_hidden_layers == 5
+
+
+def test_a_part_is_pinned_shown_and_named_in_the_card(vlm, plain, hub, tmp_path: Path) -> None:
+    from hubmerge.hub import push_folder
+
+    push_folder(vlm, "alice/seeing", message="Upload", private=False)
+    recipe = Recipe.from_dict(
+        {
+            "merge_method": "linear",
+            "models": [{"model": "alice/seeing#language_model"}, {"model": str(plain["ja"])}],
+        }
+    )
+    plan = make_plan(recipe, ranged=True)
+    plan.require()
+    commit = plan.sources[0].commit
+    assert str(plan.recipe.models[0].model) == f"alice/seeing@{commit}#language_model"
+    assert Recipe.from_dict(plan.recipe.to_dict()) == plan.recipe
+    card = render(card_of(plan))
+    assert "- alice/seeing\n" in card and f"alice/seeing@{commit}#language_model" in card
+    assert merge(plan, tmp_path / "ranged").tensors == merge(make_plan(recipe), tmp_path / "whole").tensors
+
+
+def test_what_has_no_such_part_says_so(vlm, plain, tiny_llama, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="has no part called language_model"):
+        open_source(ModelRef.parse(f"{plain['ja']}#language_model"))
+    with pytest.raises(SourceError, match="has no part called vision_tower"):
+        open_source(ModelRef.parse(f"{vlm}#vision_tower"))
+    with pytest.raises(SourceError, match="is a part of a model"):
+        load_model(f"{vlm}#language_model")
+    with pytest.raises(RecipeError, match="is no LoRA"):
+        ModelRef.parse("org/model+org/lora#language_model")
+    other = tiny_llama(tmp_path / "other", hidden_size=32, tie_word_embeddings=False)
+    models = [{"model": f"{vlm}#language_model"}, {"model": str(other)}]
+    with pytest.raises(PlanError, match="do not fit together"):
+        make_plan(Recipe.from_dict({"merge_method": "linear", "models": models})).require()
+
+
+def test_two_that_see_give_their_language_models(vlm, plain, tmp_path: Path) -> None:
+    """The first named is the one that is carried."""
+    other = seeing(tmp_path / "other", plain["base"], 5)
+    models = [{"model": f"{folder}#language_model"} for folder in (other, vlm)]
+    merge(Recipe.from_dict({"merge_method": "linear", "models": models}), tmp_path / "out")
+    found, first, second = weights(tmp_path / "out"), weights(other), weights(vlm)
+    for name, tensor in found.items():
+        if name.startswith("language_model."):
+            assert not torch.equal(tensor, first[name]) and not torch.equal(tensor, second[name])
+        else:
+            assert torch.equal(tensor, first[name])
