@@ -29,10 +29,8 @@ _LARGEST = 2**20  # bytes of a file that people write
 
 def out_of_reach(models: Iterable[ModelRef]) -> str | None:
     """A warning before a push that names the folders among `models`, which nobody else can get; None without any."""
-    from .evolve.folder import OWN_MODEL
-
     parts = [part for model in models for part in (model, model.lora) if part is not None]
-    names = dict.fromkeys(folder_name(part.repo_id) for part in parts if part.is_folder and part.repo_id != OWN_MODEL)
+    names = dict.fromkeys(folder_name(part.repo_id) for part in parts if part.is_folder)
     if not names:
         return None
     several = len(names) > 1

@@ -1,13 +1,13 @@
 """Any candidate of a search as the recipe that makes it a model."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import SearchError
 from ..hub.source import open_source
-from ..recipe import Recipe
+from ..recipe import Recipe, Stage
+from ..stream.tokenizer import config_ref
 from .blocks import family_of
-from .folder import JOURNAL_FILE, located, own_model, run_of
+from .folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, run_of
 from .journal import read_evaluations
 from .path import Path as LayerPath
 
@@ -28,9 +28,12 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
             f"Candidate {number} of {journal} has no score, so nothing says that it works ({reason}); choose one that "
             "has, as `hubmerge report` lists them."
         )
-    solution, own = found[number].solution, own_model(run_of(run))
+    solution = found[number].solution
     if "layers" not in solution:
-        return located(Recipe.from_dict(solution), run_of(run))
+        return Recipe.from_dict(solution)
     path = LayerPath.from_dict(solution)
-    path = replace(path, models=tuple(own if model == own else model for model in path.models))
-    return path.recipe(family_of(open_source(path.models[0], token=token).config))
+    first, stages = path.models[0], []
+    if first.stage:
+        recipe = Recipe.from_yaml(run_of(run) / PS_FOLDER / RECIPE_FILE)
+        stages, first = [Stage(first.repo_id, recipe)], config_ref(recipe)
+    return path.recipe(family_of(open_source(first, token=token).config), stages)

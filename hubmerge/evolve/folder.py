@@ -1,4 +1,4 @@
-"""A run's folder: what lies where, and the run's own model by a name that holds wherever the folder goes.
+"""A run's folder: what lies where.
 
 search.yaml    the search with every model and dataset at its commit
 items.json     the examples that candidates are asked, where the search chooses them
@@ -7,23 +7,17 @@ best.yaml      the winner's recipe, ready for `hubmerge merge`
 model/         the merged winner with its card and the picture of the search
 curve.png      the picture
 results.json   the table; written last, so a folder that has it is finished
-ps/            the search for recipes, where one for paths follows it: the same files, model/ included
+ps/            the search for recipes, where one for paths follows it: the same files, but no model
 random/ grid/  journals of the searches that the winner is compared with
 """
 
-import os
 from pathlib import Path
 
-from ..recipe import Recipe
-from ..reference import ModelRef
 from .spec import COMPARED
 
 SEARCH_FILE, ITEMS_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "items.json", "journal.jsonl", "best.yaml"
 CURVE_FILE, RESULTS_FILE, MODEL_FOLDER = "curve.png", "results.json", "model"
-PS_FOLDER, FIRST_RECIPE_FILE = "ps", "first.yaml"
-
-OWN_MODEL = f"./{PS_FOLDER}/{MODEL_FOLDER}"
-"""What the run's own model is called in its files."""
+PS_FOLDER = "ps"
 
 
 def small_files(out: Path) -> dict[str, Path]:
@@ -37,14 +31,3 @@ def run_of(folder: Path) -> Path:
     """The run folder that a search's folder belongs to: itself, or the one that it lies in."""
     inside = folder.name in (PS_FOLDER, *COMPARED) and (folder.parent / JOURNAL_FILE).is_file()
     return folder.parent if inside else folder
-
-
-def own_model(run: Path) -> ModelRef:
-    """The run's own model, which its files name from the run folder, wherever that lies."""
-    return ModelRef(OWN_MODEL, place=os.path.realpath(run / PS_FOLDER / MODEL_FOLDER))
-
-
-def located(recipe: Recipe, run: Path) -> Recipe:
-    """A recipe of the run's files that finds the run's own model."""
-    own = own_model(run)
-    return recipe.with_pins({own: own})

@@ -62,7 +62,8 @@ class Judge:
         if isinstance(candidate, Path) or (candidate in self._search.models and self._search.data_flow is not None):
             self._resident = None
             if self._paths is None:
-                self._paths = PathModel(self._search.models, self._sources, progress=self._progress)
+                stages, models = self._search.stages, self._search.models
+                self._paths = PathModel(models, self._sources, stages=stages, progress=self._progress)
             if isinstance(candidate, Path):
                 self._paths.load(candidate)
                 return self._paths.model, self._paths.tokenizer

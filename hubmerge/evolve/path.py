@@ -6,7 +6,7 @@
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
@@ -15,7 +15,7 @@ from typing import Any
 from ..documents import refuse_unknown
 from ..errors import RecipeError
 from ..guesses import guess
-from ..recipe import DTYPES, Parameters, Recipe, Slice, SliceSource
+from ..recipe import DTYPES, Parameters, Recipe, Slice, SliceSource, Stage
 from ..reference import ModelRef
 from .blocks import FAMILIES, Family
 
@@ -93,17 +93,18 @@ class Path:
         }
         return document | {name: value for name in _SETTINGS if (value := getattr(self, name)) is not None}
 
-    def recipe(self, family: Family) -> Recipe:
+    def recipe(self, family: Family, stages: Sequence[Stage] = ()) -> Recipe:
         """The same model as an ordinary checkpoint of the family: layers stacked, with the scales in their weights.
 
-        Equal up to rounding, that to the output's dtype above all.
+        Equal up to rounding, that to the output's dtype above all. `stages`: merges that its models may name.
         """
         slices = (
             Slice((SliceSource(self.models[model], (start, stop), parameters),))
             for model, start, stop, parameters in self._runs(family)
         )
         settings = {name: getattr(self, name) for name in _SETTINGS}
-        return Recipe("passthrough", slices=tuple(slices), **settings)
+        named = tuple(stage for stage in stages if any(self.models[model] == stage.ref for model, _ in self.layers))
+        return Recipe("passthrough", slices=tuple(slices), stages=named, **settings)
 
     def _runs(self, family: Family) -> Iterator[tuple[int, int, int, Parameters]]:
         """Neighbouring layers of one model with equal parameters: (model, first layer, last layer + 1, parameters)."""

@@ -12,12 +12,13 @@ from ..errors import PlanError
 from ..evaluate.models import best_device, load_tokenizer
 from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent
-from ..recipe import ModelEntry, Recipe
+from ..recipe import ModelEntry, Recipe, Stage
 from ..reference import ModelRef
 from ..stream.compute import merge_tensor
 from ..stream.dtypes import DTYPES
 from ..stream.mapped import map_tensors
-from ..stream.plan import Plan, make_plan
+from ..stream.plan import Plan, made_by, make_plan
+from ..stream.stage import Merged
 from ..stream.weights import Extent, Reads
 from .blocks import Family, family_of, module_of
 from .building import build_model
@@ -37,8 +38,8 @@ class PathModel:
     is what is exported, up to rounding.
 
     models: the first gives embeddings, final norm, head, and the settings of the result; the vocabularies of the
-    others do not matter. sources: models that are already open. The weights are read at the first path. Raises
-    `PlanError` for models that do not fit together or whose layers cannot be moved.
+    others do not matter. sources: models that are already open. stages: merges that the models may name. The weights
+    are read at the first path. Raises `PlanError` for models that do not fit together or whose layers cannot be moved.
     """
 
     def __init__(
@@ -46,17 +47,20 @@ class PathModel:
         models: Sequence[ModelRef],
         sources: Mapping[ModelRef, Source] | None = None,
         *,
+        stages: Sequence[Stage] = (),
         device: str | None = None,
         progress: Progress = silent,
     ) -> None:
         self.models = tuple(models)
         self.device = torch.device(device or best_device())
         self._sources = dict(sources or {})
+        self._stages = tuple(stages)
         self._progress = progress
-        for ref in self.models:
-            self._source(ref)
-        self.family = family_of(self._source(self.models[0]).config)
-        self.layer_counts = tuple(layer_count(self._source(ref)) for ref in self.models)
+        for ref in (ref for ref in self.models if not ref.stage and ref not in self._sources):
+            self._sources[ref] = open_source(ref)
+        self._made = made_by(self._stages, self._sources)
+        self.family = family_of(self._named(self.models[0]).config)
+        self.layer_counts = tuple(layer_count(self._named(ref)) for ref in self.models)
         self._plan(Path(self.models, ((0, 0),), (1.0,)))
         self._settings: tuple[str | None, ...] | None = None
         self._pool: _Pool | None = None
@@ -92,21 +96,20 @@ class PathModel:
         It is built apart, with its own settings, embeddings and head, and stands beside the pool until the next path.
         """
         self.model = None
-        plan = make_plan(Recipe("passthrough", models=(ModelEntry(ref),)), sources={ref: self._source(ref)})
+        own = tuple(stage for stage in self._stages if stage.ref == ref)
+        plan = make_plan(Recipe("passthrough", models=(ModelEntry(ref),), stages=own), sources=self._sources)
         plan.require()
         self.model = self._build(plan)
-        return load_tokenizer(self._source(ref), None)
+        return load_tokenizer(plan.tokenizer, plan.chat_template)
 
-    def _source(self, ref: ModelRef) -> Source:
-        if ref not in self._sources:
-            self._sources[ref] = open_source(ref)
-        return self._sources[ref]
+    def _named(self, ref: ModelRef) -> Source | Merged:
+        return self._made[ref] if ref.stage else self._sources[ref]
 
     def _plan(self, path: Path) -> Plan:
         """The plan of the pool, with the output settings of `path`."""
         places = pool_places(self.layer_counts)
         pool = replace(path, layers=places, scales=(1.0,) * len(places))
-        plan = make_plan(pool.recipe(self.family), sources=self._sources)
+        plan = make_plan(pool.recipe(self.family, self._stages), sources=self._sources)
         plan.require()
         self.family.check(tensor.name for tensor in plan.tensors)
         _check_layers(plan, places, self.models)
@@ -169,7 +172,7 @@ class _Pool:
         return self._model
 
 
-def layer_count(source: Source) -> int:
+def layer_count(source: Source | Merged) -> int:
     """How many layers a model has. Raises `PlanError` unless it has exactly one stack of them."""
     numbers: dict[str, set[int]] = {}
     for name in map(layers.parse, source.tensors):

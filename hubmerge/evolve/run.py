@@ -20,7 +20,8 @@ from ..recipe import Recipe
 from ..reference import ModelRef
 from ..stream.executor import merge
 from ..stream.journal import require_room
-from ..stream.plan import make_plan
+from ..stream.plan import made_by, make_plan
+from ..stream.stage import Merged
 from ..stream.written import Written
 from . import curve
 from .blocks import family_of
@@ -29,7 +30,6 @@ from .data_flow import DataFlow
 from .explore import Exploration, MakeGenome, explore
 from .folder import (
     CURVE_FILE,
-    FIRST_RECIPE_FILE,
     ITEMS_FILE,
     JOURNAL_FILE,
     MODEL_FOLDER,
@@ -37,8 +37,6 @@ from .folder import (
     RECIPE_FILE,
     RESULTS_FILE,
     SEARCH_FILE,
-    located,
-    own_model,
 )
 from .foresight import foresee
 from .genome import ParameterGenome
@@ -129,14 +127,13 @@ def evolve(
         written.remove(RESULTS_FILE)  # with other baselines: the run is not finished any more
         run = _Run(key, out, written, task, token, workers, progress)
         others = contestants(pinned)
-        last, opened = pinned, sources
+        last = pinned
         if pinned.spaces == ("ps", "dfs"):
             first = run.recipes_first(replace(pinned, data_flow=None, path_searcher=None), out / PS_FOLDER, sources)
             last = pinned.paths_after(first)
-            opened = {**sources, first: open_source(first)}
-            others[EVOLVED_RECIPE] = first
-        with run.pool(last, opened) as pool:
-            found = run.explore(last, opened, journal, pool)
+            others[EVOLVED_RECIPE] = last.stages[0].ref
+        with run.pool(last, sources) as pool:
+            found = run.explore(last, sources, journal, pool)
             written.write(CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))
             winner = run.choose(found, last, pool)
             # What the searches beside it cost is not what it took to find this winner.
@@ -147,16 +144,14 @@ def evolve(
             for name in last.baselines:
                 if name in COMPARED:
                     other = last.beside(name, len(found.evaluations))
-                    others[COMPARED_LABELS[name]] = run.compared(other, out / name, opened, pool)
+                    others[COMPARED_LABELS[name]] = run.compared(other, out / name, sources, pool)
             rows = final_rows(others, winner.candidate, pool, progress, notes) if task.test else ()
-        recipe = recipe_of(winner.candidate, opened)
+        recipe = recipe_of(winner.candidate, last, sources)
         chosen = {**winner.facts, "recipe": recipe.to_dict()}
         result = _result(pinned, sources, task, out, search_facts, chosen, rows)
         written.write(RECIPE_FILE, recipe.to_yaml().encode())
         # The card's commands start from the YAML files, so they go wherever the model goes.
         files = {name: (out / name).read_bytes() for name in (SEARCH_FILE, RECIPE_FILE, CURVE_FILE)}
-        if last is not pinned:
-            files |= _first_recipe(out)
         files["README.md"] = render(result.card).encode()
         merge(recipe, out / MODEL_FOLDER, token=token, progress=progress, files=files, again=True)
         front = [evaluation.number for evaluation in found.front]
@@ -219,8 +214,8 @@ class _Run:
         self.questions = self.questions.after(winner.tokens, winner.seconds)
         return winner
 
-    def recipes_first(self, search: Search, folder: Path, sources: Mapping[ModelRef, Source]) -> ModelRef:
-        """The search for a recipe in a folder of its own; its winner, merged there, as a model."""
+    def recipes_first(self, search: Search, folder: Path, sources: Mapping[ModelRef, Source]) -> Recipe:
+        """The search for a recipe in a folder of its own; its winner, of which no model is written."""
         folder.mkdir(exist_ok=True)
         journaled = Journal(folder / JOURNAL_FILE, f"{self.key}/{folder.name}", _header(self.task), resume=True)
         with journaled as journal, self.pool(search, sources) as pool:
@@ -229,11 +224,11 @@ class _Run:
         self.written.write(f"{PS_FOLDER}/{SEARCH_FILE}", yaml_of(search))
         self.written.write(f"{PS_FOLDER}/{CURVE_FILE}", curve.draw(found.evaluations, _curve_title(search, found)))
         self.written.write(f"{PS_FOLDER}/{RECIPE_FILE}", winner.candidate.to_yaml().encode())
-        merge(winner.candidate, folder / MODEL_FOLDER, token=self.token, progress=self.progress, again=True)
         facts = _facts(search, found, self.task, found.evaluations, self.questions)
         chosen = {**winner.facts, "recipe": winner.candidate.to_dict()}
         self.written.write(f"{PS_FOLDER}/{RESULTS_FILE}", to_json(self.key, facts, chosen, ()))
-        return own_model(self.out)
+        assert isinstance(winner.candidate, Recipe)
+        return winner.candidate
 
     def compared(self, other: Search, folder: Path, sources: Mapping[ModelRef, Source], pool: Pool) -> Candidate:
         """The winner of another search, chosen in the same way."""
@@ -261,18 +256,20 @@ def stages_of(search: Search, sources: Mapping[ModelRef, Source], token: str | N
             return lambda start: ParameterGenome(search, names, granularity, start)
 
         return [recipes(granularity) for granularity in search.granularity]
-    counts = tuple(layer_count(sources[ref]) for ref in search.models)
+    models: dict[ModelRef, Source | Merged] = {**sources, **made_by(search.stages, sources, token)}
+    counts = tuple(layer_count(models[ref]) for ref in search.models)
     settings = {name: getattr(search, name) for name in ("dtype", "out_dtype", "tokenizer_source", "chat_template")}
     genome = DataFlow(search.data_flow, search.models, counts, **settings)
     return [lambda start: genome]
 
 
-def recipe_of(candidate: Candidate, sources: Mapping[ModelRef, Source]) -> Recipe:
+def recipe_of(candidate: Candidate, search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:
     """The recipe that makes a candidate an ordinary checkpoint."""
     if isinstance(candidate, Recipe):
         return candidate
     assert not isinstance(candidate, ModelRef)
-    return candidate.recipe(family_of(sources[candidate.models[0]].config))
+    models: dict[ModelRef, Source | Merged] = {**sources, **made_by(search.stages, sources)}
+    return candidate.recipe(family_of(models[candidate.models[0]].config), search.stages)
 
 
 def open_search(
@@ -321,11 +318,6 @@ def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _first_recipe(out: Path) -> dict[str, bytes]:
-    """The recipe of the model that joined the paths, for the card."""
-    return {FIRST_RECIPE_FILE: (out / PS_FOLDER / RECIPE_FILE).read_bytes()}
-
-
 def yaml_of(search: Search) -> bytes:
     """search.yaml, which may go anywhere: the task's own files too are named without their paths."""
     return replace(search, task=shared_task(search.task)).to_yaml().encode()
@@ -348,8 +340,7 @@ def require_own(out: Path, resume: bool) -> Written:
     names = [f"{folder}{name}" for folder in folders for name in (CURVE_FILE, RECIPE_FILE, RESULTS_FILE, ITEMS_FILE)]
     if resume or not has_journal or not has_scores(out):  # else the journal says what to do
         written.require(names)
-        for folder in folders:
-            require_room(out / folder / MODEL_FOLDER)
+        require_room(out / MODEL_FOLDER)
     return written
 
 
@@ -367,10 +358,8 @@ def _result(
     winner: Mapping[str, Any],
     rows: tuple[Row, ...],
 ) -> EvolveResult:
-    recipe, title = located(Recipe.from_dict(winner["recipe"]), out), os.path.basename(os.path.realpath(out))
-    merging = [f"hubmerge merge {RECIPE_FILE} --out {title}"]
-    if search.spaces == ("ps", "dfs"):
-        merging.insert(0, f"hubmerge merge {FIRST_RECIPE_FILE} --out {PS_FOLDER}/{MODEL_FOLDER}")
+    recipe, title = Recipe.from_dict(winner["recipe"]), os.path.basename(os.path.realpath(out))
+    merging = f"hubmerge merge {RECIPE_FILE} --out {title}"
     example = (task.test or task.validation or task.search)[0].prompt
     card = Card(
         title=title,
@@ -380,7 +369,7 @@ def _result(
         base_model=sources[search.base_model].name if search.base_model else None,
         evaluations=card_rows(rows, title, task.metric, task.name),
         curve_image=CURVE_FILE,
-        commands=(*merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
+        commands=(merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
         search=_told(facts),
         languages=(task.language,) if task.language else (),
         example=example,

@@ -27,7 +27,7 @@ from ..errors import RecipeError, SearchError
 from ..evaluate.task import SPLITS, task_document
 from ..guesses import guess, missing_colon
 from ..methods import METHODS, Method
-from ..recipe import ModelEntry, Recipe
+from ..recipe import ModelEntry, Recipe, Stage
 from ..reference import ModelRef
 from .data_flow import DataFlowSpace
 from .economy import Economy
@@ -39,6 +39,8 @@ SCALED = "best_scale"
 """The merge that people make with a few tries; see scales.py."""
 BASELINES = (*UNTUNED, SCALED)
 """The default `baselines`."""
+FIRST_STAGE = "recipe"
+"""What the search for paths calls the winner among recipes, which is a stage of its candidates."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Search:
     With `merge_method` and `genes` candidates are recipes (parameter space); with `data_flow` they are paths through
     the layers; with both, the winner among recipes joins the models, first, and paths through all of them follow.
     `path_searcher` is the searcher of that second part (None: `searcher`). `select`: how many of the best candidates
-    are scored again on the validation split to choose the winner. Raises `SearchError` at construction.
+    are scored again on the validation split to choose the winner. `stages`: merges that its models may name; no file
+    has them, they come from `paths_after`. Raises `SearchError` at construction.
     """
 
     models: tuple[ModelRef, ...]
@@ -72,6 +75,7 @@ class Search:
     chat_template: str | None = None
     batch_size: int = 64
     economy: Economy | None = None
+    stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.models)) < len(self.models) or self.base_model in self.models:
@@ -141,7 +145,7 @@ class Search:
         named += self.models
         if self.tokenizer_source not in (None, "base", "union"):
             named.append(ModelRef.parse(self.tokenizer_source))
-        return tuple(dict.fromkeys(named))
+        return tuple(dict.fromkeys(ref for ref in named if not ref.stage))
 
     def within(self, minutes: float) -> "Search":
         """The same search, ended after so many minutes of evaluating: recipes and paths have half each."""
@@ -162,11 +166,13 @@ class Search:
         more = [name for name in COMPARED if name not in self.baselines and name != self.searcher.name]
         return replace(self, baselines=(*self.baselines, *more))
 
-    def paths_after(self, first: ModelRef) -> "Search":
-        """The search for paths alone, through the layers of the model `first` and those of all others."""
+    def paths_after(self, first: Recipe) -> "Search":
+        """The search for paths alone, through the layers of what `first` makes and those of all models."""
+        stage = Stage(FIRST_STAGE, first)
         return replace(
             self,
-            models=(first, *self.models),
+            stages=(stage,),
+            models=(stage.ref, *self.models),
             merge_method=None,
             genes=(),
             granularity=("layer",),
@@ -206,7 +212,7 @@ class Search:
     def from_dict(cls, document: Mapping[str, Any], relative_to: Path = Path()) -> "Search":
         """Reads a search from plain values, as YAML gives them."""
         check_plain(document, "search", SearchError)
-        inside = {"genes", "granularity", "filters", "path_searcher"}
+        inside = {"genes", "granularity", "filters", "path_searcher", "stages"}
         refuse_unknown(document, {item.name for item in fields(cls)} - inside | {"genome"}, "the search", SearchError)
         for key in ("models", "task"):
             if not document.get(key):
@@ -221,6 +227,8 @@ class Search:
                 given["base_model"] = ModelRef.parse(given["base_model"])
         except RecipeError as exc:
             raise SearchError(str(exc)) from None
+        if stages := [ref for ref in (*given["models"], given.get("base_model")) if ref is not None and ref.stage]:
+            raise SearchError(f"{stages[0]} is a stage of a recipe; a search names models.")
         if "genome" in given:
             given |= _genome(mapping(given.pop("genome"), "genome"))
         elif "merge_method" in given:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from .. import recipe as recipes
 from ..errors import RecipeError
 from ..hub.licences import combine
 from ..hub.source import Source, open_source
 from ..methods import Method, find_method
-from ..recipe import Recipe
+from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
 from . import budget, settings, shards
 from .agreement import check_configs
@@ -206,6 +207,21 @@ def make_plan(
         threads=threads,
         device=place,
     )
+
+
+def made_by(
+    stages: Sequence[recipes.Stage], sources: Mapping[ModelRef, Source], token: str | None = None
+) -> dict[ModelRef, Merged]:
+    """What the stages of a recipe make of `sources`, by how it names them; all but the last of them must be named.
+
+    Raises what `make_plan` and `Plan.require` do.
+    """
+    if not stages:
+        return {}
+    last = Recipe("passthrough", models=(ModelEntry(stages[-1].ref),), stages=tuple(stages))
+    plan = make_plan(last, sources=sources, token=token)
+    plan.require()
+    return {ModelRef(stage.name, stage=True): Merged(stage) for stage in plan.stages[:-1]}
 
 
 def weights_of(source: Source) -> Weights:

@@ -7,7 +7,6 @@ The manifest lies beside the weights, so this finds accidents - a bad disk, a br
 forger who rewrites both. Against that, `recompute` merges again from the pinned sources.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -242,7 +241,7 @@ class _Merged(NamedTuple):
 
 
 def _plan_again(manifest: Manifest, source: Source, token: str | None) -> Plan:
-    recipe = _beside(Recipe.from_dict(manifest.recipe), source)
+    recipe = Recipe.from_dict(manifest.recipe)
     # A stranger's manifest must not make this machine read its own folders.
     if not source.is_folder and (folders := [str(model) for model in recipe.references if model.reads_folder]):
         raise SourceError(
@@ -253,14 +252,6 @@ def _plan_again(manifest: Manifest, source: Source, token: str | None) -> Plan:
     plan = make_plan(recipe, token=token, ranged=True, device=manifest.device.partition(":")[0])
     plan.require()
     return plan
-
-
-def _beside(recipe: Recipe, source: Source) -> Recipe:
-    """The recipe of a model in a run's folder, which may name another model of the run from there."""
-    root = source.listing.root
-    named = [ref for ref in recipe.references if root is not None and ref.is_folder and ref.revision is None]
-    places = {ref: os.path.join(os.path.dirname(os.path.realpath(str(root))), ref.repo_id) for ref in named}
-    return recipe.with_pins({ref: replace(ref, place=place) for ref, place in places.items() if os.path.isdir(place)})
 
 
 def _merge_again(plan: Plan, progress: Progress) -> dict[str, _Merged]:

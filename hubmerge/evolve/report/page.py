@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ... import __version__
-from ..folder import MODEL_FOLDER, PS_FOLDER, RECIPE_FILE, SEARCH_FILE
+from ..folder import RECIPE_FILE, SEARCH_FILE
 from . import html, pictures
 from .canvas import is_number
 from .cost import Cost
@@ -268,10 +268,6 @@ def _again(stages: Sequence[Run]) -> str:
         commands.append(f"hubmerge evolve {SEARCH_FILE} --out . --resume  # go on")
     commands.append(f"hubmerge evolve {SEARCH_FILE} --out again  # search again")
     if run.done and run.recipe:
-        if len(stages) > 1:
-            commands.append(
-                f"hubmerge merge {PS_FOLDER}/{RECIPE_FILE} --out {PS_FOLDER}/{MODEL_FOLDER}  # if it is gone"
-            )
         commands.append(f"hubmerge merge {RECIPE_FILE} --out merged  # the winner")
     commands.append("hubmerge report .  # this page")
     spec = _dump(run.spec) if run.spec else ""
