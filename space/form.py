@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from hubmerge.methods import METHODS, Method, Parameter
-from hubmerge.recipe import ModelEntry, Recipe, Setting
+from hubmerge.recipe import ModelEntry, Recipe, Setting, Stage
 from hubmerge.reference import ModelRef
 
 DEFAULT_METHOD = "dare_ties"
@@ -61,6 +61,7 @@ def compose(method: Method, models: Iterable[str], base: str | None, previous: R
     if method.random:
         shared["seed"] = kept.get("seed", 0)
     return Recipe(
+        stages=_used(previous.stages if previous else (), [*chosen, *([base_model] if base_model else [])]),
         merge_method=method.name,
         models=tuple(entries),
         base_model=base_model,
@@ -70,6 +71,16 @@ def compose(method: Method, models: Iterable[str], base: str | None, previous: R
         tokenizer_source=previous.tokenizer_source if previous else None,
         chat_template=previous.chat_template if previous else None,
     )
+
+
+def _used(stages: Sequence[Stage], named: Iterable[ModelRef]) -> tuple[Stage, ...]:
+    """The stages that are named, or that one of these names."""
+    needed, kept = set(named), []
+    for stage in reversed(stages):
+        if stage.ref in needed:
+            kept.append(stage)
+            needed.update(stage.recipe.named)
+    return tuple(reversed(kept))
 
 
 def fields(recipe: Recipe) -> list[Field]:

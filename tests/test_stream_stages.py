@@ -7,16 +7,19 @@ import pytest
 import torch
 from streamtools import weights
 
-from hubmerge.errors import Interrupted, PlanError, RecipeError
+from hubmerge.errors import Interrupted, PlanError, RecipeError, SearchError, SourceError
 from hubmerge.evolve.resident import ResidentModel
-from hubmerge.hub import push_folder
+from hubmerge.evolve.search import Search
+from hubmerge.hub import open_source, push_folder
 from hubmerge.hub.card import render
+from hubmerge.methods import METHODS
 from hubmerge.publish import card_of
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.verify import verify
+from space.form import compose
 
 TIES = {"normalize": True, "lambda": 0.8}
 
@@ -155,3 +158,23 @@ def test_what_is_wrong_with_a_stage_is_said_of_it(wide, tiny_llama, tmp_path: Pa
     assert plan.errors and all(problem.message.startswith("In stage:ja: ") for problem in plan.errors)
     with pytest.raises(PlanError, match="do not fit together"):
         plan.require()
+
+
+def test_a_stage_is_no_model_of_its_own(wide, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="a meaning in its recipe alone"):
+        open_source(ModelRef.parse("stage:ja"))
+    search = {
+        "models": ["stage:ja", str(wide["math"])],
+        "data_flow": {},
+        "task": {"examples": {"search": [{"question": "a", "answer": "1"}]}},
+    }
+    with pytest.raises(SearchError, match="is a stage of a recipe; a search names models"):
+        Search.from_dict(search)
+
+
+def test_the_form_keeps_the_stages_that_are_named(wide) -> None:
+    before = staged(wide)
+    kept = compose(METHODS["linear"], ["stage:ja", str(wide["code"])], None, before)
+    assert kept is not None and kept.stages == before.stages
+    dropped = compose(METHODS["linear"], [str(wide["math"]), str(wide["code"])], None, before)
+    assert dropped is not None and dropped.stages == ()

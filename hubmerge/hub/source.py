@@ -177,6 +177,10 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
     request per shard. `token` wins over the environment's. Raises `SourceError` for content that cannot be merged
     (pickles, GGUF, quantised weights, files cut short, an index that lies) and `HubError` for what the Hub refuses.
     """
+    if ref.stage:
+        raise SourceError(
+            f"{ref} is what a recipe makes on its way, not a model; it has a meaning in its recipe alone."
+        )
     if ref.is_folder and ref.revision is not None:
         source = open_pinned(replace(ref, lora=None, component=None), _open_folder)
         return _with_lora(_part(replace(source, ref=replace(ref, place=source.ref.place))), token)
