@@ -69,6 +69,7 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         sources=plan.sources,
         recipe_yaml=plan.recipe.to_yaml(),
         method=plan.method.name,
+        before=tuple(stage.method.name for stage in plan.stages[:-1]),
         repo_id=repo_id,
         base_model=next((s.name for s in plan.sources if s.pinned == base), None),
         commands=("hubmerge merge recipe.yaml --out merged",),

@@ -15,6 +15,8 @@ from huggingface_hub import HfApi
 from test_stream_bytes import wide_siblings  # noqa: F401 (a fixture)
 from test_stream_merge import Siblings, recipe
 
+from hubmerge.recipe import Recipe
+
 CRASHES = int(os.environ.get("HUBMERGE_CRASHES", "3"))
 
 # Forks a process for every merge, so that imports are paid for once; kills each first one at a random moment.
@@ -85,8 +87,8 @@ for number in range(crashes):
 """
 
 
-def drive(wide: Siblings, tmp_path: Path, repo_id: str) -> list[dict]:
-    (tmp_path / "recipe.yaml").write_text(recipe(wide, "dare_ties").to_yaml())
+def drive(merged: Recipe, tmp_path: Path, repo_id: str) -> list[dict]:
+    (tmp_path / "recipe.yaml").write_text(merged.to_yaml())
     arguments = [str(tmp_path / "recipe.yaml"), str(tmp_path), repo_id, str(CRASHES), "7"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     done = subprocess.run(
@@ -115,7 +117,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_into_a_folder(wide_siblings: Siblings, tmp_path: Path) -> None:  # noqa: F811
-    drive(wide_siblings, tmp_path, "")
+    # Of a merge before it nothing is there to go on with, and nothing has to be.
+    before = {"name": "before", **recipe(wide_siblings, "ties").to_dict()}
+    drive(recipe({**wide_siblings, "math": "stage:before"}, "dare_ties", stages=[before]), tmp_path, "")
     whole = contents(tmp_path / "whole")
     for number in range(CRASHES):
         assert contents(tmp_path / str(number)) == whole, "neither another byte nor a file too many"
@@ -123,7 +127,7 @@ def test_into_a_folder(wide_siblings: Siblings, tmp_path: Path) -> None:  # noqa
 
 @pytest.mark.slow
 def test_onto_the_hub(wide_siblings: Siblings, tmp_path: Path) -> None:  # noqa: F811
-    drive(wide_siblings, tmp_path, "alice/crash")
+    drive(recipe(wide_siblings, "dare_ties"), tmp_path, "alice/crash")
     whole = on_the_hub("alice/crash-whole")
     for number in range(CRASHES):
         assert on_the_hub(f"alice/crash-{number}") == whole

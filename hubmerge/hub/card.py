@@ -68,6 +68,7 @@ class Card:
     `curve_image`: a file beside the card. `commands`: shell lines that make the model again from `recipe_yaml`.
     `search`: facts about the search (searcher, popsize, evaluations, examples, seed, seconds). `languages`: ISO codes.
     `example`: a prompt for the usage code; `chat`: whether the tokenizer has a chat template. `notes`: Markdown.
+    `before`: the methods of the merges whose results `method` was given, in their order.
     """
 
     title: str
@@ -85,6 +86,12 @@ class Card:
     example: str = "What is 3 + 4?"
     chat: bool = True
     tags: Sequence[str] = ()
+    before: Sequence[str] = ()
+
+    @property
+    def whole(self) -> Source | None:
+        """The model of which only a part was merged, and that the result otherwise is; None where all was."""
+        return next((source for source in self.sources if source.component is not None), None)
 
 
 def render(card: Card) -> str:
@@ -109,7 +116,9 @@ def render(card: Card) -> str:
 
 def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
     hub_ids = list(dict.fromkeys(part.name for part in parts_of(card.sources) if part.commit is not None))
-    architectures = [name for source in card.sources[:1] for name in source.config.get("architectures") or ()]
+    giver = card.whole or next(iter(card.sources), None)
+    architectures = (giver.config.get("architectures") or ()) if giver else ()
+    writes = any(str(name).endswith("ForCausalLM") for name in architectures)
     own = [
         EvalResult(
             task_type="text-generation",
@@ -128,8 +137,8 @@ def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
         base_model=hub_ids or None,
         base_model_relation="merge" if hub_ids else None,
         library_name="transformers",
-        pipeline_tag="text-generation" if any(str(a).endswith("ForCausalLM") for a in architectures) else None,
-        tags=["merge", "hubmerge", card.method, *card.tags],
+        pipeline_tag="image-text-to-text" if card.whole else "text-generation" if writes else None,
+        tags=list(dict.fromkeys(["merge", "hubmerge", *card.before, card.method, *card.tags])),
         language=list(card.languages) or None,
         license=licence.license,
         license_name=licence.license_name,
@@ -150,7 +159,11 @@ def _summary(card: Card) -> str:
     text = f"This model is a merge of {' and '.join([', '.join(names[:-1]), names[-1]] if names[1:] else names)}"
     if base is not None and merged:
         text += f", built on {_source_link(base)}"
-    text += f". No training took place: each weight is computed from the parents' weights with `{card.method}`."
+    methods = ", then ".join(f"`{name}`" for name in (*card.before, card.method))
+    text += f". No training took place: each weight is computed from the parents' weights with {methods}."
+    if card.whole is not None and card.whole.component is not None:
+        part = card.whole.component.name.replace("_", " ")
+        text += f" Only the {part} of {_source_link(card.whole)} was merged; all else of it is here as it was."
     if card.search:
         tried = card.search.get("evaluations")
         count = f"{tried:,} candidates" if isinstance(tried, int) else "many candidates"
@@ -199,8 +212,9 @@ def _size(nbytes: int) -> str:
 
 
 def _merging(card: Card) -> str:
+    own = " with what hubmerge adds to it" if card.before or card.whole else ""
     return (
-        f"## How it was merged\n\nThe recipe, in [mergekit](https://github.com/arcee-ai/mergekit)'s format, "
+        f"## How it was merged\n\nThe recipe, in [mergekit](https://github.com/arcee-ai/mergekit)'s format{own}, "
         f"with every model at its commit:\n\n{fence(card.recipe_yaml, 'yaml')}"
     )
 
@@ -231,7 +245,29 @@ def _fact(key: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and key != "seed" else escape(value)
 
 
+def _usage_seeing(card: Card) -> str:
+    example = json.dumps(card.example, ensure_ascii=False)
+    code = f"""from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model_id = "{card.repo_id or "."}"
+processor = AutoProcessor.from_pretrained(model_id)
+model = AutoModelForImageTextToText.from_pretrained(model_id, dtype="auto")
+content = [{{"type": "image", "url": "picture.jpg"}}, {{"type": "text", "text": {example}}}]
+inputs = processor.apply_chat_template(
+    [{{"role": "user", "content": content}}],
+    add_generation_prompt=True,
+    tokenize=True,
+    return_tensors="pt",
+    return_dict=True,
+)
+output = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
+    return "## Use it\n\n" + fence(code, "python")
+
+
 def _usage(card: Card) -> str:
+    if card.whole is not None:
+        return _usage_seeing(card)
     example = json.dumps(card.example, ensure_ascii=False)
     code = [
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
