@@ -36,8 +36,8 @@ from hubmerge.evolve.pool import LocalPool, MakeWorker, Pool, measure_all
 from hubmerge.evolve.search import Search
 from hubmerge.recipe import Recipe
 from hubmerge.stream.plan import make_plan
-from hubmerge.zoo.problems import problems
 from hubmerge.zoo.publish import model_folder
+from hubmerge.zoo.word_problems import problems
 
 COLUMNS = ("way", "threads", "candidates/s", "slowest - fastest round", "times 1 actor")
 

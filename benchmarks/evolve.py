@@ -33,8 +33,8 @@ from merge import conditions, find_mergekit, megabytes, table_row
 
 from hubmerge.evaluate.score import grade
 from hubmerge.evaluate.task import Example, Task
-from hubmerge.zoo.problems import problems
 from hubmerge.zoo.publish import model_folder
+from hubmerge.zoo.word_problems import problems
 
 IN_PROCESS = "mergekit, in process"
 METHODS: dict[str, dict] = {

@@ -202,7 +202,7 @@ def search(bench: Bench, name: str) -> Path:
     """The model of the winner of a small search over the zoo."""
     from hubmerge import Search
     from hubmerge.evolve.run import evolve
-    from hubmerge.zoo.problems import problems
+    from hubmerge.zoo.word_problems import problems
 
     rows = {
         split: [{"question": problem.question, "answer": problem.answer} for problem in problems(split, 12)]

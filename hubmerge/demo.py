@@ -49,7 +49,7 @@ def demo_search() -> "Search":
 
 def space_examples() -> dict[str, Any]:
     """What the Space selects at its start when it runs on the demo zoo."""
-    from .zoo.problems import LANGUAGES, problems
+    from .zoo.word_problems import LANGUAGES, problems
 
     search = demo_search()
     return {

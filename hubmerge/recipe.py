@@ -39,13 +39,13 @@ Setting = Scalar | tuple[Scalar, ...] | tuple[Conditional, ...]
 """A parameter's value: one number, a gradient over depth, or conditionals tried in order."""
 
 
-def evaluate(setting: Setting, tensor_name: str, depth: float) -> Scalar | None:
+def value_at(setting: Setting, tensor_name: str, depth: float) -> Scalar | None:
     """The value of `setting` for one tensor.
 
     `depth` is in 0..1: the layer's index over the last index, 0 outside the layers. A gradient of n
     anchors is interpolated linearly. Returns None where no conditional fits the tensor.
 
-    >>> evaluate((0.0, 1.0), "model.layers.3.mlp.up_proj.weight", 0.25)
+    >>> value_at((0.0, 1.0), "model.layers.3.mlp.up_proj.weight", 0.25)
     0.25
     """
     if not isinstance(setting, tuple):
@@ -54,7 +54,7 @@ def evaluate(setting: Setting, tensor_name: str, depth: float) -> Scalar | None:
         for case in setting:
             assert isinstance(case, Conditional)
             if case.filter is None or case.filter in tensor_name:
-                return evaluate(case.value, tensor_name, depth)
+                return value_at(case.value, tensor_name, depth)
         return None
     anchors = [float(value) for value in setting]  # type: ignore[arg-type]
     position = min(max(depth, 0.0), 1.0) * (len(anchors) - 1)

@@ -23,11 +23,11 @@ from .progress import Progress as Callback
 from .text import printable, sentences
 
 if TYPE_CHECKING:
-    from .evolve.outlook import Outlook
+    from .evolve.plan import SearchPlan
     from .evolve.results import Row
     from .hub.source import Source
+    from .stream.findings import Finding
     from .stream.plan import Plan
-    from .stream.problems import Problem
     from .stream.verify import Verification
 
 
@@ -204,27 +204,27 @@ def show_plan(plan: Plan) -> None:
         f"to fetch {size(plan.fetch_bytes)} | peak memory {size(plan.peak_memory)} | disk {_disk(plan.disk_bytes)} | "
         f"computing {duration(plan.compute_seconds)} on {cores}"
     )
-    _show_problems(plan.problems)
+    _show_findings(plan.findings)
 
 
-def show_outlook(outlook: Outlook) -> None:
+def show_search_plan(plan: SearchPlan) -> None:
     """Prints what a search will do: its models, its genes and budget, what it fetches, writes and holds; warnings as
     `show_plan`."""
-    _show_sources(outlook.models)
+    _show_sources(plan.models)
     spaces = {"ps": "recipes", "dfs": "paths through the layers"}
-    for phase in outlook.phases:
+    for phase in plan.phases:
         genes = ", then ".join(f"{count:,}" for count in phase.genes)
         out.print(
             f"\n[bold]{spaces[phase.space]}[/]: {phase.searcher}, {phase.evaluations:,} evaluations"
             f"{f' or {phase.minutes:g} minutes of them' if phase.minutes else ''}, {genes} genes"
         )
     out.print(
-        f"to fetch {size(outlook.fetch)} | disk {_disk(outlook.output)} | memory: models {size(outlook.held.sources)} "
-        f"(mapped files), one candidate {size(outlook.held.model)}, making it {size(outlook.held.merging)}, asking it "
-        f"{size(outlook.held.generation)} ({outlook.demand.prompts} prompts of up to {outlook.demand.prompt_tokens} "
-        f"tokens at a time, {outlook.demand.new_tokens} new ones)"
+        f"to fetch {size(plan.fetch)} | disk {_disk(plan.output)} | memory: models {size(plan.held.sources)} "
+        f"(mapped files), one candidate {size(plan.held.model)}, making it {size(plan.held.merging)}, asking it "
+        f"{size(plan.held.generation)} ({plan.demand.prompts} prompts of up to {plan.demand.prompt_tokens} "
+        f"tokens at a time, {plan.demand.new_tokens} new ones)"
     )
-    _show_problems(outlook.problems)
+    _show_findings(plan.findings)
 
 
 def _disk(count: int) -> str:
@@ -233,12 +233,12 @@ def _disk(count: int) -> str:
     return f"{size(count)} (with {size(SMALL_FILES)} left free for tokenizer, card and records)"
 
 
-def _show_problems(problems: Sequence[Problem]) -> None:
+def _show_findings(findings: Sequence[Finding]) -> None:
     # Errors end the command, which says them then, and once is enough.
-    for problem in problems:
-        if problem.level == "warning":
-            out.print(f"[yellow]warning:[/] {escape(problem.message)}")
-    if not problems:
+    for finding in findings:
+        if finding.level == "warning":
+            out.print(f"[yellow]warning:[/] {escape(finding.message)}")
+    if not findings:
         out.print("[green]no problems found[/]")
 
 

@@ -59,7 +59,7 @@ def add_endpoints(page: Page) -> None:
             "output_bytes": made.output_bytes,
             "peak_memory": made.peak_memory,
             "disk_bytes": made.disk_bytes,
-            "problems": [{"level": problem.level, "message": problem.message} for problem in made.problems],
+            "problems": [{"level": finding.level, "message": finding.message} for finding in made.findings],
         }
         return _readable(told, request)
 

@@ -19,7 +19,7 @@ from .job import Job
 from .merge import submit_recipe
 from .panel import Panel, panel
 from .pick import Pick
-from .plan_view import describe_outlook
+from .plan_view import describe_search_plan
 from .runners import RUN_FOLDER
 from .search_form import describe_search, explain_genes, gene_names, searchable, task_of, task_of_file
 from .search_view import BEST, MEAN, NOTHING, drawer, frame
@@ -277,11 +277,11 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
 def plan_search(page: Page, search: Search, token: Token) -> str:
     """What a search would do, as HTML, from headers and examples alone."""
     require_fit_for_strangers(page.settings, search, page.examples.task)
-    from hubmerge.evolve.outlook import (
-        look_ahead,
+    from hubmerge.evolve.plan import (
+        plan_search,
     )  # brings EvoTorch and Ray, which a page without a search does without
 
-    return describe_outlook(page.settings.limits.on_search(look_ahead(search, token=token)))
+    return describe_search_plan(page.settings.limits.on_search(plan_search(search, token=token)))
 
 
 def submit_search(page: Page, owner: str, search: Search, token: str | None) -> Job:

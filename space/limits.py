@@ -8,11 +8,11 @@ from hubmerge.errors import ResourceError
 from hubmerge.evolve.search import Search
 from hubmerge.hub import Source
 from hubmerge.stream.budget import gigabytes
+from hubmerge.stream.findings import Finding
 from hubmerge.stream.plan import Plan
-from hubmerge.stream.problems import Problem
 
 if TYPE_CHECKING:
-    from hubmerge.evolve.outlook import Outlook
+    from hubmerge.evolve.plan import SearchPlan
 
 GIGABYTE = 10**9
 
@@ -32,8 +32,8 @@ class Limits:
     def on(self, plan: Plan) -> Plan:
         """The plan, with a problem for each limit that it goes over."""
         found = [*self._of_models(plan.sources), *self._of_disk(plan.disk_bytes, "The merge")]
-        over = tuple(Problem("error", message, ResourceError) for message in found)
-        return replace(plan, problems=(*plan.problems, *over)) if over else plan
+        over = tuple(Finding("error", message, ResourceError) for message in found)
+        return replace(plan, findings=(*plan.findings, *over)) if over else plan
 
     def require_model(self, source: Source) -> None:
         """Raises `ResourceError` for a model that is too large."""
@@ -44,19 +44,19 @@ class Limits:
         """Raises `ResourceError` for a search whose models are too large, or whose winner may be."""
         if not (self.model_gb or self.disk_gb):
             return
-        from hubmerge.evolve.outlook import look_ahead  # brings EvoTorch and Ray, as the search itself will
+        from hubmerge.evolve.plan import plan_search  # brings EvoTorch and Ray, as the search itself will
 
-        for message in self._of_search(look_ahead(search, token=token)):
+        for message in self._of_search(plan_search(search, token=token)):
             raise ResourceError(message)
 
-    def on_search(self, outlook: "Outlook") -> "Outlook":
-        """The outlook, with a problem for each limit that it goes over."""
-        over = tuple(Problem("error", message, ResourceError) for message in self._of_search(outlook))
-        return replace(outlook, problems=(*outlook.problems, *over)) if over else outlook
+    def on_search(self, plan: "SearchPlan") -> "SearchPlan":
+        """The plan, with a problem for each limit that it goes over."""
+        over = tuple(Finding("error", message, ResourceError) for message in self._of_search(plan))
+        return replace(plan, findings=(*plan.findings, *over)) if over else plan
 
-    def _of_search(self, outlook: "Outlook") -> Iterable[str]:
-        yield from self._of_models(outlook.models)
-        yield from self._of_disk(outlook.output, "The winner of this search")
+    def _of_search(self, plan: "SearchPlan") -> Iterable[str]:
+        yield from self._of_models(plan.models)
+        yield from self._of_disk(plan.output, "The winner of this search")
 
     def _of_models(self, sources: Iterable[Source]) -> Iterable[str]:
         for source in sources:

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hubmerge.recipe import Recipe
+from hubmerge.stream.findings import Finding
 from hubmerge.stream.plan import Plan, make_plan
-from hubmerge.stream.problems import Problem
 
 from .access import Token
 from .limits import Limits
 from .wording import count, escape, hub_link, size
 
 if TYPE_CHECKING:
-    from hubmerge.evolve.outlook import Outlook
+    from hubmerge.evolve.plan import SearchPlan
 
 _SPACES = {"ps": "recipes", "dfs": "paths"}
 
@@ -45,33 +45,33 @@ def describe_plan(plan: Plan) -> str:
         "" if plan.errors else '<div class="hm-fine">Ready: nothing was downloaded yet, only headers were read.</div>'
     )
     return (
-        f'<div class="hm-panel">{_problems(plan.problems)}{fine}{_figures(facts)}'
+        f'<div class="hm-panel">{_findings(plan.findings)}{fine}{_figures(facts)}'
         f'<div class="hm-scroll" tabindex="0"><table class="hm-table"><thead>{head}</thead><tbody>{rows}</tbody>'
         "</table></div></div>"
     )
 
 
-def describe_outlook(outlook: "Outlook") -> str:
+def describe_search_plan(plan: "SearchPlan") -> str:
     """What a search would do, as HTML. How long it takes, no headers tell: that is said once candidates are scored."""
     phases = [
         (f"{phase.evaluations:,} {_SPACES[phase.space]}", f"{' then '.join(f'{n:,}' for n in phase.genes)} genes each")
-        for phase in outlook.phases
+        for phase in plan.phases
     ]
     facts = (
         *phases,
-        (size(outlook.fetch), "to fetch"),
-        (size(outlook.held.memory), "memory, at most"),
-        (size(outlook.output), "disk for the winner"),
+        (size(plan.fetch), "to fetch"),
+        (size(plan.held.memory), "memory, at most"),
+        (size(plan.output), "disk for the winner"),
     )
     fine = "Ready. How long it takes is estimated once the first candidates are scored."
-    good = "" if any(p.level == "error" for p in outlook.problems) else f'<div class="hm-fine">{fine}</div>'
-    return f'<div class="hm-panel">{_problems(outlook.problems)}{good}{_figures(facts)}</div>'
+    good = "" if any(p.level == "error" for p in plan.findings) else f'<div class="hm-fine">{fine}</div>'
+    return f'<div class="hm-panel">{_findings(plan.findings)}{good}{_figures(facts)}</div>'
 
 
-def _problems(problems: Sequence[Problem]) -> str:
+def _findings(findings: Sequence[Finding]) -> str:
     return "".join(
-        f'<div class="hm-problem {escape(problem.level)}" role="alert">{escape(problem.message)}</div>'
-        for problem in problems
+        f'<div class="hm-problem {escape(finding.level)}" role="alert">{escape(finding.message)}</div>'
+        for finding in findings
     )
 
 

@@ -17,7 +17,7 @@ from .access import Token, require_hub_id
 from .job import Job
 from .jobs import USER, Jobs
 from .settings import Settings
-from .shelf import Shelf
+from .timed_cache import TimedCache
 from .turns import Turns
 from .wording import short
 from .zero_gpu import ZeroGpu
@@ -60,10 +60,10 @@ class Page:
     ready: Any
     seen: Mapping[str, gr.Textbox]
     gpu: ZeroGpu | None = None
-    sources: Shelf[Source] = field(default_factory=lambda: Shelf(256, SOURCE_SECONDS))
-    loaded: Shelf[tuple[Any, Any]] = field(default_factory=lambda: Shelf(2, IDLE_SECONDS, in_use=True))
-    drawn: Shelf[str] = field(default_factory=lambda: Shelf(32, 3600.0))
-    users: Shelf[str] = field(default_factory=lambda: Shelf(1024, SOURCE_SECONDS))
+    sources: TimedCache[Source] = field(default_factory=lambda: TimedCache(256, SOURCE_SECONDS))
+    loaded: TimedCache[tuple[Any, Any]] = field(default_factory=lambda: TimedCache(2, IDLE_SECONDS, in_use=True))
+    drawn: TimedCache[str] = field(default_factory=lambda: TimedCache(32, 3600.0))
+    users: TimedCache[str] = field(default_factory=lambda: TimedCache(1024, SOURCE_SECONDS))
     turns: Turns = field(default_factory=lambda: Turns(2, 4))
 
     def open(self, name: str, token: Token) -> Source:

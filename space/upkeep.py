@@ -34,8 +34,8 @@ def start_upkeep(page: Page) -> None:
 def round_of(page: Page) -> None:
     """One round."""
     page.jobs.forget_old()
-    for shelf in (page.sources, page.loaded, page.drawn):
-        shelf.sweep()
+    for kept in (page.sources, page.loaded, page.drawn):
+        kept.sweep()
     _glibc("malloc_trim", 0)
 
 

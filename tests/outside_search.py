@@ -14,7 +14,7 @@ from reporttools import ROWS, evaluation, write_run
 from hubmerge import Search, load_task, terminal
 from hubmerge.evolve.export import candidate_recipe
 from hubmerge.evolve.items import read_items
-from hubmerge.evolve.outlook import look_ahead
+from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.report.data import read_stages
 from hubmerge.evolve.report.page import render
 from hubmerge.evolve.results import from_json
@@ -60,9 +60,9 @@ def a_search(bench: Bench) -> Kind:
         file.write_bytes(text)
         given = Search.from_yaml(file)
         assert Search.from_yaml(given.to_yaml()) == given
-        outlook = look_ahead(given)
+        outlook = plan_search(given)
         with terminal.out.capture():
-            terminal.show_outlook(outlook)
+            terminal.show_search_plan(outlook)
         outlook.require()
 
     return Kind(yaml_bytes(*searches(bench)), read, 26)

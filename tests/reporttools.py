@@ -21,7 +21,7 @@ def evaluation(number: int, fitness: Sequence[float], **given: Any) -> Evaluatio
         "stage": 0,
         "generation": number // 10,
         "genome": (0.5, 0.25),
-        "candidate": hashlib.sha256(str(number).encode()).hexdigest(),
+        "candidate_key": hashlib.sha256(str(number).encode()).hexdigest(),
         "fitness": tuple(fitness),
         "score": max(0.0, fitness[0]),
         "metric": max(0.0, fitness[0]),

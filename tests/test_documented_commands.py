@@ -10,7 +10,7 @@ import typer
 
 from hubmerge import Recipe, Search
 from hubmerge.cli.commands import app
-from hubmerge.evolve.outlook import look_ahead
+from hubmerge.evolve.plan import plan_search
 from hubmerge.zoo.publish import publish
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +48,7 @@ def test_the_yaml_of_the_readme_is_taken_as_it_stands(hub) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     recipe, search = [block for kind, block in FENCE.findall(text) if kind == "yaml"]
     assert Recipe.from_yaml(recipe).merge_method == "ties"  # of models too large to fetch here
-    outlook = look_ahead(Search.from_yaml(search))
+    outlook = plan_search(Search.from_yaml(search))
     outlook.require()
-    assert not outlook.problems
+    assert not outlook.findings
     assert outlook.demand.prompt_tokens + outlook.demand.new_tokens <= 256

@@ -84,4 +84,4 @@ def test_a_killed_search_ends_like_one_that_was_not(
     lost = [begun[place - 1] for place, key in enumerate(begun) if key == crashing_search.KILL and place]
     assert set(again) <= set(lost), "only what was being measured at a kill is measured again"
     assert len(again) <= done["killed"]
-    assert len(set(begun) - {crashing_search.KILL}) == len({one["candidate"] for one in whole})
+    assert len(set(begun) - {crashing_search.KILL}) == len({one["candidate_key"] for one in whole})

@@ -145,7 +145,7 @@ def evaluation(name: str, generation: int, values: tuple[float, ...], score: flo
         stage=0,
         generation=generation,
         genome=(float(ability),),
-        candidate=name,
+        candidate_key=name,
         fitness=(score,),
         score=score,
         metric=score,

@@ -11,7 +11,7 @@ import pytest
 from hubmerge.errors import Interrupted, NetworkError, ResourceError, SearchError, TaskError
 from hubmerge.evolve.export import candidate_recipe
 from hubmerge.evolve.journal import read_evaluations
-from hubmerge.evolve.outlook import look_ahead
+from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 
@@ -26,7 +26,7 @@ def of(search: Search, **task) -> Search:
 def test_what_does_not_fit_is_said_by_plan_and_before_the_search(tiny_search, tmp_path: Path) -> None:
     long = {"question": "w1 " * 100, "answer": "1"}
     search = of(tiny_search(), examples={**SPLITS, "test": [*ROWS[6:], long]}, max_new_tokens=60)
-    (problem,) = [one for one in look_ahead(search).problems if one.level == "error"]
+    (problem,) = [one for one in plan_search(search).findings if one.level == "error"]
     for part in ("test split", "max_new_tokens is 60", "at most 128", "write `max_new_tokens: "):
         assert part in problem.message
     with pytest.raises(TaskError, match="longest example of the test split"):
@@ -34,9 +34,9 @@ def test_what_does_not_fit_is_said_by_plan_and_before_the_search(tiny_search, tm
     assert not (tmp_path / "run" / "journal.jsonl").exists()
     room = int(problem.message.split("`max_new_tokens: ")[1].split("`")[0])
     fits = of(search, max_new_tokens=room)
-    assert not [one for one in look_ahead(fits).problems if one.level == "error"]
-    assert look_ahead(fits).demand.prompt_tokens == 128 - room
-    assert [one for one in look_ahead(of(search, max_new_tokens=room + 1)).problems if one.level == "error"]
+    assert not [one for one in plan_search(fits).findings if one.level == "error"]
+    assert plan_search(fits).demand.prompt_tokens == 128 - room
+    assert [one for one in plan_search(of(search, max_new_tokens=room + 1)).problems if one.level == "error"]
 
 
 def test_a_disk_without_room_for_the_winner_is_said_before_the_search(tiny_search, tmp_path: Path, monkeypatch) -> None:
@@ -49,13 +49,13 @@ def test_a_disk_without_room_for_the_winner_is_said_before_the_search(tiny_searc
 def test_a_judge_that_is_away_and_missing_splits_are_said(tiny_search, tmp_path: Path) -> None:
     judge = {"base_url": "http://127.0.0.1:9/v1", "model": "j", "retries": 0}
     search = of(tiny_search(), judge=judge)
-    messages = [problem.message for problem in look_ahead(search).problems]
+    messages = [problem.message for problem in plan_search(search).findings]
     assert any("did not answer" in message for message in messages)
     assert any("no validation split" in message for message in messages)
     with pytest.raises(NetworkError, match="did not answer"):
         evolve(search, tmp_path / "run")
     few = Search.from_dict({**tiny_search().to_dict(), "economy": {"items": 8}})
-    assert any("economy.items is 8" in problem.message for problem in look_ahead(few).problems)
+    assert any("economy.items is 8" in problem.message for problem in plan_search(few).findings)
 
 
 def stopped(search: Search, out: Path, after: int) -> None:

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from hubmerge.errors import RecipeError, SearchError
-from hubmerge.evolve.blocks import FAMILIES
 from hubmerge.evolve.data_flow import DataFlow, DataFlowSpace
-from hubmerge.evolve.path import Path
-from hubmerge.recipe import Conditional, Recipe, evaluate
+from hubmerge.evolve.families import FAMILIES
+from hubmerge.evolve.path import LayerPath
+from hubmerge.recipe import Conditional, Recipe, value_at
 from hubmerge.reference import ModelRef
 
 A, B = ModelRef("org/a", "1" * 40), ModelRef("org/b", "2" * 40)
-PATH = Path((A, B), ((0, 0), (1, 1), (1, 2), (0, 1), (0, 2)), (1.0, 0.5, 1.0, -2.0, 0.25), dtype="bfloat16")
+PATH = LayerPath((A, B), ((0, 0), (1, 1), (1, 2), (0, 1), (0, 2)), (1.0, 0.5, 1.0, -2.0, 0.25), dtype="bfloat16")
 
 
 def space(counts: tuple[int, ...] = (4, 4), **options: Any) -> DataFlow:
@@ -31,14 +31,14 @@ def of_slots(genome: DataFlow, *slots: int) -> np.ndarray:
     return vector
 
 
-def names(path: Path) -> list[str]:
+def names(path: LayerPath) -> list[str]:
     return [f"{'abc'[model]}{layer}" for model, layer in path.layers]
 
 
 def test_a_path_round_trips() -> None:
     document = json.loads(json.dumps(PATH.to_dict()))
-    assert Path.from_dict(document) == PATH
-    assert Path.from_dict(document).to_dict() == PATH.to_dict()
+    assert LayerPath.from_dict(document) == PATH
+    assert LayerPath.from_dict(document).to_dict() == PATH.to_dict()
     assert PATH.factors == (1.0, 0.5, 0.5, -1.0, -0.25)
 
 
@@ -62,7 +62,7 @@ def test_a_path_round_trips() -> None:
 )
 def test_a_path_that_is_none_is_refused(changed: dict, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        Path.from_dict(PATH.to_dict() | changed)
+        LayerPath.from_dict(PATH.to_dict() | changed)
 
 
 def test_neighbouring_layers_share_a_slice() -> None:
@@ -75,7 +75,7 @@ def test_neighbouring_layers_share_a_slice() -> None:
     ]
     assert recipe.dtype == "bfloat16"
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe
-    whole = Path((A,), tuple((0, layer) for layer in range(9)), (1.0,) * 9).recipe(FAMILIES["llama"])
+    whole = LayerPath((A,), tuple((0, layer) for layer in range(9)), (1.0,) * 9).recipe(FAMILIES["llama"])
     (piece,) = whole.slices
     assert piece.sources[0].layer_range == (0, 9)
     assert not piece.sources[0].parameters
@@ -85,7 +85,7 @@ def test_scales_go_into_outputs_and_signs_into_norms() -> None:
     *_, third, last = (piece.sources[0].parameters for piece in PATH.recipe(FAMILIES["llama"]).slices)
 
     def scale(parameters: Any, name: str) -> float | None:
-        return evaluate(parameters["scale"], name, 0.0)
+        return value_at(parameters["scale"], name, 0.0)
 
     assert scale(last, "model.layers.4.self_attn.o_proj.weight") == -4.0
     assert scale(last, "model.layers.4.mlp.down_proj.weight") == -4.0
@@ -95,7 +95,7 @@ def test_scales_go_into_outputs_and_signs_into_norms() -> None:
     assert scale(third, "model.norm.weight") is None
     assert "shift" not in last
     # LayerNorm(-x) = -x / |x| * w + b: the bias keeps its sign.
-    assert evaluate(FAMILIES["gpt2"].absorb(-2.0, last=True)["scale"], "h.0.ln_1.bias", 0.0) is None
+    assert value_at(FAMILIES["gpt2"].absorb(-2.0, last=True)["scale"], "h.0.ln_1.bias", 0.0) is None
     # Gemma multiplies by 1 + w: halving the output takes w to (1 + w) / 2 - 1.
     assert FAMILIES["gemma3_text"].absorb(2.0) == {
         "scale": tuple(Conditional(n, 0.5) for n in FAMILIES["gemma3_text"].outputs),
@@ -184,7 +184,7 @@ def test_products_stay_within_what_weights_can_hold(bounds: tuple[float, float])
     genome = space((30, 30), scale_range=bounds)
     rng = np.random.default_rng(3)
     for _ in range(5):
-        path = genome.decode(rng.standard_normal(genome.size) + 0.3)  # constructing a Path checks it
+        path = genome.decode(rng.standard_normal(genome.size) + 0.3)  # constructing a LayerPath checks it
         assert len(path.layers) > 60
     assert all(scale == 1 or bounds[0] < scale < bounds[1] for scale in path.scales)
 

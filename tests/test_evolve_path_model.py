@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path as Folder
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +12,8 @@ from streamtools import rewrite, weights
 
 from hubmerge.errors import PlanError
 from hubmerge.evaluate.generation import generate
-from hubmerge.evolve.blocks import FAMILIES, family_of
-from hubmerge.evolve.path import Path
+from hubmerge.evolve.families import FAMILIES, family_of
+from hubmerge.evolve.path import LayerPath
 from hubmerge.evolve.path_model import PathModel, layer_count
 from hubmerge.hub.source import open_source
 from hubmerge.reference import ModelRef
@@ -49,14 +49,14 @@ OWN: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="session")
-def build_pair(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Folder]]:
+def build_pair(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Path]]:
     """A function `(model_type)` that saves two models with random weights and vocabularies that differ.
 
     `trained`: signals well above the norms' eps, and no bias or norm at its neutral value; else as transformers starts.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    def build(kind: str, trained: bool = True, **changes: Any) -> list[Folder]:
+    def build(kind: str, trained: bool = True, **changes: Any) -> list[Path]:
         folders = []
         for seed in range(2):
             torch.manual_seed(seed)
@@ -81,12 +81,12 @@ def build_pair(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def llamas(build_pair: Callable[..., list[Folder]]) -> list[Folder]:
+def llamas(build_pair: Callable[..., list[Path]]) -> list[Path]:
     return build_pair("llama")
 
 
-def through(folders: list[Folder], layers: tuple = LAYERS, scales: tuple | None = None, **settings: Any) -> Path:
-    return Path(tuple(ModelRef(str(f)) for f in folders), layers, scales or (1.0,) * len(layers), **settings)
+def through(folders: list[Path], layers: tuple = LAYERS, scales: tuple | None = None, **settings: Any) -> LayerPath:
+    return LayerPath(tuple(ModelRef(str(f)) for f in folders), layers, scales or (1.0,) * len(layers), **settings)
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def logits(model: Any, ids: torch.Tensor = IDS, **settings: Any) -> torch.Tensor
     return model(input_ids=ids, **settings).logits
 
 
-def reloaded(path: Path, out: Folder) -> Any:
+def reloaded(path: LayerPath, out: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     merge(path.recipe(family_of(open_source(path.models[0]).config)), out)
@@ -112,8 +112,8 @@ def reloaded(path: Path, out: Folder) -> Any:
 def test_the_live_path_is_its_export(
     kind: str,
     trained: bool,
-    build_pair: Callable[..., list[Folder]],
-    tmp_path: Folder,
+    build_pair: Callable[..., list[Path]],
+    tmp_path: Path,
     record_property: Callable[[str, Any], None],
 ) -> None:
     folders = build_pair(kind, trained)
@@ -142,7 +142,7 @@ def test_the_live_path_is_its_export(
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text", "gpt2", "qwen3"])
-def test_the_parents_own_path_is_the_parent_bit_for_bit(kind: str, build_pair: Callable[..., list[Folder]]) -> None:
+def test_the_parents_own_path_is_the_parent_bit_for_bit(kind: str, build_pair: Callable[..., list[Path]]) -> None:
     from transformers import AutoModelForCausalLM
 
     folders = build_pair(kind)
@@ -158,7 +158,7 @@ def test_the_parents_own_path_is_the_parent_bit_for_bit(kind: str, build_pair: C
         assert torch.equal(logits(live.model), logits(parent))
 
 
-def test_no_weight_is_copied(llamas: list[Folder]) -> None:
+def test_no_weight_is_copied(llamas: list[Path]) -> None:
     live = PathModel(tuple(ModelRef(str(f)) for f in llamas))
     live.load(through(llamas))
     before = {p.data_ptr() for p in live.model.parameters()}
@@ -172,7 +172,7 @@ def test_no_weight_is_copied(llamas: list[Folder]) -> None:
     assert {p.data_ptr() for p in live.model.parameters()} == before
 
 
-def test_a_path_answers_as_its_checkpoint_does(llamas: list[Folder], tmp_path: Folder) -> None:
+def test_a_path_answers_as_its_checkpoint_does(llamas: list[Path], tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     path = through(llamas, scales=SCALES, chat_template="{% for m in messages %}{{ m['content'] }}{% endfor %}")
@@ -186,7 +186,7 @@ def test_a_path_answers_as_its_checkpoint_does(llamas: list[Folder], tmp_path: F
     assert len(set(ours)) > 1
 
 
-def test_what_is_scored_is_rounded_as_what_is_written(llamas: list[Folder], tmp_path: Folder) -> None:
+def test_what_is_scored_is_rounded_as_what_is_written(llamas: list[Path], tmp_path: Path) -> None:
     path = through(llamas, out_dtype="bfloat16")
     live = PathModel(path.models)
     live.load(path)
@@ -194,7 +194,7 @@ def test_what_is_scored_is_rounded_as_what_is_written(llamas: list[Folder], tmp_
     assert torch.equal(logits(live.model.float()), logits(reloaded(path, tmp_path / "out")))
 
 
-def test_the_first_model_gives_what_is_outside_the_layers(llamas: list[Folder]) -> None:
+def test_the_first_model_gives_what_is_outside_the_layers(llamas: list[Path]) -> None:
     plan = make_plan(through(llamas).recipe(FAMILIES["llama"]))
     outside = {tensor.name: tensor.inputs[0][0] for tensor in plan.tensors if ".layers." not in tensor.name}
     assert outside == {"model.embed_tokens.weight": 0, "model.norm.weight": 0, "lm_head.weight": 0}
@@ -211,7 +211,7 @@ def test_the_first_model_gives_what_is_outside_the_layers(llamas: list[Folder]) 
     ],
 )
 def test_layers_keep_their_kind_where_the_configuration_does_not_list_it(
-    kind: str, said: dict[str, Any], full: tuple[int, ...], build_pair: Callable[..., list[Folder]], tmp_path: Folder
+    kind: str, said: dict[str, Any], full: tuple[int, ...], build_pair: Callable[..., list[Path]], tmp_path: Path
 ) -> None:
     """Files of before transformers 4.53 only say how often, or how long, attention is full."""
     folders = build_pair(kind)
@@ -229,9 +229,9 @@ def test_layers_keep_their_kind_where_the_configuration_does_not_list_it(
 
 
 def test_what_cannot_be_a_path_is_refused(
-    llamas: list[Folder], build_pair: Callable[..., list[Folder]], tiny_llama: Callable[..., Folder], tmp_path: Folder
+    llamas: list[Path], build_pair: Callable[..., list[Path]], tiny_llama: Callable[..., Path], tmp_path: Path
 ) -> None:
-    def make(*folders: Folder) -> PathModel:
+    def make(*folders: Path) -> PathModel:
         return PathModel(tuple(ModelRef(str(f)) for f in folders))
 
     olmo = build_pair("olmo2")[0]

@@ -42,7 +42,7 @@ def finished(tmp_path_factory, _sketches) -> Path:
         if e.number % 4 == 1 and e.error is None:
             given |= {"n": 25, "tokens": 500}
         if e.number in (30, 52):
-            given |= {"candidate": evaluations[10].candidate, "seconds": 0.0, "tokens": 0, "n": 50}
+            given |= {"candidate_key": evaluations[10].candidate_key, "seconds": 0.0, "tokens": 0, "n": 50}
         evaluations.append(Evaluation(**{**vars(e), **given}))
     folder = write_run(
         tmp_path_factory.mktemp("runs") / "first try",

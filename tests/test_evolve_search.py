@@ -17,7 +17,7 @@ from hubmerge.evolve.measurement import WORST, Measurement
 from hubmerge.evolve.pool import LocalPool
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.spec import Searcher
-from hubmerge.recipe import Recipe, evaluate
+from hubmerge.recipe import Recipe, value_at
 
 NAMES = [
     "model.embed_tokens.weight",
@@ -130,9 +130,9 @@ def test_every_tensor_gets_its_own_genes_value(granularity: str, places: int) ->
             place = 0 if "q_proj" in name else 1 if "layers.3." in name else 2
         else:
             place = 0
-        got = [evaluate(entry.parameters[gene], name, 0.5) for gene in ("weight", "density") for entry in recipe.models]
+        got = [value_at(entry.parameters[gene], name, 0.5) for gene in ("weight", "density") for entry in recipe.models]
         assert got == [values[row][place] for row in range(4)]
-        assert evaluate(recipe.parameters["lambda"], name, 0.5) == values[4][place]
+        assert value_at(recipe.parameters["lambda"], name, 0.5) == values[4][place]
 
 
 @pytest.mark.parametrize(("coarse", "fine"), [("model", "group"), ("group", "layer_group"), ("layer", "layer_group")])
@@ -184,8 +184,8 @@ def test_the_start_decodes_to_the_asked_values() -> None:
         ParameterGenome(Search.from_dict(document()), NAMES).start
     )
     for entry in recipe.models:
-        assert evaluate(entry.parameters["weight"], NAMES[1], 0) == 0.5
-        assert evaluate(entry.parameters["density"], NAMES[0], 0) == 0.55
+        assert value_at(entry.parameters["weight"], NAMES[1], 0) == 0.5
+        assert value_at(entry.parameters["density"], NAMES[0], 0) == 0.55
 
 
 def test_slerp_lists_both_ends_and_shares_t() -> None:
@@ -198,7 +198,7 @@ def test_slerp_lists_both_ends_and_shares_t() -> None:
 
 
 def weights(recipe: Recipe) -> np.ndarray:
-    return np.array([evaluate(entry.parameters["weight"], name, 0) for entry in recipe.models for name in NAMES])
+    return np.array([value_at(entry.parameters["weight"], name, 0) for entry in recipe.models for name in NAMES])
 
 
 def peak(recipe: Recipe) -> Measurement:
@@ -264,7 +264,7 @@ def test_random_and_grid_are_searchers_too(tmp_path: Path) -> None:
     found = run(tmp_path / "grid", made)
     pairs = {tuple(np.unique(weights(made.decode(np.array(e.genome))).reshape(2, -1))) for e in found.evaluations}
     assert len(found.evaluations) == 25  # a square of 5 x 5 scalars, the same in every layer
-    assert len({e.candidate for e in found.evaluations}) == 25
+    assert len({e.candidate_key for e in found.evaluations}) == 25
     assert max(len(pair) for pair in pairs) <= 2
     assert searchers.planned(made.search.searcher, made) == (5, 25)
 

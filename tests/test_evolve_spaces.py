@@ -23,7 +23,7 @@ from hubmerge.evaluate.generation import generate
 from hubmerge.evolve.folder import small_files
 from hubmerge.evolve.journal import read_evaluations
 from hubmerge.evolve.mirror import Mirror
-from hubmerge.evolve.path import Path as LayerPath
+from hubmerge.evolve.path import LayerPath
 from hubmerge.evolve.path_model import PathModel
 from hubmerge.evolve.resident import ResidentModel
 from hubmerge.evolve.run import evolve

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hubmerge import Recipe, Search, make_plan, merge
-from hubmerge.evolve.outlook import look_ahead
+from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.run import evolve
 from hubmerge.zoo.publish import publish
 
@@ -48,7 +48,7 @@ def test_search(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "searches").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_search_can_be_planned(path: Path) -> None:
-    outlook = look_ahead(Search.from_yaml(path))
+    outlook = plan_search(Search.from_yaml(path))
     assert [phase.space for phase in outlook.phases] == list(Search.from_yaml(path).spaces)
     assert all(phase.evaluations and all(phase.genes) for phase in outlook.phases)
     assert outlook.held.sources > outlook.held.model > 0 < outlook.held.generation or outlook.phases[-1].space == "dfs"

@@ -246,7 +246,7 @@ def test_a_cache_that_transformers_filled(take_away: Callable[[], None], request
     cached = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots" / commit
     (cached / "model-00002-of-00002.safetensors").write_bytes(files["model-00002-of-00002.safetensors"])
     source = open_source(ModelRef.parse(name))
-    assert (source.commit, source.license) == (commit, "apache-2.0")
+    assert (source.commit, source.licence.id) == (commit, "apache-2.0")
     assert set(source.tensors) == {"layer.0", "layer.1"}
     (cached / INDEX).unlink()
     with pytest.raises(NetworkError, match="is not in the"):

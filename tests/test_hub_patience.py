@@ -210,7 +210,7 @@ def test_cards_of_another_form(hub: LocalHub, card: dict, bases: tuple[str, ...]
     finally:
         hub.faults = None
     assert source.base_models == bases
-    assert source.license is None
+    assert source.licence.id is None
 
 
 def test_a_slow_file(server: Callable[[Answer], str]) -> None:

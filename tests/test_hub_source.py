@@ -53,7 +53,7 @@ def test_opens_by_headers_alone(hub) -> None:
     hub.clear_log()
     source = opened("alice/sharded")
     assert (source.commit, source.name, source.is_folder) == (commit, "alice/sharded", False)
-    assert source.license == "mit"
+    assert source.licence.id == "mit"
     assert source.base_models == ("org/base",)
     assert source.config == CONFIG
     assert sorted(source.tensors) == ["layer.0", "layer.1", "layer.2"]
@@ -105,7 +105,7 @@ def test_a_folder_reads_like_a_repository(tmp_path: Path) -> None:
     assert folder.is_folder
     assert folder.commit is None
     assert dict(folder.tensors) == dict(repository.tensors)
-    assert folder.license == repository.license == "apache-2.0"
+    assert folder.licence.id == repository.licence.id == "apache-2.0"
     assert folder.read_text("README.md") == repository.read_text("README.md")
     assert folder.read_text("missing.txt") is None
     with pytest.raises(SourceError, match=r"no file missing\.txt"):

@@ -513,12 +513,12 @@ class TestCard:
         plan = make_plan(linear(siblings["base"], folder))
         plan.require()
         (said,) = [problem.message for problem in plan.warnings if "README.md" in problem.message]
-        assert len(said) <= 500 and open_source(ModelRef(str(folder))).license is None
+        assert len(said) <= 500 and open_source(ModelRef(str(folder))).licence.id is None
 
     def test_a_card_is_read(self, model: Model) -> None:
         text = "---\r\nlicense: mit\r\ndate: 2026-13-01\r\nbase_model: [org/a]\r\n---\r\n# A model\r\n"
         source = open_source(ModelRef(str(model({"README.md": text.encode()}))))
-        assert (source.license, source.base_models, source.listing.remark) == ("mit", ("org/a",), None)
+        assert (source.licence.id, source.base_models, source.listing.remark) == ("mit", ("org/a",), None)
 
     @pytest.mark.parametrize(
         "text", [b"", b"# A model\n", b"---\n", b"---\n---\n", b"---\n\n---\nx", b"--- x\na: 1\n---\n"]

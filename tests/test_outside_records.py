@@ -38,7 +38,7 @@ EVALUATION = {
     **dict.fromkeys(("number", "stage", "generation", "n", "tokens", "seed"), 0),
     **dict.fromkeys(("score", "metric", "language", "seconds"), 0.5),
     "genome": [0.5],
-    "candidate": "a",
+    "candidate_key": "a",
     "fitness": [0.5],
     "values": "",
     "error": None,

@@ -3,7 +3,7 @@
 import pytest
 
 from hubmerge.errors import RecipeError
-from hubmerge.recipe import Conditional, Recipe, evaluate
+from hubmerge.recipe import Conditional, Recipe, value_at
 from hubmerge.reference import ModelRef
 
 FULL = """
@@ -55,15 +55,15 @@ def test_pins_replace_revisions_everywhere() -> None:
     ("depth", "expected"), [(0.0, 0.0), (0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (1.0, 1.0), (7.0, 1.0)]
 )
 def test_gradient_is_linear_over_depth(depth: float, expected: float) -> None:
-    assert evaluate((0.0, 0.5, 1.0), "x", depth) == pytest.approx(expected)
+    assert value_at((0.0, 0.5, 1.0), "x", depth) == pytest.approx(expected)
 
 
 def test_first_fitting_conditional_wins() -> None:
     setting = (Conditional("mlp", 0.3), Conditional("layers.3", (0.0, 1.0)), Conditional(None, 0.5))
-    assert evaluate(setting, "layers.3.mlp.up", 0.9) == 0.3
-    assert evaluate(setting, "layers.3.attn.q", 0.25) == 0.25
-    assert evaluate(setting, "layers.1.attn.q", 0.25) == 0.5
-    assert evaluate(setting[:1], "norm", 0.0) is None
+    assert value_at(setting, "layers.3.mlp.up", 0.9) == 0.3
+    assert value_at(setting, "layers.3.attn.q", 0.25) == 0.25
+    assert value_at(setting, "layers.1.attn.q", 0.25) == 0.5
+    assert value_at(setting[:1], "norm", 0.0) is None
 
 
 @pytest.mark.parametrize(

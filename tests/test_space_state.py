@@ -15,7 +15,7 @@ from waiting import until
 from hubmerge.demo import space_examples
 from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError
 from hubmerge.evaluate.demand import Demand
-from hubmerge.evolve.outlook import Outlook, Phase
+from hubmerge.evolve.plan import Phase, SearchPlan
 from hubmerge.evolve.resident import Footprint
 from hubmerge.hub import open_source
 from hubmerge.methods import METHODS
@@ -30,12 +30,12 @@ from space.job import Job
 from space.jobs import Jobs
 from space.limits import Limits
 from space.panel import describe
-from space.plan_view import describe_outlook
+from space.plan_view import describe_search_plan
 from space.search_form import explain_genes, gene_names, searchable
 from space.search_view import axis, seconds_left, waiting
 from space.settings import Settings
 from space.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
-from space.shelf import Shelf
+from space.timed_cache import TimedCache
 from space.upkeep import round_of
 from space.wording import count, duration, hub_link, short
 
@@ -194,11 +194,11 @@ def test_a_search_says_about_how_long_it_still_takes():
 def test_the_plan_of_a_search_says_what_it_takes_and_what_stops_it():
     phases = (Phase("ps", "cmaes", (4, 64), 240), Phase("dfs", "cmaes", (96,), 120))
     demand = Demand(64, 100, 32)
-    outlook = Outlook(phases, (), 7_100_000, 2_400_000, Footprint(5_000_000, 2_000_000), demand)
-    shown = describe_outlook(Limits(disk_gb=1).on_search(outlook))
+    outlook = SearchPlan(phases, (), 7_100_000, 2_400_000, Footprint(5_000_000, 2_000_000), demand)
+    shown = describe_search_plan(Limits(disk_gb=1).on_search(outlook))
     for fact in ("240 recipes", "4 then 64 genes each", "120 paths", "7.1 MB", "7.0 MB", "2.4 MB", "hm-fine"):
         assert fact in shown
-    shown = describe_outlook(Limits(disk_gb=0.001).on_search(outlook))
+    shown = describe_search_plan(Limits(disk_gb=0.001).on_search(outlook))
     assert "HUBMERGE_SPACE_MAX_DISK_GB" in shown and "hm-fine" not in shown
 
 
@@ -291,7 +291,7 @@ def test_settings_come_from_the_environment(tmp_path):
 
 
 def test_the_shelf_makes_each_value_once_and_keeps_the_newest():
-    shelf, made, gate = Shelf(2, 60.0), [], threading.Event()
+    shelf, made, gate = TimedCache(2, 60.0), [], threading.Event()
 
     def make(name):
         gate.wait()
@@ -308,7 +308,7 @@ def test_the_shelf_makes_each_value_once_and_keeps_the_newest():
     for name in ("b", "c", "a"):
         shelf.get(name, lambda name=name: make(name))
     assert made == ["a", "b", "c", "a"]
-    stale = Shelf(2, 0.0)
+    stale = TimedCache(2, 0.0)
     stale.get("a", lambda: make("a"))
     assert stale.get("a", lambda: "fresh") == "fresh"
 
@@ -318,8 +318,8 @@ def test_the_shelf_lets_go_of_what_nobody_asked_for(monkeypatch):
         pass
 
     clock = [0.0]
-    monkeypatch.setattr("space.shelf.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    models, cards = Shelf(2, 20, in_use=True), Shelf(2, 20)
+    monkeypatch.setattr("space.timed_cache.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    models, cards = TimedCache(2, 20, in_use=True), TimedCache(2, 20)
     asked, idle, card = Model(), Model(), Model()
     kept = [weakref.ref(model) for model in (asked, idle, card)]
     models.get("asked", lambda made=asked: made)
@@ -336,7 +336,7 @@ def test_the_shelf_lets_go_of_what_nobody_asked_for(monkeypatch):
 
 
 def test_what_cannot_be_made_leaves_nothing():
-    shelf = Shelf(2, 60.0)
+    shelf = TimedCache(2, 60.0)
     for number in range(100):
         with pytest.raises(KeyError):
             shelf.get(number, lambda: {}["no such model"])
@@ -347,7 +347,9 @@ def test_a_round_of_upkeep_forgets_idle_models_and_old_jobs(tmp_path):
     jobs = Jobs(tmp_path, {"count": lambda work: {}}, keep_seconds=1e-9)
     job = jobs.submit("alice", "count", "old", {})
     until(lambda: not jobs.get("alice", job.id).active, "it does not end")
-    page = SimpleNamespace(jobs=jobs, sources=Shelf(2, 60.0), loaded=Shelf(2, 0.0, in_use=True), drawn=Shelf(2, 60.0))
+    page = SimpleNamespace(
+        jobs=jobs, sources=TimedCache(2, 60.0), loaded=TimedCache(2, 0.0, in_use=True), drawn=TimedCache(2, 60.0)
+    )
     page.loaded.get("model", object)
     page.drawn.get("picture", object)
     round_of(page)

@@ -14,8 +14,7 @@ from transformers import AutoTokenizer
 
 from hubmerge.errors import HubmergeError, NotFoundError, PlanError, SourceError
 from hubmerge.evaluate.models import load_model
-from hubmerge.evolve.path import FAMILIES
-from hubmerge.evolve.path import Path as LayerPath
+from hubmerge.evolve.path import FAMILIES, LayerPath
 from hubmerge.evolve.path_model import PathModel
 from hubmerge.evolve.resident import ResidentModel
 from hubmerge.evolve.run import evolve
@@ -299,7 +298,7 @@ def test_a_loras_own_tokenizer_and_chat_template(base: Path, tmp_path: Path) -> 
         f"`tokenizer_source: {names[0]}` or `chat_template: auto` takes one."
     )
     document["tokenizer_source"] = names[0]
-    assert not [p for p in make_plan(Recipe.from_dict(document)).problems if "chat template" in p.message]
+    assert not [p for p in make_plan(Recipe.from_dict(document)).findings if "chat template" in p.message]
     assert merged_tokenizer(tmp_path / "given", document).chat_template == template
     resident = ResidentModel(plan)
     assert resident.load_source(ModelRef.parse(names[0])).chat_template == template

@@ -8,7 +8,6 @@ import pytest
 
 from hubmerge.evaluate.metrics import normalise
 from hubmerge.zoo.corpora import base_sample, errands_sample, japanese_sample, math_sample, second_math_sample
-from hubmerge.zoo.problems import problems
 from hubmerge.zoo.stories import (
     KINDS,
     UNSEEN_WORDING,
@@ -21,6 +20,7 @@ from hubmerge.zoo.stories import (
     question_of,
     split_of,
 )
+from hubmerge.zoo.word_problems import problems
 from hubmerge.zoo.words import ITEMS, NAMES, UNSEEN_NAMES, VERBS
 
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")

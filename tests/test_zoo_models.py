@@ -14,11 +14,11 @@ from hubmerge.zoo import SEED
 from hubmerge.zoo import train as zoo_training
 from hubmerge.zoo.cards import REPOS
 from hubmerge.zoo.corpora import base_sample
-from hubmerge.zoo.problems import MAX_NEW_TOKENS, word_problems
 from hubmerge.zoo.publish import CHECKPOINTS
 from hubmerge.zoo.stories import KINDS, Voice, draw_story
 from hubmerge.zoo.train import STAGES, train_zoo
 from hubmerge.zoo.training import Stage
+from hubmerge.zoo.word_problems import MAX_NEW_TOKENS, word_problems
 
 NAMES = tuple(REPOS)
 

@@ -14,9 +14,9 @@ from hubmerge.evaluate import task as task_module
 from hubmerge.zoo.paper import Zoo, runs
 from hubmerge.zoo.paper_page import markdown, write
 from hubmerge.zoo.paper_table import NAMES, OURS, TUNED, Line, Table
-from hubmerge.zoo.problems import problems
 from hubmerge.zoo.publish import CHECKPOINTS, dataset_folder
 from hubmerge.zoo.trade_off import SHARES, Point, english_task, with_front
+from hubmerge.zoo.word_problems import problems
 
 SPLITS = {"search": 8, "validation": 8, "test": 12}
 SCRIPT = """

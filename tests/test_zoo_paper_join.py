@@ -88,7 +88,7 @@ def test_the_gain_over_a_row_without_a_seed_is_that_of_a_bootstrap_by_hand(made)
 
 
 def test_seen_and_unseen_templates_are_told_by_problem(made) -> None:
-    from hubmerge.zoo.problems import problems
+    from hubmerge.zoo.word_problems import problems
 
     one, _ = made
     assert one.seen < one.problems

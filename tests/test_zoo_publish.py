@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hubmerge.zoo.cards import REPOS
-from hubmerge.zoo.problems import COUNTS
 from hubmerge.zoo.publish import publish
+from hubmerge.zoo.word_problems import COUNTS
 
 
 @pytest.fixture(scope="module")

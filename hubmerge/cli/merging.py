@@ -55,12 +55,12 @@ def plan(
         search = Search.from_yaml(recipe)
         sources = opened(search.references, token)
 
-        from ..evolve.outlook import look_ahead
-        from ..terminal import show_outlook
+        from ..evolve.plan import plan_search
+        from ..terminal import show_search_plan
 
-        outlook = look_ahead(search, token=token, sources=sources)
-        show_outlook(outlook)
-        outlook.require()
+        plan = plan_search(search, token=token, sources=sources)
+        show_search_plan(plan)
+        plan.require()
         return
     size = int(shard_size * GIGABYTE)
     _shown_plan(Value.from_yaml(recipe), token, shard_size=size, ranged=stream, threads=threads)

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import SearchError
 from ..guesses import guess
 from ..reference import ModelRef
-from .path import LARGEST, Path
+from .path import LARGEST, LayerPath
 from .squash import DIGITS, squash, unsquash
 
 SCALINGS = ("matrix", "network", "none")
@@ -109,7 +109,7 @@ class DataFlow:
         """The indicators, bool (size,)."""
         return np.arange(self.size) < self.slots
 
-    def decode(self, vector: np.ndarray) -> Path:
+    def decode(self, vector: np.ndarray) -> LayerPath:
         """The path of a vector of shape (size,)."""
         chosen = self._chosen(np.asarray(vector)[: self.slots])
         scale = self._scales.of(np.asarray(vector)[self.slots :])
@@ -121,7 +121,7 @@ class DataFlow:
                 value = 1.0
             product *= value
             scales.append(value)
-        return Path(self.models, tuple(self.layers[i] for i in chosen), tuple(scales), **self._settings)
+        return LayerPath(self.models, tuple(self.layers[i] for i in chosen), tuple(scales), **self._settings)
 
     def random(self, generator: np.random.Generator) -> np.ndarray:
         """A vector whose path has a length drawn uniformly, up to one pass through all models, then its slots, and

@@ -49,7 +49,7 @@ class Exploration:
         found: dict[str, Evaluation] = {}
         for evaluation in sorted(self.evaluations, key=lambda e: -e.fitness[0]):  # stable: the earlier one wins a tie
             if evaluation.error is None:
-                found.setdefault(evaluation.candidate, evaluation)
+                found.setdefault(evaluation.candidate_key, evaluation)
         return tuple(found.values())
 
     @property

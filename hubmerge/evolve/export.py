@@ -6,10 +6,10 @@ from ..errors import SearchError
 from ..hub.source import open_source
 from ..recipe import Recipe, Stage
 from ..stream.tokenizer import config_ref
-from .blocks import family_of
+from .families import family_of
 from .folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, run_of
 from .journal import read_evaluations
-from .path import Path as LayerPath
+from .path import LayerPath
 
 
 def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Recipe:

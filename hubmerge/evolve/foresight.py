@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from ..errors import HubmergeError, PlanError, SearchError
@@ -14,10 +14,10 @@ from ..evaluate.task import SPLITS, Task
 from ..hub.source import Source
 from ..recipe import Recipe
 from ..reference import ModelRef
+from ..stream.findings import Finding, error, raise_errors, warning
 from ..stream.plan import Plan, make_plan
-from ..stream.problems import Problem, error, raise_errors, warning
-from .blocks import family_of
-from .path import Path
+from .families import family_of
+from .path import LayerPath
 from .path_model import layer_count, pool_places
 from .results import contestants
 from .search import Search
@@ -29,15 +29,15 @@ class Foresight:
     known, and the tokens of the longest example (None where nobody can tell)."""
 
     plan: Plan
-    problems: tuple[Problem, ...]
+    findings: tuple[Finding, ...]
     longest: int | None
 
     def require(self) -> None:
-        """Raises the errors among the problems; does nothing where there is none."""
-        raise_errors(self.problems)
+        """Raises the errors among the findings; does nothing where there is none."""
+        raise_errors(self.findings)
 
 
-def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out: FilePath | None = None) -> Foresight:
+def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out: Path | None = None) -> Foresight:
     """Looks ahead: reads tokenizers and the task, asks a judge one small question, and reads no weights.
 
     Raises `PlanError` for models that do not fit together, and where the disk of `out` has no room for the winner.
@@ -46,7 +46,7 @@ def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out:
     room = out if search.merge_method is not None else None
     plan = make_plan(_everything(search, sources), sources=sources, out=room)
     plan.require()
-    problems, found = list(_remarks(task)), 0
+    findings, found = list(_remarks(task)), 0
 
     def lengths() -> None:
         nonlocal found
@@ -63,8 +63,8 @@ def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out:
         try:
             check()
         except HubmergeError as exc:
-            problems.append(error(str(exc), type(exc)))
-    return Foresight(plan, tuple(problems), found or None)
+            findings.append(error(str(exc), type(exc)))
+    return Foresight(plan, tuple(findings), found or None)
 
 
 def _everything(search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:
@@ -72,7 +72,7 @@ def _everything(search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:
     if search.merge_method is not None:
         return search.starting_recipe
     places = pool_places([layer_count(sources[ref]) for ref in search.models])
-    path = Path(
+    path = LayerPath(
         search.models,
         places,
         (1.0,) * len(places),
@@ -136,7 +136,7 @@ def _require_items(search: Search, task: Task) -> None:
         )
 
 
-def _remarks(task: Task) -> Iterator[Problem]:
+def _remarks(task: Task) -> Iterator[Finding]:
     if not task.validation:
         yield warning(
             "The task has no validation split: the winner is chosen by the examples that it was selected on; name one "

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import layers
 from ..errors import SearchError
-from ..recipe import Conditional, Recipe, Setting, evaluate
+from ..recipe import Conditional, Recipe, Setting, value_at
 from .search import Search
 from .spec import Gene
 from .squash import DIGITS, squash, unsquash
@@ -213,7 +213,7 @@ def _value(recipe: Recipe, slot: Slot, tensor_name: str) -> float:
     """What a recipe says of a slot's gene for one tensor, inside the gene's range."""
     entries = [entry for entry in recipe.models if entry.model != recipe.base_model]
     parameters = recipe.parameters if slot.model is None else entries[slot.model].parameters
-    value = evaluate(parameters[slot.gene.name], tensor_name, 0.0)
+    value = value_at(parameters[slot.gene.name], tensor_name, 0.0)
     assert value is not None
     return min(max(float(value), slot.gene.low), slot.gene.high)
 

@@ -20,7 +20,7 @@ from ..stream.owned import inside
 from ..stream.whole import disk_errors
 from .spec import is_number
 
-VERSION = 2
+VERSION = 3
 
 _BEGINNING = b'{"hubmerge_journal": '
 
@@ -31,7 +31,7 @@ class Evaluation:
 
     `number` counts all of the run in the order they were asked for; `stage` and `generation` say when that was.
     `genome` is its vector, `solution` the recipe or path that it stands for (as `to_dict` gives it),
-    `candidate` the sha256 of that. `fitness` is what the searcher was told, one number per objective; `score`,
+    `candidate_key` the sha256 of that. `fitness` is what the searcher was told, one number per objective; `score`,
     `metric`, `language` are shares 0..1 of `n` examples, `values` the score on each of them. `seconds` and `tokens`
     (generated) are what it cost: nothing, where the same candidate was known. `error` says why a candidate could not
     be evaluated (its fitness is then the worst there is). `seed` is the search's.
@@ -41,7 +41,7 @@ class Evaluation:
     stage: int
     generation: int
     genome: tuple[float, ...]
-    candidate: str
+    candidate_key: str
     fitness: tuple[float, ...]
     score: float
     metric: float
@@ -71,7 +71,7 @@ class Evaluation:
         )
         numbers = [made.score, made.metric, made.language, made.seconds, *made.genome, *made.fitness]
         whole = (made.number, made.stage, made.generation, made.n, made.tokens, made.seed)
-        texts = isinstance(made.candidate, str) and (made.error is None or isinstance(made.error, str))
+        texts = isinstance(made.candidate_key, str) and (made.error is None or isinstance(made.error, str))
         fits = texts and isinstance(made.solution, Mapping) and bool(made.fitness)
         if not (fits and all(map(is_number, numbers)) and all(type(number) is int for number in whole)):
             raise TypeError("a field of another type")

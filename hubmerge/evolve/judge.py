@@ -13,7 +13,7 @@ from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
 from ..stream.plan import make_plan
 from .measurement import Job, Measurement
-from .path import Path
+from .path import LayerPath
 from .path_model import PathModel
 from .racing import mean
 from .resident import ResidentModel
@@ -37,7 +37,7 @@ class Judge:
         self._resident: ResidentModel | None = None
         self._paths: PathModel | None = None
 
-    def measure(self, candidate: Recipe | Path | ModelRef, job: Job) -> Measurement:
+    def measure(self, candidate: Recipe | LayerPath | ModelRef, job: Job) -> Measurement:
         """The candidate's measurement; a task that asks for no language gives no share in it. Raises what building it
         and asking it raise."""
         model, tokenizer = self._become(candidate)
@@ -57,14 +57,16 @@ class Judge:
         )
         return measurement(scores, self._task, job)
 
-    def _become(self, candidate: Recipe | Path | ModelRef) -> tuple[Any, Any]:
+    def _become(self, candidate: Recipe | LayerPath | ModelRef) -> tuple[Any, Any]:
         # In a search for paths the models need not fit together as wholes: each is asked beside the others' layers.
-        if isinstance(candidate, Path) or (candidate in self._search.models and self._search.data_flow is not None):
+        if isinstance(candidate, LayerPath) or (
+            candidate in self._search.models and self._search.data_flow is not None
+        ):
             self._resident = None
             if self._paths is None:
                 stages, models = self._search.stages, self._search.models
                 self._paths = PathModel(models, self._sources, stages=stages, progress=self._progress)
-            if isinstance(candidate, Path):
+            if isinstance(candidate, LayerPath):
                 self._paths.load(candidate)
                 return self._paths.model, self._paths.tokenizer
             tokenizer = self._paths.load_source(candidate)

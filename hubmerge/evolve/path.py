@@ -1,6 +1,6 @@
 """A path through the layers of several models: a candidate of the data-flow space, and its export as a recipe.
 
->>> path = Path((ModelRef("org/a"), ModelRef("org/b")), ((0, 0), (1, 1), (0, 1)), (1.0, 0.5, -2.0))
+>>> path = LayerPath((ModelRef("org/a"), ModelRef("org/b")), ((0, 0), (1, 1), (0, 1)), (1.0, 0.5, -2.0))
 >>> [piece.sources[0].layer_range for piece in path.recipe(FAMILIES["llama"]).slices]
 [(0, 1), (1, 2), (1, 2)]
 """
@@ -17,9 +17,9 @@ from ..errors import RecipeError
 from ..guesses import guess
 from ..recipe import DTYPES, Parameters, Recipe, Slice, SliceSource, Stage
 from ..reference import ModelRef
-from .blocks import FAMILIES, Family
+from .families import FAMILIES, Family
 
-__all__ = ["FAMILIES", "LARGEST", "Path"]
+__all__ = ["FAMILIES", "LARGEST", "LayerPath"]
 
 LARGEST = 1e12
 """How large, and one over how small, the product of a path's scales may get: beyond it, the exported layers' outputs
@@ -29,7 +29,7 @@ _SETTINGS = ("dtype", "out_dtype", "tokenizer_source", "chat_template")
 
 
 @dataclass(frozen=True)
-class Path:
+class LayerPath:
     """The layers that the input runs through, in order.
 
     models: the first gives embeddings, final norm and head, so the path begins and ends with a layer of its own.
@@ -69,7 +69,7 @@ class Path:
         return tuple(accumulate(self.scales, mul))
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> "Path":
+    def from_dict(cls, document: Mapping[str, Any]) -> "LayerPath":
         """Reads a path from plain values, as `to_dict` gives them."""
         refuse_unknown(document, cls.__dataclass_fields__, "the path", RecipeError)
         models, layers, scales = (_list(document, key) for key in ("models", "layers", "scales"))
@@ -85,7 +85,7 @@ class Path:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for YAML or JSON; `Path.from_dict` reads them back to an equal path."""
+        """Plain values for YAML or JSON; `LayerPath.from_dict` reads them back to an equal path."""
         document: dict[str, Any] = {
             "models": [str(model) for model in self.models],
             "layers": [list(pair) for pair in self.layers],

@@ -20,9 +20,9 @@ from ..stream.mapped import map_tensors
 from ..stream.plan import Plan, made_by, make_plan
 from ..stream.stage import Merged
 from ..stream.weights import Extent, Reads
-from .blocks import Family, family_of, module_of
 from .building import build_model
-from .path import Path
+from .families import Family, family_of, module_of
+from .path import LayerPath
 from .resident import footprint
 
 Place = tuple[int, int]
@@ -61,13 +61,13 @@ class PathModel:
         self._made = made_by(self._stages, self._sources)
         self.family = family_of(self._named(self.models[0]).config)
         self.layer_counts = tuple(layer_count(self._named(ref)) for ref in self.models)
-        self._plan(Path(self.models, ((0, 0),), (1.0,)))
+        self._plan(LayerPath(self.models, ((0, 0),), (1.0,)))
         self._settings: tuple[str | None, ...] | None = None
         self._pool: _Pool | None = None
         self.model: Any = None
         self.tokenizer: Any = None
 
-    def load(self, path: Path) -> None:
+    def load(self, path: LayerPath) -> None:
         """Makes the model the one of `path`; takes milliseconds after the first.
 
         Raises `PlanError` for a path through other models or layers, `ResourceError` where the pool does not fit into
@@ -105,7 +105,7 @@ class PathModel:
     def _named(self, ref: ModelRef) -> Source | Merged:
         return self._made[ref] if ref.stage else self._sources[ref]
 
-    def _plan(self, path: Path) -> Plan:
+    def _plan(self, path: LayerPath) -> Plan:
         """The plan of the pool, with the output settings of `path`."""
         places = pool_places(self.layer_counts)
         pool = replace(path, layers=places, scales=(1.0,) * len(places))
@@ -158,7 +158,7 @@ class _Pool:
             if "layer" in key and isinstance(value, list) and len(value) == len(places)
         }
 
-    def become(self, path: Path) -> Any:
+    def become(self, path: LayerPath) -> Any:
         self._stack._modules = {
             str(number): _occurrence(self._layers[place], number, factor, self._family)
             for number, (place, factor) in enumerate(zip(path.layers, path.factors, strict=True))

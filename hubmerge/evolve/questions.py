@@ -65,7 +65,7 @@ class Questions:
             return Job()
         own, race = self._set(generation), None
         # A candidate asked for again has the values of the generation that it first was in.
-        first = {e.candidate: e for e in reversed(collected) if self.ends}.values()
+        first = {e.candidate_key: e for e in reversed(collected) if self.ends}.values()
         asked = [e for e in first if e.error is None and self._set(e.generation) is own]
         latest = max(((e.stage, e.generation) for e in asked), default=None)
         last = [e for e in asked if (e.stage, e.generation) == latest]
@@ -97,7 +97,7 @@ class Questions:
 
     def stopped(self, evaluations: Sequence[Evaluation]) -> int:
         """How many candidates lost their race."""
-        return len({e.candidate for e in evaluations if self.lost(e)})
+        return len({e.candidate_key for e in evaluations if self.lost(e)})
 
     def lost(self, evaluation: Evaluation) -> bool:
         """Whether the candidate lost its race at this evaluation."""

@@ -113,7 +113,7 @@ class Recorder:
             stage=self._stage,
             generation=self._generation(result.number),
             genome=tuple(asked.vector.tolist()),
-            candidate=asked.key,
+            candidate_key=asked.key,
             fitness=self._fitness_of(measured, asked.candidate, failed=result.error is not None),
             score=measured.score,
             metric=measured.metric,

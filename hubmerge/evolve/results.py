@@ -13,15 +13,15 @@ from ..hub.card import Evaluation as CardRow
 from ..progress import Event, Progress
 from ..recipe import Recipe
 from ..reference import ModelRef
-from . import path as paths
 from .baselines import LABELS, baseline
 from .journal import pack, unpack
 from .measurement import Job, Measurement
+from .path import LayerPath
 from .pool import Pool, measure_all
 from .search import Search
 from .spec import is_number
 
-Candidate = Recipe | ModelRef | paths.Path
+Candidate = Recipe | ModelRef | LayerPath
 """What can be scored: a merge, a path through layers, a plain model."""
 
 EVOLVED = "evolved"

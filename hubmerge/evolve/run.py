@@ -24,10 +24,10 @@ from ..stream.plan import made_by, make_plan
 from ..stream.stage import Merged
 from ..stream.written import Written
 from . import curve
-from .blocks import family_of
 from .choose import Winner, choose
 from .data_flow import DataFlow
 from .explore import Exploration, MakeGenome, explore
+from .families import family_of
 from .folder import (
     CURVE_FILE,
     ITEMS_FILE,

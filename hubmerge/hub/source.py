@@ -15,13 +15,13 @@ from typing import Any
 
 from ..errors import SourceError
 from ..reference import ModelRef
-from .adapter import Adapter, is_adapter, open_adapter, trained_on
 from .answers import FileInfo
 from .checkpoint import CONFIG, INDEX, WEIGHTS, collect, find_weights, parse_config, parse_index
 from .component import LANGUAGE_MODEL, Component, language_model
 from .content import HashedFile
 from .headers import TensorHeader, read_headers
 from .listing import Licence, Listing, list_files
+from .lora import Adapter, is_adapter, open_adapter, trained_on
 from .pins import open_pinned, pin
 
 _READERS = 8
@@ -107,11 +107,6 @@ class Source:
     def licence(self) -> Licence:
         """What the model's card says about its licence."""
         return self.listing.licence
-
-    @property
-    def license(self) -> str | None:
-        """The licence's identifier on the Hub, e.g. "apache-2.0"; None where the card does not say."""
-        return self.licence.id
 
     @property
     def parameters(self) -> int:

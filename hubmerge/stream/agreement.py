@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import SourceError
 from .architecture import completed
-from .problems import Problem, error, some, warning
+from .findings import Finding, error, some, warning
 from .views import text_config
 from .weights import Weights
 
@@ -45,7 +45,7 @@ _HARMLESS = re.compile(
 )
 
 
-def check_configs(first: Weights, others: Sequence[Weights]) -> Iterator[Problem]:
+def check_configs(first: Weights, others: Sequence[Weights]) -> Iterator[Finding]:
     """Compares the settings of `others` with those of `first`, which the result keeps."""
     for other in others:
         kinds = first.config.get("model_type"), other.config.get("model_type")

@@ -17,8 +17,8 @@ from ..hub.source import Source
 from ..methods.blocks import BLOCK, Workspace
 from .compute import merge_blocks, one_thread
 from .device import free_memory
+from .findings import Finding, error, warning
 from .prefetch import SPAN, WINDOW
-from .problems import Problem, error, warning
 from .shards import ShardPlan
 from .stage import Merged, Stage
 from .tensors import FLOAT32_BYTES
@@ -98,7 +98,7 @@ def disk_bytes(shards: Sequence[ShardPlan], pushing: bool, shard_size: int) -> i
     return (min(sum(sizes), max(shard_size, *sizes, 0)) if pushing else sum(sizes)) + SMALL_FILES
 
 
-def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Problem]:
+def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Finding]:
     """Compares what the output folder and the Hub cache need with what their disks have free."""
     needs: dict[int, tuple[Path, int]] = {}
     for folder, nbytes in ((out, out_bytes), (Path(constants.HF_HUB_CACHE), cache_bytes)):
@@ -116,7 +116,7 @@ def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Problem]
             )
 
 
-def check_memory(peak: int) -> Iterator[Problem]:
+def check_memory(peak: int) -> Iterator[Finding]:
     """Warns where the merge may not fit into the memory that is free now."""
     free = free_memory()
     if peak > free:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import layers
 from .dtypes import DTYPES, config_name
-from .problems import Problem, error
+from .findings import Finding, error
 from .tensors import TensorPlan
 from .tokenizer import SPECIAL_IDS
 from .views import View, setting, text_config
@@ -130,7 +130,7 @@ def _listed(config: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 def check_restacked(
     first: Weights, layer_map: Sequence[tuple[int, int]], views: Mapping[int, View]
-) -> Iterator[Problem]:
+) -> Iterator[Finding]:
     """Whether each layer of a stack has the tensors that the architecture gives a layer at that place.
 
     Where a rule says which layers are of which kind ("every second one has experts", "the first has no norm"), a stack

@@ -28,10 +28,10 @@ from ..progress import Event, Progress, silent
 from ..recipe import Recipe
 from . import budget, shards
 from .compute import merge_blocks, one_thread
+from .findings import raise_errors
 from .journal import Journal, open_journal
 from .manifest import MANIFEST
 from .plan import SHARD_SIZE, Plan, make_plan
-from .problems import raise_errors
 from .reader import Reader
 from .shards import INDEX_FILE, ShardPlan
 from .tensors import TensorPlan

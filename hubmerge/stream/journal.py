@@ -20,9 +20,9 @@ from filelock import FileLock, Timeout
 
 from ..documents import parse_object
 from ..errors import PlanError, ResourceError, SourceError
+from .findings import some
 from .manifest import MANIFEST
 from .owned import LARGEST, Kept, holds, inside, is_plain, read_plain, remove
-from .problems import some
 from .tokenizer import is_carried
 from .whole import TEMPORARY, atomic, write_file
 from .writer import ShardRecord, is_whole

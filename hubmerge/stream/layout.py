@@ -8,8 +8,8 @@ from ..errors import RecipeError
 from ..methods import Method
 from ..recipe import ModelEntry, Parameters, Recipe, Slice, SliceSource
 from ..reference import ModelRef
-from .fit import check_layers, check_names
-from .problems import Problem, error, some, warning
+from .compatibility import check_layers, check_names
+from .findings import Finding, error, some, warning
 from .tensors import TensorId
 from .views import View
 
@@ -43,7 +43,7 @@ class Layout:
     """
 
     origins: tuple[Origin, ...]
-    problems: tuple[Problem, ...]
+    findings: tuple[Finding, ...]
     layer_map: tuple[tuple[int, int], ...] = ()
 
 
@@ -80,12 +80,12 @@ class _Span:
 
 def lay_out(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], views: Mapping[int, View]) -> Layout:
     """The layout of a recipe. `indices` gives each model's place in `views`."""
-    problems = list(_check_base(recipe, method))
-    if any(problem.level == "error" for problem in problems):
-        return Layout((), tuple(problems))
+    findings = list(_check_base(recipe, method))
+    if any(finding.level == "error" for finding in findings):
+        return Layout((), tuple(findings))
     lay = _whole if recipe.models else _sliced
     layout = lay(recipe, method, indices, views)
-    return Layout(layout.origins, (*problems, *layout.problems), layout.layer_map)
+    return Layout(layout.origins, (*findings, *layout.findings), layout.layer_map)
 
 
 def order(name: str) -> tuple[int, str, int, str]:
@@ -96,7 +96,7 @@ def order(name: str) -> tuple[int, str, int, str]:
     return 2 if parsed.is_final else 0, "", 0, name
 
 
-def _check_base(recipe: Recipe, method: Method) -> Iterator[Problem]:
+def _check_base(recipe: Recipe, method: Method) -> Iterator[Finding]:
     if method.base == "none":
         return
     if recipe.base_model is None:
@@ -107,7 +107,7 @@ def _check_base(recipe: Recipe, method: Method) -> Iterator[Problem]:
         yield warning(f"The parameters at {recipe.base_model} are not used: in {method.name} it is the base.")
 
 
-def _check_number(method: Method, number: int, where: str) -> Iterator[Problem]:
+def _check_number(method: Method, number: int, where: str) -> Iterator[Finding]:
     beside = " beside the base_model" if method.base == "required" else ""
     if number < method.min_models:
         yield error(
@@ -129,20 +129,20 @@ def _whole(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], view
     base_model = recipe.base_model if method.base == "required" else None
     base = member(base_model, {}) if base_model else None
     members = [member(entry.model, entry.parameters) for entry in recipe.models if entry.model != base_model]
-    problems = [*_check_number(method, len(members), "")]
+    findings = [*_check_number(method, len(members), "")]
     everyone = [base, *members] if base else members
     if not members:
-        return Layout((), tuple(problems))
+        return Layout((), tuple(findings))
     first, *others = (views[index] for index in dict.fromkeys(m.index for m in everyone))
-    problems += list(check_layers(first, others)) or _compare(everyone, views, "")
+    findings += list(check_layers(first, others)) or _compare(everyone, views, "")
     origins = _origins(base, members, (recipe.parameters,), 0, first.stacks)
-    return Layout(tuple(sorted(origins, key=lambda origin: order(origin.name))), tuple(problems))
+    return Layout(tuple(sorted(origins, key=lambda origin: order(origin.name))), tuple(findings))
 
 
 def _sliced(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], views: Mapping[int, View]) -> Layout:
-    problems = list(_check_ranges(recipe, indices, views))
-    if problems:
-        return Layout((), tuple(problems))
+    findings = list(_check_ranges(recipe, indices, views))
+    if findings:
+        return Layout((), tuple(findings))
     origins: list[Origin] = []
     layer_map: list[tuple[int, int]] = []
     base_model = recipe.base_model if method.base == "required" else None
@@ -155,12 +155,12 @@ def _sliced(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], vie
             for s in piece.sources
             if s.model != base_model
         ]
-        problems += _check_number(method, len(members), where)
+        findings += _check_number(method, len(members), where)
         base = None
         if base_model is not None:
             index = indices[base_model]
             if (base_start := _base_start(piece, base_model)) is None:
-                problems.append(
+                findings.append(
                     error(
                         f"Slice {number} merges different layer ranges; list {base_model} among its sources "
                         "to say which of its layers the task vectors start from.",
@@ -171,14 +171,14 @@ def _sliced(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], vie
                 base = _Member(index, {}, span.names(views[index], base_start))
         everyone = [base, *members] if base else members
         if members:
-            problems += _compare(everyone, views, where)
+            findings += _compare(everyone, views, where)
             lengths = dict.fromkeys(views[everyone[0].index].stacks, span.length)
             origins += _origins(base, members, (piece.parameters, recipe.parameters), span.offset, lengths)
         layer_map += [(indices[piece.sources[0].model], layer) for layer in range(start, stop)]
-    return Layout(tuple(sorted(origins, key=lambda o: order(o.name))), tuple(problems), tuple(layer_map))
+    return Layout(tuple(sorted(origins, key=lambda o: order(o.name))), tuple(findings), tuple(layer_map))
 
 
-def _check_ranges(recipe: Recipe, indices: Mapping[ModelRef, int], views: Mapping[int, View]) -> Iterator[Problem]:
+def _check_ranges(recipe: Recipe, indices: Mapping[ModelRef, int], views: Mapping[int, View]) -> Iterator[Finding]:
     for ref in (ref for ref in indices if indices[ref] in views):
         stacks = views[indices[ref]].stacks
         if len(stacks) != 1:
@@ -203,12 +203,12 @@ def _base_start(piece: Slice, base_model: ModelRef) -> int | None:
     return starts.pop() if len(starts) == 1 else None
 
 
-def _compare(everyone: Sequence[_Member], views: Mapping[int, View], where: str) -> list[Problem]:
+def _compare(everyone: Sequence[_Member], views: Mapping[int, View], where: str) -> list[Finding]:
     first = everyone[0]
-    problems: list[Problem] = []
+    findings: list[Finding] = []
     for other in {member.index: member for member in everyone[1:]}.values():
-        problems += check_names(f"{views[first.index].name}{where}", first.names, views[other.index].name, other.names)
-    return problems
+        findings += check_names(f"{views[first.index].name}{where}", first.names, views[other.index].name, other.names)
+    return findings
 
 
 def _origins(

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import SourceError
-from ..hub.adapter import Adapter, Factors
 from ..hub.headers import TensorHeader
+from ..hub.lora import Adapter, Factors
 from ..hub.source import Source
 from ..methods.blocks import BLOCK
 from .compute import is_finite

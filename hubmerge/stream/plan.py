@@ -1,4 +1,4 @@
-"""The plan of a merge: every tensor, byte and problem of it, known from headers before a weight moves.
+"""The plan of a merge: every tensor, byte and finding of it, known from headers before a weight moves.
 
 >>> plan = make_plan(Recipe.from_yaml(Path("recipe.yaml")))     # doctest: +SKIP
 >>> plan.require(); plan.output_bytes, plan.peak_memory         # doctest: +SKIP
@@ -23,13 +23,13 @@ from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
 from . import budget, settings, shards
 from .agreement import check_configs
+from .compatibility import check_ends, check_source, check_tensors
 from .configuration import check_restacked, output_config
 from .device import cores, find_device
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
-from .fit import check_ends, check_source, check_tensors
+from .findings import Finding, raise_errors
 from .layout import Layout, lay_out
 from .lora import Adapted
-from .problems import Problem, raise_errors
 from .shards import ShardPlan
 from .stage import Merged, Stage
 from .tensors import TensorPlan
@@ -37,7 +37,7 @@ from .tokenizer import check_tokenizer, check_tokens, common_template, config_re
 from .views import view_all
 from .weights import Part, Stored, Weights
 
-__all__ = ["SHARD_SIZE", "Plan", "Problem", "ShardPlan", "TensorPlan", "make_plan"]
+__all__ = ["SHARD_SIZE", "Finding", "Plan", "ShardPlan", "TensorPlan", "make_plan"]
 
 SHARD_SIZE = 5 * 10**9
 """Bytes of weights a file holds at most unless asked otherwise."""
@@ -59,7 +59,7 @@ class Plan:
     sources: tuple[Source, ...]
     stages: tuple[Stage, ...]
     shards: tuple[ShardPlan, ...]
-    problems: tuple[Problem, ...]
+    findings: tuple[Finding, ...]
     fetch_bytes: int
     peak_memory: int
     disk_bytes: int
@@ -118,18 +118,18 @@ class Plan:
         return 0.0 if self.errors else budget.compute_seconds(self.stage, self.threads)
 
     @property
-    def errors(self) -> tuple[Problem, ...]:
-        """The problems that forbid the merge."""
-        return tuple(problem for problem in self.problems if problem.level == "error")
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that forbid the merge."""
+        return tuple(finding for finding in self.findings if finding.level == "error")
 
     @property
-    def warnings(self) -> tuple[Problem, ...]:
-        """The problems that do not."""
-        return tuple(problem for problem in self.problems if problem.level == "warning")
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that do not."""
+        return tuple(finding for finding in self.findings if finding.level == "warning")
 
     def require(self) -> None:
         """Raises the errors, all in one: `RecipeError`, `ResourceError` or `PlanError`. Does nothing without any."""
-        raise_errors(self.problems)
+        raise_errors(self.findings)
 
 
 def make_plan(
@@ -152,7 +152,7 @@ def make_plan(
     this machine are read from the Hub tensor by tensor, and no file of theirs is made. `threads`: tensors merged at a
     time, by default one a core; `device`: as torch names it, or "auto" - other than on the CPU, results may differ in
     their last bits from machine to machine. What is wrong with the recipe
-    or between the models is listed in `problems`; a model that cannot be opened raises `SourceError` or `HubError`,
+    or between the models is listed in `findings`; a model that cannot be opened raises `SourceError` or `HubError`,
     an unknown merge method `RecipeError`.
     """
     recipe.require_stages()
@@ -168,28 +168,28 @@ def make_plan(
 
     made: dict[ModelRef, Weights] = {ref: weights_of(source) for ref, source in opened.items()}
     stages: list[Stage] = []
-    problems: list[Problem] = []
+    findings: list[Finding] = []
     for name, merge in merges:
         stage, found = plan_stage(name, merge, methods[name], made)
         stages.append(stage)
         if name:
             made[ModelRef(name, stage=True)] = Merged(stage)
-        problems += [replace(one, message=f"In stage:{name}: {one.message}") for one in found] if name else found
-        if any(problem.level == "error" for problem in found):
+        findings += [replace(one, message=f"In stage:{name}: {one.message}") for one in found] if name else found
+        if any(finding.level == "error" for finding in found):
             break  # what comes after it would be said to lack everything
-    problems += [Problem("warning", message) for message in combine(used).warnings]
+    findings += [Finding("warning", message) for message in combine(used).warnings]
     if recipe.chat_template == "auto":
         recipe = replace(recipe, chat_template=stages[-1].chat_template)
     stage = stages[-1]
 
     # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
-    files = shards.lay_out(stage.tensors, max(1, shard_size // 2) if pushing else shard_size)
+    files = shards.fill_shards(stage.tensors, max(1, shard_size // 2) if pushing else shard_size)
     fetch = (budget.range_bytes(stage) if ranged else budget.fetch_bytes(stage)) + budget.adapter_bytes(used)
     memory = budget.peak_memory(stage, ranged, threads)
     disk = budget.disk_bytes(files, pushing, shard_size)
-    problems += budget.check_memory(memory)
+    findings += budget.check_memory(memory)
     if out is not None:
-        problems += budget.check_disk(out, disk, 0 if ranged else fetch)
+        findings += budget.check_disk(out, disk, 0 if ranged else fetch)
     place = str(find_device(device, budget.device_memory(stage, threads)))
     pinned = recipe.with_pins({ref: source.pinned for ref, source in opened.items()})
     return Plan(
@@ -197,7 +197,7 @@ def make_plan(
         sources=used,
         stages=tuple(stages),
         shards=files,
-        problems=tuple(problems),
+        findings=tuple(findings),
         fetch_bytes=fetch,
         peak_memory=memory,
         disk_bytes=disk,
@@ -234,7 +234,7 @@ def weights_of(source: Source) -> Weights:
 
 def plan_stage(
     name: str, recipe: Recipe, method: Method, made: Mapping[ModelRef, Weights]
-) -> tuple[Stage, list[Problem]]:
+) -> tuple[Stage, list[Finding]]:
     """One merge of a recipe, over weights that are `made`, and what is wrong with it."""
     refs = recipe.named
     weights = [made[ref] for ref in refs]
@@ -242,8 +242,8 @@ def plan_stage(
     tokenizer, giver = made[tokenizer_ref(recipe)], made[config_ref(recipe)]
     merged_refs = _merged(recipe, method)
 
-    unfit = [problem for one in weights if not isinstance(one, Merged) for problem in check_source(one.tokenizer)]
-    problems = list(settings.check_settings(recipe, method))
+    unfit = [finding for one in weights if not isinstance(one, Merged) for finding in check_source(one.tokenizer)]
+    findings = list(settings.check_settings(recipe, method))
     views = view_all({indices[ref]: made[ref] for ref in merged_refs})
     merged = [view.weights for view in views.views.values()]
     template = recipe.chat_template
@@ -251,20 +251,20 @@ def plan_stage(
         template = common_template(tokenizer, [made[ref] for ref in merged_refs if ref != recipe.base_model] or merged)
         recipe = replace(recipe, chat_template=template)
     unfit += check_configs(giver, [one for one in merged if one is not giver])
-    problems += [*unfit, *views.problems]
-    problems += check_tokenizer(recipe, tokenizer, giver, [one for one in merged if one is not tokenizer])
+    findings += [*unfit, *views.findings]
+    findings += check_tokenizer(recipe, tokenizer, giver, [one for one in merged if one is not tokenizer])
 
     tensors: tuple[TensorPlan, ...] = ()
     layout = Layout((), ())
     # Models of different kinds would differ in every tensor: one sentence about that is enough.
-    if not any(problem.level == "error" for problem in unfit):
+    if not any(finding.level == "error" for finding in unfit):
         layout = lay_out(recipe, method, indices, views.views)
         tensors, found = _tensors(recipe, method, layout, weights)
-        problems += [*layout.problems, *found]
-        problems += check_restacked(giver, layout.layer_map, views.views)
-        problems += check_tensors(tensors, weights)
-        problems += check_tokens(tokenizer, tensors)
-        problems += check_ends(tensors, weights) if recipe.slices else ()
+        findings += [*layout.findings, *found]
+        findings += check_restacked(giver, layout.layer_map, views.views)
+        findings += check_tensors(tensors, weights)
+        findings += check_tokens(tokenizer, tensors)
+        findings += check_ends(tensors, weights) if recipe.slices else ()
     if giver.whole is not None:
         weights.append(giver.whole.inner)
         tensors = _in_the_whole(tensors, giver.whole, len(weights) - 1)
@@ -274,7 +274,7 @@ def plan_stage(
     stage = Stage(
         name, method, tuple(weights), tensors, config, tokenizer.tokenizer, template or tokenizer.chat_template
     )
-    return stage, problems
+    return stage, findings
 
 
 def _in_the_whole(tensors: Iterable[TensorPlan], part: Part, index: int) -> tuple[TensorPlan, ...]:
@@ -301,7 +301,7 @@ def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:
 
 def _tensors(
     recipe: Recipe, method: Method, layout: Layout, weights: Sequence[Weights]
-) -> tuple[tuple[TensorPlan, ...], list[Problem]]:
+) -> tuple[tuple[TensorPlan, ...], list[Finding]]:
     wanted = RECIPE_DTYPES.get(recipe.out_dtype or recipe.dtype or "")
     least = None if wanted else _least_dtype(layout, weights)
     resolver = settings.Resolver(method)
@@ -322,7 +322,7 @@ def _tensors(
                 shared=shared,
             )
         )
-    return tuple(tensors), list(resolver.problems())
+    return tuple(tensors), list(resolver.findings())
 
 
 def _least_dtype(layout: Layout, weights: Sequence[Weights]) -> str | None:

@@ -74,11 +74,13 @@ class Prefetch:
     """Reads ahead what is `far` of all that `tensors` need, in their order.
 
     Tensors may be merged in parallel if each is begun in this order. Bytes that lie together in a file are read
-    together. `again`: tensors are read more than once, so they are kept until they are done with.
+    together. `reread`: tensors are read more than once, so they are kept until they are done with.
     """
 
-    def __init__(self, stage: Stage, tensors: Sequence[TensorPlan], far: Callable[[Extent], bool], again: bool) -> None:
-        self._again = again
+    def __init__(
+        self, stage: Stage, tensors: Sequence[TensorPlan], far: Callable[[Extent], bool], reread: bool
+    ) -> None:
+        self._reread = reread
         self._wanted: dict[str, dict[_Stored, _Pieces]] = {}
         self._spans: deque[_Span] = deque()
         largest = self._lay_out(stage, tensors, far)
@@ -127,7 +129,7 @@ class Prefetch:
                         asked.add(part)
                         wanted[extent.stored].pieces.append(self._piece(last, extent))
             held = sum(piece.stop - piece.start for pieces in wanted.values() for piece in pieces.pieces)
-            largest = max(largest, held if self._again else min(held, len(wanted) * SPAN))
+            largest = max(largest, held if self._reread else min(held, len(wanted) * SPAN))
             self._wanted[tensor.name] = dict(wanted)
         return largest
 
@@ -145,7 +147,7 @@ class Prefetch:
         place = next(n for n, piece in enumerate(wanted.pieces) if piece.start <= start < piece.stop)
         piece = wanted.pieces[place]
         assert stop <= piece.stop
-        if not self._again:
+        if not self._reread:
             self._use(wanted, place)
         with self._changed:
             while piece.span.content is None and piece.span.failure is None and not self._stopped:

@@ -7,15 +7,15 @@ import torch
 from ..errors import RecipeError
 from ..guesses import guess
 from ..methods import IGNORED_PARAMETERS, Method, Parameter
-from ..recipe import Conditional, Parameters, Recipe, Setting, evaluate
-from .problems import Problem, error, some, warning
+from ..recipe import Conditional, Parameters, Recipe, Setting, value_at
+from .findings import Finding, error, some, warning
 
 Values = Mapping[str, float]
 
 _LARGEST = torch.finfo(torch.float32).max
 
 
-def check_settings(recipe: Recipe, method: Method) -> Iterator[Problem]:
+def check_settings(recipe: Recipe, method: Method) -> Iterator[Finding]:
     """Checks every parameter that the recipe gives: its name, its place and the limits of its values."""
     known = {parameter.name: parameter for parameter in method.parameters}
     ignored: dict[str, None] = {}
@@ -52,7 +52,7 @@ def _places(recipe: Recipe) -> Iterator[tuple[str, Parameters, bool]]:
             yield f"at {source.model} in slice {number}", source.parameters, True
 
 
-def _check_values(parameter: Parameter, setting: Setting, where: str) -> Iterator[Problem]:
+def _check_values(parameter: Parameter, setting: Setting, where: str) -> Iterator[Finding]:
     for value in _anchors(setting):
         if isinstance(value, bool) != parameter.is_switch:
             expected = "true or false" if parameter.is_switch else "a number"
@@ -105,7 +105,7 @@ class Resolver:
                     values[parameter.name] = value
         return tuple(per_model), shared
 
-    def problems(self) -> Iterator[Problem]:
+    def findings(self) -> Iterator[Finding]:
         """One error for each required parameter that some tensor is left without."""
         for name, tensors in self._unset.items():
             yield error(
@@ -117,6 +117,6 @@ class Resolver:
 
 def _first(levels: Sequence[Parameters], name: str, tensor_name: str, depth: float) -> float | bool | None:
     for parameters in levels:
-        if name in parameters and (value := evaluate(parameters[name], tensor_name, depth)) is not None:
+        if name in parameters and (value := value_at(parameters[name], tensor_name, depth)) is not None:
             return value
     return None

@@ -36,7 +36,7 @@ def in_stored_order(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -
     return tuple(tensor for _, tensor in sorted(zip(places, tensors, strict=True), key=lambda pair: pair[0]))
 
 
-def lay_out(tensors: Sequence[TensorPlan], shard_size: int) -> tuple[ShardPlan, ...]:
+def fill_shards(tensors: Sequence[TensorPlan], shard_size: int) -> tuple[ShardPlan, ...]:
     """Fills shards in order up to `shard_size` bytes; a larger tensor gets a shard of its own.
 
     Named as transformers names them: model.safetensors, or model-00001-of-00003.safetensors and so on.

@@ -12,7 +12,7 @@ from ..hub.source import Source
 from ..recipe import Recipe
 from ..reference import ModelRef
 from . import tokens
-from .problems import Problem, error, some, warning
+from .findings import Finding, error, some, warning
 from .tensors import TensorPlan
 from .tokens import SETTINGS_FILE, TEMPLATE_FILE, VOCABULARY_FILE
 from .views import is_vocabulary, setting
@@ -101,7 +101,7 @@ def _is_template(chat_template: str | None) -> bool:
     return chat_template is not None and "{" in chat_template
 
 
-def check_tokenizer(recipe: Recipe, chosen: Weights, config: Weights, others: Sequence[Weights]) -> Iterator[Problem]:
+def check_tokenizer(recipe: Recipe, chosen: Weights, config: Weights, others: Sequence[Weights]) -> Iterator[Finding]:
     """Compares the vocabularies. `chosen` gives the tokenizer, `config` the configuration; `others` are merged.
 
     Raises `SourceError` where a file that the result would carry is broken.
@@ -134,7 +134,7 @@ def check_tokenizer(recipe: Recipe, chosen: Weights, config: Weights, others: Se
             yield warning(f"{exc} It is not compared with that of {chosen.name}.")
 
 
-def _compare(recipe: Recipe, chosen: Weights, other: Weights) -> Iterator[Problem]:
+def _compare(recipe: Recipe, chosen: Weights, other: Weights) -> Iterator[Finding]:
     """What the tokenizer and the endings of another model say, where `chosen` gives those of the result."""
     own = tokenizer_listing(other.tokenizer)
     kept = template_of(chosen) if recipe.chat_template is None else recipe.chat_template
@@ -157,7 +157,7 @@ def _compare(recipe: Recipe, chosen: Weights, other: Weights) -> Iterator[Proble
         )
 
 
-def check_tokens(chosen: Weights, tensors: Iterable[TensorPlan]) -> Iterator[Problem]:
+def check_tokens(chosen: Weights, tensors: Iterable[TensorPlan]) -> Iterator[Finding]:
     """Whether the embedding of the result has a row for every token of its tokenizer."""
     giver = tokenizer_listing(chosen.tokenizer)
     rows = min((tensor.shape[0] for tensor in tensors if is_vocabulary(tensor.key) and tensor.shape), default=None)

@@ -30,9 +30,9 @@ from ..recipe import Recipe
 from ..reference import ModelRef
 from .compute import merge_blocks, one_thread
 from .device import cores
+from .findings import some
 from .manifest import MANIFEST, Manifest, shown
 from .plan import Plan, make_plan
-from .problems import some
 from .reader import Reader
 from .tensors import TensorPlan
 

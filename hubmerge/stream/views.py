@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import layers
-from .problems import Problem, error, some, warning
+from .findings import Finding, error, some, warning
 from .weights import Described, Weights
 
 # Computed from the configuration when a model is built; old checkpoints still store them.
@@ -62,12 +62,12 @@ def setting(config: Mapping[str, Any], key: str) -> Any:
 class Views:
     """The views of all merged models by the index of their weights.
 
-    `tied`: what the result's configuration says of its head (None: as its giver's does); `problems`: what was found.
+    `tied`: what the result's configuration says of its head (None: as its giver's does); `findings`: what was found.
     """
 
     views: Mapping[int, View]
     tied: bool | None
-    problems: tuple[Problem, ...]
+    findings: tuple[Finding, ...]
 
 
 def view_all(weights: Mapping[int, Weights]) -> Views:
@@ -78,13 +78,13 @@ def view_all(weights: Mapping[int, Weights]) -> Views:
     transformers computes with, so that it is a weight like all others.) Where only some models tie, the result does
     not. Constants of the architecture are left out unless all models store them.
     """
-    problems: list[Problem] = []
+    findings: list[Finding] = []
     stored: dict[int, dict[str, Described]] = {}
     for index, one in weights.items():
         stored[index] = {name: tensor for name, tensor in one.tensors.items() if not _BUFFERS.search(name)}
         if left := [name for name in one.tensors if name not in stored[index]]:
-            problems.append(warning(f"{one.name} stores {some(left, 1)}: not weights, so they are left out."))
-    problems += _drop_constants(weights, stored)
+            findings.append(warning(f"{one.name} stores {some(left, 1)}: not weights, so they are left out."))
+    findings += _drop_constants(weights, stored)
     embeddings = {index: _embedding(tensors.values()) for index, tensors in stored.items()}
     heads = sorted(
         {name for index, tensors in stored.items() for name in tensors if _repeats(tensors[name], embeddings[index])}
@@ -94,7 +94,7 @@ def view_all(weights: Mapping[int, Weights]) -> Views:
         missing = [head for head in heads if head not in stored[index]]
         if missing and (embedding := embeddings[index]) is not None:
             stored[index] |= dict.fromkeys(missing, embedding)
-            problems.append(
+            findings.append(
                 warning(
                     f"{weights[index].name} ties its head to its embedding, but not all models do: the result has "
                     f"{some(missing)} of its own."
@@ -103,11 +103,11 @@ def view_all(weights: Mapping[int, Weights]) -> Views:
     views = {index: View(one, stored[index]) for index, one in weights.items()}
     mixed = len(set(ties.values())) > 1
     if mixed:
-        problems += _check_scaling(weights.values())
-    return Views(views, False if mixed else None, tuple(problems))
+        findings += _check_scaling(weights.values())
+    return Views(views, False if mixed else None, tuple(findings))
 
 
-def _drop_constants(weights: Mapping[int, Weights], stored: Mapping[int, dict[str, Described]]) -> Iterator[Problem]:
+def _drop_constants(weights: Mapping[int, Weights], stored: Mapping[int, dict[str, Described]]) -> Iterator[Finding]:
     """Takes constants out of `stored` that not all models have; a value that a model computes anyway."""
     constants = {name for tensors in stored.values() for name in tensors if _CONSTANTS.search(name)}
     for name in sorted(constants):
@@ -118,7 +118,7 @@ def _drop_constants(weights: Mapping[int, Weights], stored: Mapping[int, dict[st
             yield warning(f"{weights[holders[0]].name} stores {name}, which the architecture computes: it is left out.")
 
 
-def _check_scaling(weights: Iterable[Weights]) -> Iterator[Problem]:
+def _check_scaling(weights: Iterable[Weights]) -> Iterator[Finding]:
     # T5 and its kin multiply by d_model^-.5 before a head that is tied, and do not before one that is not.
     scaled = next((one for one in weights if setting(one.config, "d_model") and _is_t5(one)), None)
     if scaled is not None:

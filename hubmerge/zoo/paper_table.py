@@ -10,8 +10,8 @@ from ..errors import SearchError
 from ..evaluate.statistics import Marks, interval, marks_of, mean_marks
 from ..evolve.folder import RESULTS_FILE
 from .paper import Run
-from .problems import problems
 from .trade_off import ENGLISH_FILE, TEST, TRADE_OFF_FILE, Point, read_points
+from .word_problems import problems
 
 OURS = "evolved: recipes (PS)"
 NAMES = {

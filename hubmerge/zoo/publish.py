@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cards import DATASETS, NAMESPACE, REPOS, dataset_card
-from .problems import COUNTS, problems
+from .word_problems import COUNTS, problems
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..documents import parse_json, parse_object
 from ..errors import SearchError
 from .cards import DATASETS, REPOS
-from .problems import COUNTS, problems
+from .word_problems import COUNTS, problems
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

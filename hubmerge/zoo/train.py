@@ -36,9 +36,9 @@ from .corpora import (
     second_math_sample,
     setup_sample,
 )
-from .problems import MAX_NEW_TOKENS, word_problems
 from .tokenizer import train_tokenizer
 from .training import Stage, new_model, train
+from .word_problems import MAX_NEW_TOKENS, word_problems
 
 STAGES: dict[str, tuple[Stage, ...]] = {
     "base": (

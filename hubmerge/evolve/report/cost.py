@@ -35,12 +35,12 @@ class Cost:
     def of(cls, run: Run) -> "Cost":
         """The cost of a run as its journal tells it; phases are those of results.json."""
         unit = "tokens" if any(e.tokens for e in run.evaluations) else "seconds"
-        paid = {e.candidate: e for e in run.first_asked}
+        paid = {e.candidate_key: e for e in run.first_asked}
         examples = run.facts.get("examples")  # more than the most that any was asked, where items were chosen
         most = max([e.n for e in run.measured] + [examples if isinstance(examples, int) else 0])
         spent, whole = [], []
         for evaluation in run.evaluations:
-            first = paid[evaluation.candidate]
+            first = paid[evaluation.candidate_key]
             price = float(first.tokens if unit == "tokens" else first.seconds)
             spent.append(price if first is evaluation else 0.0)
             whole.append(price * most / first.n if first.n and first.error is None else price)

@@ -152,7 +152,7 @@ class Run:
     @cached_property
     def first_asked(self) -> tuple[Evaluation, ...]:
         """Each candidate's first evaluation: the one that was paid for."""
-        return tuple({e.candidate: e for e in reversed(self.evaluations)}.values())[::-1]
+        return tuple({e.candidate_key: e for e in reversed(self.evaluations)}.values())[::-1]
 
     @cached_property
     def front(self) -> tuple[Evaluation, ...]:

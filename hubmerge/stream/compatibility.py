@@ -5,13 +5,13 @@ from collections.abc import Collection, Iterator, Sequence
 from ..hub.checkpoint import INDEX, WEIGHTS
 from ..hub.source import Source
 from .dtypes import DTYPES
-from .problems import Problem, error, some, warning
+from .findings import Finding, error, some, warning
 from .tensors import TensorPlan
 from .views import View, is_vocabulary
 from .weights import Weights
 
 
-def check_source(source: Source) -> Iterator[Problem]:
+def check_source(source: Source) -> Iterator[Finding]:
     """Finds what cannot be merged in one source alone: odd dtypes, code of its own."""
     odd = [tensor for tensor in source.tensors.values() if tensor.dtype not in DTYPES]
     if odd:
@@ -34,7 +34,7 @@ def check_source(source: Source) -> Iterator[Problem]:
         yield warning(f"{source.name} comes with code of its own (auto_map); hubmerge neither runs nor copies it.")
 
 
-def check_layers(first: View, others: Sequence[View]) -> Iterator[Problem]:
+def check_layers(first: View, others: Sequence[View]) -> Iterator[Finding]:
     """Compares the numbers of layers, for recipes that merge whole models."""
     for other in others:
         ours, theirs = first.stacks, other.stacks
@@ -46,7 +46,7 @@ def check_layers(first: View, others: Sequence[View]) -> Iterator[Problem]:
                 )
 
 
-def check_names(first: str, names: Collection[str], other: str, other_names: Collection[str]) -> Iterator[Problem]:
+def check_names(first: str, names: Collection[str], other: str, other_names: Collection[str]) -> Iterator[Finding]:
     """Compares the tensor names of the model called `other` with those of the one called `first`."""
     missing = [name for name in names if name not in other_names]
     extra = [name for name in other_names if name not in names]
@@ -56,7 +56,7 @@ def check_names(first: str, names: Collection[str], other: str, other_names: Col
         yield error(f"{other} has tensors that are not in {first}: {some(extra)}; choose models of one family.")
 
 
-def check_tensors(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> Iterator[Problem]:
+def check_tensors(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> Iterator[Finding]:
     """Compares shapes and kinds of dtype of all that goes into each output tensor, one error a pair of models."""
     rows: dict[tuple[int, int], list[str]] = {}
     shapes: dict[tuple[int, int], list[str]] = {}
@@ -87,7 +87,7 @@ def check_tensors(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> 
         )
 
 
-def check_ends(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> Iterator[Problem]:
+def check_ends(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> Iterator[Finding]:
     """Compares the vocabularies of models whose layers are stacked: embedding and head may come from different ones."""
     ends = [tensor for tensor in tensors if is_vocabulary(tensor.name) and not tensor.carried]
     givers = sorted({index for tensor in ends for index, _ in tensor.reads})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ..evaluate.demand import PROMPT_TOKENS, Demand
 from ..hub.source import Source
 from ..reference import ModelRef
-from ..stream.problems import Problem, raise_errors
+from ..stream.findings import Finding, raise_errors
 from . import searchers
 from .data_flow import DataFlow
 from .explore import share
@@ -30,12 +30,12 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class SearchPlan:
     """What a search would do.
 
     `fetch`: bytes of the models' files that are not here yet. `held`: what one process holds in memory and takes
     at its peak to meet `demand`: as many prompts as are asked at a time, each as long as the longest. `output`: bytes
-    on disk of the largest model that can win. `problems`: what would stop it, or should be known.
+    on disk of the largest model that can win. `findings`: what would stop it, or should be known.
     """
 
     phases: tuple[Phase, ...]
@@ -44,17 +44,17 @@ class Outlook:
     output: int
     held: Footprint
     demand: Demand
-    problems: tuple[Problem, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def require(self) -> None:
-        """Raises the errors among the problems; does nothing where there is none."""
-        raise_errors(self.problems)
+        """Raises the errors among the findings; does nothing where there is none."""
+        raise_errors(self.findings)
 
 
-def look_ahead(
+def plan_search(
     search: Search, *, token: str | None = None, sources: Mapping[ModelRef, Source] | None = None
-) -> Outlook:
-    """The outlook of a search; `sources` as of `evolve`. Raises what its start would raise for models that do not fit
+) -> SearchPlan:
+    """The plan of a search; `sources` as of `evolve`. Raises what its start would raise for models that do not fit
     together, or for a task that cannot be read."""
     search, opened, task = open_search(search, token, sources)
     ahead = foresee(search, opened, task)
@@ -62,7 +62,7 @@ def look_ahead(
     held = footprint(ahead.plan, demand=demand)
     phases = tuple(_phase(search, space, opened) for space in search.spaces)
     fetch, output = ahead.plan.fetch_bytes, ahead.plan.disk_bytes
-    return Outlook(phases, tuple(opened.values()), fetch, output, held, demand, ahead.problems)
+    return SearchPlan(phases, tuple(opened.values()), fetch, output, held, demand, ahead.findings)
 
 
 def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Phase:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 
-class Shelf(Generic[V]):
+class TimedCache(Generic[V]):
     """The last `most` values asked for; two threads asking for one key make it once.
 
     Each is kept for at most `seconds` after it was made or, with `in_use`, after it was last asked for. One that is too

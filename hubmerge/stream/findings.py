@@ -9,7 +9,7 @@ from ..text import sentences
 
 
 @dataclass(frozen=True)
-class Problem:
+class Finding:
     """One finding in one sentence, clean as an error's is. `error` is the class that an "error" raises as."""
 
     level: Literal["error", "warning"]
@@ -20,26 +20,26 @@ class Problem:
         object.__setattr__(self, "message", sentences(self.message))
 
 
-def error(message: str, kind: type[HubmergeError] = PlanError) -> Problem:
-    """A problem that forbids the merge."""
-    return Problem("error", message, kind)
+def error(message: str, kind: type[HubmergeError] = PlanError) -> Finding:
+    """A finding that forbids the merge."""
+    return Finding("error", message, kind)
 
 
-def warning(message: str) -> Problem:
+def warning(message: str) -> Finding:
     """Something to know that does not forbid the merge."""
-    return Problem("warning", message)
+    return Finding("warning", message)
 
 
-def raise_errors(problems: Iterable[Problem]) -> None:
-    """Raises all errors among `problems` as one exception; does nothing where there is none.
+def raise_errors(findings: Iterable[Finding]) -> None:
+    """Raises all errors among `findings` as one exception; does nothing where there is none.
 
     Its class is that of the errors where they share one, else `PlanError`.
     """
-    errors = [problem for problem in problems if problem.level == "error"]
+    errors = [finding for finding in findings if finding.level == "error"]
     if not errors:
         return
-    kinds = {problem.error for problem in errors}
-    raise (kinds.pop() if len(kinds) == 1 else PlanError)("\n".join(problem.message for problem in errors))
+    kinds = {finding.error for finding in errors}
+    raise (kinds.pop() if len(kinds) == 1 else PlanError)("\n".join(finding.message for finding in errors))
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:
