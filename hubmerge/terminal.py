@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.segment import Segment
 from rich.table import Table
 
+from .amounts import duration, size
 from .progress import Event
 from .progress import Progress as Callback
 from .text import printable, sentences
@@ -179,15 +180,6 @@ def _amount(event: Event) -> str:
     return f"{done}/{total}" if event.total else f"{done} {total}".strip()
 
 
-def size(count: float) -> str:
-    """A number of bytes for people: 1,234 -> "1.2 kB" (decimal units, as disks and the Hub count)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def show_plan(plan: Plan) -> None:
     """Prints what a merge will do: sources, output, cost, warnings; what forbids it is left to `plan.require`."""
     _show_sources(plan.sources)
@@ -269,19 +261,6 @@ def show_verification(result: Verification) -> None:
         out.print("[green]merged again, all came out the same[/]")
     for finding in result.findings:
         out.print(f"[red]{escape(finding)}[/]")
-
-
-def duration(seconds: float) -> str:
-    """A time for people.
-
-    >>> duration(0.2), duration(75), duration(9000)
-    ('1 s', '1 min 15 s', '2 h 30 min')
-    """
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _architecture(stated: object) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hubmerge.amounts import size
 from hubmerge.errors import ResourceError
 from hubmerge.evolve.search import Search
 from hubmerge.hub import Source
-from hubmerge.stream.budget import gigabytes
 from hubmerge.stream.findings import Finding
 from hubmerge.stream.plan import Plan
 
@@ -62,13 +62,13 @@ class Limits:
         for source in sources:
             if self.model_gb and source.nbytes > self.model_gb * GIGABYTE:
                 yield (
-                    f"{source.name} has {gigabytes(source.nbytes)} of weights and this page takes models of at most "
+                    f"{source.name} has {size(source.nbytes)} of weights and this page takes models of at most "
                     f"{self.model_gb:g} GB (HUBMERGE_SPACE_MAX_MODEL_GB); choose a smaller one or run your own copy."
                 )
 
     def _of_disk(self, nbytes: int, what: str) -> Iterable[str]:
         if self.disk_gb and nbytes > self.disk_gb * GIGABYTE:
             yield (
-                f"{what} takes up to {gigabytes(nbytes)} of disk and this page gives a job at most {self.disk_gb:g} GB "
+                f"{what} takes up to {size(nbytes)} of disk and this page gives a job at most {self.disk_gb:g} GB "
                 "(HUBMERGE_SPACE_MAX_DISK_GB); choose smaller models or run your own copy."
             )

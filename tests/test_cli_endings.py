@@ -202,8 +202,8 @@ def test_progress_where_no_bar_can_be_drawn(monkeypatch) -> None:
         "evolve  60/121 evaluations  best 60  1 min 0 s",
         "evolve  90/121 evaluations  best 90  1 min 30 s",
         "evolve  120/121 evaluations  best 120  2 min 0 s",
-        "merge  0 B/2.0 kB  2 min 1 s",
-        "merge  2.0 kB/2.0 kB  2 min 1 s",
+        "merge  0 B/2 kB  2 min 1 s",
+        "merge  2 kB/2 kB  2 min 1 s",
     ]
 
 

@@ -42,7 +42,7 @@ def test_a_candidate_on_the_gpu_is_the_streamed_merge(siblings: dict[str, Path],
     assert footprint(plan).gpu >= sum(p.nbytes for p in resident.model.parameters())
     merge(recipe(siblings, "task_arithmetic"), tmp_path / "out")
     resident.load(recipe(siblings, "task_arithmetic"))
-    assert resident.in_place
+    assert resident._targets
     held = dict(resident.model.named_parameters())
     assert all(torch.equal(held[name].cpu(), tensor) for name, tensor in weights(tmp_path / "out").items())
 

@@ -1,13 +1,14 @@
 """Likelihoods in batches equal a plain loop, and decide multiple choice and perplexity."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from hubmerge.errors import TaskError
 from hubmerge.evaluate import likelihood
-from hubmerge.evaluate.likelihood import answer_loglikelihood, loglikelihoods
+from hubmerge.evaluate.likelihood import loglikelihoods
 from hubmerge.evaluate.models import load_model
 from hubmerge.evaluate.score import evaluate
 from hubmerge.evaluate.task import Example, Task, load_task
@@ -36,14 +37,19 @@ def template(prompt: str) -> str:
     return f"<s> {prompt} <unk> "
 
 
+def per_token(model: Any, tokenizer: Any, **how: Any) -> list[float]:
+    """The mean log p per token of each example's answer."""
+    pairs = [(example.prompt, example.answer) for example in EXAMPLES]
+    return [one.total / one.tokens for one in loglikelihoods(model, tokenizer, pairs, **how)]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_batches_score_like_one_token_after_the_other(loaded, batch_size: int) -> None:
     model, tokenizer = loaded
     encode = tokenizer.convert_tokens_to_ids
     expected = [plain(model, encode(template(p).split()), encode(a.split())) / len(a.split()) for p, a in PAIRS]
     events = []
-    task = Task("t", test=EXAMPLES, metric="exact_match")
-    found = answer_loglikelihood(model, tokenizer, EXAMPLES, task, batch_size=batch_size, progress=events.append)
+    found = per_token(model, tokenizer, batch_size=batch_size, progress=events.append)
     assert found == pytest.approx(expected, abs=1e-5)
     assert max(found) < 0
     assert (events[-1].done, events[-1].total) == (5, 5)
@@ -136,7 +142,7 @@ def test_the_likeliest_choice_is_chosen(loaded) -> None:
 
 def test_perplexity_is_a_probability_per_token_or_byte(loaded) -> None:
     model, tokenizer = loaded
-    answers = answer_loglikelihood(model, tokenizer, EXAMPLES, Task("t", test=EXAMPLES, metric="exact_match"))
+    answers = per_token(model, tokenizer)
     for metric, length in (("perplexity", lambda a: len(a.split())), ("byte_perplexity", lambda a: len(a.encode()))):
         task = Task("t", test=EXAMPLES, metric=metric)
         scores = evaluate(model, tokenizer, task.test, task)

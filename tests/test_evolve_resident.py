@@ -59,7 +59,7 @@ def test_the_resident_candidate_is_the_streamed_merge(
     resident = ResidentModel(make_plan(first))
     standing = resident.model
     resident.load(second)
-    assert resident.in_place
+    assert resident._targets, "candidates are written into the standing model"
     assert resident.model is standing
     merge(second, tmp_path / "out")
     assert same_as_written(standing, tmp_path / "out")
@@ -113,7 +113,7 @@ def test_models_whose_weights_are_fused_are_built_anew(tmp_path: Path, tiny_toke
         tiny_tokenizer.save_pretrained(folders[name])
     first, second = (candidate("task_arithmetic", folders, shift) for shift in (0.1, 0.3))
     resident = ResidentModel(make_plan(first))
-    assert not resident.in_place
+    assert not resident._targets
     resident.load(second)
     merge(second, tmp_path / "out")
     streamed = MixtralForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)

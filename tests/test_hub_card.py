@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, ModelCard, constants
 from markdown_it import MarkdownIt
 
 from hubmerge.hub import Card, Evaluation, combine, open_source, push_folder, render, search_models
-from hubmerge.hub.markdown import escape, fence, link, quantity, table
+from hubmerge.hub.markdown import escape, fence, link, table
 from hubmerge.hub.search import similar_models
 from hubmerge.hub.source import Licence, Source
 from hubmerge.recipe import Recipe
@@ -246,8 +246,6 @@ def test_markdown_pieces() -> None:
     assert link("x", None) == "x"
     assert fence("a\n```\nb", "yaml") == "````yaml\na\n```\nb\n````"
     assert table(("a", "n>"), [("1", "2")]) == "| a | n |\n| --- | ---: |\n| 1 | 2 |"
-    amounts = [quantity(n, ("", "K", "M")) for n in (0, 999, 1000, 1_234_567, 5e12)]
-    assert amounts == ["0", "999", "1K", "1.2M", "5000000M"]
 
 
 def test_search_finds_by_name_and_keeps_secrets() -> None:

@@ -52,5 +52,5 @@ def test_jobs_of_everybody_are_counted(tmp_path) -> None:
 
 def test_health_in_words() -> None:
     told = str(Health(1, 0, 5_400_000_000, 16_000_000_000, 42_000_000_000))
-    assert told == "1 job at work, 0 waiting · memory 5.4 GB of 16.0 GB · 42.0 GB of disk free"
+    assert told == "1 job at work, 0 waiting · memory 5.4 GB of 16 GB · 42 GB of disk free"
     assert str(Health(2, 3, 1, 2, 3)).startswith("2 jobs at work, 3 waiting")

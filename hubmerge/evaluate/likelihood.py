@@ -10,9 +10,7 @@ import torch
 
 from ..errors import TaskError
 from ..progress import Event, Progress, silent
-from .examples import Example
 from .generation import pad_id, position_limit, prompt_texts
-from .task import Task
 from .texts import encode, has_template
 
 _MOST_LOGITS = 2**27  # logits held at once: 512 MB in float32 (a vocabulary may have 262,144 entries)
@@ -24,24 +22,6 @@ class Likelihood:
 
     total: float
     tokens: int
-
-
-def answer_loglikelihood(
-    model: Any,
-    tokenizer: Any,
-    examples: Sequence[Example],
-    task: Task,
-    *,
-    batch_size: int = 64,
-    progress: Progress = silent,
-) -> list[float]:
-    """The mean log p per token (nats, <= 0) of each example's right answer after its prompt, in the examples' order.
-
-    It needs one forward pass and no generation, so it screens candidates cheaply whatever the task's metric is.
-    """
-    pairs = [(example.prompt, example.answer) for example in examples]
-    found = loglikelihoods(model, tokenizer, pairs, system=task.system, batch_size=batch_size, progress=progress)
-    return [likelihood.total / likelihood.tokens for likelihood in found]
 
 
 def loglikelihoods(

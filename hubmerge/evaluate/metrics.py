@@ -15,9 +15,6 @@ from .rouge import rouge_l
 Grade = Callable[[Sequence[str], Sequence[Example]], list[float]]
 """(outputs, their examples) -> what each output is worth, 0..1; NaN where it could not be graded."""
 
-UNITS = ("tokens", "characters", "bytes")
-"""What a log-likelihood can be divided by: tokens of the answer, its characters, or its bytes in UTF-8."""
-
 
 @dataclass(frozen=True)
 class Metric:

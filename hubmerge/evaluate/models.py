@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .. import amounts
 from ..errors import ResourceError, SourceError
 from ..guesses import guess
 from ..hub.checkpoint import CONFIG, INDEX
@@ -61,7 +62,7 @@ def load_model(
     if size > free:
         if device is not None:
             raise ResourceError(
-                f"{ref} needs {size / 1e9:.1f} GB but {place} has {free / 1e9:.1f} GB to give; leave the device open "
+                f"{ref} needs {amounts.size(size)} but {place} has {amounts.size(free)} to give; leave the device open "
                 "to spread it over memory and disk, or use a smaller dtype."
             )
         if source.adapter is not None:

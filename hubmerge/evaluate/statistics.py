@@ -111,18 +111,6 @@ def difference_p(differences: Values | np.ndarray, *, seed: int = 0) -> float:
     return _permutation_p(difference[difference != 0], seed)
 
 
-def paired_bootstrap_p(a: Marks, b: Marks, *, seed: int = 0, resamples: int = 10_000) -> float:
-    """The two-sided bootstrap p-value of: mean(a) = mean(b) on the same problems, resampled in pairs.
-
-    The differences are centred on 0, and the share of resamples whose mean lies as far out as the one observed is
-    counted (Efron & Tibshirani 1993, section 16.4); at least 1 / (resamples + 1).
-    """
-    difference = _differences(a, b)
-    observed = abs(difference.mean())
-    means = _resampled_means(difference - difference.mean(), resamples, seed)
-    return _share_as_far(means, observed)
-
-
 def _differences(a: Marks, b: Marks) -> np.ndarray:
     """a - b by problem, shape (n,), in an order that is the problems' own: the same whatever order they come in."""
     _same_problems(a, b)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..amounts import size
 from ..errors import ResourceError
 from ..evaluate.demand import Demand
 from ..evaluate.models import best_device, computing_dtype, free_memory, load_tokenizer, most_common
@@ -55,9 +56,9 @@ class Footprint:
     def require(self, what: str, device: torch.device) -> None:
         """Raises `ResourceError` where the machine, or `device`, has not that much memory free."""
         if self.memory > (free := free_memory(torch.device("cpu"))):
-            raise ResourceError(f"{what} take {self.memory / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free.")
+            raise ResourceError(f"{what} take {size(self.memory)} of memory; {size(free)} are free.")
         if self.gpu > (free := free_memory(device)):
-            raise ResourceError(f"{what} take {self.gpu / 1e9:.1f} GB of GPU memory; {free / 1e9:.1f} GB are free.")
+            raise ResourceError(f"{what} take {size(self.gpu)} of GPU memory; {size(free)} are free.")
 
 
 def footprint(plan: Plan, device: str | None = None, demand: Demand | None = None) -> Footprint:
@@ -115,11 +116,6 @@ class ResidentModel:
         source = self._sources[ref]
         self.load(Recipe("linear", models=(ModelEntry(ref),)))
         return load_tokenizer(source, None)
-
-    @property
-    def in_place(self) -> bool:
-        """Whether candidates are written into the standing model; else each is built anew (renamed, fused weights)."""
-        return bool(self._targets)
 
     def _write(self, plan: Plan) -> None:
         if self._targets and {t.name: t.shape for t in plan.tensors} == self._shapes:

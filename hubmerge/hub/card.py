@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCardData, constants
 
+from .. import amounts
 from ..places import folder_name
 from .licences import LicenceResult, combine
 from .listing import Listing
-from .markdown import escape, fence, link, quantity, table
+from .markdown import escape, fence, link, table
 from .source import Source, parts_of, pins_of
 
 PAPER = "https://arxiv.org/abs/2403.13187"
@@ -186,11 +187,13 @@ def _parents(card: Card, licence: LicenceResult) -> str:
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for source in card.sources:
         role = "base" if source.name == card.base_model else "merged"
-        count = quantity(source.parameters, ("", "K", "M", "B", "T"))
-        found.setdefault((source.listing.name, source.listing.identity), (role, f"{count} ({_size(source.nbytes)})"))
+        found.setdefault(
+            (source.listing.name, source.listing.identity),
+            (role, f"{amounts.count(source.parameters)} ({amounts.size(source.nbytes)})"),
+        )
         if source.adapter is not None:
             lora = source.adapter.listing
-            found.setdefault((lora.name, lora.identity), ("LoRA", _size(source.adapter.nbytes)))
+            found.setdefault((lora.name, lora.identity), ("LoRA", amounts.size(source.adapter.nbytes)))
     rows = []
     pins = pins_of(card.sources)
     for part, pin, (role, size), row in zip(parts_of(card.sources), pins, found.values(), licence.rows, strict=True):
@@ -205,10 +208,6 @@ def _parents(card: Card, licence: LicenceResult) -> str:
             "in place of a commit is that of its tensors."
         )
     return told
-
-
-def _size(nbytes: int) -> str:
-    return quantity(nbytes, (" B", " kB", " MB", " GB", " TB"))
 
 
 def _merging(card: Card) -> str:

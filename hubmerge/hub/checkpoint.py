@@ -35,8 +35,6 @@ def find_weights(files: Collection[str], where: str) -> str:
 
     Raises `SourceError` where there are none, only pickles, only GGUF, or several files without an index.
     """
-    if CONFIG not in files and "adapter_config.json" in files:
-        raise SourceError(f"{where} is an adapter, not a whole model (adapter_config.json); merge it into its base.")
     if "model_index.json" in files and CONFIG not in files:
         raise SourceError(f"{where} is a diffusers pipeline (model_index.json); expected a transformers model.")
     # In transformers' order: of both, the one file is read.

@@ -31,15 +31,3 @@ def fence(text: str, language: str = "") -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     marks = "`" * max(3, longest + 1)
     return f"{marks}{language}\n{text.rstrip()}\n{marks}"
-
-
-def quantity(number: float, units: Sequence[str], step: float = 1000) -> str:
-    """`number` with the unit that keeps it below `step`.
-
-    >>> quantity(1_234_567, ("", "K", "M", "B")), quantity(999, ("B", "KB"))
-    ('1.2M', '999B')
-    """
-    power = 0
-    while number >= step and power < len(units) - 1:
-        number, power = number / step, power + 1
-    return f"{number:.0f}{units[power]}" if number >= 100 or number == int(number) else f"{number:.1f}{units[power]}"

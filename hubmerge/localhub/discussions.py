@@ -28,7 +28,6 @@ from hubmerge.localhub.wire import (
 )
 
 PAGE = 50
-STATUSES = ("draft", "open", "closed", "merged")
 LARGEST_DIFF = 256 << 10  # bytes of a file that is shown line by line
 MOST_COMPARED = 20_000_000  # lines before times lines after, of all files of one diff
 

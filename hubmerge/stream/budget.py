@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import constants
 
+from ..amounts import size
 from ..errors import ResourceError
 from ..hub.source import Source
 from ..methods.blocks import BLOCK, Workspace
@@ -110,7 +111,7 @@ def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Finding]
         free = shutil.disk_usage(folder).free
         if nbytes > free:
             yield error(
-                f"The disk of {folder} has {gigabytes(free)} free and the merge needs {gigabytes(nbytes)}; "
+                f"The disk of {folder} has {size(free)} free and the merge needs {size(nbytes)}; "
                 "make room or choose another disk.",
                 ResourceError,
             )
@@ -120,7 +121,7 @@ def check_memory(peak: int) -> Iterator[Finding]:
     """Warns where the merge may not fit into the memory that is free now."""
     free = free_memory()
     if peak > free:
-        yield warning(f"The merge takes up to {gigabytes(peak)} of memory and {gigabytes(free)} are free; it may fail.")
+        yield warning(f"The merge takes up to {size(peak)} of memory and {size(free)} are free; it may fail.")
 
 
 def compute_seconds(stage: Stage, at_a_time: int) -> float:
@@ -145,12 +146,3 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
                 digest.update(block.view(torch.uint8).numpy().data)
             fastest = min(fastest, time.perf_counter() - began)
     return seconds + fastest / _TRIAL * sum(tensor.parameters for tensor in merged) / at_a_time
-
-
-def gigabytes(nbytes: int) -> str:
-    """A size for people.
-
-    >>> gigabytes(1_234_000_000)
-    '1.23 GB'
-    """
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 10_000_000 else f"{nbytes / 1e6:.2f} MB"
