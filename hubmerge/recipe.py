@@ -163,6 +163,23 @@ class Recipe:
             named.append(ModelRef.parse(self.tokenizer_source))
         return tuple(dict.fromkeys(named))
 
+    @property
+    def giver(self) -> ModelRef:
+        """The model whose configuration the result keeps: the first of which only a part is merged, for the result is
+        the whole of it; else base_model, else the first model."""
+        if (part := next((ref for ref in self.named if ref.component is not None), None)) is not None:
+            return part
+        if self.base_model is not None:
+            return self.base_model
+        return self.models[0].model if self.models else self.slices[0].sources[0].model
+
+    @property
+    def tokenizer_giver(self) -> ModelRef:
+        """The model that gives the tokenizer: `tokenizer_source`, else the one that gives the configuration."""
+        if self.tokenizer_source in (None, "base", "union"):
+            return self.giver
+        return ModelRef.parse(self.tokenizer_source)
+
     def require_stages(self) -> None:
         """Raises `RecipeError` for two stages of one name, one that nothing names, and one named before it is there."""
         made: list[ModelRef] = []

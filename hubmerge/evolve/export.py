@@ -5,7 +5,6 @@ from pathlib import Path
 from ..errors import SearchError
 from ..hub.source import open_source
 from ..recipe import Recipe, Stage
-from ..stream.tokenizer import config_ref
 from .families import family_of
 from .folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, run_of
 from .journal import read_evaluations
@@ -35,5 +34,5 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
     first, stages = path.models[0], []
     if first.stage:
         recipe = Recipe.from_yaml(run_of(run) / PS_FOLDER / RECIPE_FILE)
-        stages, first = [Stage(first.repo_id, recipe)], config_ref(recipe)
+        stages, first = [Stage(first.repo_id, recipe)], recipe.giver
     return path.recipe(family_of(open_source(first, token=token).config), stages)

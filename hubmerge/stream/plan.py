@@ -33,7 +33,7 @@ from .lora import Adapted
 from .shards import ShardPlan
 from .stage import Merged, Stage
 from .tensors import TensorPlan
-from .tokenizer import check_tokenizer, check_tokens, common_template, config_ref, tokenizer_ref
+from .tokenizer import check_tokenizer, check_tokens, common_template
 from .views import view_all
 from .weights import Part, Stored, Weights
 
@@ -239,7 +239,7 @@ def plan_stage(
     refs = recipe.named
     weights = [made[ref] for ref in refs]
     indices = {ref: index for index, ref in enumerate(refs)}
-    tokenizer, giver = made[tokenizer_ref(recipe)], made[config_ref(recipe)]
+    tokenizer, giver = made[recipe.tokenizer_giver], made[recipe.giver]
     merged_refs = _merged(recipe, method)
 
     unfit = [finding for one in weights if not isinstance(one, Merged) for finding in check_source(one.tokenizer)]

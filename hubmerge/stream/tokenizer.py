@@ -10,7 +10,6 @@ from ..hub.fields import SPECIAL_TOKENS
 from ..hub.listing import Listing
 from ..hub.source import Source
 from ..recipe import Recipe
-from ..reference import ModelRef
 from . import tokens
 from .findings import Finding, error, some, warning
 from .tensors import TensorPlan
@@ -28,23 +27,6 @@ _NOT_TOKENIZER = re.compile(r"generation_config\.json|(video_)?(pre)?processor_c
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _OF_NO_USE = ("transformers_version", "use_cache", "output_attentions", "output_hidden_states")
 SPECIAL_IDS = tuple(SPECIAL_TOKENS)
-
-
-def tokenizer_ref(recipe: Recipe) -> ModelRef:
-    """The model that gives the tokenizer: `tokenizer_source`, else base_model, else the first model."""
-    if recipe.tokenizer_source not in (None, "base", "union"):
-        return ModelRef.parse(recipe.tokenizer_source)
-    return config_ref(recipe)
-
-
-def config_ref(recipe: Recipe) -> ModelRef:
-    """The model whose configuration the result keeps: the first of which only a part is merged, for the result is the
-    whole of it; else base_model, else the first model."""
-    if (part := next((ref for ref in recipe.named if ref.component is not None), None)) is not None:
-        return part
-    if recipe.base_model is not None:
-        return recipe.base_model
-    return recipe.models[0].model if recipe.models else recipe.slices[0].sources[0].model
 
 
 def is_carried(name: str) -> bool:
