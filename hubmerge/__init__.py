@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .hub.source import open_source as open_source
     from .localhub import LocalHub as LocalHub
     from .methods import METHODS as METHODS
+    from .publish import merge as merge
     from .recipe import Recipe as Recipe
     from .reference import ModelRef as ModelRef
-    from .stream.executor import merge as merge
     from .stream.plan import Plan as Plan
     from .stream.plan import make_plan as make_plan
 
@@ -40,7 +40,7 @@ _PUBLIC = {
     "load_model": "evaluate.models",
     "load_task": "evaluate.task",
     "make_plan": "stream.plan",
-    "merge": "stream.executor",
+    "merge": "publish",
     "open_source": "hub.source",
     "push_folder": "hub.push",
 }

@@ -76,8 +76,8 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
     )
 
 
-def merge_to_folder(
-    plan: "Plan",
+def merge(
+    plan: "Plan | Recipe",
     out: Path,
     *,
     token: str | None = None,
@@ -85,14 +85,17 @@ def merge_to_folder(
     keep: Iterable[Path] = (),
     progress: Progress = silent,
 ) -> "MergeResult":
-    """Merges into `out` with a README.md beside the weights; `keep`: files that stay.
+    """Merges into the folder `out`, with a model card beside the weights; `keep`: files that stay.
 
-    See `stream.merge` for resuming and errors.
+    See `stream.executor.merge` for resuming and errors.
     """
-    from .stream.executor import merge
+    from .stream import executor
+    from .stream.plan import make_plan
 
+    plan = make_plan(plan, token=token) if isinstance(plan, Recipe) else plan
+    plan.require()
     files = {"README.md": render(card_of(plan)).encode()}
-    return merge(plan, out, token=token, overwrite=overwrite, keep=keep, files=files, progress=progress)
+    return executor.merge(plan, out, token=token, overwrite=overwrite, keep=keep, files=files, progress=progress)
 
 
 def merge_to_hub(
@@ -109,12 +112,12 @@ def merge_to_hub(
     No more than one output shard lies on disk, in a folder of the Hub's cache that the plan names, so the same merge
     run again goes on there. Raises what `stream.merge` and `hub.Upload` raise.
     """
-    from .stream.executor import merge
+    from .stream import executor
 
     work = Path(constants.HF_HOME) / "hubmerge" / f"{plan.key[:16]}"
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
     files = {"README.md": render(card_of(plan, repo_id)).encode()}
-    return merge(plan, work, token=token, upload=upload, files=files, progress=progress)
+    return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
 
 
 def push_result(

@@ -8,7 +8,7 @@ from typing import Any
 
 from hubmerge.evolve.search import Search
 from hubmerge.hub import push_folder, render
-from hubmerge.publish import card_of, merge_to_folder, push_result
+from hubmerge.publish import card_of, merge, push_result
 from hubmerge.recipe import Recipe
 from hubmerge.stream.plan import make_plan
 
@@ -28,7 +28,7 @@ def run_merge(work: Work, limits: Limits) -> Mapping[str, Any]:
     """Merges `spec["recipe"]` into the job's folder; run again there, it goes on where it stopped."""
     plan = plan_of(Recipe.from_yaml(work.spec["recipe"]), work.token, limits)
     plan.require()
-    done = merge_to_folder(plan, work.folder / "model", token=work.token, progress=work.report)
+    done = merge(plan, work.folder / "model", token=work.token, progress=work.report)
     return {
         "folder": str(done.folder),
         "recipe": plan.recipe.to_yaml(),

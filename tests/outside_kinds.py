@@ -19,7 +19,7 @@ from hubmerge.evaluate.lengths import positions
 from hubmerge.evaluate.models import load_tokenizer
 from hubmerge.hub.card import render
 from hubmerge.hub.source import Source
-from hubmerge.publish import card_of, merge_to_folder
+from hubmerge.publish import card_of, merge
 from hubmerge.stream.plan import Plan
 from hubmerge.stream.verify import verify
 from hubmerge.text import has_token
@@ -62,7 +62,7 @@ class Bench:
             out = self.folder / "merged"
             shutil.rmtree(out, ignore_errors=True)
             try:
-                merge_to_folder(plan, out)
+                merge(plan, out)
             except HubmergeError as exc:
                 raise AssertionError(f"planned without an error, and then: {exc}") from exc
         return plan
@@ -192,7 +192,7 @@ def an_index(bench: Bench) -> Kind:
     """The index of weights in several files."""
     plan = make_plan(bench.merged_with(bench.models["base"]), sources=bench.opened, shard_size=8_000)
     folder = bench.folder / "index"
-    merge_to_folder(plan, folder)
+    merge(plan, folder)
     index = folder / "model.safetensors.index.json"
 
     def read(text: bytes) -> None:
@@ -304,7 +304,7 @@ def a_card(bench: Bench) -> Kind:
 def a_record(bench: Bench) -> Kind:
     """hubmerge.json, or the journal of a merge that broke, in the folder that a merge is told to write to."""
     plan = make_plan(bench.merged_with(bench.models["base"]), sources=bench.opened)
-    merge_to_folder(plan, bench.folder / "finished")
+    merge(plan, bench.folder / "finished")
     told = json.loads((bench.folder / "finished" / "hubmerge.json").read_bytes())
     journal = {
         "key": plan.key,
@@ -328,7 +328,7 @@ def a_record(bench: Bench) -> Kind:
             if name == "hubmerge.json" and one_in(2, text):
                 verify(ModelRef(str(out)), recompute=one_in(8, text)).require()
             else:
-                merge_to_folder(plan, out)
+                merge(plan, out)
                 assert verify(ModelRef(str(out))).ok
         finally:
             assert victim.read_text() == "precious"

@@ -24,7 +24,7 @@ from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 from hubmerge.hub import open_source, push_folder
 from hubmerge.hub.unplaced import without_places
-from hubmerge.publish import merge_to_folder, merge_to_hub, out_of_reach, push_result, warnings_before_push
+from hubmerge.publish import merge, merge_to_hub, out_of_reach, push_result, warnings_before_push
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.plan import make_plan
@@ -108,7 +108,7 @@ def fetched(repo_id: str, folder: Path, kind: str = "model") -> Path:
 def test_a_merge_into_a_folder_and_pushed_tells_no_place(hub, place: Path, tmp_path: Path, monkeypatch) -> None:
     out = tmp_path / "elsewhere" / "merged"
     plan = make_plan(recipe_of(place))
-    merge_to_folder(plan, out)
+    merge(plan, out)
     require_untold(out, place)
     written = json.loads((out / "hubmerge.json").read_bytes())
     assert re.fullmatch(rf"\./math@{NAMED}", written["recipe"]["models"][0]["model"])
@@ -233,7 +233,7 @@ def test_what_went_wrong_is_told_without_places(place: Path, tmp_path: Path) -> 
 
 def test_a_push_warns_of_what_nobody_else_can_get(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "merged"
-    merge_to_folder(make_plan(recipe_of(place)), out)
+    merge(make_plan(recipe_of(place)), out)
     (warning,) = warnings_before_push(out)
     assert warning.startswith("base and math and japanese are folders" if "base and" in warning else "math")
     assert "nobody else can get them" in warning
@@ -250,7 +250,7 @@ def test_the_command_line_warns_before_a_push(hub, place: Path, tmp_path: Path, 
     if command == "merge":
         done = run.invoke(app, ["merge", str(tmp_path / "recipe.yaml"), "--push", "alice/paths-warned"])
     else:
-        merge_to_folder(make_plan(recipe_of(place)), tmp_path / "merged")
+        merge(make_plan(recipe_of(place)), tmp_path / "merged")
         done = run.invoke(app, ["push", str(tmp_path / "merged"), "alice/paths-warned-too"])
     assert done.exit_code == 0, done.output
     assert "are folders of this machine, and nobody else can get them" in " ".join(done.output.split())

@@ -112,7 +112,7 @@ def merge_or_push(
     **how: Any,
 ) -> None:
     """Plans, shows the plan and merges, into a folder or onto the Hub; `how` are further settings of `make_plan`."""
-    from ..publish import merge_to_folder, merge_to_hub, out_of_reach
+    from ..publish import merge, merge_to_hub, out_of_reach
     from ..terminal import out as console
     from ..terminal import progress_bars
 
@@ -128,7 +128,7 @@ def merge_or_push(
             done = merge_to_hub(plan, push, token=token, private=not public, overwrite=overwrite, progress=progress)
         else:
             assert out is not None
-            done = merge_to_folder(plan, out, token=token, overwrite=overwrite, keep=keep, progress=progress)
+            done = merge(plan, out, token=token, overwrite=overwrite, keep=keep, progress=progress)
     if done.pushed:
         show_push(done.pushed)
         return
