@@ -36,7 +36,7 @@ def test_what_does_not_fit_is_said_by_plan_and_before_the_search(tiny_search, tm
     fits = of(search, max_new_tokens=room)
     assert not [one for one in plan_search(fits).findings if one.level == "error"]
     assert plan_search(fits).demand.prompt_tokens == 128 - room
-    assert [one for one in plan_search(of(search, max_new_tokens=room + 1)).problems if one.level == "error"]
+    assert [one for one in plan_search(of(search, max_new_tokens=room + 1)).findings if one.level == "error"]
 
 
 def test_a_disk_without_room_for_the_winner_is_said_before_the_search(tiny_search, tmp_path: Path, monkeypatch) -> None:
