@@ -56,7 +56,7 @@ def value_at(setting: Setting, tensor_name: str, depth: float) -> Scalar | None:
             if case.filter is None or case.filter in tensor_name:
                 return value_at(case.value, tensor_name, depth)
         return None
-    anchors = [float(value) for value in setting]  # type: ignore[arg-type]
+    anchors = [float(value) for value in setting]
     position = min(max(depth, 0.0), 1.0) * (len(anchors) - 1)
     low = min(int(position), len(anchors) - 1)
     high = min(low + 1, len(anchors) - 1)

@@ -142,7 +142,7 @@ def _csv(text: str, name: str) -> list[Mapping[str, Any]]:
 
 
 def _json_lines(text: str, name: str) -> list[Mapping[str, Any]]:
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for number, line in enumerate(filter(str.strip, text.splitlines()), 1):
         try:
             row = parse_object(line, name, TaskError)

@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +53,8 @@ def on_zero_gpu(environ: Mapping[str, str] = os.environ) -> bool:
 class ZeroGpu:
     """The page's computing functions, each wrapped by `spaces.GPU`."""
 
-    _speak: Callable[..., Iterator[str]]
-    _slice: Callable[..., Iterator[Event]]
+    _speak: Callable[..., Generator[str, None, None]]
+    _slice: Callable[..., Generator[Event, None, None]]
 
     @classmethod
     def borrow(cls, environ: Mapping[str, str] = os.environ) -> "ZeroGpu | None":
@@ -62,7 +62,7 @@ class ZeroGpu:
         if not on_zero_gpu(environ):
             return None
         try:
-            import spaces  # type: ignore[import-not-found]  # a Space on this hardware has it
+            import spaces  # a Space on this hardware has it
         except ImportError:
             return None
         return cls(
@@ -138,7 +138,7 @@ _held: dict[tuple[ModelRef | str, str | None], tuple[Any, Any]] = {}
 
 def _speak(
     ref: ModelRef | str, token: str | None, messages: list[Mapping[str, str]], settings: dict[str, Any]
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     try:
         if (ref, token) not in _held:
             _held.clear()
@@ -150,7 +150,7 @@ def _speak(
 
 def _search_slice(
     search: dict[str, Any], folder: str, resume: bool, token: str | None, seconds: float
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Runs a search for so many seconds, or to its end, and yields its events."""
     from hubmerge.evolve.run import evolve
 

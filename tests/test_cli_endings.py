@@ -196,8 +196,8 @@ def test_progress_where_no_bar_can_be_drawn(monkeypatch) -> None:
         show(Event("merge", 0, 2_000, "B"))
         show(Event("merge", 2_000, 2_000, "B"))
     assert terminal.err.file.getvalue().splitlines() == [
-        "open  models and task  1 s",
-        "evolve  0/121 evaluations  best 0  1 s",
+        "open  models and task  0 s",
+        "evolve  0/121 evaluations  best 0  0 s",
         "evolve  30/121 evaluations  best 30  30 s",
         "evolve  60/121 evaluations  best 60  1 min 0 s",
         "evolve  90/121 evaluations  best 90  1 min 30 s",

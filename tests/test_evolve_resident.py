@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_refused(siblings: dict[str, Path], monkeypatch: py
 
     plan = make_plan(candidate("linear", siblings, 0.1))
     monkeypatch.setattr(resident, "free_memory", lambda _: footprint(plan, "cpu").memory - 1)
-    with pytest.raises(ResourceError, match=r"2 models and one candidate take .* GB of memory"):
+    with pytest.raises(ResourceError, match=r"2 models and one candidate take .* of memory"):
         ResidentModel(plan, device="cpu")
 
 

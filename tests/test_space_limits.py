@@ -37,8 +37,8 @@ def test_a_model_or_a_result_that_is_too_large_is_refused_by_its_plan(recipe, si
     assert not plan_of(recipe, None, Limits()).errors
     assert not plan_of(recipe, None, Limits(model_gb=1, disk_gb=1, minutes=1)).errors
     for limits, says in (
-        (Limits(model_gb=SMALL), rf"{siblings['math']} has 0\.\d\d MB of weights .* at most 1e-06 GB .*_MAX_MODEL_GB"),
-        (Limits(disk_gb=SMALL), r"The merge takes up to [\d.]+ GB of disk .* at most 1e-06 GB .*_MAX_DISK_GB"),
+        (Limits(model_gb=SMALL), rf"{siblings['math']} has [\d.]+ kB of weights .* at most 1e-06 GB .*_MAX_MODEL_GB"),
+        (Limits(disk_gb=SMALL), r"The merge takes up to [\d.]+ MB of disk .* at most 1e-06 GB .*_MAX_DISK_GB"),
     ):
         with pytest.raises(ResourceError, match=says):
             plan_of(recipe, None, limits).require()

@@ -3,7 +3,7 @@
 import os
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -197,9 +197,9 @@ def train(
         train_zoo(out, seed=seed, progress=progress)
 
 
-def _launch_space(port: int, open_browser: bool, examples: dict | None) -> None:
+def _launch_space(port: int, open_browser: bool, examples: dict[str, Any] | None) -> None:
     try:
-        from ..space.app import launch  # type: ignore[import-not-found]  # in a wheel the Space's folder is ours
+        from ..space.app import launch  # in a wheel the Space's folder is ours
     except ModuleNotFoundError:
         from space.app import launch
     launch(port=port, open_browser=open_browser, examples=examples)

@@ -224,7 +224,7 @@ def _pieces(
                     pad_token_id=pad_id(model, tokenizer),
                     eos_token_id=_eos_ids(model, tokenizer),
                     streamer=streamer,
-                    stopping_criteria=StoppingCriteriaList([ended]),  # type: ignore[list-item]
+                    stopping_criteria=StoppingCriteriaList([ended]),
                     **settings,
                 )
         except BaseException as exc:  # the reader below must wake up and see it, whatever it is

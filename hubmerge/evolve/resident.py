@@ -156,7 +156,7 @@ class ResidentModel:
     def _workspace(self) -> Workspace:
         if not hasattr(self._workspaces, "own"):
             self._workspaces.own = Workspace()
-        return self._workspaces.own  # type: ignore[no-any-return]
+        return self._workspaces.own
 
 
 def _map_all(plan: Plan, progress: Progress) -> dict[tuple[tuple[str, str], str], Tensor]:

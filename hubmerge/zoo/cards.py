@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -63,7 +64,7 @@ DATASETS = {
 }
 
 
-def write_card(folder: Path, name: str, record: dict) -> None:
+def write_card(folder: Path, name: str, record: dict[str, Any]) -> None:
     """Write `folder`/README.md for the model `name` from the training record (see `train.train_zoo`)."""
     front = {
         "license": "apache-2.0",
@@ -137,7 +138,7 @@ problem that any model was trained on.
 """
 
 
-def _rows(figures: dict) -> str:
+def _rows(figures: dict[str, Any]) -> str:
     names = {"ja": "Japanese", "en": "English"}
     return "\n".join(
         f"| {names[lang]} | {f['n']} | {f['score']:.1%} | {f['interval'][0]:.1%} to {f['interval'][1]:.1%} "
@@ -146,5 +147,5 @@ def _rows(figures: dict) -> str:
     )
 
 
-def _front_matter(values: dict) -> str:
+def _front_matter(values: dict[str, Any]) -> str:
     return f"---\n{yaml.safe_dump(values, sort_keys=False)}---\n\n"

@@ -240,7 +240,7 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: P
     return partial, LlamaForCausalLM.from_pretrained(partial, dtype=torch.float32)
 
 
-def _figures(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int) -> dict:
+def _figures(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int) -> dict[str, Any]:
     """Score, right numbers and right language on validation problems, per language of the question; shares in 0..1."""
     figures = {}
     for lang in ("ja", "en"):

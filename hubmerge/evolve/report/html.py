@@ -71,7 +71,7 @@ def probability(value: object) -> str:
     """A p-value."""
     if not is_number(value):
         return "–"
-    return "&lt; .001" if value < 0.001 else f"{value:.3f}"  # type: ignore[operator,str-format]
+    return "&lt; .001" if value < 0.001 else f"{value:.3f}"  # type: ignore[operator]
 
 
 def seconds(value: float) -> str:
