@@ -78,7 +78,7 @@ class Source:
         """The repositories or folders that it is made of: the model's, and its LoRA's."""
         return (self.listing, self.adapter.listing) if self.adapter else (self.listing,)
 
-    @property
+    @cached_property
     def place(self) -> tuple[str, str]:
         """Equal where the files are the same, with a LoRA or without."""
         return self.listing.name, self.listing.identity
