@@ -180,3 +180,17 @@ def test_two_that_see_give_their_language_models(vlm, plain, tmp_path: Path) -> 
             assert not torch.equal(tensor, first[name]) and not torch.equal(tensor, second[name])
         else:
             assert torch.equal(tensor, first[name])
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft's
+def test_a_lora_goes_on_top_of_the_part(vlm, plain, tmp_path: Path) -> None:
+    adapter, _ = pytest.importorskip("test_stream_adapted").lora(plain["base"], tmp_path / "lora")
+    alone = language_model(vlm, plain["ja"], tmp_path / "alone")
+
+    def merged(seeing: str, out: Path) -> dict[str, torch.Tensor]:
+        models = [{"model": f"{seeing}+{adapter}"}, {"model": str(plain["ja"])}]
+        merge(Recipe.from_dict({"merge_method": "linear", "models": models}), out)
+        return weights(out)
+
+    found, expected = merged(f"{vlm}#language_model", tmp_path / "out"), merged(str(alone), tmp_path / "expected")
+    assert all(torch.equal(found[f"language_model.{name}"], tensor) for name, tensor in expected.items())
