@@ -1,7 +1,7 @@
 """A merge or the winner of a search, with its model card, into a folder or onto the Hub."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,10 +62,12 @@ def warnings_before_push(folder: Path) -> Iterator[str]:
 
 def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
     """The card of a merge that nobody has evaluated: parents, recipe, licence and how to make it again."""
-    base = plan.recipe.base_model
+    # Of a recipe in stages, the first model that any of its merges builds on.
+    merges = [plan.recipe, *(stage.recipe for stage in plan.recipe.stages)]
+    base = next((merge.base_model for merge in merges if merge.base_model and not merge.base_model.stage), None)
     names = [source.title.split("/")[-1] for source in plan.sources if not base or source.pinned != base]
     return Card(
-        title=repo_id.split("/")[-1] if repo_id else f"{plan.method.name} merge of {' and '.join(names)}",
+        title=repo_id.split("/")[-1] if repo_id else f"{plan.method.name} merge of {_listed(names)}",
         sources=plan.sources,
         recipe_yaml=plan.recipe.to_yaml(),
         method=plan.method.name,
@@ -74,6 +76,10 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         base_model=next((s.name for s in plan.sources if s.pinned == base), None),
         commands=("hubmerge merge recipe.yaml --out merged",),
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def merge(

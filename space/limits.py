@@ -30,7 +30,7 @@ class Limits:
     minutes: float = 0.0
 
     def on(self, plan: Plan) -> Plan:
-        """The plan, with a problem for each limit that it goes over."""
+        """The plan, with a finding for each limit that it goes over."""
         found = [*self._of_models(plan.sources), *self._of_disk(plan.disk_bytes, "The merge")]
         over = tuple(Finding("error", message, ResourceError) for message in found)
         return replace(plan, findings=(*plan.findings, *over)) if over else plan
@@ -50,7 +50,7 @@ class Limits:
             raise ResourceError(message)
 
     def on_search(self, plan: "SearchPlan") -> "SearchPlan":
-        """The plan, with a problem for each limit that it goes over."""
+        """The plan, with a finding for each limit that it goes over."""
         over = tuple(Finding("error", message, ResourceError) for message in self._of_search(plan))
         return replace(plan, findings=(*plan.findings, *over)) if over else plan
 

@@ -2,11 +2,8 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -15,11 +12,10 @@ from torch import Tensor
 
 import hubmerge.methods as methods
 import hubmerge.stream.plan as plan
-from hubmerge.hub.source import Source
 from hubmerge.methods import METHODS, Method, Parameter
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
-from hubmerge.stream.weights import Described, Extent, Reads, Stored, Weights
+from hubmerge.stream.weights import Over, Reads, Stored
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
@@ -33,30 +29,8 @@ def test_every_file_that_it_names_is_there() -> None:
         assert (ROOT / name).is_file() if "<" not in file else list((ROOT / folder).glob("*.py")), name
 
 
-@dataclass(frozen=True, eq=False)
-class Doubled(Weights):
+class Doubled(Over):
     """A kind of weights that nothing in hubmerge knows: each tensor twice as large as another's."""
-
-    inner: Weights
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return self.inner.config
-
-    @property
-    def tensors(self) -> Mapping[str, Described]:
-        return self.inner.tensors
-
-    @property
-    def tokenizer(self) -> Source:
-        return self.inner.tokenizer
-
-    def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
-        yield from self.inner.needs(name, start, stop)
 
     def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
         return self.inner.read(name, start, stop, reads) * 2

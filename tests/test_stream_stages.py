@@ -111,6 +111,7 @@ def test_every_way_to_read_gives_the_same_bytes(wide, hub, tmp_path: Path) -> No
     found.require()
     card = render(card_of(result.plan))
     assert all(name in card for name in names.values()) and "name: a" in card and "stage:b" in card
+    assert f"built on [{names['base']}]" in card and "merge of " in card.split("# ")[1]
     assert "weights with `ties`, then `dare_ties`, then `task_arithmetic`" in card
 
 

@@ -2,9 +2,7 @@
 
 import mmap
 import threading
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +10,10 @@ from torch import Tensor
 from ..errors import SourceError
 from ..hub.headers import TensorHeader
 from ..hub.lora import Adapter, Factors
-from ..hub.source import Source
 from ..methods.blocks import BLOCK
 from .compute import is_finite
 from .dtypes import DTYPES
-from .weights import Described, Extent, Part, Reads, Weights
+from .weights import Over, Reads
 
 
 class _File:
@@ -45,39 +42,17 @@ class _File:
 
 
 @dataclass(frozen=True, eq=False)
-class Adapted(Weights):
-    """What `inner` has, with what `adapter` adds to it."""
+class Adapted(Over):
+    """What `inner` has, with what `adapter` adds to it: read, a changed tensor is float32.
 
-    inner: Weights
+    The factors are small, and read from a file of their own: nobody else needs to know of them.
+    """
+
     adapter: Adapter
     _file: _File = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_file", _File(self.adapter))
-
-    @property
-    def name(self) -> str:
-        """As the recipe has it."""
-        return self.inner.name
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """That of the model under it."""
-        return self.inner.config
-
-    @property
-    def tensors(self) -> Mapping[str, Described]:
-        """Those of the model under it; read, a changed one is float32."""
-        return self.inner.tensors
-
-    @property
-    def tokenizer(self) -> Source:
-        """The source, which knows whether its LoRA has a tokenizer."""
-        return self.inner.tokenizer
-
-    def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
-        """What the model under it needs: the factors are small, and read from a file of their own."""
-        yield from self.inner.needs(name, start, stop)
 
     def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
         """The elements with what is added to them, in float32; as they are where nothing is."""
@@ -102,16 +77,6 @@ class Adapted(Weights):
         held = max(one.rank * sum(one.shape) for one in self.adapter.changes.values())
         widest = max(one.shape[1] for one in self.adapter.changes.values())
         return self.inner.memory + 2 * 8 * held + 12 * (BLOCK + 2 * widest)
-
-    @property
-    def reads_again(self) -> bool:
-        """As the model under it."""
-        return self.inner.reads_again
-
-    @property
-    def whole(self) -> Part | None:
-        """What the model under it is a part of."""
-        return self.inner.whole
 
     def _factors(self, factors: Factors) -> tuple[Tensor, Tensor]:
         """Matrices (rows, r) and (r, columns) whose product is added, in float64: rounded to float32 at the end, the

@@ -6,7 +6,7 @@
     Merged(stage)             the result of an earlier merge, made block by block (stage.py)
 
 Whoever moves bytes - reader, prefetch, budget - asks `needs` and knows no kind of them. A new kind is a class here or
-in a file beside, and a line in plan.weights_of.
+in a file beside (one made of others is `Over` them), and a line in plan.weights_of.
 """
 
 from abc import ABC, abstractmethod
@@ -180,16 +180,61 @@ class Stored(Weights):
 
 
 @dataclass(frozen=True, eq=False)
-class Part(Weights):
-    """A part of a model, under the names that its tensors have in a plain model of its kind."""
+class Over(Weights):
+    """Weights made of others, and in all that they do not say themselves like those."""
 
     inner: Weights
-    component: Component
 
     @property
     def name(self) -> str:
         """As the recipe has it."""
         return self.inner.name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """That of `inner`."""
+        return self.inner.config
+
+    @property
+    def tensors(self) -> Mapping[str, Described]:
+        """Those of `inner`."""
+        return self.inner.tensors
+
+    @property
+    def tokenizer(self) -> Source:
+        """That of `inner`."""
+        return self.inner.tokenizer
+
+    @property
+    def chat_template(self) -> str | None:
+        """That of `inner`."""
+        return self.inner.chat_template
+
+    def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
+        """What `inner` needs."""
+        yield from self.inner.needs(name, start, stop)
+
+    @property
+    def memory(self) -> int:
+        """As much as `inner` takes."""
+        return self.inner.memory
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether `inner` does."""
+        return self.inner.reads_again
+
+    @property
+    def whole(self) -> "Part | None":
+        """What `inner` is a part of."""
+        return self.inner.whole
+
+
+@dataclass(frozen=True, eq=False)
+class Part(Over):
+    """A part of a model, under the names that its tensors have in a plain model of its kind."""
+
+    component: Component
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -200,11 +245,6 @@ class Part(Weights):
     def tensors(self) -> Mapping[str, Described]:
         """Its own, by their plain names."""
         return {name: _renamed(self.inner.tensors[inner], name) for name, inner in self.component.names.items()}
-
-    @property
-    def tokenizer(self) -> Source:
-        """That of the whole model."""
-        return self.inner.tokenizer
 
     def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
         """What the whole model needs for it."""
@@ -217,16 +257,6 @@ class Part(Weights):
     def is_stored(self, name: str) -> bool:
         """As the whole model says."""
         return self.inner.is_stored(self.component.names[name])
-
-    @property
-    def memory(self) -> int:
-        """As the whole model says."""
-        return self.inner.memory
-
-    @property
-    def reads_again(self) -> bool:
-        """As the whole model says."""
-        return self.inner.reads_again
 
     @property
     def whole(self) -> "Part":
