@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .documents import make_folder
 from .errors import HubmergeError
+from .files import make_folder
 from .localhub import LocalHub
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from .files import note_down
 from .text import hide_paths
 
 _noted: dict[str, str] = {}  # digest -> path
@@ -46,15 +47,7 @@ def note(digest: str, path: Path) -> None:
     if _noted.get(digest) == str(path):
         return
     _noted[digest] = str(path)
-    # Only a help for later: a home that cannot be written is no reason to stop.
-    try:
-        file = _file(digest)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_name(f".{file.name}.{os.getpid()}")
-        fresh.write_text(str(path), encoding="utf-8")
-        fresh.replace(file)
-    except (OSError, ValueError):
-        return
+    note_down(_file(digest), str(path))
 
 
 def find(digest: str) -> Path | None:

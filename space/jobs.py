@@ -6,7 +6,6 @@ handed to the runner in memory and never written.
 """
 
 import json
-import os
 import secrets
 import shutil
 import threading
@@ -18,8 +17,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hubmerge.documents import make_folder, parse_object
+from hubmerge.documents import parse_object
 from hubmerge.errors import AccessError, HubmergeError, Interrupted, NotFoundError, ResourceError
+from hubmerge.files import make_folder, replace_file
 from hubmerge.hub.patience import stoppable
 from hubmerge.progress import Event
 from hubmerge.text import has_token
@@ -314,10 +314,7 @@ class Jobs:
 
     def _save(self, job: Job) -> None:
         folder = self._folder / job.id
-        folder.mkdir(exist_ok=True)
-        fresh = folder / "job.json.new"
-        fresh.write_text(json.dumps(asdict(job), ensure_ascii=False), encoding="utf-8")
-        os.replace(fresh, folder / "job.json")
+        replace_file(folder / "job.json", json.dumps(asdict(job), ensure_ascii=False))
         self._saved[job.id] = time.monotonic()
 
     def _load(self) -> None:

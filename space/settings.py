@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hubmerge.documents import expand
 from hubmerge.errors import HubmergeError
+from hubmerge.files import expand
 
 from .limits import Limits
 

@@ -18,6 +18,7 @@ FLOORS = {
     "progress": 0,
     "guesses": 0,
     "documents": 0.5,
+    "files": 0.4,
     "links": 0,
     "reference": 0.75,
     "recipe": 1,

@@ -9,11 +9,11 @@ import pytest
 from test_stream_merge import Siblings, load, recipe
 
 from hubmerge.errors import Interrupted, PlanError, ResourceError
+from hubmerge.files import write_file
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 from hubmerge.stream.owned import Kept, inside, is_plain, read_plain
 from hubmerge.stream.plan import Plan, make_plan
-from hubmerge.stream.whole import write_file
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..documents import expand
 from ..errors import TaskError
+from ..files import expand
 from ..places import files_digest, find, folder_name, note
 
 _SHARED = re.compile(r"\./(?P<name>[^/]+?)@(?P<digest>sha256:[0-9a-f]{12})")

@@ -14,6 +14,7 @@ import torch
 
 from .. import amounts
 from ..errors import ResourceError, SourceError
+from ..files import disk_errors
 from ..guesses import guess
 from ..hub.checkpoint import CONFIG, INDEX
 from ..hub.errors import hub_errors
@@ -25,7 +26,6 @@ from ..stream.dtypes import DTYPES
 from ..stream.lora import Adapted
 from ..stream.tokenizer import carried_files, check_carried, is_carried
 from ..stream.weights import Reads, Stored
-from ..stream.whole import disk_errors
 from . import apart
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

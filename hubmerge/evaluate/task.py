@@ -36,8 +36,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..documents import check_plain, expand, load_mapping, refuse_unknown
+from ..documents import check_plain, load_mapping, refuse_unknown
 from ..errors import TaskError
+from ..files import expand
 from ..guesses import guess
 from . import language
 from .builtin import BUILTIN

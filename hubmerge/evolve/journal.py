@@ -16,8 +16,8 @@ from typing import Any
 
 from ..documents import parse_object
 from ..errors import SearchError
+from ..files import disk_errors
 from ..stream.owned import inside
-from ..stream.whole import disk_errors
 from .spec import is_number
 
 VERSION = 3

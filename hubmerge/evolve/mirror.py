@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from ..errors import AccessError, HubError, NetworkError, SearchError
+from ..files import write_file
 from ..hub.answers import ask_about
 from ..hub.checkpoint import check_name
 from ..hub.errors import hub_errors
@@ -16,7 +17,6 @@ from ..hub.listing import open_repository
 from ..hub.session import bounded_session, find_token
 from ..hub.store import Repository
 from ..reference import ModelRef
-from ..stream.whole import write_file
 from ..stream.written import Written
 from ..text import hide_tokens
 from .folder import ITEMS_FILE

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..documents import make_folder
 from ..errors import HubmergeError, SearchError
 from ..evaluate.located import shared_task
 from ..evaluate.task import Task, load_task, sizes
+from ..files import make_folder
 from ..hub.card import Card, render
 from ..hub.source import Source, open_source
 from ..progress import Event, Progress, silent

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from ..documents import parse_json
 from ..errors import HubmergeError
+from ..files import note_down
 from ..reference import ModelRef
 from .answers import Facts, FileInfo, read_facts
 
@@ -122,14 +124,8 @@ def _read(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    # Only a help for later: a home that cannot be written is no reason to stop.
-    try:
-        if _read(path) != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f".{path.name[:200]}.new")
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(path)
-        else:
-            path.touch()
-    except (OSError, ValueError):
+    if _read(path) != text:
+        note_down(path, text)
         return
+    with suppress(OSError, ValueError):
+        path.touch()

@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from ..errors import SourceError
+from ..files import note_down
 from .answers import FileInfo
 from .patience import check_stopped
 
@@ -37,7 +38,7 @@ def differs(path: Path, file: FileInfo) -> str | None:
     if found != expected:
         return f"its {'sha256' if file.sha256 else 'git hash'} is {found}, the Hub lists {expected}"
     if state.st_size >= REMEMBERED:
-        _write(note, seen)
+        note_down(note, seen)
     return None
 
 
@@ -82,14 +83,3 @@ def _read(note: Path) -> str | None:
         return note.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-
-
-def _write(note: Path, seen: str) -> None:
-    # A home that cannot be written only means that the file is hashed again.
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        fresh = note.with_name(f"{note.name}.{os.getpid()}")
-        fresh.write_text(seen, encoding="utf-8")
-        fresh.replace(note)
-    except (OSError, ValueError):
-        return

@@ -10,8 +10,8 @@ from typing import Any
 
 from huggingface_hub import HfApi, constants
 
-from ..documents import expand
 from ..errors import NetworkError, SourceError
+from ..files import expand
 from ..links import leaving
 from ..reference import ModelRef
 from . import cache

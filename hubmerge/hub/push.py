@@ -18,8 +18,8 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.lfs import UploadInfo
 from huggingface_hub.utils import validate_repo_id
 
-from ..documents import expand
 from ..errors import AccessError, HubError, SourceError
+from ..files import expand
 from ..places import folder_name
 from ..progress import Event, Progress, silent
 from ..reference import ModelRef

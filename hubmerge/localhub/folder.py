@@ -6,8 +6,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from hubmerge.documents import make_folder
 from hubmerge.errors import HubError
+from hubmerge.files import make_folder
 from hubmerge.localhub.disk import write_atomically
 
 NAMES = (

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..documents import require_path
 from ..errors import AccessError, HubError, NetworkError, PlanError, SourceError
+from ..files import disk_errors, require_path
 from ..hub.push import PushResult, Upload
 from ..hub.source import Source, parts_of, pins_of
 from ..hub.unplaced import without_places
@@ -36,7 +36,6 @@ from .reader import Reader
 from .shards import INDEX_FILE, ShardPlan
 from .tensors import TensorPlan
 from .tokenizer import carried_files
-from .whole import disk_errors
 from .writer import ShardFile
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ..documents import parse_object
 from ..errors import PlanError
+from ..files import write_file
 from .owned import inside, read_plain
-from .whole import write_file
 
 _REMEMBERED = 2  # contents of a name: the newest, and the one before, should it never have taken its place
 

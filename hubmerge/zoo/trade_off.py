@@ -59,7 +59,7 @@ def english(model: str, namespace: str, japanese: "Task", kept: Path) -> Mapping
         from ..evaluate.models import load_model
         from ..evaluate.score import evaluate
         from ..evolve.journal import pack
-        from ..stream.whole import write_file
+        from ..files import write_file
 
         task = english_task(namespace, japanese)
         made, tokenizer = load_model(model, dtype="float32")
@@ -79,8 +79,8 @@ def trade_off(evolved: str, namespace: str, japanese: "Task", kept: Path) -> tup
     if not kept.exists():
         from ..evaluate.score import evaluate
         from ..evolve.resident import ResidentModel
+        from ..files import write_file
         from ..stream.plan import make_plan
-        from ..stream.whole import write_file
 
         def recipe(share: float) -> Any:
             from ..recipe import Recipe

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from ...errors import SearchError
+from ...files import write_file
 from ...stream.owned import read_plain
-from ...stream.whole import write_file
 from ...stream.written import Written
 from . import page, pictures
 from .data import read_stages

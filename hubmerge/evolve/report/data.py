@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ...documents import load_mapping, parse_json, require_path
+from ...documents import load_mapping, parse_json
 from ...errors import SearchError
+from ...files import require_path
 from ...places import folder_name
 from ..folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
 from ..journal import Evaluation, read_evaluations

@@ -1,13 +1,14 @@
-"""Files that appear whole or not at all."""
+"""Paths that people name, and files that appear whole or not at all."""
 
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import ResourceError, remedy
+from .errors import HubmergeError, ResourceError, remedy
+from .text import shorten
 
 TEMPORARY = ".partial"
 """Ending of a file that is being written, whose name begins with a dot: no listing shows it, no push takes it."""
@@ -53,6 +54,20 @@ def write_file(path: Path, content: bytes, room: Path | None = None) -> None:
         file.write(content)
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Writes a small file that several processes may write; after a power cut the old one may be there again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name[:200]}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def note_down(path: Path, text: str) -> None:
+    """The same for what is only a help for later: a home that cannot be written is no reason to stop."""
+    with suppress(OSError, ValueError):
+        replace_file(path, text)
+
+
 @contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
     """What the machine refuses while a work writes into `place`, a folder or file, as one sentence."""
@@ -73,3 +88,32 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def expand(path: str | Path, error: type[HubmergeError]) -> Path:
+    """`path` with the home folder in place of ~; raises `error` for one that this system cannot have or not look at."""
+    with _path_errors(path, "is no path here", error):
+        found = Path(path).expanduser()
+    require_path(found, error)
+    return found
+
+
+def require_path(path: Path, error: type[HubmergeError]) -> None:
+    """Raises `error` where this system cannot have a path, or not look at it; nothing need be there."""
+    with _path_errors(path, "is no path here", error), suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)
+
+
+def make_folder(path: Path, error: type[HubmergeError]) -> None:
+    """Makes a folder, where it is not there yet; raises `error` where that cannot be."""
+    with _path_errors(path, "cannot be made a folder", error):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _path_errors(path: str | Path, what: str, error: type[HubmergeError]) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as exc:
+        why = str(getattr(exc, "strerror", None) or exc).rstrip(".")
+        raise error(f"{shorten(str(path), 100)!r} {what}: {why}.") from None
