@@ -25,7 +25,7 @@ from memory import bare_process
 from merge import conditions, find_hubmerge, table_row
 
 from hubmerge.localhub import LLAMAS, GeneratedModel, LocalHub
-from hubmerge.localhub.llama import siblings
+from hubmerge.localhub.generated.llama import siblings
 
 USER = "bench"
 EVERY = 0.05  # seconds between two looks

@@ -1,4 +1,21 @@
-"""The Space: pick models of the Hub, merge or evolve them, chat with the result, publish it. One page, one process."""
+"""The Space: pick models of the Hub, merge or evolve them, chat with the result, publish it. One page, one process.
+
+    app.py       the page put together, and served
+    api.py       what the buttons do, as named endpoints, and as tools for MCP clients
+    state.py     what the handlers of one page share, and what belongs to one visitor
+    settings.py  where the page keeps its work and how much it takes on
+    limits.py    what one job may take on a shared machine
+    upkeep.py    what a running page lets go of
+    theme.py     colours, fonts, where the style sheet is
+    wording.py   numbers and names for people, and how text of others enters HTML
+    visitors/    whose token it is, what a stranger may say, how an error reaches a person
+    work/        jobs that outlive the page that started them, their line, their limits of time
+    forms/       what a form says, as a recipe or a search, and back
+    views/       a plan, a search, a recipe drawn: what a visitor looks at
+    tabs/        Pick, Merge, Evolve, Chat, Publish, and the panel of a job
+
+A room imports only from those above it, `app.py` and `api.py` from all.
+"""
 
 import os
 

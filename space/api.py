@@ -14,18 +14,17 @@ import gradio as gr
 
 from hubmerge.recipe import Recipe
 
-from .access import Token, read_search, require_hub_ids, require_token, visitor_token
-from .chat import WAITING, reply
-from .evolve import submit_search
-from .guard import shows_errors
-from .health import health as look
-from .job import Job
-from .merge import submit_merge
-from .pick import search as search_hub
-from .plan_view import plan_of
-from .publish import known_user, submit_publish
 from .state import PRODUCT, Owner, Page, owner_of
-from .turns import Together
+from .tabs.chat import WAITING, reply
+from .tabs.evolve import submit_search
+from .tabs.merge import submit_merge
+from .tabs.pick import search as search_hub
+from .tabs.publish import known_user, submit_publish
+from .visitors.access import Token, read_search, require_hub_ids, require_token, visitor_token
+from .visitors.guard import shows_errors
+from .work.health import health as look
+from .work.job import Job
+from .work.turns import Together
 
 
 def add_endpoints(page: Page) -> None:
@@ -49,7 +48,7 @@ def add_endpoints(page: Page) -> None:
             recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
         """
         checked = require_hub_ids(page.settings, Recipe.from_yaml(recipe))
-        made = plan_of(checked, token_of(request, oauth), page.settings.limits)
+        made = page.settings.limits.plan(checked, token_of(request, oauth))
         told = {
             "recipe": made.recipe.to_yaml(),
             "sources": {source.name: source.commit for source in made.sources},

@@ -18,24 +18,24 @@ from hubmerge.errors import HubmergeError
 from hubmerge.hub.cache import serve_many
 from hubmerge.terminal import clean_output
 
-from .access import forget_own_token, visitor_token
 from .api import add_endpoints
-from .chat import WAITING, chat_tab
-from .evolve import evolve_tab
-from .guard import shows_errors
-from .health import health
-from .jobs import Jobs
-from .merge import merge_tab
-from .panel import watch
-from .pick import pick_tab
-from .publish import publish_tab
-from .runners import runners
 from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
+from .tabs.chat import WAITING, chat_tab
+from .tabs.evolve import evolve_tab
+from .tabs.merge import merge_tab
+from .tabs.panel import watch
+from .tabs.pick import pick_tab
+from .tabs.publish import publish_tab
 from .theme import STYLE, html, theme
 from .upkeep import share_memory, start_upkeep
+from .visitors.access import forget_own_token, visitor_token
+from .visitors.guard import shows_errors
 from .wording import escape
-from .zero_gpu import QUEUE, ZeroGpu, on_zero_gpu
+from .work.health import health
+from .work.jobs import Jobs
+from .work.runners import runners
+from .work.zero_gpu import QUEUE, ZeroGpu, on_zero_gpu
 
 TICK = 1.0
 """Seconds between two looks at the jobs; nobody looks where no job is under way and all is drawn as it is."""

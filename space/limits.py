@@ -8,8 +8,9 @@ from hubmerge.amounts import size
 from hubmerge.errors import ResourceError
 from hubmerge.evolve.search import Search
 from hubmerge.hub import Source
+from hubmerge.recipe import Recipe
 from hubmerge.stream.findings import Finding
-from hubmerge.stream.plan import Plan
+from hubmerge.stream.plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from hubmerge.evolve.plan import SearchPlan
@@ -29,8 +30,10 @@ class Limits:
     disk_gb: float = 0.0
     minutes: float = 0.0
 
-    def on(self, plan: Plan) -> Plan:
-        """The plan, with a finding for each limit that it goes over."""
+    def plan(self, recipe: Recipe, token: str | None) -> Plan:
+        """The plan of a recipe, made from headers alone with a visitor's rights, and a finding for each limit that it
+        goes over."""
+        plan = make_plan(recipe, token=token)
         found = [*self._of_models(plan.sources), *self._of_disk(plan.disk_bytes, "The merge")]
         over = tuple(Finding("error", message, ResourceError) for message in found)
         return replace(plan, findings=(*plan.findings, *over)) if over else plan

@@ -13,14 +13,14 @@ from hubmerge.errors import NotFoundError
 from hubmerge.hub import Source, open_source
 from hubmerge.reference import ModelRef
 
-from .access import Token, require_hub_id
-from .job import Job
-from .jobs import USER, Jobs
 from .settings import Settings
-from .timed_cache import TimedCache
-from .turns import Turns
+from .visitors.access import Token, require_hub_id
 from .wording import short
-from .zero_gpu import ZeroGpu
+from .work.job import Job
+from .work.jobs import USER, Jobs
+from .work.timed_cache import TimedCache
+from .work.turns import Turns
+from .work.zero_gpu import ZeroGpu
 
 SOURCE_SECONDS = 300.0
 """How long a card may show a model as it was: a branch can move."""

@@ -5,9 +5,9 @@ import sys
 import threading
 from itertools import count
 
-from . import cache
 from .limits import GIGABYTE
 from .state import Page
+from .work import cache
 
 EVERY = 15.0
 """Seconds between two rounds."""

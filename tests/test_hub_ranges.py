@@ -253,7 +253,7 @@ def test_addresses_that_expire_all_the_time_under_many_threads(
         parts += request.url.path.startswith("/cdn/")  # type: ignore[attr-defined]
 
     redirected.faults = count
-    monkeypatch.setattr("hubmerge.localhub.signing.time", SimpleNamespace(time=lambda: float(parts)))
+    monkeypatch.setattr("hubmerge.localhub.serving.signing.time", SimpleNamespace(time=lambda: float(parts)))
     redirected.redirect_seconds = valid = 2 * THREADS
 
     def work(number: int) -> None:

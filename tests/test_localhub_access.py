@@ -153,7 +153,7 @@ def test_missing_files_and_revisions_keep_their_names(hub):
 )
 def test_scopes_of_application_tokens(tmp_path, scopes, application, reads_private, writes, manages, creates):
     """A token of an application does what its scopes say; `contribute-repos` reaches what that application made."""
-    from hubmerge.localhub.store import Store
+    from hubmerge.localhub.store.store import Store
 
     accounts = Accounts({"alice": "hf_alice"}, {})
     repository = Store(tmp_path).create("model", "alice/m", "alice", private=True, application="app")

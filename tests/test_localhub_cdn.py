@@ -61,7 +61,7 @@ def test_a_location_is_for_one_file_and_for_a_time(hub, monkeypatch):
     for forged in (location.replace("w%20", "v%20"), location.replace("expires=", "expires=9"), location[:-1] + "!"):
         assert call(hub, "GET", forged, token=None)[0] == 403
     now = time.time()
-    monkeypatch.setattr("hubmerge.localhub.signing.time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr("hubmerge.localhub.serving.signing.time", SimpleNamespace(time=lambda: now))
     hub.redirect_seconds = 10
     location = resolve(hub).headers["Location"]
     assert call(hub, "GET", location, token=None)[0] == 200

@@ -62,7 +62,7 @@ def test_the_log_holds_no_token(hub):
 
 
 def test_a_long_log_starts_a_second_file(hub, monkeypatch):
-    monkeypatch.setattr("hubmerge.localhub.requestlog.LARGEST_FILE", 1)
+    monkeypatch.setattr("hubmerge.localhub.serving.requestlog.LARGEST_FILE", 1)
     for _ in range(3):
         fetch(hub)
     assert (hub.root / "requests.1.jsonl").read_text().count("\n") == 1

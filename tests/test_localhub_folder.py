@@ -9,9 +9,9 @@ import pytest
 from localhubtools import USERS
 
 from hubmerge.errors import HubError
-from hubmerge.localhub.folder import MARK, NAMES
 from hubmerge.localhub.hub import LocalHub
-from hubmerge.localhub.store import Store
+from hubmerge.localhub.store.folder import MARK, NAMES
+from hubmerge.localhub.store.store import Store
 
 
 def started(root: Path) -> Store:

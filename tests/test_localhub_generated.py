@@ -19,7 +19,7 @@ from waiting import until
 
 from hubmerge.errors import HubError
 from hubmerge.localhub import LLAMAS, GeneratedModel, LlamaShape, LocalHub, llama, siblings
-from hubmerge.localhub.patterns import DRIFT, ELEMENTS, SPREAD
+from hubmerge.localhub.generated.patterns import DRIFT, ELEMENTS, SPREAD
 from hubmerge.recipe import Recipe
 from hubmerge.stream.plan import make_plan
 

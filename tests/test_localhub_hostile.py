@@ -15,8 +15,8 @@ from localhubtools import USERS, call
 
 from hubmerge.localhub import LocalHub
 from hubmerge.localhub.app import hub_routes
-from hubmerge.localhub.connections import MOST_UNREAD
-from hubmerge.localhub.faults import Fault
+from hubmerge.localhub.serving.connections import MOST_UNREAD
+from hubmerge.localhub.serving.faults import Fault
 
 NAMES = [
     "x" * 300,
@@ -295,7 +295,7 @@ def test_a_body_without_end_is_not_waited_for(hub):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(hub, monkeypatch):
-    monkeypatch.setattr("hubmerge.localhub.connections.UNREAD_SECONDS", 0.0)
+    monkeypatch.setattr("hubmerge.localhub.serving.connections.UNREAD_SECONDS", 0.0)
     with socket.create_connection(("127.0.0.1", hub.port), timeout=60) as line:
         line.sendall(REFUSED + b"Content-Length: 1000\r\n\r\n" + b"some")
         assert status_of(line) == 404
@@ -306,7 +306,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(hub, monkeypatch):
     "begun", [b"", b"GET /api/mod", REFUSED.replace(b"Bearer nobody's", b"") + b"Content-Length: 9\r\n\r\nsome"]
 )
 def test_a_request_that_is_never_finished_is_not_waited_for(hub, begun, monkeypatch):
-    monkeypatch.setattr("hubmerge.localhub.connections.SILENT_SECONDS", 0.1)
+    monkeypatch.setattr("hubmerge.localhub.serving.connections.SILENT_SECONDS", 0.1)
     with socket.create_connection(("127.0.0.1", hub.port), timeout=60) as line:
         line.sendall(begun)
         while line.recv(1000):
@@ -315,7 +315,7 @@ def test_a_request_that_is_never_finished_is_not_waited_for(hub, begun, monkeypa
 
 def test_a_slow_answer_is_no_silence(hub, monkeypatch):
     """Nothing comes from a client that waits for its answer, and it is not let go for that."""
-    monkeypatch.setattr("hubmerge.localhub.connections.SILENT_SECONDS", 0.05)
+    monkeypatch.setattr("hubmerge.localhub.serving.connections.SILENT_SECONDS", 0.05)
     hub.faults = lambda request: Fault(delay=0.5)
     try:
         with socket.create_connection(("127.0.0.1", hub.port), timeout=60) as line:

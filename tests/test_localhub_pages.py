@@ -13,7 +13,7 @@ from localhubtools import USERS, call
 
 from hubmerge.errors import HubError
 from hubmerge.localhub import LocalHub
-from hubmerge.localhub.markdown import render_markdown
+from hubmerge.localhub.people.markdown import render_markdown
 
 CARD = """---
 license: mit
@@ -149,7 +149,7 @@ def test_a_cookie_ends_with_its_token_and_its_time(tmp_path, monkeypatch):
         assert "Sign out" in browser.open("/")[1]
         now = time.time()
         with monkeypatch.context() as patch:
-            patch.setattr("hubmerge.localhub.signin.time.time", lambda: now + 8 * 24 * 3600)
+            patch.setattr("hubmerge.localhub.people.signin.time.time", lambda: now + 8 * 24 * 3600)
             assert "Sign out" not in browser.open("/")[1]
         port = server.port
     with LocalHub(tmp_path, {"al.ice": "hf_second"}, port=port) as server:

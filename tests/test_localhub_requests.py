@@ -14,8 +14,8 @@ from localhubtools import USERS, call, commit_lines
 from starlette.requests import Request
 
 from hubmerge.localhub import LocalHub
-from hubmerge.localhub.connections import connection_of
-from hubmerge.localhub.wire import Refusal, read_body
+from hubmerge.localhub.serving.connections import connection_of
+from hubmerge.localhub.serving.wire import Refusal, read_body
 
 THOUSAND = bytes(range(250)) * 4
 

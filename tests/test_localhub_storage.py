@@ -121,7 +121,7 @@ def test_a_pull_request_number_left_by_a_crash_is_skipped(hub, api):
 
 def test_a_repository_deleted_meanwhile_is_a_missing_one(hub, api, monkeypatch):
     """The request passed the check that the repository exists, and then it did not any more."""
-    from hubmerge.localhub.store import Store
+    from hubmerge.localhub.store.store import Store
 
     lost = Store(hub.root).find("model", "alice/m")
     monkeypatch.setattr(Store, "find", lambda store, type, id: lost)
@@ -195,7 +195,8 @@ def test_a_stale_parent_is_refused(hub, api):
 # What must have reached the disk when the process dies at its n-th move of a finished file: nothing of the commit.
 CRASH = """
 import os, sys
-from hubmerge.localhub import LocalHub, disk, objects
+from hubmerge.localhub import LocalHub
+from hubmerge.localhub.store import disk, objects
 hub = LocalHub(sys.argv[1], {"alice": "hf_alice"})
 real = os.replace
 def replace(source, target):

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from hubmerge.localhub import gitids
-from hubmerge.localhub.delivery import RangeNotSatisfiable, parse_range
-from hubmerge.localhub.disk import atomic_file, read_json, write_json
-from hubmerge.localhub.ignore import ignore_rule
+from hubmerge.localhub.api.ignore import ignore_rule
 from hubmerge.localhub.names import check_name, check_namespace, check_path, check_reference
+from hubmerge.localhub.serving.delivery import RangeNotSatisfiable, parse_range
+from hubmerge.localhub.store import gitids
+from hubmerge.localhub.store.disk import atomic_file, read_json, write_json
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 

@@ -32,8 +32,8 @@ from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.verify import verify
-from space.jobs import Jobs
 from space.settings import Settings
+from space.work.jobs import Jobs
 
 DIGITS = "9" * 5_000
 NOT_JSON = {

@@ -302,7 +302,7 @@ def test_what_programs_note_of_a_machine_goes_and_all_else_stays() -> None:
 
 
 def test_a_link_to_a_recipe_tells_no_place(place: Path) -> None:
-    from space.share import pack, unpack
+    from space.forms.share import pack, unpack
 
     packed = pack(recipe_of(place).to_yaml())
     assert str(place) not in unpack(packed) and "./math@sha256:" in unpack(packed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, constants, scan_cache_dir, snapshot_download
 
-from space import cache
+from space.work import cache
 
 
 @pytest.fixture

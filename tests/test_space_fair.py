@@ -8,10 +8,10 @@ import pytest
 from waiting import until
 
 from hubmerge.errors import AccessError, ResourceError
-from space.guard import shows_errors
-from space.jobs import PEOPLE_AT_AN_ADDRESS, USER, Jobs
 from space.state import Owner
-from space.turns import Together, Turns
+from space.visitors.guard import shows_errors
+from space.work.jobs import PEOPLE_AT_AN_ADDRESS, USER, Jobs
+from space.work.turns import Together, Turns
 
 TOKENS = {
     "user": "hf_" + "aB3" * 12,

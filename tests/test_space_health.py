@@ -7,8 +7,8 @@ import psutil
 import pytest
 from waiting import until
 
-from space.health import Health, health, memory
-from space.jobs import Jobs
+from space.work.health import Health, health, memory
+from space.work.jobs import Jobs
 
 
 def container(root: Path, version: int, limit: str, used: int, inactive: int) -> Path:

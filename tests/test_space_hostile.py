@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from space_server import ended
 
 from hubmerge.errors import TaskError
-from space.search_form import MOST_BYTES, MOST_ROWS, task_of_file
+from space.forms.search import MOST_BYTES, MOST_ROWS, task_of_file
 
 PUBLIC = "alice/hostile-public"
 TOKEN = "hf_" + "Secret" * 6

@@ -9,7 +9,7 @@ from waiting import until
 
 from hubmerge.errors import HubmergeError, NotFoundError, RecipeError, ResourceError
 from hubmerge.progress import Event
-from space.jobs import Jobs
+from space.work.jobs import Jobs
 
 
 def wait(jobs, owner, job, status):

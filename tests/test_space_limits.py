@@ -12,12 +12,11 @@ from hubmerge.hub import open_source
 from hubmerge.progress import Event
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
-from space.job import Work
-from space.jobs import Jobs
 from space.limits import Limits
-from space.plan_view import plan_of
-from space.runners import runners
 from space.settings import Settings
+from space.work.job import Work
+from space.work.jobs import Jobs
+from space.work.runners import runners
 
 SMALL = 1e-6  # GB: the siblings have some 40 kB
 
@@ -34,14 +33,14 @@ def search(tiny_search) -> Search:
 
 
 def test_a_model_or_a_result_that_is_too_large_is_refused_by_its_plan(recipe, siblings) -> None:
-    assert not plan_of(recipe, None, Limits()).errors
-    assert not plan_of(recipe, None, Limits(model_gb=1, disk_gb=1, minutes=1)).errors
+    assert not Limits().plan(recipe, None).errors
+    assert not Limits(model_gb=1, disk_gb=1, minutes=1).plan(recipe, None).errors
     for limits, says in (
         (Limits(model_gb=SMALL), rf"{siblings['math']} has [\d.]+ kB of weights .* at most 1e-06 GB .*_MAX_MODEL_GB"),
         (Limits(disk_gb=SMALL), r"The merge takes up to [\d.]+ MB of disk .* at most 1e-06 GB .*_MAX_DISK_GB"),
     ):
         with pytest.raises(ResourceError, match=says):
-            plan_of(recipe, None, limits).require()
+            limits.plan(recipe, None).require()
 
 
 def test_a_model_is_too_large_to_talk_to(siblings) -> None:

@@ -13,8 +13,8 @@ from waiting import until
 from hubmerge.evolve.journal import read_evaluations
 from hubmerge.localhub import Fault
 from space import app
-from space.publish import submit_publish
 from space.state import PRODUCT, Page, owner_of
+from space.tabs.publish import submit_publish
 
 pytestmark = pytest.mark.slow
 

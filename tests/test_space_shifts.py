@@ -11,11 +11,11 @@ from waiting import until
 from hubmerge.errors import Interrupted
 from hubmerge.hub.patience import stoppable
 from hubmerge.progress import Event
-from space.job import Job
-from space.jobs import Jobs
-from space.panel import describe
 from space.settings import Settings
-from space.shifts import LONGEST, Shifts
+from space.tabs.panel import describe
+from space.work.job import Job
+from space.work.jobs import Jobs
+from space.work.shifts import LONGEST, Shifts
 
 MINUTE = 60.0
 
@@ -27,7 +27,7 @@ class Clock:
         self.now = 1_000_000.0
         shown = SimpleNamespace(time=lambda: self.now, monotonic=time.monotonic)
         for module in ("job", "jobs"):
-            monkeypatch.setattr(f"space.{module}.time", shown)
+            monkeypatch.setattr(f"space.work.{module}.time", shown)
 
 
 @pytest.fixture

@@ -21,23 +21,24 @@ from hubmerge.hub import open_source
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
-from space import access, chat, pick
 from space.app import _examples as page_examples
 from space.app import _serve as serve_page
-from space.draw import curve, interval, ribbons
-from space.form import ANCHORS, apply, compose, fields, spread
-from space.job import Job
-from space.jobs import Jobs
+from space.forms.recipe import ANCHORS, apply, compose, fields, spread
+from space.forms.search import explain_genes, gene_names, searchable
+from space.forms.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
 from space.limits import Limits
-from space.panel import describe
-from space.plan_view import describe_search_plan
-from space.search_form import explain_genes, gene_names, searchable
-from space.search_view import axis, seconds_left, waiting
 from space.settings import Settings
-from space.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
-from space.timed_cache import TimedCache
+from space.tabs import chat, pick
+from space.tabs.panel import describe
 from space.upkeep import round_of
+from space.views.draw import curve, interval, ribbons
+from space.views.plan import describe_search_plan
+from space.views.search import axis, seconds_left, waiting
+from space.visitors import access
 from space.wording import hub_link, short
+from space.work.job import Job
+from space.work.jobs import Jobs
+from space.work.timed_cache import TimedCache
 
 MODELS = ("org/math", "org/japanese@main")
 
@@ -318,7 +319,7 @@ def test_the_shelf_lets_go_of_what_nobody_asked_for(monkeypatch):
         pass
 
     clock = [0.0]
-    monkeypatch.setattr("space.timed_cache.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("space.work.timed_cache.time", SimpleNamespace(monotonic=lambda: clock[0]))
     models, cards = TimedCache(2, 20, in_use=True), TimedCache(2, 20)
     asked, idle, card = Model(), Model(), Model()
     kept = [weakref.ref(model) for model in (asked, idle, card)]

@@ -11,10 +11,10 @@ import yaml
 from hubmerge.errors import AccessError, HubmergeError, TaskError
 from hubmerge.evaluate.task import BUILTIN, load_task, task_document
 from hubmerge.evolve.search import Search
-from space.access import read_search, require_fit_for_strangers
-from space.search_form import task_of, task_of_file
+from space.forms.search import task_of, task_of_file
 from space.settings import Settings
-from space.stranger import require_task
+from space.visitors.access import read_search, require_fit_for_strangers
+from space.visitors.stranger import require_task
 
 SECRET = "sesame-7c1f"
 ROWS = [{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(4)]

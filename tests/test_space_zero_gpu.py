@@ -21,12 +21,12 @@ from hubmerge.evolve.search import Search
 from hubmerge.hub import open_source
 from hubmerge.progress import silent
 from hubmerge.reference import ModelRef
-from space import zero_gpu
-from space.chat import reply
-from space.job import Work
 from space.limits import Limits
-from space.runners import RUN_FOLDER, runners
-from space.zero_gpu import CHAT_SECONDS, SEARCH_SECONDS, ZeroGpu
+from space.tabs.chat import reply
+from space.work import zero_gpu
+from space.work.job import Work
+from space.work.runners import RUN_FOLDER, runners
+from space.work.zero_gpu import CHAT_SECONDS, SEARCH_SECONDS, ZeroGpu
 
 ON = {"SPACES_ZERO_GPU": "true"}
 ASK = [{"role": "user", "content": "w20 w21"}]

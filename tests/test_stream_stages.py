@@ -19,7 +19,7 @@ from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.verify import verify
-from space.form import compose
+from space.forms.recipe import compose
 
 TIES = {"normalize": True, "lambda": 0.8}
 

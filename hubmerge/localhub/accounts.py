@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hubmerge.errors import HubError
-from hubmerge.localhub.names import check_namespace
-from hubmerge.localhub.repository import Repository
+from .errors import HubError
+from .names import check_namespace
+from .store.repository import Repository
 
 OAUTH_TOKEN_SECONDS = 8 * 3600
 _READ_ALL = frozenset({"read-repos", "write-repos", "manage-repos"})

@@ -14,27 +14,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hubmerge.localhub import (
-    cdn,
-    committing,
-    contents,
-    discussions,
-    lfs,
-    listing,
-    oauth,
-    pages,
-    repositories,
-    requestlog,
-    signin,
-    spaces,
-    zerocopy,
-)
-from hubmerge.localhub.connections import connection_of
-from hubmerge.localhub.faults import Fault, Faults, reset
-from hubmerge.localhub.layout import page
-from hubmerge.localhub.names import PAGES, RESERVED
-from hubmerge.localhub.repository import Vanished
-from hubmerge.localhub.wire import Refusal, Site, named_repository, refuse
+from .api import cdn, committing, contents, discussions, lfs, listing, repositories, spaces
+from .names import PAGES, RESERVED
+from .people import oauth, pages, signin
+from .people.layout import page
+from .serving import requestlog, zerocopy
+from .serving.connections import connection_of
+from .serving.faults import Fault, Faults, reset
+from .serving.wire import Refusal, Site, named_repository, refuse
+from .store.repository import Vanished
 
 _METHODS = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]
 

@@ -9,18 +9,18 @@ from types import TracebackType
 
 import uvicorn
 
-from hubmerge.errors import HubError
-from hubmerge.localhub.accounts import Accounts
-from hubmerge.localhub.addresses import Addresses, is_loopback
-from hubmerge.localhub.app import Gate, make_application
-from hubmerge.localhub.connections import Protocol
-from hubmerge.localhub.facts import FactBook
-from hubmerge.localhub.faults import Faults
-from hubmerge.localhub.generated import GeneratedModel
-from hubmerge.localhub.repository import Conflict
-from hubmerge.localhub.requestlog import Request, RequestLog
-from hubmerge.localhub.store import Store
-from hubmerge.localhub.wire import Site
+from .accounts import Accounts
+from .app import Gate, make_application
+from .errors import HubError
+from .generated.model import GeneratedModel
+from .serving.addresses import Addresses, is_loopback
+from .serving.connections import Protocol
+from .serving.faults import Faults
+from .serving.requestlog import Request, RequestLog
+from .serving.wire import Site
+from .store.facts import FactBook
+from .store.repository import Conflict
+from .store.store import Store
 
 _START_SECONDS = 60.0  # reached by what does not start, however busy the machine
 _KEEP_ALIVE_SECONDS = 60  # longer than a client's pauses: a connection that closes under a request fails it

@@ -1,0 +1,7 @@
+"""What a form says, in the words of a recipe or a search: pure functions, without a component of gradio.
+
+recipe.py  the merge form and a recipe, each made of the other
+search.py  the Evolve form, as a search
+share.py   a recipe as a link
+upload.py  a small text file that a visitor sent
+"""

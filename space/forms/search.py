@@ -1,0 +1,152 @@
+"""What the Evolve form says, as a search: pure functions, without a component."""
+
+import csv
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hubmerge.documents import parse_object
+from hubmerge.errors import SearchError, TaskError
+from hubmerge.evaluate.task import BUILTIN, SPLITS
+from hubmerge.evolve.search import Search
+from hubmerge.methods import METHODS, Method
+
+from ..wording import short
+from .upload import read_upload
+
+MOST_BYTES, MOST_ROWS = 5_000_000, 20_000
+"""How large a file of examples may be."""
+SHARES = {"search": 0.3, "validation": 0.3, "test": 0.4}
+"""How the examples of a file are shared out."""
+
+
+def searchable() -> list[str]:
+    """Methods that mix models and have something to vary."""
+    return [name for name, method in METHODS.items() if method.max_models != 1 and gene_names(method)]
+
+
+def gene_names(method: Method) -> list[str]:
+    """What may vary in a method's recipes."""
+    return [p.name for p in method.parameters if not p.is_switch and p.name != "seed"]
+
+
+def explain_genes(method: Method) -> str:
+    """What each of them is, in the words of the merge form."""
+    return " ".join(f"{p.name}: {p.help}" for p in method.parameters if p.name in gene_names(method))
+
+
+def task_of(
+    given: Mapping[str, Any] | str | None, name: str | None, language: str | None, max_new_tokens: int
+) -> Mapping[str, Any]:
+    """The task's document for what was chosen: `given` (the page's own), a built-in one, or a dataset of the Hub.
+
+    Never a file of this machine. Raises `TaskError` for anything else.
+    """
+    name = (name or "").strip()
+    if isinstance(given, Mapping) and name == given.get("name", "task"):
+        return given
+    if name in BUILTIN:
+        return BUILTIN[name]
+    if name.count("/") != 1:
+        raise TaskError(f"Choose a task: one of {', '.join(BUILTIN)}, or a dataset of the Hub as org/name.")
+    repo_id, _, revision = name.partition("@")
+    examples = {"repo_id": repo_id, **{split: f"{split}.jsonl" for split in SPLITS}}
+    if revision:
+        examples["revision"] = revision
+    return _document(short(repo_id), examples, language, max_new_tokens)
+
+
+def task_of_file(path: Path, language: str | None, max_new_tokens: int) -> Mapping[str, Any]:
+    """The task of a visitor's own file, CSV or JSON lines with `question` and `answer`, shared out among the splits.
+
+    Raises `TaskError` where it is something else, or too large.
+    """
+    text = read_upload(path, MOST_BYTES, TaskError)
+    rows = (_csv if path.suffix.lower() == ".csv" else _json_lines)(text, path.name)
+    found = list(dict.fromkeys((str(row.get("question") or ""), str(row.get("answer") or "")) for row in rows))
+    if len(found) > MOST_ROWS:
+        raise TaskError(f"{path.name} has {len(found):,} examples; at most {MOST_ROWS:,} are read.")
+    if len(found) < 12 or not all(question and answer for question, answer in found):
+        raise TaskError(
+            f"{path.name} must have at least 12 different examples, each with `question` and `answer` filled in; "
+            f"it has {sum(bool(q and a) for q, a in found)} such."
+        )
+    random.Random(0).shuffle(found)
+    examples: dict[str, Any] = {}
+    start = 0
+    for split, share in SHARES.items():
+        stop = len(found) if split == "test" else start + max(1, round(share * len(found)))
+        examples[split] = [{"question": question, "answer": answer} for question, answer in found[start:stop]]
+        start = stop
+    return _document(path.stem[:60], examples, language, max_new_tokens)
+
+
+def describe_search(
+    *,
+    task: Mapping[str, Any],
+    models: Sequence[str],
+    base: str | None,
+    spaces: Sequence[str],
+    method: str,
+    genes: Sequence[str],
+    granularity: str,
+    searcher: Mapping[str, Any],
+    splits: Mapping[str, int],
+    objectives: Sequence[str] = ("score",),
+    compared: bool = False,
+    economy: bool = False,
+    minutes: float | None = None,
+) -> Search:
+    """A search over the chosen models, its genes over each parameter's usual range. Raises `SearchError`.
+
+    spaces: "ps" for recipes, "dfs" for paths, or both.
+    """
+    names = [name for name in models if name != base]
+    if not names:
+        raise SearchError("Choose at least one model in step 1.")
+    document: dict[str, Any] = {"models": names, "task": task, "searcher": dict(searcher)}
+    examples = task["examples"]
+    document["splits"] = {name: _at_most(examples.get(name), n) for name, n in splits.items() if name in examples}
+    if "ps" in spaces:
+        ranges = {p.name: list(p.typical) for p in METHODS[method].parameters if p.name in genes}
+        document |= {"merge_method": method, "genome": {"granularity": granularity, "genes": ranges}}
+        if base and METHODS[method].base == "required":
+            document["base_model"] = base
+    if "dfs" in spaces:
+        document["data_flow"] = {"repeats": 2}
+    if tuple(objectives) != ("score",):
+        document["fitness"] = {"objectives": list(objectives)}
+    if economy:
+        document["economy"] = {"racing": True}
+    search = Search.from_dict(document)
+    if minutes:
+        search = search.within(minutes)
+    return search.compared() if compared else search
+
+
+def _document(name: str, examples: Mapping[str, Any], language: str | None, max_new_tokens: int) -> Mapping[str, Any]:
+    more = {"language": language} if language else {}
+    return {"name": name, "examples": examples, **more, "max_new_tokens": max_new_tokens}
+
+
+def _at_most(examples: Any, count: int) -> int:
+    return min(count, len(examples)) if isinstance(examples, list) else count
+
+
+def _csv(text: str, name: str) -> list[Mapping[str, Any]]:
+    try:
+        return list(csv.DictReader(text.splitlines()))
+    except csv.Error as exc:
+        raise TaskError(f"{name} is not CSV that can be read: {exc}.") from None
+
+
+def _json_lines(text: str, name: str) -> list[Mapping[str, Any]]:
+    rows: list[Mapping[str, Any]] = []
+    for number, line in enumerate(filter(str.strip, text.splitlines()), 1):
+        try:
+            row = parse_object(line, name, TaskError)
+        except TaskError:
+            raise TaskError(f'{name}, line {number}: expected {{"question": ..., "answer": ...}}.') from None
+        rows.append(row)
+    return rows

@@ -1,0 +1,9 @@
+"""The tabs of the page: components and what they do.
+
+pick.py     search the Hub, choose models and a base, see whether they fit together
+merge.py    the recipe as a form, a drawing and YAML; its plan; the merge
+evolve.py   what may vary and how a candidate is judged; the search live
+chat.py     talk to a model, token by token
+publish.py  the card, a name, the link at the end
+panel.py    a job: how far, how it ended, Cancel and Resume
+"""

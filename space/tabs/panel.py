@@ -1,0 +1,174 @@
+"""A job on the page: what it is, how far, how it ended; Cancel and Resume. After a reload it finds its job again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ..state import Page, owner_of
+from ..theme import html
+from ..visitors.access import visitor_token
+from ..visitors.guard import shows_errors
+from ..wording import duration, escape, size
+from ..work.job import Job
+
+_MEASURED = {"merge": "merge", "evolve": "search", "publish": "push"}
+"""The stage of each kind of job whose share done is that of the whole; what is before and after it has none."""
+_ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "interrupted"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What others need of a job panel: the buttons that go on with a finished model, and how to redraw it.
+
+    `refresh` with `inputs` and `outputs` is an event handler; `watch` calls it as long as a job is under way.
+    """
+
+    chat: gr.Button
+    publish: gr.Button
+    refresh: Callable[..., Any]
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+
+
+def mark(job: Job | None) -> str:
+    """Changes with all that a panel shows of a job: the clock of a running one moves even where nothing is reported."""
+    return f"{job.id}:{job.version}:{job.seconds:.0f}" if job else "none"
+
+
+def panel(
+    page: Page,
+    kind: str,
+    *,
+    extra: Sequence[Any] = (),
+    draw: Callable[[str, Job | None], Sequence[Any]] | None = None,
+    pause: bool = False,
+) -> Panel:
+    """Builds the panel of the owner's newest job of `kind`.
+
+    `extra` are further components to redraw with it; `draw(owner, job)` returns a value for each. `pause`: to stop it
+    loses nothing, and the button says so.
+    """
+    view = html(visible=False, elem_id=f"hm-{kind}-job")
+    with gr.Row():
+        word = "Pause" if pause else "Cancel"
+        cancel = gr.Button(word, size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-cancel")
+        resume = gr.Button("Resume", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-resume")
+        chat = gr.Button("Chat with it", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-chat")
+        publish = gr.Button("Publish it", size="sm", visible=False, min_width=110, scale=0, elem_id=f"hm-{kind}-on")
+    seen = page.seen[kind]
+    outputs = [view, cancel, resume, chat, publish, seen, *extra]
+
+    def refresh(key: str | None, last: str, request: gr.Request) -> Sequence[Any]:
+        owner = owner_of(key, request)
+        job = next(iter(page.jobs.of(owner, kind)), None)
+        now = mark(job)
+        if now == last:
+            return [gr.skip()] * len(outputs)
+        more = draw(owner, job) if draw else ()
+        made_a_model = job is not None and job.status == "done" and "folder" in job.result
+        return [
+            gr.HTML(describe(job) if job else "", visible=job is not None),
+            gr.Button(visible=job is not None and job.active),
+            gr.Button(visible=job is not None and job.status in ("failed", "cancelled", "lost")),
+            gr.Button(visible=made_a_model),
+            gr.Button(visible=made_a_model),
+            now,
+            *more,
+        ]
+
+    @shows_errors
+    def stop(key: str | None, request: gr.Request) -> None:
+        owner = owner_of(key, request)
+        for job in page.jobs.of(owner, kind):
+            if job.active:
+                page.jobs.cancel(owner, job.id)
+                return
+
+    @shows_errors
+    def again(key: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> gr.Timer:
+        owner = owner_of(key, request)
+        newest = next(iter(page.jobs.of(owner, kind)), None)
+        if newest:
+            page.jobs.resume(owner, newest.id, visitor_token(page.settings, oauth))
+        return gr.Timer(active=True)
+
+    inputs = [page.owner, seen]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    cancel.click(stop, [page.owner], None, **quiet).then(refresh, inputs, outputs, **quiet)
+    resume.click(again, [page.owner], [page.timer], **quiet).then(refresh, inputs, outputs, **quiet)
+    return Panel(chat, publish, refresh, inputs, outputs)
+
+
+def watch(page: Page, panels: Sequence[Panel], beat: gr.Timer) -> None:
+    """Draws all panels once the page is ready, at each tick of its timer, which then stops itself, and at each `beat`.
+
+    All at one call: each makes the browser look at the whole page. The answer to a last tick can come after that of the
+    button that began the next job, and stop the timer again: hence the beat.
+    """
+
+    def look(key: str | None, merged: str, evolved: str, published: str, request: gr.Request) -> Sequence[Any]:
+        # Asked before: what ends while it is drawn is drawn by the next tick.
+        active = any(job.active for job in page.jobs.of(owner_of(key, request)))
+        marks = zip(panels, (merged, evolved, published), strict=True)
+        return [*(part for one, last in marks for part in one.refresh(key, last, request)), gr.Timer(active=active)]
+
+    drawn = [part for one in panels for part in one.outputs]
+    for event in (page.ready.then, page.timer.tick, beat.tick):
+        event(
+            look,
+            [page.owner, *page.seen.values()],
+            [*drawn, page.timer],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+
+def describe(job: Job) -> str:
+    """A job as HTML: title, state, bar, figures, and the sentence of an error."""
+    event = job.event
+    done, total = int(event.get("done", 0)), int(event.get("total", 0))
+    stopping = job.status == "running" and event.get("note") == "stopping"
+    word = "stopping" if stopping else _ENDED.get(job.status, job.status)
+    whole = event.get("stage") == _MEASURED.get(job.kind) and total > 0
+    share = 100.0 if job.status == "done" else min(100.0, 100.0 * done / total) if whole else 0.0
+    # A full bar would say that a job is done which is at work.
+    unknown = job.status == "running" and not (whole and done < total)
+    parts = [
+        f'<section class="hm-job" aria-label="{escape(job.kind)} job">',
+        f"<header><b>{escape(job.title)}</b>",
+        f'<span class="hm-pill {job.status}" role="status">{word}</span></header>',
+    ]
+    if job.status in ("queued", "running", "done"):
+        told = "" if unknown else f' aria-valuenow="{share:.0f}"'
+        parts.append(
+            f'<div class="hm-bar{" unknown" if unknown else ""}" role="progressbar" aria-label="progress" '
+            f'aria-valuemin="0" aria-valuemax="100"{told}>'
+            f'<i style="width:{share:.1f}%"></i></div>'
+        )
+    left = _figures(job, done, total)
+    if job.status == "queued":
+        left = "makes room for others; goes on by itself" if job.before else "waiting for a free worker"
+    parts.append(f"<small><span>{escape(left)}</span><span>{duration(job.seconds)}</span></small>")
+    if job.error:
+        parts.append(f'<div class="hm-problem" role="alert">{escape(job.error)}</div>')
+    if job.status == "lost":
+        parts.append('<div class="hm-problem warning">The server stopped meanwhile; Resume goes on where it was.</div>')
+    return "".join([*parts, "</section>"])
+
+
+def _figures(job: Job, done: int, total: int) -> str:
+    if job.status == "done":
+        return str(job.result.get("summary", "finished"))
+    stage, unit = str(job.event.get("stage", "starting")), str(job.event.get("unit", ""))
+    amount = ""
+    if done or total:
+        if unit == "B":
+            amount = f"{size(done)} of {size(total)}" if total else size(done)
+        else:
+            amount = f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}"
+    note = str(job.event.get("note", ""))
+    if stage == "read" and total and done >= total:
+        note = "scoring follows"
+    return " · ".join(part for part in (stage, amount, note) if part and part != "stopping")

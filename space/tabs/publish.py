@@ -1,0 +1,185 @@
+"""Publish: the card as it will stand on the Hub, a name, private unless asked otherwise, and the link at the end."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from hubmerge.errors import HubError, HubmergeError
+from hubmerge.hub.user import user_of
+from hubmerge.publish import warnings_before_push
+
+from ..state import Page, owner_of, product_job, products
+from ..theme import html, into_view
+from ..visitors.access import Token, require_token, visitor_token
+from ..visitors.guard import shows_errors
+from ..wording import escape
+from ..work.job import Job
+from .panel import Panel, panel
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class Publish:
+    """The component that other tabs set, and the job."""
+
+    model: gr.Dropdown
+    panel: Panel
+
+
+def publish_tab(page: Page, tab: gr.Tab) -> Publish:
+    """Builds the tab."""
+    html('<p class="hm-lead">Put a merged or evolved model on the Hub; its card tells recipe, sources and scores.</p>')
+    with gr.Row():
+        with gr.Column(scale=5, min_width=300):
+            model = gr.Dropdown(
+                [], value=None, label="Model", info="merged or evolved here", elem_id="hm-publish-model"
+            )
+            repo = gr.Textbox(
+                label="Repository",
+                info="org/name; it is created if it is not there",
+                placeholder="me/my-merge",
+                elem_id="hm-repo",
+            )
+            private = gr.Checkbox(
+                True, label="Private", info="Untick it for a new public repository, or to publish into one."
+            )
+            overwrite = gr.Checkbox(
+                False, label="Overwrite", info="What others put into the repository is left alone without this."
+            )
+            suggested = gr.Textbox("", visible="hidden", elem_id="hm-suggested")
+            who = html(elem_id="hm-who")
+            if page.settings.oauth:
+                gr.LoginButton(size="md")
+            go = gr.Button("Publish", variant="primary", elem_id="hm-publish-button")
+            link = html(elem_id="hm-link")
+            job = panel(page, "publish", extra=[link], draw=lambda _, job: [_link(job)])
+        with gr.Column(scale=6, min_width=300):
+            card = gr.Markdown(_NO_CARD, elem_id="hm-preview")
+
+    def enter(now: str | None, key: str | None, request: gr.Request) -> Sequence[Any]:
+        listed = products(page.jobs, owner_of(key, request))
+        values = [value for _, value in listed]
+        picked = now if now in values else (values[0] if values else None)
+        return gr.Dropdown(choices=listed, value=picked), preview(picked, key, request)
+
+    def introduce(
+        picked: str | None, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None
+    ) -> Sequence[Any]:
+        label = {value: label for label, value in products(page.jobs, owner_of(key, request))}.get(picked or "")
+        user, told = identity(page, visitor_token(page.settings, oauth))
+        return f"{user}/{_slug(label)}" if user and label else "", told
+
+    def preview(value: str | None, key: str | None, request: gr.Request) -> str:
+        try:
+            return card_text(page, owner_of(key, request), value)
+        except HubmergeError:
+            return _NO_CARD
+
+    @shows_errors
+    def start(
+        value: str | None,
+        repo_id: str,
+        private: bool,
+        overwrite: bool,
+        key: str | None,
+        request: gr.Request,
+        oauth: gr.OAuthToken | None,
+    ) -> gr.Timer:
+        token = require_token(page.settings, oauth)
+        submit_publish(page, owner_of(key, request), value, repo_id, private, token, overwrite)
+        return gr.Timer(active=True)
+
+    # Who publishes is asked of the Hub: what is known here does not wait for it.
+    # A name that is typed while the Hub is asked stays.
+    tab.select(enter, [model, page.owner], [model, card], **_QUIET).then(
+        introduce, [model, page.owner], [suggested, who], **_QUIET
+    ).then(None, [repo, suggested], [repo], js="(typed, suggested) => typed || suggested", **_QUIET)
+    model.change(preview, [model, page.owner], [card], **_QUIET)
+    go.click(start, [model, repo, private, overwrite, page.owner], [page.timer], **_QUIET).success(
+        job.refresh, job.inputs, job.outputs, **_QUIET
+    ).success(None, js=into_view("hm-publish-job"), **_QUIET)
+    return Publish(model, job)
+
+
+def submit_publish(
+    page: Page, owner: str, value: str | None, repo_id: str, private: bool, token: str, overwrite: bool = False
+) -> Job:
+    """Queues the upload of one of the owner's products."""
+    repo_id = repo_id.strip()
+    if not repo_id:
+        raise HubError("Give the repository a name, as org/name.")
+    product = product_job(page.jobs, owner, value)
+    spec = {
+        "kind": product.kind,
+        "folder": product.result["folder"],
+        "recipe": product.result["recipe"],
+        "search": product.spec.get("search"),
+        "repo_id": repo_id,
+        "private": bool(private),
+        "overwrite": bool(overwrite),
+    }
+    return page.jobs.submit(owner, "publish", f"Publish {repo_id}", spec, token)
+
+
+def identity(page: Page, token: Token) -> tuple[str | None, str]:
+    """The user whose token this is, and a line that says so or how to log in."""
+    if token is None:
+        how = (
+            "Sign in with Hugging Face to publish."
+            if page.settings.on_space
+            else ("No token found: run <code>hf auth login</code> or set HF_TOKEN, then start the page again.")
+        )
+        return None, f'<div class="hm-problem warning">{how}</div>'
+    try:
+        user = user_of(token)
+    except HubError as error:
+        return None, f'<div class="hm-problem" role="alert">{escape(str(error))}</div>'
+    return user, f'<div class="hm-quiet">Publishing as <b>{escape(user)}</b></div>'
+
+
+def known_user(page: Page, token: str) -> str | None:
+    """The user whose token this is, None where the Hub knows none: remembered for a few minutes either way."""
+
+    def ask() -> str:
+        try:
+            return user_of(token)
+        except (HubmergeError, ValueError):
+            return ""
+
+    # By digest: no list of tokens lies in memory.
+    return page.users.get(hashlib.sha256(token.encode("utf-8", "replace")).hexdigest(), ask) or None
+
+
+def card_text(page: Page, owner: str, value: str | None) -> str:
+    """The body of the model's card, without its front matter; before it, what should be known before it is pushed."""
+    folder = Path(str(product_job(page.jobs, owner, value).result["folder"]))
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    if text.startswith("---\n"):
+        text = text[4:].partition("\n---\n")[2]
+    warnings = [f"> **Warning:** {escape(warning)}" for warning in warnings_before_push(folder)]
+    return "\n\n".join([*warnings, text.strip()]) if text.strip() else _NO_CARD
+
+
+def _link(job: Job | None) -> str:
+    if job is None or job.status != "done":
+        return ""
+    url = escape(str(job.result["url"]))
+    return (
+        f'<div class="hm-fine">On the Hub: <a href="{url}" target="_blank" rel="noopener">'
+        f"{escape(str(job.result['repo_id']))}</a> "
+        f'at commit <span class="hm-code">{escape(str(job.result["commit"])[:8])}</span></div>'
+    )
+
+
+def _slug(label: str) -> str:
+    name = label.partition(": ")[2].replace(" of ", "-").replace(" + ", "-")
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name).strip("-.")[:80]
+
+
+_NO_CARD = "*The card of a model that was merged or evolved appears here.*"

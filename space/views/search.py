@@ -1,0 +1,196 @@
+"""A search on the page: figures, fitness curve, final scores, best candidates, and pictures of the best one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from hubmerge.errors import HubmergeError
+from hubmerge.evolve.journal import Evaluation, read_evaluations
+
+from ..state import Page
+from ..theme import BASE_COLOUR, RESULT_COLOUR
+from ..wording import duration, escape
+from ..work.job import Job
+from ..work.runners import JOURNAL, RUN_FOLDER
+from .draw import interval
+
+BEST, MEAN = "best so far", "mean of the generation"
+SHOWN_POINTS = 400
+"""Points of the curve; a longer search is thinned."""
+SHOWN_CANDIDATES = 8
+NOTHING = '<div class="hm-empty">The fitness curve, the best candidates and the final scores appear here.</div>'
+# Always the same thread: matplotlib keeps its fonts, and their open files, for each thread that ever drew.
+_DRAWING = ThreadPoolExecutor(1, "hubmerge-draw")
+_PREPARING = ("", "open", "fetch", "read")
+"""Stages of a search before anything is scored."""
+
+
+def drawer(page: Page) -> Callable[[str, Job | None], Sequence[Any]]:
+    """What redraws figures, curve, table, pictures, candidates and the choice of one of them."""
+
+    def draw(owner: str, job: Job | None) -> Sequence[Any]:
+        if job is None:
+            return NOTHING, gr.skip(), "", "", "", gr.Dropdown(choices=[], value=None, visible=False)
+        points = page.jobs.points(owner, job.id)
+        folder = page.jobs.folder(owner, job.id)
+        made = _evaluations(folder / JOURNAL)
+        best = best_candidates(made)
+        return (
+            _facts(points, seconds_left(job, made)) if points else waiting(job),
+            gr.LinePlot(value=frame(points), x_lim=axis(points), visible=True if len(points) > 1 else "hidden"),
+            results_table(job.result.get("rows", ())),
+            pictures(page, job, folder / RUN_FOLDER, points),
+            _candidates(best),
+            gr.Dropdown(choices=[(_label(e), e.number) for e in best], visible=bool(best)),
+        )
+
+    return draw
+
+
+def waiting(job: Job) -> str:
+    """What a search is at that has scored nothing yet; nothing for one that has ended."""
+    if not job.active:
+        return ""
+    event = job.event
+    if job.status == "queued":
+        said = "The search begins when a worker is free."
+    elif event.get("stage", "") in _PREPARING and not 0 < event.get("total", 0) <= event.get("done", 0):
+        said = "Models and task are being read. Then the first candidate is scored, and the curve begins."
+    else:
+        said = "The first candidate is being scored; the curve begins with it."
+    return f'<div class="hm-empty">{said}</div>'
+
+
+def seconds_left(job: Job, made: Sequence[Evaluation]) -> float | None:
+    """About how long the search of candidates will still take, by those it has scored; None where nobody can say."""
+    event = job.event
+    asked = [evaluation.seconds for evaluation in made if evaluation.seconds]
+    if job.status != "running" or event.get("stage") != "search" or not asked:
+        return None
+    return (event.get("total", 0) - event.get("done", 0)) * sum(asked) / len(made)
+
+
+def _evaluations(journal: Path) -> list[Evaluation]:
+    try:
+        return read_evaluations(journal) if journal.exists() else []
+    except (HubmergeError, OSError):
+        return []  # being written; the next tick reads it
+
+
+def best_candidates(found: Sequence[Evaluation]) -> list[Evaluation]:
+    """The different candidates with the best fitness, and those of the Pareto front where there is more than one
+    objective."""
+    from hubmerge.evolve.explore import Exploration
+
+    explored = Exploration(tuple(found), (), None, 1)
+    several = bool(found) and len(found[0].fitness) > 1
+    return list(explored.front[: 3 * SHOWN_CANDIDATES] if several else explored.distinct[:SHOWN_CANDIDATES])
+
+
+def pictures(page: Page, job: Job, run: Path, points: Sequence[Mapping[str, Any]]) -> str:
+    """The best recipe as a heat map or the best path as a drawing, and the Pareto front; drawn once a generation."""
+    if not points:
+        return ""
+
+    def make() -> str:
+        from hubmerge.evolve.report import pictures as report
+        from hubmerge.evolve.report.data import Run
+
+        try:
+            read = Run.read(run, job.title)
+            found = [report.front(read), report.winner(read)]
+        except (HubmergeError, OSError, ValueError):
+            return ""  # being written; the next generation draws it
+        return "".join(
+            f'<div class="hm-panel hm-picture"><h3>{escape(p.title)}</h3>{p.figure(f"hm{job.id}")}</div>'
+            for p in found
+            if p is not None
+        )
+
+    key = job.id, job.status, points[-1]["generation"], points[-1]["best"]
+    return page.drawn.get(key, lambda: _DRAWING.submit(make).result())
+
+
+def frame(points: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The curve's rows: evaluation, fitness, series."""
+    step = max(1, len(points) // SHOWN_POINTS)
+    kept = [(number, point) for number, point in enumerate(points, 1) if number % step == 0 or number == len(points)]
+    rows = [
+        (number, point[name], series) for name, series in (("mean", MEAN), ("best", BEST)) for number, point in kept
+    ]
+    return pd.DataFrame(rows, columns=["evaluation", "fitness", "series"])
+
+
+def axis(points: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What the curve's axis covers: so much, also at first, that its marks are whole numbers of evaluations."""
+    return [1, max(10, len(points))]
+
+
+def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The final evaluation on the test split: score with its 95% interval, n, and the comparison with the winner."""
+    if not rows:
+        return ""
+    limit = max(row["high"] for row in rows) or 1.0
+    lines = []
+    for row in rows:
+        best = row["p_value"] is None
+        drawn = interval(row["value"], row["low"], row["high"], limit, RESULT_COLOUR if best else BASE_COLOUR)
+        lines.append(
+            f'<tr class="{"hm-best" if best else ""}"><td>{escape(row["model"])}</td>'
+            f'<td class="hm-number">{100 * row["value"]:.1f}%</td>'
+            f'<td class="hm-number">{100 * row["low"]:.1f} to {100 * row["high"]:.1f}</td>'
+            f'<td class="hm-drawn">{drawn}</td><td class="hm-number">{row["n"]:,}</td>'
+            f'<td class="hm-number">{"" if best else _p(row["p_value"])}</td></tr>'
+        )
+    number = '<th class="hm-number">'
+    head = f'<tr><th>Test split</th>{number}Score</th>{number}95% interval</th><th class="hm-drawn"></th>'
+    head += f"{number}n</th>{number}p vs evolved</th></tr>"
+    return _panel(f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody>")
+
+
+def _facts(points: Sequence[Mapping[str, Any]], left: float | None) -> str:
+    last = points[-1]
+    facts = [
+        (f"{100 * last['score']:.1f}%", "best score on the search split"),
+        (f"{last['best']:.3f}", "best fitness"),
+        (f"{last['generation'] + 1}", "generation"),
+        (f"{len(points):,}", "candidates"),
+    ]
+    if left is not None:
+        facts.append((duration(left), "left, about; then the best are tested"))
+    figures = "".join(f"<div><b>{value}</b><span>{label}</span></div>" for value, label in facts)
+    return f'<div class="hm-panel"><div class="hm-facts">{figures}</div></div>'
+
+
+def _label(evaluation: Evaluation) -> str:
+    fitness = ", ".join(f"{value:.3f}" for value in evaluation.fitness)
+    return f"{evaluation.number}: fitness {fitness}, score {100 * evaluation.score:.1f}%"
+
+
+def _candidates(best: Sequence[Evaluation]) -> str:
+    if not best:
+        return ""
+    lines = "".join(
+        f'<tr><td class="hm-number">{e.number}</td>'
+        f'<td class="hm-number">{", ".join(f"{value:.3f}" for value in e.fitness)}</td>'
+        f'<td class="hm-number">{100 * e.score:.1f}%</td><td class="hm-number">{100 * e.metric:.1f}%</td>'
+        f'<td class="hm-number">{100 * e.language:.1f}%</td><td class="hm-number">{e.seconds:.1f} s</td></tr>'
+        for e in best
+    )
+    head = "".join(
+        f'<th class="hm-number">{name}</th>'
+        for name in ("Candidate", "Fitness", "Score", "Right answer", "Right language", "Took")
+    )
+    return _panel(f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody>")
+
+
+def _panel(table: str) -> str:
+    return f'<div class="hm-panel hm-scroll" tabindex="0"><table class="hm-table">{table}</table></div>'
+
+
+def _p(value: float) -> str:
+    return "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
