@@ -27,13 +27,14 @@ import yaml
 from merge import conditions, table_row
 
 from hubmerge import zoo
+from hubmerge.evaluate.measurement import Measurement
 from hubmerge.evaluate.task import load_task
-from hubmerge.evolve.actors import RayPool
-from hubmerge.evolve.genome import ParameterGenome
-from hubmerge.evolve.judge import make_judge
-from hubmerge.evolve.measurement import Job, Measurement
-from hubmerge.evolve.pool import LocalPool, MakeWorker, Pool, measure_all
+from hubmerge.evolve.examples.job import Job
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.spaces.recipes import ParameterGenome
+from hubmerge.evolve.workers.judge import make_judge
+from hubmerge.evolve.workers.pool import LocalPool, MakeWorker, Pool, measure_all
+from hubmerge.evolve.workers.ray_pool import RayPool
 from hubmerge.recipe import Recipe
 from hubmerge.stream.plan import make_plan
 from hubmerge.zoo.publish import model_folder

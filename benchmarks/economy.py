@@ -68,11 +68,11 @@ def document(folder: Path, evaluations: int, seed: int) -> dict:
 def run(search: dict, out: Path) -> Run:
     """Makes the search in `out`, or reads it there, and asks its winner the validation split."""
     from hubmerge.evaluate.task import load_task
-    from hubmerge.evolve.folder import RESULTS_FILE
-    from hubmerge.evolve.judge import make_judge
-    from hubmerge.evolve.measurement import Job
+    from hubmerge.evolve.examples.job import Job
+    from hubmerge.evolve.records.folder import RESULTS_FILE
     from hubmerge.evolve.run import evolve
     from hubmerge.evolve.search import Search
+    from hubmerge.evolve.workers.judge import make_judge
 
     spec = Search.from_dict(search)
     fresh, began = not (out / RESULTS_FILE).exists(), time.process_time()

@@ -110,7 +110,7 @@ def _run(out: Path, search: "Search") -> None:
 
     from .evaluate.metrics import exact_number
     from .evaluate.task import load_task
-    from .evolve.baselines import baseline
+    from .evolve.compared.baselines import baseline
     from .evolve.run import evolve
     from .publish import push_result
     from .stream.plan import make_plan

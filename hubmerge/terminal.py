@@ -24,8 +24,8 @@ from .progress import Progress as Callback
 from .text import printable, sentences
 
 if TYPE_CHECKING:
+    from .evaluate.table import Row
     from .evolve.plan import SearchPlan
-    from .evolve.results import Row
     from .hub.source import Source
     from .stream.findings import Finding
     from .stream.plan import Plan

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from hubmerge.evolve.data_flow import DataFlow
+from hubmerge.evaluate.measurement import Measurement
 from hubmerge.evolve.explore import MakeGenome, explore
-from hubmerge.evolve.genome import ParameterGenome
-from hubmerge.evolve.journal import Journal
-from hubmerge.evolve.measurement import Measurement
-from hubmerge.evolve.pool import LocalPool
 from hubmerge.evolve.recorder import solution_key
+from hubmerge.evolve.records.journal import Journal
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.spaces.data_flow import DataFlow
+from hubmerge.evolve.spaces.recipes import ParameterGenome
+from hubmerge.evolve.workers.pool import LocalPool
 
 NAMES = [f"model.layers.{layer}.self_attn.q_proj.weight" for layer in range(3)] + ["lm_head.weight"]
 KILL = b"kill"

@@ -12,13 +12,13 @@ from outside_kinds import Bench, Kind, one_in, recipes
 from reporttools import ROWS, evaluation, write_run
 
 from hubmerge import Search, load_task, terminal
+from hubmerge.evolve.examples.items import read_items
 from hubmerge.evolve.export import candidate_recipe
-from hubmerge.evolve.items import read_items
 from hubmerge.evolve.plan import plan_search
+from hubmerge.evolve.records.results import from_json
+from hubmerge.evolve.records.resume import resumed
 from hubmerge.evolve.report.data import read_stages
 from hubmerge.evolve.report.page import render
-from hubmerge.evolve.results import from_json
-from hubmerge.evolve.resume import resumed
 
 ROWS_OF_TASK = [{"question": f"{n} w{n}", "answer": str(n), "wrong": f"{n + 1}"} for n in range(24)]
 _SPLITS = {"search": ROWS_OF_TASK[:10], "validation": ROWS_OF_TASK[10:16], "test": ROWS_OF_TASK[16:]}

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hubmerge.evolve import searchers
-from hubmerge.evolve.measurement import WORST, Outcome
-from hubmerge.evolve.problem import MergeProblem
-from hubmerge.evolve.spec import Searcher
+from hubmerge.evolve.searchers.outcome import WORST, Outcome
+from hubmerge.evolve.searchers.problem import MergeProblem
+from hubmerge.evolve.spec.searcher import Searcher
 
 Judge = Callable[[np.ndarray], Outcome]
 

@@ -9,11 +9,11 @@ from streamtools import weights
 from hubmerge.evaluate.generation import generate, stream_chat
 from hubmerge.evaluate.likelihood import loglikelihoods
 from hubmerge.evaluate.models import best_device, load_model
-from hubmerge.evolve.path import LayerPath
-from hubmerge.evolve.path_model import PathModel
-from hubmerge.evolve.resident import ResidentModel, footprint
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.spaces.layer_path import LayerPath
+from hubmerge.evolve.workers.path_model import PathModel
+from hubmerge.evolve.workers.resident import ResidentModel, footprint
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
@@ -81,7 +81,7 @@ def test_a_chat_runs_where_the_model_is(tiny_llama, tmp_path: Path) -> None:
 def test_a_live_path_is_its_export(siblings: dict[str, Path], tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    from hubmerge.evolve.families import family_of
+    from hubmerge.evolve.spaces.families import family_of
     from hubmerge.hub.source import open_source
 
     models = tuple(ModelRef(str(siblings[name])) for name in ("math", "japanese"))

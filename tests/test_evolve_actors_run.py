@@ -13,7 +13,7 @@ import pytest
 from test_evolve_run import search_of, strangers  # noqa: F401 (a fixture)
 from waiting import until
 
-from hubmerge.evolve.journal import read_evaluations
+from hubmerge.evolve.records.journal import read_evaluations
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 

@@ -14,7 +14,7 @@ from typing import Any
 import crashing_search
 import pytest
 
-from hubmerge.evolve.journal import read_evaluations
+from hubmerge.evolve.records.journal import read_evaluations
 from hubmerge.evolve.searchers import SEARCHERS
 
 CRASHES = int(os.environ.get("HUBMERGE_CRASHES", "2"))

@@ -13,18 +13,19 @@ import pytest
 
 from hubmerge.errors import SearchError
 from hubmerge.evaluate.score import Scores
-from hubmerge.evolve.economy import Economy
+from hubmerge.evolve.examples.items import Items, ItemSet, allocate, choose_items, read_items
+from hubmerge.evolve.examples.job import Job
+from hubmerge.evolve.examples.questions import Questions, cost
+from hubmerge.evolve.examples.racing import Race, block_ends, mean
 from hubmerge.evolve.explore import Exploration, explore
-from hubmerge.evolve.items import Items, ItemSet, allocate, choose_items, read_items
-from hubmerge.evolve.journal import Evaluation, Journal, read_evaluations
-from hubmerge.evolve.judge import Judge, measurement
-from hubmerge.evolve.measurement import Job
-from hubmerge.evolve.pool import LocalPool
-from hubmerge.evolve.questions import Questions, cost
-from hubmerge.evolve.racing import Race, block_ends, mean
+from hubmerge.evolve.records.journal import Evaluation, Journal, read_evaluations
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
-from hubmerge.evolve.spec import Fitness, Searcher
+from hubmerge.evolve.spec.economy import Economy
+from hubmerge.evolve.spec.fitness import Fitness
+from hubmerge.evolve.spec.searcher import Searcher
+from hubmerge.evolve.workers.judge import Judge, measurement
+from hubmerge.evolve.workers.pool import LocalPool
 
 N = 45
 PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -370,7 +371,7 @@ def test_unasked_examples_count_as_the_mean_of_the_others() -> None:
 def search(tiny_llama, tmp_path_factory) -> Search:
     """A search over small models with untied random weights, 30 prompts and the answers of one of them."""
     from hubmerge.evaluate.generation import generate
-    from hubmerge.evolve.resident import ResidentModel
+    from hubmerge.evolve.workers.resident import ResidentModel
     from hubmerge.recipe import Recipe
     from hubmerge.stream.plan import make_plan
 

@@ -10,8 +10,8 @@ import pytest
 
 from hubmerge.errors import Interrupted, NetworkError, ResourceError, SearchError, TaskError
 from hubmerge.evolve.export import candidate_recipe
-from hubmerge.evolve.journal import read_evaluations
 from hubmerge.evolve.plan import plan_search
+from hubmerge.evolve.records.journal import read_evaluations
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 

@@ -10,8 +10,8 @@ from huggingface_hub import HfApi
 from waiting import until
 
 from hubmerge.errors import NotFoundError, SearchError
-from hubmerge.evolve import mirror as mirror_module
-from hubmerge.evolve.mirror import Mirror, fetch
+from hubmerge.evolve.records import mirror as mirror_module
+from hubmerge.evolve.records.mirror import Mirror, fetch
 from hubmerge.localhub import Fault
 
 HEADER, FIRST, SECOND = b'{"key": "k"}\n', b'{"number": 0}\n', b'{"number": 1}\n'

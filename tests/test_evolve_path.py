@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from hubmerge.errors import RecipeError, SearchError
-from hubmerge.evolve.data_flow import DataFlow, DataFlowSpace
-from hubmerge.evolve.families import FAMILIES
-from hubmerge.evolve.path import LayerPath
+from hubmerge.evolve.spaces.data_flow import DataFlow
+from hubmerge.evolve.spaces.families import FAMILIES
+from hubmerge.evolve.spaces.layer_path import LayerPath
+from hubmerge.evolve.spec.data_flow import DataFlowSpace
 from hubmerge.recipe import Conditional, Recipe, value_at
 from hubmerge.reference import ModelRef
 

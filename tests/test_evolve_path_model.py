@@ -12,9 +12,9 @@ from streamtools import rewrite, weights
 
 from hubmerge.errors import PlanError
 from hubmerge.evaluate.generation import generate
-from hubmerge.evolve.families import FAMILIES, family_of
-from hubmerge.evolve.path import LayerPath
-from hubmerge.evolve.path_model import PathModel, layer_count
+from hubmerge.evolve.spaces.families import FAMILIES, family_of
+from hubmerge.evolve.spaces.layer_path import LayerPath
+from hubmerge.evolve.workers.path_model import PathModel, layer_count
 from hubmerge.hub.source import open_source
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge

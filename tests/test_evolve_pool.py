@@ -14,9 +14,9 @@ import pytest
 from waiting import until
 
 from hubmerge.errors import Interrupted, ResourceError, SearchError, SourceError
-from hubmerge.evolve.actors import RayPool
-from hubmerge.evolve.measurement import Measurement
-from hubmerge.evolve.pool import LocalPool, Pool, Result, measure_all
+from hubmerge.evaluate.measurement import Measurement
+from hubmerge.evolve.workers.pool import LocalPool, Pool, Result, measure_all
+from hubmerge.evolve.workers.ray_pool import RayPool
 
 
 class Fake:

@@ -14,11 +14,11 @@ import pytest
 from reporttools import MODELS, ROWS, evaluation, path, recipe, rising, row, write_run
 
 from hubmerge.errors import SearchError
-from hubmerge.evolve import curve
-from hubmerge.evolve.journal import Evaluation
+from hubmerge.evolve.records.journal import Evaluation
 from hubmerge.evolve.report import (
     canvas,
     cost,
+    curve,
     fitness,
     forest,
     heatmap,

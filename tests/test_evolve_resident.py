@@ -13,8 +13,8 @@ from hubmerge.errors import ResourceError, SourceError
 from hubmerge.evaluate import models
 from hubmerge.evaluate.demand import Demand
 from hubmerge.evaluate.generation import generate
-from hubmerge.evolve.building import build_model
-from hubmerge.evolve.resident import ResidentModel, footprint
+from hubmerge.evolve.workers.building import build_model
+from hubmerge.evolve.workers.resident import ResidentModel, footprint
 from hubmerge.hub.source import open_source
 from hubmerge.recipe import ModelEntry, Recipe
 from hubmerge.reference import ModelRef
@@ -155,7 +155,7 @@ def test_merged_tensors_become_the_model_uncopied(siblings: dict[str, Path]) -> 
 
 
 def test_what_does_not_fit_is_refused(siblings: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from hubmerge.evolve import resident
+    from hubmerge.evolve.workers import resident
 
     plan = make_plan(candidate("linear", siblings, 0.1))
     monkeypatch.setattr(resident, "free_memory", lambda _: footprint(plan, "cpu").memory - 1)

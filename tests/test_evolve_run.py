@@ -15,10 +15,10 @@ from waiting import until
 
 from hubmerge.errors import Interrupted, SearchError, TaskError
 from hubmerge.evaluate.generation import generate
-from hubmerge.evolve.journal import read_evaluations
-from hubmerge.evolve.resident import ResidentModel
+from hubmerge.evolve.records.journal import read_evaluations
 from hubmerge.evolve.run import card_for, evolve
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from hubmerge.errors import SearchError
-from hubmerge.evolve.baselines import baseline
-from hubmerge.evolve.measurement import Measurement
-from hubmerge.evolve.pool import LocalPool
-from hubmerge.evolve.results import Row, card_rows, from_json, to_json
-from hubmerge.evolve.scales import SCALED_LABEL, SCALES, best_scale
+from hubmerge.evaluate.measurement import Measurement
+from hubmerge.evaluate.table import Row
+from hubmerge.evolve.compared.baselines import baseline
+from hubmerge.evolve.compared.scales import SCALED_LABEL, SCALES, best_scale
+from hubmerge.evolve.records.results import card_rows, from_json, to_json
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.workers.pool import LocalPool
 from hubmerge.progress import silent
 
 

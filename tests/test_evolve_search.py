@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from hubmerge.errors import Interrupted, ResourceError, SearchError
-from hubmerge.evolve import pool, searchers
+from hubmerge.evaluate.measurement import Measurement
+from hubmerge.evolve import searchers
 from hubmerge.evolve.explore import explore
-from hubmerge.evolve.genome import ParameterGenome, squash, unsquash
-from hubmerge.evolve.journal import Journal, read_evaluations
-from hubmerge.evolve.measurement import WORST, Measurement
-from hubmerge.evolve.pool import LocalPool
+from hubmerge.evolve.records.journal import Journal, read_evaluations
 from hubmerge.evolve.search import Search
-from hubmerge.evolve.spec import Searcher
+from hubmerge.evolve.searchers.outcome import WORST
+from hubmerge.evolve.spaces.recipes import ParameterGenome, squash, unsquash
+from hubmerge.evolve.spec.searcher import Searcher
+from hubmerge.evolve.workers import pool
+from hubmerge.evolve.workers.pool import LocalPool
 from hubmerge.recipe import Recipe, value_at
 
 NAMES = [

@@ -24,10 +24,10 @@ from searchertools import (
 
 from hubmerge.errors import SearchError
 from hubmerge.evolve import searchers
-from hubmerge.evolve.measurement import WORST, Outcome
 from hubmerge.evolve.pareto import best_first, fronts
 from hubmerge.evolve.searchers import elites, niches, operators
-from hubmerge.evolve.spec import SEARCHERS, Searcher
+from hubmerge.evolve.searchers.outcome import WORST, Outcome
+from hubmerge.evolve.spec.searcher import SEARCHERS, Searcher
 
 NAMES = list(searchers.SEARCHERS)
 LEARNING = [name for name in NAMES if name not in ("random", "grid")]

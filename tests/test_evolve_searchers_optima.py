@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from searchertools import numbers, planted_path, run, signs, sphere
 
-from hubmerge.evolve.spec import Searcher
+from hubmerge.evolve.spec.searcher import Searcher
 
 GENES, SLOTS = 12, 24
 MOST = 2000

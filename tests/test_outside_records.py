@@ -9,12 +9,12 @@ from hubmerge.documents import parse_json
 from hubmerge.errors import HubmergeError, SearchError, SourceError
 from hubmerge.evaluate.task import load_task
 from hubmerge.evolve.export import candidate_recipe
-from hubmerge.evolve.folder import JOURNAL_FILE, RESULTS_FILE
-from hubmerge.evolve.journal import Journal, read_evaluations
-from hubmerge.evolve.pool import describe
+from hubmerge.evolve.records.folder import JOURNAL_FILE, RESULTS_FILE
+from hubmerge.evolve.records.journal import Journal, read_evaluations
+from hubmerge.evolve.records.results import from_json
+from hubmerge.evolve.records.resume import is_finished
 from hubmerge.evolve.report.data import Run
-from hubmerge.evolve.results import from_json
-from hubmerge.evolve.resume import is_finished
+from hubmerge.evolve.workers.pool import describe
 
 
 class TestExamples:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HOUSES = [ROOT / "hubmerge" / "localhub", ROOT / "space"]
+HOUSES = [ROOT / "hubmerge" / "evolve", ROOT / "hubmerge" / "localhub", ROOT / "space"]
 ROOMS = [path.parent for house in HOUSES for path in sorted(house.rglob("__init__.py"))]
 
 
@@ -44,8 +44,18 @@ def test_a_room_imports_only_from_those_named_above_it(house: Path) -> None:
             assert not {part for used in imported(path) for part in used.parents} & later, path
 
 
-def test_a_local_hub_takes_one_error_of_hubmerge_and_nothing_else() -> None:
+def test_files_beside_the_rooms_of_a_search_stand_in_the_same_order() -> None:
     house = HOUSES[0]
+    order = [house / name.removesuffix(".py").rstrip("/") for name in mapped(house)]
+    for number, name in enumerate(order):
+        for path in name.rglob("*.py") if name.is_dir() else [name.with_suffix(".py")]:
+            assert not {part for used in imported(path) for part in (used, *used.parents)} & {*order[number + 1 :]}, (
+                path
+            )
+
+
+def test_a_local_hub_takes_one_error_of_hubmerge_and_nothing_else() -> None:
+    house = ROOT / "hubmerge" / "localhub"
     for path in house.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         outside = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]

@@ -17,8 +17,8 @@ from hubmerge.cli.commands import app
 from hubmerge.errors import SearchError, SourceError, TaskError
 from hubmerge.evaluate.task import load_task
 from hubmerge.evolve.export import candidate_recipe
-from hubmerge.evolve.folder import small_files
-from hubmerge.evolve.mirror import Mirror
+from hubmerge.evolve.records.folder import small_files
+from hubmerge.evolve.records.mirror import Mirror
 from hubmerge.evolve.report import write_report
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search

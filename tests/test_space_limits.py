@@ -79,7 +79,7 @@ def test_a_job_ends_at_its_time_and_can_be_resumed(tmp_path) -> None:
 
 
 def test_a_search_stopped_at_its_time_goes_on_from_its_journal(search, tmp_path) -> None:
-    from hubmerge.evolve.journal import read_evaluations
+    from hubmerge.evolve.records.journal import read_evaluations
 
     begun, late = threading.Event(), threading.Event()
 

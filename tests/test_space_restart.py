@@ -10,7 +10,7 @@ from localhubtools import hold_delays
 from space_server import Own, ended, in_this_process
 from waiting import until
 
-from hubmerge.evolve.journal import read_evaluations
+from hubmerge.evolve.records.journal import read_evaluations
 from hubmerge.localhub import Fault
 from space import app
 from space.state import PRODUCT, Page, owner_of

@@ -16,7 +16,7 @@ from space_server import ROOT, ended, served
 from hubmerge.errors import Interrupted, ResourceError
 from hubmerge.evaluate.generation import stream_chat
 from hubmerge.evaluate.models import load_model
-from hubmerge.evolve.journal import read_evaluations
+from hubmerge.evolve.records.journal import read_evaluations
 from hubmerge.evolve.search import Search
 from hubmerge.hub import open_source
 from hubmerge.progress import silent

@@ -14,10 +14,10 @@ from transformers import AutoTokenizer
 
 from hubmerge.errors import HubmergeError, NotFoundError, PlanError, SourceError
 from hubmerge.evaluate.models import load_model
-from hubmerge.evolve.path import FAMILIES, LayerPath
-from hubmerge.evolve.path_model import PathModel
-from hubmerge.evolve.resident import ResidentModel
 from hubmerge.evolve.run import evolve
+from hubmerge.evolve.spaces.layer_path import FAMILIES, LayerPath
+from hubmerge.evolve.workers.path_model import PathModel
+from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.hub.source import open_source
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef

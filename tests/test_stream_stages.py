@@ -8,8 +8,8 @@ import torch
 from streamtools import weights
 
 from hubmerge.errors import Interrupted, PlanError, RecipeError, SearchError, SourceError
-from hubmerge.evolve.resident import ResidentModel
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.hub import open_source, push_folder
 from hubmerge.hub.card import render
 from hubmerge.methods import METHODS

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from hubmerge.errors import HubError, PlanError, SearchError
-from hubmerge.evolve.journal import Journal
+from hubmerge.evolve.records.journal import Journal
 from hubmerge.evolve.report import write_report
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from hubmerge.evaluate.statistics import wilson
-from hubmerge.evolve.journal import pack
-from hubmerge.evolve.results import EVOLVED, Row, from_json, to_json
-from hubmerge.evolve.scales import SCALED_LABEL
+from hubmerge.evaluate.table import Row, pack
+from hubmerge.evolve.compared.scales import SCALED_LABEL
+from hubmerge.evolve.records.results import EVOLVED, from_json, to_json
 from hubmerge.zoo.paper import Zoo, runs
 from hubmerge.zoo.paper_page import markdown
 from hubmerge.zoo.paper_table import NAMES, OURS, TUNED, Table, mean, table

@@ -44,8 +44,8 @@ def evolve(
     token: Token = None,
 ) -> None:
     """Search for a better merge: candidates are built in memory, scored, and the winner is merged, tested and shown."""
-    from ..evolve.folder import JOURNAL_FILE, small_files
-    from ..evolve.journal import require_unused
+    from ..evolve.records.folder import JOURNAL_FILE, small_files
+    from ..evolve.records.journal import require_unused
     from ..evolve.search import Search
 
     spec = Search.from_yaml(search)
@@ -54,9 +54,9 @@ def evolve(
     # A search that goes on opens its models at the commits that it began with.
     sources = None if resume else opened(spec.references, token)
 
-    from ..evolve.mirror import Mirror, fetch
+    from ..evolve.records.mirror import Mirror, fetch
     from ..evolve.run import evolve
-    from ..evolve.workers import Workers
+    from ..evolve.workers.workers import Workers
     from ..terminal import out as console
     from ..terminal import progress_bars, show_results
 
@@ -163,9 +163,9 @@ def evaluate(
 
     from ..evaluate.models import load_model
     from ..evaluate.score import evaluate as score
-    from ..evolve.judge import measurement
-    from ..evolve.measurement import Job
-    from ..evolve.results import Row
+    from ..evaluate.table import Row
+    from ..evolve.examples.job import Job
+    from ..evolve.workers.judge import measurement
 
     network, tokenizer = load_model(source, token=token)
     with progress_bars() as progress:

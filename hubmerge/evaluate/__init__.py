@@ -5,5 +5,6 @@ makes them into splits that share nothing (with choices.py and fingerprint.py). 
 texts.py writes prompts as it reads them, and apart.py runs what a repository brought to do that;
 generation.py makes it answer (greedy.py does it fast, demand.py says what that takes), likelihood.py asks how likely it
 finds an answer. metrics.py lists what a reply can be worth (with numerals.py, rouge.py, language.py, llm_judge.py and
-python_function.py); score.py asks and values, statistics.py compares.
+python_function.py); score.py asks and values, measurement.py is what is kept of it,
+statistics.py compares, table.py has a line for each model.
 """

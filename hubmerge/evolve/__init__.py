@@ -1,8 +1,22 @@
-"""Searching for a better model: a spec, a genome, a searcher, a pool of workers, a journal.
+"""Searching for a better model: what may vary, who proposes, who measures, and what a run leaves behind.
 
-search.py and spec.py are what people write. genome.py turns vectors into recipes, data_flow.py into paths (path.py),
-which path_model.py runs and families.py makes ordinary checkpoints. searchers/ propose over problem.py; recorder.py
-keeps the books (journal.py) and asks pool.py or, on Ray, actors.py; there judge.py measures with resident.py.
-explore.py runs the stages, choose.py picks the winner, results.py makes the table, run.py does all of it in a folder
-(folder.py), report/ tells it. plan.py says before what a search will do.
+From the bottom up; each imports only from what stands above it here.
+
+pareto.py     which points are beaten by no other
+spec/         the parts of search.yaml: genes, paths, searcher, fitness, economy
+search.py     search.yaml as a whole, which people write: `Search`
+spaces/       from vectors of numbers to candidates: recipes, paths through layers
+records/      what lies in a run's folder: journal, results; resuming it, a copy of it on the Hub
+examples/     which examples a candidate is asked, and racing
+workers/      who measures candidates: one model in memory that becomes each of them, here or on Ray
+searchers/    who proposes candidates: cmaes, nsga2, ...
+compared/     what the winner is compared with, and the final table
+recorder.py   every candidate measured once, journaled, told to the searcher
+explore.py    the search itself, stage by stage
+choose.py     the winner: the best few, scored again on the validation split
+export.py     any candidate of a run as a recipe
+foresight.py  what would stop a search, found before it starts
+report/       what a run found, as one page with its pictures
+run.py        all of it in a folder: `evolve`
+plan.py       what a search would do, without reading weights: `plan_search`
 """

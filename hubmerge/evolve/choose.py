@@ -11,11 +11,11 @@ from ..errors import SearchError
 from ..evaluate.task import Task
 from ..progress import Event, Progress
 from ..recipe import Recipe
+from .examples.job import Job
+from .examples.questions import Questions
 from .explore import Exploration
-from .journal import Evaluation
-from .measurement import Job
-from .pool import Pool, measure_all
-from .questions import Questions
+from .records.journal import Evaluation
+from .workers.pool import Pool, measure_all
 
 _PROMOTED = 2
 """How many times `select` candidates are asked the rest of the search split, where the search asked only a part."""

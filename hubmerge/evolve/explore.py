@@ -9,13 +9,15 @@ import numpy as np
 from ..errors import SearchError
 from ..progress import Progress, silent
 from . import searchers
-from .journal import Evaluation, Journal
+from .examples.questions import Questions
 from .pareto import fronts
-from .pool import Pool
-from .problem import Genome, MergeProblem
-from .questions import Questions
 from .recorder import Recorder
-from .spec import Fitness, Searcher
+from .records.journal import Evaluation, Journal
+from .searchers.problem import MergeProblem
+from .spaces.genome import Genome
+from .spec.fitness import Fitness
+from .spec.searcher import Searcher
+from .workers.pool import Pool
 
 MakeGenome = Callable[[Any], Genome]
 """Makes a stage's genome from the candidate that the stage before ended with (None in the first stage)."""

@@ -5,10 +5,10 @@ from pathlib import Path
 from ..errors import SearchError
 from ..hub.source import open_source
 from ..recipe import Recipe, Stage
-from .families import family_of
-from .folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, run_of
-from .journal import read_evaluations
-from .path import LayerPath
+from .records.folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, run_of
+from .records.journal import read_evaluations
+from .spaces.families import family_of
+from .spaces.layer_path import LayerPath
 
 
 def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Recipe:

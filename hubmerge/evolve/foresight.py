@@ -16,11 +16,11 @@ from ..recipe import Recipe
 from ..reference import ModelRef
 from ..stream.findings import Finding, error, raise_errors, warning
 from ..stream.plan import Plan, make_plan
-from .families import family_of
-from .path import LayerPath
-from .path_model import layer_count, pool_places
-from .results import contestants
+from .compared.contestants import contestants
 from .search import Search
+from .spaces.families import family_of
+from .spaces.layer_path import LayerPath
+from .workers.path_model import layer_count, pool_places
 
 
 @dataclass(frozen=True)

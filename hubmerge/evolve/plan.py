@@ -8,14 +8,14 @@ from ..hub.source import Source
 from ..reference import ModelRef
 from ..stream.findings import Finding, raise_errors
 from . import searchers
-from .data_flow import DataFlow
 from .explore import share
 from .foresight import foresee
-from .path_model import layer_count
-from .problem import Genome
-from .resident import Footprint, footprint
 from .run import open_search, stages_of
 from .search import Search
+from .spaces.data_flow import DataFlow
+from .spaces.genome import Genome
+from .workers.path_model import layer_count
+from .workers.resident import Footprint, footprint
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import SearchError
+from ..evaluate.measurement import Measurement
 from ..places import without_paths
 from ..progress import Event, Progress
-from .journal import Evaluation, Journal
-from .measurement import WORST, Measurement, Outcome
-from .pool import Pool, Result
-from .problem import Genome
-from .questions import Questions
-from .spec import Fitness
+from .examples.questions import Questions
+from .records.journal import Evaluation, Journal
+from .searchers.outcome import WORST, Outcome
+from .spaces.genome import Genome
+from .spec.fitness import Fitness
+from .workers.pool import Pool, Result
 
 # Replayed candidates may differ from the journal's in the last bits where a linear algebra library was updated.
 _REPLAY_TOLERANCE = 1e-6

@@ -11,6 +11,7 @@ from typing import Any
 from .. import __version__
 from ..errors import HubmergeError, SearchError
 from ..evaluate.located import shared_task
+from ..evaluate.table import Row
 from ..evaluate.task import Task, load_task, sizes
 from ..files import make_folder
 from ..hub.card import Card, render
@@ -23,12 +24,15 @@ from ..stream.journal import require_room
 from ..stream.plan import made_by, make_plan
 from ..stream.stage import Merged
 from ..stream.written import Written
-from . import curve
 from .choose import Winner, choose
-from .data_flow import DataFlow
+from .compared.answers import open_items
+from .compared.contestants import COMPARED_LABELS, EVOLVED_RECIPE, Candidate, contestants
+from .compared.scales import SCALED_LABEL, best_scale
+from .compared.table import final_rows
+from .examples.questions import Questions, cost
 from .explore import Exploration, MakeGenome, explore
-from .families import family_of
-from .folder import (
+from .foresight import foresee
+from .records.folder import (
     CURVE_FILE,
     ITEMS_FILE,
     JOURNAL_FILE,
@@ -38,30 +42,19 @@ from .folder import (
     RESULTS_FILE,
     SEARCH_FILE,
 )
-from .foresight import foresee
-from .genome import ParameterGenome
-from .items import open_items
-from .journal import Evaluation, Journal, require_unused
-from .judge import Judge, make_judge
-from .path_model import layer_count
-from .pool import Pool
-from .questions import Questions, cost
-from .results import (
-    COMPARED_LABELS,
-    EVOLVED_RECIPE,
-    Candidate,
-    Row,
-    card_rows,
-    contestants,
-    final_rows,
-    from_json,
-    to_json,
-)
-from .resume import has_scores, is_finished, measured_key, resumed, search_key
-from .scales import SCALED_LABEL, best_scale
+from .records.journal import Evaluation, Journal, require_unused
+from .records.results import card_rows, from_json, to_json
+from .records.resume import has_scores, is_finished, measured_key, resumed, search_key
+from .report import curve
 from .search import SCALED, Search
-from .spec import COMPARED
-from .workers import Workers
+from .spaces.data_flow import DataFlow
+from .spaces.families import family_of
+from .spaces.recipes import ParameterGenome
+from .spec.searcher import COMPARED
+from .workers.judge import Judge, make_judge
+from .workers.path_model import layer_count
+from .workers.pool import Pool
+from .workers.workers import Workers
 
 
 @dataclass(frozen=True)

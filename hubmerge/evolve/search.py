@@ -29,9 +29,12 @@ from ..guesses import guess, missing_colon
 from ..methods import METHODS, Method
 from ..recipe import ModelEntry, Recipe, Stage
 from ..reference import ModelRef
-from .data_flow import DataFlowSpace
-from .economy import Economy
-from .spec import COMPARED, GRANULARITIES, Fitness, Gene, Searcher, build, listed, mapping
+from .spec.data_flow import DataFlowSpace
+from .spec.economy import Economy
+from .spec.fields import build, listed, mapping
+from .spec.fitness import Fitness
+from .spec.genes import GRANULARITIES, Gene
+from .spec.searcher import COMPARED, Searcher
 
 UNTUNED = ("average", "task_arithmetic", "ties", "dare_ties")
 """Merges that people make without a search, nothing tuned."""

@@ -149,7 +149,7 @@ def _end_with_the_parent() -> None:
 def _make(document: Mapping[str, Any], namespace: str, folder: Path, mixed: bool) -> None:
     """Makes one run, or finds it finished, and asks its winner the same problems in English."""
     from ..evaluate.task import load_task
-    from ..evolve.folder import MODEL_FOLDER
+    from ..evolve.records.folder import MODEL_FOLDER
     from ..evolve.run import evolve
     from ..evolve.search import Search
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..documents import parse_object
 from ..errors import SearchError
 from ..evaluate.statistics import Marks, interval, marks_of, mean_marks
-from ..evolve.folder import RESULTS_FILE
+from ..evolve.records.folder import RESULTS_FILE
 from .paper import Run
 from .trade_off import ENGLISH_FILE, TEST, TRADE_OFF_FILE, Point, read_points
 from .word_problems import problems
@@ -100,7 +100,7 @@ class Table:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, small: the problems once, and of a run a row of digits in their order."""
-        from ..evolve.journal import pack
+        from ..evaluate.table import pack
 
         order = sorted(self.problems)
         lines = [
@@ -118,7 +118,7 @@ class Table:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Table":
         """Reads what `to_dict` gives."""
-        from ..evolve.journal import unpack
+        from ..evaluate.table import unpack
 
         order = document["problems"]
         lines = tuple(
@@ -171,8 +171,9 @@ def _line(name: str, rows: Sequence[_Found]) -> Line:
 
 def _rows(run: Run, out: Path) -> Iterator[tuple[str, _Found]]:
     """What a run adds to the table, under the names there."""
-    from ..evolve.results import EVOLVED, EVOLVED_RECIPE, LABELS, from_json
-    from ..evolve.scales import SCALED_LABEL
+    from ..evolve.compared.contestants import EVOLVED_RECIPE, LABELS
+    from ..evolve.compared.scales import SCALED_LABEL
+    from ..evolve.records.results import EVOLVED, from_json
 
     stored = from_json(run.folder(out) / RESULTS_FILE)
     for row in stored.rows:

@@ -58,7 +58,7 @@ def english(model: str, namespace: str, japanese: "Task", kept: Path) -> Mapping
     if not kept.exists():
         from ..evaluate.models import load_model
         from ..evaluate.score import evaluate
-        from ..evolve.journal import pack
+        from ..evaluate.table import pack
         from ..files import write_file
 
         task = english_task(namespace, japanese)
@@ -78,7 +78,7 @@ def trade_off(evolved: str, namespace: str, japanese: "Task", kept: Path) -> tup
     """
     if not kept.exists():
         from ..evaluate.score import evaluate
-        from ..evolve.resident import ResidentModel
+        from ..evolve.workers.resident import ResidentModel
         from ..files import write_file
         from ..stream.plan import make_plan
 

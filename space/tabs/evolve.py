@@ -10,7 +10,7 @@ import gradio as gr
 from hubmerge.errors import SearchError
 from hubmerge.evaluate.task import BUILTIN
 from hubmerge.evolve.search import Search
-from hubmerge.evolve.spec import SEARCHERS
+from hubmerge.evolve.spec.searcher import SEARCHERS
 from hubmerge.methods import METHODS
 
 from ..forms.search import describe_search, explain_genes, gene_names, searchable, task_of, task_of_file

@@ -10,8 +10,10 @@ from typing import Any
 from hubmerge.errors import AccessError
 from hubmerge.evaluate.metrics import METRICS
 from hubmerge.evaluate.task import BUILTIN
-from hubmerge.evolve.data_flow import SCALINGS
-from hubmerge.evolve.spec import GRANULARITIES, OBJECTIVES, SEARCHERS
+from hubmerge.evolve.spec.data_flow import SCALINGS
+from hubmerge.evolve.spec.fitness import OBJECTIVES
+from hubmerge.evolve.spec.genes import GRANULARITIES
+from hubmerge.evolve.spec.searcher import SEARCHERS
 
 from .schema import (
     Shape,

@@ -92,7 +92,7 @@ class ZeroGpu:
 
         Raises `ResourceError` where a call brings it no further, or the GPU is refused.
         """
-        from hubmerge.evolve.folder import RESULTS_FILE
+        from hubmerge.evolve.records.folder import RESULTS_FILE
 
         shown, before = 0, None
         while not (folder / RESULTS_FILE).exists():

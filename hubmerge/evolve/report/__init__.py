@@ -1,7 +1,19 @@
 """What a search found, in one page and its pictures: `write_report`.
 
-data.py reads the run folder; fitness.py, forest.py, heatmap.py (of weights.py), pathway.py, pareto.py and cost.py draw;
-canvas.py makes PNG and SVG of a drawing; pictures.py says which pictures a run has; page.py writes the HTML.
+palette.py   colours
+canvas.py    PNG and SVG of a drawing
+data.py      the run folder, read
+weights.py   what a recipe gives each model, layer by layer
+fitness.py   picture: fitness against evaluations
+curve.py     the same for the run's own folder and card
+forest.py    picture: the winner and what it is compared with, with intervals
+heatmap.py   picture: weights over layers
+pathway.py   picture: a path through the layers
+pareto.py    picture: the front of several objectives
+cost.py      picture: what the search spent and saved
+html.py      pieces of HTML
+pictures.py  which pictures a run has
+page.py      the page
 """
 
 import hashlib

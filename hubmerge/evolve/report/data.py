@@ -14,9 +14,9 @@ from ...documents import load_mapping, parse_json
 from ...errors import SearchError
 from ...files import require_path
 from ...places import folder_name
-from ..folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
-from ..journal import Evaluation, read_evaluations
 from ..pareto import fronts
+from ..records.folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
+from ..records.journal import Evaluation, read_evaluations
 from .canvas import is_number
 
 COMPARED = {"random": "random search", "grid": "grid"}

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ... import __version__
-from ..folder import RECIPE_FILE, SEARCH_FILE
+from ..records.folder import RECIPE_FILE, SEARCH_FILE
 from . import html, pictures
 from .canvas import is_number
 from .cost import Cost

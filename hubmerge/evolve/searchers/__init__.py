@@ -1,7 +1,17 @@
-"""Searchers: what proposes candidates. Each is an evotorch SearchAlgorithm, a function of its spec, genome and the
-outcomes it is told alone: asked again with the same outcomes, it makes the same candidates.
+"""Who proposes candidates; `SEARCHERS` names them all.
 
-One family a file; `SEARCHERS` names them all.
+Each is an evotorch SearchAlgorithm, a function of its spec, its genome and the outcomes it is told: asked again with
+the same outcomes, it makes the same candidates.
+
+outcome.py    what a searcher is told of a candidate
+problem.py    the search as an evotorch Problem
+batch.py      rows of numbers in and out of evotorch's batches
+operators.py  crossover, mutation, tournaments
+gaussian.py   distributions that move: cmaes, snes, xnes
+genetic.py    populations that breed: ga, nsga2
+elites.py     archives of the best of each kind: map_elites, cycleqd
+niches.py     candidates that compete for examples: m2n2
+proposals.py  candidates that follow nothing: random, grid
 """
 
 import math
@@ -12,9 +22,10 @@ import numpy as np
 from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
 from ...errors import SearchError
-from ..problem import Genome, MergeProblem
-from ..spec import Searcher
+from ..spaces.genome import Genome
+from ..spec.searcher import Searcher
 from . import elites, gaussian, genetic, niches, proposals
+from .problem import MergeProblem
 
 POPULATION = 20
 """Members of a population that breeds, where neither the spec nor the rule of CMA-ES says more."""

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from evotorch import SolutionBatch
 
-from ..measurement import Outcome
-from ..problem import MergeProblem
+from .outcome import Outcome
+from .problem import MergeProblem
 
 
 def pad(rows: np.ndarray, length: int) -> np.ndarray:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
-from ..problem import Genome, MergeProblem
-from ..spec import Searcher
+from ..spaces.genome import Genome
+from ..spec.searcher import Searcher
 from .batch import evaluate
 from .operators import beginners, crossover, mutate, step_size, tournament
+from .problem import MergeProblem
 
 _LOW, _HIGH = 0.5, 0.8
 

@@ -13,10 +13,11 @@ import torch
 from evotorch.algorithms import CMAES, SNES, XNES
 
 from ...errors import SearchError
-from ..problem import Genome, MergeProblem
-from ..spec import Searcher
+from ..spaces.genome import Genome
+from ..spec.searcher import Searcher
 from .batch import pad
 from .operators import step_size
+from .problem import MergeProblem
 
 FULL_GENES = 1000
 """Up to so many genes the searchers learn how genes depend on each other. Their time a generation grows with the cube

@@ -5,12 +5,13 @@ import torch
 from evotorch import SolutionBatch
 from evotorch.algorithms import GeneticAlgorithm
 
-from ..measurement import WORST
 from ..pareto import best_first
-from ..problem import Genome, MergeProblem
-from ..spec import Searcher
+from ..spaces.genome import Genome
+from ..spec.searcher import Searcher
 from .batch import pad
 from .operators import beginners, crossover, mutate, step_size, tournament
+from .outcome import WORST
+from .problem import MergeProblem
 
 
 class Genetic(GeneticAlgorithm):

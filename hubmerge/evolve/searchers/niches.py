@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
-from ..problem import Genome, MergeProblem
-from ..spec import Searcher
+from ..spaces.genome import Genome
+from ..spec.searcher import Searcher
 from .operators import beginners, mutate, step_size
+from .problem import MergeProblem
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@ and shifted. Pure functions of rows of shape (n, size) and a generator."""
 
 import numpy as np
 
-from ..problem import Genome
-from ..spec import Searcher
+from ..spaces.genome import Genome
+from ..spec.searcher import Searcher
 
 ETA = 10.0
 """How close to its parents simulated binary crossover puts a child: higher is closer."""

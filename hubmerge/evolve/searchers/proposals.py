@@ -6,9 +6,10 @@ from itertools import islice
 import numpy as np
 from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
-from ..problem import Genome, MergeProblem
-from ..spec import Searcher
+from ..spaces.genome import Genome
+from ..spec.searcher import Searcher
 from .batch import evaluate
+from .problem import MergeProblem
 
 
 class Proposals(SearchAlgorithm):

@@ -1,0 +1,8 @@
+"""What the winner of a search is compared with.
+
+baselines.py    merges that people make without a search
+contestants.py  base, models and these, by the names that tables give them
+scales.py       the merge that people make with a few tries
+answers.py      what all of these answer before a search that chooses its examples
+table.py        the final table, on the test split
+"""

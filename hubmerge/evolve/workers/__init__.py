@@ -1,0 +1,10 @@
+"""Who measures candidates.
+
+pool.py        what a pool of workers does; the one of this process
+ray_pool.py    the pool of actors on Ray
+workers.py     how many, and where
+building.py    a transformers model from tensors in memory
+resident.py    one model that becomes any recipe's merge
+path_model.py  one model that becomes any path through layers
+judge.py       the worker that holds them and asks the examples
+"""

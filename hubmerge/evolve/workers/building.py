@@ -1,0 +1,43 @@
+"""A plan's model as transformers knows it, made in memory from tensors instead of files."""
+
+import tempfile
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...evaluate.models import computing_dtype, loading, most_common, save_files
+from ...hub.source import Source
+from ...stream.architecture import read_architecture, transformers_errors
+from ...stream.plan import Plan
+
+
+def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> Any:
+    """The model whose tensors `state` holds under the names of the plan's output, on `device`, in eval mode.
+
+    It computes in the `computing_dtype` of most of its weights; tensors of that dtype become its weights uncopied.
+    Raises `SourceError` for an architecture that transformers does not know.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    config = read_architecture(plan.config)
+    stored = most_common((tensor.dtype, tensor.numel()) for tensor in state.values())
+    with transformers_errors("transformers cannot build the merged model"), loading():
+        # With a state_dict and no name, from_pretrained also renames and fuses weights as it does for files.
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        model = kind.from_pretrained(None, config=config, state_dict=state, dtype=computing_dtype(stored, device))
+    if (generation := _generation_config(plan.tokenizer)) is not None:
+        model.generation_config = generation
+    return model.to(device).eval()
+
+
+def _generation_config(source: Source) -> Any | None:
+    from transformers import GenerationConfig
+
+    text = source.read_text("generation_config.json")
+    if text is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="hubmerge-generation-") as folder:
+        save_files(folder, {"generation_config.json": text.encode()})
+        with transformers_errors(f"transformers cannot read generation_config.json of {source.name}"):
+            return GenerationConfig.from_pretrained(folder)

@@ -1,0 +1,125 @@
+"""Judges candidates on a split of the task: a worker, with one model in memory that becomes each of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...evaluate.language import THRESHOLD
+from ...evaluate.measurement import Measurement
+from ...evaluate.score import Scores, evaluate
+from ...evaluate.task import Task
+from ...hub.patience import check_stopped
+from ...hub.source import Source, open_source
+from ...progress import Event, Progress, silent
+from ...recipe import ModelEntry, Recipe
+from ...reference import ModelRef
+from ...stream.plan import make_plan
+from ..examples.job import Job
+from ..examples.racing import mean
+from ..search import Search
+from ..spaces.layer_path import LayerPath
+from .path_model import PathModel
+from .resident import ResidentModel
+
+
+class Judge:
+    """Scores recipes, paths and the models themselves on one task.
+
+    What stands in memory follows what is asked: all models and one candidate for recipes, the models' layers for
+    paths; never both. A plain model is asked through its own tokenizer and chat template.
+    """
+
+    def __init__(
+        self, search: Search, task: Task, sources: Mapping[ModelRef, Source], *, progress: Progress = silent
+    ) -> None:
+        self._search = search
+        self._task = task
+        self._sources = sources
+        self._progress = progress
+        self._resident: ResidentModel | None = None
+        self._paths: PathModel | None = None
+
+    def measure(self, candidate: Recipe | LayerPath | ModelRef, job: Job) -> Measurement:
+        """The candidate's measurement; a task that asks for no language gives no share in it. Raises what building it
+        and asking it raise."""
+        model, tokenizer = self._become(candidate)
+        examples = self._task.split(job.split)
+        if job.items is not None:
+            examples = tuple(examples[item] for item in job.items)
+
+        scores = evaluate(
+            model,
+            tokenizer,
+            examples,
+            self._task,
+            batch_size=self._search.batch_size,
+            block_ends=job.race.ends if job.race else (),
+            stop=job.race.lost if job.race else None,
+            progress=_until_stopped,
+        )
+        return measurement(scores, self._task, job)
+
+    def _become(self, candidate: Recipe | LayerPath | ModelRef) -> tuple[Any, Any]:
+        # In a search for paths the models need not fit together as wholes: each is asked beside the others' layers.
+        if isinstance(candidate, LayerPath) or (
+            candidate in self._search.models and self._search.data_flow is not None
+        ):
+            self._resident = None
+            if self._paths is None:
+                stages, models = self._search.stages, self._search.models
+                self._paths = PathModel(models, self._sources, stages=stages, progress=self._progress)
+            if isinstance(candidate, LayerPath):
+                self._paths.load(candidate)
+                return self._paths.model, self._paths.tokenizer
+            tokenizer = self._paths.load_source(candidate)
+            return self._paths.model, tokenizer
+        self._paths = None
+        if self._resident is None:
+            self._resident = ResidentModel(make_plan(self._everything, sources=self._sources), progress=self._progress)
+        if isinstance(candidate, ModelRef):
+            tokenizer = self._resident.load_source(candidate)
+            return self._resident.model, tokenizer
+        self._resident.load(candidate)
+        return self._resident.model, self._resident.tokenizer
+
+    @property
+    def _everything(self) -> Recipe:
+        """A recipe that names every model of the search."""
+        if self._search.merge_method is not None:
+            return self._search.starting_recipe
+        models = tuple(ModelEntry(ref, {"weight": 1.0}) for ref in self._search.references)
+        return Recipe("linear", models=models, tokenizer_source=self._search.tokenizer_source)
+
+
+def _until_stopped(event: Event) -> None:
+    """One candidate can take hours: whoever wants the search to stop does not wait for more than an answer."""
+    check_stopped()
+
+
+def make_judge(search: Search, task: Task, token: str | None = None) -> Judge:
+    """A judge that opens the search's models itself, as the worker of another process does."""
+    return Judge(search, task, {ref: open_source(ref, token=token) for ref in search.references})
+
+
+def measurement(scores: Scores, task: Task, job: Job) -> Measurement:
+    """What the search keeps of the scores of a job."""
+    shares = {"score": scores.score, "metric": scores.metric_share, "language": scores.language_share}
+    if job.weights is not None:
+        spoken = [float(p > THRESHOLD) for p in scores.language]
+        parts = {"score": scores.values, "metric": scores.metric, "language": spoken}
+        shares = {name: mean(values, job.weights) for name, values in parts.items()}
+    if job.race is not None:
+        shares["score"] = job.race.estimate(scores.values)
+    return Measurement(
+        score=shares["score"],
+        metric=shares["metric"],
+        language=shares["language"] if task.language else 0.0,
+        n=scores.n,
+        values=scores.values,
+        tokens=scores.tokens,
+        problems=_problems(task, job)[: scores.n],
+    )
+
+
+def _problems(task: Task, job: Job) -> tuple[str, ...]:
+    named = task.problems(job.split)
+    return named if job.items is None else tuple(named[item] for item in job.items)
