@@ -1,12 +1,14 @@
 """The demo zoo on a Hub."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hubmerge.zoo.cards import REPOS
-from hubmerge.zoo.publish import publish
+from hubmerge.zoo.publish import model_folder, publish
 from hubmerge.zoo.word_problems import COUNTS
 
 
@@ -63,3 +65,13 @@ def test_publishing_again_makes_no_commit(hub, published) -> None:
     before = heads()
     assert publish(hub.endpoint, "hf_alice", "alice") == published
     assert heads() == before
+
+
+def test_what_the_machine_refuses_is_an_error_with_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: object, target: object) -> None:
+        raise OSError(errno.EFBIG, "File too large", str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    with pytest.raises(OSError, match="File too large") as refused:
+        model_folder("base", tmp_path / "zoo-base")
+    assert refused.value.errno == errno.EFBIG

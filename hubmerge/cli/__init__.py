@@ -92,7 +92,7 @@ def _refusal(exc: BaseException) -> str | None:
     from ..errors import remedy
 
     if isinstance(exc, OSError) and exc.errno in _REFUSALS:
-        return f"{exc.filename or 'This machine'}: {exc.strerror}; {remedy(exc)}."
+        return f"{exc.filename2 or exc.filename or 'This machine'}: {exc.strerror}; {remedy(exc)}."
     if isinstance(exc, FileNotFoundError) and "No usable temporary directory" in str(exc):
         return f"{exc.strerror or exc}; make room there, or set TMPDIR to a folder that can be written."
     # A library that no memory is left for says so in words alone.
