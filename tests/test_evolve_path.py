@@ -11,11 +11,11 @@ from hubmerge.evolve.spaces.data_flow import DataFlow
 from hubmerge.evolve.spaces.families import FAMILIES
 from hubmerge.evolve.spaces.layer_path import LayerPath
 from hubmerge.evolve.spec.data_flow import DataFlowSpace
-from hubmerge.recipe import Conditional, Recipe, value_at
+from hubmerge.recipe import Conditional, Output, Recipe, value_at
 from hubmerge.reference import ModelRef
 
 A, B = ModelRef("org/a", "1" * 40), ModelRef("org/b", "2" * 40)
-PATH = LayerPath((A, B), ((0, 0), (1, 1), (1, 2), (0, 1), (0, 2)), (1.0, 0.5, 1.0, -2.0, 0.25), dtype="bfloat16")
+PATH = LayerPath((A, B), ((0, 0), (1, 1), (1, 2), (0, 1), (0, 2)), (1.0, 0.5, 1.0, -2.0, 0.25), Output("bfloat16"))
 
 
 def space(counts: tuple[int, ...] = (4, 4), **options: Any) -> DataFlow:
@@ -74,7 +74,7 @@ def test_neighbouring_layers_share_a_slice() -> None:
         (str(A), (1, 2)),
         (str(A), (2, 3)),
     ]
-    assert recipe.dtype == "bfloat16"
+    assert recipe.output.dtype == "bfloat16"
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe
     whole = LayerPath((A,), tuple((0, layer) for layer in range(9)), (1.0,) * 9).recipe(FAMILIES["llama"])
     (piece,) = whole.slices

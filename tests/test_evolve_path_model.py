@@ -16,6 +16,7 @@ from hubmerge.evolve.spaces.families import FAMILIES, family_of
 from hubmerge.evolve.spaces.layer_path import LayerPath
 from hubmerge.evolve.workers.path_model import PathModel, layer_count
 from hubmerge.hub.source import open_source
+from hubmerge.recipe import Output
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
@@ -86,7 +87,9 @@ def llamas(build_pair: Callable[..., list[Path]]) -> list[Path]:
 
 
 def through(folders: list[Path], layers: tuple = LAYERS, scales: tuple | None = None, **settings: Any) -> LayerPath:
-    return LayerPath(tuple(ModelRef(str(f)) for f in folders), layers, scales or (1.0,) * len(layers), **settings)
+    return LayerPath(
+        tuple(ModelRef(str(f)) for f in folders), layers, scales or (1.0,) * len(layers), Output(**settings)
+    )
 
 
 @torch.no_grad()

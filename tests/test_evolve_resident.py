@@ -16,7 +16,7 @@ from hubmerge.evaluate.generation import generate
 from hubmerge.evolve.workers.building import build_model
 from hubmerge.evolve.workers.resident import ResidentModel, footprint
 from hubmerge.hub.source import open_source
-from hubmerge.recipe import ModelEntry, Recipe
+from hubmerge.recipe import ModelEntry, Output, Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.dtypes import DTYPES
 from hubmerge.stream.executor import merge
@@ -214,5 +214,5 @@ def test_a_candidate_with_other_settings_is_another_model(siblings: dict[str, Pa
     assert resident.model.config.num_hidden_layers == 2
     merge(short, tmp_path / "short")
     assert same_as_written(resident.model, tmp_path / "short")
-    resident.load(replace(whole, dtype="float32"))
+    resident.load(replace(whole, output=Output(dtype="float32")))
     assert resident.model.config.num_hidden_layers == 3

@@ -19,7 +19,7 @@ from hubmerge.evolve.records.journal import read_evaluations
 from hubmerge.evolve.run import card_for, evolve
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.workers.resident import ResidentModel
-from hubmerge.recipe import Recipe
+from hubmerge.recipe import Output, Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
@@ -194,7 +194,7 @@ def test_a_resumed_run_keeps_to_the_commits_it_began_with(hub, strangers, tmp_pa
         search_of(strangers, evaluations=12),
         models=(ModelRef(repositories["math"]), ModelRef(repositories["japanese"])),
         base_model=ModelRef(repositories["base"]),
-        tokenizer_source=repositories["math"],
+        output=Output(tokenizer_source=repositories["math"]),
         baselines=("average",),
     )
     out = tmp_path / "run"
@@ -214,7 +214,7 @@ def test_a_resumed_run_keeps_to_the_commits_it_began_with(hub, strangers, tmp_pa
     result = evolve(search, out, resume=True)
     assert len(read_evaluations(result.journal)) == 12
     assert result.recipe.models[0].model == ModelRef(repositories["math"], commit)
-    assert result.recipe.tokenizer_source == f"{repositories['math']}@{commit}"
+    assert result.recipe.output.tokenizer_source == f"{repositories['math']}@{commit}"
     assert [row.model for row in result.rows] == [
         "alice/evolve-base (base)",
         "alice/evolve-math",

@@ -28,7 +28,7 @@ from hubmerge.evolve.search import Search
 from hubmerge.evolve.spaces.layer_path import LayerPath
 from hubmerge.evolve.workers.path_model import PathModel
 from hubmerge.evolve.workers.resident import ResidentModel
-from hubmerge.recipe import Recipe
+from hubmerge.recipe import Output, Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.plan import make_plan
 
@@ -77,7 +77,7 @@ def rows(published) -> list[dict[str, str]]:
     )
     merged = ResidentModel(make_plan(recipe))
     path = PathModel((math, japanese))
-    path.load(LayerPath((math, japanese), ((0, 0), (1, 1), (0, 2)), (1.0, 1.3, 0.8), chat_template=PLAIN))
+    path.load(LayerPath((math, japanese), ((0, 0), (1, 1), (0, 2)), (1.0, 1.3, 0.8), Output(chat_template=PLAIN)))
     said = [
         generate(model, tokenizer, PROMPTS, max_new_tokens=WORDS)
         for model, tokenizer in ((merged.model, merged.tokenizer), (path.model, path.tokenizer))

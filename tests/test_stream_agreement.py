@@ -103,9 +103,8 @@ def test_chat_templates(tiny_llama: Build, tmp_path: Path) -> None:
     merge(make_plan(automatic), tmp_path / "out")
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == common
     # The tokenizer's own is not written into the recipe again.
-    assert (
-        make_plan(linear(*models, chat_template="auto", tokenizer_source=str(models[1]))).recipe.chat_template is None
-    )
+    own = make_plan(linear(*models, chat_template="auto", tokenizer_source=str(models[1])))
+    assert own.recipe.output.chat_template is None
 
 
 def test_other_endings_are_told(pair: tuple[Path, Path]) -> None:

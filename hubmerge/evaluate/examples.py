@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..documents import parse_json
+from ..documents import DocumentKind, parse_json
 from ..errors import NotFoundError, TaskError
 from ..links import leaving
 from ..reference import ModelRef
+
+TASK = DocumentKind("task", TaskError)
 
 Row = Mapping[str, Any]
 

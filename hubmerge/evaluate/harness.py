@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..documents import refuse_unknown
 from ..errors import TaskError
 from ..progress import Event, Progress
-from .examples import Example, Row
+from .examples import TASK, Example, Row
 
 SPLITS = ("train", "validation", "test")
 """The documents of an lm-eval task, as `examples:` names them."""
@@ -52,7 +51,7 @@ class HarnessTask:
         if not isinstance(settings, Mapping):
             raise TaskError(f"`lm_eval` of the task must be a task's name or hold `task`, got {given!r}.")
         known = [name for name in cls.__dataclass_fields__ if name != "version"]
-        refuse_unknown(settings, known, "the task's lm_eval", TaskError)
+        TASK.require_known(settings, known, "the task's lm_eval")
         kinds = {"num_fewshot": int, "chat_template": bool}
         for name in known:
             value, kind = settings.get(name), kinds.get(name, str)

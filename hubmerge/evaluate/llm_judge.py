@@ -20,9 +20,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from ..documents import refuse_unknown
 from ..errors import NetworkError, TaskError
-from .examples import Example, fill
+from .examples import TASK, Example, fill
 
 RUBRIC = """Grade a reply to a question.
 
@@ -89,7 +88,7 @@ class LlmJudge:
         """The judge that a task's `judge:` describes."""
         if not isinstance(given, Mapping):
             raise TaskError(f"`judge` of the task must hold base_url and model, got {given!r}.")
-        refuse_unknown(given, cls.__dataclass_fields__, "the task's judge", TaskError)
+        TASK.require_known(given, cls.__dataclass_fields__, "the task's judge")
         options = given.get("options") or {}
         if not isinstance(options, Mapping) or not all(isinstance(v, Option) for v in options.values()):
             raise TaskError(f"`options` of the judge must map names to numbers, text or true/false, got {options!r}.")

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..documents import refuse_unknown
 from ..errors import TaskError
 from .choices import read_choices
-from .examples import Example, Row, fill
+from .examples import TASK, Example, Row, fill
 from .fingerprint import fingerprint
 
 TEST = "test"
@@ -90,7 +89,7 @@ def cut(
     that many, and those it does not share the rest equally. Test takes those whose `problem_id` comes first, in that
     order; `seed` draws the others from what is left. Raises `TaskError` where nothing is left for one.
     """
-    refuse_unknown(counts, SPLITS, f"the split sizes of task {task}", TaskError)
+    TASK.require_known(counts, SPLITS, f"the split sizes of task {task}")
     origins = {split: _origin(where[split], split) for split in SPLITS if where.get(split) is not None}
     splits: dict[str, tuple[Example, ...]] = {}
     for origin in dict.fromkeys(origins.values()):

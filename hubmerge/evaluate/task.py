@@ -36,13 +36,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..documents import check_plain, load_mapping, refuse_unknown
 from ..errors import TaskError
 from ..files import expand
 from ..guesses import guess
 from . import language
 from .builtin import BUILTIN
-from .examples import Example, open_rows, text_or_none
+from .examples import TASK, Example, open_rows, text_or_none
 from .harness import HarnessTask
 from .llm_judge import LlmJudge
 from .located import absolute, example_files, lm_eval_files, one_file, require_here
@@ -162,20 +161,20 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
     `relative_to` is the folder that a path in `spec` starts from. Raises `TaskError` for unknown names and keys.
     """
     if isinstance(spec, Mapping):
-        check_plain(spec, "task", TaskError)
+        TASK.require_plain(spec)
         document = dict(spec)
     elif isinstance(spec, str) and spec in BUILTIN:
         document = dict(BUILTIN[spec])
     elif isinstance(spec, (str, Path)) and os.path.exists(path := relative_to / expand(spec, TaskError)):
-        document, relative_to = load_mapping(path, "task", TaskError), path.parent
+        document, relative_to = TASK.load(path), path.parent
     else:
         known = f"{', '.join(BUILTIN)}{guess(spec, BUILTIN)}"
         raise TaskError(f"There is no task {_short(str(spec))!r}; give a YAML file or one of: {known}.")
-    refuse_unknown(document, _KEYS, "the task", TaskError)
+    TASK.require_known(document, _KEYS, "the task")
     where = document.get("examples")
     if not isinstance(where, Mapping):
         raise TaskError("The task needs `examples:` with repo_id or folder and a file for at least one split.")
-    refuse_unknown(where, _EXAMPLE_KEYS, "the task's examples", TaskError)
+    TASK.require_known(where, _EXAMPLE_KEYS, "the task's examples")
     if (
         document.get("lm_eval") is None
         and text_or_none(where, "repo_id") is None
@@ -233,9 +232,11 @@ def load_task(
         name,
         **splits,
         metric=metric,
-        language=_text(document, "language"),
-        max_new_tokens=_whole(document.get("max_new_tokens", MAX_NEW_TOKENS), f"max_new_tokens of task {name}"),
-        system=_text(document, "system"),
+        language=TASK.text(document, "language"),
+        max_new_tokens=TASK.whole(
+            document.get("max_new_tokens", MAX_NEW_TOKENS), f"max_new_tokens of task {name}", least=1
+        ),
+        system=TASK.text(document, "system"),
         source=rows.source,
         settings=settings,
     )
@@ -261,20 +262,6 @@ def _metric(document: Mapping[str, Any]) -> tuple[str, Settings | None]:
         "lm_eval": HarnessTask.from_document,
     }
     return key, make[key](document[key])
-
-
-def _text(document: Mapping[str, Any], key: str) -> str | None:
-    value = document.get(key)
-    if value is not None and not isinstance(value, str):
-        # YAML reads a bare `no` (Norwegian) as false.
-        raise TaskError(f"`{key}` of the task must be text (in quotes), got {value!r}.")
-    return value
-
-
-def _whole(value: Any, what: str) -> int:
-    if type(value) is not int or value < 1:
-        raise TaskError(f"{what} must be a whole number of at least 1, got {value!r}.")
-    return value
 
 
 def _short(text: str, limit: int = 60) -> str:

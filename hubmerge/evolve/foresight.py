@@ -76,10 +76,7 @@ def _everything(search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:
         search.models,
         places,
         (1.0,) * len(places),
-        dtype=search.dtype,
-        out_dtype=search.out_dtype,
-        tokenizer_source=search.tokenizer_source,
-        chat_template=search.chat_template,
+        output=search.output,
     )
     return path.recipe(family_of(sources[search.models[0]].config))
 

@@ -251,8 +251,7 @@ def stages_of(search: Search, sources: Mapping[ModelRef, Source], token: str | N
         return [recipes(granularity) for granularity in search.granularity]
     models: dict[ModelRef, Source | Merged] = {**sources, **made_by(search.stages, sources, token)}
     counts = tuple(layer_count(models[ref]) for ref in search.models)
-    settings = {name: getattr(search, name) for name in ("dtype", "out_dtype", "tokenizer_source", "chat_template")}
-    genome = DataFlow(search.data_flow, search.models, counts, **settings)
+    genome = DataFlow(search.data_flow, search.models, counts, search.output)
     return [lambda start: genome]
 
 

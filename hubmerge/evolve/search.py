@@ -22,16 +22,16 @@ from typing import Any
 
 import yaml
 
-from ..documents import check_plain, is_number, load_mapping, refuse_unknown
+from ..documents import is_number
 from ..errors import RecipeError, SearchError
 from ..evaluate.task import SPLITS, task_document
 from ..guesses import guess, missing_colon
 from ..methods import METHODS, Method
-from ..recipe import ModelEntry, Recipe, Stage
+from ..recipe import OUTPUT_KEYS, ModelEntry, Output, Recipe, Stage
 from ..reference import ModelRef
 from .spec.data_flow import DataFlowSpace
 from .spec.economy import Economy
-from .spec.fields import build, listed, mapping
+from .spec.fields import SEARCH
 from .spec.fitness import Fitness
 from .spec.genes import GRANULARITIES, Gene
 from .spec.searcher import COMPARED, Searcher
@@ -72,10 +72,7 @@ class Search:
     fitness: Fitness = field(default_factory=Fitness)
     select: int = 5
     baselines: tuple[str, ...] = BASELINES
-    dtype: str | None = None
-    out_dtype: str | None = None
-    tokenizer_source: str | None = None
-    chat_template: str | None = None
+    output: Output = field(default_factory=Output)
     batch_size: int = 64
     economy: Economy | None = None
     stages: tuple[Stage, ...] = ()
@@ -128,10 +125,7 @@ class Search:
             models=tuple(models),
             base_model=self.base_model,
             parameters={**self.parameters, **shared},
-            dtype=self.dtype,
-            out_dtype=self.out_dtype,
-            tokenizer_source=self.tokenizer_source,
-            chat_template=self.chat_template,
+            output=self.output,
         )
 
     @property
@@ -146,8 +140,8 @@ class Search:
         """Every model named, base first; one that only gives the tokenizer comes last."""
         named = [self.base_model] if self.base_model else []
         named += self.models
-        if self.tokenizer_source not in (None, "base", "union"):
-            named.append(ModelRef.parse(self.tokenizer_source))
+        if self.output.tokenizer_model is not None:
+            named.append(self.output.tokenizer_model)
         return tuple(dict.fromkeys(ref for ref in named if not ref.stage))
 
     def within(self, minutes: float) -> "Search":
@@ -194,38 +188,35 @@ class Search:
         def pinned(ref: ModelRef) -> ModelRef:
             return pins.get(ref, ref)
 
-        tokenizer = self.tokenizer_source
-        if tokenizer not in (None, "base", "union"):
-            tokenizer = str(pinned(ModelRef.parse(tokenizer)))
         return replace(
             self,
             models=tuple(map(pinned, self.models)),
             base_model=pinned(self.base_model) if self.base_model else None,
-            tokenizer_source=tokenizer,
+            output=self.output.with_pins(pins),
             task=task,
         )
 
     @classmethod
     def from_yaml(cls, source: str | Path) -> "Search":
         """Reads a search from YAML text or from a file (pass a `Path`; its task is looked for beside it)."""
-        document = load_mapping(source, "search", SearchError)
+        document = SEARCH.load(source)
         return cls.from_dict(document, relative_to=source.parent if isinstance(source, Path) else Path())
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], relative_to: Path = Path()) -> "Search":
         """Reads a search from plain values, as YAML gives them."""
-        check_plain(document, "search", SearchError)
-        inside = {"genes", "granularity", "filters", "path_searcher", "stages"}
-        refuse_unknown(document, {item.name for item in fields(cls)} - inside | {"genome"}, "the search", SearchError)
+        SEARCH.require_plain(document)
+        inside = {"genes", "granularity", "filters", "path_searcher", "stages", "output"}
+        known = {item.name for item in fields(cls)} - inside | {"genome", *OUTPUT_KEYS}
+        SEARCH.require_known(document, known, "the search")
         for key in ("models", "task"):
             if not document.get(key):
                 raise SearchError(f"The search needs `{key}`.")
-        given = {key: value for key, value in document.items() if value is not None}
-        for key in ("merge_method", "dtype", "out_dtype", "tokenizer_source", "chat_template"):
-            if not isinstance(given.get(key, ""), str):
-                raise SearchError(f"{key} must be text, got {given[key]!r}.")
+        given = {key: value for key, value in document.items() if value is not None and key not in OUTPUT_KEYS}
+        given["output"] = Output.read(document, SEARCH)
+        SEARCH.text(document, "merge_method")
         try:
-            given["models"] = tuple(ModelRef.parse(model) for model in listed(given["models"], "models"))
+            given["models"] = tuple(ModelRef.parse(model) for model in SEARCH.listed(given["models"], "models"))
             if "base_model" in given:
                 given["base_model"] = ModelRef.parse(given["base_model"])
         except RecipeError as exc:
@@ -233,28 +224,28 @@ class Search:
         if stages := [ref for ref in (*given["models"], given.get("base_model")) if ref is not None and ref.stage]:
             raise SearchError(f"{stages[0]} is a stage of a recipe; a search names models.")
         if "genome" in given:
-            given |= _genome(mapping(given.pop("genome"), "genome"))
+            given |= _genome(SEARCH.mapping(given.pop("genome"), "genome"))
         elif "merge_method" in given:
             raise SearchError("The search needs `genome`: the genes of the merge_method that may vary.")
         if "data_flow" in given:
-            data_flow = mapping(given["data_flow"] or {}, "data_flow")
+            data_flow = SEARCH.mapping(given["data_flow"] or {}, "data_flow")
             if "searcher" in data_flow:
-                given["path_searcher"] = build(Searcher, data_flow.pop("searcher"), "data_flow.searcher")
-            given["data_flow"] = build(DataFlowSpace, data_flow, "data_flow")
+                given["path_searcher"] = SEARCH.build(Searcher, data_flow.pop("searcher"), "data_flow.searcher")
+            given["data_flow"] = SEARCH.build(DataFlowSpace, data_flow, "data_flow")
         given["task"] = task_document(given["task"], relative_to)
-        given["searcher"] = build(Searcher, given.get("searcher"), "searcher")
-        given["fitness"] = build(Fitness, given.get("fitness"), "fitness")
+        given["searcher"] = SEARCH.build(Searcher, given.get("searcher"), "searcher")
+        given["fitness"] = SEARCH.build(Fitness, given.get("fitness"), "fitness")
         if "economy" in given:
-            given["economy"] = build(Economy, given["economy"], "economy")
-        given["baselines"] = tuple(listed(given.get("baselines", list(BASELINES)), "baselines"))
-        given["parameters"] = mapping(given.get("parameters") or {}, "parameters")
+            given["economy"] = SEARCH.build(Economy, given["economy"], "economy")
+        given["baselines"] = tuple(SEARCH.listed(given.get("baselines", list(BASELINES)), "baselines"))
+        given["parameters"] = SEARCH.mapping(given.get("parameters") or {}, "parameters")
         for name, value in given["parameters"].items():
             if not isinstance(value, bool) and not is_number(value):
                 raise SearchError(
                     f"parameters.{name} must be a number or true or false, got {value!r}{_colon(name, value)}"
                 )
-        given["splits"] = mapping(given.get("splits") or {}, "splits")
-        refuse_unknown(given["splits"], SPLITS, "splits", SearchError)
+        given["splits"] = SEARCH.mapping(given.get("splits") or {}, "splits")
+        SEARCH.require_known(given["splits"], SPLITS, "splits")
         for name, value in given["splits"].items():
             if type(value) is not int or value < 0:
                 raise SearchError(f"splits.{name} must be a number of examples, got {value!r}.")
@@ -292,10 +283,7 @@ class Search:
         }
         if self.economy is not None:
             document["economy"] = asdict(self.economy)
-        for name in ("dtype", "out_dtype", "tokenizer_source", "chat_template"):
-            if (value := getattr(self, name)) is not None:
-                document[name] = value
-        return document
+        return document | self.output.to_dict()
 
     def to_yaml(self) -> str:
         """The search as YAML text."""
@@ -360,20 +348,24 @@ class Search:
 
 def _genome(genome: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `Search` that its `genome` holds."""
-    refuse_unknown(genome, ("granularity", "genes", "start", "filters"), "genome", SearchError)
+    SEARCH.require_known(genome, ("granularity", "genes", "start", "filters"), "genome")
     granularity = genome.get("granularity", "layer")
     return {
         "genes": _genes(genome),
-        "granularity": (granularity,) if isinstance(granularity, str) else tuple(listed(granularity, "granularity")),
-        "filters": tuple(map(str, listed(genome.get("filters") or [], "genome.filters"))),
+        "granularity": (granularity,)
+        if isinstance(granularity, str)
+        else tuple(SEARCH.listed(granularity, "granularity")),
+        "filters": tuple(map(str, SEARCH.listed(genome.get("filters") or [], "genome.filters"))),
     }
 
 
 def _genes(genome: Mapping[str, Any]) -> tuple[Gene, ...]:
-    ranges = mapping(genome.get("genes") or {}, "genome.genes")
+    ranges = SEARCH.mapping(genome.get("genes") or {}, "genome.genes")
     start = genome.get("start")
-    starts = dict.fromkeys(ranges, start) if isinstance(start, (int, float)) else mapping(start or {}, "genome.start")
-    refuse_unknown(starts, ranges, "genome.start", SearchError)
+    starts = (
+        dict.fromkeys(ranges, start) if isinstance(start, (int, float)) else SEARCH.mapping(start or {}, "genome.start")
+    )
+    SEARCH.require_known(starts, ranges, "genome.start")
     genes = []
     for name, limits in ranges.items():
         if not isinstance(limits, (list, tuple)) or len(limits) != 2 or not all(map(is_number, limits)):

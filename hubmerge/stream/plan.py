@@ -178,8 +178,7 @@ def make_plan(
         if any(finding.level == "error" for finding in found):
             break  # what comes after it would be said to lack everything
     findings += [Finding("warning", message) for message in combine(used).warnings]
-    if recipe.chat_template == "auto":
-        recipe = replace(recipe, chat_template=stages[-1].chat_template)
+    recipe = _with_template(recipe, stages[-1].chat_template)
     stage = stages[-1]
 
     # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
@@ -246,10 +245,10 @@ def plan_stage(
     findings = list(settings.check_settings(recipe, method))
     views = view_all({indices[ref]: made[ref] for ref in merged_refs})
     merged = [view.weights for view in views.views.values()]
-    template = recipe.chat_template
+    template = recipe.output.chat_template
     if template == "auto":
         template = common_template(tokenizer, [made[ref] for ref in merged_refs if ref != recipe.base_model] or merged)
-        recipe = replace(recipe, chat_template=template)
+        recipe = _with_template(recipe, template)
     unfit += check_configs(giver, [one for one in merged if one is not giver])
     findings += [*unfit, *views.findings]
     findings += check_tokenizer(recipe, tokenizer, giver, [one for one in merged if one is not tokenizer])
@@ -277,6 +276,13 @@ def plan_stage(
     return stage, findings
 
 
+def _with_template(recipe: Recipe, template: str | None) -> Recipe:
+    """The recipe with the template that "auto" stands for in it."""
+    if recipe.output.chat_template != "auto":
+        return recipe
+    return replace(recipe, output=replace(recipe.output, chat_template=template))
+
+
 def _in_the_whole(tensors: Iterable[TensorPlan], part: Part, index: int) -> tuple[TensorPlan, ...]:
     """The tensors of a merged part under the names of the whole model, with all else that this has, as it is.
 
@@ -302,7 +308,7 @@ def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:
 def _tensors(
     recipe: Recipe, method: Method, layout: Layout, weights: Sequence[Weights]
 ) -> tuple[tuple[TensorPlan, ...], list[Finding]]:
-    wanted = RECIPE_DTYPES.get(recipe.out_dtype or recipe.dtype or "")
+    wanted = RECIPE_DTYPES.get(recipe.output.written or "")
     least = None if wanted else _least_dtype(layout, weights)
     resolver = settings.Resolver(method)
     tensors = []

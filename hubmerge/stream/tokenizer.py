@@ -88,15 +88,14 @@ def check_tokenizer(recipe: Recipe, chosen: Weights, config: Weights, others: Se
 
     Raises `SourceError` where a file that the result would carry is broken.
     """
-    if recipe.tokenizer_source == "union":
+    if recipe.output.tokenizer_source == "union":
         yield error(
             "`tokenizer_source: union` is not supported yet; choose models with one tokenizer and write `base`.",
             RecipeError,
         )
-    if recipe.chat_template is not None and recipe.chat_template != "auto" and not _is_template(recipe.chat_template):
+    if (template := recipe.output.chat_template) not in (None, "auto") and not _is_template(template):
         yield error(
-            "chat_template must be a Jinja template or `auto` (the one that most models have), "
-            f"got {recipe.chat_template!r}.",
+            f"chat_template must be a Jinja template or `auto` (the one that most models have), got {template!r}.",
             RecipeError,
         )
     sizes = setting(chosen.config, "vocab_size"), setting(config.config, "vocab_size")
@@ -119,9 +118,10 @@ def check_tokenizer(recipe: Recipe, chosen: Weights, config: Weights, others: Se
 def _compare(recipe: Recipe, chosen: Weights, other: Weights) -> Iterator[Finding]:
     """What the tokenizer and the endings of another model say, where `chosen` gives those of the result."""
     own = tokenizer_listing(other.tokenizer)
-    kept = template_of(chosen) if recipe.chat_template is None else recipe.chat_template
+    output = recipe.output
+    kept = template_of(chosen) if output.chat_template is None else output.chat_template
     # Where the recipe names the one that it takes, nothing has to be said.
-    if not (recipe.chat_template or recipe.tokenizer_source) and template_of(other) not in (None, kept):
+    if not (output.chat_template or output.tokenizer_source) and template_of(other) not in (None, kept):
         takes = f"`tokenizer_source: {other.name}` or `chat_template: auto` takes one"
         yield warning(
             f"{own.name} was trained with a chat template that the result does not have "

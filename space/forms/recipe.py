@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from hubmerge.methods import METHODS, Method, Parameter
-from hubmerge.recipe import ModelEntry, Recipe, Setting, Stage
+from hubmerge.recipe import ModelEntry, Output, Recipe, Setting, Stage
 from hubmerge.reference import ModelRef
 
 DEFAULT_METHOD = "dare_ties"
@@ -66,10 +66,7 @@ def compose(method: Method, models: Iterable[str], base: str | None, previous: R
         models=tuple(entries),
         base_model=base_model,
         parameters=shared,
-        dtype=previous.dtype if previous else None,
-        out_dtype=previous.out_dtype if previous else None,
-        tokenizer_source=previous.tokenizer_source if previous else None,
-        chat_template=previous.chat_template if previous else None,
+        output=previous.output if previous else Output(),
     )
 
 

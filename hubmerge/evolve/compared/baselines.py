@@ -34,12 +34,9 @@ def baseline(name: str, search: Search) -> Recipe | None:
         models=models,
         base_model=search.base_model if name != "average" else None,
         parameters=shared,
-        dtype=search.dtype,
-        out_dtype=search.out_dtype,
-        tokenizer_source=search.tokenizer_source,
-        chat_template=search.chat_template,
+        output=search.output,
     )
     # An average has no base model of its own, but speaks the search's language: the base gives the tokenizer.
-    if name == "average" and search.base_model is not None and search.tokenizer_source in (None, "base"):
-        return replace(plain, tokenizer_source=str(search.base_model))
+    if name == "average" and search.base_model is not None and search.output.tokenizer_source in (None, "base"):
+        return replace(plain, output=replace(search.output, tokenizer_source=str(search.base_model)))
     return plain

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import SearchError
+from ...recipe import AS_GIVEN, Output
 from ...reference import ModelRef
 from ..spec.data_flow import DataFlowSpace
 from .layer_path import LARGEST, LayerPath
@@ -26,7 +27,7 @@ _IN = 2.0
 
 
 class DataFlow:
-    """The genome of a search for paths. `settings`: dtype, out_dtype, tokenizer_source, chat_template of the paths.
+    """The genome of a search for paths. `output`: how what they make is written.
 
     A path begins with the first model's first layer and ends with its last; where the slots that are in begin or end
     otherwise, these are added. A path of more than `max_layers` keeps the slots with the highest indicators, the
@@ -42,7 +43,7 @@ class DataFlow:
         space: DataFlowSpace,
         models: Sequence[ModelRef],
         layer_counts: Sequence[int],
-        **settings: str | None,
+        output: Output = AS_GIVEN,
     ) -> None:
         if not models or len(models) != len(layer_counts) or min(layer_counts) < 1:
             raise SearchError("A search for paths needs models with at least one layer each.")
@@ -52,7 +53,7 @@ class DataFlow:
         self.layer_counts = tuple(layer_counts)
         self.slots = len(self.layers) * space.repeats
         self._last = layer_counts[0] - 1
-        self._settings = settings
+        self._output = output
         self._scales: _Matrix | _Network | _Ones = _SCALES[space.scaling](len(self.layers), self.slots, space)
 
     @property
@@ -87,7 +88,7 @@ class DataFlow:
                 value = 1.0
             product *= value
             scales.append(value)
-        return LayerPath(self.models, tuple(self.layers[i] for i in chosen), tuple(scales), **self._settings)
+        return LayerPath(self.models, tuple(self.layers[i] for i in chosen), tuple(scales), self._output)
 
     def random(self, generator: np.random.Generator) -> np.ndarray:
         """A vector whose path has a length drawn uniformly, up to one pass through all models, then its slots, and

@@ -7,25 +7,24 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import mul
 from typing import Any
 
-from ...documents import refuse_unknown
+from ...documents import DocumentKind
 from ...errors import RecipeError
-from ...guesses import guess
-from ...recipe import DTYPES, Parameters, Recipe, Slice, SliceSource, Stage
+from ...recipe import OUTPUT_KEYS, Output, Parameters, Recipe, Slice, SliceSource, Stage
 from ...reference import ModelRef
 from .families import FAMILIES, Family
 
 __all__ = ["FAMILIES", "LARGEST", "LayerPath"]
 
+_PATH = DocumentKind("path", RecipeError)
+
 LARGEST = 1e12
 """How large, and one over how small, the product of a path's scales may get: beyond it, the exported layers' outputs
 leave the range in which the norms' squares are float32 numbers."""
-
-_SETTINGS = ("dtype", "out_dtype", "tokenizer_source", "chat_template")
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,14 @@ class LayerPath:
     """The layers that the input runs through, in order.
 
     models: the first gives embeddings, final norm and head, so the path begins and ends with a layer of its own.
-    layers: pairs (model, layer), numbers from 0. scales: the factor on each layer's input, not 0; the first is 1. The
-    other fields are those of a recipe. Raises `RecipeError` at construction.
+    layers: pairs (model, layer), numbers from 0. scales: the factor on each layer's input, not 0; the first is 1.
+    output: how it is written, as of a recipe. Raises `RecipeError` at construction.
     """
 
     models: tuple[ModelRef, ...]
     layers: tuple[tuple[int, int], ...]
     scales: tuple[float, ...]
-    dtype: str | None = None
-    out_dtype: str | None = None
-    tokenizer_source: str | None = None
-    chat_template: str | None = None
+    output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
         if not self.models or not self.layers:
@@ -57,11 +53,6 @@ class LayerPath:
             raise RecipeError("A path needs one scale a layer, and 1 for the first of them.")
         if not all(math.isfinite(s) and 1 / LARGEST <= abs(s) <= LARGEST for s in self.factors):
             raise RecipeError(f"The product of a path's scales must stay within {1 / LARGEST:g} and {LARGEST:g}.")
-        for name in ("dtype", "out_dtype"):
-            if (value := getattr(self, name)) not in (None, *DTYPES):
-                raise RecipeError(
-                    f"{name} must be one of {', '.join(DTYPES)}, got {value!r}{guess(value, DTYPES, few=True)}."
-                )
 
     @property
     def factors(self) -> tuple[float, ...]:
@@ -71,7 +62,7 @@ class LayerPath:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "LayerPath":
         """Reads a path from plain values, as `to_dict` gives them."""
-        refuse_unknown(document, cls.__dataclass_fields__, "the path", RecipeError)
+        _PATH.require_known(document, ("models", "layers", "scales", *OUTPUT_KEYS), "the path")
         models, layers, scales = (_list(document, key) for key in ("models", "layers", "scales"))
         if not all(_is_pair(pair) for pair in layers):
             raise RecipeError(f"`layers` of a path must be pairs [model, layer] of numbers, got {layers!r}.")
@@ -81,7 +72,7 @@ class LayerPath:
             tuple(ModelRef.parse(model) for model in models),
             tuple((model, layer) for model, layer in layers),
             tuple(float(scale) for scale in scales),
-            **{name: document.get(name) for name in _SETTINGS},
+            Output.read(document, _PATH),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +82,7 @@ class LayerPath:
             "layers": [list(pair) for pair in self.layers],
             "scales": list(self.scales),
         }
-        return document | {name: value for name in _SETTINGS if (value := getattr(self, name)) is not None}
+        return document | self.output.to_dict()
 
     def recipe(self, family: Family, stages: Sequence[Stage] = ()) -> Recipe:
         """The same model as an ordinary checkpoint of the family: layers stacked, with the scales in their weights.
@@ -102,9 +93,8 @@ class LayerPath:
             Slice((SliceSource(self.models[model], (start, stop), parameters),))
             for model, start, stop, parameters in self._runs(family)
         )
-        settings = {name: getattr(self, name) for name in _SETTINGS}
         named = tuple(stage for stage in stages if any(self.models[model] == stage.ref for model, _ in self.layers))
-        return Recipe("passthrough", slices=tuple(slices), stages=named, **settings)
+        return Recipe("passthrough", slices=tuple(slices), stages=named, output=self.output)
 
     def _runs(self, family: Family) -> Iterator[tuple[int, int, int, Parameters]]:
         """Neighbouring layers of one model with equal parameters: (model, first layer, last layer + 1, parameters)."""

@@ -10,7 +10,7 @@ from ...evaluate.task import Task
 from ...hub.patience import check_stopped
 from ...hub.source import Source, open_source
 from ...progress import Event, Progress, silent
-from ...recipe import ModelEntry, Recipe
+from ...recipe import ModelEntry, Output, Recipe
 from ...reference import ModelRef
 from ...stream.plan import make_plan
 from ..examples.job import Job
@@ -87,7 +87,7 @@ class Judge:
         if self._search.merge_method is not None:
             return self._search.starting_recipe
         models = tuple(ModelEntry(ref, {"weight": 1.0}) for ref in self._search.references)
-        return Recipe("linear", models=models, tokenizer_source=self._search.tokenizer_source)
+        return Recipe("linear", models=models, output=Output(tokenizer_source=self._search.output.tokenizer_source))
 
 
 def _until_stopped(event: Event) -> None:

@@ -12,7 +12,7 @@ from ...errors import PlanError
 from ...evaluate.models import best_device, load_tokenizer
 from ...hub.source import Source, open_source
 from ...progress import Event, Progress, silent
-from ...recipe import ModelEntry, Recipe, Stage
+from ...recipe import ModelEntry, Output, Recipe, Stage
 from ...reference import ModelRef
 from ...stream.compute import merge_tensor
 from ...stream.dtypes import DTYPES
@@ -62,7 +62,7 @@ class PathModel:
         self.family = family_of(self._named(self.models[0]).config)
         self.layer_counts = tuple(layer_count(self._named(ref)) for ref in self.models)
         self._plan(LayerPath(self.models, ((0, 0),), (1.0,)))
-        self._settings: tuple[str | None, ...] | None = None
+        self._output: Output | None = None
         self._pool: _Pool | None = None
         self.model: Any = None
         self.tokenizer: Any = None
@@ -81,13 +81,12 @@ class PathModel:
                     f"The path names layer {layer} of {self.models[model]}, which has {self.layer_counts[model]}, "
                     "counted from 0."
                 )
-        settings = (path.dtype, path.out_dtype, path.tokenizer_source, path.chat_template)
-        if self._pool is None or settings != self._settings:
+        if self._pool is None or path.output != self._output:
             self.model = self._pool = None
             plan = self._plan(path)
             self.tokenizer = load_tokenizer(plan.tokenizer, plan.chat_template)
             self._pool = _Pool(self._build(plan), pool_places(self.layer_counts), self.family)
-            self._settings = settings
+            self._output = path.output
         self.model = self._pool.become(path)
 
     def load_source(self, ref: ModelRef) -> Any:

@@ -1,0 +1,37 @@
+"""A recipe: which models of the Hub, merged how. The YAML is mergekit's format, read and written.
+
+>>> recipe = Recipe.from_yaml('''
+... merge_method: linear
+... models:
+...   - {model: org/math, parameters: {weight: 0.6}}
+...   - {model: org/japanese, parameters: {weight: 0.4}}
+... ''')
+>>> [str(model.model) for model in recipe.models]
+['org/math', 'org/japanese']
+
+    values.py       Recipe and its parts: models, slices, stages
+    parameters.py   weight, density, t, ...: a number, a gradient, values by the tensor's name
+    output.py       how the result is written: dtype, tokenizer, chat template
+    document.py     the YAML, both ways
+"""
+
+from .output import AS_GIVEN, DTYPES, OUTPUT_KEYS, Output
+from .parameters import Conditional, Parameters, Scalar, Setting, value_at
+from .values import ModelEntry, Recipe, Slice, SliceSource, Stage
+
+__all__ = [
+    "AS_GIVEN",
+    "DTYPES",
+    "OUTPUT_KEYS",
+    "Conditional",
+    "ModelEntry",
+    "Output",
+    "Parameters",
+    "Recipe",
+    "Scalar",
+    "Setting",
+    "Slice",
+    "SliceSource",
+    "Stage",
+    "value_at",
+]

@@ -1,0 +1,177 @@
+"""A recipe as frozen values, validated when they are made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..documents import DocumentKind
+from ..errors import RecipeError
+from ..reference import ModelRef
+from .output import Output
+from .parameters import Parameters
+
+RECIPE = DocumentKind("recipe", RecipeError)
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model of a `models:` recipe with its own parameters."""
+
+    model: ModelRef
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SliceSource:
+    """Layers `layer_range[0]` up to but not including `layer_range[1]` of one model."""
+
+    model: ModelRef
+    layer_range: tuple[int, int]
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A run of output layers, merged from the same number of layers of each source."""
+
+    sources: tuple[SliceSource, ...]
+    parameters: Parameters = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise RecipeError("A slice needs at least one source (model and layer_range).")
+        lengths = {stop - start for start, stop in (source.layer_range for source in self.sources)}
+        if len(lengths) > 1:
+            raise RecipeError(f"The sources of one slice must span equally many layers, got {sorted(lengths)}.")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A merge before the last one: what comes after it may name it as a model, `stage:NAME`. None of it is written."""
+
+    name: str
+    recipe: "Recipe"
+
+    def __post_init__(self) -> None:
+        if self.recipe.stages:
+            raise RecipeError(f"The stage {self.name} has `stages` of its own; list all stages beside each other.")
+
+    @property
+    def ref(self) -> ModelRef:
+        """How what comes after it refers to it."""
+        return ModelRef(self.name, stage=True)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to merge and how, validated; the keys are those of the YAML.
+
+    Exactly one of `models` (whole models) and `slices` (layer ranges) is filled. All merging is done in float32;
+    `output` says how it is written. `stages` are merged before, in their order. Raises `RecipeError` at construction.
+    """
+
+    merge_method: str
+    models: tuple[ModelEntry, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    base_model: ModelRef | None = None
+    parameters: Parameters = field(default_factory=dict)
+    output: Output = field(default_factory=Output)
+    stages: tuple[Stage, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.models) == bool(self.slices):
+            raise RecipeError("A recipe needs either `models` or `slices` with at least one entry, and not both.")
+
+    @property
+    def references(self) -> tuple[ModelRef, ...]:
+        """Every model of the Hub or in a folder that is named, once each, base_model first, those of stages last."""
+        named = [*self.named, *(ref for stage in self.stages for ref in stage.recipe.named)]
+        return tuple(dict.fromkeys(ref for ref in named if not ref.stage))
+
+    @property
+    def named(self) -> tuple[ModelRef, ...]:
+        """All that the last merge names, models and stages, once each, base_model first."""
+        named = [self.base_model] if self.base_model else []
+        named += [entry.model for entry in self.models]
+        named += [source.model for piece in self.slices for source in piece.sources]
+        if self.output.tokenizer_model is not None:
+            named.append(self.output.tokenizer_model)
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def giver(self) -> ModelRef:
+        """The model whose configuration the result keeps: the first of which only a part is merged, for the result is
+        the whole of it; else base_model, else the first model."""
+        if (part := next((ref for ref in self.named if ref.component is not None), None)) is not None:
+            return part
+        if self.base_model is not None:
+            return self.base_model
+        return self.models[0].model if self.models else self.slices[0].sources[0].model
+
+    @property
+    def tokenizer_giver(self) -> ModelRef:
+        """The model that gives the tokenizer: `tokenizer_source`, else the one that gives the configuration."""
+        return self.output.tokenizer_model or self.giver
+
+    def require_stages(self) -> None:
+        """Raises `RecipeError` for two stages of one name, one that nothing names, and one named before it is there."""
+        made: list[ModelRef] = []
+        used: set[ModelRef] = set()
+        for name, merge in [*((stage.name, stage.recipe) for stage in self.stages), (None, self)]:
+            for ref in (ref for ref in merge.named if ref.stage):
+                if ref not in made:
+                    hint = f"it may name: {', '.join(map(str, made))}." if made else "no stage comes before it."
+                    raise RecipeError(f"{f'The stage {name}' if name else 'The recipe'} names {ref}, but {hint}")
+                used.add(ref)
+            if name is not None:
+                if (ref := ModelRef(name, stage=True)) in made:
+                    raise RecipeError(f"Two stages are called {name}; give each a name of its own.")
+                made.append(ref)
+        if unused := [ref for ref in made if ref not in used]:
+            raise RecipeError(f"Nothing names {unused[0]}; name it as a model, or leave the stage out.")
+
+    def with_pins(self, pinned: Mapping[ModelRef, ModelRef]) -> "Recipe":
+        """The same recipe with each model at its commit, as `pinned` has it; others stay as they are."""
+
+        def pin(ref: ModelRef) -> ModelRef:
+            return pinned.get(ref, ref)
+
+        return replace(
+            self,
+            stages=tuple(replace(stage, recipe=stage.recipe.with_pins(pinned)) for stage in self.stages),
+            models=tuple(replace(entry, model=pin(entry.model)) for entry in self.models),
+            slices=tuple(
+                replace(piece, sources=tuple(replace(source, model=pin(source.model)) for source in piece.sources))
+                for piece in self.slices
+            ),
+            base_model=pin(self.base_model) if self.base_model else None,
+            output=self.output.with_pins(pinned),
+        )
+
+    @classmethod
+    def from_yaml(cls, source: str | Path) -> "Recipe":
+        """Reads a recipe from YAML text or from a file (pass a `Path`)."""
+        return cls.from_dict(RECIPE.load(source))
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> "Recipe":
+        """Reads a recipe from plain values, as YAML gives them."""
+        from .document import read_recipe
+
+        RECIPE.require_plain(document)
+        recipe = read_recipe(document)
+        recipe.require_stages()
+        return recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML or JSON; `Recipe.from_dict` reads them back to an equal recipe."""
+        from .document import recipe_document
+
+        return recipe_document(self)
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML text."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
