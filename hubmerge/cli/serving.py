@@ -36,10 +36,13 @@ def hub(
     application: Annotated[
         list[str] | None, typer.Option(metavar="ID=URL", help="Where an OAuth application may be sent; repeatable.")
     ] = None,
-    generate: Annotated[str | None, typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B.")] = None,
+    generate: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B; or the paper's three models: paper."),
+    ] = None,
 ) -> None:
     """Serve a Hub of your own from a folder: offline, for demos, closed networks and tests."""
-    from ..localhub import LocalHub, siblings
+    from ..localhub import LocalHub, paper_models, siblings
     from ..terminal import out as console
 
     users = dict(_pair(text, "--user", "NAME:TOKEN") for text in user or ["demo:hf_demo"])
@@ -75,7 +78,8 @@ def hub(
 
             for repo_id in publish(server.endpoint, token).values():
                 console.print(f"  {repo_id}")
-        for repo, model in siblings(generate).items() if generate else ():
+        models = paper_models() if generate == "paper" else siblings(generate) if generate else {}
+        for repo, model in models.items():
             server.generate(f"{name}/{repo}", model, exist_ok=True)
             console.print(f"  {name}/{repo}")
         console.print(f"Hub of [bold]{root}[/] at [bold]{server.endpoint}[/]; Ctrl-C stops it. A client's environment:")

@@ -99,7 +99,8 @@ def read_facts(answer: Any, where: str, failed: str) -> Facts:
         if not 0 <= size <= LARGEST_FILE:
             raise NetworkError(f"{failed}: the Hub says that {name} has {str(size)[:30]} bytes; check HF_ENDPOINT.")
         lfs = item.get("lfs")
-        sha256 = lfs.get("sha256") if isinstance(lfs, Mapping) else None
+        # A local Hub makes up files as they are read, and has nothing that they could be compared with.
+        sha256 = lfs.get("sha256") if isinstance(lfs, Mapping) and lfs.get("generated") is not True else None
         # Of a large file git knows a pointer, whose name says nothing of the content.
         oid = None if lfs else item.get("blobId")
         files[name] = FileInfo(name, size, _digest(_SHA256, sha256), _digest(_COMMIT, oid))

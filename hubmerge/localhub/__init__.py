@@ -14,10 +14,21 @@
 A room imports only from those above it, `hub.py` and `app.py` from all; of hubmerge, only `errors.py` takes something.
 """
 
-from .generated.llama import LLAMAS, LlamaShape, llama, siblings
+from .generated.llama import LLAMAS, LlamaShape, llama, paper_models, siblings
 from .generated.model import GeneratedModel
 from .hub import LocalHub
 from .serving.faults import Fault, Faults
 from .serving.requestlog import Request
 
-__all__ = ["LLAMAS", "Fault", "Faults", "GeneratedModel", "LlamaShape", "LocalHub", "Request", "llama", "siblings"]
+__all__ = [
+    "LLAMAS",
+    "Fault",
+    "Faults",
+    "GeneratedModel",
+    "LlamaShape",
+    "LocalHub",
+    "Request",
+    "llama",
+    "paper_models",
+    "siblings",
+]

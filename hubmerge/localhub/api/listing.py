@@ -24,6 +24,7 @@ from ..serving.wire import (
 from ..store.commits import Commit
 from ..store.facts import Facts
 from ..store.gitids import lfs_pointer
+from ..store.objects import Objects
 from ..store.repository import MAIN, Repository
 
 LARGEST_PAGE = 1000
@@ -93,7 +94,8 @@ def repository_info(request: Request) -> Response:
     commit = find_commit(repository, revision)
     described = describe(request, repository, commit, site(request).facts.of(repository.type, commit))
     if flag(request, "blobs"):
-        described["siblings"] = [_sibling(path, commit) for path in commit.files]
+        objects = site(request).store.objects
+        described["siblings"] = [_sibling(path, commit, objects) for path in commit.files]
     if flag(request, "securityStatus"):
         described["securityRepoStatus"] = {"scansDone": False, "filesWithIssues": []}
     if wanted := request.query_params.getlist("expand"):
@@ -101,12 +103,14 @@ def repository_info(request: Request) -> Response:
     return answer(described)
 
 
-def _sibling(path: str, commit: Commit) -> dict[str, Any]:
+def _sibling(path: str, commit: Commit, objects: Objects) -> dict[str, Any]:
     entry = commit.files[path]
     sibling: dict[str, Any] = {"rfilename": path, "size": entry.size, "blobId": entry.oid}
     if entry.lfs:
         pointer = len(lfs_pointer(entry.sha256, entry.size))
         sibling["lfs"] = {"sha256": entry.sha256, "size": entry.size, "pointerSize": pointer}
+        if objects.is_generated(entry.sha256):
+            sibling["lfs"]["generated"] = True  # no field of the Hub's: that is a name, and no hash of the content
     return sibling
 
 

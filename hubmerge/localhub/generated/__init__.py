@@ -1,6 +1,7 @@
 """Models of any size that take no disk: their weights are made up as they are read.
 
-model.py     a model's files: headers that are real, and where each tensor's numbers come from
-patterns.py  the numbers: one period at random, repeated without end
-llama.py     shapes of Llama models
+model.py      a model's files: headers that are real, and where each tensor's numbers come from
+torchfile.py  the layout of files that torch.save writes
+patterns.py   the numbers: one period at random, repeated without end
+llama.py      shapes of Llama models, and of the paper's three
 """

@@ -1,7 +1,7 @@
 """Models whose weights are made up as they are read: repositories of any size that take no disk.
 
-A file is real up to the end of its safetensors header. Behind it every tensor is a stretch of an endless pattern that
-depends on the model's seed, the tensor's name and its dtype alone: not on the shards, nor on who reads what and when.
+A file is real but for its tensors. Each of them is a stretch of an endless pattern that depends on the model's seed,
+the tensor's name and its dtype alone: not on the shards, nor on who reads what and when.
 """
 
 import bisect
@@ -17,8 +17,10 @@ from typing import IO, Any, NamedTuple
 from ..errors import HubError
 from ..names import check_path
 from .patterns import ITEM_BYTES, Pattern, pattern, phase
+from .torchfile import Placed, lay_out
 
 INDEX = "model.safetensors.index.json"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
 SHARD_SIZE = 5 * 10**9  # bytes, as on the Hub
 
 
@@ -30,41 +32,55 @@ class Span(NamedTuple):
     size: int  # bytes
 
 
-class _Tensor(NamedTuple):
-    """Where a tensor lies in its file, and what it holds there."""
+class _Part(NamedTuple):
+    """Bytes of a file: a tensor's, or real ones (`dtype` None)."""
 
     start: int
     stop: int
-    dtype: str
-    phase: int  # bytes into the pattern
+    offset: int  # bytes into the pattern, or into what is real
+    dtype: str | None
 
 
 @dataclass(frozen=True)
 class GeneratedFile:
-    """A safetensors file of made-up weights: its head (length and JSON), the seeds, and no weight.
+    """A file of made-up weights: what is real of it, where each tensor lies between that, the seeds, and no weight.
+
+    `placed`: name, dtype, first byte and the one after the last of each tensor, in the file's order; None for
+    safetensors, whose head is all that is real, and says it.
 
     `oid` stands where a real file has the SHA-256 of its content. It is a name, not a hash of the content, which nobody
     can afford to compute: equal for equal files, different for different ones.
     """
 
-    head: bytes = field(repr=False)
+    real: bytes = field(repr=False)
     seed: int
     base_seed: int | None = None
+    placed: tuple[Placed, ...] | None = field(default=None, repr=False)
 
     @functools.cached_property
-    def _tensors(self) -> list[_Tensor]:
-        """In the order of the file."""
-        header = {name: value for name, value in json.loads(self.head[8:]).items() if name != "__metadata__"}
-        tensors = []
-        for name, value in header.items():
-            start, stop = (len(self.head) + offset for offset in value["data_offsets"])
-            tensors.append(_Tensor(start, stop, value["dtype"], phase(name) * ITEM_BYTES[value["dtype"]]))
-        return sorted(tensors)
+    def _parts(self) -> list[_Part]:
+        """All of the file, in order."""
+        parts, position, used = [], 0, 0
+        for tensor in sorted(self._placed_by_head() if self.placed is None else self.placed, key=_place):
+            if tensor.start > position:
+                parts.append(_Part(position, tensor.start, used, None))
+                used += tensor.start - position
+            begin = phase(tensor.name) * ITEM_BYTES[tensor.dtype]
+            parts.append(_Part(tensor.start, tensor.stop, begin, tensor.dtype))
+            position = tensor.stop
+        rest = len(self.real) - used
+        return [*parts, _Part(position, position + rest, used, None)] if rest else parts
+
+    def _placed_by_head(self) -> Iterator[Placed]:
+        for name, value in json.loads(self.real[8:]).items():
+            if name != "__metadata__":
+                start, stop = (len(self.real) + offset for offset in value["data_offsets"])
+                yield Placed(name, value["dtype"], start, stop)
 
     @property
     def size(self) -> int:
         """Bytes of the whole file."""
-        return self._tensors[-1].stop if self._tensors else len(self.head)
+        return self._parts[-1].stop
 
     @property
     def oid(self) -> str:
@@ -72,35 +88,51 @@ class GeneratedFile:
         return hashlib.sha256(self.encode()).hexdigest()
 
     def encode(self) -> bytes:
-        """What is stored of it: a line with the seeds, then the head."""
-        return self._seeds() + self.head
+        """What is stored of it: a line with the seeds and places, then what is real."""
+        return self._told() + self.real
 
-    def _seeds(self) -> bytes:
-        return json.dumps({"seed": self.seed, "base_seed": self.base_seed}).encode() + b"\n"
+    def _told(self) -> bytes:
+        told: dict[str, Any] = {"seed": self.seed, "base_seed": self.base_seed}
+        if self.placed is not None:
+            told["placed"] = self.placed
+        return json.dumps(told).encode() + b"\n"
+
+    @functools.cached_property
+    def _begin(self) -> int:
+        return len(self._told())
 
     def spans(self, stored: IO[bytes], start: int, stop: int) -> Iterator[Span]:
         """Where the bytes [start, stop) lie; `stored` is the open file that holds `encode()`."""
-        if start < len(self.head):
-            end = min(stop, len(self.head))
-            yield Span(stored, len(self._seeds()) + start, end - start)
-            start = end
-        position = bisect.bisect_right(self._tensors, start, key=lambda tensor: tensor.start) - 1
-        for tensor in self._tensors[position:]:
-            weights = pattern(tensor.dtype, self.seed, self.base_seed)
-            while start < min(stop, tensor.stop):
-                offset = (tensor.phase + start - tensor.start) % weights.nbytes
-                count = min(stop, tensor.stop, start + weights.nbytes - offset) - start
-                yield Span(weights, offset, count)
-                start += count
+        position = bisect.bisect_right(self._parts, start, key=lambda part: part.start) - 1
+        for part in self._parts[position:]:
             if start >= stop:
                 return
+            end = min(stop, part.stop)
+            if part.dtype is None:
+                if start < end:
+                    yield Span(stored, self._begin + part.offset + start - part.start, end - start)
+                    start = end
+                continue
+            weights = pattern(part.dtype, self.seed, self.base_seed)
+            while start < end:
+                offset = (part.offset + start - part.start) % weights.nbytes
+                count = min(end, start + weights.nbytes - offset) - start
+                yield Span(weights, offset, count)
+                start += count
+
+
+def _place(tensor: Placed) -> tuple[int, int]:
+    return tensor.start, tensor.stop
 
 
 @functools.lru_cache(maxsize=512)
 def load_generated(path: Path) -> GeneratedFile:
     """Read back what `encode` stored; cached, since it never changes."""
-    seeds, _, head = path.read_bytes().partition(b"\n")
-    return GeneratedFile(head, **json.loads(seeds))
+    line, _, real = path.read_bytes().partition(b"\n")
+    told = json.loads(line)
+    if "placed" in told:
+        told["placed"] = tuple(Placed(*one) for one in told["placed"])
+    return GeneratedFile(real, **told)
 
 
 @dataclass(frozen=True)
@@ -116,6 +148,7 @@ class GeneratedModel:
         base_seed: the seed of the model that this one seems to be fine-tuned from; None for a model of its own.
         shard_size: bytes of weights that a file holds at most; a larger tensor gets a file of its own.
         files: further small files by path, for example a tokenizer or a README.md.
+        pickled: whether its files are of the kind that torch.save writes, as older models have them.
 
     Raises:
         HubError: a dtype, shape, path or shard size that cannot be.
@@ -127,6 +160,7 @@ class GeneratedModel:
     base_seed: int | None = None
     shard_size: int = SHARD_SIZE
     files: Mapping[str, bytes] = field(default_factory=dict)
+    pickled: bool = False
 
     def __post_init__(self) -> None:
         if not self.tensors or self.shard_size <= 0:
@@ -144,10 +178,14 @@ class GeneratedModel:
                 raise HubError(f"A generated model cannot have this file: {error}") from None
 
     def weights(self) -> dict[str, GeneratedFile]:
-        """The safetensors files by path."""
-        return {
-            path: GeneratedFile(self._head(names), self.seed, self.base_seed) for path, names in self._shards().items()
-        }
+        """The files of weights by path."""
+        return {path: self._file(names) for path, names in self._shards().items()}
+
+    def _file(self, names: list[str]) -> GeneratedFile:
+        if not self.pickled:
+            return GeneratedFile(self._head(names), self.seed, self.base_seed)
+        real, placed = lay_out({name: self.tensors[name] for name in names})
+        return GeneratedFile(real, self.seed, self.base_seed, tuple(placed))
 
     def small_files(self) -> dict[str, bytes]:
         """Every other file by path."""
@@ -157,7 +195,7 @@ class GeneratedModel:
             total = sum(self._nbytes(name) for name in self.tensors)
             weight_map = {name: path for path, names in shards.items() for name in names}
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            files[INDEX] = json.dumps(index, indent=2).encode() + b"\n"
+            files[PICKLED_INDEX if self.pickled else INDEX] = json.dumps(index, indent=2).encode() + b"\n"
         return files
 
     def _nbytes(self, name: str) -> int:
@@ -175,9 +213,10 @@ class GeneratedModel:
                 held = 0
             groups[-1].append(name)
             held += size
+        stem, ending = ("pytorch_model", "bin") if self.pickled else ("model", "safetensors")
         if len(groups) == 1:
-            return {"model.safetensors": groups[0]}
-        return {f"model-{number:05d}-of-{len(groups):05d}.safetensors": names for number, names in enumerate(groups, 1)}
+            return {f"{stem}.{ending}": groups[0]}
+        return {f"{stem}-{number:05d}-of-{len(groups):05d}.{ending}": names for number, names in enumerate(groups, 1)}
 
     def _head(self, names: list[str]) -> bytes:
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

@@ -80,6 +80,10 @@ class Objects:
         with self.open(oid, start, self.size(oid) if stop is None else min(stop, self.size(oid))) as spans:
             return b"".join(os.pread(span.file.fileno(), span.size, span.offset) for span in spans)
 
+    def is_generated(self, oid: str) -> bool:
+        """Whether this names a generated file."""
+        return not self.path(oid).exists() and self._generated_path(oid).exists()
+
     def generate(self, file: GeneratedFile) -> None:
         """Have a generated file as an object, under its oid."""
         write_atomically(self._generated_path(file.oid), file.encode())
