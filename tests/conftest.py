@@ -32,7 +32,7 @@ _folder = tempfile.TemporaryDirectory(prefix="hubmerge-tests-")
 atexit.register(_folder.cleanup)
 _hub = LocalHub(
     Path(_folder.name) / "hub",
-    users={"alice": "hf_alice", "bob": "hf_bob"},
+    users={"alice": "hf_alice", "bob": "hf_bob", "SFconvertbot": "hf_SFconvertbot"},
     organizations={name: ["alice"] for name in ("hubmerge-demo", "openai", "juletxara")},
 )
 _hub.start()

@@ -134,9 +134,15 @@ TWO = checkpoint(shards=2)
 SECOND = "model-00002-of-00002.safetensors"
 FP8 = b'{"layer.0":{"dtype":"F8_E4M3","shape":[2,2],"data_offsets":[0,4]}}'
 REFUSED = {
-    "only as pickles": {"config.json": b"{}", "pytorch_model.bin": b"\x80\x04"},
+    "only as pickles": {"config.json": b"{}", "model.ckpt": b"\x80\x04"},
+    "not a file that torch.save writes": {"config.json": b"{}", "pytorch_model.bin": b"\x80\x04"},
+    "names layer.0.msgpack, which is not a PyTorch file": {
+        "config.json": b"{}",
+        "layer.0.msgpack": b"",
+        "pytorch_model.bin.index.json": b'{"weight_map": {"layer.0": "layer.0.msgpack"}}',
+    },
     "only as GGUF": {"model-q4.gguf": b"GGUF"},
-    "no safetensors weights": {"config.json": b"{}", "README.md": b"hello"},
+    "no weights": {"config.json": b"{}", "README.md": b"hello"},
     "is an adapter": {"adapter_config.json": b"{}", "adapter_model.safetensors": shard(["a"])},
     "diffusers pipeline": {"model_index.json": b"{}", "unet/diffusion.safetensors": shard(["a"])},
     "so it is not a transformers model": {"model.safetensors": shard(["a"])},

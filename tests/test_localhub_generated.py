@@ -18,9 +18,12 @@ from safetensors.torch import load_file
 from waiting import until
 
 from hubmerge.errors import HubError
-from hubmerge.localhub import LLAMAS, GeneratedModel, LlamaShape, LocalHub, llama, siblings
+from hubmerge.hub import open_source
+from hubmerge.localhub import LLAMAS, GeneratedModel, LlamaShape, LocalHub, llama, paper_models, siblings
 from hubmerge.localhub.generated.patterns import DRIFT, ELEMENTS, SPREAD
 from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
+from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 
 TINY = LlamaShape(hidden=64, intermediate=160, layers=2, heads=4, kv_heads=2, vocab=3000)
@@ -152,6 +155,51 @@ def test_three_70b_models_are_planned(hub):
     assert not plan.errors
     assert plan.parameters == 70_553_706_496
     assert plan.fetch_bytes == 3 * 2 * plan.parameters
+
+
+def test_what_torch_saves_holds_the_same_weights(server, tmp_path):
+    model = llama(TINY, seed=1, base_seed=0)
+    server.generate("alice/safe", model)
+    server.generate("alice/torch", replace(model, pickled=True, shard_size=300_000))
+    files = client(server).list_repo_files("alice/torch")
+    assert "pytorch_model.bin.index.json" in files
+    assert not any(name.endswith(".safetensors") for name in files)
+    snapshot = Path(client(server).snapshot_download("alice/torch", cache_dir=tmp_path))
+    found = {name: one for path in snapshot.glob("*.bin") for name, one in torch.load(path).items()}
+    expected = download(server, "alice/safe", tmp_path)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    path = f"/alice/torch/resolve/main/{sorted(name for name in files if name.endswith('.bin'))[0]}"
+    whole = call(server, "GET", path)[2]
+    for start in range(0, len(whole) - 5_000, len(whole) // 7):
+        assert part(server, path, start, start + 5_000) == whole[start : start + 5_000]
+
+
+def test_a_merge_of_made_up_weights_is_compared_with_no_hash(hub, tmp_path):
+    """What is listed of them is a name. Read by range in order, they would be told to be something else."""
+    tiny = llama(TINY, seed=0)
+    hub.generate("alice/made-up", tiny)
+    hub.generate("alice/made-up-torch", replace(tiny, pickled=True))
+    results = []
+    for name in ("made-up", "made-up-torch"):
+        recipe = Recipe.from_dict({"merge_method": "passthrough", "models": [{"model": f"alice/{name}"}]})
+        results.append(merge(make_plan(recipe, ranged=True), tmp_path / name).tensors)
+        assert merge(recipe, tmp_path / f"{name}-downloaded").tensors == results[-1]
+    assert results[0] == results[1]
+
+
+def test_the_papers_models_are_read_from_a_few_requests(hub):
+    for name, model in paper_models().items():
+        hub.generate(f"alice/{name}", model)
+    hub.clear_log()
+    shisa, wizard, abel = (open_source(ModelRef.parse(f"alice/{name}")) for name in paper_models())
+    assert sum(request.path.endswith(".bin") for request in hub.log) <= 5 * 4
+    assert sum(request.sent for request in hub.log) < 3_000_000
+    assert [one.parameters - shisa.parameters for one in (wizard, abel)] == [2 * 4096, 2 * 2 * 4096]
+    assert shisa.parameters == 7_241_732_096  # Mistral-7B
+    for source, files, dtype in ((shisa, 3, "BF16"), (wizard, 2, "BF16"), (abel, 3, "F32")):
+        assert len({tensor.file for tensor in source.tensors.values()}) == files
+        assert {tensor.dtype for tensor in source.tensors.values()} == {dtype}
 
 
 def test_the_command_serves_three_siblings(tmp_path):

@@ -50,11 +50,12 @@ class Far:
             raise HubError("Broken.")
         return memoryview(self.content)[start:stop]
 
-    def hashing(self, file: str, start: int) -> HashedFile | None:
+    def hashing(self, file: str) -> HashedFile | None:
         if self.sha256 is None:
             return None
-        info = FileInfo(FILE, len(self.content), self.sha256)
-        return HashedFile(info, "org/far", start, lambda: memoryview(self.content)[:start])
+        info, start = FileInfo(FILE, len(self.content), self.sha256), min(t.start for t in self.tensors.values())
+        stop = max(t.stop for t in self.tensors.values())
+        return HashedFile(info, "org/far", (start, stop), lambda *part: memoryview(self.content)[slice(*part)])
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_what_is_read_in_order_to_its_end_is_hashed(sources: list[Far]) -> None:
     assert len(ahead._hashing) == 2
     for plan in plans():
         use(ahead, sources, plan)
-    assert all(hashing.position == hashing.size for hashing in ahead._hashing.values())
+    assert all(hashing.position == hashing.stop for hashing in ahead._hashing.values())
     sources[1].sha256 = "0" * 64
     ahead = reading(sources, plans())
     *first, last = plans()

@@ -16,14 +16,16 @@ from .. import amounts
 from ..errors import ResourceError, SourceError
 from ..files import disk_errors
 from ..guesses import guess
-from ..hub.checkpoint import CONFIG, INDEX
+from ..hub.checkpoint import CONFIG, INDEX, TORCH
 from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
 from ..methods.blocks import BLOCK
 from ..reference import ModelRef
-from ..stream.architecture import check_counts, transformers_errors
+from ..stream.architecture import check_counts, read_architecture, transformers_errors
 from ..stream.dtypes import DTYPES
+from ..stream.laid import in_order
 from ..stream.lora import Adapted
+from ..stream.mapped import map_tensors
 from ..stream.tokenizer import carried_files, check_carried, is_carried
 from ..stream.weights import Reads, Stored
 from . import apart
@@ -41,7 +43,7 @@ def load_model(
 
     `dtype` is "float32", "float16" or "bfloat16"; by default the one of `computing_dtype` where that fits, and else
     the checkpoint's own. `device` defaults to the GPU where there is one. A model that does not fit
-    the device's free memory is spread over GPU, memory and disk by accelerate. Only safetensors are read and no code
+    the device's free memory is spread over GPU, memory and disk by accelerate. No pickle is given to Python and no code
     of the repository is run. Raises `SourceError`, `ResourceError` or `HubError`.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -67,6 +69,10 @@ def load_model(
             )
         if source.adapter is not None:
             raise ResourceError(f"{ref} is too large to be loaded with its LoRA; merge it first: hubmerge merge.")
+        if _is_pickled(source):
+            raise ResourceError(
+                f"{ref} is too large to be loaded as PyTorch stored it; merge it first: hubmerge merge."
+            )
         placement = {"device_map": "auto", "offload_folder": tempfile.mkdtemp(prefix="hubmerge-offload-")}
     # Here rather than below: nobody else's model waits for this download.
     # And transformers is given a folder: it would ask the Hub for each file again, with nobody to check what comes.
@@ -75,9 +81,12 @@ def load_model(
     with transformers_errors(f"transformers cannot load {ref}"), loading(), hub_errors(f"loading {ref}"):
         plain = source.adapter is None
         tokenizer = AutoTokenizer.from_pretrained(where, **shared) if plain else load_tokenizer(source, None)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            where, dtype=wanted or "auto", use_safetensors=True, **shared, **placement
-        )
+        if _is_pickled(source):
+            model = _load_pickled(source, where, wanted)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                where, dtype=wanted or "auto", use_safetensors=True, **shared, **placement
+            )
     if source.adapter is not None:
         _adapt(model, source)
     if not placement:
@@ -124,6 +133,26 @@ def save_files(folder: str, files: Mapping[str, bytes]) -> None:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+
+
+def _is_pickled(source: Source) -> bool:
+    return any(tensor.file.endswith(TORCH) for tensor in source.tensors.values())
+
+
+def _load_pickled(source: Source, where: str, dtype: torch.dtype | None) -> Any:
+    """The model of weights that torch.save wrote: transformers is given tensors, and never the file."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
+
+    config = read_architecture(source.config)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise SourceError(f"{source.name} is a {config.model_type} model, which does not answer with text.")
+    state = {name: in_order(tensor, source.tensors[name]) for name, tensor in map_tensors(source)}
+    stored = most_common((tensor.dtype, tensor.numel()) for tensor in state.values())
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model = kind.from_pretrained(None, config=config, state_dict=state, dtype=dtype or stored)
+    if "generation_config.json" in source.files:
+        model.generation_config = GenerationConfig.from_pretrained(where)
+    return model
 
 
 def _adapt(model: Any, source: Source) -> None:

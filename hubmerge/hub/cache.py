@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
@@ -70,6 +70,16 @@ def keep_revision(kind: str, repo_id: str, revision: str | None, commit: str) ->
     folder = _cached(kind, repo_id)
     if not _COMMIT.fullmatch(ref) and _plain(ref) and (folder / "snapshots" / commit).is_dir():
         _write(folder / "refs" / ref, commit)
+
+
+def revisions(kind: str, ref: ModelRef) -> list[str]:
+    """The pull requests of the repository that were heard of, the newest first."""
+    try:
+        names = [unquote(path.name) for path in _notes(kind, ref.repo_id).glob("@refs%2Fpr%2F*")]
+    except OSError:
+        return []
+    numbers = [name.rpartition("/")[2] for name in names]
+    return [f"refs/pr/{number}" for number in sorted((int(n) for n in numbers if n.isdecimal()), reverse=True)]
 
 
 def _commit(kind: str, ref: ModelRef) -> str | None:

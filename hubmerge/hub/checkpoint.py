@@ -15,11 +15,21 @@ from .headers import TensorHeader
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
-# Weights that are no transformers model's: a LoRA beside it, Mistral's own format.
-_OTHERS = re.compile(r"adapter_model\.safetensors|consolidated.*\.safetensors")
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+PICKLED = "pytorch_model.bin"
+INDICES = (INDEX, PICKLED_INDEX)
+# Weights that are no transformers model's: a LoRA beside it, Mistral's own format, what a training leaves.
+_OTHERS = re.compile(
+    r"adapter_model\.(safetensors|bin)|consolidated.*\.(safetensors|pth)|(training_args|optimizer|scheduler|scaler"
+    r"|rng_state\w*|trainer_state|\w+_states)\.(bin|pt|pth)"
+)
 _AGAIN = "fetch or save the model again"
+SAFE = (".safetensors",)
+"""The ending of files that cannot hold code."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-"""Endings of files that run code when read. They are neither read nor pushed."""
+"""Endings of files that run code when Python reads them. They are not pushed."""
+TORCH = (".bin", ".pt", ".pth")
+"""Endings of those that torch.save writes, whose tensors are read without running anything (see pickled.py)."""
 
 
 def check_name(name: str, where: str) -> str:
@@ -30,31 +40,38 @@ def check_name(name: str, where: str) -> str:
     return name
 
 
-def find_weights(files: Collection[str], where: str) -> str:
-    """The file that says where the weights are: the one safetensors file, or the index.
+def weight_files(files: Collection[str], endings: str | tuple[str, ...]) -> list[str]:
+    """Those of `files` with one of these endings that may be a model's weights: at the top, and nothing else's."""
+    return sorted(name for name in files if name.endswith(endings) and "/" not in name and not _OTHERS.fullmatch(name))
 
-    Raises `SourceError` where there are none, only pickles, only GGUF, or several files without an index.
+
+def find_weights(files: Collection[str], where: str) -> str:
+    """The file that says where the weights are: the one file of weights, or the index.
+
+    safetensors are preferred to what torch.save wrote, as transformers prefers them. Raises `SourceError` where there
+    are none, only other pickles, only GGUF, or several files without an index.
     """
     if "model_index.json" in files and CONFIG not in files:
         raise SourceError(f"{where} is a diffusers pipeline (model_index.json); expected a transformers model.")
     # In transformers' order: of both, the one file is read.
-    for name in (WEIGHTS, INDEX):
-        if name in files:
-            return name
-    top = [name for name in files if "/" not in name and not _OTHERS.fullmatch(name)]
-    tensors = sorted(name for name in top if name.endswith(".safetensors"))
-    if len(tensors) == 1:
-        return tensors[0]
-    if tensors:
-        raise SourceError(f"{where} has {len(tensors)} safetensors files but no {INDEX}; it may be half uploaded.")
-    if pickles := sorted(name for name in top if name.endswith(PICKLES)):
+    for whole, index, endings in ((WEIGHTS, INDEX, SAFE), (PICKLED, PICKLED_INDEX, TORCH)):
+        for name in (whole, index):
+            if name in files:
+                return name
+        found = weight_files(files, endings)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            kind = "safetensors" if whole == WEIGHTS else "PyTorch"
+            raise SourceError(f"{where} has {len(found)} {kind} files but no {index}; it may be half uploaded.")
+    if pickles := weight_files(files, PICKLES):
         raise SourceError(
             f"{where} has its weights only as pickles ({pickles[0]}), which can run code when read; convert it with "
             "https://huggingface.co/spaces/safetensors/convert and use the converted revision."
         )
     if gguf := sorted(name for name in files if name.endswith(".gguf")):
         raise SourceError(f"{where} has its weights only as GGUF ({gguf[0]}); use the model that it was made from.")
-    raise SourceError(f"{where} has no safetensors weights; expected {WEIGHTS} or {INDEX}.")
+    raise SourceError(f"{where} has no weights; expected {WEIGHTS} or {INDEX}, or {PICKLED}.")
 
 
 def parse_config(text: str | None, where: str) -> Mapping[str, Any]:
@@ -79,25 +96,30 @@ def parse_config(text: str | None, where: str) -> Mapping[str, Any]:
 
 
 def parse_index(
-    text: str | None, files: Collection[str], where: str, require: Callable[[str], None] = lambda _: None
+    text: str | None,
+    files: Collection[str],
+    where: str,
+    require: Callable[[str], None] = lambda _: None,
+    name: str = INDEX,
 ) -> Mapping[str, str]:
-    """The weight map (tensor name -> shard) of the index; raises `SourceError` for a shard that is not in `files`.
+    """The weight map (tensor name -> shard) of the index `name`; raises `SourceError` for a shard not in `files`.
 
     `require` is asked for each shard before, and may know a better reason.
     """
     if text is None:
-        raise SourceError(f"{where} has no {INDEX}.")
-    index = parse_object(text, f"{INDEX} of {where}", SourceError, hint=_AGAIN)
+        raise SourceError(f"{where} has no {name}.")
+    index = parse_object(text, f"{name} of {where}", SourceError, hint=_AGAIN)
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
-        raise SourceError(f"{INDEX} of {where} has no weight_map of tensor names to files; save the model again.")
+        raise SourceError(f"{name} of {where} has no weight_map of tensor names to files; save the model again.")
+    endings, kind = (TORCH, "PyTorch") if name == PICKLED_INDEX else (SAFE, "safetensors")
     for shard in sorted(set(weight_map.values())):
-        check_name(shard, f"{INDEX} of {where}")
+        check_name(shard, f"{name} of {where}")
         require(shard)
         if shard not in files:
             raise SourceError(f"{where} lacks the shard {shard} that its index names; it may be half uploaded.")
-        if not shard.endswith(".safetensors"):
-            raise SourceError(f"{INDEX} of {where} names {shard}, which is not a safetensors file.")
+        if not shard.endswith(endings):
+            raise SourceError(f"{name} of {where} names {shard}, which is not a {kind} file.")
     return weight_map
 
 

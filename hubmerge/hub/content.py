@@ -43,27 +43,37 @@ def differs(path: Path, file: FileInfo) -> str | None:
 
 
 class HashedFile:
-    """A file of `size` bytes of the model `where` that arrives part by part, in order, and must become `sha256`."""
+    """A file of the model `where` whose middle arrives part by part, in order; all of it must become its sha256."""
 
-    def __init__(self, file: FileInfo, where: str, start: int, head: Callable[[], memoryview]) -> None:
-        """`start`: where the parts begin; `head` gives what lies before, when the first part has come."""
-        self.size, self.position, self.failed = file.size, start, False
-        self._name, self._where, self._expected = file.path, where, file.sha256
-        self._head: Callable[[], memoryview] | None = head
+    def __init__(
+        self, file: FileInfo, where: str, middle: tuple[int, int], read: Callable[[int, int], memoryview]
+    ) -> None:
+        """`middle`: where the parts begin and end; `read` gives what lies before and after, when it is needed."""
+        self.position, self.stop = middle
+        self.failed = False
+        self._file, self._where, self._read = file, where, read
+        self._begun = False
         self._hash = hashlib.sha256()
 
     def update(self, content: memoryview) -> None:
         """Adds the next part. Raises `SourceError` after the last one where the whole is not what the Hub lists."""
-        if self._head is not None:
-            self._hash.update(self._head())
-            self._head = None
+        if not self._begun:
+            self._add(0, self.position)
+            self._begun = True
         self._hash.update(content)
         self.position += len(content)
-        if self.position == self.size and (found := self._hash.hexdigest()) != self._expected:
+        if self.position < self.stop:
+            return
+        self._add(self.stop, self._file.size)
+        if (found := self._hash.hexdigest()) != self._file.sha256:
             raise SourceError(
-                f"{self._name} of {self._where} arrived otherwise than the Hub lists it: its sha256 is {found}, the "
-                f"Hub lists {self._expected}; try again later, and if it stays so, do not use this revision."
+                f"{self._file.path} of {self._where} arrived otherwise than the Hub lists it: its sha256 is {found}, "
+                f"the Hub lists {self._file.sha256}; try again later, and if it stays so, do not use this revision."
             )
+
+    def _add(self, start: int, stop: int) -> None:
+        if start < stop:
+            self._hash.update(self._read(start, stop))
 
 
 def digest(path: Path, file: FileInfo) -> str:

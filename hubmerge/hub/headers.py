@@ -45,7 +45,11 @@ ReadRange = Callable[[int, int], bytes | memoryview]
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """Where one tensor lies: `dtype` as safetensors names it ("BF16"), bytes `start` to `stop` of the whole `file`."""
+    """Where one tensor lies: `dtype` as safetensors names it ("BF16"), bytes `start` to `stop` of the whole `file`.
+
+    `strides`: elements from one index to the next in each dimension, where they do not lie one after another; then
+    others may lie between them.
+    """
 
     name: str
     dtype: str
@@ -53,10 +57,11 @@ class TensorHeader:
     file: str
     start: int
     stop: int
+    strides: tuple[int, ...] | None = None
 
     @property
     def nbytes(self) -> int:
-        """The tensor's size in bytes."""
+        """The bytes from its first element to its last."""
         return self.stop - self.start
 
     @property

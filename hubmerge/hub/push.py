@@ -264,6 +264,11 @@ def push_folder(
     source = open_source(ModelRef(os.path.realpath(expand(folder, SourceError))))
     replaced = files or {}
     weights = {tensor.file for tensor in source.tensors.values()}
+    if pickled := sorted(name for name in weights if name.endswith(PICKLES)):
+        raise SourceError(
+            f"{source.name} has its weights in {pickled[0]}, a kind of file that can hold code, so it is not pushed; "
+            "merge it alone first (merge_method: passthrough), which writes safetensors."
+        )
     stored = [
         file
         for name, file in source.files.items()

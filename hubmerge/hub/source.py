@@ -16,12 +16,28 @@ from typing import Any
 from ..errors import SourceError
 from ..reference import ModelRef
 from .answers import FileInfo
-from .checkpoint import CONFIG, INDEX, WEIGHTS, collect, find_weights, parse_config, parse_index
+from .checkpoint import (
+    CONFIG,
+    INDEX,
+    INDICES,
+    PICKLED,
+    PICKLED_INDEX,
+    SAFE,
+    TORCH,
+    WEIGHTS,
+    collect,
+    find_weights,
+    parse_config,
+    parse_index,
+    weight_files,
+)
 from .component import LANGUAGE_MODEL, Component, language_model
 from .content import HashedFile
-from .headers import TensorHeader, read_headers
+from .conversion import find_conversion
+from .headers import LONGEST_HEADER, TensorHeader, read_headers
 from .listing import Licence, Listing, list_files
 from .lora import Adapter, is_adapter, open_adapter, trained_on
+from .pickled import read_pickled
 from .pins import open_pinned, pin
 
 _READERS = 8
@@ -139,12 +155,16 @@ class Source:
         """
         return self.listing.store.read(self.listing.file(file), start, stop)
 
-    def hashing(self, file: str, start: int) -> HashedFile | None:
-        """What compares `file`, read in order from `start` on, with its sha256; None where the Hub lists none."""
-        info = self.listing.file(file)
-        if info.sha256 is None:
+    def hashing(self, file: str) -> HashedFile | None:
+        """What compares `file`, read in order from its first tensor to its last, with its sha256.
+
+        None where the Hub lists none, or where there is much beside the tensors.
+        """
+        info, tensors = self.listing.file(file), [one for one in self.tensors.values() if one.file == file]
+        start, stop = min(one.start for one in tensors), max(one.stop for one in tensors)
+        if info.sha256 is None or max(start, info.size - stop) > LONGEST_HEADER:
             return None
-        return HashedFile(info, self.name, start, lambda: self.read_range(file, 0, start))
+        return HashedFile(info, self.name, (start, stop), lambda *part: self.read_range(file, *part))
 
     def read_text(self, name: str) -> str | None:
         """The text of a small file, or None where the model has no file of that name."""
@@ -169,8 +189,9 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
     """Opens a model, with its LoRA if it has one: resolves revisions to commits once, reads configs and headers.
 
     From the Hub this costs a few small requests and no weights: the file list, config.json, the index, and one range
-    request per shard. `token` wins over the environment's. Raises `SourceError` for content that cannot be merged
-    (pickles, GGUF, quantised weights, files cut short, an index that lies) and `HubError` for what the Hub refuses.
+    request per shard (three or four for what torch.save wrote). `token` wins over the environment's. Raises
+    `SourceError` for content that cannot be merged (GGUF, quantised weights, files cut short, an index that lies) and
+    `HubError` for what the Hub refuses.
     """
     if ref.stage:
         raise SourceError(
@@ -219,19 +240,22 @@ def _with_lora(source: Source, token: str | None) -> Source:
 def _open(ref: ModelRef, listing: Listing) -> Source:
     where, files = listing.name, listing.files
     listing.require(CONFIG)
-    stored = [name for name in files if name.endswith(".safetensors")]
-    if not stored:
-        listing.require(WEIGHTS, INDEX)
-    elif WEIGHTS not in stored and any("-of-" in name for name in stored):
-        listing.require(INDEX)
+    _require_weights(listing)
     weights = find_weights(files, where)
+    if weights.endswith(TORCH) or weights == PICKLED_INDEX:
+        copy = find_conversion(listing)
+        if copy is not None:
+            return _open(ref, copy)
     config = parse_config(listing.read_text(CONFIG), where)
-    weight_map = parse_index(listing.read_text(INDEX), files, where, listing.require) if weights == INDEX else None
+    weight_map = None
+    if weights in INDICES:
+        weight_map = parse_index(listing.read_text(weights), files, where, listing.require, weights)
     shards = sorted(set(weight_map.values())) if weight_map else [weights]
 
     def headers(shard: str) -> tuple[TensorHeader, ...]:
         file = files[shard]
-        return read_headers(lambda start, stop: listing.store.read(file, start, stop), shard, file.size, where)
+        read = read_pickled if shard.endswith(TORCH) else read_headers
+        return read(lambda start, stop: listing.store.read(file, start, stop), shard, file.size, where)
 
     with ThreadPoolExecutor(min(_READERS, len(shards))) as pool:
         # Each in a copy of this thread's context, so that what stops this thread stops them.
@@ -242,3 +266,16 @@ def _open(ref: ModelRef, listing: Listing) -> Source:
             pool.shutdown(cancel_futures=True)
             raise
     return Source(ref, listing, tensors, config)
+
+
+def _require_weights(listing: Listing) -> None:
+    """Raises `NetworkError` where the weights may be on the Hub, and the cache, which is all that is known, lacks them.
+
+    What is there of several files does not tell that there is one more.
+    """
+    for endings, whole, index in ((SAFE, WEIGHTS, INDEX), (TORCH, PICKLED, PICKLED_INDEX)):
+        if stored := weight_files(listing.files, endings):
+            if whole not in stored and any("-of-" in name for name in stored):
+                listing.require(index)
+            return
+    listing.require(WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from ..hub.checkpoint import INDEX, WEIGHTS
+from ..hub.conversion import PULL_REQUEST
 from ..hub.source import Source
 from .dtypes import DTYPES
 from .findings import Finding, error, some, warning
@@ -27,6 +28,11 @@ def check_source(source: Source) -> Iterator[Finding]:
     shards = [name for name in source.files if name.endswith(".safetensors") and "/" not in name and name != WEIGHTS]
     if WEIGHTS in source.files and INDEX in source.files and shards:
         yield warning(f"{source.name} holds {WEIGHTS} and {INDEX}; the first is read, as transformers does.")
+    revision = source.listing.ref.revision
+    if source.ref.revision is None and revision is not None and PULL_REQUEST.fullmatch(revision):
+        yield warning(
+            f"{source.name} has only PyTorch files; the Hub's own safetensors copy of them, {revision}, is read."
+        )
     for part in source.parts:
         if part.remark is not None:
             yield warning(part.remark)

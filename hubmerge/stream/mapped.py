@@ -19,7 +19,8 @@ from .reader import check_finite
 def map_tensors(source: Source) -> Iterator[tuple[str, Tensor]]:
     """All tensors of a model by name, in their stored shapes and dtypes; files that are not here are downloaded.
 
-    Each is read once, for NaN and infinity. They are not to be changed. Raises `SourceError`.
+    Those whose elements lie out of order are flat, as they lie (see laid.py). Each is read once, for NaN and infinity.
+    They are not to be changed. Raises `SourceError`.
     """
     maps: dict[str, mmap.mmap] = {}
     for name, header in source.tensors.items():
@@ -38,7 +39,7 @@ def map_tensors(source: Source) -> Iterator[tuple[str, Tensor]]:
         else:
             tensor = torch.frombuffer(data, dtype=dtype.torch, count=elements, offset=header.start)
         check_finite(source, name, tensor)
-        yield name, tensor.view(header.shape)
+        yield name, tensor if header.strides is not None else tensor.view(header.shape)
 
 
 def _map(source: Source, file: str) -> mmap.mmap:

@@ -28,6 +28,7 @@ from .configuration import check_restacked, output_config
 from .device import cores, find_device
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
 from .findings import Finding, raise_errors
+from .laid import Laid, is_laid_out
 from .layout import Layout, lay_out
 from .lora import Adapted
 from .shards import ShardPlan
@@ -224,8 +225,9 @@ def made_by(
 
 
 def weights_of(source: Source) -> Weights:
-    """What a reference stands for: a model, or a part of one, with its LoRA."""
-    weights: Weights = Stored(source)
+    """What a reference stands for: a model, its tensors in order, or a part of one, with its LoRA."""
+    stored = Stored(source)
+    weights: Weights = Laid(stored) if is_laid_out(source) else stored
     if source.component is not None:
         weights = Part(weights, source.component)
     return weights if source.adapter is None else Adapted(weights, source.adapter)

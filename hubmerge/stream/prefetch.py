@@ -22,6 +22,10 @@ CONNECTIONS = 8
 SPAN = 8 * 2**20
 """Bytes that a request asks for: enough to outweigh its latency, and few enough to hold several of each source."""
 
+GAP = 8 * 2**10
+"""Bytes between two tensors of a file that are read with them: a request of its own would take longer. In an archive
+each tensor has a header before it."""
+
 WINDOW = 128 * 2**20
 """Bytes read ahead at most, where one tensor's share does not need more."""
 
@@ -119,11 +123,10 @@ class Prefetch:
         largest = 0
         for tensor in tensors:
             wanted: defaultdict[_Stored, _Pieces] = defaultdict(_Pieces)
+            asked: set[tuple[_Stored, int, int]] = set()
             step = _blocks_in_span(extent for extent in stage.needs_all(tensor) if far(extent)) * BLOCK
             for first in range(0, tensor.parameters, step):
-                extents = stage.needs(tensor, first, min(first + step, tensor.parameters))
-                asked: set[tuple[_Stored, int, int]] = set()
-                for extent in extents:
+                for extent in stage.needs(tensor, first, min(first + step, tensor.parameters)):
                     part = extent.stored, extent.start, extent.stop
                     if part not in asked and far(extent):
                         asked.add(part)
@@ -136,8 +139,10 @@ class Prefetch:
     def _piece(self, last: dict[_Place, _Span], extent: Extent) -> _Piece:
         (place, file), (start, stop) = extent.file, extent.bytes
         span = last.get(place)
-        if span is None or (span.file, span.stop) != (file, start) or stop - span.start > SPAN:
-            span = last[place] = _Span(extent.source, file, start, start)
+        near = span is not None and span.file == file and 0 <= start - span.stop <= GAP
+        if span is None or not near or stop - span.start > SPAN:
+            begin = span.stop if span is not None and near else start
+            span = last[place] = _Span(extent.source, file, begin, begin)
             self._spans.append(span)
         span.stop = stop
         span.pieces += 1
@@ -217,7 +222,7 @@ class Prefetch:
 
 
 def _hashers(spans: Iterable[_Span]) -> dict[tuple[_Place, str], HashedFile]:
-    """For each file that is read from its first tensor to its end in order, what hashes it; others cannot be."""
+    """For each file that is read from its first tensor to its last in order, what hashes it; others cannot be."""
     sources: dict[tuple[_Place, str], Source] = {}
     ends: dict[tuple[_Place, str], int] = {}
     starts: dict[tuple[_Place, str], int] = {}
@@ -230,12 +235,9 @@ def _hashers(spans: Iterable[_Span]) -> dict[tuple[_Place, str], HashedFile]:
         ends[span.place] = span.stop
     hashers = {}
     for place, start in starts.items():
-        source, name = sources[place], place[1]
-        first = min(tensor.start for tensor in source.tensors.values() if tensor.file == name)
-        if place not in torn and start == first:
-            hasher = source.hashing(name, first)
-            if hasher is not None and ends[place] == hasher.size:
-                hashers[place] = hasher
+        hasher = None if place in torn else sources[place].hashing(place[1])
+        if hasher is not None and (hasher.position, hasher.stop) == (start, ends[place]):
+            hashers[place] = hasher
     return hashers
 
 

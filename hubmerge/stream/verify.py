@@ -124,7 +124,8 @@ def verify(
     manifest = Manifest.parse(text, source.name)
     headers, tensors = hash_weights(source, progress)
     both = manifest.tensors.keys() & tensors.keys()
-    sizes = {file: info.size for file, info in source.files.items() if file.endswith(".safetensors")}
+    read = {tensor.file for tensor in source.tensors.values()}
+    sizes = {file: info.size for file, info in source.files.items() if file in read or file.endswith(".safetensors")}
     result = Verification(
         model=f"{source.name}@{source.commit}" if source.commit else source.name,
         matching=sum(tensors[name] == manifest.tensors[name] for name in both),

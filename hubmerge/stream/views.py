@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import layers
+from ..hub.headers import TensorHeader
 from .findings import Finding, error, some, warning
 from .weights import Described, Weights
 
@@ -85,6 +86,7 @@ def view_all(weights: Mapping[int, Weights]) -> Views:
         if left := [name for name in one.tensors if name not in stored[index]]:
             findings.append(warning(f"{one.name} stores {some(left, 1)}: not weights, so they are left out."))
     findings += _drop_constants(weights, stored)
+    _drop_second_names(weights, stored)
     embeddings = {index: _embedding(tensors.values()) for index, tensors in stored.items()}
     heads = sorted(
         {name for index, tensors in stored.items() for name in tensors if _repeats(tensors[name], embeddings[index])}
@@ -116,6 +118,26 @@ def _drop_constants(weights: Mapping[int, Weights], stored: Mapping[int, dict[st
             for index in holders:
                 del stored[index][name]
             yield warning(f"{weights[holders[0]].name} stores {name}, which the architecture computes: it is left out.")
+
+
+def _drop_second_names(weights: Mapping[int, Weights], stored: dict[int, dict[str, Described]]) -> None:
+    """Takes second names of one weight out of `stored`, as transformers does where it saves safetensors.
+
+    What torch.save wrote may have a weight under several names, in one place of the file: a head that is the embedding.
+    A name that not all models have is not needed either, where they all have the first.
+    """
+    for index, tensors in stored.items():
+        embedding = _embedding(tensors.values())
+        tie = setting(weights[index].config, "tie_word_embeddings")
+        first: dict[object, str] = {}
+        for name, tensor in sorted(tensors.items(), key=lambda item: embedding is None or item[1] is not embedding):
+            if not isinstance(tensor, TensorHeader) or not tensor.nbytes or not weights[index].is_stored(name):
+                continue
+            one = first.setdefault((tensor.file, tensor.start, tensor.shape), name)
+            tied = _repeats(tensor, embedding) and not (tie is False and _HEAD.search(name))
+            rare = not all(name in others for others in stored.values())
+            if one != name and (tied or (rare and all(one in others for others in stored.values()))):
+                del tensors[name]
 
 
 def _check_scaling(weights: Iterable[Weights]) -> Iterator[Finding]:

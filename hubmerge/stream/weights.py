@@ -1,6 +1,7 @@
 """What a merge reads: tensors by name, each made of stored ones as it is read.
 
     Stored(source)            a model as it lies in its files
+    Laid(stored)              a model whose file has some tensors in another order of elements (laid.py)
     Adapted(weights, lora)    what a LoRA adds on top (lora.py)
     Part(weights, component)  a part of a model under the names of a plain one
     Merged(stage)             the result of an earlier merge, made block by block (stage.py)
