@@ -210,7 +210,7 @@ SCRIPT = """
 import sys
 from functools import partial
 sys.path.append(sys.argv[1])
-from hubmerge.evolve.actors import RayPool
+from hubmerge.evolve.workers.ray_pool import RayPool
 from test_evolve_pool import make_fake
 with RayPool(partial(make_fake, sys.argv[2]), actors=1, cpus_per_actor=2) as pool:
     pool.submit(0, "threads")
