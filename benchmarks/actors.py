@@ -29,7 +29,7 @@ from merge import conditions, table_row
 from hubmerge import zoo
 from hubmerge.evaluate.measurement import Measurement
 from hubmerge.evaluate.task import load_task
-from hubmerge.evolve.examples.job import Job
+from hubmerge.evolve.examples.asked import Asked
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.spaces.recipes import ParameterGenome
 from hubmerge.evolve.workers.judge import make_judge
@@ -63,7 +63,7 @@ def random_candidates(search: Search, count: int, seed: int) -> list[Recipe]:
 
 def together(pool: Pool, candidates: Sequence[Recipe]) -> list[Measurement]:
     """Measures candidates with all workers of a pool."""
-    results = measure_all(pool, [(candidate, Job()) for candidate in candidates], lambda done: None)
+    results = measure_all(pool, [(candidate, Asked()) for candidate in candidates], lambda done: None)
     if failed := [result.error for result in results if result.error]:
         sys.exit(f"A candidate could not be measured: {failed[0]}")
     return [result.measurement for result in results if result.measurement]

@@ -68,7 +68,7 @@ def document(folder: Path, evaluations: int, seed: int) -> dict:
 def run(search: dict, out: Path) -> Run:
     """Makes the search in `out`, or reads it there, and asks its winner the validation split."""
     from hubmerge.evaluate.task import load_task
-    from hubmerge.evolve.examples.job import Job
+    from hubmerge.evolve.examples.asked import Asked
     from hubmerge.evolve.records.folder import RESULTS_FILE
     from hubmerge.evolve.run import evolve
     from hubmerge.evolve.search import Search
@@ -79,7 +79,7 @@ def run(search: dict, out: Path) -> Run:
     result = evolve(spec, out, resume=True)
     cpu = time.process_time() - began if fresh else None
     task = load_task(spec.task, counts=spec.splits, seed=spec.searcher.seed)
-    measured = make_judge(spec, task).measure(result.recipe, Job("validation"))
+    measured = make_judge(spec, task).measure(result.recipe, Asked("validation"))
     stopped = result.facts.get("cost", {}).get("evaluations_raced", 0)
     return Run(measured.marks, result.facts["tokens"], cpu, stopped)
 
@@ -133,13 +133,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--evaluations", type=int, default=160)
-    parser.add_argument("--items", type=int, default=35)
+    parser.add_argument("--examples", type=int, default=35)
     parser.add_argument("--no-racing", action="store_true")
     parser.add_argument("--jobs", type=int, default=2, help="searches at a time, each on one core (default: 2)")
     parser.add_argument("--out", type=Path, help="folder of the runs (default: a temporary one)")
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    economy = {"items": options.items, "racing": not options.no_racing}
+    economy = {"examples": options.examples, "racing": not options.no_racing}
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.out or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ MEMORY = (
     "stated MB",
 )
 
-ECONOMY = {"items": 35, "racing": True}
+ECONOMY = {"examples": 35, "racing": True}
 
 LEGEND = """
 hubmerge, economy: a whole search, divided by its candidates; all others: every problem asked of every candidate.
@@ -180,7 +180,7 @@ def search(method: str, folders: Sequence[Path], options: argparse.Namespace, pr
         "batch_size": options.batch_size,
         "dtype": stored_dtype(folders[0]),
         "baselines": [],
-        "economy": ECONOMY | {"items": options.items},
+        "economy": ECONOMY | {"examples": options.examples},
     }
 
 
@@ -292,13 +292,13 @@ def main() -> None:
     parser.add_argument("--language", choices=["ja", "en"], default="ja")
     parser.add_argument("--max-new-tokens", type=int, default=32)
     parser.add_argument("--evaluations", type=int, default=156, help="of the search with `economy:`; 0 for none")
-    parser.add_argument("--items", type=int, default=ECONOMY["items"], help="its problems a candidate")
+    parser.add_argument("--examples", type=int, default=ECONOMY["examples"], help="its problems a candidate")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--quick", action="store_true", help="one candidate, one method, few examples")
     options = parser.parse_args()
     if options.quick:
         options.methods, options.candidates, options.examples = options.methods[:1], 1, 20
-        options.evaluations, options.items = 12, 8
+        options.evaluations, options.examples = 12, 8
     asked = examples(options.examples, options.language, options.shots)
     task = Task("word-problems", test=asked, metric="exact_number", language=options.language)
 

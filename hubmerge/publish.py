@@ -18,7 +18,7 @@ from .reference import ModelRef
 from .stream.manifest import MANIFEST, Manifest
 
 if TYPE_CHECKING:  # what follows brings torch, which takes seconds and a push does without
-    from .evolve.run import EvolveResult
+    from .evolve.result import EvolveResult
     from .stream.executor import MergeResult
     from .stream.plan import Plan
 
@@ -136,7 +136,7 @@ def push_result(
     progress: Progress = silent,
 ) -> PushResult:
     """Pushes the winner of a search under `repo_id`, its card rewritten to that name; see `hub.push_folder`."""
-    from .evolve.run import card_for  # brings EvoTorch and Ray, which a plain merge does without
+    from .evolve.result import card_for
 
     return push_folder(
         result.folder,

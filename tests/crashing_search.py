@@ -18,9 +18,9 @@ import numpy as np
 
 from hubmerge.evaluate.measurement import Measurement
 from hubmerge.evolve.explore import MakeGenome, explore
-from hubmerge.evolve.recorder import solution_key
 from hubmerge.evolve.records.journal import Journal
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.spaces.candidate import candidate_key
 from hubmerge.evolve.spaces.data_flow import DataFlow
 from hubmerge.evolve.spaces.recipes import ParameterGenome
 from hubmerge.evolve.workers.pool import LocalPool
@@ -38,7 +38,7 @@ class Worker:
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def measure(self, candidate: Any, job: Any) -> Measurement:
-        key = solution_key(candidate.to_dict())
+        key = candidate_key(candidate.to_dict())
         os.write(self._log, f"{key}\n".encode())
         time.sleep(SECONDS)
         if int(key, 16) % 11 == 0:

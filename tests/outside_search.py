@@ -12,10 +12,10 @@ from outside_kinds import Bench, Kind, one_in, recipes
 from reporttools import ROWS, evaluation, write_run
 
 from hubmerge import Search, load_task, terminal
-from hubmerge.evolve.examples.items import read_items
+from hubmerge.evolve.examples.chosen import read_chosen
 from hubmerge.evolve.export import candidate_recipe
 from hubmerge.evolve.plan import plan_search
-from hubmerge.evolve.records.results import from_json
+from hubmerge.evolve.records.results import Results
 from hubmerge.evolve.records.resume import resumed
 from hubmerge.evolve.report.data import read_stages
 from hubmerge.evolve.report.page import render
@@ -31,7 +31,7 @@ def searches(bench: Bench) -> list[dict[str, Any]]:
     plain = {"base_model": base, "models": [one, two], "merge_method": "ties", "task": _TASK}
     genes = {"weight": [0, 2], "density": [0.1, 1]}
     searcher = {"name": "cmaes", "popsize": 4, "evaluations": 8, "sigma": 0.3, "seed": 1, "lag": 2}
-    economy = {"items": 8, "racing": True, "blocks": 2, "level": 0.1}
+    economy = {"examples": 8, "racing": True, "blocks": 2, "level": 0.1}
     paths = {"repeats": 2, "scaling": "matrix", "scale_range": [0.5, 1.5], "max_layers": 5}
     return [
         {
@@ -162,12 +162,12 @@ def a_run(bench: Bench) -> Kind:
     write_run(made, found, spec=spec, rows=rows, winner={"recipe": solution, "evaluation": 0}, front=[0, 1])
     results = {**json.loads((made / "results.json").read_bytes()), "problems": ["a", "b", "c", "d"]}
     sets = [{"positions": [0, 1], "weights": [1.0, 2.0]}]
-    items = {"key": "5" * 64, "sets": sets, "answers": {"x": 0.5}, "tokens": 5, "seconds": 0.5}
+    chosen = {"key": "5" * 64, "sets": sets, "answers": {"x": 0.5}, "tokens": 5, "seconds": 0.5}
     whole = {
         "journal.jsonl": (made / "journal.jsonl").read_bytes(),
         "search.yaml": (made / "search.yaml").read_bytes(),
         "results.json": json.dumps(results).encode(),
-        "items.json": json.dumps(items).encode(),
+        "examples.json": json.dumps(chosen).encode(),
         "best.yaml": json.dumps(solution).encode(),
     }
     search = Search.from_dict(spec)
@@ -179,9 +179,9 @@ def a_run(bench: Bench) -> Kind:
             (run / name).write_bytes(text)
         name = changed[0]
         if name == "results.json":
-            from_json(run / name)
-        elif name == "items.json":
-            read_items(run / name, items["key"], 2, 3)
+            Results.read(run / name)
+        elif name == "examples.json":
+            read_chosen(run / name, chosen["key"], 2, 3)
         elif name == "search.yaml":
             resumed(search, run)
         elif name == "journal.jsonl":
@@ -200,7 +200,7 @@ def a_run(bench: Bench) -> Kind:
         st.tuples(st.just("search.yaml"), yaml_bytes(spec)),
         st.tuples(st.just("best.yaml"), yaml_bytes(solution)),
         st.tuples(st.just("results.json"), json_bytes(results)),
-        st.tuples(st.just("items.json"), json_bytes(items)),
+        st.tuples(st.just("examples.json"), json_bytes(chosen)),
     ]
     return Kind(st.one_of(files), read, 20)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from hubmerge.evolve.records.journal import Evaluation
+from hubmerge.evolve.records.evaluation import Evaluation
 
 MODELS = ("org/math-tuned-7b", "org/japanese-instruct-7b", "someone/code-7b")
 

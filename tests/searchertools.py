@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hubmerge.evolve import searchers
-from hubmerge.evolve.searchers.outcome import WORST, Outcome
+from hubmerge.evolve.records.evaluation import WORST, Evaluation
 from hubmerge.evolve.searchers.problem import MergeProblem
 from hubmerge.evolve.spec.searcher import Searcher
 
-Judge = Callable[[np.ndarray], Outcome]
+Judge = Callable[[np.ndarray], Evaluation]
 
 
 @dataclass
@@ -66,39 +66,56 @@ class FakeEvaluator:
 
     judge: Judge
     vectors: list[np.ndarray] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
+    told: list[Evaluation] = field(default_factory=list)
 
     def submit(self, vector: np.ndarray) -> int:
         self.vectors.append(vector)
-        self.outcomes.append(self.judge(vector))
+        self.told.append(self.judge(vector))
         return len(self.vectors) - 1
 
-    def collect(self, number: int) -> Outcome:
-        return self.outcomes[number]
+    def collect(self, number: int) -> Evaluation:
+        return self.told[number]
 
     @property
     def scores(self) -> np.ndarray:
-        return np.array([sum(one.values) / len(one.values) if one.values else WORST for one in self.outcomes])
+        return np.array([sum(one.values) / len(one.values) if one.values else WORST for one in self.told])
 
 
-def outcome(values: np.ndarray, objectives: int = 1) -> Outcome:
+def told(fitness: tuple[float, ...], values: tuple[float, ...] = ()) -> Evaluation:
+    """An evaluation with all that a searcher looks at."""
+    share, error = max(0.0, fitness[0]), "failed" if fitness[0] == WORST else None
+    known = {"number": 0, "stage": 0, "generation": 0, "genome": (), "candidate_key": "", "seconds": 0.0, "tokens": 0}
+    return Evaluation(
+        **known,
+        fitness=fitness,
+        score=share,
+        metric=share,
+        language=1.0,
+        n=len(values),
+        values=values,
+        seed=0,
+        error=error,
+    )
+
+
+def worth(values: np.ndarray, objectives: int = 1) -> Evaluation:
     """What a candidate with these scores is worth: their mean, or the mean of every second, third ... of them."""
     parts = (values[part::objectives] for part in range(objectives))
     fitness = tuple(float(part.sum()) / len(part) for part in parts)
-    return Outcome(fitness, tuple(values.tolist()))
+    return told(fitness, tuple(values.tolist()))
 
 
 def sphere(target: np.ndarray, objectives: int = 1) -> Judge:
     """Each gene is an example, solved best, with 1, by its own value in 0..1."""
-    return lambda vector: outcome(np.exp(-8 * (shares(vector) - target) ** 2), objectives)
+    return lambda vector: worth(np.exp(-8 * (shares(vector) - target) ** 2), objectives)
 
 
 def planted_path(target: np.ndarray, objectives: int = 1) -> Judge:
     """An example a slot, and one for each two neighbours that are right together: 1 for a single path."""
 
-    def judge(vector: np.ndarray) -> Outcome:
+    def judge(vector: np.ndarray) -> Evaluation:
         right = ((vector > 0) == target).astype(float)
-        return outcome(np.concatenate([right, right[:-1] * right[1:]]), objectives)
+        return worth(np.concatenate([right, right[:-1] * right[1:]]), objectives)
 
     return judge
 

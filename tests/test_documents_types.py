@@ -40,7 +40,7 @@ SEARCH = {
     "select": 2,
     "baselines": ["average"],
     "batch_size": 3,
-    "economy": {"items": 8, "racing": False},
+    "economy": {"examples": 8, "racing": False},
     "dtype": "float32",
     "out_dtype": "bfloat16",
     "tokenizer_source": "base",

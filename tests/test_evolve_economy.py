@@ -13,12 +13,13 @@ import pytest
 
 from hubmerge.errors import SearchError
 from hubmerge.evaluate.score import Scores
-from hubmerge.evolve.examples.items import Items, ItemSet, allocate, choose_items, read_items
-from hubmerge.evolve.examples.job import Job
-from hubmerge.evolve.examples.questions import Questions, cost
+from hubmerge.evolve.examples.asked import EVERYTHING, Asked
+from hubmerge.evolve.examples.chosen import ChosenExamples, ExampleSet, allocate, choose_examples, read_chosen
 from hubmerge.evolve.examples.racing import Race, block_ends, mean
+from hubmerge.evolve.examples.search_examples import SearchExamples, cost
 from hubmerge.evolve.explore import Exploration, explore
-from hubmerge.evolve.records.journal import Evaluation, Journal, read_evaluations
+from hubmerge.evolve.records.evaluation import Evaluation
+from hubmerge.evolve.records.journal import Journal, read_evaluations
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.spec.economy import Economy
@@ -43,8 +44,8 @@ def document(**changes) -> dict:
 
 
 def test_an_economy_is_part_of_a_search() -> None:
-    search = Search.from_dict(document(economy={"items": 45, "racing": True}))
-    assert search.economy == Economy(items=45, racing=True)
+    search = Search.from_dict(document(economy={"examples": 45, "racing": True}))
+    assert search.economy == Economy(examples=45, racing=True)
     assert Search.from_yaml(search.to_yaml()) == search
     assert "economy" not in Search.from_dict(document()).to_dict()  # an old run's key stays what it was
 
@@ -53,9 +54,9 @@ def test_an_economy_is_part_of_a_search() -> None:
     ("economy", "message"),
     [
         ({"racing": False}, "saves nothing"),
-        ({"item": 45}, "did you mean 'items'"),
-        ({"items": 3}, "at least 8"),
-        ({"items": 0.3}, "whole number"),
+        ({"example": 45}, "did you mean 'examples'"),
+        ({"examples": 3}, "at least 8"),
+        ({"examples": 0.3}, "whole number"),
         ({"racing": True, "blocks": 1}, "at least 2"),
         ({"racing": True, "level": 0}, "above 0"),
     ],
@@ -69,7 +70,7 @@ def test_races_need_the_plain_score() -> None:
     fitness = {"objectives": ["metric", "language"]}
     with pytest.raises(SearchError, match="single objective"):
         Search.from_dict(document(economy={"racing": True}, fitness=fitness))
-    Search.from_dict(document(economy={"items": 45}, fitness=fitness))
+    Search.from_dict(document(economy={"examples": 45}, fitness=fitness))
 
 
 def race_of(rival, blocks: int = 3, level: float = 0.05, weights=None, among: int = 1) -> Race:
@@ -112,20 +113,22 @@ def test_equals_are_stopped_no_more_often_than_the_level_says(kind: str, level: 
     assert worse / runs > 2 * level
 
 
-def raced_through(questions: Questions, ability: np.ndarray, generator: np.random.Generator) -> tuple[int, int, int]:
+def raced_through(
+    examples: SearchExamples, ability: np.ndarray, generator: np.random.Generator
+) -> tuple[int, int, int]:
     """A search whose candidates have these abilities, shape (generations, popsize): how many were raced against one no
     better than they are, how many of these were stopped, and how many of the others were.
 
-    The rival is what `Questions` makes it; what a candidate gets on an example is chance with its ability and the
+    The rival is what `SearchExamples` makes it; what a candidate gets on an example is chance with its ability and the
     example's difficulty, so that all that is right or wrong about the rule is in how the rival was found.
     """
     easy, known, collected = generator.normal(0, 1.5, 150), {}, []
     fair, wrongly, rightly = 0, 0, 0
     for generation, able in enumerate(ability):
-        job = questions.job(collected, generation)
+        job = examples.next(collected, generation)
         made = []
         for number, own in enumerate(able):
-            right = generator.random(len(job.items)) < 1 / (1 + np.exp(-own - easy[list(job.items)]))
+            right = generator.random(len(job.positions)) < 1 / (1 + np.exp(-own - easy[list(job.positions)]))
             scores = raced(job.race, right.astype(float).tolist())
             known[scores.values[: job.race.ends[0]] if job.race else scores.values] = own
             name, score = f"{generation}-{number}", mean(scores.values, job.weights)
@@ -160,16 +163,16 @@ def evaluation(name: str, generation: int, values: tuple[float, ...], score: flo
 
 
 @pytest.mark.parametrize("popsize", [6, 24])
-@pytest.mark.parametrize("items", [35, None])
-def test_who_is_as_good_as_the_best_of_many_is_stopped_no_more_often_than_the_level_says(items, popsize) -> None:
+@pytest.mark.parametrize("count", [35, None])
+def test_who_is_as_good_as_the_best_of_many_is_stopped_no_more_often_than_the_level_says(count, popsize) -> None:
     generator = np.random.default_rng(4)
-    economy = Economy(items=items, racing=True, level=0.05)
+    economy = Economy(examples=count, racing=True, level=0.05)
     fair, wrongly, rightly = np.zeros(3, dtype=int)
     for kind in range(12):
         # All the same; or of all kinds, better with every generation, as in a search.
         spread, slope = (0.0, 0.0) if kind % 2 else (0.7, 0.2)
         ability = generator.normal(0, 1, (10, popsize)) * spread + slope * np.arange(10)[:, None]
-        counts = raced_through(questions_of(economy), ability, generator)
+        counts = raced_through(examples_of(economy), ability, generator)
         fair, wrongly, rightly = (a + b for a, b in zip((fair, wrongly, rightly), counts, strict=True))
     assert fair > 300
     assert wrongly / fair <= economy.level
@@ -208,15 +211,17 @@ def test_chosen_items_estimate_the_whole_split_without_bias() -> None:
     candidate = (generator.random(150) < difficulty**0.5).astype(float)
     guesses = []
     for seed in range(1500):
-        sets = choose_items(answers, N, np.random.default_rng(seed))
+        sets = choose_examples(answers, N, np.random.default_rng(seed))
         assert len(sets) == 3
-        for items in sets:
-            assert len(set(items.positions)) == N
-            assert sum(items.weights) == pytest.approx(150)
-        guesses.append([mean(candidate[list(items.positions)].tolist(), items.weights) for items in sets])
-    assert len({position for items in sets for position in items.positions}) > 100  # they have little in common
+        for one in sets:
+            assert len(set(one.positions)) == N
+            assert sum(one.weights) == pytest.approx(150)
+        guesses.append([mean(candidate[list(one.positions)].tolist(), one.weights) for one in sets])
+    assert len({position for one in sets for position in one.positions}) > 100  # they have little in common
     assert np.mean(guesses, axis=0) == pytest.approx([candidate.mean()] * 3, abs=4 * np.std(guesses) / 1500**0.5)
-    assert choose_items(answers, N, np.random.default_rng(5)) == choose_items(answers, N, np.random.default_rng(5))
+    assert choose_examples(answers, N, np.random.default_rng(5)) == choose_examples(
+        answers, N, np.random.default_rng(5)
+    )
 
 
 def test_chosen_items_rank_candidates_better_than_random_ones() -> None:
@@ -232,8 +237,8 @@ def test_chosen_items_rank_candidates_better_than_random_ones() -> None:
         models, candidates = answer(generator.normal(-0.5, 0.7, 7)), answer(generator.normal(0.3, 0.5, 60))
         whole = candidates.mean(axis=1)
         for found, known in ((chosen, models), (drawn, np.zeros((1, 150)))):  # who knows nothing draws at random
-            items = choose_items(known, N, generator)[0]
-            guess = candidates[:, items.positions] @ np.array(items.weights) / 150
+            one = choose_examples(known, N, generator)[0]
+            guess = candidates[:, one.positions] @ np.array(one.weights) / 150
             found.append((correlation(guess, whole), np.mean((guess - whole) ** 2)))
     (ranks, errors), (random_ranks, random_errors) = (np.array(found).T for found in (chosen, drawn))
     assert ranks.mean() > random_ranks.mean() + 0.005
@@ -269,12 +274,12 @@ class Exam:
         self.difficulty = generator.normal(0.4, 0.5, 150)
         self.asked: dict[str, int] = {}
 
-    def measure(self, candidate, job: Job):
-        job = pickle.loads(pickle.dumps(job))  # as for actors
+    def measure(self, candidate, asked: Asked):
+        asked = pickle.loads(pickle.dumps(asked))  # as for actors
         noise = np.random.default_rng(abs(hash(tuple(candidate.genes))) % 2**32).normal(0, 0.2, 150)
         values = 1 - np.abs(np.array(candidate.genes) - 0.8).mean() + noise > self.difficulty
-        positions = range(150) if job.items is None else job.items
-        return measurement(raced(job.race, [float(values[i]) for i in positions]), TASK, job)
+        positions = range(150) if asked.positions is None else asked.positions
+        return measurement(raced(asked.race, [float(values[i]) for i in positions]), TASK, asked)
 
 
 class Shuffled(LocalPool):
@@ -303,24 +308,26 @@ class Genes:
         return generator.normal(0, 1, 4)
 
 
-def questions_of(economy: Economy) -> Questions:
+def examples_of(economy: Economy) -> SearchExamples:
     answers = np.random.default_rng(3).random((5, 150)) < 0.4
 
-    def items() -> Items:
-        assert economy.items is not None
-        return Items(choose_items(answers.astype(float), economy.items, np.random.default_rng(1)), {}, tokens=500)
+    def chosen() -> ChosenExamples:
+        assert economy.examples is not None
+        return ChosenExamples(
+            choose_examples(answers.astype(float), economy.examples, np.random.default_rng(1)), {}, tokens=500
+        )
 
-    return Questions.of(economy, 150, 1, items)
+    return SearchExamples.of(economy, 150, 1, chosen)
 
 
-def searched(path: Path, questions: Questions, name: str = "cmaes", shuffle: int | None = None) -> Exploration:
+def searched(path: Path, examples: SearchExamples, name: str = "cmaes", shuffle: int | None = None) -> Exploration:
     def pool():
         return LocalPool(Exam) if shuffle is None else Shuffled(Exam, shuffle)
 
     spec = Searcher(name, evaluations=96, popsize=12, seed=2)
     with Journal(path, "key", {}, resume=True) as journal, pool() as workers:
-        asked = questions.of_searcher(name)
-        return explore(spec, Fitness(), [lambda start: Genes()], journal, workers, questions=asked)
+        asked = examples.of_searcher(name)
+        return explore(spec, Fitness(), [lambda start: Genes()], journal, workers, examples=asked)
 
 
 def story(found: Exploration) -> list[Evaluation]:
@@ -329,25 +336,25 @@ def story(found: Exploration) -> list[Evaluation]:
 
 @pytest.mark.parametrize("name", ["cmaes", "m2n2"])
 def test_a_race_is_the_same_whoever_is_done_first_and_when_resumed(tmp_path: Path, name: str) -> None:
-    questions = questions_of(Economy(items=60, racing=True))
-    found = searched(tmp_path / "a", questions, name)
+    examples = examples_of(Economy(examples=60, racing=True))
+    found = searched(tmp_path / "a", examples, name)
     asked = [evaluation.n for evaluation in found.evaluations]
     assert set(asked) <= {20, 40, 60}
     assert min(asked) < 60
-    assert story(searched(tmp_path / "b", questions, name, shuffle=5)) == story(found)
+    assert story(searched(tmp_path / "b", examples, name, shuffle=5)) == story(found)
     lines = (tmp_path / "b").read_bytes().splitlines(keepends=True)  # in the order in which they were done
     for kept in (5, 40, 71):
         (tmp_path / "c").write_bytes(b"".join(lines[:kept]) + lines[kept][:30])
-        assert story(searched(tmp_path / "c", questions, name, shuffle=kept)) == story(found)
+        assert story(searched(tmp_path / "c", examples, name, shuffle=kept)) == story(found)
 
 
 def test_a_race_saves_and_says_how_much(tmp_path: Path) -> None:
-    everything = Questions()
+    everything = SearchExamples()
     plain = searched(tmp_path / "plain", everything)
     assert cost(everything, plain.evaluations, 150)["tokens"] == 96 * 1500
-    questions = questions_of(Economy(items=60, racing=True))
-    found = searched(tmp_path / "saving", questions)
-    told = cost(questions, found.evaluations, 150)
+    examples = examples_of(Economy(examples=60, racing=True))
+    found = searched(tmp_path / "saving", examples)
+    told = cost(examples, found.evaluations, 150)
     assert told["tokens"] == 500 + sum(10 * evaluation.n for evaluation in found.evaluations)
     assert told["tokens_full"] == 96 * 1500
     assert told["examples_asked"] == 60
@@ -355,16 +362,16 @@ def test_a_race_saves_and_says_how_much(tmp_path: Path) -> None:
     best = [max(run.distinct, key=lambda e: e.score) for run in (plain, found)]
     assert best[1].n == 60  # who leads was asked everything
     exam = Exam()
-    whole = [exam.measure(run.candidate(e), Job()).score for run, e in zip((plain, found), best, strict=True)]
+    whole = [exam.measure(run.candidate(e), EVERYTHING).score for run, e in zip((plain, found), best, strict=True)]
     assert whole[1] > whole[0] - 0.1
 
 
 def test_unasked_examples_count_as_the_mean_of_the_others() -> None:
-    questions = Questions((ItemSet((2, 0, 1), (1.0, 3.0, 1.0)),), (1, 2, 3), 0.05)
-    assert questions.filled((1.0, 0.0)) == (1.0, 0.0, 0.5)
-    assert questions.filled((1.0, 0.0, 1.0)) == (1.0, 0.0, 1.0)
-    assert questions.filled(()) == ()  # it failed
-    assert Questions().filled((1.0,)) == (1.0,)
+    examples = SearchExamples((ExampleSet((2, 0, 1), (1.0, 3.0, 1.0)),), (1, 2, 3), 0.05)
+    assert examples.filled((1.0, 0.0)) == (1.0, 0.0, 0.5)
+    assert examples.filled((1.0, 0.0, 1.0)) == (1.0, 0.0, 1.0)
+    assert examples.filled(()) == ()  # it failed
+    assert SearchExamples().filled((1.0,)) == (1.0,)
 
 
 @pytest.fixture(scope="module")
@@ -400,7 +407,7 @@ def search(tiny_llama, tmp_path_factory) -> Search:
             },
             "searcher": {"evaluations": 12, "seed": 1, "popsize": 4},
             "select": 3,
-            "economy": {"items": 10, "racing": True, "level": 0.3},
+            "economy": {"examples": 10, "racing": True, "level": 0.3},
             "chat_template": PLAIN,
         }
     )
@@ -409,7 +416,7 @@ def search(tiny_llama, tmp_path_factory) -> Search:
 def test_a_whole_run_saves_and_still_validates_its_finalists_on_everything(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs: list[Job] = []
+    jobs: list[Asked] = []
     measure = Judge.measure
 
     def spy(judge, candidate, job):
@@ -419,14 +426,14 @@ def test_a_whole_run_saves_and_still_validates_its_finalists_on_everything(
     monkeypatch.setattr(Judge, "measure", spy)
     out = tmp_path / "run"
     result = evolve(search, out)
-    assert jobs[:7] == [Job()] * 7  # base, two models, four untuned merges: the whole search split
+    assert jobs[:7] == [EVERYTHING] * 7  # base, two models, four untuned merges: the whole search split
     validated = [job for job in jobs if job.split == "validation"]
-    assert validated == [Job("validation")] * len(validated)  # all of it, by all: three finalists and the middle
+    assert validated == [Asked("validation")] * len(validated)  # all of it, by all: three finalists and the middle
     assert len(validated) == 4
-    items = json.loads((out / "items.json").read_text())
-    first, second = (tuple(one["positions"]) for one in items["sets"])
-    assert len(first) == len(second) == 10 and len(items["answers"]) == 7
-    assert [job.items for job in jobs[7 : 7 + 12]] == [first] * 4 + [second] * 4 + [first] * 4  # by generations
+    chosen = json.loads((out / "examples.json").read_text())
+    first, second = (tuple(one["positions"]) for one in chosen["sets"])
+    assert len(first) == len(second) == 10 and len(chosen["answers"]) == 7
+    assert [job.positions for job in jobs[7 : 7 + 12]] == [first] * 4 + [second] * 4 + [first] * 4  # by generations
     assert [job.race is not None for job in jobs[7 : 7 + 12]] == [False] * 8 + [True] * 4  # a rival on the same set
     evaluations = read_evaluations(out / "journal.jsonl")
     assert all(len(e.values) == e.n <= 10 and e.error is None for e in evaluations)
@@ -436,9 +443,9 @@ def test_a_whole_run_saves_and_still_validates_its_finalists_on_everything(
     for number, known in enumerate((first, second)):
         own = sorted((e for e in evaluations if e.generation % 2 == number), key=lambda e: -e.fitness[0])
         left += [tuple(sorted({*range(20)} - {*known[: e.n]})) for e in own[:3]]
-    assert sorted(job.items for job in ranked) == sorted(left)
+    assert sorted(job.positions for job in ranked) == sorted(left)
     told = result.facts["cost"]
-    beside = 7 * 20 + sum(len(job.items) for job in ranked)  # every answer is one token
+    beside = 7 * 20 + sum(len(job.positions) for job in ranked)  # every answer is one token
     assert told["tokens_beside"] == beside
     assert told["tokens"] == result.facts["tokens"] == sum(e.tokens for e in evaluations) + beside
     assert told["tokens_full"] == 12 * 20
@@ -454,7 +461,7 @@ def test_a_whole_run_saves_and_still_validates_its_finalists_on_everything(
     (again / "journal.jsonl").write_bytes(b"".join(lines[:6]))
     del jobs[:]
     resumed = evolve(search, again, resume=True)
-    assert jobs[0].split == "search" and jobs[0].items == second  # nothing is chosen again
+    assert jobs[0].split == "search" and jobs[0].positions == second  # nothing is chosen again
     assert (resumed.recipe, resumed.facts["cost"]) == (result.recipe, result.facts["cost"])
     same = [replace(e, seconds=0.0) for e in read_evaluations(again / "journal.jsonl")]
     assert same == [replace(e, seconds=0.0) for e in evaluations]
@@ -462,7 +469,7 @@ def test_a_whole_run_saves_and_still_validates_its_finalists_on_everything(
 
 def test_more_items_than_examples_are_refused(search: Search, tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="search split has 20 examples"):
-        evolve(replace(search, economy=Economy(items=20)), tmp_path / "run")
+        evolve(replace(search, economy=Economy(examples=20)), tmp_path / "run")
 
 
 GOOD = {"key": "k", "sets": [{"positions": [4, 0], "weights": [2.0, 3.0]}], "answers": {"m": 0.5}, "tokens": 7}
@@ -488,9 +495,11 @@ def test_items_that_no_search_could_have_chosen_are_refused(changes, says, tmp_p
     document = json.loads(json.dumps(GOOD))
     for name, value in changes.items():
         (document if name in document else document["sets"][0])[name] = value
-    path = tmp_path / "items.json"
+    path = tmp_path / "examples.json"
     path.write_text(json.dumps(GOOD))
-    assert read_items(path, "k", 2, 5) == Items((ItemSet((4, 0), (2.0, 3.0)),), {"m": 0.5}, 7)
+    assert read_chosen(path, "k", 2, 5) == ChosenExamples((ExampleSet((4, 0), (2.0, 3.0)),), {"m": 0.5}, 7)
     path.write_text(json.dumps(document))
-    with pytest.raises(SearchError, match=rf"items\.json does not hold the items of a search \({says}.*; start a new"):
-        read_items(path, "k", 2, 5)
+    with pytest.raises(
+        SearchError, match=rf"examples\.json does not hold the examples of a search \({says}.*; start a new"
+    ):
+        read_chosen(path, "k", 2, 5)

@@ -54,8 +54,8 @@ def test_a_judge_that_is_away_and_missing_splits_are_said(tiny_search, tmp_path:
     assert any("no validation split" in message for message in messages)
     with pytest.raises(NetworkError, match="did not answer"):
         evolve(search, tmp_path / "run")
-    few = Search.from_dict({**tiny_search().to_dict(), "economy": {"items": 8}})
-    assert any("economy.items is 8" in problem.message for problem in plan_search(few).findings)
+    few = Search.from_dict({**tiny_search().to_dict(), "economy": {"examples": 8}})
+    assert any("economy.examples is 8" in problem.message for problem in plan_search(few).findings)
 
 
 def stopped(search: Search, out: Path, after: int) -> None:
@@ -89,17 +89,17 @@ def test_a_search_without_scores_may_be_mended_in_everything(tiny_search, tmp_pa
 def test_chosen_examples_are_forgotten_by_nobody_else(tiny_search, tmp_path: Path) -> None:
     """A mended search has its own chosen; but while another process is at work in the folder they are that one's."""
     search = of(tiny_search(), examples={"search": ROWS[:10], "validation": ROWS[10:]})
-    search = Search.from_dict({**search.to_dict(), "economy": {"items": 8}})
+    search = Search.from_dict({**search.to_dict(), "economy": {"examples": 8}})
     stopped(search, tmp_path, 4)
     fail_all(tmp_path / "journal.jsonl")
-    before = (tmp_path / "items.json").read_bytes()
+    before = (tmp_path / "examples.json").read_bytes()
     with (tmp_path / "journal.jsonl").open("a+b") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(SearchError, match="in use"):
             evolve(of(search, max_new_tokens=3), tmp_path, resume=True)
-    assert (tmp_path / "items.json").read_bytes() == before
+    assert (tmp_path / "examples.json").read_bytes() == before
     assert evolve(of(search, max_new_tokens=3), tmp_path, resume=True).facts["evaluations"] == 8
-    assert json.loads(before)["key"] != json.loads((tmp_path / "items.json").read_bytes())["key"]
+    assert json.loads(before)["key"] != json.loads((tmp_path / "examples.json").read_bytes())["key"]
 
 
 def test_what_cannot_change_what_was_measured_may_change(tiny_search, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from waiting import until
 
 from hubmerge.errors import Interrupted, ResourceError, SearchError, SourceError
 from hubmerge.evaluate.measurement import Measurement
-from hubmerge.evolve.workers.pool import LocalPool, Pool, Result, measure_all
+from hubmerge.evolve.workers.pool import LocalPool, Pool, measure_all
 from hubmerge.evolve.workers.ray_pool import RayPool
 
 
@@ -25,7 +25,7 @@ class Fake:
     def __init__(self, log: str) -> None:
         self._log = Path(log)
 
-    def measure(self, candidate: str, job: object) -> Measurement:
+    def measure(self, candidate: str, asked: object) -> Measurement:
         what, _, value = candidate.partition(" ")
         if what == "raise":
             raise ValueError(value)
@@ -46,7 +46,7 @@ class Fake:
         if what == "sleep":
             time.sleep(float(value))
         score = float("nan") if what == "nan" else 0.5
-        self._note(f"{candidate} {job}")
+        self._note(f"{candidate} {asked}")
         return Measurement(score, score, 1.0, 2, (score, score))
 
     def _note(self, line: str) -> None:
@@ -74,11 +74,11 @@ def make_fake(log: str, error: str | None = None) -> Fake:
     return Fake(log)
 
 
-def everything(pool: Pool) -> list[Result]:
-    found: list[Result] = []
-    while results := pool.finished():
-        found += results
-    assert len({result.number for result in found}) == len(found)
+def everything(pool: Pool) -> dict[int, Measurement]:
+    found: dict[int, Measurement] = {}
+    while measured := pool.finished():
+        assert not found.keys() & measured.keys()
+        found |= measured
     return found
 
 
@@ -89,19 +89,19 @@ def lines(log: Path) -> list[str]:
 def test_a_local_pool_works_in_order_and_only_when_asked(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with LocalPool(partial(make_fake, str(log))) as pool:
-        assert (pool.size, pool.finished()) == (1, [])
+        assert (pool.size, pool.finished()) == (1, {})
         for number, candidate in enumerate(("sleep 0.02", "raise no such\nlayer", "memory", "nan", "fine")):
             pool.submit(number, candidate, {"ask": number})
         assert not log.exists()
-        [first] = pool.finished(0)
+        first = pool.finished(0)
         assert lines(log) == ["sleep 0.02 {'ask': 0}"]
-        results = [first, *everything(pool)]
-    assert [result.number for result in results] == [0, 1, 2, 3, 4]
-    assert first.seconds >= 0.02 and first.error is None
-    assert first.measurement == Measurement(0.5, 0.5, 1.0, 2, (0.5, 0.5)) == results[4].measurement
-    errors = [result.error for result in results[1:4]]
+        found = first | everything(pool)
+    assert list(found) == [0, 1, 2, 3, 4] and list(first) == [0]
+    assert found[0].seconds >= 0.02 and found[0].error is None
+    assert found[0] == Measurement(0.5, 0.5, 1.0, 2, (0.5, 0.5)) == found[4]
+    errors = [found[number].error for number in (1, 2, 3)]
     assert errors == ["ValueError: no such layer", "MemoryError", "The measurement is not a finite number."]
-    assert [result.measurement for result in results[1:4]] == [None] * 3
+    assert {found[number].n for number in (1, 2, 3)} == {0}
 
 
 def test_what_stops_the_run_reaches_the_caller_of_a_local_pool(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_what_stops_the_run_reaches_the_caller_of_a_local_pool(tmp_path: Path) -
 def test_all_are_measured_in_their_order_until_told_to_stop(tmp_path: Path) -> None:
     told: list[int] = []
     with LocalPool(partial(make_fake, str(tmp_path / "log"))) as pool:
-        results = measure_all(pool, [("fine", "a"), ("raise it", "b"), ("fine", "c")], told.append)
-        assert [(result.number, result.error) for result in results] == [(0, None), (1, "ValueError: it"), (2, None)]
+        found = measure_all(pool, [("fine", "a"), ("raise it", "b"), ("fine", "c")], told.append)
+        assert [measured.error for measured in found] == [None, "ValueError: it", None]
         assert told == [0, 1, 2, 3] and measure_all(pool, [], told.append) == []
 
         def stop(done: int) -> None:
@@ -160,22 +160,22 @@ def test_actors_do_every_candidate_once(cluster, tmp_path: Path, monkeypatch: py
     log = tmp_path / "log"
     monkeypatch.setenv("HUBMERGE_TEST", "passed-on")
     with RayPool(partial(make_fake, str(log)), actors=2) as pool:
-        assert (pool.size, pool.finished()) == (2, [])
+        assert (pool.size, pool.finished()) == (2, {})
         good = [f"sleep {0.01 * n}" for n in range(6)]
         odd = ["raise no such layer", "memory", "nan", "die", f"die-once {tmp_path / 'once'}"]
         for number, candidate in enumerate([*good, *odd, "environment HUBMERGE_TEST"]):
             pool.submit(number, candidate, f"job {number}")
-        results = {result.number: result for result in everything(pool)}
+        results = everything(pool)
         assert sorted(results) == list(range(12))
         assert [results[n].error for n in range(6)] == [None] * 6
         assert results[6].error == "ValueError: no such layer"
         assert results[7].error == "MemoryError"
         assert results[8].error == "The measurement is not a finite number."
         assert results[9].error is not None and results[9].error.startswith("It ended 2 actors; the last one: ")
-        assert results[10].error is None and results[10].measurement == results[0].measurement
+        assert results[10] == results[0]
         assert pool.replaced == 3
         pool.submit(99, "sleep 600")
-        assert pool.finished(0.2) == []  # without waiting for it
+        assert pool.finished(0.2) == {}  # without waiting for it
     assert "passed-on" in lines(log)
     finished = [line for line in lines(log) if line.startswith("sleep")]
     assert sorted(finished) == sorted(f"{candidate} job {number}" for number, candidate in enumerate(good))
@@ -199,10 +199,10 @@ def test_a_machine_lost_on_the_way_costs_nothing(cluster, tmp_path: Path) -> Non
             pool.submit(number, f"stay {lost.node_id}", number)
         results = pool.finished()
         cluster.remove_node(lost, allow_graceful=False)
-        results += everything(pool)
+        results |= everything(pool)
         assert pool.alive == 1  # nothing has room for another
-    assert sorted(result.number for result in results) == list(range(10))
-    assert all(result.error is None for result in results)
+    assert sorted(results) == list(range(10))
+    assert all(measured.error is None for measured in results.values())
     assert sorted(lines(log)) == sorted(f"stay {lost.node_id} {number}" for number in range(10))
 
 

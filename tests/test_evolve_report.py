@@ -14,7 +14,7 @@ import pytest
 from reporttools import MODELS, ROWS, evaluation, path, recipe, rising, row, write_run
 
 from hubmerge.errors import SearchError
-from hubmerge.evolve.records.journal import Evaluation
+from hubmerge.evolve.records.evaluation import Evaluation
 from hubmerge.evolve.report import (
     canvas,
     cost,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from waiting import until
 from hubmerge.errors import Interrupted, SearchError, TaskError
 from hubmerge.evaluate.generation import generate
 from hubmerge.evolve.records.journal import read_evaluations
-from hubmerge.evolve.run import card_for, evolve
+from hubmerge.evolve.result import card_for
+from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.recipe import Output, Recipe
@@ -126,9 +128,31 @@ def test_a_finished_run_is_only_read(finished) -> None:
     again = evolve(search, out, resume=True)
     assert (again.rows, again.recipe, again.facts) == (result.rows, result.recipe, result.facts)
     assert card_for(again, "org/name") == card_for(result, "org/name")
+    for read in (read_result(out, search), read_result(out)):
+        assert (read.rows, read.recipe, read.facts, read.seconds) == (
+            result.rows,
+            result.recipe,
+            result.facts,
+            result.seconds,
+        )
+        assert card_for(read, "org/name") == card_for(result, "org/name")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     with pytest.raises(SearchError, match="--resume"):
         evolve(search, out)
+
+
+def test_what_is_no_finished_search_has_no_result(finished, strangers, tmp_path: Path) -> None:
+    search, out, _ = finished
+    with pytest.raises(SearchError, match="holds no finished search"):
+        read_result(tmp_path)
+    with pytest.raises(SearchError, match="another search"):
+        read_result(out, search_of(strangers, seed=2))
+    for name in ("search.yaml", "journal.jsonl"):
+        shutil.copy(out / name, tmp_path)
+    kept = {name: value for name, value in json.loads((out / "results.json").read_text()).items() if name != "task"}
+    (tmp_path / "results.json").write_text(json.dumps(kept))
+    with pytest.raises(SearchError, match="does not hold what a card tells"):
+        read_result(tmp_path, search)
 
 
 def test_another_search_does_not_resume_a_run(finished, strangers) -> None:

@@ -12,7 +12,8 @@ from hubmerge.evaluate.measurement import Measurement
 from hubmerge.evaluate.table import Row
 from hubmerge.evolve.compared.baselines import baseline
 from hubmerge.evolve.compared.scales import SCALED_LABEL, SCALES, best_scale
-from hubmerge.evolve.records.results import card_rows, from_json, to_json
+from hubmerge.evolve.records.results import Results
+from hubmerge.evolve.result import card_rows
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.workers.pool import LocalPool
 from hubmerge.progress import silent
@@ -106,11 +107,11 @@ def test_the_card_says_which_scale_it_was(note: str) -> None:
 )
 def test_a_result_whose_values_are_of_no_known_problem_is_refused(spoil, tmp_path: Path) -> None:
     measured = Measurement(0.5, 0.5, 0.0, 2, (1.0, 0.0), 0, ("p", "q"))
-    document = json.loads(to_json("key", {}, {}, [Row.of("m", measured, None)]))
+    document = json.loads(Results("key", {}, {}, (Row.of("m", measured, None),)).to_json())
     path = tmp_path / "results.json"
     path.write_text(json.dumps(document))
-    assert from_json(path, "key").rows[0].marks == {"p": 1.0, "q": 0.0}
+    assert Results.read(path, "key").rows[0].marks == {"p": 1.0, "q": 0.0}
     spoil(document)
     path.write_text(json.dumps(document))
     with pytest.raises(SearchError, match="is not a result of a search"):
-        from_json(path, "key")
+        Results.read(path, "key")

@@ -12,9 +12,9 @@ from hubmerge.errors import Interrupted, ResourceError, SearchError
 from hubmerge.evaluate.measurement import Measurement
 from hubmerge.evolve import searchers
 from hubmerge.evolve.explore import explore
+from hubmerge.evolve.records.evaluation import WORST
 from hubmerge.evolve.records.journal import Journal, read_evaluations
 from hubmerge.evolve.search import Search
-from hubmerge.evolve.searchers.outcome import WORST
 from hubmerge.evolve.spaces.recipes import ParameterGenome, squash, unsquash
 from hubmerge.evolve.spec.searcher import Searcher
 from hubmerge.evolve.workers import pool

@@ -14,19 +14,20 @@ from searchertools import (
     make,
     mixed,
     numbers,
-    outcome,
     planted_path,
     run,
     shares,
     signs,
     sphere,
+    told,
+    worth,
 )
 
 from hubmerge.errors import SearchError
 from hubmerge.evolve import searchers
 from hubmerge.evolve.pareto import best_first, fronts
+from hubmerge.evolve.records.evaluation import WORST, Evaluation
 from hubmerge.evolve.searchers import elites, niches, operators
-from hubmerge.evolve.searchers.outcome import WORST, Outcome
 from hubmerge.evolve.spec.searcher import SEARCHERS, Searcher
 
 NAMES = list(searchers.SEARCHERS)
@@ -40,9 +41,9 @@ def objectives(name: str) -> int:
 def bumpy(count: int) -> Judge:
     """A mixture of slots and numbers: every other gene wants to be on, the rest want to be .7."""
 
-    def judge(vector: np.ndarray) -> Outcome:
+    def judge(vector: np.ndarray) -> Evaluation:
         binary = np.arange(len(vector)) % 2 == 0
-        return outcome(np.where(binary, vector > 0, np.exp(-8 * (shares(vector) - 0.7) ** 2)), count)
+        return worth(np.where(binary, vector > 0, np.exp(-8 * (shares(vector) - 0.7) ** 2)), count)
 
     return judge
 
@@ -52,7 +53,7 @@ def test_the_table_names_what_a_spec_may_name() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_is_a_function_of_its_seed_and_outcomes(name: str) -> None:
+def test_a_run_is_a_function_of_its_seed_and_evaluations(name: str) -> None:
     genome, count = mixed(8), objectives(name)
     spec = Searcher(name, 103, seed=3, lag=4)
     before = (random.getstate(), np.random.get_state()[1].tolist())
@@ -61,13 +62,13 @@ def test_a_run_is_a_function_of_its_seed_and_outcomes(name: str) -> None:
     assert len(whole.vectors) == searchers.planned(spec, genome)[1] <= 103
     assert all(vector.shape == (8,) for vector in whole.vectors)
     torch.rand(3)  # evotorch draws from the global generator too, to no effect; so where that stands must not matter
-    recorded = iter(whole.outcomes)
+    recorded = iter(whole.told)
     replayed = run(spec, genome, lambda vector: next(recorded), count)
     np.testing.assert_array_equal(whole.vectors, replayed.vectors)
     if name != "grid":
         other = run(Searcher(name, 103, seed=4, lag=4), genome, bumpy(count), count)
         assert not np.array_equal(whole.vectors, other.vectors)
-    contrary = run(spec, genome, lambda vector: outcome(1 - np.array(bumpy(1)(vector).values), count), count)
+    contrary = run(spec, genome, lambda vector: worth(1 - np.array(bumpy(1)(vector).values), count), count)
     assert np.array_equal(whole.vectors, contrary.vectors) == (name not in LEARNING)
 
 
@@ -76,7 +77,7 @@ def test_a_run_is_a_function_of_its_seed_and_outcomes(name: str) -> None:
 def test_a_single_gene_is_enough(name: str, binary: bool) -> None:
     genome, count = (signs(1) if binary else numbers(1)), objectives(name)
     spec = Searcher(name, 60)
-    evaluator = run(spec, genome, lambda vector: outcome(np.full(2, vector[0] > 0.3, dtype=float), count), count)
+    evaluator = run(spec, genome, lambda vector: worth(np.full(2, vector[0] > 0.3, dtype=float), count), count)
     assert {vector.shape for vector in evaluator.vectors} == {(1,)}
     assert evaluator.scores.max() == 1
 
@@ -85,9 +86,9 @@ def test_a_single_gene_is_enough(name: str, binary: bool) -> None:
 def test_failed_candidates_neither_stop_a_run_nor_live_on(name: str) -> None:
     count = objectives(name)
 
-    def judge(vector: np.ndarray) -> Outcome:
+    def judge(vector: np.ndarray) -> Evaluation:
         # Half of the space fails, the better half by its genes.
-        return Outcome((WORST,) * count) if shares(vector)[0] > 0.5 else sphere(np.full(6, 0.8), count)(vector)
+        return told((WORST,) * count) if shares(vector)[0] > 0.5 else sphere(np.full(6, 0.8), count)(vector)
 
     genome, evaluator = numbers(6), FakeEvaluator(judge)
     spec = Searcher(name, 300, seed=2)
@@ -96,7 +97,7 @@ def test_failed_candidates_neither_stop_a_run_nor_live_on(name: str) -> None:
         searcher.step()
         for vector in survivors(searcher):
             assert not judge(vector).failed
-    assert 0 < sum(outcome.failed for outcome in evaluator.outcomes) < 250
+    assert 0 < sum(one.failed for one in evaluator.told) < 250
     assert evaluator.scores.max() > 0.8
 
 
@@ -111,11 +112,11 @@ def survivors(searcher) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_a_run_goes_on_where_everything_fails_at_first(name: str) -> None:
-    count, told = objectives(name), []
+    count, asked = objectives(name), []
 
-    def judge(vector: np.ndarray) -> Outcome:
-        told.append(vector)
-        return Outcome((WORST,) * count) if len(told) <= 40 else planted_path(np.ones(8, dtype=bool), count)(vector)
+    def judge(vector: np.ndarray) -> Evaluation:
+        asked.append(vector)
+        return told((WORST,) * count) if len(asked) <= 40 else planted_path(np.ones(8, dtype=bool), count)(vector)
 
     assert run(Searcher(name, 400, seed=1), signs(8), judge, count).scores.max() == 1
 
@@ -172,14 +173,14 @@ def test_the_centre_of_a_distribution_is_known(name: str) -> None:
 
 @pytest.mark.parametrize("separable", [False, True])
 def test_cmaes_never_settles_on_a_sign_for_good(separable: bool) -> None:
-    genome, told = signs(6), []
+    genome, asked = signs(6), []
 
-    def judge(vector: np.ndarray) -> Outcome:
-        told.append(vector)
-        return planted_path(np.full(6, len(told) <= 2000))(vector)
+    def judge(vector: np.ndarray) -> Evaluation:
+        asked.append(vector)
+        return planted_path(np.full(6, len(asked) <= 2000))(vector)
 
     run(Searcher("cmaes", 4000, separable=separable), genome, judge)
-    on = np.array(told) > 0
+    on = np.array(asked) > 0
     assert 0.8 < on[1000:2000].mean() < 1  # it knows what is best, and still tries the other sign
     assert 0 < on[3000:].mean() < 0.2  # so it finds out when the world has changed
 
@@ -217,9 +218,9 @@ def test_a_front_is_cut_where_it_is_most_crowded() -> None:
 def test_nsga2_keeps_a_known_pareto_front() -> None:
     """Leading ones against trailing zeros: the front of 8 slots has 9 points, one for each place to turn."""
 
-    def judge(vector: np.ndarray) -> Outcome:
+    def judge(vector: np.ndarray) -> Evaluation:
         on = vector > 0
-        return Outcome((float(np.cumprod(on).mean()), float(np.cumprod(~on[::-1]).mean())), (1.0,))
+        return told((float(np.cumprod(on).mean()), float(np.cumprod(~on[::-1]).mean())), (1.0,))
 
     genome, evaluator = signs(8), FakeEvaluator(judge)
     spec = Searcher("nsga2", 2400, popsize=24, seed=1)
@@ -239,10 +240,10 @@ def test_archives_hold_the_best_of_every_cell(name: str, count: int) -> None:
     assert len(searcher.archives) == (count if name == "cycleqd" else 1)
     for quality, archive in enumerate(searcher.archives):
         best: dict[tuple[int, ...], float] = {}
-        for vector, told in zip(evaluator.vectors, evaluator.outcomes, strict=True):
-            behaviour = [x for i, x in enumerate(told.fitness) if i != quality] or elites.descriptors(vector, genome)
+        for vector, one in zip(evaluator.vectors, evaluator.told, strict=True):
+            behaviour = [x for i, x in enumerate(one.fitness) if i != quality] or elites.descriptors(vector, genome)
             cell = elites.cell_of(behaviour)
-            best[cell] = max(best.get(cell, WORST), told.fitness[quality])
+            best[cell] = max(best.get(cell, WORST), one.fitness[quality])
         assert {cell: elite.quality for cell, elite in archive.elites.items()} == best
         assert len(best) > 3
 
@@ -294,12 +295,12 @@ class SlowEvaluator(FakeEvaluator):
         self.most = max(self.most, len(self.futures) - len(self.collected))
         return number
 
-    def work(self, number: int, vector: np.ndarray, delay: float) -> Outcome:
+    def work(self, number: int, vector: np.ndarray, delay: float) -> Evaluation:
         threading.Event().wait(delay)
         self.ended.append(number)
         return self.judge(vector)
 
-    def collect(self, number: int) -> Outcome:
+    def collect(self, number: int) -> Evaluation:
         self.collected.append(number)
         return self.futures[number].result()
 

@@ -11,8 +11,8 @@ from hubmerge.evaluate.task import load_task
 from hubmerge.evolve.export import candidate_recipe
 from hubmerge.evolve.records.folder import JOURNAL_FILE, RESULTS_FILE
 from hubmerge.evolve.records.journal import Journal, read_evaluations
-from hubmerge.evolve.records.results import from_json
-from hubmerge.evolve.records.resume import is_finished
+from hubmerge.evolve.records.results import Results, is_finished
+from hubmerge.evolve.records.resume import resumed
 from hubmerge.evolve.report.data import Run
 from hubmerge.evolve.workers.pool import describe
 
@@ -68,6 +68,14 @@ class TestRecords:
         refused(lambda: Run.read(tmp_path))
         refused(lambda: candidate_recipe(tmp_path, 0))
 
+    def test_a_journal_of_another_version_is_read_but_not_gone_on_with(self, tmp_path) -> None:
+        path = tmp_path / JOURNAL_FILE
+        path.write_text(f'{{"hubmerge_journal": 3, "key": "k"}}\n{json.dumps(EVALUATION)}\n')
+        (tmp_path / "search.yaml").write_text("economy: {items: 35}\n")  # as that version had it
+        assert len(read_evaluations(path)) == 1
+        for goes_on in (lambda: Journal(path, "k", {}, resume=True), lambda: resumed(None, tmp_path)):
+            refused(goes_on, said="another version of hubmerge wrote this journal")
+
     @pytest.mark.parametrize("text", NOT_JSON.values(), ids=NOT_JSON)
     def test_a_first_line_that_is_none(self, tmp_path, text: bytes) -> None:
         path = tmp_path / JOURNAL_FILE
@@ -80,9 +88,9 @@ class TestRecords:
             refused(lambda: Journal(path, "k", {}, resume=True), said=JOURNAL_FILE)
 
     @pytest.mark.parametrize("text", [*NOT_JSON.values(), b'{"rows": 5, "problems": 5}'])
-    def test_results_and_items_that_are_none_are_refused(self, tmp_path, text: bytes) -> None:
+    def test_results_that_are_none_are_refused(self, tmp_path, text: bytes) -> None:
         (tmp_path / RESULTS_FILE).write_bytes(text)
-        refused(lambda: from_json(tmp_path / RESULTS_FILE))
+        refused(lambda: Results.read(tmp_path / RESULTS_FILE))
         refused(lambda: is_finished(tmp_path, "k"))
 
     def test_a_result_of_other_types_is_refused(self, tmp_path) -> None:
@@ -92,7 +100,7 @@ class TestRecords:
             wrong = whole | {"rows": [row | {"p_value": None, "gain": None, "value": value}]}
             (tmp_path / RESULTS_FILE).write_text(json.dumps(wrong))
             if value != 10**90:
-                refused(lambda: from_json(tmp_path / RESULTS_FILE), error=SearchError)
+                refused(lambda: Results.read(tmp_path / RESULTS_FILE), error=SearchError)
 
     def test_an_error_that_quotes_half_of_a_character_goes_into_the_journal(self) -> None:
         assert describe(ValueError("\ud800" * 1_000)).isprintable()

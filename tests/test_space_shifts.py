@@ -213,7 +213,7 @@ def test_the_length_comes_from_the_environment(tmp_path) -> None:
 
 def test_a_search_stops_between_two_answers_of_one_candidate(tiny_search) -> None:
     from hubmerge.evaluate.task import load_task
-    from hubmerge.evolve.examples.job import Job as Asked
+    from hubmerge.evolve.examples.asked import Asked as Asked
     from hubmerge.evolve.workers.judge import make_judge
 
     search, looks = tiny_search(), []

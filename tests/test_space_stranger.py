@@ -161,7 +161,7 @@ KEYS = {
     "data_flow": [{"repeats": 10**9}, {"max_layers": 10**9}, {"scale_range": [0, float("nan")]}, {"path": "x"}],
     "batch_size": [0, 10**9, "5", None],
     "select": [0, 10**9],
-    "economy": [{"items": 10**9}, {"blocks": 10**9}, {"level": float("nan")}],
+    "economy": [{"examples": 10**9}, {"blocks": 10**9}, {"level": float("nan")}],
     "fitness": [{"objectives": ["x"]}, {"number_bonus": float("inf")}],
     "relative_to": ["/etc"],
 }

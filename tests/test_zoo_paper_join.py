@@ -10,7 +10,7 @@ import pytest
 from hubmerge.evaluate.statistics import wilson
 from hubmerge.evaluate.table import Row, pack
 from hubmerge.evolve.compared.scales import SCALED_LABEL
-from hubmerge.evolve.records.results import EVOLVED, from_json, to_json
+from hubmerge.evolve.records.results import EVOLVED, Results
 from hubmerge.zoo.paper import Zoo, runs
 from hubmerge.zoo.paper_page import markdown
 from hubmerge.zoo.paper_table import NAMES, OURS, TUNED, Table, mean, table
@@ -54,10 +54,10 @@ def made(tmp_path_factory) -> tuple[Table, dict]:
         folder = run.folder(root)
         folder.mkdir(parents=True)
         facts = {"seconds": 1.0, "evaluations": 32}
-        (folder / "results.json").write_bytes(to_json("key", facts, {}, rows))
+        (folder / "results.json").write_bytes(Results("key", facts, {}, tuple(rows)).to_json())
         (folder / ENGLISH_FILE).write_text(json.dumps({"value": 0.9}))
         (folder / TRADE_OFF_FILE).write_text("[]")
-        assert from_json(folder / "results.json").rows[-1].marks == evolved[run.name, run.seed]
+        assert Results.read(folder / "results.json").rows[-1].marks == evolved[run.name, run.seed]
     return table(todo, root), {"truth": truth, "evolved": evolved}
 
 

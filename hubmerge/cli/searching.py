@@ -161,11 +161,10 @@ def evaluate(
         raise HubmergeError(f"Task {loaded.name} has no {split} examples; choose another --split.")
     source = open_source(ModelRef.parse(model), token=token)  # before torch is imported, which takes seconds
 
+    from ..evaluate.measurement import Measurement
     from ..evaluate.models import load_model
     from ..evaluate.score import evaluate as score
     from ..evaluate.table import Row
-    from ..evolve.examples.job import Job
-    from ..evolve.workers.judge import measurement
 
     network, tokenizer = load_model(source, token=token)
     with progress_bars() as progress:
@@ -176,6 +175,6 @@ def evaluate(
             f"[{'green' if right else 'red'}]{escape(example.answer)}[/]"
         )
     show_results(
-        [Row.of(model, measurement(scores, loaded, Job(split)), None)],
+        [Row.of(model, Measurement.of(scores, loaded, split), None)],
         f"{loaded.name}, {split} split, {scores.seconds:.1f} s",
     )

@@ -2,19 +2,22 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import SearchError
+from ..evaluate.measurement import Measurement
 from ..evaluate.task import Task
 from ..progress import Event, Progress
 from ..recipe import Recipe
-from .examples.job import Job
-from .examples.questions import Questions
+from .examples.asked import Asked
+from .examples.search_examples import SearchExamples
 from .explore import Exploration
-from .records.journal import Evaluation
+from .records.evaluation import Evaluation
+from .spaces.candidate import Candidate
 from .workers.pool import Pool, measure_all
 
 _PROMOTED = 2
@@ -28,7 +31,7 @@ class Finalist:
     `score`: its plain score on the search split where it was asked all of it after the search; else its evaluation's.
     """
 
-    candidate: Any
+    candidate: Candidate
     vector: tuple[float, ...]
     evaluation: Evaluation | None
     score: float | None = None
@@ -47,7 +50,7 @@ class Winner:
     seconds: float = 0.0
 
     @property
-    def candidate(self) -> Any:
+    def candidate(self) -> Candidate:
         """The recipe or path that won."""
         return self.finalist.candidate
 
@@ -70,69 +73,72 @@ def choose(
     task: Task,
     pool: Pool,
     progress: Progress,
-    questions: Questions = Questions(),  # noqa: B008 - a frozen value
+    examples: SearchExamples = SearchExamples(),  # noqa: B008 - a frozen value
 ) -> Winner:
     """Scores the finalists on the validation split; ties go to the better search fitness.
 
-    Where the search asked only some of its examples (`questions`), twice as many are first asked the rest of them, and
+    Where the search asked only some of its examples (`examples`), twice as many are first asked the rest of them, and
     the best of these on the whole search split go on. Without a validation split the best search fitness wins, as in
     the paper. Raises `SearchError` where there is no finalist, or none that can be scored.
     """
     best, tokens, seconds = finalists(found, select), 0, 0.0
-    if questions.sets and len(found.evaluations[0].fitness) == 1:
-        best, tokens, seconds = _promoted(found, select, task, pool, progress, questions)
+    if examples.sets and len(found.evaluations[0].fitness) == 1:
+        best, tokens, seconds = _promoted(found, select, task, pool, progress, examples)
     if not task.validation:
         return Winner(best[0], None, tokens, seconds)
 
     def tell(done: int) -> None:
         progress(Event("validate", done, len(best), "candidates"))
 
-    results = measure_all(pool, [(finalist.candidate, Job("validation")) for finalist in best], tell)
+    validated = measure_all(pool, [(finalist.candidate, Asked("validation")) for finalist in best], tell)
     scored = [
-        (result.measurement.score, finalist.evaluation.fitness[0] if finalist.evaluation else 0.0, -place)
-        for place, (finalist, result) in enumerate(zip(best, results, strict=True))
-        if result.measurement is not None
+        (measured.score, finalist.evaluation.fitness[0] if finalist.evaluation else 0.0, -place)
+        for place, (finalist, measured) in enumerate(zip(best, validated, strict=True))
+        if measured.error is None
     ]
     if not scored:
-        raise SearchError(f"No candidate could be scored on the validation split: {results[0].error}")
+        raise SearchError(f"No candidate could be scored on the validation split: {validated[0].error}")
     score, _, negative = max(scored)
     return Winner(best[-negative], score, tokens, seconds)
 
 
 def _promoted(
-    found: Exploration, select: int, task: Task, pool: Pool, progress: Progress, questions: Questions
+    found: Exploration, select: int, task: Task, pool: Pool, progress: Progress, examples: SearchExamples
 ) -> tuple[list[Finalist], int, float]:
     """The finalists by their score on the whole search split, and the tokens and seconds that it took."""
     wide = finalists(found, len(found.evaluations))
-    middle = [finalist for finalist in wide if finalist.evaluation is None]
-    asked = [(finalist, finalist.evaluation) for finalist in wide if finalist.evaluation is not None]
-    # The best of each set, then the second best, and so on: one set may be easier than another.
-    seen: Counter[int] = Counter()
-    places = []
-    for place, (_, evaluation) in enumerate(asked):
-        number = questions.set_number(evaluation.generation)
-        places.append((seen[number], place))
-        seen[number] += 1
-    asked = [asked[place] for _, place in sorted(places)[: _PROMOTED * select]]
+    asked = _best_of_each_set(wide, examples)[: _PROMOTED * select]
     everything = range(len(task.search))
-    rest = [tuple(sorted({*everything} - {*questions.asked(evaluation)})) for _, evaluation in asked]
-    jobs = [(finalist.candidate, Job("search", left)) for (finalist, _), left in zip(asked, rest, strict=True) if left]
+    rest = [tuple(sorted({*everything} - {*examples.positions(evaluation)})) for _, evaluation in asked]
+    jobs = [(one.candidate, Asked("search", left)) for (one, _), left in zip(asked, rest, strict=True) if left]
 
     def tell(done: int) -> None:
         progress(Event("rank", done, len(jobs), "candidates"))
 
-    answers = iter(measure_all(pool, jobs, tell))
-    results = [next(answers) if left else None for left in rest]
+    answers = measure_all(pool, jobs, tell)
+    coming = iter(answers)
     ranked = []
-    for (finalist, evaluation), result in zip(asked, results, strict=True):
-        if result is None or result.measurement is not None:
-            more = result.measurement.values if result is not None and result.measurement is not None else ()
-            score = math.fsum((*evaluation.values, *more)) / len(everything)
+    for (finalist, evaluation), left in zip(asked, rest, strict=True):
+        measured = next(coming) if left else Measurement()
+        if measured.error is None:
+            score = math.fsum((*evaluation.values, *measured.values)) / len(everything)
             ranked.append(replace(finalist, score=score))
     ranked.sort(key=lambda finalist: -(finalist.score or 0.0))  # stable: ties go to the better search fitness
-    spent = [result for result in results if result is not None]
-    tokens = sum(result.measurement.tokens for result in spent if result.measurement is not None)
-    return [*ranked[:select], *middle] or wide[:select], tokens, sum(result.seconds for result in spent)
+    middle = [finalist for finalist in wide if finalist.evaluation is None]
+    tokens, seconds = sum(measured.tokens for measured in answers), sum(measured.seconds for measured in answers)
+    return [*ranked[:select], *middle] or wide[:select], tokens, seconds
+
+
+def _best_of_each_set(finalists: Sequence[Finalist], examples: SearchExamples) -> list[tuple[Finalist, Evaluation]]:
+    """The evaluated ones: the best of each set of examples, then the second best, and so on; one set may be easier."""
+    asked = [(finalist, finalist.evaluation) for finalist in finalists if finalist.evaluation is not None]
+    seen: Counter[int] = Counter()
+    places = []
+    for place, (_, evaluation) in enumerate(asked):
+        number = examples.set_number(evaluation.generation)
+        places.append((seen[number], place))
+        seen[number] += 1
+    return [asked[place] for _, place in sorted(places)]
 
 
 def finalists(found: Exploration, select: int) -> list[Finalist]:

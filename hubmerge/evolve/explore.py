@@ -2,24 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ..errors import SearchError
 from ..progress import Progress, silent
 from . import searchers
-from .examples.questions import Questions
+from .examples.search_examples import SearchExamples
 from .pareto import fronts
 from .recorder import Recorder
-from .records.journal import Evaluation, Journal
+from .records.evaluation import Evaluation
+from .records.journal import Journal
 from .searchers.problem import MergeProblem
+from .spaces.candidate import Candidate
 from .spaces.genome import Genome
 from .spec.fitness import Fitness
 from .spec.searcher import Searcher
 from .workers.pool import Pool
 
-MakeGenome = Callable[[Any], Genome]
+MakeGenome = Callable[[Candidate | None], Genome]
 """Makes a stage's genome from the candidate that the stage before ended with (None in the first stage)."""
 
 _NARROWER = 0.5
@@ -41,7 +42,7 @@ class Exploration:
         """How many candidates could not be evaluated."""
         return sum(evaluation.error is not None for evaluation in self.evaluations)
 
-    def candidate(self, evaluation: Evaluation) -> Any:
+    def candidate(self, evaluation: Evaluation) -> Candidate:
         """What an evaluation was of: a recipe or a path."""
         return self.genomes[evaluation.stage].decode(np.array(evaluation.genome))
 
@@ -71,19 +72,19 @@ def explore(
     pool: Pool,
     *,
     progress: Progress = silent,
-    questions: Questions = Questions(),  # noqa: B008 - a frozen value
+    examples: SearchExamples = SearchExamples(),  # noqa: B008 - a frozen value
 ) -> Exploration:
     """Runs a search through its stages, going on after what `journal` already holds.
 
     The budget, in evaluations and in minutes, is shared equally; a later stage starts where the one before ended, with
-    smaller steps. A searcher starts from its seed each time and is told the journaled outcome of candidates it asks for
-    again, so a resumed run walks the same path. `questions`: what candidates are asked. `progress` gets one event an
+    smaller steps. A searcher starts from its seed each time and is told the journaled evaluation of candidates it asks
+    for again, so a resumed run walks the same path. `examples`: what candidates are asked. `progress` gets one event an
     evaluation; its data are the generation, the best fitness and plain score so far, and the mean fitness of the
     generation. Raises `SearchError` where no candidate of the first generation can be evaluated, or where the journal
     does not fit the searcher.
     """
     specs = [share(spec, stage, len(stages)) for stage in range(len(stages))]
-    recorder = Recorder(journal, pool, fitness, seed=spec.seed, progress=progress, questions=questions)
+    recorder = Recorder(journal, pool, fitness, seed=spec.seed, progress=progress, examples=examples)
     genomes: list[Genome] = []
     centre, best = None, None
     for stage, (own, make_genome) in enumerate(zip(specs, stages, strict=True)):
@@ -92,20 +93,9 @@ def explore(
         if stage:
             sigma = genome.sigma if spec.sigma is None else spec.sigma
             own = replace(own, sigma=sigma * _NARROWER**stage)
-        steps, total = searchers.planned(own, genome)
-        width = searchers.popsize(own, genome.size)
-        to_come = total + sum(later.evaluations for later in specs[stage + 1 :])
-        recorder.enter(genome, stage, popsize=width, to_come=to_come)
-        problem = MergeProblem(genome.size, recorder, objectives=len(fitness.objectives), seed=own.seed)
-        searcher = searchers.make_searcher(own, genome, problem)
         before = len(recorder.collected)
-        for _ in range(steps):
-            searcher.step()
-            # By the journal's seconds, so that a resumed run ends where this one does.
-            if own.minutes is not None and recorder.seconds(stage) >= 60 * own.minutes:
-                recorder.collect_rest()
-                break
-        centre = searchers.centre(searcher, genome)
+        later = sum(other.evaluations for other in specs[stage + 1 :])
+        centre = _walk(own, genome, recorder, stage=stage, later=later, objectives=len(fitness.objectives))
         best = genome.decode(centre) if centre is not None else _best(recorder.collected[before:], genome)
     done = sorted(recorder.collected, key=lambda evaluation: evaluation.number)
     if len(journal.evaluations) != len(done):
@@ -114,6 +104,23 @@ def explore(
             "start a new run."
         )
     return Exploration(tuple(done), tuple(genomes), centre, searchers.popsize(specs[0], genomes[0].size))
+
+
+def _walk(
+    spec: Searcher, genome: Genome, recorder: Recorder, *, stage: int, later: int, objectives: int
+) -> np.ndarray | None:
+    """One stage, with about `later` evaluations to come after it; the middle of the distribution where there is one."""
+    steps, total = searchers.planned(spec, genome)
+    recorder.enter(genome, stage, popsize=searchers.popsize(spec, genome.size), to_come=total + later)
+    problem = MergeProblem(genome.size, recorder, objectives=objectives, seed=spec.seed)
+    searcher = searchers.make_searcher(spec, genome, problem)
+    for _ in range(steps):
+        searcher.step()
+        # By the journal's seconds, so that a resumed run ends where this one does.
+        if spec.minutes is not None and recorder.seconds(stage) >= 60 * spec.minutes:
+            recorder.collect_rest()
+            break
+    return searchers.centre(searcher, genome)
 
 
 def share(spec: Searcher, stage: int, stages: int) -> Searcher:
@@ -128,5 +135,5 @@ def share(spec: Searcher, stage: int, stages: int) -> Searcher:
     return replace(spec, evaluations=share, seed=spec.seed + stage, minutes=minutes)
 
 
-def _best(evaluations: Sequence[Evaluation], genome: Genome) -> Any:
+def _best(evaluations: Sequence[Evaluation], genome: Genome) -> Candidate:
     return genome.decode(np.array(max(evaluations, key=lambda evaluation: evaluation.fitness[0]).genome))

@@ -7,8 +7,8 @@ from ..hub.source import open_source
 from ..recipe import Recipe, Stage
 from .records.folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, run_of
 from .records.journal import read_evaluations
+from .spaces.candidate import read_candidate
 from .spaces.families import family_of
-from .spaces.layer_path import LayerPath
 
 
 def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Recipe:
@@ -27,12 +27,11 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
             f"Candidate {number} of {journal} has no score, so nothing says that it works ({reason}); choose one that "
             "has, as `hubmerge report` lists them."
         )
-    solution = found[number].solution
-    if "layers" not in solution:
-        return Recipe.from_dict(solution)
-    path = LayerPath.from_dict(solution)
-    first, stages = path.models[0], []
+    candidate = read_candidate(found[number].solution)
+    if isinstance(candidate, Recipe):
+        return candidate
+    first, stages = candidate.models[0], []
     if first.stage:
         recipe = Recipe.from_yaml(run_of(run) / PS_FOLDER / RECIPE_FILE)
         stages, first = [Stage(first.repo_id, recipe)], recipe.giver
-    return path.recipe(family_of(open_source(first, token=token).config), stages)
+    return candidate.recipe(family_of(open_source(first, token=token).config), stages)

@@ -58,7 +58,7 @@ def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out:
         if isinstance(task.settings, LlmJudge):
             task.settings.reach()
 
-    checks: tuple[Callable[[], None], ...] = (lengths, lambda: _require_items(search, task), judge)
+    checks: tuple[Callable[[], None], ...] = (lengths, lambda: _require_examples(search, task), judge)
     for check in checks:
         try:
             check()
@@ -107,7 +107,7 @@ def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source]) -> It
     """Everyone that the search asks, once where several are asked in the same way."""
     yield "a candidate", plan.tokenizer, plan.chat_template, plan.config, SPLITS
     # Models and merges beside it are asked the search split where they choose the examples.
-    splits = SPLITS if search.economy is not None and search.economy.items is not None else ("test",)
+    splits = SPLITS if search.economy is not None and search.economy.examples is not None else ("test",)
     seen = {(plan.tokenizer.name, plan.chat_template, positions(plan.config))}
     for name, other in contestants(search).items():
         if isinstance(other, Recipe):
@@ -124,12 +124,12 @@ def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source]) -> It
             yield one
 
 
-def _require_items(search: Search, task: Task) -> None:
-    items = search.economy.items if search.economy is not None else None
-    if items is not None and items > len(task.search):
+def _require_examples(search: Search, task: Task) -> None:
+    asked = search.economy.examples if search.economy is not None else None
+    if asked is not None and asked > len(task.search):
         raise SearchError(
-            f"economy.items is {items}, but the search split has {len(task.search)} examples; ask at most as many, or "
-            "leave out `items`."
+            f"economy.examples is {asked}, but the search split has {len(task.search)} examples; ask at most as many, "
+            "or leave out `examples`."
         )
 
 

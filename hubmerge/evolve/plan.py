@@ -10,7 +10,8 @@ from ..stream.findings import Finding, raise_errors
 from . import searchers
 from .explore import share
 from .foresight import foresee
-from .run import open_search, stages_of
+from .genomes import stages_of
+from .opened import open_search
 from .search import Search
 from .spaces.data_flow import DataFlow
 from .spaces.genome import Genome
@@ -56,13 +57,19 @@ def plan_search(
 ) -> SearchPlan:
     """The plan of a search; `sources` as of `evolve`. Raises what its start would raise for models that do not fit
     together, or for a task that cannot be read."""
-    search, opened, task = open_search(search, token, sources)
-    ahead = foresee(search, opened, task)
+    opened = open_search(search, token, sources)
+    search, task = opened.search, opened.task
+    ahead = foresee(search, opened.sources, task)
     demand = Demand(search.batch_size, ahead.longest or PROMPT_TOKENS, task.max_new_tokens)
-    held = footprint(ahead.plan, demand=demand)
-    phases = tuple(_phase(search, space, opened) for space in search.spaces)
-    fetch, output = ahead.plan.fetch_bytes, ahead.plan.disk_bytes
-    return SearchPlan(phases, tuple(opened.values()), fetch, output, held, demand, ahead.findings)
+    return SearchPlan(
+        phases=tuple(_phase(search, space, opened.sources) for space in search.spaces),
+        models=tuple(opened.sources.values()),
+        fetch=ahead.plan.fetch_bytes,
+        output=ahead.plan.disk_bytes,
+        held=footprint(ahead.plan, demand=demand),
+        demand=demand,
+        findings=ahead.findings,
+    )
 
 
 def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Phase:

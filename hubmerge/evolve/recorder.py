@@ -1,8 +1,7 @@
 """Keeps the books of a search: every candidate measured once, journaled as it comes, told to the searcher in order."""
 
-import hashlib
-import json
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,18 @@ from ..errors import SearchError
 from ..evaluate.measurement import Measurement
 from ..places import without_paths
 from ..progress import Event, Progress
-from .examples.questions import Questions
-from .records.journal import Evaluation, Journal
-from .searchers.outcome import WORST, Outcome
+from .examples.search_examples import SearchExamples
+from .records.evaluation import WORST, Evaluation
+from .records.journal import Journal
+from .spaces.candidate import Candidate, candidate_key
+from .spaces.data_flow import DataFlow
 from .spaces.genome import Genome
+from .spaces.layer_path import LayerPath
 from .spec.fitness import Fitness
-from .workers.pool import Pool, Result
+from .workers.pool import TICK, Pool
 
 # Replayed candidates may differ from the journal's in the last bits where a linear algebra library was updated.
 _REPLAY_TOLERANCE = 1e-6
-_TICK = 0.25
-"""Seconds between two looks at whether the user wants to stop."""
 
 
 class Recorder:
@@ -39,17 +39,17 @@ class Recorder:
         *,
         seed: int,
         progress: Progress,
-        questions: Questions = Questions(),  # noqa: B008 - a frozen value
+        examples: SearchExamples = SearchExamples(),  # noqa: B008 - a frozen value
     ) -> None:
         self._journal = journal
         self._pool = pool
         self._fitness = fitness
         self._seed = seed
-        self._questions = questions
+        self._examples = examples
         self._total = 0
         self._progress = progress
         self._finished = {evaluation.number: evaluation for evaluation in journal.evaluations}
-        self._waiting: dict[int, _Asked] = {}
+        self._waiting: dict[int, _Pending] = {}
         self._first: dict[str, int] = {}  # candidate -> the number it was first asked for under
         self._asked = 0
         self.collected: list[Evaluation] = []
@@ -57,7 +57,6 @@ class Recorder:
     def enter(self, genome: Genome, stage: int, *, popsize: int, to_come: int) -> None:
         """Begins a stage: vectors are of `genome` from here on, and about `to_come` evaluations are left in the run."""
         self._genome = genome
-        self._slots: Any = getattr(genome, "slots", 1)
         self._stage, self._start, self._popsize = stage, self._asked, popsize
         self._total = self._asked + to_come
 
@@ -66,25 +65,25 @@ class Recorder:
         number = self._asked
         self._asked += 1
         candidate = self._genome.decode(vector)
-        asked = _Asked(vector, candidate)
+        asked = _Pending(vector, candidate)
         self._waiting[number] = asked
         first = self._first.setdefault(asked.key, number)
         if number in self._finished:
             self._check(self._finished[number], vector)
         elif first == number:
-            self._pool.submit(number, candidate, self._questions.job(self.collected, self._generation(number)))
+            self._pool.submit(number, candidate, self._examples.next(self.collected, self._generation(number)))
         return number
 
-    def collect(self, number: int) -> Outcome:
-        """What came out of it; see `Evaluator`."""
+    def collect(self, number: int) -> Evaluation:
+        """What came out of it; see `Evaluator`. Its values are those of all examples; see `SearchExamples.filled`."""
         if not self.collected:  # the models are read first, and who watches is to know what for
             self._progress(Event("search", 0, self._total, "evaluations", "the first candidate is being scored"))
         first = self._first[self._waiting[number].key]
         while first not in self._finished:
-            results = self._pool.finished(_TICK)
-            for result in results:
-                self._record(result)
-            if not results and self.collected:
+            finished = self._pool.finished(TICK)
+            for finished_number, measured in finished.items():
+                self._record(finished_number, measured)
+            if not finished and self.collected:
                 self._progress(self._event())
         if number not in self._finished:
             self._append(number, self._copy(number, self._finished[first]))
@@ -93,7 +92,7 @@ class Recorder:
         self.collected.append(evaluation)
         self._refuse_hopeless()
         self._progress(self._event())
-        return Outcome(evaluation.fitness, self._questions.filled(evaluation.values))
+        return replace(evaluation, values=self._examples.filled(evaluation.values))
 
     def collect_rest(self) -> None:
         """Waits for what is under way and will not be asked for: the search ends here."""
@@ -104,42 +103,39 @@ class Recorder:
         """What the collected evaluations of a stage took, one after the other."""
         return sum(evaluation.seconds for evaluation in self.collected if evaluation.stage == stage)
 
-    def _record(self, result: Result) -> None:
-        if result.number in self._finished:
+    def _record(self, number: int, measured: Measurement) -> None:
+        if number in self._finished:
             return
-        asked = self._waiting[result.number]
-        measured = result.measurement or Measurement(0.0, 0.0, 0.0, 0)
+        asked = self._waiting[number]
         evaluation = Evaluation(
-            number=result.number,
+            number=number,
             stage=self._stage,
-            generation=self._generation(result.number),
+            generation=self._generation(number),
             genome=tuple(asked.vector.tolist()),
             candidate_key=asked.key,
-            fitness=self._fitness_of(measured, asked.candidate, failed=result.error is not None),
+            fitness=self._fitness_of(measured, asked.candidate),
             score=measured.score,
             metric=measured.metric,
             language=measured.language,
             n=measured.n,
             values=measured.values,
-            seconds=round(result.seconds, 4),
+            seconds=round(measured.seconds, 4),
             tokens=measured.tokens,
             seed=self._seed,
-            error=None if result.error is None else without_paths(result.error),
+            error=None if measured.error is None else without_paths(measured.error),
             solution=asked.solution,
         )
-        self._append(result.number, evaluation)
+        self._append(number, evaluation)
 
     def _copy(self, number: int, known: Evaluation) -> Evaluation:
-        return Evaluation(
-            **{
-                **vars(known),
-                "number": number,
-                "stage": self._stage,
-                "generation": self._generation(number),
-                "genome": tuple(self._waiting[number].vector.tolist()),
-                "seconds": 0.0,
-                "tokens": 0,
-            }
+        return replace(
+            known,
+            number=number,
+            stage=self._stage,
+            generation=self._generation(number),
+            genome=tuple(self._waiting[number].vector.tolist()),
+            seconds=0.0,
+            tokens=0,
         )
 
     def _append(self, number: int, evaluation: Evaluation) -> None:
@@ -149,17 +145,18 @@ class Recorder:
     def _generation(self, number: int) -> int:
         return (number - self._start) // self._popsize
 
-    def _fitness_of(self, measured: Measurement, candidate: Any, *, failed: bool) -> tuple[float, ...]:
-        if failed:
+    def _fitness_of(self, measured: Measurement, candidate: Candidate) -> tuple[float, ...]:
+        if measured.error is not None:
             return (WORST,) * len(self._fitness.objectives)
         bonus = self._fitness.number_bonus * measured.metric + self._fitness.language_bonus * measured.language
         parts = {"score": measured.score + bonus, "metric": measured.metric, "language": measured.language}
         if "short" in self._fitness.objectives:
-            parts["short"] = max(0.0, 1 - len(candidate.layers) / self._slots)
+            assert isinstance(candidate, LayerPath) and isinstance(self._genome, DataFlow)
+            parts["short"] = max(0.0, 1 - len(candidate.layers) / self._genome.slots)
         return tuple(parts[name] for name in self._fitness.objectives)
 
     def _check(self, known: Evaluation, vector: np.ndarray) -> None:
-        objectives, most = len(self._fitness.objectives), self._questions.size
+        objectives, most = len(self._fitness.objectives), self._examples.size
         same = (known.stage, len(known.genome), len(known.fitness)) == (self._stage, len(vector), objectives)
         same = same and (not most or known.n <= most)
         if not same or not np.allclose(known.genome, vector, rtol=_REPLAY_TOLERANCE, atol=_REPLAY_TOLERANCE):
@@ -169,7 +166,7 @@ class Recorder:
             )
 
     def _refuse_hopeless(self) -> None:
-        if len(self.collected) == self._popsize and all(e.error is not None for e in self.collected):
+        if len(self.collected) == self._popsize and all(e.failed for e in self.collected):
             raise SearchError(f"No candidate of the first generation could be evaluated: {self.collected[0].error}")
 
     def _event(self) -> Event:
@@ -186,16 +183,17 @@ class Recorder:
         return Event("search", len(self.collected), self._total, "evaluations", note, data)
 
 
-class _Asked:
-    """A candidate on its way."""
+@dataclass(frozen=True)
+class _Pending:
+    """A candidate that the searcher asked for and was not told of yet."""
 
-    def __init__(self, vector: np.ndarray, candidate: Any) -> None:
-        self.vector = vector
-        self.candidate = candidate
-        self.solution = candidate.to_dict()
-        self.key = solution_key(self.solution)
+    vector: np.ndarray
+    candidate: Candidate
 
+    @cached_property
+    def solution(self) -> dict[str, Any]:
+        return self.candidate.to_dict()
 
-def solution_key(solution: Mapping[str, Any]) -> str:
-    """A sha256 of what a candidate says: equal for equal recipes, and for equal paths."""
-    return hashlib.sha256(json.dumps(solution, sort_keys=True).encode()).hexdigest()
+    @cached_property
+    def key(self) -> str:
+        return candidate_key(self.solution)

@@ -12,7 +12,7 @@ data_flow: {repeats: 2}                 # data-flow space: candidates are paths 
 task: ja-word-problems                  # a built-in name, a YAML file, or the task itself
 splits: {search: 100, validation: 150, test: 300}
 searcher: {name: cmaes, evaluations: 300, seed: 1}
-economy: {items: 35, racing: true}      # fewer tokens: see economy.py
+economy: {examples: 35, racing: true}   # fewer tokens: see spec/economy.py
 """
 
 from collections.abc import Mapping, Sequence

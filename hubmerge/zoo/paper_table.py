@@ -173,9 +173,9 @@ def _rows(run: Run, out: Path) -> Iterator[tuple[str, _Found]]:
     """What a run adds to the table, under the names there."""
     from ..evolve.compared.contestants import EVOLVED_RECIPE, LABELS
     from ..evolve.compared.scales import SCALED_LABEL
-    from ..evolve.records.results import EVOLVED, from_json
+    from ..evolve.records.results import EVOLVED, Results
 
-    stored = from_json(run.folder(out) / RESULTS_FILE)
+    stored = Results.read(run.folder(out) / RESULTS_FILE)
     for row in stored.rows:
         name, english = row.model, None
         if row.model == EVOLVED:

@@ -31,7 +31,7 @@ HOTTEST = 10.0
 PAUSE = 0.1
 """Seconds between two pieces of an answer that are sent: the browser goes over the whole page for each."""
 WAITING = 48
-"""Questions of all people that are held at a time, two of them at work."""
+"""SearchExamples of all people that are held at a time, two of them at work."""
 
 Turns = list[dict[str, Any]]
 """A conversation as gradio keeps it."""

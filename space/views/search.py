@@ -9,7 +9,8 @@ import gradio as gr
 import pandas as pd
 
 from hubmerge.errors import HubmergeError
-from hubmerge.evolve.records.journal import Evaluation, read_evaluations
+from hubmerge.evolve.records.evaluation import Evaluation
+from hubmerge.evolve.records.journal import read_evaluations
 
 from ..state import Page
 from ..theme import BASE_COLOUR, RESULT_COLOUR

@@ -152,7 +152,7 @@ _SEARCH = table(
         "economy": table(
             {},
             {
-                "items": either("left out or a whole number", whole(1, MOST_ROWS), nothing),
+                "examples": either("left out or a whole number", whole(1, MOST_ROWS), nothing),
                 "racing": flag,
                 "blocks": whole(2, 1_000),
                 "level": number(0, 1),

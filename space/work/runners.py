@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hubmerge.evolve.result import read_result
 from hubmerge.evolve.search import Search
 from hubmerge.hub import push_folder, render
 from hubmerge.publish import card_of, merge, push_result
@@ -66,9 +67,7 @@ def run_publish(work: Work) -> Mapping[str, Any]:
         "progress": work.report,
     }
     if spec["kind"] == "evolve":
-        from hubmerge.evolve.run import evolve
-
-        result = evolve(Search.from_dict(spec["search"]), folder.parent, resume=True, token=work.token)
+        result = read_result(folder.parent, Search.from_dict(spec["search"]), token=work.token)
         done = push_result(result, repo_id, **shared)
     else:
         plan = make_plan(Recipe.from_yaml(spec["recipe"]), token=work.token)

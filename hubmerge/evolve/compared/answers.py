@@ -8,48 +8,41 @@ import numpy as np
 
 from ...errors import SearchError
 from ...evaluate.task import Task
-from ...progress import Event, Progress
-from ...recipe import Recipe
+from ...progress import Progress
 from ...stream.written import Written
-from ..examples.items import Items, choose_items, read_items
-from ..examples.job import Job
-from ..records.folder import ITEMS_FILE
+from ..examples.asked import EVERYTHING
+from ..examples.chosen import ChosenExamples, choose_examples, read_chosen
+from ..records.folder import EXAMPLES_FILE
 from ..search import UNTUNED, Search
-from ..workers.pool import Pool, measure_all
-from .contestants import contestants
+from ..workers.pool import Pool
+from .contestants import contestants, measure_by_name
 
 
-def open_items(search: Search, task: Task, pool: Pool, folder: Path, key: str, progress: Progress) -> Items:
-    """The items of the run in `folder`: those it has, else chosen now and written there.
+def open_chosen(search: Search, task: Task, pool: Pool, folder: Path, key: str, progress: Progress) -> ChosenExamples:
+    """The examples chosen for the run in `folder`: those it has, else chosen now and written there.
 
     Raises `SearchError` where the split is too small, where no model can be asked, or where the file is another run's.
     """
-    assert search.economy is not None and search.economy.items is not None
-    path, count = folder / ITEMS_FILE, search.economy.items
+    assert search.economy is not None and search.economy.examples is not None
+    path, count = folder / EXAMPLES_FILE, search.economy.examples
     if path.exists():
-        return read_items(path, key, count, len(task.search))
+        return read_chosen(path, key, count, len(task.search))
     if count >= len(task.search):
         raise SearchError(
-            f"economy.items is {count}, but the search split has {len(task.search)} examples; ask for fewer, or leave "
-            "it out."
+            f"economy.examples is {count}, but the search split has {len(task.search)} examples; ask for fewer, or "
+            "leave it out."
         )
-    everyone = contestants(replace(search, baselines=UNTUNED))
-    # Recipes first: what holds them in memory may have to make room for what holds the models.
-    names = sorted(everyone, key=lambda name: not isinstance(everyone[name], Recipe))
-
-    def tell(done: int) -> None:
-        progress(Event("items", done, len(names), "models", note=names[min(done, len(names) - 1)]))
-
-    results = dict(zip(names, measure_all(pool, [(everyone[name], Job()) for name in names], tell), strict=True))
-    asked = {name: result.measurement for name, result in results.items() if result.measurement is not None}
-    if not asked:
-        raise SearchError(f"No model could be asked to choose examples: {results[names[0]].error}")
+    answers = measure_by_name(contestants(replace(search, baselines=UNTUNED)), EVERYTHING, pool, progress, "examples")
+    found = {name: measured for name, measured in answers.items() if measured.error is None}
+    if not found:
+        raise SearchError(f"No model could be asked to choose examples: {next(iter(answers.values())).error}")
     generator = np.random.default_rng(search.searcher.seed)
-    items = Items(
-        choose_items(np.array([found.values for found in asked.values()]), count, generator),
-        {name: found.score for name, found in asked.items()},
-        sum(found.tokens for found in asked.values()),
-        round(sum(result.seconds for result in results.values()), 4),
+    chosen = ChosenExamples(
+        choose_examples(np.array([measured.values for measured in found.values()]), count, generator),
+        {name: measured.score for name, measured in found.items()},
+        sum(measured.tokens for measured in found.values()),
+        round(sum(measured.seconds for measured in answers.values()), 4),
     )
-    Written(folder).write(ITEMS_FILE, (json.dumps({"key": key, **asdict(items)}, ensure_ascii=False) + "\n").encode())
-    return items
+    content = json.dumps({"key": key, **asdict(chosen)}, ensure_ascii=False) + "\n"
+    Written(folder).write(EXAMPLES_FILE, content.encode())
+    return chosen

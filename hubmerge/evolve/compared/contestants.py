@@ -1,24 +1,23 @@
 """What the winner of a search is compared with: base, models, untuned merges."""
 
+from collections.abc import Mapping
+
+from ...evaluate.measurement import Measurement
+from ...progress import Event, Progress
 from ...recipe import Recipe
-from ...reference import ModelRef
+from ..examples.asked import Asked
 from ..search import Search
-from ..spaces.layer_path import LayerPath
+from ..spaces.candidate import Contestant
+from ..workers.pool import Pool, measure_all
 from .baselines import LABELS, baseline
 
-Candidate = Recipe | ModelRef | LayerPath
-"""What can be scored: a merge, a path through layers, a plain model."""
-
-
 EVOLVED_RECIPE = "evolved in parameter space"
-
-
 COMPARED_LABELS = {"random": "random search, same budget", "grid": "grid of two scalars, same budget"}
 
 
-def contestants(search: Search) -> dict[str, Candidate]:
+def contestants(search: Search) -> dict[str, Contestant]:
     """What the winner is compared with, by the name it has in tables: base, models, untuned merges."""
-    found: dict[str, Candidate] = {}
+    found: dict[str, Contestant] = {}
     if search.base_model is not None:
         found[f"{search.base_model.title} (base)"] = search.base_model
     titles = [model.title for model in search.models]
@@ -28,3 +27,16 @@ def contestants(search: Search) -> dict[str, Candidate]:
         if name in LABELS and (recipe := baseline(name, search)) is not None:
             found[LABELS[name]] = recipe
     return found
+
+
+def measure_by_name(
+    everyone: Mapping[str, Contestant], asked: Asked, pool: Pool, progress: Progress, stage: str
+) -> dict[str, Measurement]:
+    """The measurement of each on the same examples, by name; progress is told under the name of `stage`."""
+    # Recipes first: what holds them in memory may have to make room for what holds the models.
+    names = sorted(everyone, key=lambda name: not isinstance(everyone[name], Recipe))
+
+    def tell(done: int) -> None:
+        progress(Event(stage, done, len(names), "models", note=names[min(done, len(names) - 1)]))
+
+    return dict(zip(names, measure_all(pool, [(everyone[name], asked) for name in names], tell), strict=True))

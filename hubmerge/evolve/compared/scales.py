@@ -10,7 +10,7 @@ from dataclasses import replace
 from ...evaluate.task import Task
 from ...progress import Event, Progress
 from ...recipe import Recipe
-from ..examples.job import Job
+from ..examples.asked import Asked
 from ..search import Search
 from ..workers.pool import Pool, measure_all
 from .baselines import baseline
@@ -33,10 +33,10 @@ def best_scale(search: Search, task: Task, pool: Pool, progress: Progress) -> tu
     def tell(done: int) -> None:
         progress(Event("scales", done, len(recipes), "models"))
 
-    results = measure_all(pool, [(recipe, Job(split)) for recipe in recipes], tell)
-    scores = [-1.0 if result.measurement is None else result.measurement.score for result in results]
+    found = measure_all(pool, [(recipe, Asked(split)) for recipe in recipes], tell)
+    scores = [measured.score if measured.error is None else -1.0 for measured in found]
     best = scores.index(max(scores))
-    if results[best].measurement is None:
+    if found[best].error is not None:
         return None
     tried = ", ".join(f"{scale:g}" for scale in SCALES)
     return recipes[best], f"{SCALES[best]:g} of {tried}, chosen on {len(task.split(split))} {split} examples"

@@ -1,8 +1,9 @@
 """What lies in a run's folder.
 
-folder.py   the names of its files
-journal.py  every evaluation, on disk before the next begins
-results.py  the end of a run: winner and table
-resume.py   which search a folder can go on with
-mirror.py   a copy of the folder on the Hub, and back
+folder.py      the names of its files
+evaluation.py  one evaluated candidate
+journal.py     every evaluation, on disk before the next begins
+results.py     the end of a run: winner and table
+resume.py      which search a folder can go on with
+mirror.py      a copy of the folder on the Hub, and back
 """

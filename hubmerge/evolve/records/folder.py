@@ -1,7 +1,7 @@
 """A run's folder: what lies where.
 
 search.yaml    the search with every model and dataset at its commit
-items.json     the examples that candidates are asked, where the search chooses them
+examples.json  the examples that candidates are asked, where the search chooses them
 journal.jsonl  every evaluation
 best.yaml      the winner's recipe, ready for `hubmerge merge`
 model/         the merged winner with its card and the picture of the search
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from ..spec.searcher import COMPARED
 
-SEARCH_FILE, ITEMS_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "items.json", "journal.jsonl", "best.yaml"
+SEARCH_FILE, EXAMPLES_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "examples.json", "journal.jsonl", "best.yaml"
 CURVE_FILE, RESULTS_FILE, MODEL_FOLDER = "curve.png", "results.json", "model"
 PS_FOLDER = "ps"
 
 
 def small_files(out: Path) -> dict[str, Path]:
     """What tells a run's whole story without its weights: name -> file of the run folder, there or not yet."""
-    names = (SEARCH_FILE, JOURNAL_FILE, ITEMS_FILE, RECIPE_FILE, RESULTS_FILE)
+    names = (SEARCH_FILE, JOURNAL_FILE, EXAMPLES_FILE, RECIPE_FILE, RESULTS_FILE)
     folders = ("", f"{PS_FOLDER}/", *(f"{name}/" for name in COMPARED))
     return {f"{folder}{name}": out / folder / name for folder in folders for name in names}
 

@@ -8,76 +8,21 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from io import FileIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ...documents import is_number, parse_object
+from ...documents import parse_object
 from ...errors import SearchError
-from ...evaluate.table import pack, unpack
 from ...files import disk_errors
 from ...stream.owned import inside
+from .evaluation import Evaluation
 
-VERSION = 3
+VERSION = 4
+"""Of the journal and of what lies beside it; one of another version is read, but not gone on with."""
 
 _BEGINNING = b'{"hubmerge_journal": '
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluated candidate.
-
-    `number` counts all of the run in the order they were asked for; `stage` and `generation` say when that was.
-    `genome` is its vector, `solution` the recipe or path that it stands for (as `to_dict` gives it),
-    `candidate_key` the sha256 of that. `fitness` is what the searcher was told, one number per objective; `score`,
-    `metric`, `language` are shares 0..1 of `n` examples, `values` the score on each of them. `seconds` and `tokens`
-    (generated) are what it cost: nothing, where the same candidate was known. `error` says why a candidate could not
-    be evaluated (its fitness is then the worst there is). `seed` is the search's.
-    """
-
-    number: int
-    stage: int
-    generation: int
-    genome: tuple[float, ...]
-    candidate_key: str
-    fitness: tuple[float, ...]
-    score: float
-    metric: float
-    language: float
-    n: int
-    values: tuple[float, ...]
-    seconds: float
-    tokens: int
-    seed: int
-    error: str | None = None
-    solution: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; values that are all 0 or 1 become text such as "0110"."""
-        return {**asdict(self), "values": pack(self.values)}
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> "Evaluation":
-        """Reads what `to_dict` gives. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        made = cls(
-            **{
-                **document,
-                "genome": tuple(document["genome"]),
-                "fitness": tuple(document["fitness"]),
-                "values": unpack(document["values"]),
-            }
-        )
-        numbers = [made.score, made.metric, made.language, made.seconds, *made.genome, *made.fitness]
-        whole = (made.number, made.stage, made.generation, made.n, made.tokens, made.seed)
-        texts = isinstance(made.candidate_key, str) and (made.error is None or isinstance(made.error, str))
-        fits = texts and isinstance(made.solution, Mapping) and bool(made.fitness)
-        if not (fits and all(map(is_number, numbers)) and all(type(number) is int for number in whole)):
-            raise TypeError("a field of another type")
-        if min(made.number, made.stage, made.generation, made.n) < 0 or len(made.values) not in (0, made.n):
-            raise ValueError("a number that counts nothing")
-        return made
 
 
 class Journal:
@@ -122,6 +67,7 @@ class Journal:
         if content and not _begins(content):
             raise SearchError(f"{self.path} is no journal of hubmerge; move it away, or give another output folder.")
         header, *lines = _lines(whole, self.path)[:-1] or [""]
+        _require_version(header, self.path)
         found = [
             _evaluation(_parse(line, self.path, number), self.path, number) for number, line in enumerate(lines, 2)
         ]
@@ -154,6 +100,25 @@ def require_unused(path: Path) -> None:
     if os.path.isfile(path):  # for any name, even one that no file can have
         with suppress(OSError), path.open("rb") as file:  # what cannot be read is refused when it is opened to write
             _require_unused(b"".join(islice(file, 2)), path)
+
+
+def require_version(path: Path) -> None:
+    """Raises `SearchError` where another version of hubmerge wrote the journal, whose search cannot go on here."""
+    if path.is_file():
+        with suppress(OSError), path.open("rb") as file:
+            _require_version(file.readline(), path)
+
+
+def _require_version(header: bytes | str, path: Path) -> None:
+    try:
+        found = parse_object(header, "it", SearchError).get("hubmerge_journal", VERSION)
+    except SearchError:  # torn, or no journal: said when it is opened
+        return
+    if found != VERSION:
+        raise SearchError(
+            f"{path}: another version of hubmerge wrote this journal ({found}, here {VERSION}); go on with that one, "
+            "or give another output folder."
+        )
 
 
 def _require_unused(content: bytes, path: Path) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...documents import parse_object
 from ...errors import SearchError
 from ...evaluate.located import shared_task
 from ...evaluate.task import Task
@@ -22,7 +21,7 @@ from ...hub.source import Source, open_source
 from ...reference import ModelRef
 from ..search import Search
 from .folder import JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
-from .journal import VERSION, read_evaluations
+from .journal import VERSION, read_evaluations, require_version
 
 _FREE = frozenset(("batch_size", "baselines"))
 _BUDGET = frozenset(("searcher.evaluations", "searcher.minutes", "select"))
@@ -37,6 +36,7 @@ def resumed(search: Search, out: Path, token: str | None = None) -> Search:
     saved_file = out / SEARCH_FILE
     if not saved_file.exists():
         return search
+    require_version(out / JOURNAL_FILE)
     saved = Search.from_yaml(saved_file)
     given, search = search, _named(search, token)
     is_over = (out / RESULTS_FILE).exists()
@@ -61,17 +61,6 @@ def has_scores(out: Path) -> bool:
     journals = [out / JOURNAL_FILE, out / PS_FOLDER / JOURNAL_FILE]
     found = [evaluation for path in journals if path.is_file() for evaluation in read_evaluations(path)]
     return any(evaluation.error is None for evaluation in found)
-
-
-def is_finished(out: Path, key: str) -> bool:
-    """Whether the folder holds the result of just this search. Raises `SearchError` where the result is damaged."""
-    path = out / RESULTS_FILE
-    if not path.exists():
-        return False
-    try:
-        return bool(parse_object(path.read_bytes(), "it", SearchError)["key"] == key)
-    except (OSError, KeyError, SearchError) as exc:
-        raise SearchError(f"{path} is not a result of a search ({exc}); delete it and resume.") from None
 
 
 def search_key(search: Search, sources: Mapping[ModelRef, Source], task: Task) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from ..records.journal import Evaluation
+from ..records.evaluation import Evaluation
 from . import canvas, fitness
 from .data import objective_names
 

@@ -15,8 +15,10 @@ from ...errors import SearchError
 from ...files import require_path
 from ...places import folder_name
 from ..pareto import fronts
+from ..records.evaluation import Evaluation
 from ..records.folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
-from ..records.journal import Evaluation, read_evaluations
+from ..records.journal import read_evaluations
+from ..records.results import results_document
 from .canvas import is_number
 
 COMPARED = {"random": "random search", "grid": "grid"}
@@ -63,7 +65,7 @@ class Run:
             header=_header(journal),
             spec=_yaml(folder / SEARCH_FILE, "search"),
             evaluations=_evaluations(journal),
-            results=_json(folder / RESULTS_FILE),
+            results=results_document(folder / RESULTS_FILE) if (folder / RESULTS_FILE).is_file() else {},
             best_recipe=_yaml(folder / RECIPE_FILE, "recipe"),
             compared={label: _evaluations(path) for label, path in others.items() if path.is_file()},
             second=(folder / PS_FOLDER / JOURNAL_FILE).is_file(),
@@ -212,17 +214,6 @@ def mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The mapping under `key`, an empty one where there is none."""
     found = document.get(key)
     return found if isinstance(found, Mapping) else {}
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = path.read_bytes()
-    except OSError as exc:
-        raise SearchError(f"{path} cannot be read ({exc.strerror or exc}).") from None
-    document = parse_json(content, str(path), SearchError, hint="resume the search to have it written anew")
-    return document if isinstance(document, Mapping) else {}
 
 
 def _yaml(path: Path, what: str) -> Mapping[str, Any]:

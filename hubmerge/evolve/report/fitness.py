@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..records.journal import Evaluation
+from ..records.evaluation import Evaluation
 from .canvas import NARROW, bare, count_along, legend, literal, new_figure
 from .palette import colour
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from ..records.journal import Evaluation
+from ..records.evaluation import Evaluation
 from .canvas import NARROW, bare, legend, literal, new_figure
 from .palette import colour
 

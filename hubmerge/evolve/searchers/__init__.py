@@ -1,9 +1,8 @@
 """Who proposes candidates; `SEARCHERS` names them all.
 
-Each is an evotorch SearchAlgorithm, a function of its spec, its genome and the outcomes it is told: asked again with
-the same outcomes, it makes the same candidates.
+Each is an evotorch SearchAlgorithm, a function of its spec, its genome and the evaluations it is told: asked again
+with the same ones, it makes the same candidates.
 
-outcome.py    what a searcher is told of a candidate
 problem.py    the search as an evotorch Problem
 batch.py      rows of numbers in and out of evotorch's batches
 operators.py  crossover, mutation, tournaments

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from evotorch import SolutionBatch
 
-from .outcome import Outcome
+from ..records.evaluation import Evaluation
 from .problem import MergeProblem
 
 
@@ -16,9 +16,9 @@ def pad(rows: np.ndarray, length: int) -> np.ndarray:
     return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)])
 
 
-def evaluate(problem: MergeProblem, rows: Sequence[np.ndarray] | np.ndarray) -> list[Outcome]:
+def evaluate(problem: MergeProblem, rows: Sequence[np.ndarray] | np.ndarray) -> list[Evaluation]:
     """What came out of each row, in their order."""
     batch = SolutionBatch(problem, len(rows), empty=True)
     batch.set_values(torch.from_numpy(pad(np.asarray(rows, dtype=np.float64), problem.solution_length)))
     problem.evaluate(batch)
-    return problem.outcomes
+    return problem.evaluations

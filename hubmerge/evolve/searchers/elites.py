@@ -78,10 +78,10 @@ class Elites(SearchAlgorithm):
 
     def _step(self) -> None:
         rows = self._propose(list(self.archives[self.step_count % len(self.archives)].elites.values()))
-        for row, outcome in zip(rows, evaluate(self.problem, rows), strict=True):
-            if not outcome.failed:
+        for row, told in zip(rows, evaluate(self.problem, rows), strict=True):
+            if not told.failed:
                 for archive in self.archives:
-                    archive.add(row, outcome.fitness)
+                    archive.add(row, told.fitness)
 
     def _propose(self, elites: list[Elite]) -> np.ndarray:
         if not elites:

@@ -6,11 +6,11 @@ from evotorch import SolutionBatch
 from evotorch.algorithms import GeneticAlgorithm
 
 from ..pareto import best_first
+from ..records.evaluation import WORST
 from ..spaces.genome import Genome
 from ..spec.searcher import Searcher
 from .batch import pad
 from .operators import beginners, crossover, mutate, step_size, tournament
-from .outcome import WORST
 from .problem import MergeProblem
 
 

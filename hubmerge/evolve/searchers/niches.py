@@ -54,9 +54,9 @@ class NaturalNiches(SearchAlgorithm):
             self._under_way.append((self.problem.evaluator.submit(vector.copy()), vector))
             self._asked += 1
         number, vector = self._under_way.popleft()
-        outcome = self.problem.evaluator.collect(number)
-        if not outcome.failed:
-            self._admit(Member(vector, np.maximum(outcome.values, 0.0)))
+        told = self.problem.evaluator.collect(number)
+        if not told.failed:
+            self._admit(Member(vector, np.maximum(told.values, 0.0)))
 
     def _next(self) -> np.ndarray:
         if self._asked < self._width:

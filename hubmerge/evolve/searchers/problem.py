@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from evotorch import Problem, SolutionBatch
 
-from .outcome import Outcome
+from ..records.evaluation import Evaluation
 
 if "EVOTORCH_VERBOSE_LEVEL" not in os.environ:
     # On import evotorch sends its remarks (dtypes, actors) to standard output, where ours go.
@@ -22,7 +22,7 @@ class Evaluator(Protocol):
         """Begins to evaluate a vector of shape (size,); its number in the run: 0, 1, 2, ... in the order asked."""
         ...
 
-    def collect(self, number: int) -> Outcome:
+    def collect(self, number: int) -> Evaluation:
         """What came out of it; waits."""
         ...
 
@@ -31,7 +31,7 @@ class MergeProblem(Problem):
     """Candidates are vectors of unbounded float64 numbers; every objective is maximised.
 
     Random numbers come from the problem's own generator, seeded by `seed`, so the same seed asks for the same
-    candidates and nothing global is touched. `outcomes` are those of the batch evaluated last, row by row.
+    candidates and nothing global is touched. `evaluations` are those of the batch asked for last, row by row.
     """
 
     def __init__(self, size: int, evaluator: Evaluator, *, objectives: int = 1, seed: int) -> None:
@@ -48,10 +48,10 @@ class MergeProblem(Problem):
         )
         self.size = size
         self.evaluator = evaluator
-        self.outcomes: list[Outcome] = []
+        self.evaluations: list[Evaluation] = []
 
     def _evaluate_batch(self, solutions: SolutionBatch) -> None:
         rows = solutions.values.detach().cpu().numpy()[:, : self.size]
         numbers = [self.evaluator.submit(row.copy()) for row in rows]
-        self.outcomes = [self.evaluator.collect(number) for number in numbers]
-        solutions.set_evals(torch.tensor([outcome.fitness for outcome in self.outcomes], dtype=torch.float64))
+        self.evaluations = [self.evaluator.collect(number) for number in numbers]
+        solutions.set_evals(torch.tensor([told.fitness for told in self.evaluations], dtype=torch.float64))

@@ -1,9 +1,10 @@
 """From vectors of numbers, which searchers propose, to candidates.
 
 squash.py      from a number on the real line to a value in a range
-genome.py      what every genome can do
-recipes.py     the genome of recipes: values of a merge method's parameters
 families.py    which tensors of a family's layers a path's scales go into
 layer_path.py  a path through the layers of several models, and its export as a recipe
+candidate.py   what a genome makes of a vector: a recipe or such a path
+genome.py      what every genome can do
+recipes.py     the genome of recipes: values of a merge method's parameters
 data_flow.py   the genome of such paths
 """

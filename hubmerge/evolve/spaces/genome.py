@@ -1,8 +1,10 @@
 """What every genome can do: turn vectors of numbers into candidates."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+
+from .candidate import Candidate
 
 
 class Genome(Protocol):
@@ -34,8 +36,8 @@ class Genome(Protocol):
         """Which genes count only by their sign, bool (size,)."""
         ...
 
-    def decode(self, vector: np.ndarray) -> Any:
-        """The candidate of a vector: a value with `to_dict()`, equal for vectors that mean the same."""
+    def decode(self, vector: np.ndarray) -> Candidate:
+        """The candidate of a vector: equal for vectors that mean the same."""
         ...
 
     def random(self, generator: np.random.Generator) -> np.ndarray:

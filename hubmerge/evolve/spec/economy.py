@@ -1,7 +1,7 @@
 """How a search saves tokens: the part of its YAML, under `economy:`.
 
 economy:
-  items: 35          # candidates are asked so many examples of the search split, chosen by the models' own answers
+  examples: 35       # candidates are asked so many examples of the search split, chosen by the models' own answers
   racing: true       # a candidate that is clearly worse than the best before it is asked no further
   blocks: 3          # racing: looks at the score after every third of the examples
   level: 0.05        # racing: how often, at most, a candidate as good as the best is stopped at any of the looks
@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from ...errors import SearchError
 
 FEWEST = 8
-"""The smallest number of items: one of each kind that `items.choose_items` tells apart."""
+"""The smallest number of examples: one of each kind that `chosen.choose_examples` tells apart."""
 
 
 @dataclass(frozen=True)
 class Economy:
-    """What may be left out of an evaluation; validated. `items` None: every example of the search split is meant."""
+    """What may be left out of an evaluation; validated. `examples` None: every one of the search split is meant."""
 
-    items: int | None = None
+    examples: int | None = None
     racing: bool = False
     blocks: int = 3
     level: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.items is None and not self.racing:
-            raise SearchError("`economy` saves nothing: give `items`, a number of examples, or `racing: true`.")
-        if self.items is not None and self.items < FEWEST:
-            raise SearchError(f"economy.items must be at least {FEWEST}, got {self.items}.")
+        if self.examples is None and not self.racing:
+            raise SearchError("`economy` saves nothing: give `examples`, a number of them, or `racing: true`.")
+        if self.examples is not None and self.examples < FEWEST:
+            raise SearchError(f"economy.examples must be at least {FEWEST}, got {self.examples}.")
         if self.blocks < 2:
             raise SearchError(f"economy.blocks must be at least 2, for a look before the end; got {self.blocks}.")
         if not 0 < self.level < 0.5:

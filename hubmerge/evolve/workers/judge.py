@@ -1,6 +1,7 @@
 """Judges candidates on a split of the task: a worker, with one model in memory that becomes each of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ...evaluate.language import THRESHOLD
@@ -13,9 +14,10 @@ from ...progress import Event, Progress, silent
 from ...recipe import ModelEntry, Output, Recipe
 from ...reference import ModelRef
 from ...stream.plan import make_plan
-from ..examples.job import Job
+from ..examples.asked import Asked
 from ..examples.racing import mean
 from ..search import Search
+from ..spaces.candidate import Contestant
 from ..spaces.layer_path import LayerPath
 from .path_model import PathModel
 from .resident import ResidentModel
@@ -38,27 +40,26 @@ class Judge:
         self._resident: ResidentModel | None = None
         self._paths: PathModel | None = None
 
-    def measure(self, candidate: Recipe | LayerPath | ModelRef, job: Job) -> Measurement:
+    def measure(self, candidate: Contestant, asked: Asked) -> Measurement:
         """The candidate's measurement; a task that asks for no language gives no share in it. Raises what building it
         and asking it raise."""
         model, tokenizer = self._become(candidate)
-        examples = self._task.split(job.split)
-        if job.items is not None:
-            examples = tuple(examples[item] for item in job.items)
-
+        examples = self._task.split(asked.split)
+        if asked.positions is not None:
+            examples = tuple(examples[position] for position in asked.positions)
         scores = evaluate(
             model,
             tokenizer,
             examples,
             self._task,
             batch_size=self._search.batch_size,
-            block_ends=job.race.ends if job.race else (),
-            stop=job.race.lost if job.race else None,
+            block_ends=asked.race.ends if asked.race else (),
+            stop=asked.race.lost if asked.race else None,
             progress=_until_stopped,
         )
-        return measurement(scores, self._task, job)
+        return measurement(scores, self._task, asked)
 
-    def _become(self, candidate: Recipe | LayerPath | ModelRef) -> tuple[Any, Any]:
+    def _become(self, candidate: Contestant) -> tuple[Any, Any]:
         # In a search for paths the models need not fit together as wholes: each is asked beside the others' layers.
         if isinstance(candidate, LayerPath) or (
             candidate in self._search.models and self._search.data_flow is not None
@@ -100,26 +101,17 @@ def make_judge(search: Search, task: Task, token: str | None = None) -> Judge:
     return Judge(search, task, {ref: open_source(ref, token=token) for ref in search.references})
 
 
-def measurement(scores: Scores, task: Task, job: Job) -> Measurement:
-    """What the search keeps of the scores of a job."""
-    shares = {"score": scores.score, "metric": scores.metric_share, "language": scores.language_share}
-    if job.weights is not None:
+def measurement(scores: Scores, task: Task, asked: Asked) -> Measurement:
+    """What the search keeps of a candidate's scores: weighted, and an estimate where a race was lost."""
+    measured = Measurement.of(scores, task, asked.split, asked.positions)
+    if (weights := asked.weights) is not None:
         spoken = [float(p > THRESHOLD) for p in scores.language]
-        parts = {"score": scores.values, "metric": scores.metric, "language": spoken}
-        shares = {name: mean(values, job.weights) for name, values in parts.items()}
-    if job.race is not None:
-        shares["score"] = job.race.estimate(scores.values)
-    return Measurement(
-        score=shares["score"],
-        metric=shares["metric"],
-        language=shares["language"] if task.language else 0.0,
-        n=scores.n,
-        values=scores.values,
-        tokens=scores.tokens,
-        problems=_problems(task, job)[: scores.n],
-    )
-
-
-def _problems(task: Task, job: Job) -> tuple[str, ...]:
-    named = task.problems(job.split)
-    return named if job.items is None else tuple(named[item] for item in job.items)
+        measured = replace(
+            measured,
+            score=mean(scores.values, weights),
+            metric=mean(scores.metric, weights),
+            language=mean(spoken, weights) if task.language else 0.0,
+        )
+    if asked.race is not None:
+        measured = replace(measured, score=asked.race.estimate(scores.values))
+    return measured

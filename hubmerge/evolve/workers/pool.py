@@ -1,27 +1,29 @@
-"""Where candidates are evaluated: a pool of workers, here the one in this process. actors.py has those of Ray."""
+"""Where candidates are measured: a pool of workers, here the one in this process. ray_pool.py has those of Ray."""
 
 import gc
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from ...errors import Interrupted
 from ...evaluate.measurement import Measurement
 from ...text import sentences
+from ..examples.asked import EVERYTHING, Asked
+from ..spaces.candidate import Contestant
 
-_TICK = 0.25
+TICK = 0.25
 """Seconds between two looks at whether the user wants to stop."""
 
 
 class Worker(Protocol):
-    """Lives where candidates are evaluated, and holds what that takes: the resident model, the task."""
+    """Lives where candidates are measured, and holds what that takes: the resident model, the task."""
 
-    def measure(self, candidate: Any, job: Any) -> Measurement:
-        """How good `candidate` is at `job`; what it raises costs that candidate alone."""
+    def measure(self, candidate: Contestant, asked: Asked) -> Measurement:
+        """How good `candidate` is on the examples `asked`; what it raises costs that candidate alone."""
         ...
 
 
@@ -30,45 +32,23 @@ MakeWorker = Callable[[], Worker]
 plain arguments. Models do not travel in it: each worker opens them by their pinned names."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What came of one candidate: its measurement, or the `error` that it ended in. `seconds`: of its evaluation."""
-
-    number: int
-    measurement: Measurement | None
-    error: str | None
-    seconds: float
-
-
-class Task(NamedTuple):
-    """One candidate on its way: `number` names it for the caller, `job` is passed to the worker as it is.
-
-    `deaths`: how many actors ended while they evaluated it.
-    """
-
-    number: int
-    candidate: Any
-    job: Any
-    deaths: int = 0
-
-
 class Pool(Protocol):
-    """Workers that evaluate candidates. Use as a context manager.
+    """Workers that measure candidates. Use as a context manager.
 
-    `size`: how many candidates can be evaluated at the same time.
+    `size`: how many candidates can be measured at the same time.
     """
 
     size: int
 
-    def submit(self, number: int, candidate: Any, job: Any = None) -> None:
-        """Begins to evaluate a candidate, or lets it wait for a free worker; returns at once."""
+    def submit(self, number: int, candidate: Contestant, asked: Asked = EVERYTHING) -> None:
+        """Begins to measure a candidate, or lets it wait for a free worker; returns at once."""
         ...
 
-    def finished(self, wait: float | None = None) -> list[Result]:
-        """What has finished since the last call, in the order it did; [] where nothing is on its way.
+    def finished(self, wait: float | None = None) -> dict[int, Measurement]:
+        """What has finished since the last call, by number, in the order it did; {} where nothing is on its way.
 
-        Waits up to `wait` seconds for the first result, without end where it is None. A candidate that raised, ran
-        out of memory, or was measured as something that is not a number has an `error` and no measurement.
+        Waits up to `wait` seconds for the first, without end where it is None. A candidate that raised, ran out of
+        memory, or was measured as something that is not a number has an `error`.
         """
         ...
 
@@ -84,7 +64,7 @@ class Pool(Protocol):
 
 
 class LocalPool:
-    """One worker in this process. A candidate is evaluated when `finished` asks for it, in the order submitted.
+    """One worker in this process. A candidate is measured when `finished` asks for it, in the order submitted.
 
     So `Interrupted` and Ctrl-C reach the caller, whatever `wait` says. Raises what `make_worker` raises.
     """
@@ -93,7 +73,7 @@ class LocalPool:
 
     def __init__(self, make_worker: MakeWorker) -> None:
         self._worker: Worker | None = make_worker()
-        self._waiting: deque[Task] = deque()
+        self._waiting: deque[tuple[int, Contestant, Asked]] = deque()
 
     def __enter__(self) -> "LocalPool":
         return self
@@ -101,16 +81,17 @@ class LocalPool:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def submit(self, number: int, candidate: Any, job: Any = None) -> None:
+    def submit(self, number: int, candidate: Contestant, asked: Asked = EVERYTHING) -> None:
         """Puts a candidate in the queue."""
-        self._waiting.append(Task(number, candidate, job))
+        self._waiting.append((number, candidate, asked))
 
-    def finished(self, wait: float | None = None) -> list[Result]:
-        """Evaluates the next candidate and returns its result; [] where none waits."""
+    def finished(self, wait: float | None = None) -> dict[int, Measurement]:
+        """Measures the next candidate; {} where none waits."""
         if not self._waiting:
-            return []
+            return {}
         assert self._worker is not None, "the pool is closed"
-        return [attempt(self._worker, self._waiting.popleft())]
+        number, candidate, asked = self._waiting.popleft()
+        return {number: attempt(self._worker, candidate, asked)}
 
     def close(self) -> None:
         """Lets go of the worker and its memory."""
@@ -119,37 +100,38 @@ class LocalPool:
         _free_memory()
 
 
-def measure_all(pool: Pool, asked: Sequence[tuple[Any, Any]], tell: Callable[[int], None]) -> list[Result]:
-    """The results of (candidate, job) pairs, in their order; the pool must have nothing else on its way.
+def measure_all(
+    pool: Pool, candidates: Sequence[tuple[Contestant, Asked]], tell: Callable[[int], None]
+) -> list[Measurement]:
+    """The measurements of candidates on what each is asked, in their order; the pool must have nothing else on its way.
 
     `tell` gets the number done so far, 0 first, and at least every quarter of a second where there are actors; what
     it raises, such as `Interrupted`, ends the wait.
     """
-    for number, (candidate, job) in enumerate(asked):
-        pool.submit(number, candidate, job)
-    results: dict[int, Result] = {}
+    for number, (candidate, asked) in enumerate(candidates):
+        pool.submit(number, candidate, asked)
+    found: dict[int, Measurement] = {}
     tell(0)
-    while len(results) < len(asked):
-        results |= {result.number: result for result in pool.finished(_TICK)}
-        tell(len(results))
-    return [results[number] for number in range(len(asked))]
+    while len(found) < len(candidates):
+        found |= pool.finished(TICK)
+        tell(len(found))
+    return [found[number] for number in range(len(candidates))]
 
 
-def attempt(worker: Worker, task: Task) -> Result:
-    """The result of one candidate, whatever it does; only `Interrupted` and what is no `Exception` pass through."""
-    started = time.perf_counter()
-    measurement, error, exhausted = None, None, False
+def attempt(worker: Worker, candidate: Contestant, asked: Asked) -> Measurement:
+    """The measurement of one candidate, whatever it does; only `Interrupted` and what is no `Exception` pass."""
+    started, exhausted = time.perf_counter(), False
     try:
-        measurement = worker.measure(task.candidate, task.job)
+        measured = worker.measure(candidate, asked)
     except Interrupted:
         raise
     except Exception as exc:
-        error, exhausted = describe(exc), _out_of_memory(exc)
-    if measurement is not None and not measurement.is_finite:
-        measurement, error = None, "The measurement is not a finite number."
+        measured, exhausted = Measurement(error=describe(exc)), _out_of_memory(exc)
+    if not measured.is_finite:
+        measured = Measurement(error="The measurement is not a finite number.")
     if exhausted:  # only now that the exception, which held every frame's tensors, is gone
         _free_memory()
-    return Result(task.number, measurement, error, time.perf_counter() - started)
+    return replace(measured, seconds=time.perf_counter() - started)
 
 
 def describe(exc: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The pool of Ray actors: candidates evaluated side by side, on this machine's cores or on a cluster's."""
+"""The pool of Ray actors: candidates measured side by side, on this machine's cores or on a cluster's."""
 
 import contextlib
 import os
@@ -9,12 +9,15 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 from ...errors import HubmergeError, ResourceError, SearchError
-from .pool import MakeWorker, Result, Task, Worker, attempt, describe
+from ...evaluate.measurement import Measurement
+from ..examples.asked import EVERYTHING, Asked
+from ..spaces.candidate import Contestant
+from .pool import MakeWorker, Worker, attempt, describe
 
 LIVES = 2
 """How many actors a candidate may end before that counts as its own fault."""
@@ -45,8 +48,8 @@ class RayPool:
 
     Environment variables of the Hub, its token included, are handed to the actors; they appear in no log of Ray's.
     The constructor returns when the first actor is ready; the others join as they come. An actor that dies (killed,
-    out of memory, its machine lost) is replaced and its candidate evaluated again, once: a second death is that
-    candidate's error. Results are counted once, whoever else may still be computing them.
+    out of memory, its machine lost) is replaced and its candidate measured again, once: a second death is that
+    candidate's error. Each is counted once, whoever else may still be computing it.
 
     Raises what `make_worker` raises if it is a `HubmergeError`, and `ResourceError` where no actor can be started or
     none is left.
@@ -75,10 +78,10 @@ class RayPool:
         self._needs = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
         self._environment = _environment(cpus_per_actor, gpus_per_actor)
         self._patience = patience
-        self._waiting: deque[Task] = deque()
+        self._waiting: deque[_Order] = deque()
         self._idle: list[Any] = []
         self._flying: dict[Any, _Seat] = {}  # by the reference to what the actor was last asked for
-        self._results: list[Result] = []
+        self._measured: dict[int, Measurement] = {}
         self._failed_starts = 0
         self._reason: BaseException | str = "Ray gave no reason"
         self._last_placed = time.monotonic()
@@ -101,22 +104,22 @@ class RayPool:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def submit(self, number: int, candidate: Any, job: Any = None) -> None:
+    def submit(self, number: int, candidate: Contestant, asked: Asked = EVERYTHING) -> None:
         """Gives the candidate to a free actor, or lets it wait for one."""
-        self._waiting.append(Task(number, candidate, job))
+        self._waiting.append(_Order(number, candidate, asked))
         self._dispatch()
 
-    def finished(self, wait: float | None = None) -> list[Result]:
-        """Results in the order in which they arrived; see `Pool.finished`."""
+    def finished(self, wait: float | None = None) -> dict[int, Measurement]:
+        """Measurements in the order in which they arrived; see `Pool.finished`."""
         deadline = None if wait is None else time.monotonic() + wait
         self._advance(0)
-        while not self._results and self._busy:
+        while not self._measured and self._busy:
             left = _POLL if deadline is None else min(_POLL, deadline - time.monotonic())
             if left <= 0:
                 break
             self._advance(left)
-        results, self._results = self._results, []
-        return results
+        measured, self._measured = self._measured, {}
+        return measured
 
     def close(self) -> None:
         """Ends the actors, and Ray where this pool started it."""
@@ -134,7 +137,7 @@ class RayPool:
     @property
     def alive(self) -> int:
         """How many actors are ready or at work; those that are starting are not among them."""
-        return len(self._idle) + sum(seat.task is not None for seat in self._flying.values())
+        return len(self._idle) + sum(seat.order is not None for seat in self._flying.values())
 
     def _require_gpus(self) -> None:
         needed, found = self.size * self._needs["num_gpus"], self._ray.cluster_resources().get("GPU", 0)
@@ -146,7 +149,7 @@ class RayPool:
 
     @property
     def _busy(self) -> bool:
-        return bool(self._waiting) or any(seat.task for seat in self._flying.values())
+        return bool(self._waiting) or any(seat.order for seat in self._flying.values())
 
     def _launch(self) -> None:
         actor = self._ray.remote(_Actor).options(**self._needs, max_restarts=0).remote(self._environment, sys.path)
@@ -154,9 +157,9 @@ class RayPool:
 
     def _dispatch(self) -> None:
         while self._waiting and self._idle:
-            actor, task = self._idle.pop(), self._waiting.popleft()
+            actor, order = self._idle.pop(), self._waiting.popleft()
             # ObjectRefs of results live here and nowhere else: a lost one is a death, never computed behind our back.
-            self._flying[actor.measure.remote(task)] = _Seat(actor, task=task)
+            self._flying[actor.measure.remote(order.candidate, order.asked)] = _Seat(actor, order)
 
     def _advance(self, timeout: float) -> None:
         """Waits up to `timeout` seconds for anything to happen, then deals with all that has."""
@@ -167,7 +170,7 @@ class RayPool:
             for reference in ready:
                 self._land(reference, self._flying.pop(reference))
         self._dispatch()
-        if self._idle or self._results or any(seat.placed for seat in self._flying.values()):
+        if self._idle or self._measured or any(seat.placed for seat in self._flying.values()):
             self._last_placed = time.monotonic()
         elif not self._flying:
             raise self._nobody(self._reason)
@@ -180,35 +183,34 @@ class RayPool:
             answer = self._ray.get(reference)
         except errors.RayTaskError as exc:  # raised inside an actor that lives on
             cause = exc.cause if isinstance(exc.cause, Exception) else exc
-            if seat.task is None:
+            if seat.order is None:
                 self._start_failed(seat.actor, cause, again=self._was_ready)
             elif isinstance(cause, HubmergeError):
                 raise cause from None
             else:  # the candidate did not even unpickle
-                self._results.append(Result(seat.task.number, None, describe(cause), 0.0))
+                self._measured[seat.order.number] = Measurement(error=describe(cause))
                 self._idle.append(seat.actor)
         except errors.RayError as exc:
-            if seat.task is None:
+            if seat.order is None:
                 self._start_failed(seat.actor, _first_line(exc), again=True)
             else:
-                self._actor_died(seat.actor, seat.task, _first_line(exc))
+                self._actor_died(seat.actor, seat.order, _first_line(exc))
         else:
             if not seat.placed:
                 self._flying[seat.actor.start.remote(self._make_worker)] = _Seat(seat.actor)
                 return
             self._idle.append(seat.actor)
-            if seat.task is None:
+            if seat.order is None:
                 self._failed_starts, self._was_ready = 0, True
             else:
-                self._results.append(answer)
+                self._measured[seat.order.number] = answer
 
-    def _actor_died(self, actor: Any, task: Task, reason: str) -> None:
+    def _actor_died(self, actor: Any, order: "_Order", reason: str) -> None:
         self._kill(actor)  # Ray may only have lost sight of it
-        if task.deaths + 1 < LIVES:
-            self._waiting.appendleft(task._replace(deaths=task.deaths + 1))
+        if order.deaths + 1 < LIVES:
+            self._waiting.appendleft(replace(order, deaths=order.deaths + 1))
         else:
-            error = f"It ended {LIVES} actors; the last one: {reason}"
-            self._results.append(Result(task.number, None, error, 0.0))
+            self._measured[order.number] = Measurement(error=f"It ended {LIVES} actors; the last one: {reason}")
         self.replaced += 1
         self._reason = reason
         self._launch()
@@ -237,11 +239,21 @@ class RayPool:
 
 
 @dataclass(frozen=True)
+class _Order:
+    """A candidate on its way; `deaths`: how many actors ended while they measured it."""
+
+    number: int
+    candidate: Contestant
+    asked: Asked
+    deaths: int = 0
+
+
+@dataclass(frozen=True)
 class _Seat:
-    """An actor that was asked something: a candidate, or (`task` None) to make its worker, once it has a place."""
+    """An actor that was asked something: a candidate, or (`order` None) to make its worker, once it has a place."""
 
     actor: Any
-    task: Task | None = None
+    order: _Order | None = None
     placed: bool = True
 
 
@@ -262,10 +274,10 @@ class _Actor:
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         self._worker = pickle.loads(make_worker)()
 
-    def measure(self, task: Task) -> Result:
-        """The candidate's result; an exception is one."""
+    def measure(self, candidate: Contestant, asked: Asked) -> Measurement:
+        """The candidate's measurement; an exception is one."""
         assert self._worker is not None
-        return attempt(self._worker, task)
+        return attempt(self._worker, candidate, asked)
 
 
 def _environment(cpus: int, gpus: float) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What each candidate of a search is asked: all examples of the search split, or less where the search saves."""
+"""The examples that the candidates of a search are asked: the whole search split, or less where the search saves."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..records.journal import Evaluation
+from ..records.evaluation import Evaluation
 from ..spec.economy import Economy
-from .items import Items, ItemSet
-from .job import Job
+from .asked import EVERYTHING, Asked
+from .chosen import ChosenExamples, ExampleSet
 from .racing import Race, block_ends
 
 ROTATING = ("cmaes", "snes", "xnes")
@@ -18,34 +18,36 @@ ROTATING = ("cmaes", "snes", "xnes")
 
 
 @dataclass(frozen=True)
-class Questions:
-    """The examples that candidates are asked, in fixed orders for the whole run, and how a race goes.
+class SearchExamples:
+    """Examples in fixed orders for the whole run, and how a race over them goes.
 
     `sets` of one size, of which the generations take one after another; without them everything is asked, in the
     split's order. `ends`: where the blocks of a race end, () where there is none; `level`: see `Race`. `tokens` and
     `seconds` were spent outside of the search itself: to choose the examples, and to ask finalists those left out.
     """
 
-    sets: tuple[ItemSet, ...] = ()
+    sets: tuple[ExampleSet, ...] = ()
     ends: tuple[int, ...] = ()
     level: float = 0.0
     tokens: int = 0
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, economy: Economy | None, examples: int, seed: int, items: Callable[[], Items]) -> "Questions":
-        """The questions of a search over so many examples; `items` gives those chosen, where the economy wants any."""
+    def of(
+        cls, economy: Economy | None, count: int, seed: int, choose: Callable[[], ChosenExamples]
+    ) -> "SearchExamples":
+        """Those of a search whose split has `count`; `choose` gives the chosen ones, where the economy wants any."""
         if economy is None:
             return cls()
-        if economy.items is not None:
-            chosen = items()
+        if economy.examples is not None:
+            chosen = choose()
         else:
-            order = np.random.default_rng(seed).permutation(examples)  # any beginning of it is a fair sample
-            chosen = Items((ItemSet(tuple(order.tolist()), (1.0,) * examples),), {})
+            order = np.random.default_rng(seed).permutation(count)  # any beginning of it is a fair sample
+            chosen = ChosenExamples((ExampleSet(tuple(order.tolist()), (1.0,) * count),), {})
         ends = block_ends(len(chosen.sets[0].positions), economy.blocks) if economy.racing else ()
         return cls(chosen.sets, ends, economy.level, chosen.tokens, chosen.seconds)
 
-    def of_searcher(self, name: str) -> "Questions":
+    def of_searcher(self, name: str) -> "SearchExamples":
         """The same where the searcher is one of `ROTATING`; others compare candidates of all times, on one set."""
         return self if name in ROTATING else replace(self, sets=self.sets[:1])
 
@@ -54,7 +56,7 @@ class Questions:
         """How many examples a candidate is asked at most; 0 where it is asked all, as they are."""
         return len(self.sets[0].positions) if self.sets else 0
 
-    def job(self, collected: Sequence[Evaluation], generation: int) -> Job:
+    def next(self, collected: Sequence[Evaluation], generation: int) -> Asked:
         """What the next candidate is asked; its rival is the best of the last of the generations `collected` that were
         asked the same set.
 
@@ -62,7 +64,7 @@ class Questions:
         What is collected when a candidate is submitted depends on the searcher alone, however many actors there are.
         """
         if not self.sets:
-            return Job()
+            return EVERYTHING
         own, race = self._set(generation), None
         # A candidate asked for again has the values of the generation that it first was in.
         first = {e.candidate_key: e for e in reversed(collected) if self.ends}.values()
@@ -72,9 +74,9 @@ class Questions:
         if rivals := [e for e in last if e.n == self.size]:
             best = max(rivals, key=lambda e: (e.score, -e.number))
             race = Race(best.values, own.weights, self.ends, self.level, len(last))
-        return Job("search", own.positions, own.weights, race)
+        return Asked("search", own.positions, own.weights, race)
 
-    def asked(self, evaluation: Evaluation) -> tuple[int, ...]:
+    def positions(self, evaluation: Evaluation) -> tuple[int, ...]:
         """The positions in the search split that a candidate, at its first evaluation, was asked."""
         return self._set(evaluation.generation).positions[: evaluation.n]
 
@@ -88,11 +90,11 @@ class Questions:
         """Which of the sets a generation is asked."""
         return generation % len(self.sets)
 
-    def _set(self, generation: int) -> ItemSet:
+    def _set(self, generation: int) -> ExampleSet:
         return self.sets[self.set_number(generation)]
 
-    def after(self, tokens: int, seconds: float) -> "Questions":
-        """The same questions, with more spent on them."""
+    def after(self, tokens: int, seconds: float) -> "SearchExamples":
+        """The same, with more spent on them."""
         return replace(self, tokens=self.tokens + tokens, seconds=self.seconds + seconds)
 
     def stopped(self, evaluations: Sequence[Evaluation]) -> int:
@@ -104,21 +106,21 @@ class Questions:
         return bool(self.ends) and evaluation.error is None and evaluation.n < self.ends[-1]
 
 
-def cost(questions: Questions, evaluations: Sequence[Evaluation], examples: int) -> dict[str, Any]:
+def cost(examples: SearchExamples, evaluations: Sequence[Evaluation], count: int) -> dict[str, Any]:
     """What the search spent and saved, in generated tokens. `tokens_beside` of its `tokens` were spent to choose the
     examples and to ask finalists those left out.
 
-    `tokens_full` estimates what asking each candidate all `examples` would have taken, by the mean tokens an example
+    `tokens_full` estimates what asking each candidate all `count` would have taken, by the mean tokens an example
     of those that were asked all they were meant to: who lost a race had begun more examples than there are values of.
     """
-    spent = sum(e.tokens for e in evaluations) + questions.tokens
+    spent = sum(e.tokens for e in evaluations) + examples.tokens
     asked = [e for e in evaluations if e.n and e.tokens]
-    whole = [e for e in asked if not questions.lost(e)]
+    whole = [e for e in asked if not examples.lost(e)]
     each = statistics.fmean(e.tokens / e.n for e in whole) if whole else 0.0
     return {
         "tokens": spent,
-        "tokens_beside": questions.tokens,
-        "tokens_full": round(examples * each * len(asked)),
-        "examples_asked": questions.size or examples,
-        "evaluations_raced": questions.stopped(evaluations),
+        "tokens_beside": examples.tokens,
+        "tokens_full": round(count * each * len(asked)),
+        "examples_asked": examples.size or count,
+        "evaluations_raced": examples.stopped(evaluations),
     }

@@ -1,4 +1,4 @@
-"""Item choice: which examples of the search split tell candidates apart.
+"""The choice of examples: which of the search split tell candidates apart.
 
 Before the search the base, the models and their untuned merges answer the whole split. An example that half of them
 get right says most about a candidate; one that all or none of them get right says little - but a search is for
@@ -30,7 +30,7 @@ _STRATA = FEWEST
 
 
 @dataclass(frozen=True)
-class ItemSet:
+class ExampleSet:
     """Examples of the search split in the order asked: their positions in it, and of how many of its examples each is
     the delegate (so the weights' sum is the split's size)."""
 
@@ -39,19 +39,19 @@ class ItemSet:
 
 
 @dataclass(frozen=True)
-class Items:
+class ChosenExamples:
     """The sets of examples that candidates are asked, all of one size.
 
     `answers`: the share of the search split that each model got right, by name; `tokens` and `seconds`: what that took.
     """
 
-    sets: tuple[ItemSet, ...]
+    sets: tuple[ExampleSet, ...]
     answers: Mapping[str, float]
     tokens: int = 0
     seconds: float = 0.0
 
 
-def choose_items(answers: np.ndarray, count: int, generator: np.random.Generator) -> tuple[ItemSet, ...]:
+def choose_examples(answers: np.ndarray, count: int, generator: np.random.Generator) -> tuple[ExampleSet, ...]:
     """As many sets of `count` examples as the split has room for, each in a random order.
 
     `answers`: the value 0..1 of each model's answer to each example, shape (models, examples), any models.
@@ -72,7 +72,7 @@ def choose_items(answers: np.ndarray, count: int, generator: np.random.Generator
             for members, part in zip(shuffled, parts, strict=True)
         ]
         order = generator.permutation(count)
-        sets.append(ItemSet(tuple(np.concatenate(dealt)[order].tolist()), tuple(weights[order].tolist())))
+        sets.append(ExampleSet(tuple(np.concatenate(dealt)[order].tolist()), tuple(weights[order].tolist())))
     return tuple(sets)
 
 
@@ -89,33 +89,35 @@ def allocate(sizes: np.ndarray, spread: np.ndarray, count: int) -> list[int]:
     return parts.tolist()
 
 
-def read_items(path: Path, key: str, count: int, examples: int) -> Items:
-    """The items of the search of this key, sets of `count` positions in a split of so many examples; `SearchError` for
-    anything else."""
+def read_chosen(path: Path, key: str, count: int, examples: int) -> ChosenExamples:
+    """The examples chosen for the search of this key: sets of `count` positions in a split of so many `examples`.
+
+    Raises `SearchError` for anything else.
+    """
     try:
         document = parse_object(path.read_bytes(), "it", SearchError)
         found = document.pop("key")
-        sets = tuple(ItemSet(tuple(one["positions"]), tuple(one["weights"])) for one in document["sets"])
-        items = Items(**{**document, "sets": sets})
+        sets = tuple(ExampleSet(tuple(one["positions"]), tuple(one["weights"])) for one in document["sets"])
+        chosen = ChosenExamples(**{**document, "sets": sets})
         if found == key:
-            _require_fit(items, count, examples)
+            _require_fit(chosen, count, examples)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SearchError) as exc:
-        raise SearchError(f"{path} does not hold the items of a search ({exc}); start a new run.") from None
+        raise SearchError(f"{path} does not hold the examples of a search ({exc}); start a new run.") from None
     if found != key:
-        raise SearchError(f"{path} holds the items of another search; give another output folder.")
-    return items
+        raise SearchError(f"{path} holds the examples of another search; give another output folder.")
+    return chosen
 
 
-def _require_fit(items: Items, count: int, examples: int) -> None:
-    for one in items.sets:
+def _require_fit(chosen: ChosenExamples, count: int, examples: int) -> None:
+    for one in chosen.sets:
         if not all(type(at) is int and 0 <= at < examples for at in one.positions):
             raise ValueError(f"a position that none of the {examples} examples of the search split has")
         if not len(one.positions) == len(set(one.positions)) == len(one.weights) == count:
             raise ValueError(f"not {count} different examples and their weights")
         if not all(is_number(weight) and 0 < weight <= examples for weight in one.weights):
             raise ValueError(f"a weight that is no number of examples, 1 to {examples}")
-    if not items.sets:
+    if not chosen.sets:
         raise ValueError("no examples")
-    spent = (items.tokens, items.seconds)
-    if not (isinstance(items.answers, Mapping) and all(map(is_number, (*items.answers.values(), *spent)))):
+    spent = (chosen.tokens, chosen.seconds)
+    if not (isinstance(chosen.answers, Mapping) and all(map(is_number, (*chosen.answers.values(), *spent)))):
         raise TypeError("a figure that is no number")

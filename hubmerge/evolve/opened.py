@@ -1,0 +1,41 @@
+"""A search with its models and its task opened, everything at its commit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import SearchError
+from ..evaluate.task import Task, load_task
+from ..hub.source import Source, open_source
+from ..reference import ModelRef
+from .records.resume import measured_key, search_key
+from .search import Search
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A search whose models and dataset are named with their commits, its models by these names, and its task."""
+
+    search: Search
+    sources: Mapping[ModelRef, Source]
+    task: Task
+
+    @property
+    def key(self) -> str:
+        """A sha256 of all that decides the result."""
+        return search_key(self.search, self.sources, self.task)
+
+    @property
+    def measured_key(self) -> str:
+        """A sha256 of all that decides which candidates are asked for; see resume.py."""
+        return measured_key(self.search, self.sources, self.task)
+
+
+def open_search(search: Search, token: str | None, sources: Mapping[ModelRef, Source] | None = None) -> Opened:
+    """Opens the models of a search, but for `sources`, which are open, and loads its task."""
+    opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in search.references}
+    task = load_task(search.task, token=token, counts=search.splits, seed=search.searcher.seed)
+    if not task.search:
+        raise SearchError(f"The task {task.name} has no search split, so candidates cannot be scored.")
+    pins = {ref: source.pinned for ref, source in opened.items()}
+    revision = task.source.rpartition("@")[2] if task.source and search.task["examples"].get("repo_id") else None
+    return Opened(search.with_pins(pins, revision), {source.pinned: source for source in opened.values()}, task)

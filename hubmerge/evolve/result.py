@@ -1,0 +1,121 @@
+"""A finished search: its winner, its table and its card. `read_result` reads one back from its folder."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import SearchError
+from ..evaluate.table import Row
+from ..hub.card import Card, render
+from ..hub.card import Evaluation as CardRow
+from ..hub.source import Source, open_source
+from ..recipe import Recipe
+from ..reference import ModelRef
+from .records.folder import CURVE_FILE, JOURNAL_FILE, MODEL_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
+from .records.results import EVOLVED, Results
+from .records.resume import resumed
+from .search import Search
+
+
+@dataclass(frozen=True)
+class EvolveResult:
+    """A finished search.
+
+    `recipe`: the winner, pinned; `folder`: the merged model with its card; `rows`: the final table; `card`: what its
+    README.md was rendered from (set `repo_id` and render again to push under a name); `facts`: searcher, popsize,
+    evaluations, seed, seconds and so on; `seconds`: of all evaluations, those of earlier runs included.
+    """
+
+    recipe: Recipe
+    folder: Path
+    rows: tuple[Row, ...]
+    card: Card
+    facts: Mapping[str, Any]
+    journal: Path
+    curve: Path
+    seconds: float
+
+
+def read_result(folder: Path, search: Search | None = None, *, token: str | None = None) -> EvolveResult:
+    """The finished search in `folder`: nothing is run, no weights and no examples are read.
+
+    search: as it was given to `evolve`. Without it the models are opened as search.yaml names them, which is enough
+    for those of the Hub; of a model in a folder search.yaml holds the name alone, not where it lies.
+
+    Raises `SearchError` where the folder holds no finished search, or another one than `search`.
+    """
+    path = folder / RESULTS_FILE
+    if not path.is_file():
+        raise SearchError(f"{folder} holds no finished search: it has no {RESULTS_FILE}; run or resume it first.")
+    results = Results.read(path)
+    if not results.task or "recipe" not in results.winner:
+        raise SearchError(f"{path} does not hold what a card tells; another version of hubmerge wrote it.")
+    pinned = Search.from_yaml(folder / SEARCH_FILE) if search is None else resumed(search, folder, token)
+    opened = [open_source(ref, token=token) for ref in pinned.references]
+    pinned = pinned.with_pins({source.ref: source.pinned for source in opened})
+    return result_of(pinned, {source.pinned: source for source in opened}, folder, results)
+
+
+def result_of(search: Search, sources: Mapping[ModelRef, Source], out: Path, results: Results) -> EvolveResult:
+    """The finished search in the folder `out`, with its card; `search` names its models as `sources` does."""
+    recipe = Recipe.from_dict(results.winner["recipe"])
+    return EvolveResult(
+        recipe=recipe,
+        folder=out / MODEL_FOLDER,
+        rows=results.rows,
+        card=_card(search, sources, os.path.basename(os.path.realpath(out)), recipe, results),
+        facts=results.facts,
+        journal=out / JOURNAL_FILE,
+        curve=out / CURVE_FILE,
+        seconds=float(results.facts["seconds"]),
+    )
+
+
+def card_for(result: EvolveResult, repo_id: str) -> str:
+    """The README.md of the result under the name it is pushed to."""
+    evaluations = [
+        replace(row, model=repo_id) if row.model == result.card.title else row for row in result.card.evaluations
+    ]
+    return render(replace(result.card, repo_id=repo_id, title=repo_id.split("/")[-1], evaluations=evaluations))
+
+
+def card_rows(rows: Sequence[Row], title: str, metric: str, task: str) -> tuple[CardRow, ...]:
+    """The table in the card's terms; the evolved model goes by `title`."""
+    return tuple(
+        CardRow(_in_card(row, title), metric, row.value, row.low, row.high, row.n, "test", task) for row in rows
+    )
+
+
+def _in_card(row: Row, title: str) -> str:
+    return title if row.model == EVOLVED else f"{row.model} ({row.note})" if row.note else row.model
+
+
+def _card(search: Search, sources: Mapping[ModelRef, Source], title: str, recipe: Recipe, results: Results) -> Card:
+    task = results.task
+    merging = f"hubmerge merge {RECIPE_FILE} --out {title}"
+    return Card(
+        title=title,
+        sources=tuple(sources.values()),
+        recipe_yaml=recipe.to_yaml(),
+        method=recipe.merge_method,
+        before=tuple(stage.recipe.merge_method for stage in recipe.stages),
+        base_model=sources[search.base_model].name if search.base_model else None,
+        evaluations=card_rows(results.rows, title, task["metric"], task["name"]),
+        curve_image=CURVE_FILE,
+        commands=(merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
+        search=_told(results.facts),
+        languages=(task["language"],) if task["language"] else (),
+        example=task["example"],
+    )
+
+
+def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts as a card's table has them: plain values, by names that need no explanation."""
+    told = {name: value for name, value in facts.items() if name != "cost"}
+    if (saved := facts.get("cost")) is not None:
+        told["Examples asked of a candidate, at most"] = saved["examples_asked"]
+        told["Candidates stopped early"] = saved["evaluations_raced"]
+        told["Tokens that asking all would have taken, about"] = saved["tokens_full"]
+    return told
