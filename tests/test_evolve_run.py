@@ -17,7 +17,7 @@ from waiting import until
 from hubmerge.errors import Interrupted, SearchError, TaskError
 from hubmerge.evaluate.generation import generate
 from hubmerge.evolve.records.journal import read_evaluations
-from hubmerge.evolve.result import card_for
+from hubmerge.evolve.result import card_for, read_result
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.workers.resident import ResidentModel
