@@ -128,7 +128,7 @@ TASKS: list[Any] = [
 def test_whatever_is_not_in_the_schema_is_refused_before_anything_is_opened(
     server: Settings, task: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubmerge.evolve.search.task_document", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr("hubmerge.evolve.spec.document.task_document", lambda *_: pytest.fail("it was read"))
     with pytest.raises(HubmergeError) as refused:
         read_search(server, search_text(task))
     said = str(refused.value)

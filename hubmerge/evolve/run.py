@@ -47,9 +47,9 @@ from .records.results import Results, is_finished, told_of
 from .records.resume import has_scores, resumed
 from .report import curve
 from .result import EvolveResult, result_of
-from .search import SCALED, Search
+from .search import Search
 from .spaces.candidate import Candidate, Contestant
-from .spec.searcher import COMPARED
+from .spec.baselines import COMPARED, SCALED
 from .workers.judge import Judge, make_judge
 from .workers.pool import Pool
 from .workers.workers import Workers

@@ -16,32 +16,26 @@ economy: {examples: 35, racing: true}   # fewer tokens: see spec/economy.py
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..documents import is_number
 from ..errors import RecipeError, SearchError
-from ..evaluate.task import SPLITS, task_document
-from ..guesses import guess, missing_colon
+from ..guesses import guess
 from ..methods import METHODS, Method
-from ..recipe import OUTPUT_KEYS, ModelEntry, Output, Recipe, Stage
+from ..recipe import ModelEntry, Output, Recipe, Stage
 from ..reference import ModelRef
+from .spec.baselines import BASELINES, COMPARED, require_baselines
 from .spec.data_flow import DataFlowSpace
+from .spec.document import read_search
 from .spec.economy import Economy
 from .spec.fields import SEARCH
 from .spec.fitness import Fitness
-from .spec.genes import GRANULARITIES, Gene
-from .spec.searcher import COMPARED, Searcher
+from .spec.genes import Gene, genome_document, require_genes, require_granularity
+from .spec.searcher import Searcher
 
-UNTUNED = ("average", "task_arithmetic", "ties", "dare_ties")
-"""Merges that people make without a search, nothing tuned."""
-SCALED = "best_scale"
-"""The merge that people make with a few tries; see scales.py."""
-BASELINES = (*UNTUNED, SCALED)
-"""The default `baselines`."""
 FIRST_STAGE = "recipe"
 """What the search for paths calls the winner among recipes, which is a stage of its candidates."""
 
@@ -93,10 +87,7 @@ class Search:
         for name, value in (("select", self.select), ("batch_size", self.batch_size)):
             if value < 1:
                 raise SearchError(f"{name} must be at least 1, got {value}.")
-        for baseline in self.baselines:
-            if baseline not in (*BASELINES, *COMPARED):
-                known = (*BASELINES, *COMPARED)
-                raise SearchError(f"Unknown baseline {baseline!r}{guess(baseline, known)}; known: {', '.join(known)}.")
+        require_baselines(self.baselines)
 
     @property
     def spaces(self) -> tuple[str, ...]:
@@ -205,54 +196,7 @@ class Search:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], relative_to: Path = Path()) -> "Search":
         """Reads a search from plain values, as YAML gives them."""
-        SEARCH.require_plain(document)
-        inside = {"genes", "granularity", "filters", "path_searcher", "stages", "output"}
-        known = {item.name for item in fields(cls)} - inside | {"genome", *OUTPUT_KEYS}
-        SEARCH.require_known(document, known, "the search")
-        for key in ("models", "task"):
-            if not document.get(key):
-                raise SearchError(f"The search needs `{key}`.")
-        given = {key: value for key, value in document.items() if value is not None and key not in OUTPUT_KEYS}
-        given["output"] = Output.read(document, SEARCH)
-        SEARCH.text(document, "merge_method")
-        try:
-            given["models"] = tuple(ModelRef.parse(model) for model in SEARCH.listed(given["models"], "models"))
-            if "base_model" in given:
-                given["base_model"] = ModelRef.parse(given["base_model"])
-        except RecipeError as exc:
-            raise SearchError(str(exc)) from None
-        if stages := [ref for ref in (*given["models"], given.get("base_model")) if ref is not None and ref.stage]:
-            raise SearchError(f"{stages[0]} is a stage of a recipe; a search names models.")
-        if "genome" in given:
-            given |= _genome(SEARCH.mapping(given.pop("genome"), "genome"))
-        elif "merge_method" in given:
-            raise SearchError("The search needs `genome`: the genes of the merge_method that may vary.")
-        if "data_flow" in given:
-            data_flow = SEARCH.mapping(given["data_flow"] or {}, "data_flow")
-            if "searcher" in data_flow:
-                given["path_searcher"] = SEARCH.build(Searcher, data_flow.pop("searcher"), "data_flow.searcher")
-            given["data_flow"] = SEARCH.build(DataFlowSpace, data_flow, "data_flow")
-        given["task"] = task_document(given["task"], relative_to)
-        given["searcher"] = SEARCH.build(Searcher, given.get("searcher"), "searcher")
-        given["fitness"] = SEARCH.build(Fitness, given.get("fitness"), "fitness")
-        if "economy" in given:
-            given["economy"] = SEARCH.build(Economy, given["economy"], "economy")
-        given["baselines"] = tuple(SEARCH.listed(given.get("baselines", list(BASELINES)), "baselines"))
-        given["parameters"] = SEARCH.mapping(given.get("parameters") or {}, "parameters")
-        for name, value in given["parameters"].items():
-            if not isinstance(value, bool) and not is_number(value):
-                raise SearchError(
-                    f"parameters.{name} must be a number or true or false, got {value!r}{_colon(name, value)}"
-                )
-        given["splits"] = SEARCH.mapping(given.get("splits") or {}, "splits")
-        SEARCH.require_known(given["splits"], SPLITS, "splits")
-        for name, value in given["splits"].items():
-            if type(value) is not int or value < 0:
-                raise SearchError(f"splits.{name} must be a number of examples, got {value!r}.")
-        for key in ("select", "batch_size"):
-            if key in given and type(given[key]) is not int:
-                raise SearchError(f"{key} must be a whole number, got {given[key]!r}.")
-        return cls(**given)
+        return cls(**read_search(document, relative_to))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML or JSON; `Search.from_dict` reads them back to an equal search."""
@@ -260,13 +204,7 @@ class Search:
         if self.base_model is not None:
             document["base_model"] = str(self.base_model)
         if self.merge_method is not None:
-            genome: dict[str, Any] = {
-                "granularity": list(self.granularity),
-                "genes": {gene.name: [gene.low, gene.high] for gene in self.genes},
-                "start": {gene.name: gene.start for gene in self.genes},
-            }
-            if self.filters:
-                genome["filters"] = list(self.filters)
+            genome = genome_document(self.genes, self.granularity, self.filters)
             document |= {"merge_method": self.merge_method, "parameters": dict(self.parameters), "genome": genome}
         if self.data_flow is not None:
             document["data_flow"] = _plain(asdict(self.data_flow))
@@ -296,14 +234,8 @@ class Search:
                 f"known: {', '.join(METHODS)}."
             )
         self._check_models()
-        self._check_genes()
-        for name in self.granularity:
-            if name not in GRANULARITIES:
-                raise SearchError(
-                    f"Unknown granularity {name!r}{guess(name, GRANULARITIES)}; expected {', '.join(GRANULARITIES)}."
-                )
-        if not self.granularity or ("filter" in self.granularity) != bool(self.filters):
-            raise SearchError("genome.filters belongs to the granularity `filter`: give both, or neither.")
+        require_genes(self.genes, self.parameters, self.method)
+        require_granularity(self.granularity, self.filters)
         try:
             self.recipe({gene.name: gene.start for gene in self.genes if not self.is_per_model(gene.name)})
         except RecipeError as exc:
@@ -316,72 +248,6 @@ class Search:
         if count < method.min_models or (method.max_models is not None and count > method.max_models):
             limit = f"at most {method.max_models}" if method.max_models else f"at least {method.min_models}"
             raise SearchError(f"{method.name} merges {limit} model(s) beside the base, got {count}.")
-
-    def _check_genes(self) -> None:
-        known = {parameter.name: parameter for parameter in self.method.parameters}
-        if not self.genes:
-            raise SearchError("The genome has no genes; give at least one, such as `genes: {weight: [0, 2]}`.")
-        for gene in self.genes:
-            parameter = known.get(gene.name)
-            if parameter is None or parameter.is_switch or gene.name == "seed":
-                numeric = [p.name for p in self.method.parameters if not p.is_switch and p.name != "seed"]
-                raise SearchError(
-                    f"{self.merge_method} has no gene {gene.name!r}{guess(gene.name, numeric)}; it can vary: "
-                    f"{', '.join(numeric) or 'nothing'}."
-                )
-            low = gene.low if parameter.low is None else parameter.low
-            high = gene.high if parameter.high is None else parameter.high
-            if gene.low < low or gene.high > high:
-                raise SearchError(
-                    f"The range [{gene.low}, {gene.high}] of gene {gene.name} leaves the limits of "
-                    f"{self.merge_method}: [{low}, {high}]."
-                )
-        names = {gene.name for gene in self.genes}
-        for name in self.parameters:
-            if name in names:
-                raise SearchError(f"{name} is both a gene and a fixed parameter; keep one.")
-            if name not in known:
-                raise SearchError(
-                    f"{self.merge_method} has no parameter {name!r}{guess(name, known)}; it takes: {', '.join(known)}."
-                )
-
-
-def _genome(genome: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `Search` that its `genome` holds."""
-    SEARCH.require_known(genome, ("granularity", "genes", "start", "filters"), "genome")
-    granularity = genome.get("granularity", "layer")
-    return {
-        "genes": _genes(genome),
-        "granularity": (granularity,)
-        if isinstance(granularity, str)
-        else tuple(SEARCH.listed(granularity, "granularity")),
-        "filters": tuple(map(str, SEARCH.listed(genome.get("filters") or [], "genome.filters"))),
-    }
-
-
-def _genes(genome: Mapping[str, Any]) -> tuple[Gene, ...]:
-    ranges = SEARCH.mapping(genome.get("genes") or {}, "genome.genes")
-    start = genome.get("start")
-    starts = (
-        dict.fromkeys(ranges, start) if isinstance(start, (int, float)) else SEARCH.mapping(start or {}, "genome.start")
-    )
-    SEARCH.require_known(starts, ranges, "genome.start")
-    genes = []
-    for name, limits in ranges.items():
-        if not isinstance(limits, (list, tuple)) or len(limits) != 2 or not all(map(is_number, limits)):
-            raise SearchError(f"Gene {name} needs a range [low, high], got {limits!r}{_colon(name, limits)}")
-        low, high = map(float, limits)
-        middle = starts.get(name, (low + high) / 2)
-        if not is_number(middle):
-            raise SearchError(f"The start of gene {name} must be a number, got {middle!r}.")
-        genes.append(Gene(name, low, high, float(middle)))
-    return tuple(genes)
-
-
-def _colon(name: str, value: object) -> str:
-    """The end of a message about a value."""
-    hint = missing_colon(name, value)
-    return f"; {hint}" if hint else "."
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from ...stream.written import Written
 from ..examples.asked import EVERYTHING
 from ..examples.chosen import ChosenExamples, choose_examples, read_chosen
 from ..records.folder import EXAMPLES_FILE
-from ..search import UNTUNED, Search
+from ..search import Search
+from ..spec.baselines import UNTUNED
 from ..workers.pool import Pool
 from .contestants import contestants, measure_by_name
 

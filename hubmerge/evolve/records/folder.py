@@ -13,7 +13,7 @@ random/ grid/  journals of the searches that the winner is compared with
 
 from pathlib import Path
 
-from ..spec.searcher import COMPARED
+from ..spec.baselines import COMPARED
 
 SEARCH_FILE, EXAMPLES_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "examples.json", "journal.jsonl", "best.yaml"
 CURVE_FILE, RESULTS_FILE, MODEL_FOLDER = "curve.png", "results.json", "model"

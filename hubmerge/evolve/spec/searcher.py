@@ -9,10 +9,6 @@ from ...guesses import guess
 SEARCHERS = ("cmaes", "snes", "xnes", "ga", "nsga2", "map_elites", "cycleqd", "m2n2", "random", "grid")
 
 
-COMPARED = ("random", "grid")
-"""Searchers that a search can add to its `baselines`, with the same budget."""
-
-
 @dataclass(frozen=True)
 class Searcher:
     """How candidates are proposed.

@@ -1,0 +1,113 @@
+"""search.yaml read: from plain values to the fields of a `Search`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...documents import is_number
+from ...errors import RecipeError, SearchError
+from ...evaluate.task import SPLITS, task_document
+from ...guesses import missing_colon
+from ...recipe import OUTPUT_KEYS, Output
+from ...reference import ModelRef
+from .baselines import BASELINES
+from .data_flow import DataFlowSpace
+from .economy import Economy
+from .fields import SEARCH
+from .fitness import Fitness
+from .genes import read_genome
+from .searcher import Searcher
+
+KEYS = (
+    "models",
+    "base_model",
+    "merge_method",
+    "parameters",
+    "genome",
+    "data_flow",
+    "task",
+    "splits",
+    "searcher",
+    "fitness",
+    "select",
+    "baselines",
+    "batch_size",
+    "economy",
+    *OUTPUT_KEYS,
+)
+"""The keys of a search."""
+
+
+def read_search(document: Mapping[str, Any], relative_to: Path) -> dict[str, Any]:
+    """The fields of the `Search` that a document describes, its task's files looked for in `relative_to`.
+
+    Raises `SearchError` for anything but its keys with values of their types; whether these fit together is for the
+    `Search` to say.
+    """
+    SEARCH.require_plain(document)
+    SEARCH.require_known(document, KEYS, "the search")
+    for key in ("models", "task"):
+        if not document.get(key):
+            raise SearchError(f"The search needs `{key}`.")
+    given = {key: value for key, value in document.items() if value is not None}
+    found = {"output": Output.read(document, SEARCH), **_recipes(given), **_models(given), **_paths(given)}
+    found["task"] = task_document(given["task"], relative_to)
+    found["splits"] = _splits(given)
+    found["searcher"] = SEARCH.build(Searcher, given.get("searcher"), "searcher")
+    found["fitness"] = SEARCH.build(Fitness, given.get("fitness"), "fitness")
+    if "economy" in given:
+        found["economy"] = SEARCH.build(Economy, given["economy"], "economy")
+    found["baselines"] = tuple(SEARCH.listed(given.get("baselines", list(BASELINES)), "baselines"))
+    for key in ("select", "batch_size"):
+        if key in given:
+            if type(given[key]) is not int:
+                raise SearchError(f"{key} must be a whole number, got {given[key]!r}.")
+            found[key] = given[key]
+    return found
+
+
+def _models(given: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        models = tuple(ModelRef.parse(model) for model in SEARCH.listed(given["models"], "models"))
+        base = ModelRef.parse(given["base_model"]) if "base_model" in given else None
+    except RecipeError as exc:
+        raise SearchError(str(exc)) from None
+    if stages := [ref for ref in (*models, base) if ref is not None and ref.stage]:
+        raise SearchError(f"{stages[0]} is a stage of a recipe; a search names models.")
+    return {"models": models, "base_model": base}
+
+
+def _recipes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes candidates recipes: the method, its fixed parameters, and the genes."""
+    method = SEARCH.text(given, "merge_method")
+    parameters = SEARCH.mapping(given.get("parameters") or {}, "parameters")
+    for name, value in parameters.items():
+        if not isinstance(value, bool) and not is_number(value):
+            hint = missing_colon(name, value)
+            end = f"; {hint}" if hint else "."
+            raise SearchError(f"parameters.{name} must be a number or true or false, got {value!r}{end}")
+    found = {"merge_method": method, "parameters": parameters}
+    if "genome" in given:
+        return found | read_genome(SEARCH.mapping(given["genome"], "genome"))
+    if method is not None:
+        raise SearchError("The search needs `genome`: the genes of the merge_method that may vary.")
+    return found
+
+
+def _paths(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes candidates paths; a searcher of their own may stand in it."""
+    if "data_flow" not in given:
+        return {}
+    data_flow, found = SEARCH.mapping(given["data_flow"] or {}, "data_flow"), {}
+    if "searcher" in data_flow:
+        found["path_searcher"] = SEARCH.build(Searcher, data_flow.pop("searcher"), "data_flow.searcher")
+    return {**found, "data_flow": SEARCH.build(DataFlowSpace, data_flow, "data_flow")}
+
+
+def _splits(given: Mapping[str, Any]) -> dict[str, Any]:
+    splits = SEARCH.mapping(given.get("splits") or {}, "splits")
+    SEARCH.require_known(splits, SPLITS, "splits")
+    for name, value in splits.items():
+        if type(value) is not int or value < 0:
+            raise SearchError(f"splits.{name} must be a number of examples, got {value!r}.")
+    return splits
