@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import HubmergeError, SearchError
-from ..evaluate.located import shared_task
+from ..errors import SearchError
 from ..evaluate.table import Row
 from ..evaluate.task import Task, sizes
 from ..files import make_folder
@@ -19,7 +18,6 @@ from ..progress import Event, Progress, silent
 from ..recipe import Recipe
 from ..reference import ModelRef
 from ..stream.executor import merge
-from ..stream.journal import require_room
 from ..stream.written import Written
 from .choose import Winner, choose
 from .compared.answers import open_chosen
@@ -44,7 +42,8 @@ from .records.folder import (
 )
 from .records.journal import Journal, require_unused
 from .records.results import Results, is_finished, told_of
-from .records.resume import has_scores, resumed
+from .records.resume import resumed
+from .records.saved import is_saved, require_own, yaml_of
 from .report import curve
 from .result import EvolveResult, result_of
 from .search import Search
@@ -257,32 +256,6 @@ def _first_line(opened: Opened) -> dict[str, Any]:
 def _header(task: Task) -> dict[str, Any]:
     """What every journal of a run begins with: `problems` are those that the values of its lines are of."""
     return {"hubmerge": __version__, "problems": task.problems("search")}
-
-
-def yaml_of(search: Search) -> bytes:
-    """search.yaml, which may go anywhere: the task's own files too are named without their paths."""
-    return replace(search, task=shared_task(search.task)).to_yaml().encode()
-
-
-def is_saved(path: Path, search: Search) -> bool:
-    """Whether a file says just this search, in whatever words: it is then left as its author wrote it."""
-    try:
-        return path.is_file() and Search.from_yaml(path) == search
-    except HubmergeError:
-        return False
-
-
-def require_own(out: Path, resume: bool) -> Written:
-    """The files of the run in `out`. Raises `PlanError` where one of them, or what stands in their place, is
-    somebody's, before anything is written; of a run that is resumed, search.yaml may be edited."""
-    has_journal = (out / JOURNAL_FILE).is_file() and (out / JOURNAL_FILE).stat().st_size > 0
-    written = Written(out, trusted=resume and has_journal)
-    folders = ("", f"{PS_FOLDER}/")
-    files = (CURVE_FILE, RECIPE_FILE, RESULTS_FILE, EXAMPLES_FILE)
-    if resume or not has_journal or not has_scores(out):  # else the journal says what to do
-        written.require([f"{folder}{name}" for folder in folders for name in files])
-        require_room(out / MODEL_FOLDER)
-    return written
 
 
 def _curve_title(search: Search, found: Exploration) -> str:

@@ -5,5 +5,6 @@ evaluation.py  one evaluated candidate
 journal.py     every evaluation, on disk before the next begins
 results.py     the end of a run: winner and table
 resume.py      which search a folder can go on with
+saved.py       whose the folder is, and its search.yaml
 mirror.py      a copy of the folder on the Hub, and back
 """

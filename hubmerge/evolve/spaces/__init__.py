@@ -6,5 +6,6 @@ layer_path.py  a path through the layers of several models, and its export as a 
 candidate.py   what a genome makes of a vector: a recipe or such a path
 genome.py      what every genome can do
 recipes.py     the genome of recipes: values of a merge method's parameters
+scalings.py    how a path's scales follow from genes
 data_flow.py   the genome of such paths
 """

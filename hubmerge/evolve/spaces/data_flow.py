@@ -9,7 +9,6 @@ first model's first pass by 2 of them, and a scale lies as many sixths of its ra
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -18,10 +17,9 @@ from ...recipe import AS_GIVEN, Output
 from ...reference import ModelRef
 from ..spec.data_flow import DataFlowSpace
 from .layer_path import LARGEST, LayerPath
-from .squash import DIGITS, squash, unsquash
+from .scalings import scaling_of
+from .squash import DIGITS
 
-_HIDDEN = 8
-_STEP = 1 / 6
 _IN = 2.0
 """Position of the indicators that the search starts with: two steps above the threshold."""
 
@@ -54,7 +52,7 @@ class DataFlow:
         self.slots = len(self.layers) * space.repeats
         self._last = layer_counts[0] - 1
         self._output = output
-        self._scales: _Matrix | _Network | _Ones = _SCALES[space.scaling](len(self.layers), self.slots, space)
+        self._scales = scaling_of(space, len(self.layers), self.slots)
 
     @property
     def most_layers(self) -> int:
@@ -135,77 +133,6 @@ class DataFlow:
         begin = [] if numbers and numbers[0] == 0 else [0]
         whole = [*begin, *numbers]
         return whole if whole[-1] == self._last else [*whole, self._last]
-
-
-class _Ones:
-    """No scales."""
-
-    size = 0
-
-    def __init__(self, layers: int, slots: int, space: DataFlowSpace) -> None:
-        self.start = np.zeros(0)
-
-    def of(self, genes: np.ndarray) -> Any:
-        return lambda i, j, step: 1.0
-
-    def random(self, generator: np.random.Generator) -> np.ndarray:
-        return self.start
-
-
-class _Matrix:
-    """W as one gene from each layer to each, row by row."""
-
-    def __init__(self, layers: int, slots: int, space: DataFlowSpace) -> None:
-        self._layers = layers
-        self._range = space.scale_range
-        self._middle = _start(space)
-        self.size = layers * layers
-        self.start = np.zeros(self.size)
-
-    def of(self, genes: np.ndarray) -> Any:
-        def scale(i: int, j: int, step: int) -> float:
-            return squash(self._middle + _STEP * float(genes[i * self._layers + j]), *self._range)
-
-        return scale
-
-    def random(self, generator: np.random.Generator) -> np.ndarray:
-        values = generator.uniform(*self._range, size=self.size)
-        return np.array([(unsquash(float(value), *self._range) - self._middle) / _STEP for value in values])
-
-
-class _Network:
-    """W_ij = pi_theta(i, j, t): one hidden layer of tanh, whose weights are the genes. All 0 gives the start."""
-
-    size = _HIDDEN * 5 + 1
-
-    def __init__(self, layers: int, slots: int, space: DataFlowSpace) -> None:
-        self._spans = np.array([max(1, layers - 1), max(1, layers - 1), slots])
-        self._range = space.scale_range
-        self._middle = _start(space)
-        self.start = np.zeros(self.size)
-
-    def of(self, genes: np.ndarray) -> Any:
-        first, bias, second = np.split(genes, [3 * _HIDDEN, 4 * _HIDDEN])
-        matrix = first.reshape(_HIDDEN, 3)
-
-        def scale(i: int, j: int, step: int) -> float:
-            inputs = 2 * np.array([i, j, step]) / self._spans - 1
-            output = float(second[:-1] @ np.tanh(matrix @ inputs + bias) + second[-1])
-            return squash(self._middle + _STEP * output, *self._range)
-
-        return scale
-
-    def random(self, generator: np.random.Generator) -> np.ndarray:
-        return generator.standard_normal(self.size)
-
-
-_SCALES: dict[str, Any] = {"matrix": _Matrix, "network": _Network, "none": _Ones}
-
-
-def _start(space: DataFlowSpace) -> float:
-    """The position of scale 1, or of the range's middle where 1 lies outside."""
-    low, high = space.scale_range
-    return unsquash(1.0, low, high) if low < 1 < high else 0.5
 
 
 def _evenly(low: int, high: int, count: int) -> list[int]:
