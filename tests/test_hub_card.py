@@ -10,7 +10,7 @@ from hubtools import checkpoint, publish
 from huggingface_hub import HfApi, ModelCard, constants
 from markdown_it import MarkdownIt
 
-from hubmerge.hub import Card, Evaluation, combine, open_source, push_folder, render, search_models
+from hubmerge.hub import Card, CardRow, combine, open_source, push_folder, render, search_models
 from hubmerge.hub.markdown import escape, fence, link, table
 from hubmerge.hub.search import similar_models
 from hubmerge.hub.source import Licence, Source
@@ -27,8 +27,8 @@ def parents() -> dict[str, Source]:
     return {name: open_source(ModelRef(f"alice/card-{name}")) for name in ("base", "math", "ja")}
 
 
-def row(model: str, value: float) -> Evaluation:
-    return Evaluation(model, "exact_number", value, value - 0.05, value + 0.05, 300, "test", "ja-word-problems")
+def row(model: str, value: float) -> CardRow:
+    return CardRow(model, "exact_number", value, value - 0.05, value + 0.05, 300, "test", "ja-word-problems")
 
 
 @pytest.fixture(scope="module")
@@ -233,10 +233,10 @@ def test_nothing_stated_states_nothing(parents: dict[str, Source]) -> None:
 
 
 def test_an_evaluation_holds_together() -> None:
-    Evaluation("m", "x", 1.0, 0.9, 1.0 - 1e-12, 10, "test")
+    CardRow("m", "x", 1.0, 0.9, 1.0 - 1e-12, 10, "test")
     for value, low, high, n in [(0.5, 0.6, 0.7, 1), (62.0, 57.0, 67.0, 300), (0.5, 0.4, 0.6, 0)]:
         with pytest.raises(ValueError, match="expected 0 <= low"):
-            Evaluation("m", "x", value, low, high, n, "test")
+            CardRow("m", "x", value, low, high, n, "test")
 
 
 def test_markdown_pieces() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from ..errors import SearchError
 from ..evaluate.table import Row
-from ..hub.card import Card, render
-from ..hub.card import Evaluation as CardRow
+from ..hub.card import Card, CardRow, render
 from ..hub.source import Source, open_source
 from ..recipe import Recipe
 from ..reference import ModelRef

@@ -4,7 +4,7 @@
 """
 
 from .answers import FileInfo
-from .card import Card, Evaluation, render
+from .card import Card, CardRow, render
 from .errors import explain, hub_errors
 from .headers import TensorHeader
 from .licences import LicenceResult, combine
@@ -15,7 +15,7 @@ from .source import Source, open_source
 
 __all__ = [
     "Card",
-    "Evaluation",
+    "CardRow",
     "FileInfo",
     "LicenceResult",
     "ModelSummary",

@@ -42,7 +42,7 @@ _SEARCH_LABELS = {
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class CardRow:
     """One model's score on one split: `value` in 0..1 with its 95% interval `low`..`high`, over `n` examples."""
 
     model: str
@@ -78,7 +78,7 @@ class Card:
     method: str
     repo_id: str | None = None
     base_model: str | None = None
-    evaluations: Sequence[Evaluation] = ()
+    evaluations: Sequence[CardRow] = ()
     curve_image: str | None = None
     commands: Sequence[str] = ()
     search: Mapping[str, Any] | None = None
@@ -149,7 +149,7 @@ def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
     )
 
 
-def _is_own(card: Card, row: Evaluation) -> bool:
+def _is_own(card: Card, row: CardRow) -> bool:
     return row.model in (card.title, card.repo_id)
 
 
