@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .evaluate.models import load_model as load_model
     from .evaluate.task import Task as Task
     from .evaluate.task import load_task as load_task
+    from .evolve.result import read_result as read_result
     from .evolve.search import Search as Search
     from .hub.push import push_folder as push_folder
     from .hub.source import open_source as open_source
@@ -43,6 +44,7 @@ _PUBLIC = {
     "merge": "publish",
     "open_source": "hub.source",
     "push_folder": "hub.push",
+    "read_result": "evolve.result",
 }
 __all__ = ["__version__", *_PUBLIC]
 
