@@ -23,6 +23,12 @@ _OPENS = re.compile(
     r"|pos_conv|(?:^|\.)conv\d?\.|(?:^|\.)(?:cls|mask|class)_token|position|encoder\.LayerNorm\."
 )
 
+# What gives each token a score. Masked language models transform in layers of lm_head before their decoder.
+_HEAD = re.compile(r"(?:^|[._])(?:lm_head|decoder|embed_out|output)\.weight$")
+
+# Embeddings whose rows are something else than tokens.
+_NOT_TOKENS = re.compile(r"position|wpe|type|per_layer|patch|vision|visual|image|rel_|project")
+
 # Tried in order: a norm inside attention ("q_norm") is a norm; "lm_head" is not attention.
 _GROUPS: tuple[tuple[Group, re.Pattern[str]], ...] = (
     ("norm", re.compile(r"norm|(?:^|\.)ln_|layernorm", re.I)),
@@ -65,3 +71,15 @@ def parse(name: str) -> TensorName:
     prefix, layer, suffix = (match["prefix"], int(match["layer"]), match["suffix"]) if match else ("", None, name)
     group: Group = next((group for group, pattern in _GROUPS if pattern.search(suffix)), "other")
     return TensorName(name, layer, group, prefix, suffix)
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor may give each token its score."""
+    return _HEAD.search(name) is not None
+
+
+def is_vocabulary(name: str) -> bool:
+    """Whether a tensor has one row a token: the token embedding or the head."""
+    parsed = parse(name)
+    token = parsed.group == "embedding" and not _NOT_TOKENS.search(name)
+    return parsed.layer is None and name.endswith(".weight") and (token or is_head(name))

@@ -67,11 +67,13 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
     base = next((merge.base_model for merge in merges if merge.base_model and not merge.base_model.stage), None)
     names = [source.title.split("/")[-1] for source in plan.sources if not base or source.pinned != base]
     return Card(
-        title=repo_id.split("/")[-1] if repo_id else f"{plan.method.name} merge of {_listed(names)}",
+        title=repo_id.split("/")[-1] if repo_id else f"{_listed(plan.methods)} merge of {_listed(names)}",
         sources=plan.sources,
         recipe_yaml=plan.recipe.to_yaml(),
-        method=plan.method.name,
-        before=tuple(stage.method.name for stage in plan.stages[:-1]),
+        method=plan.methods[-1],
+        before=(*(name for stage in plan.stages[:-1] for name in stage.methods), *plan.methods[:-1]),
+        parts=tuple(name for name, _ in plan.stage.modules),
+        carried_from=plan.stage.weights[-1].tokenizer if plan.stage.modules else None,
         repo_id=repo_id,
         base_model=next((s.name for s in plan.sources if s.pinned == base), None),
         commands=("hubmerge merge recipe.yaml --out merged",),

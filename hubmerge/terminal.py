@@ -184,11 +184,13 @@ def show_plan(plan: Plan) -> None:
     """Prints what a merge will do: sources, output, cost, warnings; what forbids it is left to `plan.require`."""
     _show_sources(plan.sources)
     dtypes = sorted({tensor.dtype for tensor in plan.tensors})
-    before = "".join(f"{stage.method.name} (stage:{stage.name}), then " for stage in plan.stages[:-1])
-    carried = sum(tensor.carried for tensor in plan.tensors)
+    before = "".join(f"{', '.join(stage.methods)} (stage:{stage.name}), then " for stage in plan.stages[:-1])
+    parts = [f"{', '.join(stage.methods)} ({name})" for name, stage in plan.stage.modules if plan.recipe.modules]
+    carried = plan.stage.carried
     out.print(
-        f"\n{escape(before)}[bold]{plan.recipe.merge_method}[/] -> {len(plan.tensors)} tensors"
-        f"{f' ({carried} of them carried as they are)' if carried else ''}, {plan.parameters:,} parameters, "
+        f"\n{escape(before)}[bold]{escape(', '.join(parts) or plan.recipe.merge_method)}[/] -> "
+        f"{len(plan.tensors)} tensors{f' ({carried} of them carried as they are)' if carried else ''}, "
+        f"{plan.parameters:,} parameters, "
         f"{', '.join(dtypes)}, {size(plan.output_bytes)} in {len(plan.shards)} file(s)"
     )
     cores = f"{plan.threads} core{'s' if plan.threads > 1 else ''}"

@@ -69,7 +69,8 @@ class Card:
     `curve_image`: a file beside the card. `commands`: shell lines that make the model again from `recipe_yaml`.
     `search`: facts about the search (searcher, popsize, evaluations, examples, seed, seconds). `languages`: ISO codes.
     `example`: a prompt for the usage code; `chat`: whether the tokenizer has a chat template. `notes`: Markdown.
-    `before`: the methods of the merges whose results `method` was given, in their order.
+    `before`: the methods of the merges whose results `method` was given, in their order. `parts`: what was merged of
+    `carried_from`, where all else of it is in the result as it was.
     """
 
     title: str
@@ -88,11 +89,14 @@ class Card:
     chat: bool = True
     tags: Sequence[str] = ()
     before: Sequence[str] = ()
+    parts: Sequence[str] = ()
+    carried_from: Source | None = None
 
     @property
     def whole(self) -> Source | None:
-        """The model of which only a part was merged, and that the result otherwise is; None where all was."""
-        return next((source for source in self.sources if source.component is not None), None)
+        """The model of which only `parts` were merged, and that the result otherwise is; None where all was."""
+        named = next((source for source in self.sources if source.component is not None), None)
+        return self.carried_from or named
 
 
 def render(card: Card) -> str:
@@ -162,9 +166,12 @@ def _summary(card: Card) -> str:
         text += f", built on {_source_link(base)}"
     methods = ", then ".join(f"`{name}`" for name in (*card.before, card.method))
     text += f". No training took place: each weight is computed from the parents' weights with {methods}."
-    if card.whole is not None and card.whole.component is not None:
-        part = card.whole.component.name.replace("_", " ")
-        text += f" Only the {part} of {_source_link(card.whole)} was merged; all else of it is here as it was."
+    if card.whole is not None:
+        own = card.whole.component
+        parts = [part.replace("_", " ") for part in card.parts or ([own.name] if own else [])]
+        listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+        were = "were" if parts[1:] else "was"
+        text += f" Only the {listed} of {_source_link(card.whole)} {were} merged; all else of it is here as it was."
     if card.search:
         tried = card.search.get("evaluations")
         count = f"{tried:,} candidates" if isinstance(tried, int) else "many candidates"

@@ -32,7 +32,9 @@ from .session import bounded_session, find_token, patiently
 from .source import open_source
 from .unplaced import without_places
 
-_OUR_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
+_OUR_WEIGHTS = re.compile(
+    r"(?P<folder>[^/]+/)?(?:model|diffusion_pytorch_model)(?:-\d+-of-\d+)?\.safetensors(?:\.index\.json)?"
+)
 
 
 @dataclass(frozen=True)
@@ -236,8 +238,8 @@ class Upload:
 
     def _stale(self) -> list[str]:
         stale = set(self._deleted)
-        if any(_OUR_WEIGHTS.fullmatch(name) for name in self._operations):
-            stale |= {name for name in self.present if _OUR_WEIGHTS.fullmatch(name)}
+        written = {found["folder"] for name in self._operations if (found := _OUR_WEIGHTS.fullmatch(name))}
+        stale |= {name for name in self.present if (it := _OUR_WEIGHTS.fullmatch(name)) and it["folder"] in written}
         return sorted(stale - set(self._operations))
 
     def _doing(self, what: str) -> AbstractContextManager[None]:

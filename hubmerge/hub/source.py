@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SourceError
+from ..guesses import guess
 from ..reference import ModelRef
 from .answers import FileInfo
 from .checkpoint import (
@@ -31,7 +32,7 @@ from .checkpoint import (
     parse_index,
     weight_files,
 )
-from .component import LANGUAGE_MODEL, Component, language_model
+from .component import ALIASES, Component, Folder, components
 from .content import HashedFile
 from .conversion import find_conversion
 from .headers import LONGEST_HEADER, TensorHeader, read_headers
@@ -49,7 +50,8 @@ class Source:
 
     `tensors` maps each tensor's name to its place; `identity` changes when the content may have changed
     (the commit, or for a folder a digest of its files' names, sizes and times). `adapter`: a LoRA that changes some of
-    the tensors when they are read; files, config and tokenizer are the model's own.
+    the tensors when they are read; files, config and tokenizer are the model's own. `folders`: of a model made of
+    checkpoints in folders of their own, with which the names of their tensors begin ("unet/conv_in.weight").
     """
 
     ref: ModelRef
@@ -57,6 +59,7 @@ class Source:
     tensors: Mapping[str, TensorHeader] = field(repr=False)
     config: Mapping[str, Any] = field(repr=False)
     adapter: Adapter | None = None
+    folders: Mapping[str, Folder] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -82,7 +85,13 @@ class Source:
     @cached_property
     def component(self) -> Component | None:
         """The part of the model that the reference names; None where it names the whole."""
-        return language_model(self.config, self.tensors) if self.ref.component == LANGUAGE_MODEL else None
+        name = self.ref.component
+        return None if name is None else self.components.get(ALIASES.get(name, name))
+
+    @cached_property
+    def components(self) -> Mapping[str, Component]:
+        """All parts of it, by name; none of a plain model."""
+        return components(self.config, self.tensors, self.folders)
 
     @property
     def stored(self) -> Iterable[TensorHeader]:
@@ -209,11 +218,11 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
 
 def _part(source: Source) -> Source:
     """The source, if it has the part that its reference names."""
-    if source.ref.component is not None and source.component is None:
-        raise SourceError(
-            f"{source.name}: {source.listing.name} has no part called {source.ref.component}; expected a model with a "
-            f"language model inside it, as vision-language models have, and #{LANGUAGE_MODEL}."
-        )
+    name = source.ref.component
+    if name is not None and source.component is None:
+        parts = source.components
+        has = f"it has: {', '.join(parts)}{guess(name, parts)}" if parts else "it is a model without parts"
+        raise SourceError(f"{source.name}: {source.listing.name} has no part called {name}; {has}.")
     return source
 
 

@@ -9,7 +9,7 @@
 >>> [str(model.model) for model in recipe.models]
 ['org/math', 'org/japanese']
 
-    values.py       Recipe and its parts: models, slices, stages
+    values.py       Recipe and its parts: models, slices, stages, modules
     parameters.py   weight, density, t, ...: a number, a gradient, values by the tensor's name
     output.py       how the result is written: dtype, tokenizer, chat template
     document.py     the YAML, both ways
@@ -17,7 +17,7 @@
 
 from .output import AS_GIVEN, DTYPES, OUTPUT_KEYS, Output
 from .parameters import Conditional, Parameters, Scalar, Setting, value_at
-from .values import ModelEntry, Recipe, Slice, SliceSource, Stage
+from .values import ModelEntry, Module, Recipe, Slice, SliceSource, Stage
 
 __all__ = [
     "AS_GIVEN",
@@ -25,6 +25,7 @@ __all__ = [
     "OUTPUT_KEYS",
     "Conditional",
     "ModelEntry",
+    "Module",
     "Output",
     "Parameters",
     "Recipe",

@@ -9,15 +9,13 @@ from ..guesses import missing_colon
 from ..reference import ModelRef
 from .output import OUTPUT_KEYS, Output
 from .parameters import Conditional, Parameters, Scalar, Setting
-from .values import RECIPE, ModelEntry, Recipe, Slice, SliceSource, Stage
+from .values import RECIPE, ModelEntry, Module, Recipe, Slice, SliceSource, Stage
 
-_KEYS = ("merge_method", "models", "slices", "base_model", "parameters", "stages", *OUTPUT_KEYS)
+_KEYS = ("merge_method", "models", "slices", "base_model", "parameters", "stages", "modules", *OUTPUT_KEYS)
 
 
 def read_recipe(document: Mapping[str, Any]) -> Recipe:
     """The recipe that plain values describe. Raises `RecipeError`."""
-    if "modules" in document:
-        raise RecipeError("`modules` (merging parts of a multi-modal model) is not supported yet; use `models`.")
     if "tokenizer" in document:
         raise RecipeError("`tokenizer` is not supported yet; use `tokenizer_source: base` or a model.")
     RECIPE.require_known(document, _KEYS, "the recipe")
@@ -33,6 +31,9 @@ def read_recipe(document: Mapping[str, Any]) -> Recipe:
         parameters=_parameters(document.get("parameters"), "parameters"),
         output=Output.read(document, RECIPE),
         stages=tuple(_stage(item) for item in _items(document, "stages")),
+        modules=tuple(
+            _module(name, item) for name, item in RECIPE.mapping(document.get("modules") or {}, "modules").items()
+        ),
     )
 
 
@@ -44,11 +45,28 @@ def recipe_document(recipe: Recipe) -> dict[str, Any]:
     document["merge_method"] = recipe.merge_method
     if recipe.base_model:
         document["base_model"] = str(recipe.base_model)
-    if recipe.models:
-        document["models"] = [_with_parameters({"model": str(e.model)}, e.parameters) for e in recipe.models]
-    if recipe.slices:
-        document["slices"] = list(map(_slice_document, recipe.slices))
+    document |= _inputs_document(recipe)
+    if recipe.modules:
+        document["modules"] = {module.name: _module_document(module) for module in recipe.modules}
     return _with_parameters(document, recipe.parameters) | recipe.output.to_dict()
+
+
+def _inputs_document(merge: Recipe | Module) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    if merge.models:
+        document["models"] = [_with_parameters({"model": str(e.model)}, e.parameters) for e in merge.models]
+    if merge.slices:
+        document["slices"] = list(map(_slice_document, merge.slices))
+    return document
+
+
+def _module_document(module: Module) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    if module.merge_method:
+        document["merge_method"] = module.merge_method
+    if module.base_model:
+        document["base_model"] = str(module.base_model)
+    return _with_parameters(document | _inputs_document(module), module.parameters)
 
 
 def _slice_document(piece: Slice) -> dict[str, Any]:
@@ -70,6 +88,24 @@ def _stage(item: Any) -> Stage:
         return Stage(item["name"], read_recipe({key: value for key, value in item.items() if key != "name"}))
     except RecipeError as exc:
         raise RecipeError(f"In the stage {item['name']}: {exc}") from None
+
+
+def _module(name: str, item: Any) -> Module:
+    known = ("merge_method", "base_model", "models", "slices", "parameters")
+    document = RECIPE.mapping(item, f"modules.{name}")
+    RECIPE.require_known(document, known, f"the module {name}")
+    base = document.get("base_model")
+    try:
+        return Module(
+            name,
+            models=tuple(_model_entry(one) for one in _items(document, "models")),
+            slices=tuple(_slice(one) for one in _items(document, "slices")),
+            parameters=_parameters(document.get("parameters"), f"the parameters of the module {name}"),
+            merge_method=RECIPE.text(document, "merge_method"),
+            base_model=_model(base, "base_model") if base is not None else None,
+        )
+    except RecipeError as exc:
+        raise RecipeError(f"In the module {name}: {exc}") from None
 
 
 def _model(value: Any, where: str) -> ModelRef:

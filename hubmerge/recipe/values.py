@@ -1,6 +1,6 @@
 """A recipe as frozen values, validated when they are made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,44 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Module:
+    """A part of models that is merged by itself, from models or slices of its own.
+
+    `name`: the part's, as mergekit (text_decoder, vision_tower) or hubmerge calls it (see hub/component.py). What it
+    does not say itself - method, base model, parameters - is the recipe's; parameters are its own alone where it has a
+    method of its own.
+    """
+
+    name: str
+    models: tuple[ModelEntry, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    parameters: Parameters = field(default_factory=dict)
+    merge_method: str | None = None
+    base_model: ModelRef | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.models) == bool(self.slices):
+            raise RecipeError(f"The module {self.name} needs either `models` or `slices`, and not both.")
+
+    def recipe(self, outer: "Recipe") -> "Recipe":
+        """The merge of this part, as a module of `outer`; that one's parameters are not in it."""
+        return Recipe(
+            self.merge_method or outer.merge_method,
+            self.models,
+            self.slices,
+            self.base_model or outer.base_model,
+            self.parameters,
+            outer.output,
+        )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What to merge and how, validated; the keys are those of the YAML.
 
-    Exactly one of `models` (whole models) and `slices` (layer ranges) is filled. All merging is done in float32;
-    `output` says how it is written. `stages` are merged before, in their order. Raises `RecipeError` at construction.
+    Exactly one of `models` (whole models), `slices` (layer ranges) and `modules` (parts of models) is filled. All
+    merging is done in float32; `output` says how it is written. `stages` are merged before, in their order. Raises
+    `RecipeError` at construction.
     """
 
     merge_method: str
@@ -80,10 +113,13 @@ class Recipe:
     parameters: Parameters = field(default_factory=dict)
     output: Output = field(default_factory=Output)
     stages: tuple[Stage, ...] = ()
+    modules: tuple[Module, ...] = ()
 
     def __post_init__(self) -> None:
-        if bool(self.models) == bool(self.slices):
+        if bool(self.models) + bool(self.slices) + bool(self.modules) != 1:
             raise RecipeError("A recipe needs either `models` or `slices` with at least one entry, and not both.")
+        if len({module.name for module in self.modules}) < len(self.modules):
+            raise RecipeError("A part is named twice under `modules`; name each once.")
 
     @property
     def references(self) -> tuple[ModelRef, ...]:
@@ -97,6 +133,7 @@ class Recipe:
         named = [self.base_model] if self.base_model else []
         named += [entry.model for entry in self.models]
         named += [source.model for piece in self.slices for source in piece.sources]
+        named += [ref for module in self.modules for ref in module.recipe(self).named]
         if self.output.tokenizer_model is not None:
             named.append(self.output.tokenizer_model)
         return tuple(dict.fromkeys(named))
@@ -109,7 +146,14 @@ class Recipe:
             return part
         if self.base_model is not None:
             return self.base_model
+        if self.modules:
+            return self.modules[0].recipe(self).giver
         return self.models[0].model if self.models else self.slices[0].sources[0].model
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The merge methods that it names, once each."""
+        return tuple(dict.fromkeys([self.merge_method, *(m.merge_method for m in self.modules if m.merge_method)]))
 
     @property
     def tokenizer_giver(self) -> ModelRef:
@@ -142,10 +186,16 @@ class Recipe:
         return replace(
             self,
             stages=tuple(replace(stage, recipe=stage.recipe.with_pins(pinned)) for stage in self.stages),
-            models=tuple(replace(entry, model=pin(entry.model)) for entry in self.models),
-            slices=tuple(
-                replace(piece, sources=tuple(replace(source, model=pin(source.model)) for source in piece.sources))
-                for piece in self.slices
+            models=_pinned_models(self.models, pin),
+            slices=_pinned_slices(self.slices, pin),
+            modules=tuple(
+                replace(
+                    module,
+                    models=_pinned_models(module.models, pin),
+                    slices=_pinned_slices(module.slices, pin),
+                    base_model=pin(module.base_model) if module.base_model else None,
+                )
+                for module in self.modules
             ),
             base_model=pin(self.base_model) if self.base_model else None,
             output=self.output.with_pins(pinned),
@@ -175,3 +225,14 @@ class Recipe:
     def to_yaml(self) -> str:
         """The recipe as YAML text."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _pinned_models(models: tuple[ModelEntry, ...], pin: Callable[[ModelRef], ModelRef]) -> tuple[ModelEntry, ...]:
+    return tuple(replace(entry, model=pin(entry.model)) for entry in models)
+
+
+def _pinned_slices(slices: tuple[Slice, ...], pin: Callable[[ModelRef], ModelRef]) -> tuple[Slice, ...]:
+    return tuple(
+        replace(piece, sources=tuple(replace(source, model=pin(source.model)) for source in piece.sources))
+        for piece in slices
+    )

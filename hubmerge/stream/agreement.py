@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import SourceError
+from ..hub.config import text_config
 from .architecture import completed
 from .findings import Finding, error, some, warning
-from .views import text_config
 from .weights import Weights
 
 # Where one of these differs, equal positions of equal shape mean different things.

@@ -5,10 +5,11 @@ from collections.abc import Collection, Iterator, Sequence
 from ..hub.checkpoint import INDEX, WEIGHTS
 from ..hub.conversion import PULL_REQUEST
 from ..hub.source import Source
+from ..layers import is_vocabulary
 from .dtypes import DTYPES
 from .findings import Finding, error, some, warning
 from .tensors import TensorPlan
-from .views import View, is_vocabulary
+from .views import View
 from .weights import Weights
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import layers
+from ..hub.config import setting, text_config
 from .dtypes import DTYPES, config_name
 from .findings import Finding, error
 from .tensors import TensorPlan
 from .tokenizer import SPECIAL_IDS
-from .views import View, setting, text_config
+from .views import View
 from .weights import Weights
 
 # The same number by the names of several families.
@@ -39,6 +40,9 @@ _NOT_BY_LAYER = re.compile(
 )
 _DROPPED = ("_name_or_path", "auto_map")
 
+DTYPE_KEYS = ("dtype", "torch_dtype")
+"""Where a configuration says the dtype: transformers 5 writes the first, and reads the second from older files."""
+
 
 def output_config(
     first: Weights,
@@ -48,22 +52,12 @@ def output_config(
     layer_map: Sequence[tuple[int, int]],
     tied: bool | None,
 ) -> dict[str, Any]:
-    """The result's configuration, from that of `first`, or of what that is a part of.
+    """The result's configuration, from that of `first`.
 
     It tells the result's dtype where all its weights share one, the special tokens of `tokenizer`, whether the head
     is `tied` (None: as `first` says), and for slices the number of layers and what is listed layer by layer.
     """
-    given = first.whole.inner.config if first.whole else first.config
-    config = {key: value for key, value in copy.deepcopy(dict(given)).items() if key not in _DROPPED}
-    text = text_config(config)
-    parts = [config] if text is config else [config, dict(text)]
-    if len(parts) > 1:
-        config["text_config"] = parts[1]
-    dtypes = {tensor.dtype for tensor in tensors if DTYPES[tensor.dtype].is_float}
-    changes: dict[str, Any] = {}
-    if len(dtypes) == 1:
-        name = config_name(dtypes.pop())
-        changes |= {"dtype": name, "torch_dtype": name}
+    changes = dtype_changes(tensors)
     if tied is not None:
         changes["tie_word_embeddings"] = tied
     if tokenizer is not first:
@@ -71,10 +65,29 @@ def output_config(
         changes |= {key: value for key, value in ids.items() if value is not None}
     if layer_map:
         changes |= _restacked(first, weights, layer_map)
+    return changed(kept(first.config), changes)
+
+
+def kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a model's configuration without what is not true of a merge."""
+    return {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in _DROPPED}
+
+
+def dtype_changes(tensors: Iterable[TensorPlan]) -> dict[str, Any]:
+    """What a configuration says of the dtype of these, where they share one."""
+    dtypes = {tensor.dtype for tensor in tensors if DTYPES[tensor.dtype].is_float}
+    return dict.fromkeys(DTYPE_KEYS, config_name(dtypes.pop())) if len(dtypes) == 1 else {}
+
+
+def changed(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with `changes` of the language model's settings, wherever it keeps each."""
+    text = text_config(config)
+    parts = [config] if text is config else [config, dict(text)]
+    if len(parts) > 1:
+        config["text_config"] = parts[1]
     for part in parts:
         part |= {key: value for key, value in changes.items() if key in part}
     missing = {key: value for key, value in changes.items() if not any(key in part for part in parts)}
-    # transformers 5 writes dtype, and reads torch_dtype from older files.
     if "dtype" in missing and "torch_dtype" in config:
         del missing["dtype"]
     missing.pop("torch_dtype", None)

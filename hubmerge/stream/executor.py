@@ -31,9 +31,11 @@ from .compute import merge_blocks, one_thread
 from .findings import raise_errors
 from .journal import Journal, open_journal
 from .manifest import MANIFEST
+from .names import name_of
 from .plan import SHARD_SIZE, Plan, make_plan
 from .reader import Reader
-from .shards import INDEX_FILE, ShardPlan
+from .shards import ShardPlan
+from .stage import Stage
 from .tensors import TensorPlan
 from .tokenizer import carried_files
 from .writer import ShardFile
@@ -146,10 +148,12 @@ class _Run:
         out_bytes -= journal.nbytes if self.keeps_files else 0
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
         files = carried_files(plan.tokenizer, plan.chat_template) | files
-        files["config.json"] = _json(plan.config)
+        for component in (one for one in plan.components if one.tensors):
+            files[component.file("config.json")] = _json(component.config)
+            if len(component.shards) > 1:
+                index = shards.index(component.shards, component.tensors)
+                files[component.file(component.stem + shards.INDEX_ENDING)] = index
         files = {name: without_places(name, content) for name, content in files.items()}
-        if len(plan.shards) > 1:
-            files[INDEX_FILE] = shards.index(plan.shards, self.tensors)
         if self.keeps_files:
             journal.check(files)
         journal.begin(shard.file for shard in plan.shards)
@@ -159,7 +163,11 @@ class _Run:
         files[MANIFEST] = _manifest(plan, journal, files)
         self._tell(MANIFEST)
         pushed = self._finish(files, message)
-        digests = {name: digest for record in journal.shards.values() for name, digest in record.tensors.items()}
+        digests = {
+            name_of(file, name): digest
+            for file, record in journal.shards.items()
+            for name, digest in record.tensors.items()
+        }
         tensors = {tensor.name: digests[tensor.name] for tensor in plan.tensors}
         return MergeResult(plan, folder if self.keeps_files else None, pushed, tensors, kept, time.monotonic() - began)
 
@@ -195,7 +203,7 @@ class _Run:
         tensors = [self.tensors[name] for name in shard.names]
         with (
             self.journal.shard(shard.file) as file,
-            closing(ShardFile(file, shards.header(tensors), tensors)) as target,
+            closing(ShardFile(file, shards.header(tensors, shard.file), tensors)) as target,
         ):
             self._tell(shard.file)
             merging = {pool.submit(self._merge, tensor, reader, target): tensor for tensor in tensors}
@@ -220,7 +228,7 @@ class _Run:
         if not hasattr(self.workspaces, "of_thread"):
             self.workspaces.of_thread = Workspace(torch.device(self.plan.device))
         with reader.reading(tensor) as read:
-            blocks = merge_blocks(self.plan.method, tensor, read, self.workspaces.of_thread)
+            blocks = merge_blocks(self.plan.stage.method, tensor, read, self.workspaces.of_thread)
             target.write(tensor.name, self._counted(blocks))
 
     def _counted(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -347,8 +355,15 @@ def _manifest(plan: Plan, journal: Journal, files: Mapping[str, bytes]) -> bytes
 
 
 def _message(plan: Plan) -> str:
-    models = {index for tensor in plan.tensors if not tensor.carried for index, _ in tensor.inputs}
-    return f"Merge {len(models)} models with {plan.method.name}"
+    return f"Merge {len(set(_merged(plan.stage)))} models with {' and '.join(plan.methods)}"
+
+
+def _merged(stage: Stage) -> Iterator[str]:
+    """The names of what is merged, parts by those of their models."""
+    for _, module in stage.modules:
+        yield from _merged(module)
+    used = {index for tensor in stage.tensors for index, _ in tensor.inputs} if not stage.modules else ()
+    yield from (stage.weights[index].name.partition("#")[0] for index in used)
 
 
 def _json(document: object) -> bytes:

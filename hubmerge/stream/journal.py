@@ -31,7 +31,7 @@ WORK_FOLDER = ".hubmerge"
 JOURNAL = f"{WORK_FOLDER}/journal.json"
 LOCK = f"{WORK_FOLDER}/lock"
 
-_MODEL_FILE = re.compile(r"config\.json|.*\.(safetensors|bin|pt|pth)(\.index\.json)?|" + re.escape(MANIFEST))
+_MODEL_FILE = re.compile(r"([^/]+/)?config\.json|.*\.(safetensors|bin|pt|pth)(\.index\.json)?|" + re.escape(MANIFEST))
 
 
 @dataclass
@@ -73,7 +73,9 @@ class Journal:
 
     def shard(self, file: str) -> AbstractContextManager[BinaryIO]:
         """A shard to write; it takes its place, once `add` has noted it."""
-        return atomic(inside(self.folder, file), self.folder / WORK_FOLDER)
+        path = inside(self.folder, file)
+        path.parent.mkdir(exist_ok=True)
+        return atomic(path, self.folder / WORK_FOLDER)
 
     def add(self, record: ShardRecord) -> None:
         """Notes a finished shard; from here on a rerun keeps it."""

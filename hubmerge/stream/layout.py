@@ -1,7 +1,7 @@
 """Which tensors the result has, and which stored tensors each comes from."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import layers
 from ..errors import RecipeError
@@ -78,14 +78,22 @@ class _Span:
         return names
 
 
-def lay_out(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], views: Mapping[int, View]) -> Layout:
-    """The layout of a recipe. `indices` gives each model's place in `views`."""
+def lay_out(
+    recipe: Recipe,
+    method: Method,
+    indices: Mapping[ModelRef, int],
+    views: Mapping[int, View],
+    outer: tuple[Parameters, ...] = (),
+) -> Layout:
+    """The layout of a recipe. `indices` gives each model's place in `views`; `outer`: parameters that count after the
+    recipe's own."""
     findings = list(_check_base(recipe, method))
     if any(finding.level == "error" for finding in findings):
         return Layout((), tuple(findings))
     lay = _whole if recipe.models else _sliced
     layout = lay(recipe, method, indices, views)
-    return Layout(layout.origins, (*findings, *layout.findings), layout.layer_map)
+    origins = tuple(replace(one, levels=(*one.levels, *outer)) for one in layout.origins) if outer else layout.origins
+    return Layout(origins, (*findings, *layout.findings), layout.layer_map)
 
 
 def order(name: str) -> tuple[int, str, int, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..documents import parse_object
 from ..errors import SourceError
+from .names import name_of
 
 MANIFEST = "hubmerge.json"
 
@@ -55,7 +56,7 @@ class Manifest:
             expect(type(record.get("nbytes")) is int, f"{shard} has no size (nbytes)")
             expect(_is_sha256(record.get("header")), f"{shard} has no sha256 of its header")
             expect(isinstance(record.get("tensors"), dict), f"{shard} has no table of tensors")
-            for name, digest in record["tensors"].items():
+            for name, digest in ((name_of(file, one), digest) for one, digest in record["tensors"].items()):
                 expect(_is_sha256(digest), f"the tensor {shown(name)} has no sha256")
                 expect(name not in tensors, f"the tensor {shown(name)} is in two shards")
                 tensors[name] = digest

@@ -8,7 +8,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from ..errors import RecipeError
 from ..hub.licences import combine
 from ..hub.source import Source, open_source
 from ..methods import Method, find_method
-from ..recipe import ModelEntry, Recipe
+from ..recipe import ModelEntry, Parameters, Recipe
 from ..reference import ModelRef
 from . import budget, settings, shards
 from .agreement import check_configs
 from .compatibility import check_ends, check_source, check_tensors
+from .component import ComponentPlan, sized
 from .configuration import check_restacked, output_config
 from .device import cores, find_device
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
@@ -31,6 +32,7 @@ from .findings import Finding, raise_errors
 from .laid import Laid, is_laid_out
 from .layout import Layout, lay_out
 from .lora import Adapted
+from .modules import has_modules, plan_modules
 from .shards import ShardPlan
 from .stage import Merged, Stage
 from .tensors import TensorPlan
@@ -49,7 +51,8 @@ class Plan:
     """Everything about a merge that headers tell.
 
     `recipe` has its models pinned to commits. `sources` are all models it names, base first. `stages` are its merges in
-    order, each over weights, which may be those of a stage before; the last makes what is written. Sizes in bytes:
+    order, each over weights, which may be those of a stage before; the last makes what is written: the checkpoints of
+    `components`, the whole result's own first. Sizes in bytes:
     `fetch_bytes` to download, `output_bytes` of weights to write, `peak_memory` beside the bare process, `disk_bytes`
     in the output folder. `key` names the plan: the same key gives the same bytes. `shard_size` is the one asked for.
     `ranged`: weights that are not on this machine are read by range, not downloaded. `threads` tensors are merged at
@@ -59,7 +62,7 @@ class Plan:
     recipe: Recipe
     sources: tuple[Source, ...]
     stages: tuple[Stage, ...]
-    shards: tuple[ShardPlan, ...]
+    components: tuple[ComponentPlan, ...]
     findings: tuple[Finding, ...]
     fetch_bytes: int
     peak_memory: int
@@ -76,9 +79,14 @@ class Plan:
         return self.stages[-1]
 
     @property
-    def method(self) -> Method:
-        """Its method."""
-        return self.stage.method
+    def shards(self) -> tuple[ShardPlan, ...]:
+        """The weight files to write."""
+        return tuple(shard for component in self.components for shard in component.shards)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names of the methods of the last merge, once each."""
+        return self.stage.methods
 
     @property
     def tensors(self) -> tuple[TensorPlan, ...]:
@@ -158,7 +166,9 @@ def make_plan(
     """
     recipe.require_stages()
     merges = [*((stage.name, stage.recipe) for stage in recipe.stages), ("", recipe)]
-    methods = {name: find_method(merge.merge_method) for name, merge in merges}
+    for _, merge in merges:
+        for method in merge.methods:
+            find_method(method)
     if shard_size <= 0:
         raise RecipeError(f"The shard size must be a positive number of bytes, got {shard_size}.")
     if threads is not None and threads <= 0:
@@ -171,7 +181,7 @@ def make_plan(
     stages: list[Stage] = []
     findings: list[Finding] = []
     for name, merge in merges:
-        stage, found = plan_stage(name, merge, methods[name], made)
+        stage, found = plan_merge(name, merge, made)
         stages.append(stage)
         if name:
             made[ModelRef(name, stage=True)] = Merged(stage)
@@ -183,7 +193,8 @@ def make_plan(
     stage = stages[-1]
 
     # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
-    files = shards.fill_shards(stage.tensors, max(1, shard_size // 2) if pushing else shard_size)
+    components = sized(stage.components, max(1, shard_size // 2) if pushing else shard_size)
+    files = [shard for component in components for shard in component.shards]
     fetch = (budget.range_bytes(stage) if ranged else budget.fetch_bytes(stage)) + budget.adapter_bytes(used)
     memory = budget.peak_memory(stage, ranged, threads)
     disk = budget.disk_bytes(files, pushing, shard_size)
@@ -196,7 +207,7 @@ def make_plan(
         recipe=pinned,
         sources=used,
         stages=tuple(stages),
-        shards=files,
+        components=components,
         findings=tuple(findings),
         fetch_bytes=fetch,
         peak_memory=memory,
@@ -233,10 +244,18 @@ def weights_of(source: Source) -> Weights:
     return weights if source.adapter is None else Adapted(weights, source.adapter)
 
 
+def plan_merge(name: str, recipe: Recipe, made: Mapping[ModelRef, Weights]) -> tuple[Stage, list[Finding]]:
+    """One merge of a recipe, of whole models or of parts, over weights that are `made`, and what is wrong with it."""
+    if has_modules(recipe, made):
+        return plan_modules(name, recipe, made, plan_stage)
+    return plan_stage(name, recipe, made)
+
+
 def plan_stage(
-    name: str, recipe: Recipe, method: Method, made: Mapping[ModelRef, Weights]
+    name: str, recipe: Recipe, made: Mapping[ModelRef, Weights], outer: tuple[Parameters, ...] = ()
 ) -> tuple[Stage, list[Finding]]:
-    """One merge of a recipe, over weights that are `made`, and what is wrong with it."""
+    """One merge of models; `outer`: parameters that count after the recipe's own."""
+    method = find_method(recipe.merge_method)
     refs = recipe.named
     weights = [made[ref] for ref in refs]
     indices = {ref: index for index, ref in enumerate(refs)}
@@ -253,27 +272,31 @@ def plan_stage(
         recipe = _with_template(recipe, template)
     unfit += check_configs(giver, [one for one in merged if one is not giver])
     findings += [*unfit, *views.findings]
-    findings += check_tokenizer(recipe, tokenizer, giver, [one for one in merged if one is not tokenizer])
+    if giver.speaks:
+        findings += check_tokenizer(recipe, tokenizer, giver, [one for one in merged if one is not tokenizer])
 
     tensors: tuple[TensorPlan, ...] = ()
     layout = Layout((), ())
     # Models of different kinds would differ in every tensor: one sentence about that is enough.
     if not any(finding.level == "error" for finding in unfit):
-        layout = lay_out(recipe, method, indices, views.views)
+        layout = lay_out(recipe, method, indices, views.views, outer)
         tensors, found = _tensors(recipe, method, layout, weights)
         findings += [*layout.findings, *found]
         findings += check_restacked(giver, layout.layer_map, views.views)
         findings += check_tensors(tensors, weights)
-        findings += check_tokens(tokenizer, tensors)
+        findings += check_tokens(tokenizer, tensors) if giver.speaks else ()
         findings += check_ends(tensors, weights) if recipe.slices else ()
-    if giver.whole is not None:
-        weights.append(giver.whole.inner)
-        tensors = _in_the_whole(tensors, giver.whole, len(weights) - 1)
     if recipe.models:
         tensors = shards.in_stored_order(tensors, weights)
     config = output_config(giver, weights, tokenizer, tensors, layout.layer_map, views.tied)
     stage = Stage(
-        name, method, tuple(weights), tensors, config, tokenizer.tokenizer, template or tokenizer.chat_template
+        name,
+        method,
+        tuple(weights),
+        (ComponentPlan("", config, tensors),),
+        tokenizer.tokenizer,
+        template or tokenizer.chat_template,
+        is_restacked=bool(recipe.slices),
     )
     return stage, findings
 
@@ -283,20 +306,6 @@ def _with_template(recipe: Recipe, template: str | None) -> Recipe:
     if recipe.output.chat_template != "auto":
         return recipe
     return replace(recipe, output=replace(recipe.output, chat_template=template))
-
-
-def _in_the_whole(tensors: Iterable[TensorPlan], part: Part, index: int) -> tuple[TensorPlan, ...]:
-    """The tensors of a merged part under the names of the whole model, with all else that this has, as it is.
-
-    `index`: where the whole is among the weights.
-    """
-    placed = [replace(tensor, name=part.component.outer(tensor.name), inner=tensor.name) for tensor in tensors]
-    merged = set(part.component.names.values())
-    rest = (tensor for name, tensor in part.inner.tensors.items() if name not in merged)
-    carried = [
-        TensorPlan(tensor.name, tensor.shape, tensor.dtype, ((index, tensor.name),), carried=True) for tensor in rest
-    ]
-    return (*placed, *carried)
 
 
 def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:

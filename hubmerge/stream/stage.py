@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..hub.component import Component, Folder, components
 from ..hub.source import Source
 from ..methods import Method
 from ..methods.blocks import BLOCK, Workspace
 from ..methods.selection import KEPT
+from .component import ComponentPlan
 from .compute import Merging, Read
 from .dtypes import DTYPES
 from .tensors import FLOAT32_BYTES, TensorPlan
@@ -32,16 +34,41 @@ class Stage:
     """What one merge reads and makes.
 
     `name`: of a stage of the recipe, "" for the last merge. `weights`: what is merged; a tensor's inputs name them by
-    their place here. `tokenizer` gives the result's small files, with `chat_template` (Jinja text) in place of its own.
+    their place here. `components`: the checkpoints that it makes, the whole result's own first. `tokenizer` gives the
+    result's small files, with `chat_template` (Jinja text) in place of its own. `modules`: where parts are merged, the
+    merge of each by the part's name; this one puts them together. `is_restacked`: its layers are stacked anew.
     """
 
     name: str
     method: Method
     weights: tuple[Weights, ...]
-    tensors: tuple[TensorPlan, ...]
-    config: Mapping[str, Any]
+    components: tuple[ComponentPlan, ...]
     tokenizer: Source
     chat_template: str | None
+    modules: tuple[tuple[str, "Stage"], ...] = ()
+    is_restacked: bool = False
+
+    @cached_property
+    def tensors(self) -> tuple[TensorPlan, ...]:
+        """All that it makes."""
+        return tuple(tensor for component in self.components for tensor in component.tensors)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration of the whole result."""
+        return self.components[0].config
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names of the methods that merge it, once each: those of its modules, where it has any."""
+        found = [name for _, stage in self.modules for name in stage.methods] or [self.method.name]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def carried(self) -> int:
+        """How many of its tensors are in no merge, and taken as they are."""
+        merged = len(self.modules)
+        return sum(tensor.carried and tensor.inputs[0][0] >= merged for tensor in self.tensors)
 
     def read(self, reads: Reads) -> Read:
         """How its tensors' inputs are read."""
@@ -71,7 +98,8 @@ class Stage:
     def memory(self) -> int:
         """Bytes that a thread takes at most."""
         selecting = _SELECTING if self.method.selects else 0
-        reading = sum(weights.memory for weights in self.weights)
+        used = {frozenset(index for index, _ in tensor.reads) for tensor in self.tensors}
+        reading = max((sum(self.weights[index].memory for index in few) for few in used), default=0)
         return self.blocks * BLOCK * FLOAT32_BYTES + selecting + reading
 
 
@@ -95,6 +123,12 @@ class Merged(Weights):
     def tensors(self) -> Mapping[str, TensorPlan]:
         """All that it would write."""
         return {tensor.name: tensor for tensor in self.stage.tensors}
+
+    @cached_property
+    def components(self) -> Mapping[str, Component]:
+        """Its parts: those in folders of their own, or the language model and what is beside it."""
+        folders = {one.folder: Folder(one.config, one.stem) for one in self.stage.components if one.folder}
+        return components(self.config, self.tensors, folders)
 
     @property
     def tokenizer(self) -> Source:

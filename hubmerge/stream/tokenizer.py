@@ -6,15 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import RecipeError, SourceError
+from ..hub.config import setting
 from ..hub.fields import SPECIAL_TOKENS
 from ..hub.listing import Listing
 from ..hub.source import Source
+from ..layers import is_vocabulary
 from ..recipe import Recipe
 from . import tokens
 from .findings import Finding, error, some, warning
 from .tensors import TensorPlan
 from .tokens import SETTINGS_FILE, TEMPLATE_FILE, VOCABULARY_FILE
-from .views import is_vocabulary, setting
 from .weights import Weights
 
 _CARRIED = re.compile(

@@ -264,7 +264,7 @@ def _merge_again(plan: Plan, progress: Progress) -> dict[str, _Merged]:
     def hash_merged(tensor: TensorPlan) -> _Merged:
         digest = sha256()
         with reader.reading(tensor) as read:
-            for block in merge_blocks(plan.method, tensor, read, Workspace(device)):
+            for block in merge_blocks(plan.stage.method, tensor, read, Workspace(device)):
                 digest.update(block.view(torch.uint8).numpy().data)
                 count.add(block.nbytes)
         return _Merged(tensor.dtype, tensor.shape, digest.hexdigest())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import layers
+from ..hub.config import setting
 from ..hub.headers import TensorHeader
 from .findings import Finding, error, some, warning
 from .weights import Described, Weights
@@ -17,12 +18,6 @@ _BUFFERS = re.compile(r"(?:rotary_emb\.inv_freq|attn\.masked_bias|attention\.mas
 _CONSTANTS = re.compile(
     r"(?:^|\.)(?:(?:position|token_type)_ids|(?:attn|attention)\.bias|rope\.freqs|mask)$|\.relative_position_index$"
 )
-
-# What gives each token a score. Masked language models transform in layers of lm_head before their decoder.
-_HEAD = re.compile(r"(?:^|[._])(?:lm_head|decoder|embed_out|output)\.weight$")
-
-# Embeddings whose rows are something else than tokens.
-_NOT_TOKENS = re.compile(r"position|wpe|type|per_layer|patch|vision|visual|image|rel_|project")
 
 
 @dataclass(frozen=True)
@@ -45,18 +40,6 @@ class View:
             if tensor.layer is not None:
                 counts[tensor.prefix] = max(counts.get(tensor.prefix, 0), tensor.layer + 1)
         return counts
-
-
-def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a configuration that describes the language model: itself, or a multi-modal model's inner one."""
-    inner = config.get("text_config")
-    return inner if isinstance(inner, Mapping) else config
-
-
-def setting(config: Mapping[str, Any], key: str) -> Any:
-    """A language model's setting, wherever the configuration keeps it; None where it is not given."""
-    value = text_config(config).get(key)
-    return config.get(key) if value is None else value
 
 
 @dataclass(frozen=True)
@@ -134,7 +117,7 @@ def _drop_second_names(weights: Mapping[int, Weights], stored: dict[int, dict[st
             if not isinstance(tensor, TensorHeader) or not tensor.nbytes or not weights[index].is_stored(name):
                 continue
             one = first.setdefault((tensor.file, tensor.start, tensor.shape), name)
-            tied = _repeats(tensor, embedding) and not (tie is False and _HEAD.search(name))
+            tied = _repeats(tensor, embedding) and not (tie is False and layers.is_head(name))
             rare = not all(name in others for others in stored.values())
             if one != name and (tied or (rare and all(one in others for others in stored.values()))):
                 del tensors[name]
@@ -159,7 +142,9 @@ def _repeats(tensor: Described, embedding: Described | None) -> bool:
     if embedding is None or tensor.name == embedding.name or tensor.shape != embedding.shape:
         return False
     parsed = layers.parse(tensor.name)
-    return parsed.layer is None and bool(_HEAD.search(tensor.name) or (is_vocabulary(tensor.name) and parsed.opens))
+    return parsed.layer is None and (
+        layers.is_head(tensor.name) or (layers.is_vocabulary(tensor.name) and parsed.opens)
+    )
 
 
 def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, Described], heads: Sequence[str]) -> bool:
@@ -170,12 +155,5 @@ def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, Described], heads:
 
 def _embedding(tensors: Iterable[Described]) -> Described | None:
     """The token embedding: of several (an encoder's, a decoder's and the one that they share), the shared one."""
-    found = [tensor for tensor in tensors if is_vocabulary(tensor.name) and layers.parse(tensor.name).opens]
+    found = [tensor for tensor in tensors if layers.is_vocabulary(tensor.name) and layers.parse(tensor.name).opens]
     return max(found, key=lambda tensor: (tensor.shape[0], -tensor.name.count(".")), default=None)
-
-
-def is_vocabulary(name: str) -> bool:
-    """Whether a tensor has one row a token: the token embedding or the head."""
-    parsed = layers.parse(name)
-    token = parsed.group == "embedding" and not _NOT_TOKENS.search(name)
-    return parsed.layer is None and name.endswith(".weight") and (token or bool(_HEAD.search(name)))

@@ -4,6 +4,7 @@
     Laid(stored)              a model whose file has some tensors in another order of elements (laid.py)
     Adapted(weights, lora)    what a LoRA adds on top (lora.py)
     Part(weights, component)  a part of a model under the names of a plain one
+    Alone(weights, has_words) a part, taken for a model of its own
     Merged(stage)             the result of an earlier merge, made block by block (stage.py)
 
 Whoever moves bytes - reader, prefetch, budget - asks `needs` and knows no kind of them. A new kind is a class here or
@@ -18,10 +19,11 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from ..hub.component import Component
+from ..hub.component import Component, components
 from ..hub.headers import TensorHeader
 from ..hub.source import Source
 from .dtypes import DTYPES
+from .tensors import TensorPlan
 
 
 class Described(Protocol):
@@ -140,6 +142,16 @@ class Weights(ABC):
         """What these are a part of; None where they are a model of their own."""
         return None
 
+    @property
+    def components(self) -> Mapping[str, Component]:
+        """All parts of them, by name; none of a plain model."""
+        return components(self.config, self.tensors)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether they are a model with a vocabulary, and not a part without one."""
+        return True
+
 
 @dataclass(frozen=True, eq=False)
 class Stored(Weights):
@@ -178,6 +190,11 @@ class Stored(Weights):
     def is_stored(self, name: str) -> bool:
         """Always."""
         return True
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        """The source's."""
+        return self.source.components
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +247,11 @@ class Over(Weights):
         """What `inner` is a part of."""
         return self.inner.whole
 
+    @property
+    def components(self) -> Mapping[str, Component]:
+        """Those of `inner`."""
+        return self.inner.components
+
 
 @dataclass(frozen=True, eq=False)
 class Part(Over):
@@ -264,7 +286,37 @@ class Part(Over):
         """Itself: it knows the model and its own place there."""
         return self
 
+    @property
+    def components(self) -> Mapping[str, Component]:
+        """A part has none."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Alone(Over):
+    """A part, taken for a model of its own; `speaks`: whether it has a vocabulary."""
+
+    has_words: bool
+
+    @property
+    def whole(self) -> None:
+        """Nobody asks for the rest of it here."""
+        return None
+
+    @property
+    def speaks(self) -> bool:
+        """As it was told."""
+        return self.has_words
+
+    def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
+        """What `inner` has."""
+        return self.inner.read(name, start, stop, reads)
+
+    def is_stored(self, name: str) -> bool:
+        """As `inner` says."""
+        return self.inner.is_stored(name)
+
 
 def _renamed(tensor: Described, name: str) -> Described:
-    assert isinstance(tensor, TensorHeader)
+    assert isinstance(tensor, (TensorHeader, TensorPlan))
     return replace(tensor, name=name)

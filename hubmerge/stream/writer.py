@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import SourceError
 from ..hub.headers import read_headers
+from .names import name_in
 from .tensors import TensorPlan
 
 _PIECE = 1 << 20
@@ -78,7 +79,9 @@ class ShardFile:
         self._flush.result()
         self._file.seek(0, os.SEEK_END)
         header = hashlib.sha256(self._header).hexdigest()
-        return ShardRecord(name, self._file.tell(), header, {tensor: self._digests[tensor] for tensor in self._starts})
+        return ShardRecord(
+            name, self._file.tell(), header, {name_in(name, tensor): self._digests[tensor] for tensor in self._starts}
+        )
 
     def close(self) -> None:
         """Ends the writing in the background; the file stays open."""

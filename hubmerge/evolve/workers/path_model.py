@@ -135,7 +135,7 @@ class PathModel:
                 if DTYPES[extent.tensor.dtype] is DTYPES[tensor.dtype]:
                     state[tensor.name] = mapped[extent.stored]
                     continue
-            state[tensor.name] = merge_tensor(plan.method, tensor, plan.stage.read(Reads(stored)))
+            state[tensor.name] = merge_tensor(plan.stage.method, tensor, plan.stage.read(Reads(stored)))
         return build_model(plan, state, self.device)
 
 

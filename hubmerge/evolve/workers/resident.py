@@ -138,7 +138,7 @@ class ResidentModel:
 
         def write(tensor: TensorPlan) -> None:
             target, read = targets[tensor.name].view(-1), plan.stage.read(Reads(stored))
-            for number, block in enumerate(merge_blocks(plan.method, tensor, read, self._workspace())):
+            for number, block in enumerate(merge_blocks(plan.stage.method, tensor, read, self._workspace())):
                 target[number * BLOCK :][:BLOCK].copy_(block)
 
         threads = min(plan.threads, torch.get_num_threads())
@@ -175,7 +175,8 @@ def _computing(plan: Plan, device: torch.device) -> torch.dtype:
 
 
 def _held(tensor: TensorPlan, computing: torch.dtype) -> torch.dtype:
-    return DTYPES[tensor.dtype].torch if tensor.copied else computing
+    own = DTYPES[tensor.dtype]
+    return computing if own.is_float else own.torch
 
 
 def _targets(model: Any, plan: Plan) -> dict[str, Tensor]:

@@ -1,0 +1,203 @@
+"""A merge of parts of models: each part is merged by itself, and put into one model with all else as it is.
+
+Each module is a stage over parts, taken for models of their own. What is written is one more stage, which copies: the
+modules' results, and from the model that they are put into what no module makes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import RecipeError
+from ..guesses import guess
+from ..hub.component import ALIASES, LANGUAGE_MODEL, Component
+from ..methods import find_method
+from ..recipe import Parameters, Recipe
+from ..reference import ModelRef
+from .agreement import check_configs
+from .component import ComponentPlan
+from .configuration import DTYPE_KEYS, changed, dtype_changes, kept
+from .findings import Finding, error
+from .settings import Resolver
+from .shards import in_stored_order
+from .stage import Merged, Stage
+from .tensors import TensorPlan
+from .weights import Alone, Described, Part, Weights
+
+PlanStage = Callable[[str, Recipe, Mapping[ModelRef, Weights], tuple[Parameters, ...]], tuple[Stage, list[Finding]]]
+"""Plans one merge: its name, its recipe, what its models are, and the parameters that count after its own."""
+
+
+@dataclass(frozen=True)
+class _Module:
+    """A part to merge: what the recipe calls it, what models call it, how, and the parameters that count after."""
+
+    name: str
+    part: str
+    recipe: Recipe
+    outer: tuple[Parameters, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A module's result and where it goes; `giver`: the part whose configuration it keeps."""
+
+    component: Component
+    stage: Stage
+    giver: Weights
+
+
+def has_modules(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> bool:
+    """Whether parts are merged, and not whole models."""
+    return bool(recipe.modules) or made[recipe.giver].whole is not None
+
+
+def plan_modules(
+    name: str, recipe: Recipe, made: Mapping[ModelRef, Weights], plan: PlanStage
+) -> tuple[Stage, list[Finding]]:
+    """A merge of parts, over weights that are `made`, and what is wrong with it.
+
+    Raises `RecipeError` for modules that the model which is carried does not have.
+    """
+    modules = list(_modules(recipe, made))
+    whole = _whole(recipe, modules, made)
+    done: list[_Done] = []
+    findings: dict[str, Finding] = {}
+    for module in modules:
+        component = whole.components[module.part]
+        merge, alone = _of_parts(module, made)
+        stage, told = plan(module.name if recipe.modules else name, merge, alone, module.outer)
+        giver = alone[merge.giver]
+        if merge.giver.component is None:
+            told += check_configs(Alone(Part(whole, component), True), [giver])
+        told += _check_names(whole, component, merge, stage) if stage.tensors else ()
+        done.append(_Done(component, stage, giver))
+        where = f"In the module {module.name}: " if recipe.modules else ""
+        for one in told:
+            # What is wrong with a model is wrong in each of its parts.
+            findings.setdefault(one.message, replace(one, message=where + one.message))
+    return _put_together(name, recipe, whole, done), list(findings.values())
+
+
+def _modules(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Iterator[_Module]:
+    for module in recipe.modules:
+        outer = () if module.merge_method else (recipe.parameters,)
+        yield _Module(module.name, ALIASES.get(module.name, module.name), module.recipe(recipe), outer)
+    if not recipe.modules and (part := made[recipe.giver].whole) is not None:
+        yield _Module("", part.component.name, recipe)
+
+
+def _whole(recipe: Recipe, modules: Sequence[_Module], made: Mapping[ModelRef, Weights]) -> Weights:
+    """The model that the parts are put into: the base or the first named that has them all."""
+    wanted = [module.part for module in modules]
+    candidates = [made[ref] if (part := made[ref].whole) is None else part.inner for ref in recipe.named]
+    for one in candidates:
+        if all(part in one.components for part in wanted):
+            return one
+    known = list(dict.fromkeys(part for one in candidates for part in one.components))
+    unknown = next((module for module in modules if module.part not in known), modules[0])
+    has = f"their parts: {', '.join(known)}" if known else "they are models without parts"
+    raise RecipeError(
+        f"None of the models has the part {unknown.name}{guess(unknown.name, known)} beside the others that `modules` "
+        f"names; {has}."
+    )
+
+
+def _of_parts(module: _Module, made: Mapping[ModelRef, Weights]) -> tuple[Recipe, dict[ModelRef, Weights]]:
+    """The module's recipe over parts, and what these are. A model without parts stands for the part itself."""
+    renamed: dict[ModelRef, ModelRef] = {}
+    alone: dict[ModelRef, Weights] = {}
+    for ref in module.recipe.named:
+        weights = made[ref]
+        if weights.whole is None and (parts := weights.components):
+            if module.part not in parts:
+                raise RecipeError(
+                    f"{weights.name} has no part called {module.part}, which the recipe merges; its parts: "
+                    f"{', '.join(parts)}."
+                )
+            renamed[ref] = replace(ref, component=module.part)
+            weights = Part(weights, parts[module.part])
+        alone[renamed.get(ref, ref)] = Alone(weights, module.part == LANGUAGE_MODEL)
+    return module.recipe.with_pins(renamed), alone
+
+
+def _check_names(whole: Weights, component: Component, recipe: Recipe, stage: Stage) -> Iterator[Finding]:
+    """Whether a plain model that gives a part has the tensors that the part has."""
+    if recipe.slices:
+        return
+    merged = {tensor.name for tensor in stage.tensors}
+    if left := [name for name in component.names if name not in merged]:
+        expected = whole.tensors[component.names[left[0]]]
+        if recipe.giver.component is None:
+            yield error(
+                f"{recipe.giver} lacks {left[0]} {list(expected.shape)} of {whole.name}#{component.name}; choose a "
+                "model of its kind."
+            )
+    for tensor in stage.tensors:
+        stored = component.names.get(tensor.name)
+        if stored is not None and whole.tensors[stored].shape != tensor.shape:
+            yield error(
+                f"{tensor.name} would be {list(tensor.shape)}, and {whole.name}#{component.name} has "
+                f"{list(whole.tensors[stored].shape)}; choose models of its kind."
+            )
+            return
+
+
+def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Done]) -> Stage:
+    """The stage that copies: the modules' results under their names in the whole, and all else of it."""
+    method = find_method("passthrough")
+    weights: tuple[Weights, ...] = (*(Merged(one.stage) for one in done), whole)
+    placed = [
+        replace(_copy(tensor, index), name=one.component.outer(tensor.name), inner=tensor.name)
+        for index, one in enumerate(done)
+        for tensor in one.stage.tensors
+    ]
+    merged = {stored for one in done for stored in one.component.names.values()}
+    last, (per_model, shared) = len(done), Resolver(method).resolve([{}], [], "", 0.0)
+    rest = [
+        _copy(tensor, last)
+        if whole.is_stored(tensor.name)
+        # What a LoRA changes, or a stage made, is no copy of a file.
+        else TensorPlan(tensor.name, tensor.shape, tensor.dtype, ((last, tensor.name),), None, per_model, shared)
+        for tensor in whole.tensors.values()
+        if tensor.name not in merged
+    ]
+    tensors: tuple[TensorPlan, ...] = (*placed, *rest)
+    if not any(one.stage.is_restacked for one in done):
+        tensors = in_stored_order(tensors, weights)
+    speaking = next((one.stage for one in done if one.component.name == LANGUAGE_MODEL), None)
+    tokenizer, template = (speaking.tokenizer, speaking.chat_template) if speaking else (whole.tokenizer, None)
+    if speaking is None and recipe.output.chat_template not in (None, "auto"):
+        template = recipe.output.chat_template
+    parts = _component_plans(whole, done, tensors)
+    modules = tuple((one.component.name, one.stage) for one in done)
+    return Stage(name, method, weights, parts, tokenizer, template or whole.chat_template, modules)
+
+
+def _copy(tensor: Described, index: int) -> TensorPlan:
+    return TensorPlan(tensor.name, tensor.shape, tensor.dtype, ((index, tensor.name),), carried=True)
+
+
+def _component_plans(whole: Weights, done: Sequence[_Done], tensors: Sequence[TensorPlan]) -> tuple[ComponentPlan, ...]:
+    """What is written: the result itself, and each part that lies in a folder of its own."""
+    config, own = kept(whole.config), {one.component.folder: one.stage.config for one in done if one.component.folder}
+    for one in done:
+        changes = {
+            key: value
+            for key, value in one.stage.config.items()
+            if key not in DTYPE_KEYS and one.giver.config.get(key) != value
+        }
+        if one.component.name == LANGUAGE_MODEL:
+            config = changed(config, changes)
+        elif one.component.key is not None:
+            config[one.component.key] |= changes
+    folders = [part for part in whole.components.values() if part.folder]
+    inside = {part.folder: [one for one in tensors if one.name.startswith(f"{part.folder}/")] for part in folders}
+    named = {one.name for few in inside.values() for one in few}
+    rest = tuple(one for one in tensors if one.name not in named)
+    return (
+        ComponentPlan("", changed(config, dtype_changes(rest)), rest),
+        *(
+            ComponentPlan(part.folder, own.get(part.folder, part.config), tuple(inside[part.folder]), part.stem)
+            for part in folders
+        ),
+    )
