@@ -71,6 +71,10 @@ class Adapted(Over):
         """Whether nothing is added to it."""
         return name not in self.adapter.changes and self.inner.is_stored(name)
 
+    def rounds(self, name: str) -> bool:
+        """Whether something is added to it."""
+        return name in self.adapter.changes or self.inner.rounds(name)
+
     @property
     def memory(self) -> int:
         """The factors of one tensor, and a block in float64 and float32."""

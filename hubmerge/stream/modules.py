@@ -6,6 +6,7 @@ modules' results, and from the model that they are put into what no module makes
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import RecipeError
 from ..guesses import guess
@@ -155,8 +156,8 @@ def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Don
     last, (per_model, shared) = len(done), Resolver(method).resolve([{}], [], "", 0.0)
     rest = [
         _copy(tensor, last)
-        if whole.is_stored(tensor.name)
-        # What a LoRA changes, or a stage made, is no copy of a file.
+        if not whole.rounds(tensor.name)
+        # What a LoRA changes is no copy of anything.
         else TensorPlan(tensor.name, tensor.shape, tensor.dtype, ((last, tensor.name),), None, per_model, shared)
         for tensor in whole.tensors.values()
         if tensor.name not in merged
@@ -179,25 +180,31 @@ def _copy(tensor: Described, index: int) -> TensorPlan:
 
 def _component_plans(whole: Weights, done: Sequence[_Done], tensors: Sequence[TensorPlan]) -> tuple[ComponentPlan, ...]:
     """What is written: the result itself, and each part that lies in a folder of its own."""
-    config, own = kept(whole.config), {one.component.folder: one.stage.config for one in done if one.component.folder}
+    config = kept(whole.config)
+    own = {part.folder: kept(part.config) for part in whole.components.values() if part.folder}
     for one in done:
         changes = {
             key: value
             for key, value in one.stage.config.items()
             if key not in DTYPE_KEYS and one.giver.config.get(key) != value
         }
-        if one.component.name == LANGUAGE_MODEL:
+        if one.component.folder:
+            own[one.component.folder] = changed(own[one.component.folder], changes)
+        elif one.component.name == LANGUAGE_MODEL:
             config = changed(config, changes)
         elif one.component.key is not None:
             config[one.component.key] |= changes
     folders = [part for part in whole.components.values() if part.folder]
-    inside = {part.folder: [one for one in tensors if one.name.startswith(f"{part.folder}/")] for part in folders}
-    named = {one.name for few in inside.values() for one in few}
+    parts = [(part, tuple(one for one in tensors if one.name.startswith(f"{part.folder}/"))) for part in folders]
+    named = {one.name for _, few in parts for one in few}
     rest = tuple(one for one in tensors if one.name not in named)
     return (
         ComponentPlan("", changed(config, dtype_changes(rest)), rest),
-        *(
-            ComponentPlan(part.folder, own.get(part.folder, part.config), tuple(inside[part.folder]), part.stem)
-            for part in folders
-        ),
+        *(ComponentPlan(part.folder, _of_dtype(own[part.folder], few), few, part.stem) for part, few in parts),
     )
+
+
+def _of_dtype(config: dict[str, Any], tensors: Sequence[TensorPlan]) -> dict[str, Any]:
+    """A folder's configuration with the dtype of its tensors; those of diffusers say none."""
+    says = {key: value for key, value in dtype_changes(tensors).items() if key in config or "model_type" in config}
+    return changed(config, says)

@@ -127,6 +127,10 @@ class Weights(ABC):
         """Whether a tensor is read as it lies in its file."""
         return False
 
+    def rounds(self, name: str) -> bool:
+        """Whether a tensor is read in finer numbers than it is said to have."""
+        return False
+
     @property
     def memory(self) -> int:
         """Bytes that a thread takes at most to read from them, beside what it is given."""
@@ -232,6 +236,10 @@ class Over(Weights):
         """What `inner` needs."""
         yield from self.inner.needs(name, start, stop)
 
+    def rounds(self, name: str) -> bool:
+        """As `inner` says."""
+        return self.inner.rounds(name)
+
     @property
     def memory(self) -> int:
         """As much as `inner` takes."""
@@ -280,6 +288,10 @@ class Part(Over):
     def is_stored(self, name: str) -> bool:
         """As the whole model says."""
         return self.inner.is_stored(self.component.names[name])
+
+    def rounds(self, name: str) -> bool:
+        """As the whole model says."""
+        return self.inner.rounds(self.component.names[name])
 
     @property
     def whole(self) -> "Part":
