@@ -126,7 +126,7 @@ def test_folders_with_a_lora(tmp_path) -> None:
     ("text", "says"),
     [
         ("merge_method: linear\nmodel: [{model: a/b}]", "did you mean 'models'"),
-        ("merge_method: linear", "either `models` or `slices`"),
+        ("merge_method: linear", "needs `models`, `slices` or `modules`"),
         ("models: [{model: a/b}]", "merge_method"),
         ("merge_method: linear\nmodels: [{model: a/b, parameter: {}}]", "did you mean 'parameters'"),
         ("merge_method: linear\nmodels: [{model: a/b, parameters: {weight: much}}]", "finite number"),
@@ -147,7 +147,7 @@ def test_folders_with_a_lora(tmp_path) -> None:
             "{model: a/c, layer_range: [0, 3]}]}]",
             "equally many",
         ),
-        ("merge_method: linear\nmodules: {}", "not supported yet"),
+        ("merge_method: linear\nmodules: {}", "or `modules`"),
     ],
 )
 def test_mistakes_get_one_clear_sentence(text: str, says: str) -> None:

@@ -117,7 +117,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if bool(self.models) + bool(self.slices) + bool(self.modules) != 1:
-            raise RecipeError("A recipe needs either `models` or `slices` with at least one entry, and not both.")
+            raise RecipeError("A recipe needs `models`, `slices` or `modules`: one of them and not both.")
         if len({module.name for module in self.modules}) < len(self.modules):
             raise RecipeError("A part is named twice under `modules`; name each once.")
 
