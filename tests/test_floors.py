@@ -13,6 +13,7 @@ PACKAGE = ROOT / "hubmerge"
 FLOORS = {
     "text": 0,
     "amounts": 0,
+    "markup": 0,
     "places": 0.5,
     "errors": 0.25,
     "progress": 0,

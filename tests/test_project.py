@@ -1,9 +1,11 @@
 """What the project says of itself is true: requirements, README, changelog, wheel."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,32 @@ def test_the_space_installs_what_the_package_needs() -> None:
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     expected = {line for line in PROJECT["dependencies"] if not line.startswith("gradio")}
     assert set(lines) == expected | set(PROJECT["optional-dependencies"]["oauth"])
+
+
+def imported() -> set[str]:
+    """The libraries that the package and the page import, by the names that they are imported by."""
+    found = set()
+    for path in [ROOT / "app.py", *(ROOT / "hubmerge").rglob("*.py"), *(ROOT / "space").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                found.add(node.module.partition(".")[0])
+    return found - {"hubmerge", "space", *sys.stdlib_module_names}
+
+
+def test_every_library_that_is_imported_is_declared_and_none_is_declared_in_vain() -> None:
+    def plain(requirement: str) -> str:
+        return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+
+    places = packages_distributions()
+    used = {plain(place) for name in imported() - {"spaces"} for place in places.get(name, [name])}
+    needed = {plain(line) for line in PROJECT["dependencies"]}
+    more = {plain(line) for extra in PROJECT["optional-dependencies"].values() for line in extra}
+    assert used <= needed | more, "`spaces` alone is a Space's own"
+    assert needed - {"safetensors"} <= used, "transformers reads and writes weights with safetensors"
+    pinned = {plain(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    assert needed <= pinned
 
 
 def test_readme_is_the_card_of_the_space() -> None:
