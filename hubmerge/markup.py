@@ -27,7 +27,7 @@ class Templates:
             auto_reload=False,
         )
 
-    def render(self, name: str, **values: object) -> Markup:
+    def render(self, name: str, /, **values: object) -> Markup:
         """A template with these values in it."""
         return Markup(self._made.get_template(f"{name}.html.jinja").render(values))
 

@@ -15,7 +15,7 @@ import gradio as gr
 from hubmerge.recipe import Recipe
 
 from .state import PRODUCT, Owner, Page, owner_of
-from .tabs.chat import WAITING, reply
+from .tabs.answer import WAITING, reply
 from .tabs.evolve import submit_search
 from .tabs.merge import submit_merge
 from .tabs.pick import search as search_hub
@@ -27,28 +27,37 @@ from .work.job import Job
 from .work.turns import Together
 
 
-def add_endpoints(page: Page) -> None:
-    """Registers the endpoints of the page; a tool is named as its function."""
+class Endpoints:
+    """The endpoints of a page, a method each; a tool is named as its method, and told of in its docstring."""
 
-    def token_of(request: gr.Request, oauth: gr.OAuthToken | None) -> Token:
-        return _sent_token(request) or visitor_token(page.settings, oauth)
+    def __init__(self, page: Page) -> None:
+        self._page = page
 
-    def search(query: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[str]:
+    def _token(self, request: gr.Request, oauth: gr.OAuthToken | None) -> Token:
+        return _sent_token(request) or visitor_token(self._page.settings, oauth)
+
+    def _owner(self, request: gr.Request) -> Owner:
+        token = _sent_token(request)
+        if token is None:
+            return owner_of(None, request)
+        return owner_of(f"token {token}", request, known_user(self._page, token))
+
+    def search(self, query: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[str]:
         """Hub IDs of models whose name fits the query.
 
         Args:
             query: Words of a model's name.
         """
-        return _readable(search_hub(query, token_of(request, oauth)), request)
+        return _readable(search_hub(query, self._token(request, oauth)), request)
 
-    def plan_merge(recipe: str, request: gr.Request, oauth: gr.OAuthToken | None) -> dict[str, Any]:
+    def plan_merge(self, recipe: str, request: gr.Request, oauth: gr.OAuthToken | None) -> dict[str, Any]:
         """What a merge takes, from headers alone: sizes in bytes, memory, sources with commits, problems.
 
         Args:
             recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
         """
-        checked = require_hub_ids(page.settings, Recipe.from_yaml(recipe))
-        made = page.settings.limits.plan(checked, token_of(request, oauth))
+        checked = require_hub_ids(self._page.settings, Recipe.from_yaml(recipe))
+        made = self._page.settings.limits.plan(checked, self._token(request, oauth))
         told = {
             "recipe": made.recipe.to_yaml(),
             "sources": {source.name: source.commit for source in made.sources},
@@ -62,40 +71,41 @@ def add_endpoints(page: Page) -> None:
         }
         return _readable(told, request)
 
-    def merge(recipe: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
+    def merge(self, recipe: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
         """Starts a merge and returns the job's id for job, cancel, chat and publish. Keep it: no tool lists jobs.
 
         Args:
             recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
         """
-        return submit_merge(page, _owner(page, request), recipe, token_of(request, oauth)).id
+        return submit_merge(self._page, self._owner(request), recipe, self._token(request, oauth)).id
 
-    def evolve(search: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
+    def evolve(self, search: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
         """Starts a search for a better recipe and returns the job's id for job, cancel, chat and publish. Keep it.
 
         Args:
             search: A search in hubmerge's YAML format: base_model, models, merge_method, genome, task, searcher.
         """
-        spec = read_search(page.settings, search)
-        return submit_search(page, _owner(page, request), spec, token_of(request, oauth)).id
+        spec = read_search(self._page.settings, search)
+        return submit_search(self._page, self._owner(request), spec, self._token(request, oauth)).id
 
-    def job(job_id: str, request: gr.Request) -> dict[str, Any]:
+    def job(self, job_id: str, request: gr.Request) -> dict[str, Any]:
         """How far a job is, and its result or error. Its status is queued, running, done, failed, cancelled or lost.
 
         Args:
             job_id: The id that merge, evolve or publish returned.
         """
-        return _readable(_told(page.jobs.get(_owner(page, request), job_id)), request)
+        return _readable(_told(self._page.jobs.get(self._owner(request), job_id)), request)
 
-    def cancel(job_id: str, request: gr.Request) -> dict[str, Any]:
+    def cancel(self, job_id: str, request: gr.Request) -> dict[str, Any]:
         """Stops a job.
 
         Args:
             job_id: The id that merge, evolve or publish returned.
         """
-        return _readable(_told(page.jobs.cancel(_owner(page, request), job_id)), request)
+        return _readable(_told(self._page.jobs.cancel(self._owner(request), job_id)), request)
 
     def chat(
+        self,
         model: str,
         message: str,
         request: gr.Request,
@@ -113,27 +123,28 @@ def add_endpoints(page: Page) -> None:
             temperature: 0 takes the likeliest token each time.
             max_new_tokens: Tokens of the longest answer.
         """
-        owner = _owner(page, request)
-        mine = any(known.id == model for known in page.jobs.of(owner))
+        owner = self._owner(request)
+        mine = any(known.id == model for known in self._page.jobs.of(owner))
         turns = [{"role": "system", "content": system}] if system else []
         said = ""
         person = owner.person or owner
-        with page.turns.asking(person):
+        with self._page.turns.asking(person):
             for piece in reply(
-                page,
+                self._page,
                 owner,
                 PRODUCT + model if mine else model,
                 [*turns, {"role": "user", "content": message}],
-                token_of(request, oauth),
+                self._token(request, oauth),
                 temperature=temperature,
                 max_new_tokens=max_new_tokens,
-                turn=Together(lambda: page.turns.of(person)),
+                turn=Together(lambda: self._page.turns.of(person)),
             ):
                 said += piece
                 yield said
         yield said  # also where the model ended at once
 
     def publish(
+        self,
         job_id: str,
         repo_id: str,
         request: gr.Request,
@@ -149,31 +160,28 @@ def add_endpoints(page: Page) -> None:
             private: Whether a repository created by this is private; a public one is refused unless this is false.
             overwrite: Whether to push over what others put into the repository.
         """
-        token = _sent_token(request) or require_token(page.settings, oauth)
-        owner = _owner(page, request)
-        return submit_publish(page, owner, PRODUCT + job_id, repo_id, private, token, overwrite).id
+        token = _sent_token(request) or require_token(self._page.settings, oauth)
+        owner = self._owner(request)
+        return submit_publish(self._page, owner, PRODUCT + job_id, repo_id, private, token, overwrite).id
 
-    def health(request: gr.Request) -> dict[str, int]:
+    def health(self, request: gr.Request) -> dict[str, int]:
         """Jobs running and waiting on this server, bytes of memory in use and in all, bytes of disk free."""
-        return _readable(asdict(look(page.jobs, page.settings.folder)), request)
+        return _readable(asdict(look(self._page.jobs, self._page.settings.folder)), request)
 
-    gr.api(shows_errors(plan_merge, html=False), api_name="plan")
-    for endpoint in (search, merge, evolve, job, cancel, publish, health):
+
+def add_endpoints(page: Page) -> None:
+    """Registers the endpoints of the page."""
+    made = Endpoints(page)
+    gr.api(shows_errors(made.plan_merge, html=False), api_name="plan")
+    for endpoint in (made.search, made.merge, made.evolve, made.job, made.cancel, made.publish, made.health):
         gr.api(shows_errors(endpoint, html=False), api_name=endpoint.__name__)
-    gr.api(shows_errors(chat, html=False), api_name="chat", concurrency_limit=WAITING, concurrency_id="chat")
+    gr.api(shows_errors(made.chat, html=False), api_name="chat", concurrency_limit=WAITING, concurrency_id="chat")
 
 
 def _sent_token(request: gr.Request) -> Token:
     """The Hub token that a program sends with its call."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
-
-
-def _owner(page: Page, request: gr.Request) -> Owner:
-    token = _sent_token(request)
-    if token is None:
-        return owner_of(None, request)
-    return owner_of(f"token {token}", request, known_user(page, token))
 
 
 def _readable(value: Any, request: gr.Request) -> Any:

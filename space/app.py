@@ -21,7 +21,8 @@ from hubmerge.terminal import clean_output
 from .api import add_endpoints
 from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
-from .tabs.chat import WAITING, chat_tab
+from .tabs.answer import WAITING
+from .tabs.chat import chat_tab
 from .tabs.evolve import evolve_tab
 from .tabs.merge import merge_tab
 from .tabs.panel import watch
@@ -29,9 +30,9 @@ from .tabs.pick import pick_tab
 from .tabs.publish import publish_tab
 from .theme import STYLE, html, theme
 from .upkeep import share_memory, start_upkeep
+from .views.parts import note, render
 from .visitors.access import forget_own_token, visitor_token
 from .visitors.guard import shows_errors
-from .wording import escape
 from .work.health import health
 from .work.jobs import Jobs
 from .work.runners import runners
@@ -50,11 +51,6 @@ ENDING = 20.0
 TITLE = "hubmerge"
 TAGLINE = "Merge models of the Hugging Face Hub, evolve the recipe, talk to the result, publish it."
 
-_LOGO = (
-    '<svg viewBox="0 0 48 48" fill="none" stroke-width="6" stroke-linecap="round" aria-hidden="true">'
-    '<path d="M6 10 C22 10 22 24 42 24" stroke="#e4694c"/><path d="M6 38 C22 38 22 24 42 24" stroke="#4f6bed"/>'
-    '<path d="M28 24 H42" stroke="#23978b"/></svg>'
-)
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -94,7 +90,7 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
         ready = blocks.load(lambda key: key or new_owner_key(), [owner], [owner], **_QUIET)
         seen = {kind: gr.Textbox("", visible="hidden", elem_id=f"hm-{kind}-seen") for kind in _SHOWN}
         page = Page(settings, jobs, _examples(examples), owner, kept, timer, blocks, ready, seen, gpu)
-        html(f'<header class="hm-header">{_LOGO}<div><h1>{TITLE}</h1><p>{TAGLINE}</p></div></header>')
+        html(render("header", title=TITLE, tagline=TAGLINE))
         with gr.Tabs(elem_classes="hm-tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("1 Pick", id="pick"):
                 pick = pick_tab(page)
@@ -115,7 +111,7 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
 
         def told() -> str:
             """The machine's health."""
-            return f'<p class="hm-quiet">{escape(str(health(jobs, settings.folder)))}</p>'
+            return note(str(health(jobs, settings.folder)), "quiet", tag="p")
 
         # Not a live region: a figure that moves by itself must not be read out over the work.
         line = html(elem_id="hm-health")

@@ -1,13 +1,11 @@
-"""Numbers and names as a person reads them, and the only way text of others enters the page's HTML."""
-
-from html import escape
+"""Numbers and names as a person reads them."""
 
 from huggingface_hub import constants
 
 from hubmerge.amounts import count, duration, size
 from hubmerge.reference import ModelRef
 
-__all__ = ["count", "duration", "escape", "hub_link", "short", "size"]
+__all__ = ["count", "duration", "hub_url", "short", "size"]
 
 
 def short(name: str) -> str:
@@ -15,10 +13,9 @@ def short(name: str) -> str:
     return name.partition("@")[0].rstrip("/").rpartition("/")[2] or name
 
 
-def hub_link(ref: ModelRef, text: str | None = None) -> str:
-    """`text` (default: the name) as a link to the page of the model, or of its LoRA; a folder has none."""
-    shown, ref = escape(text or str(ref)), ref.lora or ref
-    if ref.is_folder:
-        return shown
-    url = f"{constants.ENDPOINT}/{ref.repo_id}" + (f"/tree/{ref.revision}" if ref.revision else "")
-    return f'<a href="{escape(url)}" target="_blank" rel="noopener">{shown}</a>'
+def hub_url(ref: ModelRef) -> str | None:
+    """The page of the model, or of its LoRA, on the Hub; None for a folder and for a stage of a recipe."""
+    ref = ref.lora or ref
+    if ref.is_folder or ref.stage:
+        return None
+    return f"{constants.ENDPOINT}/{ref.repo_id}" + (f"/tree/{ref.revision}" if ref.revision else "")

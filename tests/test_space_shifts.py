@@ -12,7 +12,7 @@ from hubmerge.errors import Interrupted
 from hubmerge.hub.patience import stoppable
 from hubmerge.progress import Event
 from space.settings import Settings
-from space.tabs.panel import describe
+from space.views.job import describe_job
 from space.work.job import Job
 from space.work.jobs import Jobs
 from space.work.shifts import LONGEST, Shifts
@@ -175,7 +175,7 @@ def test_one_that_makes_room_says_so_and_can_be_cancelled(tmp_path, clock, endle
     clock.now += 11 * MINUTE
     begin(jobs, "bob", "publish")
     waits = becomes(jobs, job, "queued")
-    assert waits.seconds == 11 * MINUTE and "makes room for others; goes on by itself" in describe(waits)
+    assert waits.seconds == 11 * MINUTE and "makes room for others; goes on by itself" in describe_job(waits)
     assert jobs.cancel(job.owner, job.id).status == "cancelled"
     jobs.close()
 

@@ -29,13 +29,13 @@ from space.forms.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unp
 from space.limits import Limits
 from space.settings import Settings
 from space.tabs import chat, pick
-from space.tabs.panel import describe
 from space.upkeep import round_of
 from space.views.draw import curve, interval, ribbons
+from space.views.job import describe_job
 from space.views.plan import describe_search_plan
 from space.views.search import axis, seconds_left, waiting
 from space.visitors import access
-from space.wording import hub_link, short
+from space.wording import hub_url, short
 from space.work.job import Job
 from space.work.jobs import Jobs
 from space.work.timed_cache import TimedCache
@@ -170,16 +170,16 @@ def test_a_bar_is_full_only_at_the_end_and_what_is_waited_for_is_said():
         return Job("1", "me", kind, "t", {}, status, event=event)
 
     for preparing in (at(), at(stage="open"), at(stage="read", done=3, total=7, unit="B")):
-        assert "hm-bar unknown" in describe(preparing) and "valuenow" not in describe(preparing)
+        assert "hm-bar unknown" in describe_job(preparing) and "valuenow" not in describe_job(preparing)
         assert "are being read" in waiting(preparing)
     read = at(stage="read", done=7, total=7, unit="B")
-    assert "hm-bar unknown" in describe(read) and "scoring follows" in describe(read)
+    assert "hm-bar unknown" in describe_job(read) and "scoring follows" in describe_job(read)
     assert "first candidate is being scored" in waiting(read) == waiting(at(stage="search", done=0, total=36))
-    assert 'aria-valuenow="25"' in describe(at(stage="search", done=9, total=36))
-    assert 'aria-valuenow="50"' in describe(at("merge", stage="merge", done=1, total=2, unit="B"))
+    assert 'aria-valuenow="25"' in describe_job(at(stage="search", done=9, total=36))
+    assert 'aria-valuenow="50"' in describe_job(at("merge", stage="merge", done=1, total=2, unit="B"))
     for after in (at(stage="search", done=36, total=36), at(stage="test", done=2, total=9), at("merge", stage="fetch")):
-        assert "hm-bar unknown" in describe(after)
-    assert 'aria-valuenow="100"' in describe(at(status="done", stage="test", done=9, total=9))
+        assert "hm-bar unknown" in describe_job(after)
+    assert 'aria-valuenow="100"' in describe_job(at(status="done", stage="test", done=9, total=9))
     assert "worker" in waiting(at(status="queued")) and waiting(at(status="failed")) == ""
 
 
@@ -362,7 +362,7 @@ def test_a_round_of_upkeep_forgets_idle_models_and_old_jobs(tmp_path):
 
 def test_wording():
     assert short("org/name@main") == "name" and short("./folder/") == "folder"
-    assert 'href="' in hub_link(ModelRef("org/name")) and "href" not in hub_link(ModelRef("/tmp"))
+    assert hub_url(ModelRef("org/name")).endswith("/org/name") and hub_url(ModelRef("/tmp")) is None
 
 
 SEARCH = """

@@ -22,7 +22,7 @@ from hubmerge.hub import open_source
 from hubmerge.progress import silent
 from hubmerge.reference import ModelRef
 from space.limits import Limits
-from space.tabs.chat import reply
+from space.tabs.answer import reply
 from space.work import zero_gpu
 from space.work.job import Work
 from space.work.runners import RUN_FOLDER, runners

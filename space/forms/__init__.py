@@ -1,7 +1,8 @@
-"""What a form says, in the words of a recipe or a search: pure functions, without a component of gradio.
+"""What a form says, in the words of a recipe or a search: without a component of gradio.
 
 recipe.py  the merge form and a recipe, each made of the other
 search.py  the Evolve form, as a search
+filled.py  a form's fields as one value
 share.py   a recipe as a link
 upload.py  a small text file that a visitor sent
 """

@@ -1,8 +1,9 @@
-"""What the Evolve form says, as a search: pure functions, without a component."""
+"""What the Evolve form says, as a search."""
 
 import csv
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,47 +83,75 @@ def task_of_file(path: Path, language: str | None, max_new_tokens: int) -> Mappi
     return _document(path.stem[:60], examples, language, max_new_tokens)
 
 
-def describe_search(
-    *,
-    task: Mapping[str, Any],
-    models: Sequence[str],
-    base: str | None,
-    spaces: Sequence[str],
-    method: str,
-    genes: Sequence[str],
-    granularity: str,
-    searcher: Mapping[str, Any],
-    splits: Mapping[str, int],
-    objectives: Sequence[str] = ("score",),
-    compared: bool = False,
-    economy: bool = False,
-    minutes: float | None = None,
-) -> Search:
-    """A search over the chosen models, its genes over each parameter's usual range. Raises `SearchError`.
+@dataclass(frozen=True)
+class SearchForm:
+    """What the Evolve form says, a field for each of its components.
 
-    spaces: "ps" for recipes, "dfs" for paths, or both.
+    `file`: a visitor's own examples, in place of `task`. `spaces`: "ps" for recipes, "dfs" for paths, or both.
+    `search`, `validation` and `test` are examples of each split; `minutes` None or 0 is no limit.
     """
-    names = [name for name in models if name != base]
-    if not names:
-        raise SearchError("Choose at least one model in step 1.")
-    document: dict[str, Any] = {"models": names, "task": task, "searcher": dict(searcher)}
-    examples = task["examples"]
-    document["splits"] = {name: _at_most(examples.get(name), n) for name, n in splits.items() if name in examples}
-    if "ps" in spaces:
-        ranges = {p.name: list(p.typical) for p in METHODS[method].parameters if p.name in genes}
-        document |= {"merge_method": method, "genome": {"granularity": granularity, "genes": ranges}}
-        if base and METHODS[method].base == "required":
-            document["base_model"] = base
-    if "dfs" in spaces:
-        document["data_flow"] = {"repeats": 2}
-    if tuple(objectives) != ("score",):
-        document["fitness"] = {"objectives": list(objectives)}
-    if economy:
-        document["economy"] = {"racing": True}
-    search = Search.from_dict(document)
-    if minutes:
-        search = search.within(minutes)
-    return search.compared() if compared else search
+
+    models: list[str] | None
+    base: str | None
+    task: str | None
+    file: str | None
+    language: str | None
+    longest: float
+    spaces: str
+    method: str
+    genes: list[str]
+    granularity: str
+    searcher: str
+    evaluations: float
+    popsize: float
+    minutes: float | None
+    seed: float
+    objectives: list[str]
+    search: float
+    validation: float
+    test: float
+    compared: bool
+    economy: bool
+
+    def to_search(self, given: Mapping[str, Any] | str | None) -> Search:
+        """The search, its genes over each parameter's usual range; `given` is the page's own task.
+
+        Raises `SearchError`, and `TaskError` for a task that cannot be.
+        """
+        names = [name for name in self.models or () if name != self.base]
+        task = self._task(given)
+        if not names:
+            raise SearchError("Choose at least one model in step 1.")
+        whole = {name: int(getattr(self, name)) for name in ("evaluations", "popsize", "seed")}
+        document: dict[str, Any] = {"models": names, "task": task, "searcher": {"name": self.searcher, **whole}}
+        examples = task["examples"]
+        document["splits"] = {
+            name: _at_most(examples.get(name), int(getattr(self, name))) for name in SPLITS if name in examples
+        }
+        spaces = self.spaces.split()
+        if "ps" in spaces:
+            method = METHODS[self.method]
+            ranges = {p.name: list(p.typical) for p in method.parameters if p.name in self.genes}
+            genome = {"granularity": self.granularity, "genes": ranges}
+            document |= {"merge_method": self.method, "genome": genome}
+            if self.base and method.base == "required":
+                document["base_model"] = self.base
+        if "dfs" in spaces:
+            document["data_flow"] = {"repeats": 2}
+        if self.objectives != ["score"]:
+            document["fitness"] = {"objectives": self.objectives}
+        if self.economy:
+            document["economy"] = {"racing": True}
+        search = Search.from_dict(document)
+        if self.minutes:
+            search = search.within(self.minutes)
+        return search.compared() if self.compared else search
+
+    def _task(self, given: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
+        longest = int(self.longest)
+        if self.file:
+            return task_of_file(Path(self.file), self.language, longest)
+        return task_of(given, self.task, self.language, longest)
 
 
 def _document(name: str, examples: Mapping[str, Any], language: str | None, max_new_tokens: int) -> Mapping[str, Any]:

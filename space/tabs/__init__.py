@@ -2,7 +2,10 @@
 
 pick.py     search the Hub, choose models and a base, see whether they fit together
 merge.py    the recipe as a form, a drawing and YAML; its plan; the merge
+sliders.py  the controls of a recipe's parameters
+evolve_form.py  the form of a search
 evolve.py   what may vary and how a candidate is judged; the search live
+answer.py  what a model says to a question, in turns
 chat.py     talk to a model, token by token
 publish.py  the card, a name, the link at the end
 panel.py    a job: how far, how it ended, Cancel and Resume

@@ -1,6 +1,5 @@
 """Merge: the recipe as a form, a drawing and YAML; its plan before anything is read; the merge with live progress."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,19 @@ from hubmerge.errors import HubmergeError, RecipeError
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 
-from ..forms.recipe import DEFAULT_METHOD, Field, apply, compose, fields, spread
+from ..forms.recipe import DEFAULT_METHOD, Field, compose, fields
 from ..forms.share import QUERY, pack, read_file, unpack
 from ..state import Page, owner_of, title_of
-from ..theme import colour, html, into_view
-from ..views.draw import curve, ribbons
+from ..theme import html, into_view
+from ..views.draw import ribbons
+from ..views.parts import lead, note, render
 from ..views.plan import describe_plan
 from ..visitors.access import require_hub_ids, visitor_token
 from ..visitors.guard import shows_errors
-from ..wording import escape, short
 from ..work.job import Job
 from .panel import Panel, panel
 from .pick import Pick
+from .sliders import draw_controls, read
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _PLAIN_ADDRESS = "() => history.replaceState(null, '', location.pathname)"
@@ -38,10 +38,29 @@ class Merge:
     panel: Panel
 
 
+@dataclass(frozen=True)
+class _Recipe:
+    """A recipe on the page, by the components that show it. `redraw` counts drawings of the sliders."""
+
+    models: gr.Dropdown
+    base: gr.Dropdown
+    method: gr.Dropdown
+    about: gr.HTML
+    text: gr.Code
+    picture: gr.HTML
+    said: gr.HTML
+    redraw: gr.State
+
+    @property
+    def all_but_text(self) -> list[Any]:
+        """What follows from an edited text."""
+        return [self.models, self.base, self.method, self.about, self.picture, self.said, self.redraw]
+
+
 def merge_tab(page: Page, pick: Pick) -> Merge:
     """Builds the tab."""
     first = compose(METHODS[DEFAULT_METHOD], page.examples.models, page.examples.base_model)
-    html('<p class="hm-lead">Set how much of each model goes in. The recipe is what runs; edit either side.</p>')
+    html(lead("Set how much of each model goes in. The recipe is what runs; edit either side."))
     redraw = gr.State(0)
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
@@ -49,8 +68,8 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
             about = html(_about(DEFAULT_METHOD))
             form = gr.Column(elem_classes="hm-form")
         with gr.Column(scale=6, min_width=300):
-            picture = html(_picture(first), elem_id="hm-picture")
-            recipe = gr.Code(
+            picture = html(ribbons(first), elem_id="hm-picture")
+            text = gr.Code(
                 first.to_yaml() if first else "",
                 language="yaml",
                 label="Recipe (YAML)",
@@ -63,113 +82,139 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
             with gr.Row():
                 plan = gr.Button("Plan", elem_id="hm-plan-button", min_width=120)
                 go = gr.Button("Merge", variant="primary", elem_id="hm-merge-button", min_width=120)
-            with gr.Row():
-                opened = gr.UploadButton(
-                    "Open a recipe", file_types=[".yaml", ".yml"], size="sm", min_width=120, elem_id="hm-open-recipe"
-                )
-                share = gr.Button("Link to this recipe", size="sm", min_width=120, elem_id="hm-share")
-            link = gr.Textbox(
-                visible=False, label="Link to this recipe", buttons=["copy"], interactive=False, elem_id="hm-share-link"
-            )
+            recipe = _Recipe(pick.models, pick.base, method, about, text, picture, said, redraw)
+            files = _files()
     planned = html(elem_id="hm-plan")
     job = panel(page, "merge")
 
     with form:
         # One at a time: two drawings of one visitor's page at once change the table of events under each other's hands.
         @gr.render(
-            inputs=[recipe],
+            inputs=[text],
             triggers=[page.blocks.load, redraw.change],
             show_progress="hidden",
             concurrency_limit=1,
         )
         @shows_errors
-        def draw_form(text: str) -> None:
-            _form(text, recipe, picture, redraw)
+        def draw_form(now: str) -> None:
+            draw_controls(now, text, picture, redraw)
+
+    _follow_picks(recipe)
+    _follow_text(page, recipe, files)
+    _share(page, recipe, files)
+    _run(page, recipe, plan, go, planned, job)
+    return Merge(method, text, job)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """A recipe that comes as a file, and one that goes as a link."""
+
+    opened: gr.UploadButton
+    share: gr.Button
+    link: gr.Textbox
+
+
+def _files() -> _Files:
+    with gr.Row():
+        opened = gr.UploadButton(
+            "Open a recipe", file_types=[".yaml", ".yml"], size="sm", min_width=120, elem_id="hm-open-recipe"
+        )
+        share = gr.Button("Link to this recipe", size="sm", min_width=120, elem_id="hm-share")
+    link = gr.Textbox(
+        visible=False, label="Link to this recipe", buttons=["copy"], interactive=False, elem_id="hm-share-link"
+    )
+    return _Files(opened, share, link)
+
+
+def _follow_picks(recipe: _Recipe) -> None:
+    """Another method, model or base makes another recipe."""
 
     def chosen(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
-        before = _read(text)
+        before = read(text)
         try:
             made = compose(METHODS[name], models or (), base, before)
         except HubmergeError as error:
-            return gr.skip(), gr.skip(), _about(name), _sentence(str(error)), gr.skip()
+            return gr.skip(), gr.skip(), _about(name), _said(str(error)), gr.skip()
         # Drawn anew only where it shows something else: a control that is replaced loses what is set meanwhile.
         same = before is not None and made is not None and _shown(before) == _shown(made)
         next_form = gr.skip() if same else drawn + 1
-        return (made.to_yaml() if made else ""), _picture(made), _about(name), _missing(made), next_form
-
-    # `input`, or what differs: only what a person picks rewrites the recipe, never what an edited recipe picks.
-    gr.on(
-        [method.input, pick.models.input, pick.base.input],
-        chosen,
-        [method, pick.models, pick.base, recipe, redraw],
-        [recipe, picture, about, said, redraw],
-        trigger_mode="always_last",
-        **_QUIET,
-    )
+        return (made.to_yaml() if made else ""), ribbons(made), _about(name), _missing(made), next_form
 
     def changed(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
-        before = _read(text)
-        held = {str(ref) for ref in before.references if ref != before.base_model} if before else set()
+        before = read(text)
+        held = set(_picked(before)) if before else set()
         return (gr.skip(),) * 5 if held == set(models or ()) else chosen(name, models, base, text, drawn)
 
+    inputs = [recipe.method, recipe.models, recipe.base, recipe.text, recipe.redraw]
+    outputs = [recipe.text, recipe.picture, recipe.about, recipe.said, recipe.redraw]
+    # `input`, or what differs: only what a person picks rewrites the recipe, never what an edited recipe picks.
+    picked = [recipe.method.input, recipe.models.input, recipe.base.input]
+    gr.on(picked, chosen, inputs, outputs, trigger_mode="always_last", **_QUIET)
     # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
-    pick.models.change(
-        changed,
-        [method, pick.models, pick.base, recipe, redraw],
-        [recipe, picture, about, said, redraw],
-        trigger_mode="always_last",
-        **_QUIET,
-    )
+    recipe.models.change(changed, inputs, outputs, trigger_mode="always_last", **_QUIET)
+
+
+def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
+    """A recipe that is edited, opened, linked to or left here before is shown by all other components."""
 
     def edited(text: str, drawn: int) -> tuple[Any, ...]:
         try:
             made = Recipe.from_yaml(text)
         except RecipeError as error:
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), _sentence(str(error)), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), _said(str(error)), gr.skip()
         name = made.merge_method if made.merge_method in METHODS else None
-        models = [str(ref) for ref in made.references if ref != made.base_model]
         base = str(made.base_model) if made.base_model else None
         return (
-            gr.Dropdown(value=models),
+            gr.Dropdown(value=_picked(made)),
             gr.Dropdown(value=base) if base else gr.skip(),
             gr.Dropdown(value=name) if name else gr.skip(),
             _about(name) if name else "",
-            _picture(made),
+            ribbons(made),
             _missing(made),
             drawn + 1,
         )
 
-    # What was chosen outlives a reload, in the visitor's own browser.
-    recipe.change(lambda text, kept: text or kept, [recipe, page.kept], [page.kept], **_QUIET)
-
-    whole = [recipe, pick.models, pick.base, method, about, picture, said, redraw]
+    whole = [recipe.text, *recipe.all_but_text]
 
     @shows_errors
     def restore(kept: Any, drawn: int, request: gr.Request) -> tuple[Any, ...]:
         if packed := request.query_params.get(QUERY):
             kept = unpack(packed)
-        if not isinstance(kept, str) or _read(kept) is None:
+        if not isinstance(kept, str) or read(kept) is None:
             return (gr.skip(),) * len(whole)
         return (kept, *edited(kept, drawn))
 
     @shows_errors
-    def read(file: str, drawn: int) -> tuple[Any, ...]:
+    def open_file(file: str, drawn: int) -> tuple[Any, ...]:
         text = read_file(Path(file))
         return (text, *edited(text, drawn))
 
+    # What was chosen outlives a reload, in the visitor's own browser.
+    recipe.text.change(lambda text, kept: text or kept, [recipe.text, page.kept], [page.kept], **_QUIET)
     # The address is plain again afterwards: a reload brings what the visitor made of the recipe.
-    page.ready.then(restore, [page.kept, redraw], whole, **_QUIET).then(None, js=_PLAIN_ADDRESS, **_QUIET)
-    recipe.blur(edited, [recipe, redraw], whole[1:], **_QUIET)
-    opened.upload(read, [opened, redraw], whole, **_QUIET)
+    page.ready.then(restore, [page.kept, recipe.redraw], whole, **_QUIET).then(None, js=_PLAIN_ADDRESS, **_QUIET)
+    recipe.text.blur(edited, [recipe.text, recipe.redraw], recipe.all_but_text, **_QUIET)
+    files.opened.upload(open_file, [files.opened, recipe.redraw], whole, **_QUIET)
+
+
+def _share(page: Page, recipe: _Recipe, files: _Files) -> None:
+    """A recipe as a link."""
 
     @shows_errors
     def packed(text: str) -> gr.Textbox:
         require_hub_ids(page.settings, _required(text))
         return gr.Textbox(pack(text), visible=True)
 
-    share.click(packed, [recipe], [link], **_QUIET).success(None, [link], [link], js=_WHOLE_ADDRESS, **_QUIET)
+    files.share.click(packed, [recipe.text], [files.link], **_QUIET).success(
+        None, [files.link], [files.link], js=_WHOLE_ADDRESS, **_QUIET
+    )
     # A link that is shown is the recipe's as it stands.
-    recipe.change(lambda: gr.Textbox(visible=False), None, [link], **_QUIET)
+    recipe.text.change(lambda: gr.Textbox(visible=False), None, [files.link], **_QUIET)
+
+
+def _run(page: Page, recipe: _Recipe, plan: gr.Button, go: gr.Button, planned: gr.HTML, job: Panel) -> None:
+    """The buttons that plan the recipe and merge it."""
 
     @shows_errors
     def show_plan(text: str, oauth: gr.OAuthToken | None) -> str:
@@ -181,13 +226,12 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
         submit_merge(page, owner_of(key, request), text, visitor_token(page.settings, oauth))
         return gr.Timer(active=True)
 
-    plan.click(show_plan, [recipe], [planned], show_progress="minimal", api_visibility="private").success(
+    plan.click(show_plan, [recipe.text], [planned], show_progress="minimal", api_visibility="private").success(
         None, js=into_view("hm-plan"), **_QUIET
     )
-    go.click(start, [recipe, page.owner], [page.timer], **_QUIET).success(
+    go.click(start, [recipe.text, page.owner], [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET
     ).success(None, js=into_view("hm-merge-job"), **_QUIET)
-    return Merge(method, recipe, job)
 
 
 def submit_merge(page: Page, owner: str, text: str, token: str | None) -> Job:
@@ -202,125 +246,14 @@ def submit_recipe(page: Page, owner: str, recipe: Recipe, title: str, token: str
     return page.jobs.submit(owner, "merge", title, {"recipe": recipe.to_yaml()}, token)
 
 
-def _form(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
-    """Draws the controls of all parameters that the form can show, grouped by model; inside `gr.render`."""
-    made = _read(text)
-    if made is None:
-        html('<div class="hm-empty">Choose models in step 1 and their settings appear here.</div>')
-        return
-    shown = fields(made)
-    controls: list[Any] = []
-    curves: list[tuple[list[int], gr.HTML]] = []
-    for index, entry in enumerate(made.models):
-        own = {
-            name: [place for place, field in enumerate(shown) if (field.model, field.parameter.name) == (index, name)]
-            for name in dict.fromkeys(field.parameter.name for field in shown if field.model == index)
-        }
-        if own:
-            with gr.Group(elem_classes="hm-model"):
-                dot = f'<i style="background:{colour(index)}"></i>'
-                html(f'<div class="hm-model-name">{dot}{escape(short(str(entry.model)))}</div>')
-                for name, places in own.items():
-                    by_layer = shown[places[0]].depth is not None
-                    if by_layer:
-                        curves.append((places, html(_curve(shown, places, [shown[place].value for place in places]))))
-                    controls += [_control(shown[place]) for place in places]
-                    if not shown[places[0]].parameter.is_switch:
-                        _switch(by_layer, index, name, recipe, picture, redraw)
-    rest = [field for field in shown if field.model is None]
-    if rest:
-        with gr.Accordion("Settings of the whole merge", open=not controls):
-            controls += [_control(field) for field in rest]
-    if not controls or made.slices:
-        html('<div class="hm-quiet">This recipe is set up in YAML alone.</div>')
-        return
-
-    @shows_errors
-    def set_values(text: str, *values: Any) -> tuple[Any, ...]:
-        now, nothing = _read(text), (gr.skip(),) * (2 + len(curves))
-        if now is None or [_place(field) for field in fields(now)] != [_place(field) for field in shown]:
-            return nothing  # the recipe was edited meanwhile: a new form is on its way
-        changed = apply(now, shown, values)
-        if changed == now:
-            return nothing  # a slider tells of a move twice: the second answer would undo what is typed meanwhile
-        drawn = [_curve(shown, places, [values[place] for place in places]) for places, _ in curves]
-        return (changed.to_yaml(), _picture(changed), *drawn)
-
-    for control in controls:
-        # All controls at once: two quick moves must not undo each other.
-        event = control.release if isinstance(control, gr.Slider) else control.input
-        gr.on(
-            [event, control.input] if isinstance(control, gr.Slider) else [event],
-            set_values,
-            [recipe, *controls],
-            [recipe, picture, *(drawn for _, drawn in curves)],
-            trigger_mode="always_last",
-            **_QUIET,
-        )
+def _picked(recipe: Recipe) -> list[str]:
+    """What a recipe's last merge is made of, as the Pick tab has it: models of the Hub, and stages by their names."""
+    return [str(ref) for ref in recipe.named if ref != recipe.base_model]
 
 
 def _shown(recipe: Recipe) -> tuple[list[str], list[Field]]:
     """All that the form shows of a recipe."""
     return [str(entry.model) for entry in recipe.models], fields(recipe)
-
-
-def _place(field: Field) -> tuple[str, int | None, float | None]:
-    return field.parameter.name, field.model, field.depth
-
-
-def _switch(by_layer: bool, model: int, name: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
-    """A button that makes one value a gradient over the layers, or the other way round."""
-
-    @shows_errors
-    def turn(text: str, drawn: int) -> tuple[Any, ...]:
-        now = _read(text)
-        if now is None or model >= len(now.models):
-            return gr.skip(), gr.skip(), gr.skip()
-        changed = spread(now, model, name)
-        return changed.to_yaml(), _picture(changed), drawn + 1
-
-    label = f"{name}: one value for all layers" if by_layer else f"{name}: layer by layer"
-    button = gr.Button(label, size="sm", variant="secondary", elem_classes="hm-by-layer")
-    button.click(turn, [recipe, redraw], [recipe, picture, redraw], **_QUIET)
-
-
-def _curve(shown: Sequence[Field], places: Sequence[int], values: Sequence[Any]) -> str:
-    first = shown[places[0]]
-    low, high = first.parameter.typical
-    numbers = [float(value) for value in values]
-    return curve(numbers, min(low, *numbers), max(high, *numbers), colour(first.model or 0))
-
-
-def _control(field: Field) -> Any:
-    parameter = field.parameter
-    label = parameter.name
-    if parameter.is_switch:
-        return gr.Checkbox(bool(field.value), label=label, info=parameter.help, interactive=True)
-    if parameter.name == "seed":
-        return gr.Number(int(field.value), label=label, info=parameter.help, precision=0, minimum=0, interactive=True)
-    low, high = parameter.typical
-    value = float(field.value)
-    return gr.Slider(
-        min(low, value),
-        max(high, value),
-        value=value,
-        step=0.01,
-        label=label if field.depth is None else f"{label} at {_depth(field.depth)}",
-        info=parameter.help if field.depth is None else None,
-        buttons=[],
-        interactive=True,
-    )
-
-
-def _depth(depth: float) -> str:
-    return {0.0: "the first layer", 1.0: "the last layer"}.get(depth, f"{depth:.0%} of the layers")
-
-
-def _read(text: str) -> Recipe | None:
-    try:
-        return Recipe.from_yaml(text) if text.strip() else None
-    except RecipeError:
-        return None
 
 
 def _required(text: str) -> Recipe:
@@ -335,25 +268,19 @@ def _missing(recipe: Recipe | None) -> str:
     if recipe is None or method is None or recipe.slices:
         return ""
     if method.base == "required" and recipe.base_model is None:
-        return _sentence(f"{method.name} builds on a base model: choose one in step 1.", "warning")
+        return _said(f"{method.name} builds on a base model: choose one in step 1.", "warning")
     most = method.max_models
     if most is not None and len(recipe.models) > most:
         beside = " beside the base" if method.base == "required" else ""
-        return _sentence(f"{method.name} takes {most} model{beside}, this recipe has {len(recipe.models)}.", "warning")
+        return _said(f"{method.name} takes {most} model{beside}, this recipe has {len(recipe.models)}.", "warning")
     if len(recipe.models) < method.min_models:
-        return _sentence(f"{method.name} needs at least {method.min_models} models.", "warning")
+        return _said(f"{method.name} needs at least {method.min_models} models.", "warning")
     return ""
 
 
-def _sentence(text: str, level: str = "") -> str:
-    return f'<div class="hm-problem {level}" role="status">{escape(text)}</div>'
+def _said(text: str, level: str = "") -> str:
+    return note(text, level=level, role="status")
 
 
 def _about(name: str) -> str:
-    method = METHODS[name]
-    link = f'<a href="{escape(method.paper)}" target="_blank" rel="noopener">paper</a>' if method.paper else ""
-    return f'<div class="hm-quiet">{escape(method.summary)} {link}</div>'
-
-
-def _picture(recipe: Recipe | None) -> str:
-    return f'<div class="hm-panel">{ribbons(recipe)}</div>' if recipe else ""
+    return render("method", method=METHODS[name])

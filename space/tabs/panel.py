@@ -8,14 +8,10 @@ import gradio as gr
 
 from ..state import Page, owner_of
 from ..theme import html
+from ..views.job import describe_job
 from ..visitors.access import visitor_token
 from ..visitors.guard import shows_errors
-from ..wording import duration, escape, size
 from ..work.job import Job
-
-_MEASURED = {"merge": "merge", "evolve": "search", "publish": "push"}
-"""The stage of each kind of job whose share done is that of the whole; what is before and after it has none."""
-_ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "interrupted"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def panel(
         more = draw(owner, job) if draw else ()
         made_a_model = job is not None and job.status == "done" and "folder" in job.result
         return [
-            gr.HTML(describe(job) if job else "", visible=job is not None),
+            gr.HTML(describe_job(job) if job else "", visible=job is not None),
             gr.Button(visible=job is not None and job.active),
             gr.Button(visible=job is not None and job.status in ("failed", "cancelled", "lost")),
             gr.Button(visible=made_a_model),
@@ -123,52 +119,3 @@ def watch(page: Page, panels: Sequence[Panel], beat: gr.Timer) -> None:
             show_progress="hidden",
             api_visibility="private",
         )
-
-
-def describe(job: Job) -> str:
-    """A job as HTML: title, state, bar, figures, and the sentence of an error."""
-    event = job.event
-    done, total = int(event.get("done", 0)), int(event.get("total", 0))
-    stopping = job.status == "running" and event.get("note") == "stopping"
-    word = "stopping" if stopping else _ENDED.get(job.status, job.status)
-    whole = event.get("stage") == _MEASURED.get(job.kind) and total > 0
-    share = 100.0 if job.status == "done" else min(100.0, 100.0 * done / total) if whole else 0.0
-    # A full bar would say that a job is done which is at work.
-    unknown = job.status == "running" and not (whole and done < total)
-    parts = [
-        f'<section class="hm-job" aria-label="{escape(job.kind)} job">',
-        f"<header><b>{escape(job.title)}</b>",
-        f'<span class="hm-pill {job.status}" role="status">{word}</span></header>',
-    ]
-    if job.status in ("queued", "running", "done"):
-        told = "" if unknown else f' aria-valuenow="{share:.0f}"'
-        parts.append(
-            f'<div class="hm-bar{" unknown" if unknown else ""}" role="progressbar" aria-label="progress" '
-            f'aria-valuemin="0" aria-valuemax="100"{told}>'
-            f'<i style="width:{share:.1f}%"></i></div>'
-        )
-    left = _figures(job, done, total)
-    if job.status == "queued":
-        left = "makes room for others; goes on by itself" if job.before else "waiting for a free worker"
-    parts.append(f"<small><span>{escape(left)}</span><span>{duration(job.seconds)}</span></small>")
-    if job.error:
-        parts.append(f'<div class="hm-problem" role="alert">{escape(job.error)}</div>')
-    if job.status == "lost":
-        parts.append('<div class="hm-problem warning">The server stopped meanwhile; Resume goes on where it was.</div>')
-    return "".join([*parts, "</section>"])
-
-
-def _figures(job: Job, done: int, total: int) -> str:
-    if job.status == "done":
-        return str(job.result.get("summary", "finished"))
-    stage, unit = str(job.event.get("stage", "starting")), str(job.event.get("unit", ""))
-    amount = ""
-    if done or total:
-        if unit == "B":
-            amount = f"{size(done)} of {size(total)}" if total else size(done)
-        else:
-            amount = f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}"
-    note = str(job.event.get("note", ""))
-    if stage == "read" and total and done >= total:
-        note = "scoring follows"
-    return " · ".join(part for part in (stage, amount, note) if part and part != "stopping")

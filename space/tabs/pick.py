@@ -10,15 +10,15 @@ import gradio as gr
 
 from hubmerge.errors import HubmergeError, NotFoundError
 from hubmerge.hub import Source, search_models
-from hubmerge.hub.listing import Listing
 from hubmerge.hub.search import similar_models
 from hubmerge.reference import ModelRef
 
 from ..state import Page
-from ..theme import BASE_COLOUR, colour, html
+from ..theme import html
+from ..views.models import describe_models
+from ..views.parts import lead
 from ..visitors.access import Token, visitor_token
 from ..visitors.guard import shows_errors
-from ..wording import count, escape, hub_link, short, size
 
 FOUND = 20
 """Models listed for one search."""
@@ -41,7 +41,7 @@ class Pick:
 
 def pick_tab(page: Page) -> Pick:
     """Builds the tab."""
-    html('<p class="hm-lead">Choose models that grew from the same base. Type to search the Hub, or enter an ID.</p>')
+    html(lead("Choose models that grew from the same base. Type to search the Hub, or enter an ID."))
     chosen = list(page.examples.models)
     base_name = page.examples.base_model
     with gr.Row(equal_height=True):
@@ -66,7 +66,7 @@ def pick_tab(page: Page) -> Pick:
             min_width=280,
             elem_id="hm-base",
         )
-    cards = html(_EMPTY, elem_id="hm-cards")
+    cards = html(describe_models(None, (), ()), elem_id="hm-cards")
 
     def finder() -> Callable[..., Any]:
         newest: dict[str, str] = {}
@@ -125,9 +125,8 @@ def offered(found: Sequence[str], held: Sequence[str], before: Sequence[str]) ->
 
 def describe(page: Page, models: Sequence[str], base: str | None, token: Token) -> str:
     """Cards of the chosen models, and a line that says whether they can be merged."""
-    names = [name for name in models if name != base]
-    if not names and not base:
-        return _EMPTY
+    base = None if base is None or _is_stage(base) else base
+    names = [name for name in models if name != base and not _is_stage(name)]
 
     def look(name: str) -> Source | HubmergeError:
         try:
@@ -135,15 +134,16 @@ def describe(page: Page, models: Sequence[str], base: str | None, token: Token) 
         except HubmergeError as error:
             return _meant(name, error, token)
 
-    wanted = ([base] if base else []) + names
-    with ThreadPoolExecutor(min(8, len(wanted))) as pool:
-        found = list(pool.map(look, wanted))
-    cards = []
-    for index, (name, source) in enumerate(zip(wanted, found, strict=True)):
-        is_base = base is not None and index == 0
-        fill = BASE_COLOUR if is_base else colour(index - (base is not None))
-        cards.append(_card(name, source, "base model" if is_base else "", fill))
-    return f'{_verdict(found)}<div class="hm-cards">{"".join(cards)}</div>'
+    with ThreadPoolExecutor(8) as pool:
+        return describe_models(base, names, list(pool.map(look, [*([base] if base else []), *names])))
+
+
+def _is_stage(name: str) -> bool:
+    """Whether this is what a stage of the recipe makes, which is no model yet."""
+    try:
+        return ModelRef.parse(name).stage
+    except HubmergeError:
+        return False
 
 
 def _meant(name: str, error: HubmergeError, token: Token) -> HubmergeError:
@@ -152,76 +152,3 @@ def _meant(name: str, error: HubmergeError, token: Token) -> HubmergeError:
     plain = ref is not None and not ref.is_folder and ref.lora is None
     near = similar_models(ref.repo_id, token=token) if ref is not None and plain else []
     return NotFoundError(f"{error} Did you mean {' or '.join(near)}?") if near else error
-
-
-def _card(name: str, source: Source | HubmergeError, role: str, fill: str) -> str:
-    head = f'<article class="hm-card" style="--hm-colour:{fill}"><h3>'
-    if isinstance(source, HubmergeError):
-        return f'{head}{escape(name)}</h3><div class="hm-problem" role="alert">{escape(str(source))}</div></article>'
-    ref, parts = ModelRef.parse(name), source.parts
-    namespace = parts[-1].name.rpartition("/")[0]
-    if source.adapter is not None:
-        role = " · ".join(filter(None, (role, f"LoRA on {escape(source.listing.name)}")))
-    facts = {
-        "Architecture": escape(architecture(source)),
-        "Parameters": count(source.parameters),
-        "Size": f"{size(source.nbytes)}, {escape(_dtypes(source))}",
-        "Licence": escape(" + ".join(part.licence.id or "not stated" for part in parts)),
-        "Commit": " + ".join(_commit(part) for part in parts),
-    }
-    rows = "".join(f"<dt>{label}</dt><dd>{value}</dd>" for label, value in facts.items())
-    below = " · ".join(part for part in (escape(namespace), role) if part)
-    title = hub_link(ref, short(ref.bare))
-    return f'{head}{title}</h3><div class="hm-role">{below or "&nbsp;"}</div><dl>{rows}</dl></article>'
-
-
-def _commit(part: Listing) -> str:
-    return f'<span class="hm-code">{escape(part.commit[:8])}</span>' if part.commit else "folder"
-
-
-def _verdict(found: Sequence[Source | HubmergeError]) -> str:
-    """Whether what was chosen can be merged. What cannot be read is said first: its own card says why."""
-    opened = [source for source in found if isinstance(source, Source)]
-    if len(opened) == len(found) or len(found) < 2:
-        return _fit(opened)
-    missing = len(found) - len(opened)
-    unread = f"{missing} of {len(found)} cannot be read, so nothing can be merged yet: see below."
-    return _line("problem", unread) + _fit(opened, good=False)
-
-
-def _fit(sources: Sequence[Source], good: bool = True) -> str:
-    """What stands in the way of merging these; that nothing does where it is all of them (`good`)."""
-    if len(sources) < 2:
-        return ""
-    first, shapes = sources[0], {name: t.shape for name, t in sources[0].tensors.items()}
-    for other in sources[1:]:
-        if architecture(other) != architecture(first):
-            why = f"{other.name} is a {architecture(other)}, {first.name} a {architecture(first)}"
-            return _line("problem", f"These do not fit together: {why}.")
-        shared = [name for name in other.tensors if name in shapes]
-        clash = next((name for name in shared if other.tensors[name].shape != shapes[name]), None)
-        if clash:
-            sizes = f"{list(other.tensors[clash].shape)} in {other.name}, {list(shapes[clash])} in {first.name}"
-            return _line("problem warning", f"One tensor differs in shape: {clash} is {sizes}.")
-    fine = f"All {len(sources)} are {architecture(first)} with the same shapes: they can be merged."
-    return _line("fine", fine) if good else ""
-
-
-def architecture(source: Source) -> str:
-    """The model class its config names."""
-    names = source.config.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else str(source.config.get("model_type", "unknown"))
-
-
-def _dtypes(source: Source) -> str:
-    return " + ".join(sorted({tensor.dtype for tensor in source.tensors.values()}))
-
-
-def _line(kind: str, text: str) -> str:
-    return f'<div class="hm-{kind}">{escape(text)}</div>'
-
-
-_EMPTY = (
-    '<div class="hm-empty">Nothing chosen yet. Try typing <span class="hm-code">llama</span> or the name of a model '
-    "you like; fine-tunes of one base merge best.</div>"
-)

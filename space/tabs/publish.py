@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from hubmerge.publish import warnings_before_push
 
 from ..state import Page, owner_of, product_job, products
 from ..theme import html, into_view
+from ..views.parts import lead, render
 from ..visitors.access import Token, require_token, visitor_token
 from ..visitors.guard import shows_errors
-from ..wording import escape
 from ..work.job import Job
 from .panel import Panel, panel
 
@@ -33,7 +34,7 @@ class Publish:
 
 def publish_tab(page: Page, tab: gr.Tab) -> Publish:
     """Builds the tab."""
-    html('<p class="hm-lead">Put a merged or evolved model on the Hub; its card tells recipe, sources and scores.</p>')
+    html(lead("Put a merged or evolved model on the Hub; its card tells recipe, sources and scores."))
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
             model = gr.Dropdown(
@@ -128,18 +129,12 @@ def submit_publish(
 
 def identity(page: Page, token: Token) -> tuple[str | None, str]:
     """The user whose token this is, and a line that says so or how to log in."""
-    if token is None:
-        how = (
-            "Sign in with Hugging Face to publish."
-            if page.settings.on_space
-            else ("No token found: run <code>hf auth login</code> or set HF_TOKEN, then start the page again.")
-        )
-        return None, f'<div class="hm-problem warning">{how}</div>'
+    user, error = None, ""
     try:
-        user = user_of(token)
-    except HubError as error:
-        return None, f'<div class="hm-problem" role="alert">{escape(str(error))}</div>'
-    return user, f'<div class="hm-quiet">Publishing as <b>{escape(user)}</b></div>'
+        user = user_of(token) if token is not None else None
+    except HubError as refused:
+        error = str(refused)
+    return user, render("who", user=user, error=error, on_space=page.settings.on_space)
 
 
 def known_user(page: Page, token: str) -> str | None:
@@ -169,12 +164,8 @@ def card_text(page: Page, owner: str, value: str | None) -> str:
 def _link(job: Job | None) -> str:
     if job is None or job.status != "done":
         return ""
-    url = escape(str(job.result["url"]))
-    return (
-        f'<div class="hm-fine">On the Hub: <a href="{url}" target="_blank" rel="noopener">'
-        f"{escape(str(job.result['repo_id']))}</a> "
-        f'at commit <span class="hm-code">{escape(str(job.result["commit"])[:8])}</span></div>'
-    )
+    url, repo_id, commit = (str(job.result[name]) for name in ("url", "repo_id", "commit"))
+    return render("published", url=url, repo_id=repo_id, commit=commit)
 
 
 def _slug(label: str) -> str:

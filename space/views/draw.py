@@ -1,19 +1,36 @@
 """Drawings, as SVG text: the recipe as ribbons that flow into one model, and a score as a point on its interval."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from hubmerge.markup import Markup
 from hubmerge.recipe import Recipe, Setting
 
 from ..theme import BASE_COLOUR, RESULT_COLOUR, colour
-from ..wording import escape, short
+from ..wording import short
+from .parts import render
 
 _WIDTH, _ROW, _TOP = 640, 54, 22
 _LEFT, _RIGHT = 232, 520
 _THICKEST = 30.0
 
 
-def ribbons(recipe: Recipe) -> str:
+@dataclass(frozen=True)
+class Ribbon:
+    """One model of the drawing: what is written beside it, its colour, and the way from there to the merged one."""
+
+    name: str
+    note: str
+    fill: str
+    y: float
+    width: str
+    path: str
+
+
+def ribbons(recipe: Recipe | None) -> Markup:
     """The models of `recipe` as ribbons, as thick as their weights, that meet in the merged model."""
+    if recipe is None:
+        return Markup("")
     names = [(str(entry.model), colour(i), _weight(recipe, i)) for i, entry in enumerate(recipe.models)]
     if recipe.slices:
         refs = dict.fromkeys(source.model for piece in recipe.slices for source in piece.sources)
@@ -25,59 +42,37 @@ def ribbons(recipe: Recipe) -> str:
     widths = [
         max(2.0, _THICKEST * abs(1.0 if weight is None else weight) / max(largest, 1.0)) for _, _, weight in names
     ]
-    height = 2 * _TOP + _ROW * max(len(names), 1)
-    middle, stack = height / 2, sum(widths)
-    parts, offset = [], middle - stack / 2
+    height, stack = 2 * _TOP + _ROW * max(len(names), 1), sum(widths)
+    drawn, offset, half = [], height / 2 - stack / 2, (_LEFT + _RIGHT) / 2
     for row, ((name, fill, weight), width) in enumerate(zip(names, widths, strict=True)):
         y, end = _TOP + _ROW * (row + 0.5), offset + width / 2
         offset += width
-        half = (_LEFT + _RIGHT) / 2
         path = f"M{_LEFT},{y:.1f} C{half},{y:.1f} {half},{end:.1f} {_RIGHT},{end:.1f}"
-        parts.append(
-            f'<path d="{path}" stroke="url(#hm-flow-{row})" stroke-width="{width:.1f}" fill="none"/>'
-            f'<linearGradient id="hm-flow-{row}" gradientUnits="userSpaceOnUse" x1="{_LEFT}" x2="{_RIGHT}">'
-            f'<stop stop-color="{fill}" stop-opacity=".85"/>'
-            f'<stop offset="1" stop-color="{RESULT_COLOUR}" stop-opacity=".9"/></linearGradient>'
-            f'<circle cx="{_LEFT}" cy="{y:.1f}" r="5" fill="{fill}"/>'
-            f'<g text-anchor="end"><text x="{_LEFT - 14}" y="{y - 2:.1f}" class="hm-name">{escape(_clip(short(name)))}'
-            f'</text><text x="{_LEFT - 14}" y="{y + 14:.1f}" class="hm-note">{_note(recipe, weight, fill)}</text></g>'
-        )
-    box = max(stack + 12, 40)
-    parts.append(
-        f'<rect x="{_RIGHT - 3}" y="{middle - box / 2:.1f}" width="10" height="{box:.1f}" rx="5" '
-        f'fill="{RESULT_COLOUR}"/>'
-        f'<text x="{_RIGHT + 20}" y="{middle - 2:.1f}" class="hm-name">merged</text>'
-        f'<text x="{_RIGHT + 20}" y="{middle + 14:.1f}" class="hm-note">{escape(recipe.merge_method)}</text>'
+        drawn.append(Ribbon(_clip(short(name)), _note(recipe, weight, fill), fill, y, f"{width:.1f}", path))
+    return render(
+        "ribbons",
+        ribbons=drawn,
+        width=_WIDTH,
+        height=height,
+        left=_LEFT,
+        right=_RIGHT,
+        box=max(stack + 12, 40),
+        result=RESULT_COLOUR,
+        method=recipe.merge_method,
     )
-    title = f"{len(names)} models flow into one by {escape(recipe.merge_method)}"
-    attributes = f'class="hm-ribbons" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{title}"'
-    return f"<svg {attributes}>{''.join(parts)}</svg>"
 
 
-def curve(values: Sequence[float], low: float, high: float, fill: str) -> str:
+def curve(values: Sequence[float], low: float, high: float, fill: str) -> Markup:
     """A gradient as the curve that it is over the layers, on an axis from `low` to `high`."""
     span = (high - low) or 1.0
     points = [(4 + 192 * i / (len(values) - 1), 40 - 36 * (value - low) / span) for i, value in enumerate(values)]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{fill}"/>' for x, y in points)
-    told = f"from {values[0]:g} at the first layer to {values[-1]:g} at the last"
-    return (
-        f'<svg class="hm-layers" viewBox="0 0 200 44" role="img" aria-label="{told}">'
-        '<line x1="4" x2="196" y1="40" y2="40" class="hm-axis"/>'
-        f'<polyline points="{line}" fill="none" stroke="{fill}" stroke-width="1.8"/>{dots}</svg>'
-    )
+    return render("curve", values=values, points=points, fill=fill)
 
 
-def interval(value: float, low: float, high: float, limit: float, fill: str) -> str:
+def interval(value: float, low: float, high: float, limit: float, fill: str) -> Markup:
     """A score as a point on its 95% interval, on an axis from 0 to `limit`."""
     scale = 100.0 / (limit or 1.0)
-    return (
-        '<svg class="hm-interval" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        '<line x1="0" x2="100" y1="5" y2="5" class="hm-axis"/>'
-        f'<rect x="{low * scale:.2f}" width="{max(0.6, (high - low) * scale):.2f}" y="3" height="4" rx="1" '
-        f'fill="{fill}" opacity=".35"/>'
-        f'<rect x="{value * scale - 0.5:.2f}" width="1.2" y="0.5" height="9" fill="{fill}"/></svg>'
-    )
+    return render("interval", value=value * scale, low=low * scale, wide=max(0.6, (high - low) * scale), fill=fill)
 
 
 def _weight(recipe: Recipe, index: int) -> float | None:

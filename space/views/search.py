@@ -11,19 +11,21 @@ import pandas as pd
 from hubmerge.errors import HubmergeError
 from hubmerge.evolve.records.evaluation import Evaluation
 from hubmerge.evolve.records.journal import read_evaluations
+from hubmerge.markup import Markup
 
 from ..state import Page
 from ..theme import BASE_COLOUR, RESULT_COLOUR
-from ..wording import duration, escape
+from ..wording import duration
 from ..work.job import Job
 from ..work.runners import JOURNAL, RUN_FOLDER
 from .draw import interval
+from .parts import note, render
 
 BEST, MEAN = "best so far", "mean of the generation"
 SHOWN_POINTS = 400
 """Points of the curve; a longer search is thinned."""
 SHOWN_CANDIDATES = 8
-NOTHING = '<div class="hm-empty">The fitness curve, the best candidates and the final scores appear here.</div>'
+NOTHING = note("The fitness curve, the best candidates and the final scores appear here.", "empty")
 # Always the same thread: matplotlib keeps its fonts, and their open files, for each thread that ever drew.
 _DRAWING = ThreadPoolExecutor(1, "hubmerge-draw")
 _PREPARING = ("", "open", "fetch", "read")
@@ -63,7 +65,7 @@ def waiting(job: Job) -> str:
         said = "Models and task are being read. Then the first candidate is scored, and the curve begins."
     else:
         said = "The first candidate is being scored; the curve begins with it."
-    return f'<div class="hm-empty">{said}</div>'
+    return note(said, "empty")
 
 
 def seconds_left(job: Job, made: Sequence[Evaluation]) -> float | None:
@@ -106,11 +108,7 @@ def pictures(page: Page, job: Job, run: Path, points: Sequence[Mapping[str, Any]
             found = [report.front(read), report.winner(read)]
         except (HubmergeError, OSError, ValueError):
             return ""  # being written; the next generation draws it
-        return "".join(
-            f'<div class="hm-panel hm-picture"><h3>{escape(p.title)}</h3>{p.figure(f"hm{job.id}")}</div>'
-            for p in found
-            if p is not None
-        )
+        return render("pictures", pictures=[(p.title, Markup(p.figure(f"hm{job.id}"))) for p in found if p is not None])
 
     key = job.id, job.status, points[-1]["generation"], points[-1]["best"]
     return page.drawn.get(key, lambda: _DRAWING.submit(make).result())
@@ -136,21 +134,21 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     limit = max(row["high"] for row in rows) or 1.0
-    lines = []
-    for row in rows:
-        best = row["p_value"] is None
-        drawn = interval(row["value"], row["low"], row["high"], limit, RESULT_COLOUR if best else BASE_COLOUR)
-        lines.append(
-            f'<tr class="{"hm-best" if best else ""}"><td>{escape(row["model"])}</td>'
-            f'<td class="hm-number">{100 * row["value"]:.1f}%</td>'
-            f'<td class="hm-number">{100 * row["low"]:.1f} to {100 * row["high"]:.1f}</td>'
-            f'<td class="hm-drawn">{drawn}</td><td class="hm-number">{row["n"]:,}</td>'
-            f'<td class="hm-number">{"" if best else _p(row["p_value"])}</td></tr>'
-        )
-    number = '<th class="hm-number">'
-    head = f'<tr><th>Test split</th>{number}Score</th>{number}95% interval</th><th class="hm-drawn"></th>'
-    head += f"{number}n</th>{number}p vs evolved</th></tr>"
-    return _panel(f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody>")
+    return render("results", rows=[_result(row, limit) for row in rows])
+
+
+def _result(row: Mapping[str, Any], limit: float) -> Mapping[str, Any]:
+    best = row["p_value"] is None
+    fill = RESULT_COLOUR if best else BASE_COLOUR
+    return {
+        "best": best,
+        "model": row["model"],
+        "score": f"{100 * row['value']:.1f}%",
+        "interval": f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
+        "drawn": interval(row["value"], row["low"], row["high"], limit, fill),
+        "n": f"{row['n']:,}",
+        "p": "" if best else _p(row["p_value"]),
+    }
 
 
 def _facts(points: Sequence[Mapping[str, Any]], left: float | None) -> str:
@@ -163,8 +161,7 @@ def _facts(points: Sequence[Mapping[str, Any]], left: float | None) -> str:
     ]
     if left is not None:
         facts.append((duration(left), "left, about; then the best are tested"))
-    figures = "".join(f"<div><b>{value}</b><span>{label}</span></div>" for value, label in facts)
-    return f'<div class="hm-panel"><div class="hm-facts">{figures}</div></div>'
+    return render("figures", facts=facts)
 
 
 def _label(evaluation: Evaluation) -> str:
@@ -175,23 +172,19 @@ def _label(evaluation: Evaluation) -> str:
 def _candidates(best: Sequence[Evaluation]) -> str:
     if not best:
         return ""
-    lines = "".join(
-        f'<tr><td class="hm-number">{e.number}</td>'
-        f'<td class="hm-number">{", ".join(f"{value:.3f}" for value in e.fitness)}</td>'
-        f'<td class="hm-number">{100 * e.score:.1f}%</td><td class="hm-number">{100 * e.metric:.1f}%</td>'
-        f'<td class="hm-number">{100 * e.language:.1f}%</td><td class="hm-number">{e.seconds:.1f} s</td></tr>'
+    rows = [
+        (
+            e.number,
+            ", ".join(f"{value:.3f}" for value in e.fitness),
+            f"{100 * e.score:.1f}%",
+            f"{100 * e.metric:.1f}%",
+            f"{100 * e.language:.1f}%",
+            f"{e.seconds:.1f} s",
+        )
         for e in best
-    )
-    head = "".join(
-        f'<th class="hm-number">{name}</th>'
-        for name in ("Candidate", "Fitness", "Score", "Right answer", "Right language", "Took")
-    )
-    return _panel(f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody>")
-
-
-def _panel(table: str) -> str:
-    return f'<div class="hm-panel hm-scroll" tabindex="0"><table class="hm-table">{table}</table></div>'
+    ]
+    return render("candidates", rows=rows)
 
 
 def _p(value: float) -> str:
-    return "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

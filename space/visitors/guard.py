@@ -6,14 +6,13 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from html import escape
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import gradio as gr
 
 from hubmerge.errors import HubmergeError
-
-from ..wording import escape
 
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a character: JSON can say it, no file and no address can."""
@@ -56,7 +55,7 @@ def _guarded(handler: Callable[..., Any], html: bool) -> Callable[..., Any]:
         @functools.wraps(handler)
         def streamed(*args: Any, **kwargs: Any) -> Iterator[Any]:
             with _told(html):
-                _require(kinds, args, kwargs)
+                require_types(kinds, args, kwargs)
                 yield from handler(*args, **kwargs)
 
         return streamed
@@ -64,7 +63,7 @@ def _guarded(handler: Callable[..., Any], html: bool) -> Callable[..., Any]:
     @functools.wraps(handler)
     def answered(*args: Any, **kwargs: Any) -> Any:
         with _told(html):
-            _require(kinds, args, kwargs)
+            require_types(kinds, args, kwargs)
             return handler(*args, **kwargs)
 
     return answered
@@ -81,7 +80,8 @@ def _annotations(handler: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _require(kinds: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def require_types(kinds: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any] = {}) -> None:
+    """Raises `HubmergeError` for a value that is not of the type that `kinds` has for it, in this order or by name."""
     for (name, kind), value in [
         *zip(kinds.items(), args, strict=False),
         *(((n, kinds.get(n, Any)), v) for n, v in kwargs.items()),

@@ -1,0 +1,169 @@
+"""The answers of one or two models to a question, token by token, in the turn of whoever asked."""
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from hubmerge.errors import HubmergeError, ResourceError, TaskError
+from hubmerge.evaluate.generation import stream_chat
+from hubmerge.evaluate.models import fetch, load_model
+from hubmerge.hub import Source
+
+from ..state import PRODUCT, Owner, Page, product_job
+from ..visitors.access import Token
+from ..visitors.stranger import LONGEST_ANSWER
+from ..work.turns import Together
+
+LONGEST_MESSAGE = 20_000
+"""Characters of one message or system prompt; a longer one is refused rather than tokenised."""
+HOTTEST = 10.0
+"""Temperature at most; the least beside 0 is a hundredth, below which the likeliest token is all that is left."""
+PAUSE = 0.1
+"""Seconds between two pieces of an answer that are sent: the browser goes over the whole page for each."""
+WAITING = 48
+"""Questions of all people that are held at a time, two of them at work."""
+
+Turns = list[dict[str, Any]]
+"""A conversation as gradio keeps it."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the Chat tab says, a field for each of its components; the last turn of `talk` and `beside` is the question.
+
+    `other`: a second model, that goes on with the conversation `beside`. `length`: tokens of the longest answer.
+    """
+
+    talk: Turns
+    beside: Turns
+    model: str
+    other: str | None
+    system: str | None
+    temperature: float
+    length: float
+
+    @property
+    def asked(self) -> list[tuple[str, Turns]]:
+        """Each model and what is said to it."""
+        return [(self.model, self.talk), *([(self.other, self.beside)] if self.other else [])]
+
+    def with_answers(self, said: Sequence[str]) -> tuple[Turns, Turns]:
+        """Both conversations as they are shown while these are the answers."""
+        turns = [
+            [*talk, {"role": "assistant", "content": text}] for (_, talk), text in zip(self.asked, said, strict=True)
+        ]
+        return turns[0], turns[1] if self.other else self.beside
+
+
+def answers(
+    page: Page, owner: Owner, question: Question, token: Token, halt: threading.Event
+) -> Generator[list[str], None, None]:
+    """What each model has said so far, until all is said or `halt` is set."""
+    person = owner.person or owner
+    settings: dict[str, Any] = {
+        "temperature": question.temperature,
+        "max_new_tokens": int(question.length),
+        "stop": halt,
+        "turn": Together(lambda: page.turns.of(person, halt)),
+    }
+
+    def speak(model: str, turns: Turns) -> Iterator[str]:
+        said = ""
+        try:
+            pieces = reply(page, owner, model, _messages(turns, question.system), token, **settings)
+            yield "…"  # ready: both are, before one of them takes the turn
+            for piece in pieces:
+                said += piece
+                yield said
+            yield said or "(the model ended at once)"
+        except HubmergeError as error:
+            yield f"⚠️ {escape(str(error))}"
+
+    said = ["…"] * len(question.asked)
+    try:
+        with page.turns.asking(person):
+            # In turns, a piece of each, so that both are seen to write.
+            speaking = dict(enumerate(speak(model, turns) for model, turns in question.asked))
+            shown_at = -PAUSE
+            while speaking:
+                for place in list(speaking):
+                    text = next(speaking[place], None)
+                    if text is None:
+                        del speaking[place]
+                    else:
+                        said[place] = text
+                if time.monotonic() - shown_at >= PAUSE:
+                    yield said
+                    shown_at = time.monotonic()
+    except ResourceError as error:
+        said = [f"⚠️ {escape(str(error))}"] * len(said)
+    yield said
+
+
+def reply(
+    page: Page,
+    owner: str,
+    model: str,
+    messages: Sequence[dict[str, str]],
+    token: Token,
+    *,
+    temperature: float = 0.0,
+    max_new_tokens: int = 256,
+    turn: AbstractContextManager[None],
+    stop: threading.Event | None = None,
+) -> Iterator[str]:
+    """The answer of `model` (a Hub ID or one of the owner's products) to a conversation, piece by piece.
+
+    `turn` is held while it loads and while it writes; not while the Hub is waited for, or what a repository brought
+    makes the prompt.
+    """
+    require_short([message for message in messages if message["role"] != "assistant"])
+    if not 1 <= max_new_tokens <= LONGEST_ANSWER:
+        raise TaskError(f"An answer may have 1 to {LONGEST_ANSWER:,} tokens, not {max_new_tokens:,}.")
+    if not (temperature == 0 or 0.01 <= temperature <= HOTTEST):
+        raise TaskError(f"The temperature must be 0, or from 0.01 to {HOTTEST:g}, not {temperature:g}.")
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "stop": stop}
+    if model.startswith(PRODUCT):
+        opened: Source | str = str(product_job(page.jobs, owner, model).result["folder"])
+    else:
+        # Opening checks this visitor's rights, also where the weights are in memory already.
+        opened = page.open(model, token)
+        page.settings.limits.require_model(opened)
+    if not isinstance(opened, str):
+        fetch(opened)
+    if page.gpu is not None:
+        return _within(turn, page.gpu.speak(opened, token, messages, **settings))
+    key = opened if isinstance(opened, str) else opened.identity
+    with turn:
+        network, tokenizer = page.loaded.get(key, lambda: load_model(opened, token=token))
+    return stream_chat(network, tokenizer, messages, turn=turn, **settings)
+
+
+def _within(turn: AbstractContextManager[None], pieces: Iterator[str]) -> Iterator[str]:
+    with turn:
+        yield from pieces
+
+
+def require_short(messages: Sequence[Mapping[str, str]]) -> None:
+    """Raises `TaskError` where one of the messages is too long."""
+    longest = max((len(message["content"]) for message in messages), default=0)
+    if longest > LONGEST_MESSAGE:
+        raise TaskError(f"The message has {longest:,} characters; at most {LONGEST_MESSAGE:,} are sent.")
+
+
+def _messages(talk: Sequence[dict[str, Any]], system: str | None) -> list[dict[str, str]]:
+    system = (system or "").strip()
+    first = [{"role": "system", "content": system}] if system else []
+    return first + [{"role": str(turn.get("role")), "content": _plain(turn.get("content"))} for turn in talk]
+
+
+def _plain(content: Any) -> str:
+    # gradio hands a message back as a list of parts.
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))

@@ -1,0 +1,132 @@
+"""The form of the Evolve tab: the task, what is searched, how much, and its splits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from hubmerge.evaluate.task import BUILTIN
+from hubmerge.evolve.spec.searcher import SEARCHERS
+from hubmerge.methods import METHODS
+
+from ..forms.search import explain_genes, gene_names, searchable
+from ..theme import html
+from ..views.parts import note
+
+DEFAULT_METHOD = "task_arithmetic"
+_SPACES = [("recipes: the weights", "ps"), ("paths: through the layers", "dfs"), ("recipes, then paths", "ps dfs")]
+_GRANULARITIES = [("one value a model", "model"), ("one a layer", "layer"), ("attention, MLP, rest", "group")]
+_OBJECTIVES = [
+    ("score", "score"),
+    ("right answers", "metric"),
+    ("right language", "language"),
+    ("short paths", "short"),
+]
+_LANGUAGES = [("any language", ""), ("Japanese", "ja"), ("English", "en"), ("German", "de"), ("French", "fr")]
+_LANGUAGES += [("Spanish", "es"), ("Chinese", "zh"), ("Korean", "ko")]
+_BUDGET_HELP = (
+    "Evaluations: candidates in all, popsize of them a generation. Minutes: 0 is no limit. "
+    "The same seed gives the same search."
+)
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+Controls = dict[str, Any]
+"""Components by the field of `SearchForm` that each fills."""
+
+
+def search_controls(given: Mapping[str, Any] | str | None) -> Controls:
+    """Builds the form; `given` is the page's own task. The models come from another tab."""
+    return {**_task(given), **_genome(), **_budget(), **_rest()}
+
+
+def _task(given: Mapping[str, Any] | str | None) -> Controls:
+    own = str(given.get("name", "task")) if isinstance(given, Mapping) else given
+    tasks = list(dict.fromkeys([*([own] if own else []), *BUILTIN]))
+    with gr.Group():
+        task = gr.Dropdown(
+            tasks,
+            value=own or None,
+            allow_custom_value=True,
+            label="Task",
+            info="built in, or a dataset of the Hub with search, validation and test .jsonl files",
+            elem_id="hm-task",
+        )
+        with gr.Accordion("Or your own examples", open=False, elem_id="hm-own-examples"):
+            file = gr.File(
+                file_types=[".csv", ".jsonl"], label="CSV or JSON lines with question and answer", height=110
+            )
+        with gr.Row(visible=False) as asked:
+            language = gr.Dropdown(
+                _LANGUAGES, value="", label="Answers must be in", allow_custom_value=True, min_width=130
+            )
+            longest = gr.Number(
+                64, label="Longest answer, tokens", precision=0, minimum=1, min_width=130, elem_id="hm-longest"
+            )
+
+    # A built-in task says these by itself.
+    def asks_more(name: str | None, file: str | None) -> gr.Row:
+        return gr.Row(visible=bool(file) or (bool(name) and name not in tasks))
+
+    gr.on([task.change, file.change], asks_more, [task, file], [asked], **_QUIET)
+    return {"task": task, "file": file, "language": language, "longest": longest}
+
+
+def _genome() -> Controls:
+    with gr.Group():
+        spaces = gr.Radio(_SPACES, value="ps", label="What is searched", elem_id="hm-spaces")
+        with gr.Column(visible=True) as recipes:
+            method = gr.Dropdown(searchable(), value=DEFAULT_METHOD, label="Method")
+            genes = gr.CheckboxGroup(
+                gene_names(METHODS[DEFAULT_METHOD]),
+                value=["weight"],
+                label="What may vary",
+                info=explain_genes(METHODS[DEFAULT_METHOD]),
+                elem_id="hm-genes",
+            )
+            granularity = gr.Radio(_GRANULARITIES, value="layer", label="How finely")
+
+    def genes_of(name: str) -> gr.CheckboxGroup:
+        names = gene_names(METHODS[name])
+        return gr.CheckboxGroup(choices=names, value=names[:1], info=explain_genes(METHODS[name]))
+
+    def asks_recipes(chosen: str) -> gr.Column:
+        return gr.Column(visible="ps" in chosen.split())
+
+    method.input(genes_of, [method], [genes], **_QUIET)
+    spaces.input(asks_recipes, [spaces], [recipes], **_QUIET)
+    return {"spaces": spaces, "method": method, "genes": genes, "granularity": granularity}
+
+
+def _budget() -> Controls:
+    with gr.Group():
+        searcher = gr.Dropdown(list(SEARCHERS), value="cmaes", label="Searcher", elem_id="hm-searcher")
+        with gr.Row():
+            evaluations = gr.Number(120, label="Evaluations", precision=0, minimum=4, min_width=150, elem_id="hm-evals")
+            popsize = gr.Number(12, label="Popsize", precision=0, minimum=4, min_width=150, elem_id="hm-popsize")
+            minutes = gr.Number(
+                None, label="Minutes at most", placeholder="any", minimum=0, min_width=150, elem_id="hm-minutes"
+            )
+            seed = gr.Number(1, label="Seed", precision=0, minimum=0, min_width=150)
+        html(note(_BUDGET_HELP, "quiet", "hm-help", tag="p"))
+        objectives = gr.CheckboxGroup(
+            _OBJECTIVES,
+            value=["score"],
+            label="Objectives",
+            info="score: right, and in the language asked for; two or more objectives: choose nsga2, "
+            "map_elites or cycleqd, and get a Pareto front",
+            elem_id="hm-objectives",
+        )
+    budget = {"evaluations": evaluations, "popsize": popsize, "minutes": minutes, "seed": seed}
+    return {"searcher": searcher, **budget, "objectives": objectives}
+
+
+def _rest() -> Controls:
+    with gr.Accordion("Examples of each split, comparisons, economy", open=False):
+        with gr.Row():
+            splits = {
+                split: gr.Number(number, label=split, precision=0, minimum=1, min_width=90, elem_id=f"hm-{split}")
+                for split, number in (("search", 60), ("validation", 100), ("test", 300))
+            }
+        compared = gr.Checkbox(False, label="Compare with random search and a grid of the same budget")
+        economy = gr.Checkbox(False, label="Economy: stop asking a candidate that is losing")
+    return {**splits, "compared": compared, "economy": economy}
