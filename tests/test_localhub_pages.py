@@ -215,7 +215,7 @@ def test_files_and_discussions(hub):
     browser = Browser(hub)
     _, page, _ = browser.open("/alice/card/tree/main")
     assert "config.json" in page
-    assert "href='/alice/card/tree/main/images'" in page
+    assert 'href="/alice/card/tree/main/images"' in page
     assert "&lt;i&gt;first&lt;/i&gt;" in page
     assert "curve a.png" in browser.open("/alice/card/tree/main/images")[1]
     assert browser.open("/alice/card/tree/nope")[0] == 404

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from html import escape
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
@@ -71,9 +70,7 @@ def _refused(request: Request, error: Refusal) -> Response:
     if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith(_MACHINE_PATHS):
         return refuse(error)
     address = urlencode({"next": request.url.path})
-    sign_in = f"<p><a href='/login?{address}'>Sign in</a> to see more.</p>"
-    body = f"<h1>{error.status}</h1><p>{escape(error.message)}</p>{sign_in}"
-    return page(request, str(error.status), body, error.status)
+    return page(request, "refused", str(error.status), error.status, message=error.message, address=address)
 
 
 def _unknown(request: Request) -> Response:

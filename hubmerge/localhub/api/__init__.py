@@ -7,6 +7,6 @@ lfs.py           uploads of large files
 committing.py    preupload, commit, the check of a card
 ignore.py        what a .gitignore leaves out of an upload
 repositories.py  create, delete, configure; branches, tags, history; who is asking
-discussions.py   discussions and pull requests
+discussions.py   pull requests: opened, read, merged, closed
 spaces.py        a Space's hardware and variables
 """

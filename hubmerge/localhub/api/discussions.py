@@ -1,4 +1,4 @@
-"""Discussions and pull requests."""
+"""Pull requests, and the discussions that a client may open; to be read, merged and closed, not talked in."""
 
 import difflib
 import secrets
@@ -130,18 +130,13 @@ def list_or_create(request: Request, body: dict[str, Any]) -> Response:
 
 def _create(request: Request, repository: Repository, body: dict[str, Any]) -> Response:
     author, is_pull_request = known_caller(request).user, bool(body.get("pullRequest"))
-    title = _title(body)
+    title = text_field(body, "title").strip()
+    if not 1 <= len(title) <= 200:
+        raise Refusal(400, "A discussion's title has 1 to 200 characters.")
     base = repository.reference(MAIN) if is_pull_request else None
     status = "draft" if is_pull_request else "open"
     number = open_discussion(repository, author, title, text_field(body, "description", ""), base, status)
     return answer({"num": int(number), "pullRequest": is_pull_request})
-
-
-def _title(body: dict[str, Any]) -> str:
-    title = text_field(body, "title").strip()
-    if not 1 <= len(title) <= 200:
-        raise Refusal(400, "A discussion's title has 1 to 200 characters.")
-    return title
 
 
 def details(request: Request) -> Response:
@@ -205,7 +200,7 @@ def _diff(request: Request, repository: Repository, discussion: dict[str, Any]) 
 
 
 async def act(request: Request) -> Response:
-    """POST /api/{kind}/{namespace}/{name}/discussions/{number}/{comment|status|title|merge}"""
+    """POST /api/{kind}/{namespace}/{name}/discussions/{number}/{status|merge}"""
     content = await read_body(request)
     # The client posts the JSON value null where a merge has no comment.
     body = {} if content.strip() == b"null" else parse_object(content)
@@ -217,32 +212,21 @@ def _act(request: Request, body: dict[str, Any]) -> Response:
     action, number = parameter(request, "action"), parameter(request, "number")
     with repository.lock:
         discussion = _load(repository, number)
-        if (action != "comment" and discussion["author"] != author) or action == "merge":
+        if discussion["author"] != author or action == "merge":
             find_repository(request, "write")
-        if action == "comment":
-            raw = text_field(body, "comment")
-            latest = {"raw": raw, "updatedAt": now()}
-            event = _event("comment", author, {"edited": False, "hidden": False, "latest": latest, "history": []})
-            answered = {"newMessage": event}
-        elif action == "title":
-            title = _title(body)
-            event = _event("title-change", author, {"from": discussion["title"], "to": title})
-            discussion["title"], answered = title, {"newTitle": event}
-        elif action == "status":
+        if action == "status":
             status = text_field(body, "status")
             if status not in ("open", "closed", "draft") or discussion["status"] == "merged":
                 raise Refusal(400, f"The status cannot become {status!r}.")
             discussion["status"] = status
             event = _event("status-change", author, {"status": status})
-            answered = {"newStatus": event}
         elif action == "merge":
             event = _merge(repository, discussion, author)
-            answered = {"newStatus": event}
         else:
-            raise Refusal(404, f"Discussions have no action {action!r}.")
+            raise Refusal(404, f"Discussions of a local Hub have no action {action!r}.")
         discussion["events"].append(event)
         _save(repository, discussion)
-    return answer(answered)
+    return answer({"newStatus": event})
 
 
 def _merge(repository: Repository, discussion: dict[str, Any], author: str) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""The frame of the pages for people: one HTML document that loads nothing from anywhere else."""
+"""The pages' templates: documents that load nothing from anywhere else, in which text of others is text."""
 
-from html import escape
+from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-TOKEN_FIELD = (
-    "<label>Your token <input type='password' name='token' required autofocus autocomplete='current-password'></label>"
-)
-"""Where a form asks who somebody is: this Hub has no passwords but the tokens it was started with."""
+from .markdown import render_markdown
 
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; "
@@ -20,46 +20,73 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --faint: #8881; --accent: light-dark(#1a56c4, #8ab4ff); }
-* { box-sizing: border-box; }
-body { font: 16px/1.55 system-ui, sans-serif; margin: 0; }
-header { border-bottom: 1px solid var(--line); padding: .7rem 1rem; display: flex; gap: 1.2rem; flex-wrap: wrap; }
-header span { margin-left: auto; } header form { display: inline; }
-main { max-width: 58rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
-a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: underline; }
-h1 { font-size: 1.5rem; line-height: 1.25; }
-table { border-collapse: collapse; display: block; overflow-x: auto; max-width: 100%; }
-th, td { border-bottom: 1px solid var(--line); padding: .35rem .8rem .35rem 0; text-align: left; vertical-align: top; }
-pre, code { font-family: ui-monospace, monospace; font-size: .9em; background: var(--faint); border-radius: 4px; }
-code { padding: .1em .3em; } pre { padding: .8rem; overflow-x: auto; } pre code { background: none; padding: 0; }
-img { max-width: 100%; }
-blockquote { margin: 1rem 0; padding-left: 1rem; border-left: 3px solid var(--line); }
-.tag { display: inline-block; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; font-size: .82rem;
-  margin: .1rem .2rem .1rem 0; }
-.faint { opacity: .75; font-size: .9rem; }
-.button { display: inline-block; border: 1px solid var(--accent); border-radius: 6px; padding: .4rem .9rem;
-  margin: .2rem 0; }
-input, button { font: inherit; padding: .35rem .7rem; border: 1px solid var(--line); border-radius: 6px; }
-"""
+
+def count(number: int | None) -> str:
+    """How many.
+
+    >>> count(1234567)
+    '1.23M'
+    """
+    if number is None:
+        return ""
+    for limit, unit in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if number >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return str(number)
 
 
-def page(request: Request, title: str, body: str, status: int = 200, sent_on_to: str = "") -> Response:
-    """A document with this title (text) and body (HTML, already escaped).
+def size(number: int) -> str:
+    """Bytes.
+
+    >>> size(1_500_000)
+    '1.5 MB'
+    """
+    for limit, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= limit:
+            return f"{number / limit:.1f} {unit}"
+    return f"{number} bytes"
+
+
+def when(date: str) -> str:
+    """A commit's date, to the minute.
+
+    >>> when("2026-01-02T03:04:05.000Z")
+    '2026-01-02 03:04'
+    """
+    return date[:16].replace("T", " ")
+
+
+def _markdown(text: str) -> Markup:
+    return Markup(render_markdown(text, ""))
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+_TEMPLATES.filters |= {"count": count, "size": size, "when": when, "markdown": _markdown}
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this room's `templates/` with these values: text is escaped, `Markup` is not."""
+    return _TEMPLATES.get_template(f"{template}.html.jinja").render(values)
+
+
+def page(
+    request: Request, template: str, title: str, status: int = 200, sent_on_to: str = "", **values: Any
+) -> Response:
+    """A document of this template and with this title.
 
     Args:
         sent_on_to: the origin to which the answer to its form sends the browser, where that is another one.
     """
     identity = request.scope.get("identity")
-    out = "<form method='post' action='/logout'><button>Sign out</button></form>"
-    who = f"{escape(identity.user)} {out}" if identity else "<a href='/login'>Sign in</a>"
-    places = {"Models": "/models", "Datasets": "/datasets", "Spaces": "/spaces"}
-    links = "<a href='/'><b>Local Hub</b></a>" + "".join(f"<a href='{url}'>{name}</a>" for name, url in places.items())
     return HTMLResponse(
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        f"<meta name='viewport' content='width=device-width, initial-scale=1'><title>{escape(title)}</title>"
-        f"<link rel='icon' href='data:,'><style>{_STYLE}</style></head>"
-        f"<body><header>{links}<span>{who}</span></header><main>{body}</main></body></html>",
+        render(template, title=title, status=status, user=identity.user if identity else None, **values),
         status,
         {**_HEADERS, "Content-Security-Policy": _POLICY.format(sent_on_to and f" {sent_on_to}")},
     )

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -19,7 +18,7 @@ from starlette.routing import Route
 from ..accounts import OAUTH_TOKEN_SECONDS
 from ..serving.addresses import LONGEST_URL
 from ..serving.wire import Refusal, answer, avatar, base_url, known_caller, site, with_form
-from .layout import TOKEN_FIELD, page
+from .layout import page
 from .signin import own_token
 
 CODE_SECONDS = 300
@@ -168,17 +167,19 @@ def authorize(request: Request) -> Response:
     """
     fields = {name: request.query_params[name] for name in FIELDS if name in request.query_params}
     asked = Asked.read(request, fields)
-    asks = "".join(f"<li>{escape(SCOPES[scope])}</li>" for scope in asked.scopes)
     target = urlsplit(asked.redirect_uri)
-    question = (
-        f"<h1>Let {escape(asked.application)} in?</h1>"
-        f"<p>The application at <b>{escape(target.netloc)}</b> asks to:</p><ul>{asks}</ul>"
-    )
-    hidden = "".join(f"<input type='hidden' name='{name}' value='{escape(text)}'>" for name, text in fields.items())
-    form = f"<form method='post' action='/oauth/authorize'>{hidden}{TOKEN_FIELD} <button>Let it in</button></form>"
     # A policy cannot name an IPv6 address.
     origin = f"{target.scheme}:" if "[" in target.netloc else f"{target.scheme}://{target.netloc}"
-    return page(request, "Sign in", question + form, sent_on_to=origin)
+    return page(
+        request,
+        "authorize",
+        "Sign in",
+        sent_on_to=origin,
+        asked=asked,
+        place=target.netloc,
+        scopes=[SCOPES[scope] for scope in asked.scopes],
+        fields=fields,
+    )
 
 
 def let_in(request: Request, form: dict[str, list[str]]) -> Response:

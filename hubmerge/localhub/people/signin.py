@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import json
 import time
-from html import escape
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -13,7 +12,7 @@ from starlette.routing import Route
 
 from ..accounts import Accounts, Identity
 from ..serving.wire import BAD_CREDENTIALS, Refusal, base_url, site, with_form
-from .layout import TOKEN_FIELD, page
+from .layout import page
 
 COOKIE = "localhub_user"
 COOKIE_SECONDS = 7 * 24 * 3600
@@ -73,10 +72,7 @@ def own_token(request: Request, form: dict[str, list[str]]) -> Identity:
 
 def login_page(request: Request) -> Response:
     """GET /login[?next=/path]: asks for a token."""
-    target = escape(_own_path(request.query_params.get("next", "/")))
-    hidden = f"<input type='hidden' name='next' value='{target}'>"
-    form = f"<form method='post' action='/login'>{hidden}{TOKEN_FIELD} <button>Sign in</button></form>"
-    return page(request, "Sign in", f"<h1>Sign in</h1>{form}")
+    return page(request, "login", "Sign in", next=_own_path(request.query_params.get("next", "/")))
 
 
 def login(request: Request, form: dict[str, list[str]]) -> Response:
