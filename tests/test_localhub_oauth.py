@@ -165,7 +165,7 @@ def test_a_registered_application_is_sent_where_it_registered_and_nowhere_else(t
 def test_nobody_is_let_in_without_a_token_of_their_own(hub):
     status, headers, page = ask(hub)
     assert status == 200
-    assert "name='token'" in page
+    assert 'name="token"' in page
     assert "create repositories, and change those it created" in page
     assert "form-action 'self' http://127.0.0.1:7860;" in headers["Content-Security-Policy"]
     assert "<script>" not in ask(hub, client_id="<script>")[2]
