@@ -40,5 +40,5 @@ def clean(text: object) -> str:
     )
 
 
-def _shown(value: object) -> object:
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+def _shown(value: object) -> str:
+    return value if isinstance(value, Markup) else clean(value)

@@ -114,6 +114,8 @@ def test_page_stands_alone_and_tells_the_story(finished: Path) -> None:
         assert part.replace("&lt;", "<") in text
     assert "7 16, 33, 50, 67, 84, 101, 118 OverflowError: NaN in lm_head" in text
     assert "cd 'first try'" in text and "hubmerge merge best.yaml --out merged" in text
+    title = "dare_ties of math-tuned-7b + japanese-instruct-7b + code-7b for ja-word-problems"
+    assert text.count(title) == 2, "in the window's title and above the page: not the folder's name"
     assert "hubmerge version 9.8.7" in text and "journal version 2" in text
 
 

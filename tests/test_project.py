@@ -108,6 +108,9 @@ def test_the_wheel_holds_the_package_the_zoo_and_the_space(tmp_path) -> None:
         "hubmerge/zoo/checkpoints/base/model.safetensors",
         "hubmerge/space/app.py",
         "hubmerge/space/style.css",
+        "hubmerge/space/views/templates/plan.html.jinja",
+        "hubmerge/evolve/report/templates/page.html.jinja",
+        "hubmerge/localhub/people/templates/style.css",
     } <= names
     assert not any(name.startswith(("space/", "tests/")) for name in names)
 

@@ -11,7 +11,7 @@ heatmap.py   picture: weights over layers
 pathway.py   picture: a path through the layers
 pareto.py    picture: the front of several objectives
 cost.py      picture: what the search spent and saved
-html.py      pieces of HTML
+html.py      the templates in `templates/`, and names and figures for them
 pictures.py  which pictures a run has
 page.py      the page
 """

@@ -4,13 +4,13 @@ import io
 import math
 import re
 import threading
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from ...markup import clean
 from .palette import COLOURS, colour
 
 if TYPE_CHECKING:
@@ -151,14 +151,6 @@ def legend(figure: "Figure", axes: "Axes", columns: int) -> None:
     if not labels:
         return
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8, handlelength=1.6)
-
-
-def clean(text: object) -> str:
-    """`text` without what could not stand in a page: control characters, halves of surrogates, hidden directions."""
-    return "".join(
-        character if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs", "Cf") else "\ufffd"
-        for character in str(text)
-    )
 
 
 def literal(text: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ... import __version__
+from ...markup import Markup, clean
 from ..records.folder import RECIPE_FILE, SEARCH_FILE
 from . import html, pictures
 from .canvas import is_number
@@ -19,6 +20,7 @@ from .pictures import Picture
 
 _SPACES = {"ps": "parameter space", "dfs": "data-flow space"}
 _MOST_ROWS = 60
+_TITLED = 4  # models that the title names
 _COSTS = {
     "tokens_items": "Tokens for choosing examples",
     "tokens_full": "Tokens, had all been asked, about",
@@ -31,55 +33,59 @@ _MOST_LETTERS = 400  # of an error message
 def render(stages: Sequence[Run]) -> str:
     """The whole page, self-contained: no script, nothing fetched. The last stage is the run itself."""
     run = stages[-1]
-    parts = [_header(stages), _contestants(run)]
-    for number, stage in enumerate(stages, start=1):
-        heading = f"Stage {number}: {_SPACES.get(stage.space, stage.space)}" if len(stages) > 1 else "The search"
-        parts.append(_stage(stage, heading, f"s{number}-"))
-    parts.append(_again(stages))
+    several = len(stages) > 1
+    sections = [
+        _stage(stage, f"Stage {n}: {_SPACES.get(stage.space, stage.space)}" if several else "The search", f"s{n}-")
+        for n, stage in enumerate(stages, start=1)
+    ]
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>{html.text(run.name)} - hubmerge report</title><style>\n{css()}{style}</style></head>\n"
-        f"<body><main>\n{body}\n<footer>Made by hubmerge {html.text(__version__)}.</footer>\n</main></body></html>\n"
+    return html.render(
+        "page",
+        title=title(run),
+        style=Markup(css() + style),
+        run=run,
+        searched=[*map(_searched, stages)],
+        tiles=[_score_tile(run), *_gain_tile(run), *_search_tiles(stages)],
+        contestants=_contestants(run),
+        stages=sections,
+        version=__version__,
+        **_again(run),
     )
 
 
-def _header(stages: Sequence[Run]) -> str:
-    run = stages[-1]
-    parts = [f"<h1>{html.text(run.name)}</h1>", f'<p class="lead">{" ".join(map(_searched, stages))}</p>']
-    if not run.done:
-        of_planned = f" of {run.planned:,}" if run.planned else ""
-        parts.append(
-            f'<p class="note">This search has no results yet: it is still going, or was interrupted and can be resumed.'
-            f" So far {len(run.evaluations):,}{of_planned} evaluations are in its journal.</p>"
-        )
-    parts.append(html.tiles([_score_tile(run), *_gain_tile(run), *_search_tiles(stages)]))
-    return "<header>" + "".join(parts) + "</header>"
+def title(run: Run) -> str:
+    """What was searched, in a line; the folder's name where that is not known."""
+    names = [model_name(model).rpartition("/")[2] for model in run.models]
+    if not names:
+        return run.name
+    what = "paths" if run.space == "dfs" and not run.second else run.spec.get("merge_method") or "merges"
+    task = mapping(run.spec, "task").get("name") or run.spec.get("task")
+    more = f" + {len(names) - _TITLED} more" if len(names) > _TITLED else ""
+    return f"{what} of {' + '.join(names[:_TITLED])}{more}" + (f" for {task}" if isinstance(task, str) else "")
 
 
-def _searched(run: Run) -> str:
+def _searched(run: Run) -> Markup:
     """One sentence: what was searched over what."""
     searcher = run.searcher.get("name") or run.facts.get("searcher") or "a search"
-    names = ", ".join(html.name(model_name(model)) for model in run.models) or "models"
-    base = f" on {html.name(model_name(run.spec['base_model']))}" if run.spec.get("base_model") else ""
+    names = Markup(", ").join(html.name(model_name(model)) for model in run.models) or Markup("models")
+    base = Markup(" on {}").format(html.name(model_name(run.spec["base_model"]))) if run.spec.get("base_model") else ""
     genes = {len(e.genome) for e in run.evaluations}
     count = f" with {' then '.join(f'{n:,}' for n in sorted(genes))} genes" if genes else ""
     task = mapping(run.spec, "task").get("name") or run.spec.get("task")
-    on = f", scored on {html.name(task)}" if isinstance(task, str) else ""
+    on = Markup(", scored on {}").format(html.name(task)) if isinstance(task, str) else ""
+    found = Markup(", found by {}{}{}.").format(clean(searcher), count, on)
     if run.space == "dfs":
-        names = f"that recipe's model, {names}" if run.second else names
-        return f"Paths through the layers of {names}, found by {html.text(searcher)}{count}{on}."
-    method = html.text(run.spec.get("merge_method") or "merges")
-    return f"Recipes of {method} over {names}{base}, found by {html.text(searcher)}{count}{on}."
+        first = "that recipe's model, " if run.second else ""
+        return Markup("Paths through the layers of {}{}{}").format(first, names, found)
+    method = clean(run.spec.get("merge_method") or "merges")
+    return Markup("Recipes of {} over {}{}{}").format(method, names, base, found)
 
 
 def _score_tile(run: Run) -> tuple[str, str, str]:
     row = next((row for row in run.rows if is_winner(row)), None)
     if row is not None:
         below = f"95% interval {html.percent(row.get('low'))} to {html.percent(row.get('high'))}"
-        return "Held-out score", html.percent(row["value"]), f"{below}, n = {html.text(row.get('n', '?'))}"
+        return "Held-out score", html.percent(row["value"]), f"{below}, n = {row.get('n', '?')}"
     if is_number(run.winner.get("validation_score")):
         return "Validation score", html.percent(run.winner["validation_score"]), "the winner was chosen by it"
     if run.measured:
@@ -96,13 +102,13 @@ def _gain_tile(run: Run) -> list[tuple[str, str, str]]:
         return []
     rival = max(others, key=lambda row: row["value"])
     gain = 100 * (best["value"] - rival["value"])
-    below = f"points against the best other, {html.name(model_name(rival['model']))}; {_p(rival)}"
+    below = Markup("points against the best other, {}; {}").format(html.name(model_name(rival["model"])), _p(rival))
     return [("Gain", f"{gain:+.1f}".replace("-", "−"), below)]
 
 
 def _p(row: Mapping[str, Any]) -> str:
     value = html.probability(row.get("p_value"))
-    return f"p&#160;{value}" if value.startswith("&") else f"p&#160;=&#160;{value}"
+    return f"p\u00a0{value}" if value.startswith("<") else f"p\u00a0=\u00a0{value}"
 
 
 def _search_tiles(stages: Sequence[Run]) -> list[tuple[str, str, str]]:
@@ -122,20 +128,20 @@ def _search_tiles(stages: Sequence[Run]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _contestants(run: Run) -> str:
+def _contestants(run: Run) -> Mapping[str, Any] | None:
     picture = pictures.contestants(run)
     if picture is None:
-        return ""
+        return None
     rows = []
     for row in run.rows:
         gain = row.get("gain")
         bounds = gain if isinstance(gain, list) and len(gain) == 2 and all(map(is_number, gain)) else None
         rows.append(
             (
-                html.name(model_name(row["model"])) + (f" ({html.text(row['note'])})" if row.get("note") else ""),
+                html.name(model_name(row["model"])) + (f" ({clean(row['note'])})" if row.get("note") else ""),
                 html.percent(row["value"]),
                 f"{html.percent(row.get('low'))} – {html.percent(row.get('high'))}",
-                html.text(row.get("n", "–")),
+                row.get("n", "–"),
                 html.percent(row.get("metric", row.get("number"))),
                 html.percent(row.get("language")),
                 f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}" if bounds else "–",
@@ -144,53 +150,56 @@ def _contestants(run: Run) -> str:
         )
     header = ("Model", "Score>", "95% interval>", "n>", "Right>", "Language>", "Gain of the winner>", "p>")
     marked = [number for number, row in enumerate(run.rows) if is_winner(row)]
-    return f"<section><h2>Contestants</h2>{picture.figure('')}{html.table(header, rows, marked)}</section>"
+    return {"figure": picture.figure(""), "header": header, "rows": rows, "marked": marked}
 
 
-def _stage(run: Run, heading: str, prefix: str) -> str:
+def _stage(run: Run, heading: str, prefix: str) -> Mapping[str, Any]:
+    """A stage's section: its pictures, and the words that go with each."""
     cost = Cost.of(run)
-    parts = [
-        _section("Fitness", pictures.curve(run), "", prefix),
-        _section(pictures.whose(run), pictures.winner(run), _winner(run), prefix),
-        _section("Objectives", pictures.front(run), _front(run), prefix),
-        _section("Cost", pictures.costs(run, cost), _costs(run, cost), prefix),
-        _failures(run),
-    ]
-    return f"<section><h2>{html.text(heading)}</h2>{''.join(parts)}</section>"
+
+    def drawn(picture: Picture | None) -> Markup:
+        return picture.figure(prefix) if picture else Markup("")
+
+    return {
+        "heading": heading,
+        "curve": drawn(pictures.curve(run)),
+        "whose": pictures.whose(run),
+        "winner": drawn(pictures.winner(run)),
+        "undecided": bool(run.measured) and not run.done,
+        "known": _known(run),
+        "recipe": _dump(run.recipe) if run.recipe else "",
+        "recipe_title": f"The recipe ({RECIPE_FILE})" if run.done else "The recipe so far",
+        "front_picture": drawn(pictures.front(run)),
+        "front": _front(run),
+        "cost_picture": drawn(pictures.costs(run, cost)),
+        "costs": _costs(run, cost),
+        "failures": _failures(run),
+    }
 
 
-def _section(title: str, picture: Picture | None, below: str, prefix: str) -> str:
-    content = (picture.figure(prefix) if picture else "") + below
-    return f"<h3>{html.text(title)}</h3>{content}" if content else ""
-
-
-def _winner(run: Run) -> str:
+def _known(run: Run) -> list[tuple[str, object]]:
+    """What is known of the winner."""
     if not run.done:
-        note = "<p>The winner is chosen at the end, on examples that the search never saw.</p>" if run.measured else ""
-        recipe = html.details("The recipe so far", html.code(_dump(run.recipe))) if run.recipe else ""
-        return note + recipe
+        return []
     known = [
         ("Candidate", run.winner.get("number")),
         ("Search score", run.winner.get("search_score")),
         ("Validation score", run.winner.get("validation_score")),
     ]
-    pairs = [
-        (label, html.percent(value) if isinstance(value, float) else html.text(value))
+    return [
+        (label, html.percent(value) if isinstance(value, float) else value)
         for label, value in known
         if value is not None
     ]
-    if not run.recipe:
-        return html.facts(pairs)
-    return html.facts(pairs) + html.details(f"The recipe ({RECIPE_FILE})", html.code(_dump(run.recipe)))
 
 
 def _dump(document: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
 
 
-def _front(run: Run) -> str:
+def _front(run: Run) -> Mapping[str, Any] | None:
     if len(run.objectives) < 2 or not run.front:
-        return ""
+        return None
     header = ["Candidate>", *(f"{name}>" for name in run.objectives), "Score>", "Generation>"]
     rows = [
         (
@@ -202,14 +211,13 @@ def _front(run: Run) -> str:
         for e in run.front[:_MOST_ROWS]
     ]
     marked = [number for number, e in enumerate(run.front[:_MOST_ROWS]) if e is run.chosen]
-    more = len(run.front) - len(rows)
-    rest = f"<p>And {more:,} more, in results.json.</p>" if more > 0 else ""
     number = run.front[0].number
-    command = html.code(f"hubmerge export {shlex.quote(run.name)} --candidate {number} --out candidate-{number}")
-    return html.table(header, rows, marked) + rest + "<p>Any of them becomes a model by its number:</p>" + command
+    command = f"hubmerge export {shlex.quote(run.name)} --candidate {number} --out candidate-{number}"
+    more = len(run.front) - len(rows)
+    return {"header": header, "rows": rows, "marked": marked, "more": more, "command": command}
 
 
-def _costs(run: Run, cost: Cost) -> str:
+def _costs(run: Run, cost: Cost) -> list[tuple[str, str]]:
     paid = [e for e in run.first_asked if e.error is None]
     seconds, tokens = sum(e.seconds for e in run.evaluations), sum(e.tokens for e in run.first_asked)
     pairs = [
@@ -224,7 +232,7 @@ def _costs(run: Run, cost: Cost) -> str:
     cost_facts = mapping(run.facts, "cost").items()
     told = {_COSTS.get(k, k): v for k, v in cost_facts if k != "tokens" and not isinstance(v, Mapping)}
     pairs += _flat(told)
-    return html.facts(pairs) if run.evaluations else ""
+    return pairs if run.evaluations else []
 
 
 def _flat(document: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
@@ -235,34 +243,31 @@ def _flat(document: Mapping[str, Any], before: str = "") -> list[tuple[str, str]
         if isinstance(value, Mapping):
             found += _flat(value, f"{label}, ")
         elif isinstance(value, (str, bool)):
-            found.append((label, html.text(value)))
+            found.append((label, str(value)))
         elif is_number(value):
             found.append((label, str(value) if label == "seed" else f"{value:,}"))
         elif isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value):
-            found.append((label, html.text(", ".join(map(str, value)))))
+            found.append((label, ", ".join(map(str, value))))
     return found
 
 
-def _failures(run: Run) -> str:
-    if not run.failed:
-        return ""
+def _failures(run: Run) -> list[tuple[str, str, str]]:
     reasons: dict[str, list[int]] = {}
     for evaluation in run.failed:
         reasons.setdefault(evaluation.error or "", []).append(evaluation.number)
     ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
-    rows = [
+    return [
         (
             f"{len(numbers):,}",
             ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else ""),
-            html.text(reason if len(reason) <= _MOST_LETTERS else reason[:_MOST_LETTERS] + "…"),
+            reason if len(reason) <= _MOST_LETTERS else reason[:_MOST_LETTERS] + "…",
         )
         for reason, numbers in ordered[:_MOST_ROWS]
     ]
-    return "<h3>Failed candidates</h3>" + html.table(("Times>", "Candidates", "Why"), rows)
 
 
-def _again(stages: Sequence[Run]) -> str:
-    run = stages[-1]
+def _again(run: Run) -> Mapping[str, Any]:
+    """How to do it again: commands, the search, and what else is known of the run."""
     commands = [f"cd {shlex.quote(run.name)}"]
     if not run.done:
         commands.append(f"hubmerge evolve {SEARCH_FILE} --out . --resume  # go on")
@@ -270,14 +275,11 @@ def _again(stages: Sequence[Run]) -> str:
     if run.done and run.recipe:
         commands.append(f"hubmerge merge {RECIPE_FILE} --out merged  # the winner")
     commands.append("hubmerge report .  # this page")
-    spec = _dump(run.spec) if run.spec else ""
     told = {key: value for key, value in {**run.header, **run.facts}.items() if key not in ("cost", "problems")}
     names = {"hubmerge": "hubmerge version", "hubmerge journal": "journal version"}
-    pairs = [(names.get(key, key), value) for key, value in _flat(told) if key != "key"]
-    return (
-        "<section><h2>Do it again</h2>"
-        + html.code("\n".join(commands))
-        + (html.details(f"The search ({SEARCH_FILE})", html.code(spec)) if spec else "")
-        + html.facts(pairs)
-        + "</section>"
-    )
+    return {
+        "commands": "\n".join(commands),
+        "spec": _dump(run.spec) if run.spec else "",
+        "spec_title": f"The search ({SEARCH_FILE})",
+        "told": [(names.get(key, key), value) for key, value in _flat(told) if key != "key"],
+    }

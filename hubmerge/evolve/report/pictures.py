@@ -4,13 +4,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ...markup import Markup
 from . import canvas, cost, fitness, forest, heatmap, html, pareto, pathway, weights
 from .data import Run, mapping, model_name
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and the words that go with it. `caption` is HTML; a picture that `scrolls` is as wide on a phone."""
+    """A picture and the words that go with it; one that `scrolls` is as wide on a phone."""
 
     name: str
     title: str
@@ -22,16 +23,12 @@ class Picture:
         """The picture as a file."""
         return canvas.png(self.draw, self.title)
 
-    def figure(self, prefix: str) -> str:
+    def figure(self, prefix: str) -> Markup:
         """The picture in the page: one drawing for desktops, one for phones."""
         name = f"{prefix}{self.name}"
-        wide = canvas.svg(self.draw, f"{name}-wide", self.title)
-        caption = f"<figcaption>{self.caption}</figcaption>" if self.caption else ""
-        if self.scrolls:
-            return f'<figure><div class="scroll" tabindex="0">{wide}</div>{caption}</figure>'
-        narrow = canvas.svg(self.draw, f"{name}-narrow", self.title, canvas.NARROW)
-        both = f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
-        return f'<figure><div class="both">{both}</div>{caption}</figure>'
+        wide = Markup(canvas.svg(self.draw, f"{name}-wide", self.title))
+        narrow = None if self.scrolls else Markup(canvas.svg(self.draw, f"{name}-narrow", self.title, canvas.NARROW))
+        return html.render("figure", wide=wide, narrow=narrow, caption=self.caption)
 
 
 def contestants(run: Run) -> Picture | None:
@@ -71,10 +68,10 @@ def winner(run: Run) -> Picture | None:
         return None
     names = dict.fromkeys(column for panel in found for column in panel.columns)
     grain, row = _grain({row for panel in found for row in panel.rows})
-    caption = (
-        f"Each cell is a gene's value for a model (column){row}; blue is positive, red negative, and the"
-        f" strength is the size. Models: {', '.join(html.name(model_name(name)) for name in names)}."
-    )
+    caption = Markup(
+        "Each cell is a gene's value for a model (column){}; blue is positive, red negative, and the strength is the "
+        "size. Models: {}."
+    ).format(row, Markup(", ").join(html.name(model_name(name)) for name in names))
     return Picture("heatmap", f"{whose(run)}, {grain}", caption, partial(heatmap.draw, found))
 
 
@@ -95,16 +92,16 @@ def whose(run: Run) -> str:
 def _path(run: Run) -> Picture:
     assert run.path is not None
     way = pathway.Way.of(run.path, run.models)
-    counts = ", ".join(
-        f"{sum(model == place for model, _ in way.steps)} of {html.name(model_name(name))}"
+    counts = Markup(", ").join(
+        Markup("{} of {}").format(sum(model == place for model, _ in way.steps), html.name(model_name(name)))
         for place, name in enumerate(way.models)
         if any(model == place for model, _ in way.steps)
     )
-    caption = (
-        f"{len(way.steps)} steps through {len(way.visits)} different layers: {counts}. It passes a layer again"
-        f" {way.repeats} time(s), leaves a model's order {way.jumps} time(s) and changes the model {way.switches}"
-        " time(s). Rings are layers passed before, thin lines are jumps; below, the factor on each step's input."
-    )
+    caption = Markup(
+        "{} steps through {} different layers: {}. It passes a layer again {} time(s), leaves a model's order {} "
+        "time(s) and changes the model {} time(s). Rings are layers passed before, thin lines are jumps; below, the "
+        "factor on each step's input."
+    ).format(len(way.steps), len(way.visits), counts, way.repeats, way.jumps, way.switches)
     return Picture(
         "path", f"{whose(run)}: the path through the layers", caption, partial(pathway.draw, way), scrolls=True
     )
