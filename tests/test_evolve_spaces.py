@@ -65,7 +65,7 @@ def published(hub, strangers) -> dict[str, str]:  # noqa: F811
 
 @pytest.fixture(scope="module")
 def rows(published) -> list[dict[str, str]]:
-    """SearchExamples whose right answers are in turn what one merge and what one path says: both are worth finding."""
+    """Questions whose right answers are in turn what one merge and what one path says: both are worth finding."""
     math, japanese, base = (ModelRef(published[name]) for name in ("math", "japanese", "base"))
     recipe = Recipe.from_dict(
         {

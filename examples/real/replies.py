@@ -1,6 +1,6 @@
 """Japanese without any arithmetic: what the Japanese expert is trained on.
 
-SearchExamples, rewriting, describing, with prompts in Japanese, or in English with the wish for a Japanese answer; and
+Questions, rewriting, describing, with prompts in Japanese, or in English with the wish for a Japanese answer; and
 translations in both directions, of problems too, which stay unsolved. A number in a reply always stands in its prompt:
 nothing is worked out.
 
