@@ -23,7 +23,7 @@ fast: $(INSTALLED)  ## the suite without its slow tests
 check: $(INSTALLED)  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 resolve: $(INSTALLED)  ## whether constraints.txt can be met on the oldest Python; nothing is installed
 	$(BIN)/uv pip compile --quiet --python-version 3.10 -c constraints.txt --extra dev pyproject.toml -o /dev/null
