@@ -10,7 +10,8 @@ from measured import _numbers
 from hubmerge.evaluate.demand import Demand
 from hubmerge.evaluate.generation import generate, prompt_texts
 from hubmerge.evaluate.greedy import Decoder
-from hubmerge.evolve.workers.resident import ResidentModel, footprint
+from hubmerge.evolve.workers.footprint import footprint
+from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.recipe import Recipe
 from hubmerge.stream.plan import make_plan
 

@@ -1,6 +1,11 @@
 """Amounts as a person reads them, everywhere the same: three digits at most, in decimal units as the Hub counts."""
 
+import re
 from collections.abc import Sequence
+
+from .errors import HubmergeError
+
+_PREFIXES = "kmgt"
 
 
 def size(nbytes: float) -> str:
@@ -10,6 +15,20 @@ def size(nbytes: float) -> str:
     ('999 B', '1.23 MB', '141 GB', '5 GB')
     """
     return " ".join(_scaled(nbytes, ("B", "kB", "MB", "GB", "TB")))
+
+
+def parse_size(text: str) -> int:
+    """Bytes as a person writes them: a number with a unit, decimal (MB) or binary (MiB). Raises `HubmergeError`.
+
+    >>> parse_size("200MB"), parse_size("2 GiB"), parse_size("1.5gb"), parse_size("4096")
+    (200000000, 2147483648, 1500000000, 4096)
+    """
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(?:([kmgt])(i?))?b?", text.strip().lower(), re.ASCII)
+    if found is None or float(found[1]) == 0:
+        raise HubmergeError(f"A size is a number with a unit, such as 200MB or 2GiB, got {text[:60]!r}.")
+    number, prefix, binary = found.groups()
+    power = _PREFIXES.index(prefix) + 1 if prefix else 0
+    return round(float(number) * (1024 if binary else 1000) ** power)
 
 
 def count(number: float) -> str:

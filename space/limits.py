@@ -23,17 +23,24 @@ class Limits:
     """0 stands for no limit.
 
     model_gb: of one model that is read; disk_gb: of the model that one job writes; minutes: of one job at work;
-    resumed, it has as many again.
+    resumed, it has as many again. memory_gb: of memory that a job at work, or a model that is talked to, takes beside
+    what the page's libraries need; what does not fit goes on, slower.
     """
 
     model_gb: float = 0.0
     disk_gb: float = 0.0
     minutes: float = 0.0
+    memory_gb: float = 0.0
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of memory; None: as many as there are."""
+        return int(self.memory_gb * GIGABYTE) or None
 
     def plan(self, recipe: Recipe, token: str | None) -> Plan:
         """The plan of a recipe, made from headers alone with a visitor's rights, and a finding for each limit that it
         goes over."""
-        plan = make_plan(recipe, token=token)
+        plan = make_plan(recipe, token=token, memory=self.memory)
         found = [*self._of_models(plan.sources), *self._of_disk(plan.disk_bytes, "The merge")]
         over = tuple(Finding("error", message, ResourceError) for message in found)
         return replace(plan, findings=(*plan.findings, *over)) if over else plan
@@ -49,7 +56,7 @@ class Limits:
             return
         from hubmerge.evolve.plan import plan_search  # brings EvoTorch and Ray, as the search itself will
 
-        for message in self._of_search(plan_search(search, token=token)):
+        for message in self._of_search(plan_search(search, token=token, memory=self.memory)):
             raise ResourceError(message)
 
     def on_search(self, plan: "SearchPlan") -> "SearchPlan":

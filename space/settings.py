@@ -53,7 +53,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Reads HUBMERGE_SPACE_DIR, _WORKERS, _ACTIVE_JOBS, _SHIFT_MINUTES, _KEEP_HOURS, _CACHE_GB, _MAX_MODEL_GB,
-        _MAX_DISK_GB and _MAX_MINUTES, and what a Space sets by itself.
+        _MAX_DISK_GB, _MAX_MINUTES and _MAX_MEMORY_GB, and what a Space sets by itself.
 
         Without HUBMERGE_SPACE_DIR the folder is a temporary one that is removed when the process ends.
         """
@@ -73,7 +73,10 @@ class Settings:
             keep_hours=_number(environ, "HUBMERGE_SPACE_KEEP_HOURS", 24.0 if on_space else cls.keep_hours),
             cache_gb=_number(environ, "HUBMERGE_SPACE_CACHE_GB", 20.0 if on_space else cls.cache_gb),
             limits=Limits(
-                *(_number(environ, f"HUBMERGE_SPACE_MAX_{name}", 0.0) for name in ("MODEL_GB", "DISK_GB", "MINUTES"))
+                *(
+                    _number(environ, f"HUBMERGE_SPACE_MAX_{name}", 0.0)
+                    for name in ("MODEL_GB", "DISK_GB", "MINUTES", "MEMORY_GB")
+                )
             ),
         )
 

@@ -12,8 +12,9 @@ from hubmerge.evaluate.models import best_device, load_model
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.spaces.layer_path import LayerPath
+from hubmerge.evolve.workers.footprint import footprint
 from hubmerge.evolve.workers.path_model import PathModel
-from hubmerge.evolve.workers.resident import ResidentModel, footprint
+from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge

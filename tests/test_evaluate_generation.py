@@ -1,7 +1,6 @@
 """Batched answers equal one-by-one greedy decoding; loading, scoring and the streamed chat."""
 
 import gc
-import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from hubmerge.evaluate import apart
 from hubmerge.evaluate.generation import answers, generate, stream_chat
 from hubmerge.evaluate.models import load_model
 from hubmerge.evaluate.score import evaluate, grade
+from hubmerge.evaluate.spool import spool_root
 from hubmerge.evaluate.task import Example, Task
 
 PROMPTS = ["w1 w2", "w3", "w4 w5 w6 w7 w8 w9 10", "1 2 3", "w20 w21 5", "29"]
@@ -227,17 +227,17 @@ def test_a_cpu_computes_in_what_it_is_fast_in(
     assert load_model(str(folder), device="cpu")[0].dtype == getattr(torch, chosen)
 
 
-def test_a_model_that_does_not_fit_is_spread_out_or_refused(siblings, monkeypatch, tmp_path: Path) -> None:
+def test_a_model_that_does_not_fit_is_spread_out_or_refused(siblings, monkeypatch) -> None:
     from hubmerge.evaluate import models
 
     whole = generate(*load_model(str(siblings["base"]), dtype="float32"), PROMPTS, max_new_tokens=6)
     monkeypatch.setattr(models, "free_memory", lambda device: 1)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(spool_root().glob("*"))
     model, tokenizer = load_model(str(siblings["base"]), dtype="float32")
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(set(spool_root().glob("*")) - before) == 1
     assert generate(model, tokenizer, PROMPTS, max_new_tokens=6) == whole
     del model
     gc.collect()
-    assert list(tmp_path.iterdir()) == []
+    assert set(spool_root().glob("*")) <= before
     with pytest.raises(ResourceError, match="leave the device open"):
         load_model(str(siblings["base"]), device="cpu")

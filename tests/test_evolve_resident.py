@@ -13,8 +13,10 @@ from hubmerge.errors import ResourceError, SourceError
 from hubmerge.evaluate import models
 from hubmerge.evaluate.demand import Demand
 from hubmerge.evaluate.generation import generate
+from hubmerge.evolve.workers import resident as resident_module
 from hubmerge.evolve.workers.building import build_model
-from hubmerge.evolve.workers.resident import ResidentModel, footprint
+from hubmerge.evolve.workers.footprint import footprint
+from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.hub.source import open_source
 from hubmerge.recipe import ModelEntry, Output, Recipe
 from hubmerge.reference import ModelRef
@@ -59,7 +61,7 @@ def test_the_resident_candidate_is_the_streamed_merge(
     resident = ResidentModel(make_plan(first))
     standing = resident.model
     resident.load(second)
-    assert resident._targets, "candidates are written into the standing model"
+    assert resident.is_written_in_place, "candidates are written into the standing model"
     assert resident.model is standing
     merge(second, tmp_path / "out")
     assert same_as_written(standing, tmp_path / "out")
@@ -113,7 +115,7 @@ def test_models_whose_weights_are_fused_are_built_anew(tmp_path: Path, tiny_toke
         tiny_tokenizer.save_pretrained(folders[name])
     first, second = (candidate("task_arithmetic", folders, shift) for shift in (0.1, 0.3))
     resident = ResidentModel(make_plan(first))
-    assert not resident._targets
+    assert not resident.is_written_in_place
     resident.load(second)
     merge(second, tmp_path / "out")
     streamed = MixtralForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
@@ -154,12 +156,18 @@ def test_merged_tensors_become_the_model_uncopied(siblings: dict[str, Path]) -> 
     assert {weight.data_ptr() for weight in model.parameters()} == places
 
 
-def test_what_does_not_fit_is_refused(siblings: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from hubmerge.evolve.workers import resident
+def test_what_does_not_fit_is_not_mapped_and_at_last_refused(
+    siblings: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hubmerge.evolve.workers import footprint as taken
 
     plan = make_plan(candidate("linear", siblings, 0.1))
-    monkeypatch.setattr(resident, "free_memory", lambda _: footprint(plan, "cpu").memory - 1)
-    with pytest.raises(ResourceError, match=r"2 models and one candidate take .* of memory"):
+    free = footprint(plan, "cpu").memory - 1
+    monkeypatch.setattr(taken, "free_memory", lambda _: free)
+    monkeypatch.setattr(resident_module, "map_tensors", lambda source: pytest.fail("mapped"))
+    ResidentModel(plan, device="cpu")
+    free = 10_000_000
+    with pytest.raises(ResourceError, match=r"A candidate needs .* of memory at least"):
         ResidentModel(plan, device="cpu")
 
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "hubmerge"
 
 FLOORS = {
     "text": 0,
-    "amounts": 0,
+    "amounts": 0.4,
     "markup": 0,
     "places": 0.5,
     "errors": 0.25,

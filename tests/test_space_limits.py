@@ -117,8 +117,9 @@ def ended(jobs: Jobs, job):
 def test_limits_come_from_the_environment(tmp_path) -> None:
     environment = {"HUBMERGE_SPACE_DIR": str(tmp_path)}
     assert Settings.from_environment(environment).limits == Limits()
-    given = {f"HUBMERGE_SPACE_MAX_{name}": value for name, value in (("MODEL_GB", "20"), ("DISK_GB", "15.5"))}
-    assert Settings.from_environment({**environment, **given}).limits == Limits(20.0, 15.5, 0.0)
+    given = {f"HUBMERGE_SPACE_MAX_{name}": value for name, value in (("MODEL_GB", "20"), ("MEMORY_GB", "1.5"))}
+    limits = Settings.from_environment({**environment, **given}).limits
+    assert limits == Limits(20.0, memory_gb=1.5) and limits.memory == 1_500_000_000 and Limits().memory is None
     for wrong in ("-1", "nan", "much"):
         with pytest.raises(HubmergeError, match="HUBMERGE_SPACE_MAX_MINUTES must be"):
             Settings.from_environment({**environment, "HUBMERGE_SPACE_MAX_MINUTES": wrong})

@@ -16,7 +16,7 @@ from hubmerge.demo import space_examples
 from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError
 from hubmerge.evaluate.demand import Demand
 from hubmerge.evolve.plan import Phase, SearchPlan
-from hubmerge.evolve.workers.resident import Footprint
+from hubmerge.evolve.workers.footprint import Footprint
 from hubmerge.hub import open_source
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe

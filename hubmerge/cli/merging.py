@@ -11,6 +11,7 @@ from ..errors import HubmergeError
 from .options import (
     GIGABYTE,
     Device,
+    Memory,
     Model,
     Public,
     Push,
@@ -21,6 +22,7 @@ from .options import (
     Threads,
     Token,
     app,
+    limit_of,
     opened,
     show_push,
     show_warning,
@@ -39,6 +41,7 @@ def plan(
     shard_size: ShardSize = 5.0,
     stream: Stream = False,
     threads: Threads = None,
+    memory: Memory = None,
     token: Token = None,
 ) -> None:
     """Show what a merge or a search would do, before a weight is downloaded: problems are named.
@@ -58,12 +61,14 @@ def plan(
         from ..evolve.plan import plan_search
         from ..terminal import show_search_plan
 
-        plan = plan_search(search, token=token, sources=sources)
+        plan = plan_search(search, token=token, sources=sources, memory=limit_of(memory))
         show_search_plan(plan)
         plan.require()
         return
     size = int(shard_size * GIGABYTE)
-    _shown_plan(Value.from_yaml(recipe), token, shard_size=size, ranged=stream, threads=threads)
+    _shown_plan(
+        Value.from_yaml(recipe), token, shard_size=size, ranged=stream, threads=threads, memory=limit_of(memory)
+    )
 
 
 @app.command()
@@ -75,6 +80,7 @@ def merge(
     shard_size: ShardSize = 5.0,
     stream: Stream = False,
     threads: Threads = None,
+    memory: Memory = None,
     device: Device = "cpu",
     overwrite: ReplaceModel = False,
     token: Token = None,
@@ -95,6 +101,7 @@ def merge(
         shard_size=int(shard_size * GIGABYTE),
         ranged=stream,
         threads=threads,
+        memory=limit_of(memory),
         device=device,
         keep=[recipe],
     )

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..amounts import parse_size
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -43,6 +45,14 @@ Stream = Annotated[
     typer.Option("--stream", help="Read weights straight from the Hub, tensor by tensor; no file of theirs is kept."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Tensors merged at a time; by default one a core.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        envvar="HUBMERGE_MEMORY",
+        help="Memory to take at most, such as 200MB or 2GiB, beside what Python and its libraries need.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu (the same bytes on every run), cuda, mps, or auto.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 
@@ -53,6 +63,11 @@ def opened(references: "Iterable[ModelRef]", token: str | None) -> "dict[ModelRe
     from ..hub.source import open_source
 
     return {ref: open_source(ref, token=token) for ref in references}
+
+
+def limit_of(memory: str | None) -> int | None:
+    """Bytes that --memory allows; None: as many as there are."""
+    return None if memory is None else parse_size(memory)
 
 
 def show_warning(warning: str | None) -> None:

@@ -10,7 +10,20 @@ from rich.markup import escape
 
 from ..errors import HubmergeError, NotFoundError
 from ..guesses import guess
-from .options import Model, Public, Push, Replace, ReplaceModel, Token, app, opened, show_push, show_warning
+from .options import (
+    Memory,
+    Model,
+    Public,
+    Push,
+    Replace,
+    ReplaceModel,
+    Token,
+    app,
+    limit_of,
+    opened,
+    show_push,
+    show_warning,
+)
 
 Run = Annotated[Path, typer.Argument(help="The run folder of a search.", show_default=False)]
 
@@ -31,6 +44,7 @@ def evolve(
     actors: Annotated[int, typer.Option(min=1, help="Candidates evaluated at a time, each by a Ray actor.")] = 1,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs an actor, such as 1 or 0.5.")] = 0.0,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster: auto, or host:port.")] = None,
+    memory: Memory = None,
     mirror: Annotated[
         str | None,
         typer.Option(
@@ -68,7 +82,7 @@ def evolve(
         from ..publish import out_of_reach
 
         show_warning(out_of_reach(spec.references))
-    workers = Workers(actors, gpus, address)
+    workers = Workers(actors, gpus, address, limit_of(memory))
     if mirror and resume and not (out / JOURNAL_FILE).exists():
         with suppress(NotFoundError):  # the first of many starts by one command, on machines that come and go
             fetch(mirror, out, token=token)
@@ -142,6 +156,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="search, validation or test.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many examples, always the same.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Print this many questions with the model's answers.")] = 0,
+    memory: Memory = None,
     token: Token = None,
 ) -> None:
     """Score a model on a task, with the number of examples and a 95% interval."""
@@ -161,14 +176,17 @@ def evaluate(
         raise HubmergeError(f"Task {loaded.name} has no {split} examples; choose another --split.")
     source = open_source(ModelRef.parse(model), token=token)  # before torch is imported, which takes seconds
 
+    from ..evaluate import placement
     from ..evaluate.measurement import Measurement
     from ..evaluate.models import load_model
     from ..evaluate.score import evaluate as score
     from ..evaluate.table import Row
 
-    network, tokenizer = load_model(source, token=token)
+    allowed = limit_of(memory)
+    network, tokenizer = load_model(source, token=token, memory=allowed)
+    show_warning(placement.told(network))
     with progress_bars() as progress:
-        scores = score(network, tokenizer, examples, loaded, progress=progress)
+        scores = score(network, tokenizer, examples, loaded, memory=allowed, progress=progress)
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:
         console.print(
             f"[dim]Q[/] {escape(example.prompt)}\n[dim]A[/] {escape(output)}  "

@@ -1,11 +1,11 @@
 """The command that talks: chat."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from .options import Model, Token, app
+from .options import Memory, Model, Token, app, limit_of, show_warning
 
 
 @app.command()
@@ -15,6 +15,7 @@ def chat(
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 512,
+    memory: Memory = None,
     token: Token = None,
 ) -> None:
     """Talk to a model: from the Hub, a folder, or just merged."""
@@ -24,16 +25,20 @@ def chat(
 
     source = open_source(ModelRef.parse(model), token=token)  # before torch is imported, which takes seconds
 
+    from ..evaluate import placement
     from ..evaluate.generation import stream_chat
     from ..evaluate.models import load_model
 
-    network, tokenizer = load_model(source, token=token)
+    network, tokenizer = load_model(source, token=token, memory=limit_of(memory))
+    show_warning(placement.told(network))
     messages = [{"role": "system", "content": system}] if system else []
+
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature}
 
     def answer(text: str) -> None:
         messages.append({"role": "user", "content": text})
         pieces = []
-        for piece in stream_chat(network, tokenizer, messages, max_new_tokens=max_new_tokens, temperature=temperature):
+        for piece in stream_chat(network, tokenizer, messages, memory=limit_of(memory), **how):
             pieces.append(piece)
             console.print(piece, end="", markup=False, highlight=False)
         console.print()

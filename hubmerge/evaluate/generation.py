@@ -11,6 +11,8 @@ import torch
 
 from ..errors import TaskError
 from ..progress import Event, Progress, silent
+from .demand import Demand
+from .placement import execution_device, memory_left
 from .texts import chat_texts, encode_prompts, has_template
 
 # A repository's generation_config.json may ask for sampling or penalties; greedy scoring must not depend on it.
@@ -66,13 +68,15 @@ def answers(
     batch_size: int = 64,
     system: str | None = None,
     block_ends: Sequence[int] = (),
+    memory: int | None = None,
 ) -> Iterator[Answer]:
     """Yields the greedy answer to each prompt, without the prompt, when it ends.
 
     Prompts go through the tokenizer's chat template where it has one, and are asked by falling length, `batch_size` of
     them at a time. `block_ends` divides them into blocks that are asked one after another, never more prompts at a
-    time than two blocks have. The result, its order included, is deterministic. Raises `TaskError` where a
-    prompt does not fit the model's positions.
+    time than two blocks have. `memory`: bytes that model and answers may take; fewer prompts are asked at a time where
+    more would not fit. The result, its order included, is deterministic. Raises `TaskError` where a prompt does not
+    fit the model's positions, `ResourceError` where one prompt does not fit into the memory.
     """
     from .greedy import Decoder, can_decode
 
@@ -83,8 +87,13 @@ def answers(
     # The longest first: they pad each other little, and if memory is short, the first batch shows it.
     order = [at for start, end in blocks for at in sorted(range(start, end), key=lambda i: -len(encoded[i]))]
     rows = [encoded[at] for at in order]
+    run = None
+    if memory is not None:
+        asked = Demand(min(batch_size, len(rows)), max(map(len, rows), default=0), max_new_tokens)
+        fitting = asked.within(memory_left(model, memory), model)
+        batch_size, run = fitting.prompts, fitting.run
     if can_decode(model):
-        decoder = Decoder(model, rows, stops or ())
+        decoder = Decoder(model, rows, stops or (), run)
         places = min(batch_size, _BLOCKS * max(end - start for start, end in blocks))
         for number, ids in decoder.stream(rows, max_new_tokens, places):
             yield Answer(order[number], _text(tokenizer, ids), decoder.made)
@@ -115,8 +124,8 @@ def generate_batch(
         ids[row, width - len(tokens) :] = torch.tensor(tokens)
         mask[row, width - len(tokens) :] = 1
     made = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
+        input_ids=ids.to(execution_device(model)),
+        attention_mask=mask.to(execution_device(model)),
         max_new_tokens=max_new_tokens,
         pad_token_id=pad,
         eos_token_id=ends,
@@ -177,6 +186,7 @@ def stream_chat(
     top_p: float = 1.0,
     stop: threading.Event | None = None,
     turn: AbstractContextManager[None] | None = None,
+    memory: int | None = None,
 ) -> Iterator[str]:
     """The answer to a conversation piece by piece, as the model writes it.
 
@@ -184,7 +194,8 @@ def stream_chat(
     turns at the model, a prompt that takes long to make is nobody else's wait.
 
     `messages` are {"role": "system" | "user" | "assistant", "content": text}. `temperature` 0 is greedy. Setting
-    `stop` (or closing the iterator) ends the answer after the next token. Errors of the model are raised here.
+    `stop` (or closing the iterator) ends the answer after the next token. Errors of the model are raised here, and
+    `ResourceError` where the conversation takes more than `memory` bytes beside the weights.
     """
     if has_template(tokenizer):
         (text,) = chat_texts(tokenizer, [messages])
@@ -192,6 +203,9 @@ def stream_chat(
         text = "\n".join(message["content"] for message in messages)
     ids = torch.tensor(encode_prompts(tokenizer, [text]))
     _check_length(model, ids.shape[1], 1)
+    if memory is not None:
+        # All of it is read at once, as transformers does.
+        Demand(1, ids.shape[1], 1, ids.shape[1]).within(memory_left(model, memory), model)
     limit = position_limit(model)
     room = min(max_new_tokens, limit - ids.shape[1]) if limit else max_new_tokens
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
@@ -219,8 +233,8 @@ def _pieces(
         try:
             with torch.inference_mode():
                 model.generate(
-                    input_ids=ids.to(model.device),
-                    attention_mask=torch.ones_like(ids).to(model.device),
+                    input_ids=ids.to(execution_device(model)),
+                    attention_mask=torch.ones_like(ids).to(execution_device(model)),
                     pad_token_id=pad_id(model, tokenizer),
                     eos_token_id=_eos_ids(model, tokenizer),
                     streamer=streamer,

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from .placement import execution_device, is_in_one_place
+
 _RUN = {"cpu": 1024}
 """Tokens, padding included, that are read at a time: on a CPU few, so that they stay in its cache."""
 _RUN_ELSEWHERE = 16384
@@ -33,7 +35,7 @@ def run_tokens(device: torch.device) -> int:
 
 def can_decode(model: Any) -> bool:
     """Whether `model` keeps keys and values of past tokens and nothing else, in one place."""
-    if getattr(model, "hf_device_map", None) or getattr(model, "_is_stateful", False):
+    if not is_in_one_place(model) or getattr(model, "_is_stateful", False):
         return False
     if not {"attention_mask", "position_ids", "logits_to_keep"} <= inspect.signature(model.forward).parameters.keys():
         return False
@@ -45,18 +47,21 @@ class Decoder:
     """Decodes batches of prompts with `model`, whose weights must not change meanwhile.
 
     prompts: the tokens of all prompts that will be asked; what they share is read here. ends: tokens that end an
-    answer. shared: how many tokens all prompts begin with, 0 where they are too few to matter. made: how many tokens
-    of answers were made so far.
+    answer. run: tokens of prompts to read at a time, where memory is scarce. shared: how many tokens all prompts begin
+    with, 0 where they are too few to matter. made: how many tokens of answers were made so far.
     """
 
     @torch.inference_mode()
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], ends: Collection[int]) -> None:
+    def __init__(
+        self, model: Any, prompts: Sequence[Sequence[int]], ends: Collection[int], run: int | None = None
+    ) -> None:
         self._model = model
         self._ends = frozenset(ends)
         self.made = 0
         names = inspect.signature(model.forward).parameters
         self._cache_argument = "cache" if "cache" in names else "past_key_values"  # its name until transformers 5.24
-        self._run = run_tokens(model.device)
+        self._device = execution_device(model)
+        self._run = run or run_tokens(self._device)
         shared = _shared(prompts)
         self.shared = shared if shared >= _SHARED_FROM else 0
         self._layers = len(DynamicCache(config=model.config).layers)
@@ -164,7 +169,7 @@ class Decoder:
 
     def _logits(self, memory: "_Memory", ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """(rows, vocabulary) what the model makes of the last column of `ids`, (rows, tokens)."""
-        device = self._model.device
+        device = self._device
         if memory.window.written is not None:
             memory.window.written = memory.window.written.to(device)
         logits = self._model(

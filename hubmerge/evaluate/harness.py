@@ -91,12 +91,20 @@ def ask(
     *,
     system: str | None,
     batch_size: int,
+    memory: int | None,
     progress: Progress,
 ) -> HarnessReplies:
     """Asks the examples' documents through lm-eval's wrapper of transformers models."""
     from lm_eval.models.huggingface import HFLM
 
     task = _open(settings)
+    if memory is not None:
+        from .demand import NEW_TOKENS, Demand
+        from .placement import memory_left
+
+        longest = max(len(tokenizer(example.prompt)["input_ids"]) for example in examples)
+        asked_for = Demand(min(batch_size, len(examples)), longest, NEW_TOKENS, longest)
+        batch_size = asked_for.within(memory_left(model, memory), model).prompts
     with _quiet():
         wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         requests = [_requests(settings, wrapped, example, number, system) for number, example in enumerate(examples)]

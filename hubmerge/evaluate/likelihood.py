@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 
-from ..errors import TaskError
+from ..amounts import size
+from ..errors import ResourceError, TaskError
 from ..progress import Event, Progress, silent
+from .demand import reading_bytes
 from .generation import pad_id, position_limit, prompt_texts
+from .placement import execution_device, memory_left
 from .texts import encode, has_template
 
 _MOST_LOGITS = 2**27  # logits held at once: 512 MB in float32 (a vocabulary may have 262,144 entries)
@@ -31,14 +34,16 @@ def loglikelihoods(
     *,
     system: str | None = None,
     batch_size: int = 64,
+    memory: int | None = None,
     progress: Progress = silent,
 ) -> list[Likelihood]:
     """The likelihood of each (prompt, text): of `text` as the answer to `prompt`, or by itself where that is empty.
 
     Prompts go through the tokenizer's chat template where it has one. Without a template a space parts prompt and
     text, unless the prompt ends in white space or in a script that writes none. Rows are right-padded: no token that
-    counts sees padding, whatever the architecture. Raises `TaskError` for a text without tokens and for one that does
-    not fit the model's positions.
+    counts sees padding, whatever the architecture. `memory`: bytes that the model and its answers may take, to which
+    batches are fitted. Raises `TaskError` for a text without tokens and for one that does not fit the model's
+    positions, `ResourceError` where the longest text does not fit into the memory.
     """
     rows = encode_pairs(tokenizer, pairs, system)
     longest, limit = max((len(ids) for ids, _ in rows), default=0), position_limit(model)
@@ -50,7 +55,8 @@ def loglikelihoods(
     found: list[Likelihood | None] = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i][0]))
     done = 0
-    for batch in _batches(model, [rows[i] for i in order], batch_size):
+    room = None if memory is None else memory_left(model, memory)
+    for batch in _batches(model, [rows[i] for i in order], batch_size, room):
         for index, likelihood in zip(order[done:], _score(model, tokenizer, batch), strict=False):
             found[index] = likelihood
         done += len(batch)
@@ -105,19 +111,40 @@ def _first_token(tokenizer: Any) -> int | None:
     return tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 
 
-def _batches(model: Any, rows: Sequence[_Row], batch_size: int) -> Iterator[list[_Row]]:
-    """Rows in order, at most `batch_size` at once and no more than memory holds the logits of."""
-    vocabulary = model.config.get_text_config().vocab_size
+def _batches(model: Any, rows: Sequence[_Row], batch_size: int, room: int | None) -> Iterator[list[_Row]]:
+    """Rows in order, at most `batch_size` at once and no more than memory, or `room` bytes of it, holds."""
     batch: list[_Row] = []
     for row in rows:
         grown = [*batch, row]
-        first, last = _span(grown)
-        if batch and (len(grown) > batch_size or len(grown) * (last - first) * vocabulary > _MOST_LOGITS):
+        if batch and (len(grown) > batch_size or not _fits(model, grown, room)):
             yield batch
             grown = [row]
+        if len(grown) == 1 and room is not None and (needed := _nbytes(model, grown)) > room:
+            raise ResourceError(
+                f"Scoring a text of {len(row[0])} tokens takes {size(needed)} of memory beside the model, and the "
+                f"limit leaves {size(max(0, room))}; allow {size(needed - room)} more."
+            )
         batch = grown
     if batch:
         yield batch
+
+
+def _fits(model: Any, batch: Sequence[_Row], room: int | None) -> bool:
+    if room is not None and _nbytes(model, batch) > room:
+        return False
+    return _logits(model, batch) <= _MOST_LOGITS
+
+
+def _logits(model: Any, batch: Sequence[_Row]) -> int:
+    first, last = _span(batch)
+    return len(batch) * (last - first) * int(model.config.get_text_config().vocab_size)
+
+
+def _nbytes(model: Any, batch: Sequence[_Row]) -> int:
+    """Bytes that scoring a batch takes: what a layer makes of its tokens, and the logits, in float32 too."""
+    width = max(len(ids) for ids, _ in batch)
+    reading = reading_bytes(model.config.get_text_config(), len(batch) * width, width, model.dtype)
+    return 2 * reading + _logits(model, batch) * (model.dtype.itemsize + 2 * 4)
 
 
 def _span(batch: Sequence[_Row]) -> tuple[int, int]:
@@ -133,11 +160,12 @@ def _score(model: Any, tokenizer: Any, batch: Sequence[_Row]) -> list[Likelihood
     for row, (tokens, _) in enumerate(batch):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
+    device = execution_device(model)
+    ids, mask = ids.to(device), mask.to(device)
     first, last = _span(batch)
     kept = {}
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        kept["logits_to_keep"] = torch.arange(first, last, device=model.device)
+        kept["logits_to_keep"] = torch.arange(first, last, device=device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits  # (rows, kept, vocabulary)
     offset = first if kept else 0
     found = []

@@ -1,12 +1,13 @@
 """A model and its tokenizer by Hub ID or folder, ready to answer."""
 
 import json
-import shutil
+import math
 import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,30 @@ from ..stream.lora import Adapted
 from ..stream.mapped import map_tensors
 from ..stream.tokenizer import carried_files, check_carried, is_carried
 from ..stream.weights import Reads, Stored
-from . import apart
+from . import apart, placement
+from .spool import Spool
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _LOADING = threading.Lock()
-_SHARE = 0.85  # of the free memory that weights may take; the rest is for activations and the KV cache
 
 
 def load_model(
-    name: str | ModelRef | Source, *, token: str | None = None, dtype: str | None = None, device: str | None = None
+    name: str | ModelRef | Source,
+    *,
+    token: str | None = None,
+    dtype: str | None = None,
+    device: str | None = None,
+    memory: int | None = None,
 ) -> tuple[Any, Any]:
     """Loads (model, tokenizer) for generation from `org/name@revision`, a folder or what is open already, with a LoRA
     added to its weights where one is named; the model is in eval mode.
 
-    `dtype` is "float32", "float16" or "bfloat16"; by default the one of `computing_dtype` where that fits, and else
-    the checkpoint's own. `device` defaults to the GPU where there is one. A model that does not fit
-    the device's free memory is spread over GPU, memory and disk by accelerate. No pickle is given to Python and no code
-    of the repository is run. Raises `SourceError`, `ResourceError` or `HubError`.
+    `dtype` is "float32", "float16" or "bfloat16"; by default the one of `computing_dtype` where that fits or a limit
+    is given, and else the checkpoint's own. `device` defaults to the GPU where there is one. `memory`: bytes of the
+    machine's memory that model and answers may take beside the bare process. A model that does not fit that, or the
+    device's free memory, is spread over GPUs, memory and its own files by accelerate (see placement.py), and slow.
+    No pickle is given to Python and no code of the repository is run. Raises `SourceError`, `ResourceError` or
+    `HubError`.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -57,12 +65,14 @@ def load_model(
     check_carried(source)
     shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     place = torch.device(device or best_device())
-    free = free_memory(place) * _SHARE
-    wanted = _choose_dtype(dtype, place, source, free)
+    free = free_memory(place) * placement.FREE
+    if memory is not None and place.type != "cuda":
+        free = memory * placement.WHOLE
+    wanted = _choose_dtype(dtype, place, source, free if memory is None else math.inf)
     size = source.nbytes if wanted is None else source.parameters * wanted.itemsize
-    placement: dict[str, Any] = {}
+    spread: dict[str, Any] = {}
     if size > free:
-        if device is not None:
+        if device is not None and memory is None:
             raise ResourceError(
                 f"{ref} needs {amounts.size(size)} but {place} has {amounts.size(free)} to give; leave the device open "
                 "to spread it over memory and disk, or use a smaller dtype."
@@ -73,7 +83,12 @@ def load_model(
             raise ResourceError(
                 f"{ref} is too large to be loaded as PyTorch stored it; merge it first: hubmerge merge."
             )
-        placement = {"device_map": "auto", "offload_folder": tempfile.mkdtemp(prefix="hubmerge-offload-")}
+        outline = placement.outline(source.config, wanted or most_common(_stored(source)))
+        placement.require_room(outline, str(ref), memory)
+        devices = placement.spread(outline, placement.room_for_weights(place, memory))
+        # What transformers puts together as it loads it has to be written; all else is read where it is.
+        spool = Spool()
+        spread = {"device_map": devices, "offload_folder": str(spool.folder / "converted")}
     # Here rather than below: nobody else's model waits for this download.
     # And transformers is given a folder: it would ask the Hub for each file again, with nobody to check what comes.
     where = str(fetch(source))
@@ -85,13 +100,13 @@ def load_model(
             model = _load_pickled(source, where, wanted)
         else:
             model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=wanted or "auto", use_safetensors=True, **shared, **placement
+                where, dtype=wanted or "auto", use_safetensors=True, **shared, **spread
             )
     if source.adapter is not None:
         _adapt(model, source)
-    if not placement:
+    if not spread:
         return model.to(place).eval(), tokenizer
-    weakref.finalize(model, shutil.rmtree, placement["offload_folder"], ignore_errors=True)
+    weakref.finalize(model, spool.close)
     return model.eval(), tokenizer
 
 
@@ -181,12 +196,16 @@ def loading() -> Iterator[None]:
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
+    offloading = getLogger("accelerate.big_modeling")  # it warns of what is said here in other words
     with _LOADING:
         shown, hub_hidden = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
         logging.disable_progress_bar()
+        level = offloading.level
+        offloading.setLevel(ERROR)
         try:
             yield
         finally:
+            offloading.setLevel(level)
             if shown:
                 logging.enable_progress_bar()  # which shows those of huggingface_hub too
             if hub_hidden:
@@ -210,9 +229,14 @@ def _choose_dtype(dtype: str | None, place: torch.device, source: Source, free: 
         return _DTYPES[dtype]
     if place.type != "cpu":
         return None
-    known = [(DTYPES[t.dtype].torch, t.parameters) for t in source.tensors.values() if t.dtype in DTYPES]
-    computing = computing_dtype(most_common(known), place)
+    computing = computing_dtype(most_common(_stored(source)), place)
     return computing if source.parameters * computing.itemsize <= free else None
+
+
+def _stored(source: Source) -> Iterator[tuple[torch.dtype, int]]:
+    """The dtypes of a model's tensors, each with its elements."""
+    known = (tensor for tensor in source.tensors.values() if tensor.dtype in DTYPES)
+    return ((DTYPES[tensor.dtype].torch, tensor.parameters) for tensor in known)
 
 
 def computing_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:

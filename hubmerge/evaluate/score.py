@@ -84,9 +84,12 @@ def evaluate(
     batch_size: int = 64,
     block_ends: Sequence[int] = (),
     stop: Callable[[Sequence[float]], bool] | None = None,
+    memory: int | None = None,
     progress: Progress = silent,
 ) -> Scores:
     """Asks `model` the examples as `task` says, and values the replies.
+
+    `memory`: bytes that the model and its answers may take, to which batches are fitted.
 
     `block_ends`: after how many examples a block ends, rising, the last all. After each block `stop` is told the values
     so far, and where it says so the scores are of these examples alone. The next block may have begun by then: what
@@ -99,7 +102,8 @@ def evaluate(
     assert examples
     started = time.perf_counter()
     parts: list[Scores] = []
-    for replies in _ask(model, tokenizer, examples, task, block_ends or (len(examples),), batch_size, progress):
+    asking = _Asking(model, tokenizer, task, batch_size, memory, progress)
+    for replies in _ask(asking, examples, block_ends or (len(examples),)):
         asked = examples[sum(part.n for part in parts) :][: len(replies.texts)]
         values = replies.values if replies.values is not None else _grade(replies.texts, asked, task)
         parts.append(_scores(replies.texts, values, task, replies.tokens, 0.0))
@@ -134,30 +138,34 @@ def _scores(outputs: Sequence[str], found: Sequence[float], task: Task, tokens: 
     return Scores(values, metric, language, tuple(outputs), tokens, seconds, sum(map(math.isnan, found)))
 
 
-def _ask(
-    model: Any,
-    tokenizer: Any,
-    examples: Sequence[Example],
-    task: Task,
-    ends: Sequence[int],
-    batch_size: int,
-    progress: Progress,
-) -> Iterator[_Replies]:
+@dataclass(frozen=True)
+class _Asking:
+    """Whom to ask, and how; as the parameters of `evaluate`."""
+
+    model: Any
+    tokenizer: Any
+    task: Task
+    batch_size: int
+    memory: int | None
+    progress: Progress
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What all ways to ask are told."""
+        return {"system": self.task.system, "batch_size": self.batch_size, "memory": self.memory}
+
+
+def _ask(asking: _Asking, examples: Sequence[Example], ends: Sequence[int]) -> Iterator[_Replies]:
     """Yields what the model says to each block of the examples."""
+    task = asking.task
     if task.asked.asks != "text":
         ask = _ASK[task.asked.asks]
         for start, end in pairwise((0, *ends)):
-            yield ask(model, tokenizer, examples[start:end], task, batch_size, progress)
+            yield ask(asking, examples[start:end])
         return
-    asked = answers(
-        model,
-        tokenizer,
-        [example.prompt for example in examples],
-        max_new_tokens=task.max_new_tokens,
-        batch_size=batch_size,
-        system=task.system,
-        block_ends=ends,
-    )
+    prompts = [example.prompt for example in examples]
+    new_tokens = task.max_new_tokens
+    asked = answers(asking.model, asking.tokenizer, prompts, max_new_tokens=new_tokens, block_ends=ends, **asking.how)
     texts: dict[int, str] = {}
     made, counted = 0, 0
     for start, end in pairwise((0, *ends)):
@@ -166,17 +174,15 @@ def _ask(
             answer = next(asked)
             texts[answer.index], made = answer.text, answer.tokens
             missing.discard(answer.index)
-            progress(Event("generate", len(texts), len(examples), "examples"))
+            asking.progress(Event("generate", len(texts), len(examples), "examples"))
         yield _Replies([texts[index] for index in range(start, end)], made - counted)
         counted = made
 
 
-def _ask_choices(
-    model: Any, tokenizer: Any, examples: Sequence[Example], task: Task, batch_size: int, progress: Progress
-) -> _Replies:
+def _ask_choices(asking: _Asking, examples: Sequence[Example]) -> _Replies:
     pairs = [(example.prompt, choice) for example in examples for choice in example.choices]
-    found = loglikelihoods(model, tokenizer, pairs, system=task.system, batch_size=batch_size, progress=progress)
-    worth = [_per(likelihood, choice, task) for likelihood, (_, choice) in zip(found, pairs, strict=True)]
+    found = loglikelihoods(asking.model, asking.tokenizer, pairs, progress=asking.progress, **asking.how)
+    worth = [_per(likelihood, choice, asking.task) for likelihood, (_, choice) in zip(found, pairs, strict=True)]
     chosen, at = [], 0
     for example in examples:
         own = worth[at : at + len(example.choices)]
@@ -186,27 +192,23 @@ def _ask_choices(
     return _Replies(chosen, sum(likelihood.tokens for likelihood in found), values)
 
 
-def _ask_likelihood(
-    model: Any, tokenizer: Any, examples: Sequence[Example], task: Task, batch_size: int, progress: Progress
-) -> _Replies:
+def _ask_likelihood(asking: _Asking, examples: Sequence[Example]) -> _Replies:
     pairs = [(example.prompt, example.answer) for example in examples]
-    found = loglikelihoods(model, tokenizer, pairs, system=task.system, batch_size=batch_size, progress=progress)
-    values = [math.exp(_per(likelihood, answer, task)) for likelihood, (_, answer) in zip(found, pairs, strict=True)]
+    found = loglikelihoods(asking.model, asking.tokenizer, pairs, progress=asking.progress, **asking.how)
+    likely = (_per(likelihood, answer, asking.task) for likelihood, (_, answer) in zip(found, pairs, strict=True))
+    values = list(map(math.exp, likely))
     texts = [f"log p {likelihood.total:.3f} over {likelihood.tokens} tokens" for likelihood in found]
     return _Replies(texts, sum(likelihood.tokens for likelihood in found), values)
 
 
-def _ask_harness(
-    model: Any, tokenizer: Any, examples: Sequence[Example], task: Task, batch_size: int, progress: Progress
-) -> _Replies:
-    assert isinstance(task.settings, HarnessTask)
-    made = harness.ask(
-        task.settings, model, tokenizer, examples, system=task.system, batch_size=batch_size, progress=progress
-    )
+def _ask_harness(asking: _Asking, examples: Sequence[Example]) -> _Replies:
+    settings = asking.task.settings
+    assert isinstance(settings, HarnessTask)
+    made = harness.ask(settings, asking.model, asking.tokenizer, examples, progress=asking.progress, **asking.how)
     return _Replies(made.texts, made.tokens, made.values)
 
 
-_Ask = Callable[[Any, Any, Sequence[Example], Task, int, Progress], _Replies]
+_Ask = Callable[[_Asking, Sequence[Example]], _Replies]
 _ASK: dict[str, _Ask] = {
     "choices": _ask_choices,
     "likelihood": _ask_likelihood,

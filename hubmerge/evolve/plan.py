@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..amounts import size
 from ..evaluate.demand import PROMPT_TOKENS, Demand
 from ..hub.source import Source
 from ..reference import ModelRef
-from ..stream.findings import Finding, raise_errors
+from ..stream.findings import Finding, raise_errors, warning
 from . import searchers
 from .explore import share
 from .foresight import foresee
@@ -15,8 +16,8 @@ from .opened import open_search
 from .search import Search
 from .spaces.data_flow import DataFlow
 from .spaces.genome import Genome
+from .workers.footprint import Footprint, footprint
 from .workers.path_model import layer_count
-from .workers.resident import Footprint, footprint
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,35 @@ class SearchPlan:
 
 
 def plan_search(
-    search: Search, *, token: str | None = None, sources: Mapping[ModelRef, Source] | None = None
+    search: Search,
+    *,
+    token: str | None = None,
+    sources: Mapping[ModelRef, Source] | None = None,
+    memory: int | None = None,
 ) -> SearchPlan:
-    """The plan of a search; `sources` as of `evolve`. Raises what its start would raise for models that do not fit
-    together, or for a task that cannot be read."""
+    """The plan of a search; `sources` as of `evolve`, `memory` as of its workers. Raises what its start would raise for
+    models that do not fit together, or for a task that cannot be read."""
     opened = open_search(search, token, sources)
     search, task = opened.search, opened.task
     ahead = foresee(search, opened.sources, task)
     demand = Demand(search.batch_size, ahead.longest or PROMPT_TOKENS, task.max_new_tokens)
+    held = footprint(ahead.plan, demand=demand, memory=memory)
+    findings = list(ahead.findings)
+    if held.disk:
+        findings.append(
+            warning(
+                f"Candidates do not fit into {size(memory or 0)}: about {size(held.disk)} of each are read from disk "
+                "for every answer, which is slow."
+            )
+        )
     return SearchPlan(
         phases=tuple(_phase(search, space, opened.sources) for space in search.spaces),
         models=tuple(opened.sources.values()),
         fetch=ahead.plan.fetch_bytes,
         output=ahead.plan.disk_bytes,
-        held=footprint(ahead.plan, demand=demand),
+        held=held,
         demand=demand,
-        findings=ahead.findings,
+        findings=tuple(findings),
     )
 
 

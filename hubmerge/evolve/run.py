@@ -18,6 +18,7 @@ from ..progress import Event, Progress, silent
 from ..recipe import Recipe
 from ..reference import ModelRef
 from ..stream.executor import merge
+from ..stream.plan import make_plan
 from ..stream.written import Written
 from .choose import Winner, choose
 from .compared.answers import open_chosen
@@ -142,9 +143,9 @@ class _Run:
     def _pool(self, search: Search) -> Pool:
         """Workers that judge candidates of `search`."""
         if self.workers.here:
-            judge = partial(Judge, search, self.opened.task, self.opened.sources, progress=self.progress)
-            return self.workers.pool(judge)
-        return self.workers.pool(partial(make_judge, search, self.opened.task, self.token))
+            here = partial(Judge, memory=self.workers.memory, progress=self.progress)
+            return self.workers.pool(partial(here, search, self.opened.task, self.opened.sources))
+        return self.workers.pool(partial(make_judge, search, self.opened.task, self.token, self.workers.memory))
 
     def _explore(self, search: Search, journal: Journal, pool: Pool) -> Exploration:
         """One search, through its stages."""
@@ -246,7 +247,8 @@ class _Run:
         # The card's commands start from the YAML files, so they go wherever the model goes.
         files = {name: (self.out / name).read_bytes() for name in (SEARCH_FILE, RECIPE_FILE, CURVE_FILE)}
         files["README.md"] = card.encode()
-        merge(recipe, self.out / MODEL_FOLDER, token=self.token, progress=self.progress, files=files, again=True)
+        plan = make_plan(recipe, token=self.token, memory=self.workers.memory)
+        merge(plan, self.out / MODEL_FOLDER, token=self.token, progress=self.progress, files=files, again=True)
 
 
 def _first_line(opened: Opened) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from ..methods.blocks import BLOCK, Workspace
 from .compute import merge_blocks, one_thread
 from .device import free_memory
 from .findings import Finding, error, warning
-from .prefetch import SPAN, WINDOW
+from .prefetch import LEAST_SPAN, Ahead, far_ahead
 from .shards import ShardPlan
 from .stage import Merged, Stage
 from .tensors import FLOAT32_BYTES
@@ -60,29 +60,65 @@ def range_bytes(stage: Stage) -> int:
     return sum(_size(extent) for extent in extents if not here[extent.file])
 
 
-def peak_memory(stage: Stage, ranged: bool, at_a_time: int) -> int:
-    """Bytes of memory beside the bare process, with `at_a_time` tensors merged in parallel.
+@dataclass(frozen=True)
+class Effort:
+    """How a merge goes about its work: `threads` tensors at a time, read `ahead` where they are read by range.
 
-    A thread works on blocks. Reading by range holds what is read ahead, and all of a tensor where the method reads it
-    more than once.
+    `memory`: bytes that this takes at its peak beside the bare process. A thread works on blocks. Reading by range
+    holds what is read ahead, and all of a tensor where the method reads it more than once.
     """
-    return _LIBRARY_BYTES + at_a_time * stage.memory + (prefetch_bytes(stage) if ranged else 0)
+
+    threads: int
+    ahead: Ahead
+    memory: int
 
 
-def device_memory(stage: Stage, at_a_time: int) -> int:
-    """Bytes of those that lie where blocks are computed."""
-    return at_a_time * stage.blocks * BLOCK * FLOAT32_BYTES
+def effort(stage: Stage, ranged: bool, threads: int, limit: int | None) -> Effort:
+    """The fastest way that takes `limit` bytes of memory at most, with `threads` tensors at a time or fewer.
+
+    The most frugal one where all take more; `check_memory` says so.
+    """
+    held = _Held(stage) if ranged else None
+    spans = [far_ahead()]
+    while limit is not None and held is not None and spans[-1].span // 2 >= LEAST_SPAN:
+        spans.append(Ahead(spans[-1].span // 2, 0))
+    found = None
+    for at_a_time in range(threads, 0, -1) if limit is not None else [threads]:
+        for ahead in spans:
+            least = _LIBRARY_BYTES + at_a_time * stage.memory
+            if held is not None and limit is not None:
+                # What nothing needs is read ahead as far as the limit allows.
+                ahead = replace(ahead, window=max(0, min(far_ahead().window, limit - least)))
+            found = Effort(at_a_time, ahead, least + (held.most(ahead) if held is not None else 0))
+            if limit is None or found.memory <= limit:
+                return found
+    assert found is not None
+    return found
 
 
-def prefetch_bytes(stage: Stage) -> int:
-    """Bytes that reading by range holds at most; 0 where everything is on this machine."""
-    if range_bytes(stage) == 0:
-        return 0
-    held = 0
-    if stage.reads_again:
-        held = max(sum(map(_size, stage.needs_all(tensor))) for tensor in stage.tensors)
-    places = {source.place for source, _ in needed_files(stage).values()}
-    return max(WINDOW, held + len(places) * SPAN)
+class _Held:
+    """What reading a stage by range has to hold."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._reread = stage.reads_again
+        self._sources = len({source.place for source, _ in needed_files(stage).values()})
+        self._nothing = range_bytes(stage) == 0
+        self._shares = set()
+        for tensor in () if self._nothing else stage.tensors:
+            sizes = [_size(extent) for extent in stage.needs_all(tensor)]
+            self._shares.add((sum(sizes), len(sizes)))
+
+    def most(self, ahead: Ahead) -> int:
+        """Bytes that are held at most; 0 where everything is on this machine."""
+        if self._nothing:
+            return 0
+        held = max(ahead.held(nbytes, tensors, self._reread) for nbytes, tensors in self._shares)
+        return ahead.most(held, self._sources)
+
+
+def device_memory(stage: Stage) -> int:
+    """Bytes of a thread that lie where blocks are computed."""
+    return stage.blocks * BLOCK * FLOAT32_BYTES
 
 
 def _size(extent: Extent) -> int:
@@ -117,8 +153,15 @@ def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Finding]
             )
 
 
-def check_memory(peak: int) -> Iterator[Finding]:
-    """Warns where the merge may not fit into the memory that is free now."""
+def check_memory(peak: int, limit: int | None, ranged: bool) -> Iterator[Finding]:
+    """Refuses where the merge takes more than the `limit`; warns where it may not fit into what is free now."""
+    if limit is not None and peak > limit:
+        instead = ", or leave out --stream" if ranged else ""
+        yield error(
+            f"The merge takes {size(peak)} of memory at least, one tensor at a time, and may take {size(limit)}; allow "
+            f"that much{instead}.",
+            ResourceError,
+        )
     free = free_memory()
     if peak > free:
         yield warning(f"The merge takes up to {size(peak)} of memory and {size(free)} are free; it may fail.")

@@ -13,30 +13,38 @@ def free_memory() -> int:
     return int(get_max_memory()["cpu"])
 
 
-def find_device(name: str, needed: int) -> torch.device:
-    """The device called `name` ("cpu", "cuda", "cuda:1", "mps"); "auto" is the first accelerator with `needed` bytes.
+def find_devices(name: str, each: int, threads: int) -> tuple[torch.device, ...]:
+    """The device that each of `threads` threads or fewer computes on, with `each` bytes of its memory.
 
-    Raises `ResourceError` for one that this machine does not have or whose free memory is less.
+    `name`: "cpu", "cuda" (all GPUs of the machine), "cuda:1", "mps", or "auto": the accelerators with room, or else the
+    processor. The emptiest device gets the next thread; what computes is of one kind. Raises `ResourceError` for a
+    device that this machine does not have or where not even one thread fits.
     """
     if name == "cpu":
-        return torch.device("cpu")
+        return (torch.device("cpu"),) * threads
     kind = torch.accelerator.current_accelerator()
     found = {
-        f"{kind}:{place}" if isinstance(place, int) else str(place): free
+        f"{kind}:{place}" if isinstance(place, int) else str(place): int(free)
         for place, free in get_max_memory().items()
         if place not in ("cpu", "disk")
     }
-    roomy = [device for device, free in found.items() if free >= needed]
-    if name == "auto":
-        return torch.device(roomy[0] if roomy else "cpu")
-    matching = [device for device in found if device == name or device.split(":")[0] == name]
-    if not matching:
+    if name != "auto" and not any(_is_named(device, name) for device in found):
         raise ResourceError(f"There is no device {name!r} on this machine; it has: {', '.join([*found, 'cpu'])}.")
-    if not set(matching) & set(roomy):
-        raise ResourceError(
-            f"{name} has {max(found[d] for d in matching):,} bytes free and the merge needs {needed:,}."
-        )
-    return torch.device(next(device for device in matching if device in roomy))
+    free = {device: room for device, room in found.items() if name == "auto" or _is_named(device, name)}
+    chosen = []
+    for _ in range(threads):
+        device = max(free, key=lambda device: free[device], default=None)
+        if device is None or free[device] < each:
+            break
+        free[device] -= each
+        chosen.append(device)
+    if not chosen and name != "auto":
+        raise ResourceError(f"{name} has {max(free.values()):,} bytes free and the merge needs {each:,}.")
+    return tuple(map(torch.device, sorted(chosen))) or (torch.device("cpu"),) * threads
+
+
+def _is_named(device: str, name: str) -> bool:
+    return name in (device, device.split(":")[0])
 
 
 def cores() -> int:

@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
@@ -131,6 +132,7 @@ class _Run:
         self.target = target
         self.tensors = {tensor.name: tensor for tensor in plan.tensors}
         self.workspaces = threading.local()
+        self.devices = cycle(plan.devices)
         self.lock = threading.Lock()
         self.fetching = ""
         self.fetched = 0
@@ -175,7 +177,7 @@ class _Run:
         plan = self.plan
         missing = [shard for shard in plan.shards if shard.file not in self.journal.shards]
         wanted = [self.tensors[name] for shard in missing for name in shard.names]
-        reader = Reader(plan.stage, wanted, self._fetch, ranged=plan.ranged)
+        reader = Reader(plan.stage, wanted, self._fetch, ranged=plan.ranged, ahead=plan.effort.ahead)
         with one_thread(), closing(reader), ThreadPoolExecutor(plan.threads, "hubmerge-merge") as pool:
             try:
                 for shard in plan.shards:
@@ -226,7 +228,9 @@ class _Run:
 
     def _merge(self, tensor: TensorPlan, reader: Reader, target: ShardFile) -> None:
         if not hasattr(self.workspaces, "of_thread"):
-            self.workspaces.of_thread = Workspace(torch.device(self.plan.device))
+            with self.lock:
+                device = next(self.devices)
+            self.workspaces.of_thread = Workspace(torch.device(device))
         with reader.reading(tensor) as read:
             blocks = merge_blocks(self.plan.stage.method, tensor, read, self.workspaces.of_thread)
             target.write(tensor.name, self._counted(blocks))

@@ -23,10 +23,11 @@ from ..recipe import ModelEntry, Parameters, Recipe
 from ..reference import ModelRef
 from . import budget, settings, shards
 from .agreement import check_configs
+from .budget import Effort
 from .compatibility import check_ends, check_source, check_tensors
 from .component import ComponentPlan, sized
 from .configuration import check_restacked, output_config
-from .device import cores, find_device
+from .device import cores, find_devices
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
 from .findings import Finding, raise_errors
 from .laid import Laid, is_laid_out
@@ -52,11 +53,10 @@ class Plan:
 
     `recipe` has its models pinned to commits. `sources` are all models it names, base first. `stages` are its merges in
     order, each over weights, which may be those of a stage before; the last makes what is written: the checkpoints of
-    `components`, the whole result's own first. Sizes in bytes:
-    `fetch_bytes` to download, `output_bytes` of weights to write, `peak_memory` beside the bare process, `disk_bytes`
-    in the output folder. `key` names the plan: the same key gives the same bytes. `shard_size` is the one asked for.
-    `ranged`: weights that are not on this machine are read by range, not downloaded. `threads` tensors are merged at
-    a time, in blocks on `device`.
+    `components`, the whole result's own first. Sizes in bytes: `fetch_bytes` to download, `output_bytes` of weights to
+    write, `disk_bytes` in the output folder. `key` names the plan: the same key gives the same bytes. `shard_size` is
+    the one asked for. `ranged`: weights that are not on this machine are read by range, not downloaded. `effort`:
+    threads and memory; `devices`: where each thread computes.
     """
 
     recipe: Recipe
@@ -65,13 +65,12 @@ class Plan:
     components: tuple[ComponentPlan, ...]
     findings: tuple[Finding, ...]
     fetch_bytes: int
-    peak_memory: int
     disk_bytes: int
     key: str
     shard_size: int
     ranged: bool
-    threads: int
-    device: str
+    effort: Effort
+    devices: tuple[str, ...]
 
     @property
     def stage(self) -> Stage:
@@ -107,6 +106,21 @@ class Plan:
     def chat_template(self) -> str | None:
         """Jinja text in place of the template there; None: that one."""
         return self.stage.chat_template
+
+    @property
+    def device(self) -> str:
+        """The devices that blocks are computed on, each once: "cpu", "cuda:0+cuda:1"."""
+        return _joined(self.devices)
+
+    @property
+    def threads(self) -> int:
+        """How many tensors are merged at a time."""
+        return self.effort.threads
+
+    @property
+    def peak_memory(self) -> int:
+        """Bytes of memory that the merge takes beside the bare process."""
+        return self.effort.memory
 
     @property
     def output_bytes(self) -> int:
@@ -151,6 +165,7 @@ def make_plan(
     pushing: bool = False,
     ranged: bool = False,
     threads: int | None = None,
+    memory: int | None = None,
     device: str = "cpu",
 ) -> Plan:
     """Plans `recipe`, reading no weights.
@@ -159,10 +174,11 @@ def make_plan(
     bytes. With `out`, the disk of that folder is checked too; `pushing`: shards leave it as they are finished, and are
     at most half that size, so that two of them fit into it. `ranged`: weights that are not on
     this machine are read from the Hub tensor by tensor, and no file of theirs is made. `threads`: tensors merged at a
-    time, by default one a core; `device`: as torch names it, or "auto" - other than on the CPU, results may differ in
-    their last bits from machine to machine. What is wrong with the recipe
-    or between the models is listed in `findings`; a model that cannot be opened raises `SourceError` or `HubError`,
-    an unknown merge method `RecipeError`.
+    time, by default one a core; `memory`: bytes that the merge may take beside the bare process, to which threads and
+    what is read ahead are fitted; `device`: as torch names it, where "cuda" is all GPUs, or "auto" - other than on the
+    CPU, results may differ in their last bits from machine to machine. What is wrong with the recipe or between the
+    models is listed in `findings`; a model that cannot be opened raises `SourceError` or `HubError`, an unknown merge
+    method `RecipeError`.
     """
     recipe.require_stages()
     merges = [*((stage.name, stage.recipe) for stage in recipe.stages), ("", recipe)]
@@ -196,12 +212,13 @@ def make_plan(
     components = sized(stage.components, max(1, shard_size // 2) if pushing else shard_size)
     files = [shard for component in components for shard in component.shards]
     fetch = (budget.range_bytes(stage) if ranged else budget.fetch_bytes(stage)) + budget.adapter_bytes(used)
-    memory = budget.peak_memory(stage, ranged, threads)
+    effort = budget.effort(stage, ranged, threads, memory)
     disk = budget.disk_bytes(files, pushing, shard_size)
-    findings += budget.check_memory(memory)
+    findings += budget.check_memory(effort.memory, memory, ranged)
     if out is not None:
         findings += budget.check_disk(out, disk, 0 if ranged else fetch)
-    place = str(find_device(device, budget.device_memory(stage, threads)))
+    devices = tuple(map(str, find_devices(device, budget.device_memory(stage), effort.threads)))
+    effort = replace(effort, threads=len(devices))
     pinned = recipe.with_pins({ref: source.pinned for ref, source in opened.items()})
     return Plan(
         recipe=pinned,
@@ -210,13 +227,12 @@ def make_plan(
         components=components,
         findings=tuple(findings),
         fetch_bytes=fetch,
-        peak_memory=memory,
         disk_bytes=disk,
-        key=_key(pinned, used, files, place),
+        key=_key(pinned, used, files, _joined(devices)),
         shard_size=shard_size,
         ranged=ranged,
-        threads=threads,
-        device=place,
+        effort=effort,
+        devices=devices,
     )
 
 
@@ -354,6 +370,10 @@ def _least_dtype(layout: Layout, weights: Sequence[Weights]) -> str | None:
             sizes.setdefault(index, Counter())[tensor.dtype] += tensor.parameters
     main = {size.most_common(1)[0][0] for size in sizes.values()}
     return widest(main) if len(main) > 1 else None
+
+
+def _joined(devices: Sequence[str]) -> str:
+    return "+".join(dict.fromkeys(devices))
 
 
 def _key(recipe: Recipe, sources: Sequence[Source], files: Sequence[ShardPlan], device: str) -> str:

@@ -29,6 +29,31 @@ each tensor has a header before it."""
 WINDOW = 128 * 2**20
 """Bytes read ahead at most, where one tensor's share does not need more."""
 
+LEAST_SPAN = 2**20
+"""Bytes that a request asks for where memory is scarce: a block of float32."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """How far is read ahead: bytes that a request asks for, and bytes that are held where nothing needs more."""
+
+    span: int
+    window: int
+
+    def held(self, nbytes: int, tensors: int, reread: bool) -> int:
+        """Bytes that must be held of an output tensor whose share is `nbytes`, in so many stored tensors."""
+        return nbytes if reread else min(nbytes, tensors * self.span)
+
+    def most(self, held: int, sources: int) -> int:
+        """Bytes that are held at most: `held` of one tensor, and what comes next of each source."""
+        return max(self.window, held + sources * self.span)
+
+
+def far_ahead() -> Ahead:
+    """As far as is worth while."""
+    return Ahead(SPAN, WINDOW)
+
+
 Take = Callable[[Extent], memoryview]
 """Gives the bytes of a part of one block, where it is stored."""
 
@@ -82,13 +107,19 @@ class Prefetch:
     """
 
     def __init__(
-        self, stage: Stage, tensors: Sequence[TensorPlan], far: Callable[[Extent], bool], reread: bool
+        self,
+        stage: Stage,
+        tensors: Sequence[TensorPlan],
+        far: Callable[[Extent], bool],
+        reread: bool,
+        ahead: Ahead | None = None,
     ) -> None:
         self._reread = reread
+        self._ahead = ahead or far_ahead()
         self._wanted: dict[str, dict[_Stored, _Pieces]] = {}
         self._spans: deque[_Span] = deque()
         largest = self._lay_out(stage, tensors, far)
-        self._window = max(WINDOW, largest + len({span.source.place for span in self._spans}) * SPAN)
+        self._window = self._ahead.most(largest, len({span.source.place for span in self._spans}))
         self._held = 0
         self._hashing = _hashers(self._spans)
         self._changed = threading.Condition()
@@ -124,7 +155,7 @@ class Prefetch:
         for tensor in tensors:
             wanted: defaultdict[_Stored, _Pieces] = defaultdict(_Pieces)
             asked: set[tuple[_Stored, int, int]] = set()
-            step = _blocks_in_span(extent for extent in stage.needs_all(tensor) if far(extent)) * BLOCK
+            step = self._blocks_in_span(extent for extent in stage.needs_all(tensor) if far(extent)) * BLOCK
             for first in range(0, tensor.parameters, step):
                 for extent in stage.needs(tensor, first, min(first + step, tensor.parameters)):
                     part = extent.stored, extent.start, extent.stop
@@ -132,7 +163,7 @@ class Prefetch:
                         asked.add(part)
                         wanted[extent.stored].pieces.append(self._piece(last, extent))
             held = sum(piece.stop - piece.start for pieces in wanted.values() for piece in pieces.pieces)
-            largest = max(largest, held if self._reread else min(held, len(wanted) * SPAN))
+            largest = max(largest, self._ahead.held(held, len(wanted), self._reread))
             self._wanted[tensor.name] = dict(wanted)
         return largest
 
@@ -140,13 +171,18 @@ class Prefetch:
         (place, file), (start, stop) = extent.file, extent.bytes
         span = last.get(place)
         near = span is not None and span.file == file and 0 <= start - span.stop <= GAP
-        if span is None or not near or stop - span.start > SPAN:
+        if span is None or not near or stop - span.start > self._ahead.span:
             begin = span.stop if span is not None and near else start
             span = last[place] = _Span(extent.source, file, begin, begin)
             self._spans.append(span)
         span.stop = stop
         span.pieces += 1
         return _Piece(span, start, stop)
+
+    def _blocks_in_span(self, extents: Iterable[Extent]) -> int:
+        """Blocks of the widest of these tensors that a span holds."""
+        widest = max((DTYPES[extent.tensor.dtype].nbytes for extent in extents), default=1)
+        return max(1, self._ahead.span // (BLOCK * widest))
 
     def _take(self, wanted: _Pieces, start: int, stop: int) -> memoryview:
         place = next(n for n, piece in enumerate(wanted.pieces) if piece.start <= start < piece.stop)
@@ -239,9 +275,3 @@ def _hashers(spans: Iterable[_Span]) -> dict[tuple[_Place, str], HashedFile]:
         if hasher is not None and (hasher.position, hasher.stop) == (start, ends[place]):
             hashers[place] = hasher
     return hashers
-
-
-def _blocks_in_span(extents: Iterable[Extent]) -> int:
-    """Blocks of the widest of these tensors that a span holds."""
-    widest = max((DTYPES[extent.tensor.dtype].nbytes for extent in extents), default=1)
-    return max(1, SPAN // (BLOCK * widest))

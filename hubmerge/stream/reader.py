@@ -14,7 +14,7 @@ from ..hub.patience import stoppable
 from ..hub.source import Source
 from .compute import Read, is_finite
 from .dtypes import DTYPES
-from .prefetch import Prefetch
+from .prefetch import Ahead, Prefetch
 from .stage import Stage
 from .tensors import TensorPlan
 from .weights import Extent, Reads
@@ -30,7 +30,7 @@ class Reader:
 
     A shard is opened when its first tensor is needed and closed after its last; one on the Hub is downloaded then, and
     `fetching` is told its source and name before. With `ranged`, tensors of shards that are not on this machine are
-    read from the Hub by range instead, ahead of use, and no file is made.
+    read from the Hub by range instead, `ahead` of use, and no file is made.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Reader:
         fetching: Fetching | None = None,
         *,
         ranged: bool = False,
+        ahead: Ahead | None = None,
     ) -> None:
         self._stage = stage
         self._fetching = fetching
@@ -55,7 +56,7 @@ class Reader:
         self._left = Counter(file for needed in self._files.values() for file in needed)
         # Asked once: a file that comes into the cache meanwhile changes nothing.
         self._far = {file for file, source in sources.items() if ranged and not source.is_here(file[1])}
-        self._prefetch = Prefetch(stage, tensors, lambda extent: extent.file in self._far, stage.reads_again)
+        self._prefetch = Prefetch(stage, tensors, lambda extent: extent.file in self._far, stage.reads_again, ahead)
         self._buffers = threading.local()
         self._stopped = False
 

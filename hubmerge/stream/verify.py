@@ -258,8 +258,8 @@ def _plan_again(manifest: Manifest, source: Source, token: str | None) -> Plan:
 def _merge_again(plan: Plan, progress: Progress) -> dict[str, _Merged]:
     """What the plan's merge writes, by name, without writing it."""
     count = _Count("recompute", plan.output_bytes, progress)
-    device = torch.device(plan.device)
-    reader = Reader(plan.stage, plan.tensors, ranged=plan.ranged)
+    device = torch.device(plan.devices[0])
+    reader = Reader(plan.stage, plan.tensors, ranged=plan.ranged, ahead=plan.effort.ahead)
 
     def hash_merged(tensor: TensorPlan) -> _Merged:
         digest = sha256()

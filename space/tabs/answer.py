@@ -139,8 +139,9 @@ def reply(
         return _within(turn, page.gpu.speak(opened, token, messages, **settings))
     key = opened if isinstance(opened, str) else opened.identity
     with turn:
-        network, tokenizer = page.loaded.get(key, lambda: load_model(opened, token=token))
-    return stream_chat(network, tokenizer, messages, turn=turn, **settings)
+        memory = page.settings.limits.memory
+        network, tokenizer = page.loaded.get(key, lambda: load_model(opened, token=token, memory=memory))
+    return stream_chat(network, tokenizer, messages, turn=turn, memory=memory, **settings)
 
 
 def _within(turn: AbstractContextManager[None], pieces: Iterator[str]) -> Iterator[str]:

@@ -140,7 +140,8 @@ def plan_search(page: Page, search: Search, token: Token) -> str:
     # Brings EvoTorch and Ray, which a page without a search does without.
     from hubmerge.evolve.plan import plan_search
 
-    return describe_search_plan(page.settings.limits.on_search(plan_search(search, token=token)))
+    limits = page.settings.limits
+    return describe_search_plan(limits.on_search(plan_search(search, token=token, memory=limits.memory)))
 
 
 def submit_search(page: Page, owner: str, search: Search, token: str | None) -> Job:

@@ -39,6 +39,7 @@ def run_merge(work: Work, limits: Limits) -> Mapping[str, Any]:
 def run_evolve(work: Work, limits: Limits, gpu: ZeroGpu | None = None) -> Mapping[str, Any]:
     """Runs `spec["search"]` in the job's folder, or goes on with what is there."""
     from hubmerge.evolve.run import evolve  # brings EvoTorch and Ray, which a page without a search does without
+    from hubmerge.evolve.workers.workers import Workers
 
     search = Search.from_dict(work.spec["search"])
     limits.require_search(search, work.token)
@@ -46,7 +47,8 @@ def run_evolve(work: Work, limits: Limits, gpu: ZeroGpu | None = None) -> Mappin
     if gpu is not None:
         gpu.search(search, folder, resume=resume, token=work.token, progress=work.report)
         resume = True
-    done = evolve(search, folder, resume=resume, token=work.token, progress=work.report)
+    workers = Workers(memory=limits.memory)
+    done = evolve(search, folder, resume=resume, token=work.token, workers=workers, progress=work.report)
     rows = [{name: value for name, value in asdict(row).items() if name != "values"} for row in done.rows]
     return {
         "folder": str(done.folder),

@@ -6,5 +6,7 @@ workers.py     how many, and where
 building.py    a transformers model from tensors in memory
 resident.py    one model that becomes any recipe's merge
 path_model.py  one model that becomes any path through layers
+footprint.py   what they take, and how much of that stays in memory
+offloaded.py   one of them that does not fit into memory
 judge.py       the worker that holds them and asks the examples
 """

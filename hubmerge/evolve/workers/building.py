@@ -26,9 +26,14 @@ def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> A
         # With a state_dict and no name, from_pretrained also renames and fuses weights as it does for files.
         kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         model = kind.from_pretrained(None, config=config, state_dict=state, dtype=computing_dtype(stored, device))
-    if (generation := _generation_config(plan.tokenizer)) is not None:
+    return with_generation_config(model.to(device), plan.tokenizer).eval()
+
+
+def with_generation_config(model: Any, source: Source) -> Any:
+    """The model with the generation settings of a source, where it has any."""
+    if (generation := _generation_config(source)) is not None:
         model.generation_config = generation
-    return model.to(device).eval()
+    return model
 
 
 def _generation_config(source: Source) -> Any | None:

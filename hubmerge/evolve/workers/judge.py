@@ -27,15 +27,23 @@ class Judge:
     """Scores recipes, paths and the models themselves on one task.
 
     What stands in memory follows what is asked: all models and one candidate for recipes, the models' layers for
-    paths; never both. A plain model is asked through its own tokenizer and chat template.
+    paths; never both. `memory`: bytes that this may take of the process. A plain model is asked through its own
+    tokenizer and chat template.
     """
 
     def __init__(
-        self, search: Search, task: Task, sources: Mapping[ModelRef, Source], *, progress: Progress = silent
+        self,
+        search: Search,
+        task: Task,
+        sources: Mapping[ModelRef, Source],
+        *,
+        memory: int | None = None,
+        progress: Progress = silent,
     ) -> None:
         self._search = search
         self._task = task
         self._sources = sources
+        self._memory = memory
         self._progress = progress
         self._resident: ResidentModel | None = None
         self._paths: PathModel | None = None
@@ -55,6 +63,7 @@ class Judge:
             batch_size=self._search.batch_size,
             block_ends=asked.race.ends if asked.race else (),
             stop=asked.race.lost if asked.race else None,
+            memory=self._memory,
             progress=_until_stopped,
         )
         return measurement(scores, self._task, asked)
@@ -67,7 +76,9 @@ class Judge:
             self._resident = None
             if self._paths is None:
                 stages, models = self._search.stages, self._search.models
-                self._paths = PathModel(models, self._sources, stages=stages, progress=self._progress)
+                self._paths = PathModel(
+                    models, self._sources, stages=stages, memory=self._memory, progress=self._progress
+                )
             if isinstance(candidate, LayerPath):
                 self._paths.load(candidate)
                 return self._paths.model, self._paths.tokenizer
@@ -75,7 +86,8 @@ class Judge:
             return self._paths.model, tokenizer
         self._paths = None
         if self._resident is None:
-            self._resident = ResidentModel(make_plan(self._everything, sources=self._sources), progress=self._progress)
+            plan = make_plan(self._everything, sources=self._sources)
+            self._resident = ResidentModel(plan, memory=self._memory, progress=self._progress)
         if isinstance(candidate, ModelRef):
             tokenizer = self._resident.load_source(candidate)
             return self._resident.model, tokenizer
@@ -96,9 +108,9 @@ def _until_stopped(event: Event) -> None:
     check_stopped()
 
 
-def make_judge(search: Search, task: Task, token: str | None = None) -> Judge:
+def make_judge(search: Search, task: Task, token: str | None = None, memory: int | None = None) -> Judge:
     """A judge that opens the search's models itself, as the worker of another process does."""
-    return Judge(search, task, {ref: open_source(ref, token=token) for ref in search.references})
+    return Judge(search, task, {ref: open_source(ref, token=token) for ref in search.references}, memory=memory)
 
 
 def measurement(scores: Scores, task: Task, asked: Asked) -> Measurement:

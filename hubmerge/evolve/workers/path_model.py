@@ -1,29 +1,35 @@
 """The layers of several models in memory, once, that become any path through them without copying a weight."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import torch
+from accelerate.hooks import add_hook_to_module
 from torch import Tensor, nn
 
 from ... import layers
 from ...errors import PlanError
 from ...evaluate.models import best_device, load_tokenizer
 from ...hub.source import Source, open_source
+from ...methods.blocks import BLOCK, Workspace
 from ...progress import Event, Progress, silent
 from ...recipe import ModelEntry, Output, Recipe, Stage
 from ...reference import ModelRef
-from ...stream.compute import merge_tensor
+from ...stream.compute import merge_blocks, merge_tensor, one_thread
 from ...stream.dtypes import DTYPES
 from ...stream.mapped import map_tensors
 from ...stream.plan import Plan, made_by, make_plan
+from ...stream.reader import Reader
 from ...stream.stage import Merged
+from ...stream.tensors import TensorPlan
 from ...stream.weights import Extent, Reads
 from ..spaces.families import Family, family_of, module_of
 from ..spaces.layer_path import LayerPath
 from .building import build_model
-from .resident import footprint
+from .footprint import fits, memory_for, offload
+from .offloaded import Offloaded
 
 Place = tuple[int, int]
 """A layer: the number of its model, and its own number there."""
@@ -38,8 +44,10 @@ class PathModel:
     is what is exported, up to rounding.
 
     models: the first gives embeddings, final norm, head, and the settings of the result; the vocabularies of the
-    others do not matter. sources: models that are already open. stages: merges that the models may name. The weights
-    are read at the first path. Raises `PlanError` for models that do not fit together or whose layers cannot be moved.
+    others do not matter. sources: models that are already open. stages: merges that the models may name. memory: bytes
+    that this process may take beside what its libraries need: what of the pool does not fit is read from the models'
+    files as it is computed with. The weights are read at the first path. Raises `PlanError` for models that do not fit
+    together or whose layers cannot be moved.
     """
 
     def __init__(
@@ -49,13 +57,16 @@ class PathModel:
         *,
         stages: Sequence[Stage] = (),
         device: str | None = None,
+        memory: int | None = None,
         progress: Progress = silent,
     ) -> None:
         self.models = tuple(models)
         self.device = torch.device(device or best_device())
         self._sources = dict(sources or {})
         self._stages = tuple(stages)
+        self._memory = memory
         self._progress = progress
+        self._offloaded: list[Offloaded] = []
         for ref in (ref for ref in self.models if not ref.stage and ref not in self._sources):
             self._sources[ref] = open_source(ref)
         self._made = made_by(self._stages, self._sources)
@@ -70,8 +81,8 @@ class PathModel:
     def load(self, path: LayerPath) -> None:
         """Makes the model the one of `path`; takes milliseconds after the first.
 
-        Raises `PlanError` for a path through other models or layers, `ResourceError` where the pool does not fit into
-        memory.
+        Raises `PlanError` for a path through other models or layers, `ResourceError` where not even one module at a
+        time fits into memory.
         """
         if path.models != self.models:
             raise PlanError("The path runs through other models than those in memory; name the same, in this order.")
@@ -83,6 +94,7 @@ class PathModel:
                 )
         if self._pool is None or path.output != self._output:
             self.model = self._pool = None
+            self._let_go()
             plan = self._plan(path)
             self.tokenizer = load_tokenizer(plan.tokenizer, plan.chat_template)
             self._pool = _Pool(self._build(plan), pool_places(self.layer_counts), self.family)
@@ -93,8 +105,12 @@ class PathModel:
         """Makes the model one of the models as it is, and returns that model's own tokenizer.
 
         It is built apart, with its own settings, embeddings and head, and stands beside the pool until the next path.
+        Where memory is scarce the pool makes room for it.
         """
         self.model = None
+        if self._memory is not None or self._offloaded:
+            self._pool = None
+            self._let_go()
         own = tuple(stage for stage in self._stages if stage.ref == ref)
         plan = make_plan(Recipe("passthrough", models=(ModelEntry(ref),), stages=own), sources=self._sources)
         plan.require()
@@ -114,9 +130,17 @@ class PathModel:
         _check_layers(plan, places, self.models)
         return plan
 
+    def _let_go(self) -> None:
+        """Removes what lies in files of our own."""
+        for model in self._offloaded:
+            model.close()
+        self._offloaded.clear()
+
     def _build(self, plan: Plan) -> Any:
         """The model of a plan that takes each tensor from one source, unchanged but for its dtype."""
-        footprint(plan, self.device.type).require(f"The layers of {len(plan.sources)} model(s)", self.device)
+        memory = memory_for(plan, self.device, self._memory)
+        if memory is not None:
+            return self._build_within(plan, memory)
         mapped: dict[object, Tensor] = {}
         needed = {extent.source.place: extent.source for t in plan.tensors for extent in plan.stage.needs_all(t)}
         for number, source in enumerate(needed.values(), 1):
@@ -128,15 +152,50 @@ class PathModel:
 
         state = {}
         for tensor in plan.tensors:
-            index, name = tensor.inputs[0]
             # What is in the right dtype already stays where it is, in memory that processes share.
-            if plan.stage.weights[index].is_stored(name):
-                [extent] = plan.stage.needs_all(tensor)
-                if DTYPES[extent.tensor.dtype] is DTYPES[tensor.dtype]:
-                    state[tensor.name] = mapped[extent.stored]
-                    continue
-            state[tensor.name] = merge_tensor(plan.stage.method, tensor, plan.stage.read(Reads(stored)))
+            if (extent := _as_stored(plan, tensor)) is not None and DTYPES[extent.tensor.dtype] is DTYPES[tensor.dtype]:
+                state[tensor.name] = mapped[extent.stored]
+            else:
+                state[tensor.name] = merge_tensor(plan.stage.method, tensor, plan.stage.read(Reads(stored)))
         return build_model(plan, state, self.device)
+
+    def _build_within(self, plan: Plan, memory: int) -> Any:
+        """The same within a limit: nothing is mapped, and what does not fit is read from the models' own files."""
+        with closing(Reader(plan.stage, plan.tensors)) as reader:
+            if fits(plan, self.device, memory):
+                state = {}
+                for tensor in plan.tensors:
+                    with reader.reading(tensor) as read:
+                        state[tensor.name] = merge_tensor(plan.stage.method, tensor, read)
+                return build_model(plan, state, self.device)
+            made = offload(plan, self.device, memory, self._progress)
+            self._offloaded.append(made)
+            sinks = made.sinks()
+            for tensor in plan.tensors:
+                extent = _as_stored(plan, tensor) if made.lies_in_file(tensor.name) else None
+                if extent is not None and _is_read_there(extent, tensor):
+                    made.read_from(tensor.name, extent.source.local_path(extent.tensor.file), extent.tensor.name)
+                    continue
+                with reader.reading(tensor) as read, one_thread():
+                    for number, block in enumerate(merge_blocks(plan.stage.method, tensor, read, Workspace())):
+                        sinks[tensor.name](number * BLOCK, block)
+        if not made.is_written_in_place:
+            made.load()
+        return made.model
+
+
+def _is_read_there(extent: Extent, tensor: TensorPlan) -> bool:
+    """Whether accelerate can read a tensor, as it is to be, in the file that it lies in."""
+    return extent.tensor.file.endswith(".safetensors") and DTYPES[extent.tensor.dtype] is DTYPES[tensor.dtype]
+
+
+def _as_stored(plan: Plan, tensor: TensorPlan) -> Extent | None:
+    """Where a tensor lies that a stage takes as it is; None for one that is computed."""
+    index, name = tensor.inputs[0]
+    if not plan.stage.weights[index].is_stored(name):
+        return None
+    [extent] = plan.stage.needs_all(tensor)
+    return extent
 
 
 class _Pool:
@@ -217,6 +276,10 @@ def _share(module: nn.Module) -> nn.Module:
     """A module with the parameters and buffers of `module` and a tree of submodules of its own."""
     made = module.__new__(type(module))
     made.__dict__.update(module.__dict__)
+    if (hook := made.__dict__.pop("_hf_hook", None)) is not None:
+        # accelerate puts a forward of its own in place, which leads to the module that it was made for.
+        del made.__dict__["forward"], made.__dict__["_old_forward"]
+        add_hook_to_module(made, hook)
     made._modules = {name: child and _share(child) for name, child in module._modules.items()}
     made._forward_pre_hooks = type(module._forward_pre_hooks)()
     made._forward_hooks = type(module._forward_hooks)()

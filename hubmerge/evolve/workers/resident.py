@@ -1,80 +1,30 @@
 """One model in memory that becomes any candidate in place, without touching the disk."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...amounts import size
-from ...errors import ResourceError
-from ...evaluate.demand import Demand
-from ...evaluate.models import best_device, computing_dtype, free_memory, load_tokenizer, most_common
+from ...evaluate import placement
+from ...evaluate.models import best_device, load_tokenizer
 from ...hub.source import Source
 from ...methods.blocks import BLOCK, Workspace
 from ...progress import Event, Progress, silent
 from ...recipe import ModelEntry, Recipe
 from ...reference import ModelRef
-from ...stream.compute import merge_blocks, one_thread
-from ...stream.dtypes import DTYPES
+from ...stream.compute import Read, merge_blocks, one_thread
 from ...stream.mapped import map_tensors
 from ...stream.plan import Plan, make_plan
+from ...stream.reader import Reader
 from ...stream.tensors import TensorPlan
 from ...stream.weights import Extent, Reads
 from .building import build_model
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes that a search holds beside its bare process.
-
-    `sources` are mapped files, which all processes of a machine share and which the system can drop and read again;
-    `model` is the one model of each process, `merging` what making a candidate takes, `generation` the keys, values and
-    activations of answers (0 where nobody said how many), `gpu` what of the model and of these lies on a GPU.
-    """
-
-    sources: int
-    model: int
-    merging: int = 0
-    generation: int = 0
-    gpu: int = 0
-
-    @property
-    def anonymous(self) -> int:
-        """Bytes of the machine's memory that one process has for itself."""
-        on_gpu = self.generation if self.gpu else 0
-        return self.model + self.merging + self.generation - on_gpu
-
-    @property
-    def memory(self) -> int:
-        """Bytes of the machine's memory for one process."""
-        return self.sources + self.anonymous
-
-    def require(self, what: str, device: torch.device) -> None:
-        """Raises `ResourceError` where the machine, or `device`, has not that much memory free."""
-        if self.memory > (free := free_memory(torch.device("cpu"))):
-            raise ResourceError(f"{what} take {size(self.memory)} of memory; {size(free)} are free.")
-        if self.gpu > (free := free_memory(device)):
-            raise ResourceError(f"{what} take {size(self.gpu)} of GPU memory; {size(free)} are free.")
-
-
-def footprint(plan: Plan, device: str | None = None, demand: Demand | None = None) -> Footprint:
-    """What a `ResidentModel` of `plan` holds on `device`, by default the GPU where there is one, and takes at its peak.
-
-    demand: what it is asked, where that is known.
-    """
-    place = torch.device(device or best_device())
-    dtype = _computing(plan, place)
-    sizes = (tensor.parameters * _held(tensor, dtype).itemsize for tensor in plan.tensors)
-    model = sum(sizes)
-    sources = sum(source.nbytes for source in plan.sources)
-    generation = demand.nbytes(plan.config, dtype, place) if demand is not None else 0
-    # What goes to a GPU is put together in the machine's memory first.
-    gpu = model + generation if place.type == "cuda" else 0
-    return Footprint(sources, model, plan.peak_memory, generation, gpu)
+from .footprint import computing, effort_within, fits, held_dtype, memory_for, model_bytes, offload
+from .offloaded import Offloaded, Sink, into
 
 
 class ResidentModel:
@@ -85,23 +35,28 @@ class ResidentModel:
     many tensors are merged at a time as torch may use threads.
 
     plan: of any candidate (its sources are the ones kept; candidates may name other methods and subsets of them).
-    Raises `ResourceError` where sources and model do not fit into memory, `PlanError` for models that do not fit
+    memory: bytes that this process may take beside what its libraries need: nothing stays mapped then, and what of the
+    model does not fit lies in a file (see offloaded.py), which is slow; without a limit, so does a model that does not
+    fit into what is free. Raises `ResourceError` where not even that fits, `PlanError` for models that do not fit
     together and `SourceError` for an architecture that transformers does not know.
     """
 
-    def __init__(self, plan: Plan, *, device: str | None = None, progress: Progress = silent) -> None:
+    def __init__(
+        self, plan: Plan, *, device: str | None = None, memory: int | None = None, progress: Progress = silent
+    ) -> None:
         plan.require()
         self.device = torch.device(device or best_device())
         self._sources: Mapping[ModelRef, Source] = {
             ref: source for source in plan.sources for ref in (source.ref, source.pinned)
         }
-        what = f"The search's {len(plan.sources)} models and one candidate"
-        footprint(plan, self.device.type).require(what, self.device)
-        self._tensors = _map_all(plan, progress)
+        self._memory = memory_for(plan, self.device, memory)
+        self._progress = progress
+        self._tensors = _map_all(plan, progress) if self._memory is None else {}
         self.tokenizer = load_tokenizer(plan.tokenizer, plan.chat_template)
-        self._targets: dict[str, Tensor] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._sinks: dict[str, Sink] = {}
+        self._held: dict[str, object] = {}
         self._workspaces = threading.local()
+        self._offloaded: Offloaded | None = None
         self.model: Any = None
         self._write(plan)
 
@@ -117,34 +72,65 @@ class ResidentModel:
         self.load(Recipe("linear", models=(ModelEntry(ref),)))
         return load_tokenizer(source, None)
 
+    @property
+    def is_written_in_place(self) -> bool:
+        """Whether the next candidate takes the place of this one, weight by weight."""
+        return bool(self._sinks)
+
     def _write(self, plan: Plan) -> None:
-        if self._targets and {t.name: t.shape for t in plan.tensors} == self._shapes:
-            self._merge(plan, self._targets)
+        if self._sinks and self._form(plan) == self._held:
+            self._merge(plan, self._sinks)
             return
         self.model = None  # two do not have to fit into memory
-        self._targets.clear()
-        dtype = _computing(plan, self.device)
-        state = {tensor.name: torch.empty(tensor.shape, dtype=_held(tensor, dtype)) for tensor in plan.tensors}
-        self._merge(plan, state)
+        self._sinks.clear()
+        if self._offloaded is not None:
+            self._offloaded.close()
+            self._offloaded = None
+        if self._memory is not None and not fits(plan, self.device, self._memory):
+            self._write_offloaded(plan, self._memory)
+            return
+        dtype = computing(plan, self.device)
+        state = {tensor.name: torch.empty(tensor.shape, dtype=held_dtype(tensor, dtype)) for tensor in plan.tensors}
+        self._merge(plan, {name: into(tensor) for name, tensor in state.items()})
         self.model = build_model(plan, state, self.device)
-        self._targets = _targets(self.model, plan)
-        self._shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
+        self._sinks = {name: into(tensor) for name, tensor in _targets(self.model, plan).items()}
+        self._held = self._form(plan)
 
-    def _merge(self, plan: Plan, targets: Mapping[str, Tensor]) -> None:
-        """Writes each output tensor into the one of its name."""
+    def _form(self, plan: Plan) -> dict[str, object]:
+        """What must be alike for one candidate to take another's place: in a file, dtypes too."""
+        if self._offloaded is None:
+            return {tensor.name: tensor.shape for tensor in plan.tensors}
+        return {tensor.name: (tensor.shape, tensor.dtype) for tensor in plan.tensors}
 
-        def stored(extent: Extent) -> Tensor:
-            return self._tensors[extent.stored].view(-1)[extent.start : extent.stop]
+    def _write_offloaded(self, plan: Plan, memory: int) -> None:
+        self._offloaded = offload(plan, self.device, memory, self._progress)
+        sinks = self._offloaded.sinks()
+        self._merge(plan, sinks)
+        if self._offloaded.is_written_in_place:
+            self._sinks, self._held = sinks, self._form(plan)
+        else:
+            self._offloaded.load()
+        self.model = self._offloaded.model
 
-        def write(tensor: TensorPlan) -> None:
-            target, read = targets[tensor.name].view(-1), plan.stage.read(Reads(stored))
-            for number, block in enumerate(merge_blocks(plan.stage.method, tensor, read, self._workspace())):
-                target[number * BLOCK :][:BLOCK].copy_(block)
-
+    def _merge(self, plan: Plan, sinks: Mapping[str, Sink]) -> None:
+        """Writes each output tensor where the sink of its name leads to."""
         threads = min(plan.threads, torch.get_num_threads())
+        if self._memory is not None:
+            if self._offloaded is None:
+                held = model_bytes(plan, computing(plan, self.device))
+            else:
+                held = placement.held(self._offloaded.model) if self._offloaded.model is not None else 0
+            threads = min(threads, effort_within(plan, self._memory, held).threads)
         # The largest first, so that all threads end at about the same time.
         tensors = sorted(plan.tensors, key=lambda tensor: -tensor.parameters)
-        with one_thread():
+        with one_thread(), self._reading(plan) as reading:
+
+            def write(tensor: TensorPlan) -> None:
+                sink = sinks[tensor.name]
+                with reading(tensor) as read:
+                    for number, block in enumerate(merge_blocks(plan.stage.method, tensor, read, self._workspace())):
+                        sink(number * BLOCK, block)
+
             if threads == 1:
                 for tensor in tensors:
                     write(tensor)
@@ -153,7 +139,22 @@ class ResidentModel:
                 for done in [pool.submit(write, tensor) for tensor in tensors]:
                     done.result()
 
+    @contextmanager
+    def _reading(self, plan: Plan) -> Iterator[Callable[[TensorPlan], AbstractContextManager[Read]]]:
+        """How a tensor's inputs are read: from mapped files, or where memory is limited a block at a time."""
+        if self._memory is not None:
+            with closing(Reader(plan.stage, plan.tensors)) as reader:
+                yield reader.reading
+            return
+
+        def stored(extent: Extent) -> Tensor:
+            return self._tensors[extent.stored].view(-1)[extent.start : extent.stop]
+
+        yield lambda _: nullcontext(plan.stage.read(Reads(stored)))
+
     def _workspace(self) -> Workspace:
+        if self._memory is not None:
+            return Workspace()  # memory that threads keep is nobody's while the model answers
         if not hasattr(self._workspaces, "own"):
             self._workspaces.own = Workspace()
         return self._workspaces.own
@@ -168,15 +169,6 @@ def _map_all(plan: Plan, progress: Progress) -> dict[tuple[tuple[str, str], str]
             done += tensor.nbytes
             progress(Event("read", done, total, "B", note=source.name))
     return kept
-
-
-def _computing(plan: Plan, device: torch.device) -> torch.dtype:
-    return computing_dtype(most_common((DTYPES[t.dtype].torch, t.parameters) for t in plan.tensors), device)
-
-
-def _held(tensor: TensorPlan, computing: torch.dtype) -> torch.dtype:
-    own = DTYPES[tensor.dtype]
-    return computing if own.is_float else own.torch
 
 
 def _targets(model: Any, plan: Plan) -> dict[str, Tensor]:

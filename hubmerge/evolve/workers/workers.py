@@ -11,13 +11,14 @@ class Workers:
     """How many candidates are evaluated at a time, and where.
 
     `actors` 1 without `address` is this process, with all its cores. More are processes on Ray with one core and
-    `gpus_per_actor` GPUs each; `address` names a running cluster ("auto", "host:port"). A run's path does not depend on
-    any of this.
+    `gpus_per_actor` GPUs each; `address` names a running cluster ("auto", "host:port"). `memory`: bytes that each of
+    these processes may take beside what its libraries need. A run's path does not depend on any of this.
     """
 
     actors: int = 1
     gpus_per_actor: float = 0.0
     address: str | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.actors < 1 or self.gpus_per_actor < 0:

@@ -1,0 +1,75 @@
+"""A merge under a limit of memory: fewer threads, less read ahead, the same bytes - or one sentence."""
+
+from pathlib import Path
+
+import pytest
+from test_stream_merge import Siblings, recipe
+
+from hubmerge import amounts
+from hubmerge.errors import HubmergeError, ResourceError
+from hubmerge.hub import push_folder
+from hubmerge.localhub import LocalHub
+from hubmerge.stream import budget
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
+
+METHODS = ("dare_ties", "ties")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_threads_are_fitted_to_the_limit(siblings: Siblings, method: str) -> None:
+    free = make_plan(recipe(siblings, method), threads=8)
+    assert free.threads == 8
+    for threads in (8, 5, 1):
+        limit = make_plan(recipe(siblings, method), threads=threads).peak_memory
+        plan = make_plan(recipe(siblings, method), threads=8, memory=limit)
+        assert plan.threads == threads and plan.peak_memory == limit and not plan.errors and plan.key == free.key
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_read_ahead_is_fitted_to_the_limit(
+    siblings: Siblings, hub: LocalHub, tmp_path: Path, method: str
+) -> None:
+    for name, folder in siblings.items():
+        push_folder(folder, f"alice/limited-{name}", private=False)
+    far = {name: f"alice/limited-{name}" for name in siblings}
+    free = make_plan(recipe(far, method), ranged=True, threads=4)
+    alone = make_plan(recipe(siblings, method), threads=1).peak_memory
+    plan = make_plan(recipe(far, method), ranged=True, threads=4, memory=alone + 8 * 2**20)
+    assert plan.peak_memory <= alone + 8 * 2**20 < free.peak_memory
+    assert plan.effort.ahead.span < free.effort.ahead.span
+    merged = merge(plan, tmp_path / "out")
+    assert dict(merged.tensors) == dict(merge(recipe(siblings, method), tmp_path / "free").tensors)
+
+
+def test_a_limit_too_small_for_one_block_says_what_the_least_is(siblings: Siblings) -> None:
+    least = make_plan(recipe(siblings), threads=1).peak_memory
+    plan = make_plan(recipe(siblings), threads=4, memory=20_000_000)
+    said = f"takes {amounts.size(least)} of memory at least, one tensor at a time, and may take 20 MB; allow that much."
+    with pytest.raises(ResourceError, match=said):
+        plan.require()
+    assert plan.threads == 1
+    assert not make_plan(recipe(siblings), threads=4, memory=least).errors
+
+
+def test_a_wholes_share_that_cannot_be_held_may_be_downloaded_instead(siblings: Siblings, hub: LocalHub) -> None:
+    for name, folder in siblings.items():
+        push_folder(folder, f"alice/limited-{name}", private=False)
+    far = {name: f"alice/limited-{name}" for name in siblings}
+    plan = make_plan(
+        recipe(far, "ties"), ranged=True, memory=make_plan(recipe(siblings, "ties"), threads=1).peak_memory
+    )
+    with pytest.raises(ResourceError, match="allow that much, or leave out --stream"):
+        plan.require()
+
+
+@pytest.mark.parametrize("text", ["", "much", "-5MB", "0", "0.0GB", "5 PB", "1e9", "²MB", "200MB of it"])
+def test_a_size_that_is_none(text: str) -> None:
+    with pytest.raises(HubmergeError, match="A size is a number with a unit, such as 200MB or 2GiB, got "):
+        amounts.parse_size(text)
+
+
+def test_a_window_holds_what_is_needed_at_once() -> None:
+    ahead = budget.far_ahead()
+    assert ahead.most(ahead.held(10**9, 3, reread=True), 3) > 10**9
+    assert ahead.most(ahead.held(10**9, 3, reread=False), 3) == ahead.window
