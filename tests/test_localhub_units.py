@@ -1,12 +1,18 @@
 """The embedded Hub's small parts: names, git ids, gitignore rules, byte ranges, disk."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
+import urllib.request
+from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
+import hubmerge.localhub
+from hubmerge.errors import HubError
 from hubmerge.localhub.api.ignore import ignore_rule
 from hubmerge.localhub.names import check_name, check_namespace, check_path, check_reference
 from hubmerge.localhub.serving.delivery import RangeNotSatisfiable, parse_range
@@ -160,6 +166,23 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         raise RuntimeError("stop")
     assert read_json(path) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_folder_is_a_package_by_itself(tmp_path, monkeypatch):
+    """Copied, with an error of one's own in its one file that takes something of hubmerge, it is a Hub."""
+    own = tmp_path / "ownhub"
+    shutil.copytree(Path(hubmerge.localhub.__file__).parent, own, ignore=shutil.ignore_patterns("__pycache__"))
+    (own / "errors.py").write_text("class HubError(Exception):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ownhub = importlib.import_module("ownhub")
+    try:
+        with ownhub.LocalHub(tmp_path / "hub", {"alice": "hf_alice"}) as server:
+            assert HfApi(endpoint=server.endpoint, token="hf_alice").create_repo("m").repo_id == "alice/m"
+            assert "alice/m" in urllib.request.urlopen(server.endpoint).read().decode()
+        assert not issubclass(sys.modules["ownhub.errors"].HubError, HubError)
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "ownhub"]:
+            del sys.modules[name]
 
 
 def test_the_import_is_light():

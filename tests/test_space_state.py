@@ -13,7 +13,7 @@ import pytest
 from waiting import until
 
 from hubmerge.demo import space_examples
-from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError
+from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError, SearchError
 from hubmerge.evaluate.demand import Demand
 from hubmerge.evolve.plan import Phase, SearchPlan
 from hubmerge.evolve.workers.footprint import Footprint
@@ -23,15 +23,17 @@ from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from space.app import _examples as page_examples
 from space.app import _serve as serve_page
+from space.forms.filled import filled, names
 from space.forms.recipe import ANCHORS, apply, compose, fields, spread
-from space.forms.search import explain_genes, gene_names, searchable
+from space.forms.search import SearchForm, explain_genes, gene_names, searchable
 from space.forms.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
 from space.limits import Limits
 from space.settings import Settings
-from space.tabs import chat, pick
+from space.tabs import chat, merge, pick
 from space.upkeep import round_of
 from space.views.draw import curve, interval, ribbons
 from space.views.job import describe_job
+from space.views.parts import note
 from space.views.plan import describe_search_plan
 from space.views.search import axis, seconds_left, waiting
 from space.visitors import access
@@ -163,6 +165,47 @@ def test_models_fit_together_only_where_all_can_be_read(siblings, monkeypatch):
     assert "1 of 3 cannot be read" in shown and "hm-fine" not in shown
     assert "there is no such repository. Did you mean org/math?" in shown
     assert "cannot be read" not in pick.describe(page, ["org/maths"], None, None)  # its own card says it
+
+
+def test_a_stage_of_the_recipe_is_picked_but_has_no_card(siblings):
+    recipe = Recipe.from_yaml(
+        """
+        stages: [{name: ja, merge_method: linear, models: [{model: org/japanese}]}]
+        merge_method: linear
+        models: [{model: stage:ja}, {model: org/math}]
+        """
+    )
+    assert merge.picked(recipe) == ["stage:ja", "org/math"]
+    page = SimpleNamespace(open=lambda name, token: open_source(ModelRef.parse(str(siblings["math"]))))
+    assert pick.describe(page, ["stage:ja", "org/math"], "stage:ja", None).count("<article") == 1
+    assert "Nothing chosen yet" in pick.describe(page, ["stage:ja"], None, None)
+
+
+def test_a_form_is_one_value_and_a_search():
+    given = {"models": ["org/base", "org/math"], "base": "org/base", "task": "ja-word-problems", "file": None}
+    budget = {"searcher": "cmaes", "evaluations": 24.0, "popsize": 6.0, "minutes": None, "seed": 3.0}
+    asked = {"spaces": "ps", "method": "ties", "genes": ["weight"], "granularity": "model", "objectives": ["score"]}
+    rest = {"language": "", "longest": 64, "search": 6, "validation": 6, "test": 6, "compared": False, "economy": True}
+    values = {**given, **budget, **asked, **rest}
+    form = filled(SearchForm, [values[name] for name in names(SearchForm)])
+    search = form.to_search(None)
+    assert (search.searcher.evaluations, search.merge_method, len(search.models)) == (24, "ties", 1)
+    assert search.base_model == ModelRef("org/base") and search.economy.racing
+    with pytest.raises(SearchError, match="Choose at least one model"):
+        replace(form, models=["org/base"]).to_search(None)
+    for wrong, said in (({"seed": "x"}, "`seed` must be a number"), ({"genes": "weight"}, "`genes` must be a list")):
+        with pytest.raises(HubmergeError, match=said):
+            filled(SearchForm, [{**values, **wrong}[name] for name in names(SearchForm)])
+    with pytest.raises(HubmergeError, match="21 fields, and 1 values"):
+        filled(SearchForm, [None])
+
+
+def test_what_goes_into_a_template_is_text():
+    evil = "<img src=x>\"'&\x1b\u202e"
+    shown = note(evil, level=evil)
+    assert "<img" not in shown and not set("\x1b\u202e") & set(shown)
+    assert shown.count('"') == 2, "no quote of others ends an attribute"
+    assert note(note("a"), "quiet") == '<div class="hm-quiet"><div class="hm-problem">a</div></div>'
 
 
 def test_a_bar_is_full_only_at_the_end_and_what_is_waited_for_is_said():

@@ -143,14 +143,14 @@ def _follow_picks(recipe: _Recipe) -> None:
 
     def changed(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
         before = read(text)
-        held = set(_picked(before)) if before else set()
+        held = set(picked(before)) if before else set()
         return (gr.skip(),) * 5 if held == set(models or ()) else chosen(name, models, base, text, drawn)
 
     inputs = [recipe.method, recipe.models, recipe.base, recipe.text, recipe.redraw]
     outputs = [recipe.text, recipe.picture, recipe.about, recipe.said, recipe.redraw]
     # `input`, or what differs: only what a person picks rewrites the recipe, never what an edited recipe picks.
-    picked = [recipe.method.input, recipe.models.input, recipe.base.input]
-    gr.on(picked, chosen, inputs, outputs, trigger_mode="always_last", **_QUIET)
+    events = [recipe.method.input, recipe.models.input, recipe.base.input]
+    gr.on(events, chosen, inputs, outputs, trigger_mode="always_last", **_QUIET)
     # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
     recipe.models.change(changed, inputs, outputs, trigger_mode="always_last", **_QUIET)
 
@@ -166,7 +166,7 @@ def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
         name = made.merge_method if made.merge_method in METHODS else None
         base = str(made.base_model) if made.base_model else None
         return (
-            gr.Dropdown(value=_picked(made)),
+            gr.Dropdown(value=picked(made)),
             gr.Dropdown(value=base) if base else gr.skip(),
             gr.Dropdown(value=name) if name else gr.skip(),
             _about(name) if name else "",
@@ -246,7 +246,7 @@ def submit_recipe(page: Page, owner: str, recipe: Recipe, title: str, token: str
     return page.jobs.submit(owner, "merge", title, {"recipe": recipe.to_yaml()}, token)
 
 
-def _picked(recipe: Recipe) -> list[str]:
+def picked(recipe: Recipe) -> list[str]:
     """What a recipe's last merge is made of, as the Pick tab has it: models of the Hub, and stages by their names."""
     return [str(ref) for ref in recipe.named if ref != recipe.base_model]
 
