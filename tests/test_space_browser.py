@@ -319,6 +319,8 @@ def test_nothing_on_any_tab_is_a_serious_barrier(visitor):
 
 def test_every_tab_fits_a_phone(visitor):
     visitor.page.set_viewport_size({"width": 390, "height": 844})
+    dots = [dot.bounding_box() for dot in visitor.page.locator("footer .divider").all()]
+    assert not any(box and box["width"] for box in dots), "a dot stands between two"
     for tab in TABS:
         visitor.open(tab)
         visitor.page.wait_for_timeout(600)
