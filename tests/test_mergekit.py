@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from streamtools import weights
 from test_stream_adapted import lora
 
+from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 
@@ -46,6 +48,7 @@ for recipe in sorted(Path(sys.argv[1]).glob("*/recipe.yaml")):
 BOTH = {"weight": 0.7, "density": 0.6}, {"weight": 0.5, "density": 0.4}
 CRUMBS = tuple({**settings, "gamma": 0.05} for settings in BOTH)
 WEIGHTS = {"weight": 0.7}, {"weight": 0.5}
+NOTHING: tuple[dict, ...] = ({}, {})
 GRADIENT = {"weight": [0.2, 0.9, 0.4]}, {"weight": [{"filter": "mlp", "value": 0.3}, {"value": 0.8}]}
 FILTERED = {"t": [{"filter": "self_attn", "value": [0.1, 0.9]}, {"value": 0.4}]}
 
@@ -66,7 +69,31 @@ CASES: dict[str, tuple[str, tuple[dict, ...], dict]] = {
     "breadcrumbs": ("breadcrumbs", CRUMBS, {}),
     "breadcrumbs_ties": ("breadcrumbs_ties", CRUMBS, {"lambda": 0.8}),
     "dare_ties-all": ("dare_ties", WEIGHTS, {}),
+    "breadcrumbs-default": ("breadcrumbs", WEIGHTS, {}),
+    "della-all": ("della", WEIGHTS, {}),
+    "della_linear-all": ("della_linear", WEIGHTS, {"lambda": 0.8}),
+    "nuslerp": ("nuslerp", WEIGHTS, {}),
+    "nuslerp-rows": ("nuslerp", WEIGHTS, {"nuslerp_flatten": False}),
+    "nuslerp-columns": ("nuslerp", WEIGHTS, {"nuslerp_flatten": False, "nuslerp_row_wise": True}),
+    "nuslerp-base": ("nuslerp", GRADIENT, {"base_model": True}),
+    "nuslerp-base-rows": ("nuslerp", WEIGHTS, {"nuslerp_flatten": False, "base_model": True}),
+    "multislerp": ("multislerp", GRADIENT, {}),
+    "multislerp-sum": ("multislerp", WEIGHTS, {"normalize_weights": False}),
+    "multislerp-base": ("multislerp", WEIGHTS, {"base_model": True}),
+    "karcher": ("karcher", NOTHING, {}),
+    "karcher-once": ("karcher", NOTHING, {"max_iter": 1}),
+    "model_stock": ("model_stock", NOTHING, {}),
+    "model_stock-rows": ("model_stock", NOTHING, {"filter_wise": True}),
+    "sce": ("sce", NOTHING, {}),
+    "sce-select": ("sce", NOTHING, {"select_topk": 0.3}),
+    "ram": ("ram", NOTHING, {"epsilon": 0.005}),
+    "ramplus_tl": ("ramplus_tl", NOTHING, {}),
+    "ramplus_tl-more": ("ramplus_tl", NOTHING, {"epsilon": 0.01, "r": 0.6, "alpha": 2.0}),
+    "nearswap": ("nearswap", ({},), {"t": 0.002}),
+    "arcee_fusion": ("arcee_fusion", ({},), {}),
 }
+EITHER_WAY = {"arcee_fusion": 5e-4}
+"""Share of the elements that may differ: those as close to a threshold as rounding goes are taken or not."""
 OTHERS = ("stack", "slices-gradient", "loras")
 
 
@@ -75,8 +102,10 @@ def recipes(base: Path, first: Path, second: Path) -> dict[str, dict]:
     documents: dict[str, dict] = {}
     for case, (method, settings, shared) in CASES.items():
         entries = [{"model": str(m), "parameters": p} for m, p in zip((first, second), settings, strict=False)]
+        shared = dict(shared)
+        based = shared.pop("base_model", METHODS[method].base == "required")
         documents[case] = {"merge_method": method, "models": entries, "parameters": shared}
-        if method != "linear":
+        if based:
             documents[case]["base_model"] = str(base)
     pieces = ((first, [0, 2]), (second, [1, 3]), (first, [2, 3]))
     documents["stack"] = {
@@ -128,6 +157,6 @@ def test_agrees_with_mergekit(case: str, head: str, merged: Path) -> None:
     merge(Recipe.from_yaml(folder / "recipe.yaml"), folder / "ours")
     ours, theirs = weights(folder / "ours"), weights(folder / "theirs")
     assert ours.keys() == theirs.keys()
-    largest = max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
-    print(f"{case} {head}: largest difference {largest:.1e}")
-    assert largest < 1e-6
+    apart = torch.cat([(ours[name] - theirs[name]).abs().flatten() for name in ours])
+    print(f"{case} {head}: largest difference {float(apart.max()):.1e}, {int((apart > 1e-6).sum())} above 1e-6")
+    assert int((apart > 1e-6).sum()) <= EITHER_WAY.get(case, 0) * apart.numel()

@@ -221,7 +221,7 @@ def bfloat16_siblings(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("block", [256, 1000, BLOCK])
 def test_ties_keeps_exactly_the_share_of_bfloat16_siblings(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("blocks", "selection", "sparsify"):
+    for module in ("blocks", "method", "sparsify"):
         monkeypatch.setattr(sys.modules[f"hubmerge.methods.{module}"], "BLOCK", block)
     for seed in range(200):
         base, model = bfloat16_siblings(seed)
@@ -237,7 +237,7 @@ def test_ties_keeps_exactly_the_share_of_bfloat16_siblings(block: int, monkeypat
 def test_breadcrumbs_leaves_out_exactly_the_share_of_bfloat16_siblings(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("blocks", "selection", "sparsify"):
+    for module in ("blocks", "method", "sparsify"):
         monkeypatch.setattr(sys.modules[f"hubmerge.methods.{module}"], "BLOCK", block)
     for seed in range(20):
         base, model = bfloat16_siblings(seed)
@@ -306,7 +306,9 @@ def test_blocks_of_one_tensor_have_different_masks() -> None:
     assert float((masks[0] == masks[1]).float().mean()) == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, method in METHODS.items() if not method.random))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, method in METHODS.items() if not method.random and not method.placed)
+)
 def test_a_tensor_of_several_blocks_is_merged_as_one_of_a_single_block_would_be(name: str) -> None:
     """Against the same formula on a tensor whose elements repeat, so that every statistic stays what it was."""
     method = METHODS[name]

@@ -17,7 +17,13 @@ from hubmerge.stream.plan import make_plan
 
 TENSORS = 12  # for each density
 # Whatever has its own idea of how large a block is.
-ROOMS = ("methods.blocks", "methods.selection", "methods.sparsify", "stream.compute", "stream.prefetch")
+ROOMS = (
+    "methods.blocks",
+    "methods.method",
+    "methods.sparsify",
+    "stream.compute",
+    "stream.prefetch",
+)
 
 
 @pytest.fixture(scope="module")

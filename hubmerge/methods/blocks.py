@@ -12,12 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 18
-"""Elements: a float32 block fits into a core's cache, and is large enough for its operations to outweigh their calls.
+from .method import BLOCK, Unit, step_of
 
-Sums, the last bits of vector operations and random masks depend on where blocks begin, so this number is part of
-every result; the number of threads and the way that tensors are read are not.
-"""
+__all__ = ["BLOCK", "Block", "Blocks", "Whole", "Workspace", "each"]
 
 
 class Workspace:
@@ -37,9 +34,12 @@ class Workspace:
         self._taken = 0
 
     def take(self, elements: int) -> Tensor:
-        """A flat float32 tensor of at most BLOCK elements, of any content, good until `clear`."""
+        """A flat float32 tensor of any content, good until `clear`."""
+        size = max(self._elements, elements)
         if self._taken == len(self._buffers):
-            self._buffers.append(torch.empty(self._elements, device=self._device))
+            self._buffers.append(torch.empty(size, device=self._device))
+        elif self._buffers[self._taken].numel() < elements:
+            self._buffers[self._taken] = torch.empty(size, device=self._device)
         self._taken += 1
         return self._buffers[self._taken - 1][:elements]
 
@@ -49,18 +49,32 @@ class Block:
     """The elements from `start` on of each model's tensor and of the base's: flat, float32, of one length.
 
     All of it may be overwritten, and is good only until the next block is read. `base` is None where the method takes
-    none.
+    none, or there is none. `shape` is that of the whole tensors, `step` how many elements their blocks have.
     """
 
     start: int
     tensors: list[Tensor]
     base: Tensor | None
     workspace: Workspace
+    shape: tuple[int, ...]
+    step: int = BLOCK
 
     @property
     def number(self) -> int:
         """Its place among the blocks of its tensor."""
-        return self.start // BLOCK
+        return self.start // self.step
+
+    @property
+    def columns(self) -> int:
+        """Elements of a row: of the last dimension."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def rows(self) -> slice:
+        """Which rows of its tensor these are, where a block is whole rows."""
+        return slice(
+            self.start // max(1, self.columns), -(-(self.start + self.tensors[0].numel()) // max(1, self.columns))
+        )
 
     def empty(self) -> Tensor:
         """One more tensor of this length, of any content."""
@@ -74,20 +88,30 @@ class Blocks(Protocol):
     def elements(self) -> int:
         """Elements of each of the tensors."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Their shape."""
+
+    @property
+    def step(self) -> int:
+        """Elements of a block: BLOCK, unless the method needs whole rows or the whole tensor."""
+
     def read(self, start: int, stop: int) -> Block:
-        """The elements `start` up to but not including `stop`, all within one of the blocks that `each` gives."""
+        """The elements `start` up to but not including `stop`."""
 
 
 def each(blocks: Blocks) -> Iterator[Block]:
-    """All blocks in order, each of BLOCK elements but the last."""
-    for start in range(0, blocks.elements, BLOCK):
-        yield blocks.read(start, min(start + BLOCK, blocks.elements))
+    """All blocks in order, each of `step` elements but the last."""
+    for start in range(0, blocks.elements, blocks.step):
+        yield blocks.read(start, min(start + blocks.step, blocks.elements))
 
 
 class Whole:
     """Blocks of tensors in memory, which are not changed."""
 
-    def __init__(self, tensors: Sequence[Tensor], base: Tensor | None = None) -> None:
+    def __init__(self, tensors: Sequence[Tensor], base: Tensor | None = None, unit: Unit = "block") -> None:
+        self.shape = tuple(tensors[0].shape)
+        self.step = step_of(unit, self.shape)
         self._tensors = [tensor.reshape(-1) for tensor in tensors]
         self._base = None if base is None else base.reshape(-1)
         self._workspace = Workspace(tensors[0].device, self.elements)
@@ -101,7 +125,8 @@ class Whole:
         """Copies of the elements `start` up to but not including `stop`."""
         self._workspace.clear()
         base = None if self._base is None else self._copy(self._base[start:stop])
-        return Block(start, [self._copy(tensor[start:stop]) for tensor in self._tensors], base, self._workspace)
+        tensors = [self._copy(tensor[start:stop]) for tensor in self._tensors]
+        return Block(start, tensors, base, self._workspace, self.shape, self.step)
 
     def _copy(self, tensor: Tensor) -> Tensor:
         return self._workspace.take(tensor.numel()).copy_(tensor)

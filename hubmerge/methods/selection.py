@@ -7,13 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .blocks import BLOCK
+from .method import KEPT as KEPT
 
 Magnitudes = NDArray[np.float32]
 Masks = NDArray[np.bool_]
-
-KEPT = 1 << 20
-"""Magnitudes that all searches of one tensor keep at a time, at most."""
 
 _MARGIN = 0.015
 
@@ -37,9 +34,9 @@ EVERYTHING = Cut(0.0, sys.maxsize)
 """All of them."""
 
 
-def new_masks(elements: int) -> Masks:
-    """Memory for what is compared within one block of a tensor of so many elements."""
-    return np.empty((2, min(BLOCK, elements)), dtype=bool)
+def new_masks(size: int) -> Masks:
+    """Memory for what is compared within one block of so many elements."""
+    return np.empty((2, size), dtype=bool)
 
 
 class Search:
@@ -68,7 +65,7 @@ class Search:
         self._begin(_MARGIN)
 
     def feed(self, magnitudes: Magnitudes) -> None:
-        """Takes the next block, at most BLOCK magnitudes."""
+        """Takes the next block, at most as many magnitudes as the masks have."""
         over, from_low = (mask[: magnitudes.size] for mask in self._masks)
         np.greater(magnitudes, self._high, out=over)
         np.greater_equal(magnitudes, self._low, out=from_low)

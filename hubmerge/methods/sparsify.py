@@ -1,7 +1,7 @@
 """Ways to keep only part of a task vector: by magnitude (TIES, Model Breadcrumbs) or at random (DARE)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ _RUNS = 64
 _RUN = 4096
 _STRIDE = 4
 _LEVELS = 1 << 16
+
+
+Vectors = Callable[[Block], list[Tensor]]
+"""Series of numbers of a block, in memory that may be overwritten."""
 
 
 def deltas(block: Block) -> list[Tensor]:
@@ -54,14 +58,25 @@ def bounds(blocks: Blocks, density: Sequence[float], gamma: Sequence[float]) -> 
     return list(zip(found[::2], found[1::2], strict=True))
 
 
-def cuts_of_rank(blocks: Blocks, ranks: Sequence[tuple[int, int]]) -> list[Cut]:
-    """Where the `rank` largest magnitudes of a model's task vector end, for each (model, rank)."""
+def thresholds(blocks: Blocks, values: Vectors, ranks: Sequence[int]) -> list[float]:
+    """The values at these ranks, 1 the largest, of one series of values that are not negative."""
+    if blocks.elements <= BLOCK:
+        ordered = np.sort(np.concatenate([values(block)[0].cpu().numpy() for block in each(blocks)]))
+        return [float(ordered[-rank]) for rank in ranks]
+    return [cut.threshold for cut in cuts_of_rank(blocks, [(0, rank) for rank in ranks], values)]
+
+
+def cuts_of_rank(blocks: Blocks, ranks: Sequence[tuple[int, int]], vectors: Vectors = deltas) -> list[Cut]:
+    """Where the `rank` largest magnitudes of a model's task vector end, for each (model, rank).
+
+    Of other series of numbers than task vectors, one for each model or one in all, where `vectors` gives others.
+    """
     elements = blocks.elements
     found = [NOTHING if rank == 0 else EVERYTHING for _, rank in ranks]
     sought = [place for place, (_, rank) in enumerate(ranks) if 0 < rank < elements]
     if not sought:
         return found
-    sample, masks = _sample(blocks), new_masks(elements)
+    sample, masks = _sample(blocks, vectors), new_masks(min(blocks.step, elements))
     unfinished = {
         place: Search(ranks[place][1], elements, sample[ranks[place][0]], KEPT // len(sought), masks)
         for place in sought
@@ -69,8 +84,8 @@ def cuts_of_rank(blocks: Blocks, ranks: Sequence[tuple[int, int]]) -> list[Cut]:
     while unfinished:
         models = {ranks[place][0] for place in unfinished}
         for block in each(blocks):
-            vectors = deltas(block)
-            magnitudes = {model: _magnitudes(vectors[model]) for model in models}
+            series = vectors(block)
+            magnitudes = {model: _magnitudes(series[model]) for model in models}
             for place, search in unfinished.items():
                 search.feed(magnitudes[ranks[place][0]])
         ended = {place: search.found for place, search in unfinished.items() if search.ends()}
@@ -81,15 +96,15 @@ def cuts_of_rank(blocks: Blocks, ranks: Sequence[tuple[int, int]]) -> list[Cut]:
     return found
 
 
-def _sample(blocks: Blocks) -> list[Magnitudes]:
-    """Magnitudes from all over each task vector, in ascending order; none where one block holds everything."""
+def _sample(blocks: Blocks, vectors: Vectors) -> list[Magnitudes]:
+    """Magnitudes from all over each series, in ascending order; none where one block holds everything."""
     if blocks.elements <= BLOCK:
-        return [np.empty(0, np.float32) for _ in blocks.read(0, 0).tensors]
+        return [np.empty(0, np.float32) for _ in vectors(blocks.read(0, 0))]
     step = blocks.elements // _RUNS
     runs = [
         [
             _magnitudes(delta[::_STRIDE]).copy()
-            for delta in deltas(blocks.read(run * step, run * step + min(_RUN, step)))
+            for delta in vectors(blocks.read(run * step, run * step + min(_RUN, step)))
         ]
         for run in range(_RUNS)
     ]
@@ -104,7 +119,7 @@ def _magnitudes(delta: Tensor) -> Magnitudes:
 def keep_largest(block: Block, cut: Sequence[Cut]) -> list[Tensor]:
     """The task vectors of a block, each with what is not among its model's largest magnitudes set to 0."""
     spare = block.empty()
-    return [_keep(block, delta, end, spare) for delta, end in zip(deltas(block), cut, strict=True)]
+    return [keep_above(block, delta, end, spare) for delta, end in zip(deltas(block), cut, strict=True)]
 
 
 def keep_between(block: Block, limits: Sequence[tuple[Cut, Cut]]) -> list[Tensor]:
@@ -112,13 +127,13 @@ def keep_between(block: Block, limits: Sequence[tuple[Cut, Cut]]) -> list[Tensor
     spare, larger = block.empty(), block.empty()
     vectors = deltas(block)
     for delta, (left_out, kept) in zip(vectors, limits, strict=True):
-        _keep(block, delta, kept, spare)
+        keep_above(block, delta, kept, spare)
         if left_out != NOTHING:
-            delta.sub_(_keep(block, larger.copy_(delta), left_out, spare))
+            delta.sub_(keep_above(block, larger.copy_(delta), left_out, spare))
     return vectors
 
 
-def _keep(block: Block, delta: Tensor, cut: Cut, spare: Tensor) -> Tensor:
+def keep_above(block: Block, delta: Tensor, cut: Cut, spare: Tensor) -> Tensor:
     """`delta`, of `block`, with all that is not among the largest magnitudes set to 0, in place; `spare`: as long."""
     if cut == NOTHING:
         return delta.sub_(delta)  # not zero_: what is not finite has to show in the result
@@ -167,13 +182,23 @@ def random_mask(density: float, seed: int, block: int, *, out: Tensor) -> Tensor
     It depends on `seed` and `block`, the block's number, alone, and a lower density keeps a subset of what a higher one
     keeps.
     """
+    highest_dropped = _LEVELS // 2 - 1 - round(density * _LEVELS)
+    return draws(seed, block, out=out).sub_(highest_dropped).clamp_(0, 1)
+
+
+def draws(seed: int, block: int, *, out: Tensor) -> Tensor:
+    """A random whole number from -32768 to 32767 in each element of `out`, float32."""
     # Four draws come in each word. Whole words of a bit generator are what numpy promises to keep over its versions;
     # `integers` gives them, as `random_raw` does, but lets other threads run meanwhile.
     generator = np.random.Generator(np.random.SFC64([seed, block]))
     words = generator.integers(0, 1 << 64, -(-out.numel() // 4), dtype=np.uint64)
-    out.copy_(torch.from_numpy(words.view(np.int16)[: out.numel()]))
-    highest_dropped = _LEVELS // 2 - 1 - round(density * _LEVELS)
-    return out.sub_(highest_dropped).clamp_(0, 1)
+    return out.copy_(torch.from_numpy(words.view(np.int16)[: out.numel()]))
+
+
+def kept_draws(drawn: Tensor, chance: Tensor) -> Tensor:
+    """1 where a draw keeps its element, which has a `chance` of its own, else 0: in place of both; `random_mask`."""
+    highest_dropped = chance.mul_(_LEVELS).round_().sub_(_LEVELS // 2 - 1)
+    return drawn.add_(highest_dropped).clamp_(0, 1)
 
 
 def mask_seed(seed: int, tensor_name: str, model: int) -> int:

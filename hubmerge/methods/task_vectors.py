@@ -2,7 +2,7 @@
 
 Task arithmetic: Ilharco et al. 2022, https://arxiv.org/abs/2212.04089. TIES: Yadav et al. 2023,
 https://arxiv.org/abs/2306.01708. DARE: Yu et al. 2023, https://arxiv.org/abs/2311.03099. Model Breadcrumbs: Davari and
-Belilovsky 2023, https://arxiv.org/abs/2312.06795.
+Belilovsky 2023, https://arxiv.org/abs/2312.06795. DELLA: Deep et al. 2024, https://arxiv.org/abs/2406.11617.
 
 A method is a way to thin task vectors out and a way to put them together. `weight` (any sign), `density` and `gamma`
 (0..1), and `seeds` have one entry a model, `lambda_` scales the sum; each function takes of these what it needs.
@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from .blocks import Block, Blocks
+from .della import Kept, keep_by_magnitude, magnitude_masks
 from .linear import NEARLY_ZERO
 from .selection import Cut
 from .sparsify import bounds, cuts, deltas, keep_between, keep_largest, keep_random, scales
@@ -66,6 +67,29 @@ def dare_linear(block: Block, *, measured: Sequence[float], **parameters: Any) -
 def dare_ties(block: Block, *, measured: Sequence[float], **parameters: Any) -> Tensor:
     """Drop at random as DARE, then elect signs as TIES: the method that evolution tunes in arXiv 2403.13187 §3.1."""
     return _add_elected(block, _drop(block, measured, **parameters), **parameters)
+
+
+def della_masks(
+    blocks: Blocks,
+    *,
+    density: Sequence[float],
+    epsilon: Sequence[float],
+    rescale: bool,
+    seeds: Sequence[int],
+    **_: Any,
+) -> list[Kept]:
+    """For each model what DELLA keeps, and the factor on it."""
+    return magnitude_masks(blocks, density=density, epsilon=epsilon, rescale=rescale, seeds=seeds)
+
+
+def della_linear(block: Block, *, measured: Sequence[Kept], **parameters: Any) -> Tensor:
+    """Drop entries of each task vector at random, small ones first, rescale the rest, add them up."""
+    return _add_sum(block, keep_by_magnitude(block, measured), **parameters)
+
+
+def della(block: Block, *, measured: Sequence[Kept], **parameters: Any) -> Tensor:
+    """Drop small entries at random, then elect signs as TIES."""
+    return _add_elected(block, keep_by_magnitude(block, measured), **parameters)
 
 
 def _drop(

@@ -22,7 +22,6 @@ from .findings import Finding, error, warning
 from .prefetch import LEAST_SPAN, Ahead, far_ahead
 from .shards import ShardPlan
 from .stage import Merged, Stage
-from .tensors import FLOAT32_BYTES
 from .weights import Extent
 
 _LIBRARY_BYTES = 40 * 2**20
@@ -30,6 +29,8 @@ _LIBRARY_BYTES = 40 * 2**20
 
 _TRIAL = 2 * BLOCK
 """Elements that an estimate of the speed is made with."""
+
+_TRIAL_SHAPE = (512, _TRIAL // 512)
 
 _HEADER_BYTES_PER_TENSOR = 200
 SMALL_FILES = 50 * 2**20
@@ -118,7 +119,7 @@ class _Held:
 
 def device_memory(stage: Stage) -> int:
     """Bytes of a thread that lie where blocks are computed."""
-    return stage.blocks * BLOCK * FLOAT32_BYTES
+    return stage.block_memory
 
 
 def _size(extent: Extent) -> int:
@@ -179,7 +180,7 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
     if not merged:
         return seconds
     largest = max(merged, key=lambda tensor: tensor.parameters * len(tensor.reads))
-    trial = replace(largest, shape=(_TRIAL,))
+    trial = replace(largest, shape=_TRIAL_SHAPE)
     stored = torch.randn(_TRIAL, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     with one_thread():
         fastest = math.inf
@@ -188,4 +189,5 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
             for block in merge_blocks(stage.method, trial, lambda _, __, start, stop: stored[start:stop], workspace):
                 digest.update(block.view(torch.uint8).numpy().data)
             fastest = min(fastest, time.perf_counter() - began)
-    return seconds + fastest / _TRIAL * sum(tensor.parameters for tensor in merged) / at_a_time
+    work = sum(stage.method.work(tensor.shape) for tensor in merged)
+    return seconds + fastest / stage.method.work(_TRIAL_SHAPE) * work / at_a_time

@@ -9,8 +9,9 @@ from torch import Tensor
 from ..errors import SourceError
 from ..methods import Method
 from ..methods.blocks import BLOCK, Block, Workspace
+from ..methods.method import step_of
 from .dtypes import DTYPES
-from .tensors import TensorId, TensorPlan
+from .tensors import TensorPlan
 
 Read = Callable[[int, str, int, int], Tensor]
 """Gives elements `start` to `stop` of one of the inputs, by the index of its weights and its name there: flat, in the
@@ -28,8 +29,9 @@ class Merging:
         self._method = method
         self._plan = plan
         self._read = read
-        self._inputs = _Inputs(plan, read, workspace)
+        self._inputs = _Inputs(method, plan, read, workspace)
         self._merge: Callable[[Block], Tensor] | None = None
+        self._made: tuple[int, Tensor] | None = None
         self._result = torch.empty(0)
 
     def block(self, start: int) -> Tensor:
@@ -41,15 +43,42 @@ class Merging:
         stop = min(start + BLOCK, plan.parameters)
         if plan.copied:
             return _copied(plan, self._read, start, stop)
+        step = self._inputs.step
+        first = start // step * step
+        made = self._make(first)
+        if stop <= first + made.numel():
+            return made[start - first : stop - first]
+        if not self._result.numel():
+            self._result = torch.empty(min(BLOCK, plan.parameters), dtype=made.dtype)
+        at = start
+        while True:
+            part = made[at - first : stop - first]
+            self._result[at - start :][: part.numel()] = part
+            at += part.numel()
+            if at == stop:
+                return self._result[: stop - start]
+            first += step
+            made = self._make(first)
+
+    def _make(self, start: int) -> Tensor:
+        """What the method makes at a time, from `start` on; kept until another is asked for."""
+        if self._made is not None and self._made[0] == start:
+            return self._made[1]
+        plan, step = self._plan, self._inputs.step
         if self._merge is None:
             self._merge = self._method.prepared(
                 self._inputs, per_model=plan.per_model, shared=plan.shared, tensor_name=plan.key
             )
-            self._result = torch.empty(min(BLOCK, plan.parameters), dtype=DTYPES[plan.dtype].torch)
-        merged = self._merge(self._inputs.read(start, stop))
-        block = self._result[: merged.numel()].copy_(merged)
+        memory = self._made[1] if self._made is not None else torch.empty(0)
+        size = min(step, plan.parameters - start)
+        if memory.numel() < size:
+            memory = torch.empty(size, dtype=DTYPES[plan.dtype].torch)
+        self._made = None
+        merged = self._merge(self._inputs.read(start, start + size))
+        block = memory[: merged.numel()].copy_(merged)
         if not is_finite(block):
             raise SourceError(_not_finite(plan, is_finite(merged)))
+        self._made = start, block
         return block
 
 
@@ -72,7 +101,8 @@ def merge_tensor(method: Method, plan: TensorPlan, read: Read) -> Tensor:
 class _Inputs:
     """The stored tensors that one output tensor is merged from, as `methods.Blocks`."""
 
-    def __init__(self, plan: TensorPlan, read: Read, workspace: Workspace) -> None:
+    def __init__(self, method: Method, plan: TensorPlan, read: Read, workspace: Workspace) -> None:
+        self.step = step_of(method.unit, plan.shape)
         self._plan = plan
         self._read = read
         self._workspace = workspace
@@ -81,13 +111,23 @@ class _Inputs:
     def elements(self) -> int:
         return self._plan.parameters
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._plan.shape
+
     def read(self, start: int, stop: int) -> Block:
         self._workspace.clear()
-        base = None if self._plan.base is None else self._take(self._plan.base, start, stop)
-        return Block(start, [self._take(one, start, stop) for one in self._plan.inputs], base, self._workspace)
-
-    def _take(self, tensor: TensorId, start: int, stop: int) -> Tensor:
-        return self._workspace.take(stop - start).copy_(self._read(*tensor, start, stop))
+        plan = self._plan
+        tensors = [self._workspace.take(stop - start) for _ in plan.reads]
+        # However much the method wants at once, all are read together in parts of one block: that is how they come.
+        at = start
+        while at < stop:
+            end = min(stop, (at // BLOCK + 1) * BLOCK)
+            for tensor, one in zip(tensors, plan.reads, strict=True):
+                tensor[at - start : end - start].copy_(self._read(*one, at, end))
+            at = end
+        base = None if plan.base is None else tensors.pop(0)
+        return Block(start, tensors, base, self._workspace, plan.shape, self.step)
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -105,9 +105,9 @@ def order(name: str) -> tuple[int, str, int, str]:
 
 
 def _check_base(recipe: Recipe, method: Method) -> Iterator[Finding]:
-    if method.base == "none":
+    if not method.takes_base:
         return
-    if recipe.base_model is None:
+    if recipe.base_model is None and method.base == "required":
         yield error(f"{method.name} needs a `base_model`: the model that the others were tuned from.", RecipeError)
     named: list[ModelEntry | SliceSource] = [*recipe.models]
     named += [source for piece in recipe.slices for source in piece.sources]
@@ -115,8 +115,8 @@ def _check_base(recipe: Recipe, method: Method) -> Iterator[Finding]:
         yield warning(f"The parameters at {recipe.base_model} are not used: in {method.name} it is the base.")
 
 
-def _check_number(method: Method, number: int, where: str) -> Iterator[Finding]:
-    beside = " beside the base_model" if method.base == "required" else ""
+def _check_number(method: Method, number: int, based: bool, where: str) -> Iterator[Finding]:
+    beside = " beside the base_model" if based else ""
     if number < method.min_models:
         yield error(
             f"{method.name} merges at least {method.min_models} model(s){beside}, got {number}{where}.", RecipeError
@@ -134,10 +134,10 @@ def _whole(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], view
     def member(ref: ModelRef, parameters: Parameters) -> _Member:
         return _Member(indices[ref], parameters, span.names(views[indices[ref]], 0))
 
-    base_model = recipe.base_model if method.base == "required" else None
+    base_model = recipe.base_model if method.takes_base else None
     base = member(base_model, {}) if base_model else None
     members = [member(entry.model, entry.parameters) for entry in recipe.models if entry.model != base_model]
-    findings = [*_check_number(method, len(members), "")]
+    findings = [*_check_number(method, len(members), base is not None, "")]
     everyone = [base, *members] if base else members
     if not members:
         return Layout((), tuple(findings))
@@ -153,7 +153,7 @@ def _sliced(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], vie
         return Layout((), tuple(findings))
     origins: list[Origin] = []
     layer_map: list[tuple[int, int]] = []
-    base_model = recipe.base_model if method.base == "required" else None
+    base_model = recipe.base_model if method.takes_base else None
     for number, piece in enumerate(recipe.slices, 1):
         where = f" in slice {number}"
         start, stop = piece.sources[0].layer_range
@@ -163,7 +163,7 @@ def _sliced(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], vie
             for s in piece.sources
             if s.model != base_model
         ]
-        findings += _check_number(method, len(members), where)
+        findings += _check_number(method, len(members), base_model is not None, where)
         base = None
         if base_model is not None:
             index = indices[base_model]

@@ -8,7 +8,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -326,7 +326,7 @@ def _with_template(recipe: Recipe, template: str | None) -> Recipe:
 
 def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:
     """The models whose weights are read, base first."""
-    named = [recipe.base_model] if method.base == "required" and recipe.base_model else []
+    named = [recipe.base_model] if method.takes_base and recipe.base_model else []
     named += [entry.model for entry in recipe.models]
     named += [source.model for piece in recipe.slices for source in piece.sources]
     return tuple(dict.fromkeys(named))
@@ -355,7 +355,16 @@ def _tensors(
                 shared=shared,
             )
         )
-    return tuple(tensors), list(resolver.findings())
+    return tuple(_placed(tensors) if method.placed else tensors), list(resolver.findings())
+
+
+def _placed(tensors: Sequence[TensorPlan]) -> Iterator[TensorPlan]:
+    """The same, each with the share of all elements that comes before it, and before its end."""
+    total, before = sum(tensor.parameters for tensor in tensors) or 1, 0
+    for tensor in tensors:
+        after = before + tensor.parameters
+        yield replace(tensor, shared={**tensor.shared, "begin": before / total, "end": after / total})
+        before = after
 
 
 def _least_dtype(layout: Layout, weights: Sequence[Weights]) -> str | None:

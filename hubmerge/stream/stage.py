@@ -15,18 +15,12 @@ from ..hub.component import Component, Folder, components
 from ..hub.source import Source
 from ..methods import Method
 from ..methods.blocks import BLOCK, Workspace
-from ..methods.selection import KEPT
+from ..methods.method import step_of
 from .component import ComponentPlan
 from .compute import Merging, Read
 from .dtypes import DTYPES
-from .tensors import FLOAT32_BYTES, TensorPlan
+from .tensors import TensorPlan
 from .weights import Extent, Reads, Weights
-
-_SELECTING = 3 * KEPT * FLOAT32_BYTES
-"""Bytes that the search for the largest entries of task vectors takes: what it keeps, put together and in order."""
-
-_SPARE_BLOCKS = 9
-"""Blocks of a thread beside those of the stored tensors: what methods use in between, and the raw and final bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +84,21 @@ class Stage:
         return self.method.measures is not None or any(weights.reads_again for weights in self.weights)
 
     @property
-    def blocks(self) -> int:
-        """Blocks that a thread holds where it computes."""
-        return max((len(tensor.reads) for tensor in self.tensors), default=0) + _SPARE_BLOCKS
+    def block_memory(self) -> int:
+        """Bytes that a thread takes at most where it computes."""
+        return max((self.method.block_bytes(*_size(tensor)) for tensor in self.tensors), default=0)
 
     @property
     def memory(self) -> int:
         """Bytes that a thread takes at most."""
-        selecting = _SELECTING if self.method.selects else 0
         used = {frozenset(index for index, _ in tensor.reads) for tensor in self.tensors}
         reading = max((sum(self.weights[index].memory for index in few) for few in used), default=0)
-        return self.blocks * BLOCK * FLOAT32_BYTES + selecting + reading
+        return max((self.method.memory(*_size(tensor)) for tensor in self.tensors), default=0) + reading
+
+
+def _size(tensor: TensorPlan) -> tuple[tuple[int, ...], int]:
+    """What the memory of a merge follows from; what is copied is read a block at a time, whatever its shape."""
+    return (0,) if tensor.copied else tensor.shape, len(tensor.reads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +142,15 @@ class Merged(Weights):
         """What the stage needs for all blocks that these elements lie in."""
         tensor = self.tensors[name]
         first, last = start // BLOCK * BLOCK, min(-(-stop // BLOCK) * BLOCK, tensor.parameters)
-        yield from self.stage.needs(tensor, first, last)
+        if self.stage.method.unit == "block" or tensor.copied:
+            yield from self.stage.needs(tensor, first, last)
+            return
+        step = step_of(self.stage.method.unit, tensor.shape)
+        first, last = first // step * step, min(-(-last // step) * step, tensor.parameters)
+        while first < last:
+            end = min(last, (first // BLOCK + 1) * BLOCK)
+            yield from self.stage.needs(tensor, first, end)
+            first = end
 
     def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
         """The elements as they would have been written, computed on the CPU, in whole blocks wherever they begin."""

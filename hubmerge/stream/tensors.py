@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..methods.method import FLOAT32_BYTES as FLOAT32_BYTES
 from .dtypes import DTYPES
-
-FLOAT32_BYTES = 4
 
 TensorId = tuple[int, str]
 """A tensor that is merged: the index of its weights in the stage, and its name there."""

@@ -13,7 +13,7 @@ from hubmerge.reference import ModelRef
 
 DEFAULT_METHOD = "dare_ties"
 # Where a slider starts if the recipe is silent: a density of 1 would make the sparse methods all alike.
-STARTS = {"density": 0.5, "t": 0.5}
+STARTS = {"density": 0.5}
 ANCHORS, MOST_ANCHORS = 5, 9
 """Values of a gradient over the layers that the form makes, and that it shows at most."""
 
@@ -35,7 +35,7 @@ def start(parameter: Parameter) -> float | bool:
     """The value a new recipe begins with."""
     if parameter.name in STARTS:
         return STARTS[parameter.name]
-    return 0.0 if parameter.default is None else parameter.default
+    return sum(parameter.typical) / 2 if parameter.default is None else parameter.default
 
 
 def compose(method: Method, models: Iterable[str], base: str | None, previous: Recipe | None = None) -> Recipe | None:

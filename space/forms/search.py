@@ -29,7 +29,7 @@ def searchable() -> list[str]:
 
 def gene_names(method: Method) -> list[str]:
     """What may vary in a method's recipes."""
-    return [p.name for p in method.parameters if not p.is_switch and p.name != "seed"]
+    return list(method.genes)
 
 
 def explain_genes(method: Method) -> str:
@@ -134,7 +134,7 @@ class SearchForm:
             ranges = {p.name: list(p.typical) for p in method.parameters if p.name in self.genes}
             genome = {"granularity": self.granularity, "genes": ranges}
             document |= {"merge_method": self.method, "genome": genome}
-            if self.base and method.base == "required":
+            if self.base and method.takes_base:
                 document["base_model"] = self.base
         if "dfs" in spaces:
             document["data_flow"] = {"repeats": 2}

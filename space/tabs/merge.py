@@ -271,7 +271,7 @@ def _missing(recipe: Recipe | None) -> str:
         return _said(f"{method.name} builds on a base model: choose one in step 1.", "warning")
     most = method.max_models
     if most is not None and len(recipe.models) > most:
-        beside = " beside the base" if method.base == "required" else ""
+        beside = " beside the base" if recipe.base_model is not None else ""
         return _said(f"{method.name} takes {most} model{beside}, this recipe has {len(recipe.models)}.", "warning")
     if len(recipe.models) < method.min_models:
         return _said(f"{method.name} needs at least {method.min_models} models.", "warning")

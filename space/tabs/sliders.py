@@ -122,7 +122,7 @@ def _control(field: Field) -> Any:
         min(low, value),
         max(high, value),
         value=value,
-        step=0.01,
+        step=min(0.01, (high - low) / 100),
         label=label if field.depth is None else f"{label} at {_depth(field.depth)}",
         info=parameter.help if field.depth is None else None,
         buttons=[],

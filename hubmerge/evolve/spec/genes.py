@@ -60,8 +60,8 @@ def require_genes(genes: Sequence[Gene], fixed: Mapping[str, float | bool], meth
         raise SearchError("The genome has no genes; give at least one, such as `genes: {weight: [0, 2]}`.")
     for gene in genes:
         parameter = known.get(gene.name)
-        if parameter is None or parameter.is_switch or gene.name == "seed":
-            numeric = [p.name for p in method.parameters if not p.is_switch and p.name != "seed"]
+        if parameter is None or not parameter.is_gene:
+            numeric = method.genes
             raise SearchError(
                 f"{method.name} has no gene {gene.name!r}{guess(gene.name, numeric)}; it can vary: "
                 f"{', '.join(numeric) or 'nothing'}."

@@ -1,0 +1,378 @@
+"""Each method against its formula, written a second time in plain torch and numpy on whole tensors in float64."""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_methods import run, tensors
+from torch import Tensor
+
+from hubmerge.errors import RecipeError
+from hubmerge.methods import METHODS, find_method
+from hubmerge.methods.method import step_of
+from hubmerge.methods.page import methods_page
+
+
+def siblings(count: int, *shape: int, seed: int = 0) -> tuple[Tensor, list[Tensor]]:
+    """A base and models near it, each a little farther than the one before."""
+    base, *noise = tensors(count + 1, *shape, seed=seed)
+    return base, [base + 0.1 * (1 + 0.3 * number) * one for number, one in enumerate(noise)]
+
+
+def arc(a: Tensor, b: Tensor, t: float) -> Tensor:
+    angle = math.acos(float(a.flatten() @ b.flatten() / (a.norm() * b.norm())))
+    return (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
+
+
+def close(got: Tensor, expected: Tensor, **given: float) -> None:
+    torch.testing.assert_close(got.double(), expected.double(), **({"rtol": 1e-5, "atol": 1e-6} | given))
+
+
+@pytest.mark.parametrize("based", [False, True])
+def test_nuslerp_walks_the_arc_between_models_or_what_they_learnt(based: bool) -> None:
+    base, (a, b) = siblings(2, 9, 7)
+    weight, origin = [0.3, 0.9], base.double() if based else torch.zeros(9, 7).double()
+    p, q = a.double() - origin, b.double() - origin
+    given = {"weight": weight}
+    close(run("nuslerp", [a, b], base if based else None, **given), origin + arc(p, q, 0.75))
+    rows = torch.stack([arc(x, y, 0.75) for x, y in zip(p, q, strict=True)])
+    columns = torch.stack([arc(x, y, 0.75) for x, y in zip(p.T, q.T, strict=True)]).T
+    apart = given | {"nuslerp_flatten": False}
+    close(run("nuslerp", [a, b], base if based else None, **apart), origin + rows)
+    close(run("nuslerp", [a, b], base if based else None, **apart, nuslerp_row_wise=True), origin + columns)
+
+
+def test_nuslerp_along_the_first_dimension_of_any_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["hubmerge.methods.method"], "BLOCK", 50)
+    for shape in ((5, 4, 3), (40, 30), (7,), (1, 9), (120, 2)):
+        base, (a, b) = siblings(2, *shape)
+        p, q = ((x - base).double().reshape(shape[0], -1) for x in (a, b))
+        expected = torch.stack([arc(x, y, 0.5) for x, y in zip(p.T, q.T, strict=True)]).T.reshape(shape)
+        if shape[0] == 1:
+            expected = (p + q).reshape(shape) / 2  # vectors of one number point the same way or the other
+        got = run("nuslerp", [a, b], base, nuslerp_flatten=False, nuslerp_row_wise=True)
+        close(got, base.double() + expected)
+
+
+@pytest.mark.parametrize("split", [0.0, 0.3, 1.0])
+def test_split_slerp_changes_sides_at_the_split(split: float) -> None:
+    base, (model,) = siblings(1, 10, 10)
+    b, m, at = base.double().flatten(), model.double().flatten(), round(100 * split)
+    parts = [arc(b[:at], m[:at], 0.2)] * (at > 0) + [arc(b[at:], m[at:], 0.8)] * (at < 100)
+    close(run("split_slerp", [model], base, t=0.2, split=split), torch.cat(parts).view(10, 10), atol=1e-5)
+
+
+def test_multislerp_keeps_the_mean_length_in_the_mean_direction() -> None:
+    base, models = siblings(3)
+    for origin in (None, base):
+        vectors = [m.double() - (0 if origin is None else origin.double()) for m in models]
+        w = np.array([0.3, 0.5, 0.4]) / 1.2
+        mean = sum(a * v / v.norm() for a, v in zip(w, vectors, strict=True))
+        expected = mean / mean.norm() * sum(a * v.norm() for a, v in zip(w, vectors, strict=True))
+        got = run("multislerp", models, origin, weight=[0.3, 0.5, 0.4])
+        close(got, expected if origin is None else origin.double() + expected)
+
+
+def test_karcher_balances_the_arcs() -> None:
+    models = [m * (n + 1) for n, m in enumerate(tensors(4))]
+    got = run("karcher", models, None, max_iter=50, tol=1e-9).double()
+    units = [m.double() / m.double().norm() for m in models]
+    point = got / got.norm()
+    arcs = [(u - (u * point).sum() * point) for u in units]
+    pulls = [a / a.norm() * math.acos(float((u * point).sum())) for a, u in zip(arcs, units, strict=True)]
+    assert float(sum(pulls).norm()) < 1e-6
+    assert float(got.norm()) == pytest.approx(sum(float(m.norm()) for m in models) / 4, rel=1e-6)
+    two = run("karcher", models[:2], None).double()
+    middle = arc(units[0], units[1], 0.5)
+    close(two / two.norm(), middle)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("rows", [False, True])
+def test_model_stock_goes_as_far_as_the_angle_says(count: int, rows: bool) -> None:
+    base, models = siblings(count, 11, 13)
+    models = [m + 0.2 * models[0] for m in models]  # something in common
+    b, ms = base.double(), [m.double() for m in models]
+
+    def stock(origin: Tensor, near: list[Tensor]) -> Tensor:
+        d = [m - origin for m in near]
+        pairs = [(i, j) for i in range(count) for j in range(i)]
+        c = sum(float(d[i].flatten() @ d[j].flatten() / d[i].norm() / d[j].norm()) for i, j in pairs) / len(pairs)
+        t = count * c / (1 + (count - 1) * c)
+        return t * sum(near) / count + (1 - t) * origin
+
+    expected = torch.stack([stock(b[r], [m[r] for m in ms]) for r in range(11)]) if rows else stock(b, ms)
+    close(run("model_stock", models, base, filter_wise=rows), expected)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.1, 0.0])
+def test_sce_selects_calculates_and_erases(share: float) -> None:
+    base, models = siblings(3, 20, 15)
+    for model in models[1:]:
+        model.view(-1)[:60] = models[0].view(-1)[:60]  # no variance: never selected
+    d = np.stack([(m.double() - base.double()).numpy().ravel() for m in models])
+    variance = d.var(axis=0)
+    varied = int((variance > 1e-20).sum())
+    selected = np.ones(300, bool)
+    if share < 1:
+        selected[np.argsort(-variance)[int(share * varied) :]] = False
+    d = d * selected
+    w = (d**2).mean(axis=1)
+    w = w / w.sum() if w.sum() else w
+    agree = np.sign(d) == np.where(d.sum(axis=0) >= 0, 1, -1)
+    below = (w[:, None] * agree).sum(axis=0)
+    merged = (w[:, None] * agree * d).sum(axis=0) / np.where(below > 0, below, 1)
+    close(run("sce", models, base, select_topk=share), base.double() + torch.from_numpy(merged).view(20, 15))
+
+
+def test_ram_averages_what_is_shared_and_keeps_what_is_not() -> None:
+    base = torch.zeros(6)
+    models = [torch.tensor(x) for x in ([1.0, 2, 0, 0, 3, 1e-6], [3.0, 0, 5, 0, -1, 0], [0.0, 0, 7, 9, 5, 0])]
+    close(run("ram", models, base), torch.tensor([2, 2, 6, 9, 7 / 3, 0]))
+    close(run("ram", models, base, epsilon=2.5), torch.tensor([3.0, 0, 6, 9, 4, 0]))
+    # Shared to own: 2 / 1, 3 / 0, 2 / 1.
+    close(run("ramplus_tl", models, base, r=0.1, alpha=5.0), torch.tensor([2, 2 * 1.2, 6, 9 * 1.2, 7 / 3, 0]))
+    close(run("ramplus_tl", models, base), torch.tensor([2, 2 * 1.02, 6, 9 * 1.02, 7 / 3, 0]))
+
+
+def test_nearswap_steps_no_farther_than_t() -> None:
+    base, (model,) = siblings(1)
+    b, m = base.double(), model.double()
+    share = (0.05 / (m - b).abs()).clamp(0, 1)
+    close(run("nearswap", [model], base, t=0.05), share * m + (1 - share) * b)
+    assert torch.equal(run("nearswap", [model], base, t=0.0), base)
+    close(run("nearswap", [base.clone()], base, t=0.0), base)
+
+
+@pytest.mark.parametrize("shape", [(60, 50), (3000,), (30, 4, 25)])
+def test_arcee_fusion_takes_what_matters_most(shape: tuple[int, ...]) -> None:
+    base, (model,) = siblings(1, *shape)
+    b, m = base.double().numpy(), model.double().numpy()
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (m, b))
+    importance = np.abs(m - b) * (p * np.log(p / q)).sum(-1, keepdims=True)
+    low, middle, high = np.quantile(importance, (0.25, 0.5, 0.75))
+    taken = importance >= middle + 1.5 * (high - low)
+    got = run("arcee_fusion", [model], base)
+    assert 0.02 < taken.mean() < 0.2
+    assert float((got != base).double().mean()) == pytest.approx(taken.mean(), abs=2 / taken.size)
+    wrong = ~np.isclose(got.numpy(), np.where(taken, m, b), atol=1e-6)
+    assert wrong.sum() <= 2  # of a distance in the last bit to the threshold
+
+
+def test_della_keeps_large_entries_more_often() -> None:
+    base = torch.zeros(400, 50)
+    (model,) = tensors(1, 400, 50)
+    given = {"density": 0.5, "epsilon": 0.3, "weight": 1.0}
+    kept = run("della_linear", [model], base, **given, rescale=False) != 0
+    ranks = model.abs().argsort(1).argsort(1)
+    by_rank = torch.stack([kept[ranks == rank].float().mean() for rank in range(50)])
+    expected = 0.5 - 0.3 + 0.6 * torch.arange(50) / 49
+    assert float((by_rank - expected).abs().max()) < 0.1  # 400 draws each
+    assert float((by_rank - expected).mean()) == pytest.approx(0, abs=0.01)
+    scaled = run("della_linear", [model], base, **given)
+    assert float(scaled.abs().sum()) == pytest.approx(float(model.abs().sum()), rel=1e-5)
+    assert torch.equal(scaled != 0, kept)
+
+
+def test_della_draws_the_same_masks_for_one_seed_and_others_for_another() -> None:
+    base, models = siblings(2, 30, 40)
+    given = {"density": 0.5, "weight": [0.5, 0.9]}
+    one, again, other = (run("della", models, base, **given, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    whole = {"weight": [0.5, 0.9], "density": 1.0}
+    close(run("della", models, base, **whole), run("ties", models, base, **whole))
+    close(run("della_linear", models, base, **whole), run("task_arithmetic", models, base, weight=[0.5, 0.9]))
+
+
+def test_della_with_no_spread_keeps_what_dare_keeps() -> None:
+    base, models = siblings(2, 30, 40)
+    given = {"density": [0.3, 0.6], "weight": [0.5, 0.9]}
+    close(run("della_linear", models, base, **given, epsilon=0.0), run("dare_linear", models, base, **given))
+
+
+ORDERLY = sorted(name for name, method in METHODS.items() if not method.random)
+
+
+def given_for(name: str) -> dict[str, object]:
+    """Parameters that leave none of a method's steps out."""
+    method = METHODS[name]
+    values: dict[str, object] = {"density": 0.4, "select_topk": 0.4, "t": 0.03, "gamma": 0.1, "nuslerp_flatten": False}
+    return {p.name: values[p.name] for p in method.parameters if p.name in values}
+
+
+@pytest.mark.parametrize("name", ORDERLY)
+def test_blocks_of_any_size_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = METHODS[name]
+    base, models = siblings(max(method.min_models, min(method.max_models or 3, 3)), 37, 29)
+    results = []
+    for size in (1 << 18, 400, 64, 7):
+        for module in ("method", "blocks", "sparsify"):
+            monkeypatch.setattr(sys.modules[f"hubmerge.methods.{module}"], "BLOCK", size)
+        results.append(run(name, models, base if method.takes_base else None, **given_for(name)))
+    for result in results[1:]:
+        close(result, results[0])
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (1, 1), (5, 1), (1, 5), (0, 4), (4, 0), (2, 3, 4), (9,)])
+def test_every_shape_is_merged(name: str, shape: tuple[int, ...]) -> None:
+    method = METHODS[name]
+    count = max(method.min_models, min(method.max_models or 3, 3))
+    for base, models in (
+        siblings(count, *shape) if shape else (torch.tensor(0.5), [torch.tensor(1.0 + n) for n in range(count)]),
+        (torch.zeros(shape), [torch.zeros(shape) for _ in range(count)]),
+        (torch.ones(shape), [torch.ones(shape) for _ in range(count)]),
+        (torch.zeros(shape), [torch.ones(shape) * (-1) ** n for n in range(count)]),
+    ):
+        for given in ({}, given_for(name), {"weight": 0.0} if "weight" in METHODS[name].genes else {}):
+            required = {p.name: 0.5 for p in method.parameters if p.default is None}
+            result = run(name, models, base if method.takes_base else None, **(required | given))
+            assert result.shape == shape
+            assert bool(torch.isfinite(result).all()), (name, shape, given, result)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_is_not_finite_shows(name: str) -> None:
+    method = METHODS[name]
+    count = max(method.min_models, min(method.max_models or 3, 3))
+    base, models = siblings(count, 12, 10)
+    models[-1][3, 4] = math.nan
+    required = {p.name: 0.5 for p in method.parameters if p.default is None}
+    result = run(name, models, base if method.takes_base else None, **(required | given_for(name)))
+    assert not bool(torch.isfinite(result).all())
+
+
+TASK_VECTORS = [name for name, method in METHODS.items() if method.base == "required" and method.max_models is None]
+
+
+@pytest.mark.parametrize("name", TASK_VECTORS)
+def test_one_model_alone_keeps_its_direction(name: str) -> None:
+    """Where there is nobody to disagree with, no method turns a change around."""
+    if METHODS[name].min_models > 1:
+        pytest.skip("needs more than one model")
+    base, (model,) = siblings(1, 16, 16)
+    result = run(name, [model], base)
+    assert float(((result - base) * (model - base)).sum()) >= 0
+
+
+def test_steps_are_whole_rows_or_all() -> None:
+    assert step_of("row", (10, 300_000)) == 300_000
+    assert step_of("row", ()) == step_of("row", (3, 0)) == 1 << 18
+    assert step_of("tensor", ()) == step_of("tensor", (0, 4)) == 1
+
+
+@pytest.mark.parametrize("name", ["Fisher", "regmean", "adamerging"])
+def test_no_other_method_is_suggested_for_one_that_is_known(name: str) -> None:
+    with pytest.raises(RecipeError, match="is not here") as refused:
+        find_method(name)
+    assert "did you mean" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("tise", "ties"), ("model-stock", "model_stock"), ("dela", "della")])
+def test_a_misspelt_method_is_guessed(given: str, meant: str) -> None:
+    with pytest.raises(RecipeError, match=f"did you mean {meant}"):
+        find_method(given)
+
+
+def test_the_page_of_methods_is_what_the_table_says() -> None:
+    page = Path(__file__).parent.parent / "docs" / "methods.md"
+    assert page.read_text() == methods_page(), "run: python -m hubmerge.methods.page > docs/methods.md"
+    for method in METHODS.values():
+        assert method.formula and method.use.endswith("."), method.name
+
+
+def tasks(rows: int, columns: int, count: int = 3) -> tuple[Tensor, list[Tensor], list[np.ndarray]]:
+    """A base, models, and what each learnt as float64 matrices."""
+    base, models = siblings(count, rows, columns)
+    return base, models, [(m.double() - base.double()).numpy() for m in models]
+
+
+def svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.linalg.svd(matrix, full_matrices=False)
+
+
+def polar(matrix: np.ndarray) -> np.ndarray:
+    left, _, right = svd(matrix)
+    return left @ right
+
+
+MATRICES = [(12, 9), (9, 12), (10, 10)]
+
+
+@pytest.mark.parametrize("shape", MATRICES)
+def test_tsv_gives_each_model_its_share_of_the_rank(shape: tuple[int, int]) -> None:
+    base, models, learnt = tasks(*shape)
+    k = min(shape) // 3
+    cut = [(u[:, :k], w * s[:k], v[:k]) for w, (u, s, v) in zip((1.0, 0.5, 2.0), map(svd, learnt), strict=True)]
+    u, v = polar(np.concatenate([c[0] for c in cut], 1)), polar(np.concatenate([c[2] for c in cut], 0))
+    expected = 0.7 * u @ np.diag(np.concatenate([c[1] for c in cut])) @ v
+    got = run("tsv_m", models, base, weight=[1.0, 0.5, 2.0], **{"lambda": 0.7})
+    close(got, base.double() + torch.from_numpy(expected))
+    close(run("tsv_m", models[:1], base), models[0], atol=1e-5)  # one model has the whole rank
+
+
+@pytest.mark.parametrize("shape", MATRICES)
+def test_iso_makes_all_directions_equally_strong(shape: tuple[int, int]) -> None:
+    base, models, learnt = tasks(*shape)
+    u, s, v = svd(sum(learnt))
+    close(run("iso_c", models, base), base.double() + torch.from_numpy(s.mean() * u @ v))
+    got = (run("iso_c", models, base) - base).double().numpy()
+    assert np.allclose(svd(got)[1], s.mean(), rtol=1e-4)
+    close(run("iso_cts", models, base, common=1.0), run("iso_c", models, base), atol=1e-5)
+    own = int(0.5 * min(shape)) // 3
+    k = min(shape) - 3 * own
+    cut = [(u[:, :k], s[:k], v[:k])]
+    for d in learnt:
+        a, b, c = svd(d - u[:, :k] @ u[:, :k].T @ d)
+        cut.append((a[:, :own], b[:own], c[:own]))
+    left, right = polar(np.concatenate([c[0] for c in cut], 1)), polar(np.concatenate([c[2] for c in cut], 0))
+    expected = np.concatenate([c[1] for c in cut]).mean() * left @ right
+    close(run("iso_cts", models, base, common=0.5), base.double() + torch.from_numpy(expected))
+
+
+def test_knots_merges_in_shared_coordinates() -> None:
+    base, models, learnt = tasks(8, 11)
+    full = {"density": 1.0, "weight": [0.5, 0.5, 0.5], "normalize": False}
+    u, s, v = svd(np.concatenate(learnt, 1))
+    parts = [0.5 * v[:, 11 * n : 11 * (n + 1)] for n in range(3)]
+    sign = np.where(sum(parts) >= 0, 1, -1)
+    merged = sum(np.where(part * sign > 0, part, 0) for part in parts)
+    close(run("knots_ties", models, base, **full), base.double() + torch.from_numpy((u * s) @ merged), atol=1e-5)
+    close(run("knots_ties", models[:1], base), models[0], atol=1e-5)  # nobody to disagree with
+    # LoRAs: changes of rank 2. All that rounding adds to it stays out of the count of directions.
+    thin = [base + torch.outer(*pair) for pair in zip(tensors(2, 8), tensors(2, 11, seed=1), strict=True)]
+    got = (run("knots_ties", thin, base, density=0.5) - base).double()
+    assert int((torch.linalg.svdvals(got) > 1e-4).sum()) <= 2
+
+
+def test_wudi_disturbs_models_less_than_their_sum_does() -> None:
+    for shape in ((12, 9), (3, 20)):
+        base, models, learnt = tasks(*shape)
+
+        def interference(merged: np.ndarray, learnt: list[np.ndarray] = learnt) -> float:
+            return sum(np.linalg.norm((merged - d) @ d.T) ** 2 / np.linalg.norm(d) ** 2 for d in learnt)
+
+        leaf = torch.from_numpy(sum(learnt)).requires_grad_()
+        adam = torch.optim.Adam([leaf], lr=1e-2)
+        for _ in range(25):
+            adam.zero_grad()
+            terms = [((leaf - d) @ d.T).norm() ** 2 / d.norm() ** 2 for d in map(torch.from_numpy, learnt)]
+            sum(terms).backward()
+            adam.step()
+        got = run("wudi", models, base, steps=25, learning_rate=1e-2)
+        close(got, base.double() + leaf.detach(), atol=1e-4)
+        assert interference((got - base).double().numpy()) < 0.8 * interference(sum(learnt))
+
+
+def test_consensus_keeps_what_several_models_want() -> None:
+    base, models, learnt = tasks(15, 10)
+    total = sum(learnt)
+    votes = sum(np.abs(d) >= 0.4 * np.abs(total - d) for d in learnt)
+    for agreement in (1, 2, 3):
+        expected = 0.3 * np.where(votes >= agreement, total, 0)
+        got = run("consensus_ta", models, base, agreement=agreement, **{"lambda": 0.3})
+        close(got, base.double() + torch.from_numpy(expected))
