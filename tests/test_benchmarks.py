@@ -172,3 +172,15 @@ def test_siblings_of_a_model_differ_a_little(tmp_path: Path, monkeypatch: pytest
         assert other[name].dtype == base[name].dtype
         change = (other[name].float() - base[name].float()).std() / base[name].float().std()
         assert NOISE / 2 < float(change) < NOISE * 2
+
+
+def test_methods_alone_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", ["methods.py"])
+    import methods  # of the benchmarks' folder
+
+    monkeypatch.setattr(methods, "find_mergekit", lambda: None)
+    given = methods.argparse.Namespace(methods=["linear", "sce", "della"], size=64, tensors=2, rounds=1)
+    [table] = tables(list(methods.rows(given)))
+    assert [row["method"] for row in table] == given.methods
+    assert all(float(row["hubmerge"]) > 0 and row["mergekit"] == "-" for row in table)

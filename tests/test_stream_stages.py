@@ -112,7 +112,8 @@ def test_every_way_to_read_gives_the_same_bytes(wide, hub, tmp_path: Path) -> No
     card = render(card_of(result.plan))
     assert all(name in card for name in names.values()) and "name: a" in card and "stage:b" in card
     assert f"built on [{names['base']}]" in card and "merge of " in card.split("# ")[1]
-    assert "weights with `ties`, then `dare_ties`, then `task_arithmetic`" in card
+    links = ", then ".join(f"[`{name}`]({METHODS[name].paper})" for name in ("ties", "dare_ties", "task_arithmetic"))
+    assert f"weights with {links}" in card
 
 
 def test_a_stage_is_tried_in_memory(wide, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, ModelCardData, constants
 
 from .. import amounts
+from ..methods import METHODS
 from ..places import folder_name
 from .licences import LicenceResult, combine
 from .listing import Listing
@@ -157,6 +158,11 @@ def _is_own(card: Card, row: CardRow) -> bool:
     return row.model in (card.title, card.repo_id)
 
 
+def _method_link(name: str) -> str:
+    """A merge method with where it comes from; what a path through layers is called as it is."""
+    return f"[`{name}`]({METHODS[name].paper})" if name in METHODS else f"`{name}`"
+
+
 def _summary(card: Card) -> str:
     merged = [source for source in card.sources if source.name != card.base_model]
     base = next((source for source in card.sources if source.name == card.base_model), None)
@@ -164,7 +170,7 @@ def _summary(card: Card) -> str:
     text = f"This model is a merge of {' and '.join([', '.join(names[:-1]), names[-1]] if names[1:] else names)}"
     if base is not None and merged:
         text += f", built on {_source_link(base)}"
-    methods = ", then ".join(f"`{name}`" for name in (*card.before, card.method))
+    methods = ", then ".join(map(_method_link, (*card.before, card.method)))
     text += f". No training took place: each weight is computed from the parents' weights with {methods}."
     if card.whole is not None:
         own = card.whole.component
