@@ -17,8 +17,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
-from measured import median
 from merge import conditions, find_mergekit, table_row
 
 GIVEN = {
