@@ -128,7 +128,7 @@ def rows(options: argparse.Namespace) -> Iterator[str]:
     theirs = Theirs(Path(mergekit).with_name("python"), options.tensors, options.size) if mergekit else None
     ours = Ours(options.tensors, options.size)
     yield table_row("method", "models", "hubmerge", "mergekit", "times as fast")
-    yield table_row("---", "---:", "---:", "---:", "---:")
+    yield table_row(*["---"] * 5)
     for name in options.methods:
         method = METHODS[name]
         count = min(method.max_models or 3, 3)
