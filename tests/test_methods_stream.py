@@ -102,3 +102,8 @@ def test_lines_is_a_gradient_of_lambda(models, tiny_llama, tmp_path: Path) -> No
     for layer, scale in enumerate((0.2, 0.6, 1.0)):
         name = f"model.layers.{layer}.mlp.up_proj.weight"
         torch.testing.assert_close(found[name], b[name] + scale * (m[name] - b[name]))
+
+
+def test_the_time_of_methods_over_whole_tensors_is_estimated_on_a_small_one(models) -> None:
+    plans = [make_plan(Recipe.from_dict(recipe(method, {}, {}, models)), threads=1) for method in ("iso_c", "linear")]
+    assert plans[0].compute_seconds > plans[1].compute_seconds > 0

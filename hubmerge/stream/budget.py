@@ -16,6 +16,7 @@ from ..amounts import size
 from ..errors import ResourceError
 from ..hub.source import Source
 from ..methods.blocks import BLOCK, Workspace
+from ..methods.method import Unit
 from .compute import merge_blocks, one_thread
 from .device import free_memory
 from .findings import Finding, error, warning
@@ -30,7 +31,11 @@ _LIBRARY_BYTES = 40 * 2**20
 _TRIAL = 2 * BLOCK
 """Elements that an estimate of the speed is made with."""
 
-_TRIAL_SHAPE = (512, _TRIAL // 512)
+_TRIAL_SHAPES: dict[Unit, tuple[int, int]] = {
+    "block": (512, _TRIAL // 512),
+    "row": (512, _TRIAL // 512),
+    "tensor": (256, 256),  # what such methods take grows faster than their elements
+}
 
 _HEADER_BYTES_PER_TENSOR = 200
 SMALL_FILES = 50 * 2**20
@@ -180,7 +185,8 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
     if not merged:
         return seconds
     largest = max(merged, key=lambda tensor: tensor.parameters * len(tensor.reads))
-    trial = replace(largest, shape=_TRIAL_SHAPE)
+    shape = _TRIAL_SHAPES[stage.method.unit]
+    trial = replace(largest, shape=shape)
     stored = torch.randn(_TRIAL, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     with one_thread():
         fastest = math.inf
@@ -190,4 +196,4 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
                 digest.update(block.view(torch.uint8).numpy().data)
             fastest = min(fastest, time.perf_counter() - began)
     work = sum(stage.method.work(tensor.shape) for tensor in merged)
-    return seconds + fastest / stage.method.work(_TRIAL_SHAPE) * work / at_a_time
+    return seconds + fastest / stage.method.work(shape) * work / at_a_time
