@@ -18,6 +18,8 @@ from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.verify import verify
 from hubmerge.terminal import show_plan
+from space.forms.recipe import fields
+from space.views.draw import ribbons
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +138,9 @@ def test_modules_that_are_none(vlm, other, plain, tiny_llama, tmp_path: Path) ->
     small = tiny_llama(tmp_path / "small", intermediate_size=16, tie_word_embeddings=False)
     alone = {"text_decoder": {"models": [{"model": str(small)}]}, "vision_tower": {"models": models}}
     refused(alone, "do not fit together|has \\[", PlanError)
+
+
+def test_the_page_shows_its_models_and_leaves_the_rest_to_the_yaml() -> None:
+    recipe = Recipe.from_dict(document("org/sees", "org/sees-too", "org/speaks", base_model="org/sees"))
+    drawn = str(ribbons(recipe))
+    assert fields(recipe) == [] and all(name in drawn for name in ("sees-too", "speaks")) and drawn.count(">sees<") < 2

@@ -83,7 +83,7 @@ def _used(stages: Sequence[Stage], named: Iterable[ModelRef]) -> tuple[Stage, ..
 def fields(recipe: Recipe) -> list[Field]:
     """What the form can show of `recipe`: parameters of its method that are a number, a switch or a short gradient."""
     method = METHODS.get(recipe.merge_method)
-    if method is None or recipe.slices:
+    if method is None or not recipe.models:
         return []
     shown: list[Field] = []
     for index, entry in enumerate(recipe.models):

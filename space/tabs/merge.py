@@ -265,7 +265,7 @@ def _required(text: str) -> Recipe:
 def _missing(recipe: Recipe | None) -> str:
     """What still keeps a recipe from running, said before the plan says it."""
     method = METHODS.get(recipe.merge_method) if recipe else None
-    if recipe is None or method is None or recipe.slices:
+    if recipe is None or method is None or not recipe.models:
         return ""
     if method.base == "required" and recipe.base_model is None:
         return _said(f"{method.name} builds on a base model: choose one in step 1.", "warning")

@@ -54,7 +54,7 @@ def draw_controls(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State
     if rest:
         with gr.Accordion("Settings of the whole merge", open=not controls):
             controls += [_control(field) for field in rest]
-    if not controls or made.slices:
+    if not controls or not made.models:
         html(note("This recipe is set up in YAML alone.", "quiet"))
         return
 

@@ -1,10 +1,10 @@
 """Drawings, as SVG text: the recipe as ribbons that flow into one model, and a score as a point on its interval."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hubmerge.markup import Markup
-from hubmerge.recipe import Recipe, Setting
+from hubmerge.recipe import AS_GIVEN, Recipe, Setting
 
 from ..theme import BASE_COLOUR, RESULT_COLOUR, colour
 from ..wording import short
@@ -32,8 +32,8 @@ def ribbons(recipe: Recipe | None) -> Markup:
     if recipe is None:
         return Markup("")
     names = [(str(entry.model), colour(i), _weight(recipe, i)) for i, entry in enumerate(recipe.models)]
-    if recipe.slices:
-        refs = dict.fromkeys(source.model for piece in recipe.slices for source in piece.sources)
+    if not recipe.models:
+        refs = [ref for ref in replace(recipe, output=AS_GIVEN).named if ref != recipe.base_model]
         names = [(str(ref), colour(i), 1.0) for i, ref in enumerate(refs)]
     if recipe.base_model:
         share = 1.0 - (_weight(recipe, 0) or 0.0) if recipe.merge_method == "slerp" else None
