@@ -2,7 +2,7 @@
 
     HubmergeError            exit code 2: the input is wrong and can be put right
     ├── RecipeError          a recipe or search file: unknown key, bad value, missing model
-    ├── SourceError          a checkpoint or repository whose content cannot be used (pickle, truncated, NaN)
+    ├── SourceError          a checkpoint or repository whose content cannot be used (code, truncated, NaN)
     ├── PlanError            models that do not fit together (shapes, vocabulary, architecture)
     ├── ResourceError        not enough disk or memory for the work ahead
     ├── TaskError            an evaluation task: missing examples, overlapping splits

@@ -86,6 +86,18 @@ def test_it_is_what_peft_merges(kind: str, base: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
 
 
+def test_factors_that_torch_saved(base: Path, tmp_path: Path) -> None:
+    adapter, _ = lora(base, tmp_path / "lora")
+    expected = merged(tmp_path / "safe", alone(*on_top(base, adapter)))
+    factors = load_file(adapter / "adapter_model.safetensors")
+    (adapter / "adapter_model.safetensors").unlink()
+    turned = {name: one.t().contiguous().t() if "lora_A" in name else one for name, one in factors.items()}
+    torch.save(turned, adapter / "adapter_model.bin")
+    found = merged(tmp_path / "torch", alone(*on_top(base, adapter)))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_weights_stored_the_other_way_round(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -214,7 +226,7 @@ def test_what_does_not_fit_its_model_is_refused(base: Path, tiny_llama, tmp_path
     save_file({**weights, name: torch.full_like(weights[name], torch.nan)}, adapter / "adapter_model.safetensors")
     with pytest.raises(SourceError, match="has NaN or infinite values"):
         merge(make_plan(Recipe.from_dict(alone(*on_top(base, adapter)))), tmp_path / "out")
-    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(SourceError, match=r"has no adapter_model\.safetensors"):
         open_source(ModelRef.parse(f"{base}+{adapter}"))
     (adapter / "adapter_config.json").unlink()

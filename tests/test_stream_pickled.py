@@ -9,7 +9,7 @@ import pytest
 import torch
 from bintools import as_pickled, save_pickled, torch_file
 from hubtools import on_path, publish
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, HfApi, constants
 from safetensors.torch import load_file, save_file
 from streamtools import naive, weights
 from test_stream_merge import Siblings, recipe
@@ -175,6 +175,22 @@ def test_safetensors_go_first(siblings: Siblings, tmp_path: Path) -> None:
         open_source(ModelRef.parse(str(folder)))
 
 
+def test_a_variant_is_read_where_it_is_alone(siblings: Siblings, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(siblings["math"], tmp_path / "fp16"))
+    state = {name: one.half() for name, one in load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    names = sorted(state)
+    files = {"model.fp16-00001-of-00002.safetensors": names[::2], "model.fp16-00002-of-00002.safetensors": names[1::2]}
+    for file, held in files.items():
+        save_file({name: state[name] for name in held}, folder / file)
+    weight_map = {name: file for file, held in files.items() for name in held}
+    (folder / "model.safetensors.index.fp16.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert {one.dtype for one in open_source(ModelRef.parse(str(folder))).tensors.values()} == {"F16"}
+    save_pickled(folder, state)  # what has no variant in its name goes first, as transformers has it
+    found = {one.file for one in open_source(ModelRef.parse(str(folder))).tensors.values()}
+    assert found == {"pytorch_model.bin"}
+
+
 def test_pickles_are_not_pushed(pickled) -> None:
     with pytest.raises(SourceError, match=r"a kind of file that can hold code, so it is not pushed"):
         push_folder(pickled["base"], "alice/no-pickles")
@@ -262,7 +278,7 @@ def test_other_vocabularies_are_still_refused(paper: dict[str, Path], tmp_path: 
         make_plan(the_paper_recipe({**paper, "wizard": other})).require()
 
 
-def test_the_copy_of_the_hub_itself_is_read(siblings: Siblings, pickled, hub, tmp_path: Path) -> None:
+def test_the_copy_of_the_hub_itself_is_read(siblings: Siblings, pickled, hub, tmp_path: Path, monkeypatch) -> None:
     repo_id = published({"base": pickled["base"]}, "converted")["base"]
     own = open_source(ModelRef.parse(repo_id))
     assert own.commit == HfApi().model_info(repo_id).sha
@@ -277,6 +293,13 @@ def test_the_copy_of_the_hub_itself_is_read(siblings: Siblings, pickled, hub, tm
     assert any("safetensors copy of them, refs/pr/2, is read" in one.message for one in plan.warnings)
     assert merge(plan, tmp_path / "out").tensors == merge(recipe(siblings), tmp_path / "folders").tensors
     assert open_source(ModelRef.parse(f"{repo_id}@{own.commit}")).tensors == own.tensors, "who names a commit means it"
+    for one in (open_source(ModelRef.parse(repo_id)), own):
+        for file in ("model.safetensors", "pytorch_model.bin"):
+            if file in one.files:
+                one.local_path(file)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert open_source(ModelRef.parse(repo_id)).commit == offered
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     hub.faults = on_path("/discussions", Fault(status=403))
     try:
         assert open_source(ModelRef.parse(repo_id)).commit == own.commit

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from ..methods.blocks import BLOCK
 from ..reference import ModelRef
 from ..stream.architecture import check_counts, read_architecture, transformers_errors
 from ..stream.dtypes import DTYPES
-from ..stream.laid import in_order
 from ..stream.lora import Adapted
 from ..stream.mapped import map_tensors
+from ..stream.plan import weights_of
 from ..stream.tokenizer import carried_files, check_carried, is_carried
 from ..stream.weights import Reads, Stored
 from . import apart, placement
@@ -69,6 +70,8 @@ def load_model(
     if memory is not None and place.type != "cuda":
         free = memory * placement.WHOLE
     wanted = _choose_dtype(dtype, place, source, free if memory is None else math.inf)
+    if wanted is None and source.scales is not None:
+        wanted = DTYPES[source.scales.dtype].torch  # what FP8 is read as
     size = source.nbytes if wanted is None else source.parameters * wanted.itemsize
     spread: dict[str, Any] = {}
     if size > free:
@@ -79,10 +82,8 @@ def load_model(
             )
         if source.adapter is not None:
             raise ResourceError(f"{ref} is too large to be loaded with its LoRA; merge it first: hubmerge merge.")
-        if _is_pickled(source):
-            raise ResourceError(
-                f"{ref} is too large to be loaded as PyTorch stored it; merge it first: hubmerge merge."
-            )
+        if not _is_plain(source):
+            raise ResourceError(f"{ref} is too large to be loaded as it is stored; merge it first: hubmerge merge.")
         outline = placement.outline(source.config, wanted or most_common(_stored(source)))
         placement.require_room(outline, str(ref), memory)
         devices = placement.spread(outline, placement.room_for_weights(place, memory))
@@ -96,8 +97,8 @@ def load_model(
     with transformers_errors(f"transformers cannot load {ref}"), loading(), hub_errors(f"loading {ref}"):
         plain = source.adapter is None
         tokenizer = AutoTokenizer.from_pretrained(where, **shared) if plain else load_tokenizer(source, None)
-        if _is_pickled(source):
-            model = _load_pickled(source, where, wanted)
+        if not _is_plain(source):
+            model: Any = _load_read(source, where, wanted)
         else:
             model = AutoModelForCausalLM.from_pretrained(
                 where, dtype=wanted or "auto", use_safetensors=True, **shared, **spread
@@ -150,18 +151,30 @@ def save_files(folder: str, files: Mapping[str, bytes]) -> None:
             path.write_bytes(content)
 
 
-def _is_pickled(source: Source) -> bool:
-    return any(tensor.file.endswith(TORCH) for tensor in source.tensors.values())
+def _is_plain(source: Source) -> bool:
+    """Whether transformers may be given the files themselves."""
+    return source.scales is None and not any(one.file.endswith(TORCH) for one in source.tensors.values())
 
 
-def _load_pickled(source: Source, where: str, dtype: torch.dtype | None) -> Any:
-    """The model of weights that torch.save wrote: transformers is given tensors, and never the file."""
+def _load_read(source: Source, where: str, dtype: torch.dtype | None) -> Any:
+    """The model of weights that transformers is given as tensors: of what torch.save wrote, or of FP8 with scales."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
 
     config = read_architecture(source.config)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise SourceError(f"{source.name} is a {config.model_type} model, which does not answer with text.")
-    state = {name: in_order(tensor, source.tensors[name]) for name, tensor in map_tensors(source)}
+    weights, mapped = weights_of(replace(source, adapter=None)), dict(map_tensors(source))
+    state = {}
+    for name, tensor in weights.tensors.items():
+        if weights.is_stored(name):
+            state[name] = mapped[name]
+            continue
+        reads = Reads(lambda extent: mapped[extent.tensor.name].view(-1)[extent.start : extent.stop])
+        flat = torch.empty(tensor.parameters, dtype=dtype or DTYPES[tensor.dtype].torch)
+        for start in range(0, tensor.parameters, BLOCK):
+            stop = min(start + BLOCK, tensor.parameters)
+            flat[start:stop] = weights.read(name, start, stop, reads)
+        state[name] = flat.view(tensor.shape)
     stored = most_common((tensor.dtype, tensor.numel()) for tensor in state.values())
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     model = kind.from_pretrained(None, config=config, state_dict=state, dtype=dtype or stored)

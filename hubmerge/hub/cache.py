@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
@@ -72,14 +72,14 @@ def keep_revision(kind: str, repo_id: str, revision: str | None, commit: str) ->
         _write(folder / "refs" / ref, commit)
 
 
-def revisions(kind: str, ref: ModelRef) -> list[str]:
-    """The pull requests of the repository that were heard of, the newest first."""
-    try:
-        names = [unquote(path.name) for path in _notes(kind, ref.repo_id).glob("@refs%2Fpr%2F*")]
-    except OSError:
-        return []
-    numbers = [name.rpartition("/")[2] for name in names]
-    return [f"refs/pr/{number}" for number in sorted((int(n) for n in numbers if n.isdecimal()), reverse=True)]
+def remember_copy(ref: ModelRef, revision: str) -> None:
+    """Writes down which revision has the Hub's own copy of the weights of a model (see conversion.py)."""
+    _write(_notes("model", ref.repo_id) / "copy", revision)
+
+
+def recall_copy(ref: ModelRef) -> str | None:
+    """That revision, where one was used before."""
+    return _read(_notes("model", ref.repo_id) / "copy")
 
 
 def _commit(kind: str, ref: ModelRef) -> str | None:

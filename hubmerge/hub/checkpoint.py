@@ -11,13 +11,14 @@ from ..documents import parse_object
 from ..errors import SourceError
 from . import fields
 from .headers import TensorHeader
+from .scales import is_fp8
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 PICKLED = "pytorch_model.bin"
-INDICES = (INDEX, PICKLED_INDEX)
+_VARIANT = r"{}\w+\.json"
 # Weights that are no transformers model's: a LoRA beside it, Mistral's own format, what a training leaves.
 _OTHERS = re.compile(
     r"adapter_model\.(safetensors|bin)|consolidated.*\.(safetensors|pth)|(training_args|optimizer|scheduler|scaler"
@@ -53,16 +54,21 @@ def find_weights(files: Collection[str], where: str) -> str:
     """
     if "model_index.json" in files and CONFIG not in files:
         raise SourceError(f"{where} is a diffusers pipeline (model_index.json); expected a transformers model.")
-    # In transformers' order: of both, the one file is read.
-    for whole, index, endings in ((WEIGHTS, INDEX, SAFE), (PICKLED, PICKLED_INDEX, TORCH)):
-        for name in (whole, index):
-            if name in files:
-                return name
+    # In transformers' order: of several, the first is read.
+    for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX):
+        if name in files:
+            return name
+    for endings, index, kind in ((SAFE, INDEX, "safetensors"), (TORCH, PICKLED_INDEX, "PyTorch")):
+        # Weights in a narrower dtype, as some are published beside those in float32, or alone.
+        variants = [
+            name for name in files if re.fullmatch(_VARIANT.format(re.escape(index.removesuffix("json"))), name)
+        ]
+        if len(variants) == 1:
+            return variants[0]
         found = weight_files(files, endings)
         if len(found) == 1:
             return found[0]
         if found:
-            kind = "safetensors" if whole == WEIGHTS else "PyTorch"
             raise SourceError(f"{where} has {len(found)} {kind} files but no {index}; it may be half uploaded.")
     if pickles := weight_files(files, PICKLES):
         raise SourceError(
@@ -74,10 +80,10 @@ def find_weights(files: Collection[str], where: str) -> str:
     raise SourceError(f"{where} has no weights; expected {WEIGHTS} or {INDEX}, or {PICKLED}.")
 
 
-def parse_config(text: str | None, where: str) -> Mapping[str, Any]:
-    """config.json as a mapping whose `fields.CONFIG` are of their types.
+def parse_config(text: str | None, where: str) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+    """config.json as a mapping whose `fields.CONFIG` are of their types, and what it says of weights in FP8, apart.
 
-    Raises `SourceError` where it is missing, broken, or says the weights are quantised.
+    Raises `SourceError` where it is missing, broken, or says that the weights are quantised in another way.
     """
     if text is None:
         raise SourceError(f"{where} has no {CONFIG}, so it is not a transformers model.")
@@ -85,14 +91,17 @@ def parse_config(text: str | None, where: str) -> Mapping[str, Any]:
     config = parse_object(text, what, SourceError, finite=False, hint=_AGAIN)
     fields.check_fields(config, fields.CONFIG, what, _AGAIN)
     fields.check_fields(config.get("text_config") or {}, fields.CONFIG, f"text_config in {what}", _AGAIN)
+    eight_bits = None
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
-        if quantised := part.get("quantization_config"):
+        if quantised := part.pop("quantization_config", None):
             method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-            raise SourceError(
-                f"{where} is quantised ({method or 'see quantization_config in config.json'}); "
-                "merge the model it was made from (float16, bfloat16 or float32)."
-            )
-    return config
+            if not isinstance(quantised, dict) or not is_fp8(quantised):
+                raise SourceError(
+                    f"{where} is quantised ({method or 'see quantization_config in config.json'}); "
+                    "merge the model it was made from (float16, bfloat16 or float32)."
+                )
+            eight_bits = quantised
+    return config, eight_bits
 
 
 def parse_index(
@@ -112,7 +121,7 @@ def parse_index(
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise SourceError(f"{name} of {where} has no weight_map of tensor names to files; save the model again.")
-    endings, kind = (TORCH, "PyTorch") if name == PICKLED_INDEX else (SAFE, "safetensors")
+    endings, kind = (TORCH, "PyTorch") if name.startswith("pytorch_model.") else (SAFE, "safetensors")
     for shard in sorted(set(weight_map.values())):
         check_name(shard, f"{name} of {where}")
         require(shard)
@@ -124,12 +133,16 @@ def parse_index(
 
 
 def collect(
-    shards: Iterable[tuple[TensorHeader, ...]], weight_map: Mapping[str, str] | None, files: Collection[str], where: str
+    shards: Iterable[tuple[TensorHeader, ...]],
+    weight_map: Mapping[str, str] | None,
+    files: Collection[str],
+    where: str,
+    scaled: bool = False,
 ) -> dict[str, TensorHeader]:
     """The tensors of all shards by name, checked against the index.
 
     Raises `SourceError` for a tensor in two shards, one that the index names and its shard lacks, and for weights
-    stored in less than 16 bits.
+    stored in less than 16 bits (in FP8: unless they are `scaled`).
     """
     if unreadable := sorted({"quantize_config.json", "quant_config.json"} & set(files)):
         raise SourceError(f"{where} is quantised ({unreadable[0]}); merge the model it was made from.")
@@ -139,7 +152,7 @@ def collect(
             raise SourceError(
                 f"{where} holds the tensor {tensor.name} twice, in {other.file} and in {tensor.file}; save it again."
             )
-        if tensor.dtype.startswith(("F8_", "F6_", "F4")):
+        if tensor.dtype.startswith(("F6_", "F4") if scaled else ("F8_", "F6_", "F4")):
             raise SourceError(
                 f"{where} stores {tensor.name} as {tensor.dtype}, which is quantised; "
                 "merge the model it was made from (float16, bfloat16 or float32)."

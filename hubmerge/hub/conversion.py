@@ -33,15 +33,23 @@ def find_conversion(listing: Listing) -> Listing | None:
     store, ref = listing.store, listing.ref
     if not isinstance(store, Repository) or ref.revision is not None:
         return None
-    numbered = cache.revisions("model", ref) if store.offline is not None else _offered(ref, store.token)
-    for _, revision in zip(range(_MOST_TRIED), numbered, strict=False):
+    offered = _used_before(ref) if store.offline is not None else _offered(ref, store.token)
+    for _, revision in zip(range(_MOST_TRIED), offered, strict=False):
         try:
             copy = list_files(replace(ref, revision=revision), store.token)
         except (HubError, SourceError):
             continue  # the model's own files are there in any case
         if _is_copy(copy, listing):
+            cache.remember_copy(ref, revision)
             return copy
     return None
+
+
+def _used_before(ref: ModelRef) -> Iterator[str]:
+    """What the bot offered when the Hub was last asked, and nothing that anybody else did."""
+    revision = cache.recall_copy(ref)
+    if revision is not None and PULL_REQUEST.fullmatch(revision):
+        yield revision
 
 
 def _offered(ref: ModelRef, token: str | None) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """A LoRA of the Hub: which tensors of its model it changes, and by what - from its config and headers alone.
 
-Hu et al. 2021, https://arxiv.org/abs/2106.09685, as PEFT stores it: adapter_config.json and adapter_model.safetensors.
+Hu et al. 2021, https://arxiv.org/abs/2106.09685, as PEFT stores it: adapter_config.json, and
+adapter_model.safetensors or .bin.
 """
 
 import math
@@ -18,10 +19,12 @@ from ..text import shorten
 from . import fields
 from .headers import TensorHeader, read_headers
 from .listing import Listing
+from .pickled import read_pickled
 from .pins import pin
 
 CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+"""Of both, the first is read."""
 
 _PREFIX = "base_model.model."
 _DTYPES = ("BF16", "F16", "F32", "F64")
@@ -125,15 +128,19 @@ class Adapter:
     @property
     def nbytes(self) -> int:
         """The size of the file that holds the factors; all of it is read."""
-        return self.listing.files[WEIGHTS].size
+        return self.listing.files[self._file].size
 
     def is_here(self) -> bool:
         """Whether that file is on this machine."""
-        return self.listing.store.is_here(WEIGHTS)
+        return self.listing.store.is_here(self._file)
 
     def local_path(self) -> Path:
         """That file on disk; one of the Hub is first downloaded."""
-        return self.listing.store.path(self.listing.file(WEIGHTS))
+        return self.listing.store.path(self.listing.file(self._file))
+
+    @property
+    def _file(self) -> str:
+        return next(name for name in WEIGHTS if name in self.listing.files)
 
 
 def is_adapter(files: Collection[str]) -> bool:
@@ -170,10 +177,11 @@ def open_adapter(listing: Listing, tensors: Mapping[str, TensorHeader], where: s
             "its own, not from the model; make a plain LoRA of it with peft's save_pretrained(..., "
             f"path_initial_model_for_weight_conversion=...), or {_BY_PEFT}."
         )
-    if WEIGHTS not in listing.files:
-        raise SourceError(f"{name} has no {WEIGHTS}; save the adapter again with safe_serialization.")
-    file = listing.file(WEIGHTS)
-    headers = read_headers(lambda start, stop: listing.store.read(file, start, stop), WEIGHTS, file.size, name)
+    file = next((listing.files[one] for one in WEIGHTS if one in listing.files), None)
+    if file is None:
+        raise SourceError(f"{name} has no {WEIGHTS[0]}; save the adapter again with safe_serialization.")
+    read = read_headers if file.path == WEIGHTS[0] else read_pickled
+    headers = read(lambda start, stop: listing.store.read(file, start, stop), file.path, file.size, name)
     changes, tied = {}, _is_tied(tensors)
     for module, (embedding, pair) in _modules(headers, name).items():
         if tied and (embedding or module.rpartition(".")[2] == "lm_head"):

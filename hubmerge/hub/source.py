@@ -20,7 +20,6 @@ from .answers import FileInfo
 from .checkpoint import (
     CONFIG,
     INDEX,
-    INDICES,
     PICKLED,
     PICKLED_INDEX,
     SAFE,
@@ -40,6 +39,7 @@ from .listing import Licence, Listing, list_files
 from .lora import Adapter, is_adapter, open_adapter, trained_on
 from .pickled import read_pickled
 from .pins import open_pinned, pin
+from .scales import Scales, find_scales
 
 _READERS = 8
 
@@ -52,6 +52,7 @@ class Source:
     (the commit, or for a folder a digest of its files' names, sizes and times). `adapter`: a LoRA that changes some of
     the tensors when they are read; files, config and tokenizer are the model's own. `folders`: of a model made of
     checkpoints in folders of their own, with which the names of their tensors begin ("unet/conv_in.weight").
+    `scales`: what tensors in FP8 are multiplied with; `config` is that of the model without.
     """
 
     ref: ModelRef
@@ -60,6 +61,7 @@ class Source:
     config: Mapping[str, Any] = field(repr=False)
     adapter: Adapter | None = None
     folders: Mapping[str, Folder] = field(default_factory=dict, repr=False)
+    scales: Scales | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -91,7 +93,8 @@ class Source:
     @cached_property
     def components(self) -> Mapping[str, Component]:
         """All parts of it, by name; none of a plain model."""
-        return components(self.config, self.tensors, self.folders)
+        beside = self.scales.beside if self.scales else ()
+        return components(self.config, [name for name in self.tensors if name not in beside], self.folders)
 
     @property
     def stored(self) -> Iterable[TensorHeader]:
@@ -251,13 +254,13 @@ def _open(ref: ModelRef, listing: Listing) -> Source:
     listing.require(CONFIG)
     _require_weights(listing)
     weights = find_weights(files, where)
-    if weights.endswith(TORCH) or weights == PICKLED_INDEX:
+    if weights.endswith(TORCH) or weights.startswith("pytorch_model."):
         copy = find_conversion(listing)
         if copy is not None:
             return _open(ref, copy)
-    config = parse_config(listing.read_text(CONFIG), where)
+    config, quantised = parse_config(listing.read_text(CONFIG), where)
     weight_map = None
-    if weights in INDICES:
+    if weights.endswith(".json"):
         weight_map = parse_index(listing.read_text(weights), files, where, listing.require, weights)
     shards = sorted(set(weight_map.values())) if weight_map else [weights]
 
@@ -270,11 +273,13 @@ def _open(ref: ModelRef, listing: Listing) -> Source:
         # Each in a copy of this thread's context, so that what stops this thread stops them.
         reading = [pool.submit(copy_context().run, headers, shard) for shard in shards]
         try:
-            tensors = collect((future.result() for future in reading), weight_map, files, where)
+            read = (future.result() for future in reading)
+            tensors = collect(read, weight_map, files, where, scaled=quantised is not None)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return Source(ref, listing, tensors, config)
+    scales = find_scales(tensors, config, quantised, where) if quantised is not None else None
+    return Source(ref, listing, tensors, config, scales=scales)
 
 
 def _require_weights(listing: Listing) -> None:

@@ -37,6 +37,16 @@ DTYPES = {
 """By safetensors name. FP8 and FP4 are left out: their scales lie in other tensors, so that their values alone mean
 nothing."""
 
+STORED = DTYPES | {
+    dtype.name: dtype
+    for dtype in (
+        Dtype("F8_E4M3", 1, torch.float8_e4m3fn),
+        Dtype("F8_E5M2", 1, torch.float8_e5m2),
+        Dtype("F8_E8M0", 1, torch.float8_e8m0fnu),
+    )
+}
+"""These, and what can be read of a file to be scaled (see dequantised.py)."""
+
 RECIPE_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """A recipe's name of a dtype to that of safetensors."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..hub.headers import DTYPE_BITS, TensorHeader
 from ..hub.source import Source
 from ..methods.blocks import BLOCK
-from .dtypes import DTYPES
+from .dtypes import STORED
 from .weights import Extent, Over, Reads, Stored
 
 
@@ -56,7 +56,7 @@ class Laid(Over):
 
     def _put_in_order(self, name: str, reads: Reads) -> Tensor:
         header = self._turned[name]
-        dtype = DTYPES[header.dtype]
+        dtype = STORED[header.dtype]
         stored = torch.empty(header.nbytes // dtype.nbytes, dtype=dtype.torch)
         for first, last in self._parts(name):
             stored[first:last] = self.inner.read(name, first, last, reads)
@@ -64,7 +64,7 @@ class Laid(Over):
 
     def _parts(self, name: str) -> Iterator[tuple[int, int]]:
         header = self._turned[name]
-        elements = header.nbytes // DTYPES[header.dtype].nbytes
+        elements = header.nbytes // STORED[header.dtype].nbytes
         for first in range(0, elements, BLOCK):
             yield first, min(first + BLOCK, elements)
 

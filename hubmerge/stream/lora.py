@@ -13,6 +13,7 @@ from ..hub.lora import Adapter, Factors
 from ..methods.blocks import BLOCK
 from .compute import is_finite
 from .dtypes import DTYPES
+from .laid import in_order
 from .weights import Over, Reads
 
 
@@ -38,7 +39,7 @@ class _File:
         values = torch.frombuffer(data, dtype=DTYPES[header.dtype].torch)
         if not is_finite(values):
             raise SourceError(f"{header.name} of {name} has NaN or infinite values; this LoRA cannot be merged.")
-        return values.view(header.shape).to(torch.float64)
+        return in_order(values, header).to(torch.float64)
 
 
 @dataclass(frozen=True, eq=False)

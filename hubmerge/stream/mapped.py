@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import SourceError
 from ..hub.source import Source
-from .dtypes import DTYPES
+from .dtypes import STORED
 from .reader import check_finite
 
 
@@ -24,7 +24,7 @@ def map_tensors(source: Source) -> Iterator[tuple[str, Tensor]]:
     """
     maps: dict[str, mmap.mmap] = {}
     for name, header in source.tensors.items():
-        dtype = DTYPES[header.dtype]
+        dtype = STORED[header.dtype]
         if header.nbytes == 0:
             yield name, torch.empty(header.shape, dtype=dtype.torch)
             continue

@@ -27,6 +27,7 @@ from .budget import Effort
 from .compatibility import check_ends, check_source, check_tensors
 from .component import ComponentPlan, sized
 from .configuration import check_restacked, output_config
+from .dequantised import Dequantised
 from .device import cores, find_devices
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
 from .findings import Finding, raise_errors
@@ -255,6 +256,8 @@ def weights_of(source: Source) -> Weights:
     """What a reference stands for: a model, its tensors in order, or a part of one, with its LoRA."""
     stored = Stored(source)
     weights: Weights = Laid(stored) if is_laid_out(source) else stored
+    if source.scales is not None:
+        weights = Dequantised(weights, source.scales)
     if source.component is not None:
         weights = Part(weights, source.component)
     return weights if source.adapter is None else Adapted(weights, source.adapter)

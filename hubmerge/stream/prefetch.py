@@ -11,7 +11,7 @@ from ..hub.content import HashedFile
 from ..hub.patience import stoppable
 from ..hub.source import Source
 from ..methods.blocks import BLOCK
-from .dtypes import DTYPES
+from .dtypes import STORED
 from .stage import Stage
 from .tensors import TensorPlan
 from .weights import Extent
@@ -22,7 +22,7 @@ CONNECTIONS = 8
 SPAN = 8 * 2**20
 """Bytes that a request asks for: enough to outweigh its latency, and few enough to hold several of each source."""
 
-GAP = 8 * 2**10
+GAP = 2**10
 """Bytes between two tensors of a file that are read with them: a request of its own would take longer. In an archive
 each tensor has a header before it."""
 
@@ -181,7 +181,7 @@ class Prefetch:
 
     def _blocks_in_span(self, extents: Iterable[Extent]) -> int:
         """Blocks of the widest of these tensors that a span holds."""
-        widest = max((DTYPES[extent.tensor.dtype].nbytes for extent in extents), default=1)
+        widest = max((STORED[extent.tensor.dtype].nbytes for extent in extents), default=1)
         return max(1, self._ahead.span // (BLOCK * widest))
 
     def _take(self, wanted: _Pieces, start: int, stop: int) -> memoryview:

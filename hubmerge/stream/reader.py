@@ -13,7 +13,7 @@ from ..errors import Interrupted, SourceError
 from ..hub.patience import stoppable
 from ..hub.source import Source
 from .compute import Read, is_finite
-from .dtypes import DTYPES
+from .dtypes import STORED
 from .prefetch import Ahead, Prefetch
 from .stage import Stage
 from .tensors import TensorPlan
@@ -72,7 +72,7 @@ class Reader:
 
             def stored(extent: Extent) -> Tensor:
                 self._check()
-                dtype = DTYPES[extent.tensor.dtype]
+                dtype = STORED[extent.tensor.dtype]
                 if extent.start == extent.stop:
                     return torch.empty(0, dtype=dtype.torch)
                 if extent.file in self._far:
@@ -136,6 +136,7 @@ class Reader:
 
 def check_finite(source: Source, name: str, values: Tensor) -> None:
     """Raises `SourceError` where a stored tensor has NaN or infinite values."""
+    values = values.to(torch.float32) if values.dtype.itemsize == 1 and values.is_floating_point() else values
     if values.is_floating_point() and not is_finite(values):
         raise SourceError(f"{name} of {source.name} has NaN or infinite values; this model cannot be merged.")
 

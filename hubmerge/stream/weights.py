@@ -2,6 +2,7 @@
 
     Stored(source)            a model as it lies in its files
     Laid(stored)              a model whose file has some tensors in another order of elements (laid.py)
+    Dequantised(weights)      a model in FP8, each number times its factor (dequantised.py)
     Adapted(weights, lora)    what a LoRA adds on top (lora.py)
     Part(weights, component)  a part of a model under the names of a plain one
     Alone(weights, has_words) a part, taken for a model of its own
@@ -22,7 +23,7 @@ from torch import Tensor
 from ..hub.component import Component, components
 from ..hub.headers import TensorHeader
 from ..hub.source import Source
-from .dtypes import DTYPES
+from .dtypes import STORED
 from .tensors import TensorPlan
 
 
@@ -71,7 +72,7 @@ class Extent(NamedTuple):
     @property
     def bytes(self) -> tuple[int, int]:
         """Where in that file: first byte, and the one after the last."""
-        size = DTYPES[self.tensor.dtype].nbytes
+        size = STORED[self.tensor.dtype].nbytes
         return self.tensor.start + self.start * size, self.tensor.start + self.stop * size
 
 
