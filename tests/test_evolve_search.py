@@ -15,7 +15,8 @@ from hubmerge.evolve.explore import explore
 from hubmerge.evolve.records.evaluation import WORST
 from hubmerge.evolve.records.journal import Journal, read_evaluations
 from hubmerge.evolve.search import Search
-from hubmerge.evolve.spaces.recipes import ParameterGenome, squash, unsquash
+from hubmerge.evolve.spaces.recipes import ParameterGenome
+from hubmerge.evolve.spaces.squash import squash, unsquash
 from hubmerge.evolve.spec.searcher import Searcher
 from hubmerge.evolve.workers import pool
 from hubmerge.evolve.workers.pool import LocalPool

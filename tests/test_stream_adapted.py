@@ -15,7 +15,8 @@ from transformers import AutoTokenizer
 from hubmerge.errors import HubmergeError, NotFoundError, PlanError, SourceError
 from hubmerge.evaluate.models import load_model
 from hubmerge.evolve.run import evolve
-from hubmerge.evolve.spaces.layer_path import FAMILIES, LayerPath
+from hubmerge.evolve.spaces.families import FAMILIES
+from hubmerge.evolve.spaces.layer_path import LayerPath
 from hubmerge.evolve.workers.path_model import PathModel
 from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.hub.source import open_source

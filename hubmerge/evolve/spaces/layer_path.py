@@ -1,5 +1,6 @@
 """A path through the layers of several models: a candidate of the data-flow space, and its export as a recipe.
 
+>>> from hubmerge.evolve.spaces.families import FAMILIES
 >>> path = LayerPath((ModelRef("org/a"), ModelRef("org/b")), ((0, 0), (1, 1), (0, 1)), (1.0, 0.5, -2.0))
 >>> [piece.sources[0].layer_range for piece in path.recipe(FAMILIES["llama"]).slices]
 [(0, 1), (1, 2), (1, 2)]
@@ -16,9 +17,7 @@ from ...documents import DocumentKind
 from ...errors import RecipeError
 from ...recipe import OUTPUT_KEYS, Output, Parameters, Recipe, Slice, SliceSource, Stage
 from ...reference import ModelRef
-from .families import FAMILIES, Family
-
-__all__ = ["FAMILIES", "LARGEST", "LayerPath"]
+from .families import Family
 
 _PATH = DocumentKind("path", RecipeError)
 

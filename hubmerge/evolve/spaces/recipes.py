@@ -18,8 +18,6 @@ from ..search import Search
 from ..spec.genes import Gene
 from .squash import DIGITS, squash, unsquash
 
-__all__ = ["DIGITS", "ParameterGenome", "squash", "unsquash"]
-
 
 @dataclass(frozen=True)
 class Place:
