@@ -5,14 +5,13 @@ https://www.arcee.ai/blog/meet-mergekit-v0-1-arcee-fusion-expanded-model-support
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .blocks import Block, Blocks, each
-from .sparsify import thresholds
+from .sparsify import Vectors, thresholds
 
 # Added to probabilities whose ratio is taken: that of an unlikely element may be 0.
 _FLOOR = 1e-8
@@ -72,13 +71,8 @@ def _moved(blocks: Blocks) -> Tensor:
     return torch.cat(found) if found else torch.zeros(0)
 
 
-def _quantiles(blocks: Blocks, values: Callable[[Block], list[Tensor]], shares: tuple[float, ...]) -> list[float]:
-    """Exact quantiles of non-negative values, interpolated between the two that are nearest."""
-    last = blocks.elements - 1
-    if last < 0:
+def _quantiles(blocks: Blocks, values: Vectors, shares: tuple[float, ...]) -> list[float]:
+    """Exact quantiles of values that are not negative: of the two nearest values the lower one."""
+    if not blocks.elements:
         return [0.0] * len(shares)
-    places = [share * last for share in shares]
-    ends = [blocks.elements - min(math.floor(place) + up, last) for place in places for up in (0, 1)]
-    found = thresholds(blocks, values, ends)
-    pairs = zip(found[::2], found[1::2], places, strict=True)
-    return [low + (high - low) * (place - math.floor(place)) for low, high, place in pairs]
+    return thresholds(blocks, values, [blocks.elements - int(share * (blocks.elements - 1)) for share in shares])
