@@ -193,10 +193,11 @@ def show_plan(plan: Plan) -> None:
         f"{plan.parameters:,} parameters, "
         f"{', '.join(dtypes)}, {size(plan.output_bytes)} in {len(plan.shards)} file(s)"
     )
+    spilled = f" ({size(plan.spill_bytes)} of it for stages that are read twice)" if plan.spill_bytes else ""
     cores = f"{plan.threads} core{'s' if plan.threads > 1 else ''}"
     out.print(
-        f"to fetch {size(plan.fetch_bytes)} | peak memory {size(plan.peak_memory)} | disk {_disk(plan.disk_bytes)} | "
-        f"computing {duration(plan.compute_seconds)} on {cores}"
+        f"to fetch {size(plan.fetch_bytes)} | peak memory {size(plan.peak_memory)} | "
+        f"disk {_disk(plan.disk_bytes)}{spilled} | computing {duration(plan.compute_seconds)} on {cores}"
     )
     _show_findings(plan.findings)
 

@@ -1,5 +1,6 @@
 """Merges before a merge: their results are read as models are, to the bit, and nothing of them is written."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hubmerge.methods import METHODS
 from hubmerge.publish import card_of
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
+from hubmerge.stream.compute import Merging
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.verify import verify
@@ -114,6 +116,31 @@ def test_every_way_to_read_gives_the_same_bytes(wide, hub, tmp_path: Path) -> No
     assert f"built on [{names['base']}]" in card and "merge of " in card.split("# ")[1]
     links = ", then ".join(f"[`{name}`]({METHODS[name].paper})" for name in ("ties", "dare_ties", "task_arithmetic"))
     assert f"weights with {links}" in card
+
+
+def test_what_is_read_twice_is_made_once(wide, monkeypatch, tmp_path: Path) -> None:
+    """Three that measure, on top of each other: each block is merged once, kept on disk, and nothing is left."""
+    top = {**second(wide, "stage:b", "ties"), "stages": [{"name": "a", **first(wide)}]}
+    top["stages"].append({"name": "b", **second(wide, "stage:a", "ties")})
+    plan = make_plan(Recipe.from_dict(top), threads=2)
+    largest = max(tensor.nbytes for tensor in plan.tensors)
+    assert plan.spill_bytes == 2 * 2 * largest and plan.disk_bytes > plan.output_bytes + plan.spill_bytes
+    made: Counter[tuple[str, int]] = Counter()
+
+    def block(self: Merging, start: int) -> torch.Tensor:
+        made[self._plan.name, start] += 1
+        return real(self, start)
+
+    real = Merging.block
+    monkeypatch.setattr(Merging, "block", block)
+    merge(plan, tmp_path / "out")
+    assert set(made.values()) == {3}, "once in each of the three"
+    assert not (tmp_path / "out" / ".hubmerge").exists()
+    found = {name: tensor.clone() for name, tensor in weights(tmp_path / "out").items()}
+    monkeypatch.setattr("hubmerge.stream.stage._is_work", lambda tensor: False)
+    merge(make_plan(Recipe.from_dict(top)), tmp_path / "twice")
+    assert max(made.values()) > 3 + 3
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights(tmp_path / "twice").items())
 
 
 def test_a_stage_is_tried_in_memory(wide, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ..hub.source import Source, open_source
 from ..methods.blocks import BLOCK
 from ..reference import ModelRef
 from ..stream.architecture import check_counts, read_architecture, transformers_errors
+from ..stream.device import free_memory
 from ..stream.dtypes import DTYPES
 from ..stream.lora import Adapted
 from ..stream.mapped import map_tensors
@@ -274,12 +275,3 @@ def most_common(sizes: Iterable[tuple[torch.dtype, int]]) -> torch.dtype:
     for dtype, elements in sizes:
         total[dtype] = total.get(dtype, 0) + elements
     return max(total, key=lambda dtype: total[dtype], default=torch.float32)
-
-
-def free_memory(device: torch.device) -> int:
-    """Free bytes on a CUDA device, or of the machine's memory for any other."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)

@@ -151,6 +151,11 @@ class Recipe:
         return self.models[0].model if self.models else self.slices[0].sources[0].model
 
     @property
+    def merges(self) -> dict[str, "Recipe"]:
+        """All its merges in their order, by the stage's name; the last one is called ""."""
+        return {**{stage.name: stage.recipe for stage in self.stages}, "": self}
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """The merge methods that it names, once each."""
         return tuple(dict.fromkeys([self.merge_method, *(m.merge_method for m in self.modules if m.merge_method)]))

@@ -141,6 +141,11 @@ def disk_bytes(shards: Sequence[ShardPlan], pushing: bool, shard_size: int) -> i
     return (min(sum(sizes), max(shard_size, *sizes, 0)) if pushing else sum(sizes)) + SMALL_FILES
 
 
+def spill_bytes(stage: Stage, at_a_time: int) -> int:
+    """Bytes in the output folder for results of stages that a method reads twice, one tensor of them a thread."""
+    return at_a_time * max((stage.spills(tensor) for tensor in stage.tensors), default=0)
+
+
 def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Finding]:
     """Compares what the output folder and the Hub cache need with what their disks have free."""
     needs: dict[int, tuple[Path, int]] = {}
@@ -179,8 +184,7 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
     Reading, fetching and writing go on meanwhile, and take longer where the disk or the network is slow.
     """
     before = [weights.stage for weights in stage.weights if isinstance(weights, Merged)]
-    # What measures whole tensors first reads them twice, and so has them made twice.
-    seconds = sum(compute_seconds(one, at_a_time) for one in before) * (2 if stage.method.measures else 1)
+    seconds = sum(compute_seconds(one, at_a_time) for one in before)
     merged = [tensor for tensor in stage.tensors if not tensor.copied]
     if not merged:
         return seconds

@@ -2,15 +2,18 @@
 
 import os
 
+import psutil
 import torch
 from accelerate.utils import get_max_memory
 
 from ..errors import ResourceError
 
 
-def free_memory() -> int:
-    """Bytes of main memory that are free now."""
-    return int(get_max_memory()["cpu"])
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes that are free now on a CUDA device, or of the machine's memory for any other and for none."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def find_devices(name: str, each: int, threads: int) -> tuple[torch.device, ...]:

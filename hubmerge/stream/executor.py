@@ -146,7 +146,7 @@ class _Run:
     def run(self, files: dict[str, bytes], message: str | None, began: float) -> MergeResult:
         plan, journal, folder = self.plan, self.journal, self.journal.folder
         kept = len(journal.shards)
-        out_bytes = budget.disk_bytes(plan.shards, not self.keeps_files, plan.shard_size)
+        out_bytes = plan.spill_bytes + budget.disk_bytes(plan.shards, not self.keeps_files, plan.shard_size)
         out_bytes -= journal.nbytes if self.keeps_files else 0
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
         files = carried_files(plan.tokenizer, plan.chat_template) | files
@@ -177,7 +177,8 @@ class _Run:
         plan = self.plan
         missing = [shard for shard in plan.shards if shard.file not in self.journal.shards]
         wanted = [self.tensors[name] for shard in missing for name in shard.names]
-        reader = Reader(plan.stage, wanted, self._fetch, ranged=plan.ranged, ahead=plan.effort.ahead)
+        room = self.journal.room
+        reader = Reader(plan.stage, wanted, self._fetch, ranged=plan.ranged, ahead=plan.effort.ahead, room=room)
         with one_thread(), closing(reader), ThreadPoolExecutor(plan.threads, "hubmerge-merge") as pool:
             try:
                 for shard in plan.shards:

@@ -55,6 +55,11 @@ class Journal:
     is_finished: bool = False
 
     @property
+    def room(self) -> Path:
+        """The folder for what is half written."""
+        return self.folder / WORK_FOLDER
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the finished shards that lie in the folder."""
         return sum(record.nbytes for record in self.shards.values() if record.file not in self.uploaded)

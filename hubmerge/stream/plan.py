@@ -55,9 +55,10 @@ class Plan:
     `recipe` has its models pinned to commits. `sources` are all models it names, base first. `stages` are its merges in
     order, each over weights, which may be those of a stage before; the last makes what is written: the checkpoints of
     `components`, the whole result's own first. Sizes in bytes: `fetch_bytes` to download, `output_bytes` of weights to
-    write, `disk_bytes` in the output folder. `key` names the plan: the same key gives the same bytes. `shard_size` is
-    the one asked for. `ranged`: weights that are not on this machine are read by range, not downloaded. `effort`:
-    threads and memory; `devices`: where each thread computes.
+    write, `disk_bytes` in the output folder, `spill_bytes` of them for results of stages that a method reads twice.
+    `key` names the plan: the same key gives the same bytes. `shard_size` is the one asked for. `ranged`: weights that
+    are not on this machine are read by range, not downloaded. `effort`: threads and memory; `devices`: where each
+    thread computes.
     """
 
     recipe: Recipe
@@ -67,6 +68,7 @@ class Plan:
     findings: tuple[Finding, ...]
     fetch_bytes: int
     disk_bytes: int
+    spill_bytes: int
     key: str
     shard_size: int
     ranged: bool
@@ -181,40 +183,24 @@ def make_plan(
     models is listed in `findings`; a model that cannot be opened raises `SourceError` or `HubError`, an unknown merge
     method `RecipeError`.
     """
-    recipe.require_stages()
-    merges = [*((stage.name, stage.recipe) for stage in recipe.stages), ("", recipe)]
-    for _, merge in merges:
-        for method in merge.methods:
-            find_method(method)
     if shard_size <= 0:
         raise RecipeError(f"The shard size must be a positive number of bytes, got {shard_size}.")
     if threads is not None and threads <= 0:
         raise RecipeError(f"The number of threads must be positive, got {threads}.")
     threads = threads or cores()
-    opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in recipe.references}
+    opened = _open(recipe, sources or {}, token)
     used = tuple(opened.values())
-
-    made: dict[ModelRef, Weights] = {ref: weights_of(source) for ref, source in opened.items()}
-    stages: list[Stage] = []
-    findings: list[Finding] = []
-    for name, merge in merges:
-        stage, found = plan_merge(name, merge, made)
-        stages.append(stage)
-        if name:
-            made[ModelRef(name, stage=True)] = Merged(stage)
-        findings += [replace(one, message=f"In stage:{name}: {one.message}") for one in found] if name else found
-        if any(finding.level == "error" for finding in found):
-            break  # what comes after it would be said to lack everything
-    findings += [Finding("warning", message) for message in combine(used).warnings]
-    recipe = _with_template(recipe, stages[-1].chat_template)
+    stages, findings = _check(recipe, opened)
     stage = stages[-1]
+    recipe = _with_template(recipe, stage.chat_template)
 
     # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
     components = sized(stage.components, max(1, shard_size // 2) if pushing else shard_size)
     files = [shard for component in components for shard in component.shards]
     fetch = (budget.range_bytes(stage) if ranged else budget.fetch_bytes(stage)) + budget.adapter_bytes(used)
     effort = budget.effort(stage, ranged, threads, memory)
-    disk = budget.disk_bytes(files, pushing, shard_size)
+    spill = budget.spill_bytes(stage, effort.threads)
+    disk = budget.disk_bytes(files, pushing, shard_size) + spill
     findings += budget.check_memory(effort.memory, memory, ranged)
     if out is not None:
         findings += budget.check_disk(out, disk, 0 if ranged else fetch)
@@ -229,12 +215,38 @@ def make_plan(
         findings=tuple(findings),
         fetch_bytes=fetch,
         disk_bytes=disk,
+        spill_bytes=spill,
         key=_key(pinned, used, files, _joined(devices)),
         shard_size=shard_size,
         ranged=ranged,
         effort=effort,
         devices=devices,
     )
+
+
+def _open(recipe: Recipe, sources: Mapping[ModelRef, Source], token: str | None) -> dict[ModelRef, Source]:
+    """The models that a recipe names, once what it says of itself makes sense."""
+    recipe.require_stages()
+    for merge in recipe.merges.values():
+        for method in merge.methods:
+            find_method(method)
+    return {ref: sources.get(ref) or open_source(ref, token=token) for ref in recipe.references}
+
+
+def _check(recipe: Recipe, opened: Mapping[ModelRef, Source]) -> tuple[list[Stage], list[Finding]]:
+    """The merges of a recipe in their order, and what is wrong with them; none after the first that cannot be."""
+    made: dict[ModelRef, Weights] = {ref: weights_of(source) for ref, source in opened.items()}
+    stages: list[Stage] = []
+    findings: list[Finding] = []
+    for name, merge in recipe.merges.items():
+        stage, found = plan_merge(name, merge, made)
+        stages.append(stage)
+        if name:
+            made[ModelRef(name, stage=True)] = Merged(stage)
+        findings += [replace(one, message=f"In stage:{name}: {one.message}") for one in found] if name else found
+        if any(finding.level == "error" for finding in found):
+            break  # what comes after it would be said to lack everything
+    return stages, findings + [Finding("warning", message) for message in combine(tuple(opened.values())).warnings]
 
 
 def made_by(

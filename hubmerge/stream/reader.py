@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ class Reader:
 
     A shard is opened when its first tensor is needed and closed after its last; one on the Hub is downloaded then, and
     `fetching` is told its source and name before. With `ranged`, tensors of shards that are not on this machine are
-    read from the Hub by range instead, `ahead` of use, and no file is made.
+    read from the Hub by range instead, `ahead` of use, and no file is made. `room`: a folder for what is read twice.
     """
 
     def __init__(
@@ -41,8 +41,10 @@ class Reader:
         *,
         ranged: bool = False,
         ahead: Ahead | None = None,
+        room: Path | None = None,
     ) -> None:
         self._stage = stage
+        self._room = room
         self._fetching = fetching
         self._lock = threading.Lock()
         self._opening: dict[_File, threading.Lock] = {}
@@ -87,7 +89,9 @@ class Reader:
                     checked.add(part)
                 return values
 
-            yield self._stage.read(Reads(stored))
+            reads = Reads(stored, self._room)
+            with closing(reads):
+                yield self._stage.read(reads)
         for file in self._files[tensor.name]:
             self._finish(file)
 

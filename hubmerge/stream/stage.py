@@ -19,6 +19,7 @@ from ..methods.method import step_of
 from .component import ComponentPlan
 from .compute import Merging, Read
 from .dtypes import DTYPES
+from .spill import Spill
 from .tensors import TensorPlan
 from .weights import Extent, Reads, Weights
 
@@ -66,7 +67,17 @@ class Stage:
 
     def read(self, reads: Reads) -> Read:
         """How its tensors' inputs are read."""
-        return lambda index, name, start, stop: self.weights[index].read(name, start, stop, reads)
+        here = reads.by(self.measures)
+        return lambda index, name, start, stop: self.weights[index].read(name, start, stop, here)
+
+    @property
+    def measures(self) -> bool:
+        """Whether its method reads each tensor twice."""
+        return self.method.measures is not None
+
+    def spills(self, tensor: TensorPlan) -> int:
+        """Bytes on disk that making one of its tensors takes: results of stages that are read twice."""
+        return sum(self.weights[index].spills(name, self.measures) for index, name in tensor.reads)
 
     def needs(self, tensor: TensorPlan, start: int, stop: int) -> Iterator[Extent]:
         """What has to be there for these elements of one of its tensors, in the order that it is read in."""
@@ -156,15 +167,14 @@ class Merged(Weights):
         """The elements as they would have been written, computed on the CPU, in whole blocks wherever they begin."""
         tensor = self.tensors[name]
         if (self, name) not in reads.kept:
-            workspace = Workspace(elements=tensor.parameters)
-            reads.kept[self, name] = Merging(self.stage.method, tensor, self.stage.read(reads), workspace)
-        merging: Merging = reads.kept[self, name]
+            reads.kept[self, name] = _Making(self.stage, tensor, reads)
+        making: _Making = reads.kept[self, name]
         first = start // BLOCK * BLOCK
         if stop <= first + BLOCK:
-            return merging.block(first)[start - first : stop - first]
+            return making.block(first)[start - first : stop - first]
         found = torch.empty(stop - start, dtype=DTYPES[tensor.dtype].torch)
         for at in range(first, stop, BLOCK):
-            block = merging.block(at)
+            block = making.block(at)
             begin, end = max(start, at), min(stop, at + BLOCK)
             found[begin - start : end - start] = block[begin - at : end - at]
         return found
@@ -178,3 +188,37 @@ class Merged(Weights):
     def reads_again(self) -> bool:
         """As the stage says."""
         return self.stage.reads_again
+
+    def spills(self, name: str, twice: bool) -> int:
+        """Its own bytes, where it is kept, and what it takes itself."""
+        tensor = self.tensors[name]
+        return (tensor.nbytes if twice and _is_work(tensor) else 0) + self.stage.spills(tensor)
+
+
+def _is_work(tensor: TensorPlan) -> bool:
+    """Whether merging a tensor takes longer than writing it down and reading it back."""
+    return not tensor.copied and len(tensor.reads) > 1
+
+
+class _Making:
+    """One tensor of a stage, for one reader: made as it is read, and kept where that reader reads twice."""
+
+    def __init__(self, stage: Stage, tensor: TensorPlan, reads: Reads) -> None:
+        workspace = Workspace(elements=tensor.parameters)
+        self._merging = Merging(stage.method, tensor, stage.read(reads), workspace)
+        is_kept = reads.twice and reads.room is not None and _is_work(tensor)
+        self._spill = Spill(reads.room, DTYPES[tensor.dtype].torch) if is_kept and reads.room is not None else None
+
+    def block(self, start: int) -> Tensor:
+        """As `Merging.block`."""
+        if self._spill is None:
+            return self._merging.block(start)
+        if (kept := self._spill.get(start)) is None:
+            kept = self._merging.block(start)
+            self._spill.put(start, kept)
+        return kept
+
+    def close(self) -> None:
+        """Gives the disk back."""
+        if self._spill is not None:
+            self._spill.close()

@@ -12,10 +12,12 @@ Whoever moves bytes - reader, prefetch, budget - asks `needs` and knows no kind 
 in a file beside (one made of others is `Over` them), and a line in plan.weights_of.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -80,12 +82,27 @@ class Reads:
     """What weights are read through while one output tensor is made, by one thread.
 
     `stored` gives elements of a stored tensor, flat, in the dtype of its file; not to be changed, and good until the
-    next call. `kept`: what weights keep until that output tensor is done.
+    next call. `room`: a folder for what is made once and read twice; None: it is made twice. `twice`: whoever reads
+    does so twice. `kept`: what weights keep until that output tensor is done.
     """
 
-    def __init__(self, stored: Callable[[Extent], Tensor]) -> None:
+    def __init__(self, stored: Callable[[Extent], Tensor], room: Path | None = None) -> None:
         self.stored = stored
+        self.room = room
+        self.twice = False
         self.kept: dict[Any, Any] = {}
+
+    def by(self, twice: bool) -> "Reads":
+        """The same for a reader that reads `twice`, or once."""
+        same = copy.copy(self)
+        same.twice = twice
+        return same
+
+    def close(self) -> None:
+        """Gives back what is kept, when the output tensor is done."""
+        for one in self.kept.values():
+            if hasattr(one, "close"):
+                one.close()
 
 
 class Weights(ABC):
@@ -131,6 +148,10 @@ class Weights(ABC):
     def rounds(self, name: str) -> bool:
         """Whether a tensor is read in finer numbers than it is said to have."""
         return False
+
+    def spills(self, name: str, twice: bool) -> int:
+        """Bytes on disk that reading one of their tensors takes, where it is read `twice`."""
+        return 0
 
     @property
     def memory(self) -> int:
@@ -241,6 +262,10 @@ class Over(Weights):
         """As `inner` says."""
         return self.inner.rounds(name)
 
+    def spills(self, name: str, twice: bool) -> int:
+        """As many as `inner` takes."""
+        return self.inner.spills(name, twice)
+
     @property
     def memory(self) -> int:
         """As much as `inner` takes."""
@@ -293,6 +318,10 @@ class Part(Over):
     def rounds(self, name: str) -> bool:
         """As the whole model says."""
         return self.inner.rounds(self.component.names[name])
+
+    def spills(self, name: str, twice: bool) -> int:
+        """As many as the whole model takes."""
+        return self.inner.spills(self.component.names[name], twice)
 
     @property
     def whole(self) -> "Part":
