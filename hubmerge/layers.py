@@ -26,6 +26,9 @@ _OPENS = re.compile(
 # What gives each token a score. Masked language models transform in layers of lm_head before their decoder.
 _HEAD = re.compile(r"(?:^|[._])(?:lm_head|decoder|embed_out|output)\.weight$")
 
+# What is added to the scores of a head, a number a token.
+_HEAD_BIAS = re.compile(r"(?:^|[._])(?:lm_head|decoder|predictions|embed_out|output)\.bias$")
+
 # Embeddings whose rows are something else than tokens.
 _NOT_TOKENS = re.compile(r"position|wpe|type|per_layer|patch|vision|visual|image|rel_|project")
 
@@ -83,3 +86,8 @@ def is_vocabulary(name: str) -> bool:
     parsed = parse(name)
     token = parsed.group == "embedding" and not _NOT_TOKENS.search(name)
     return parsed.layer is None and name.endswith(".weight") and (token or is_head(name))
+
+
+def is_by_token(name: str) -> bool:
+    """Whether a tensor has one row, or one number, a token: the token embedding, the head, or a bias of the head."""
+    return is_vocabulary(name) or (parse(name).layer is None and _HEAD_BIAS.search(name) is not None)

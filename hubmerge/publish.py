@@ -73,7 +73,7 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         method=plan.methods[-1],
         before=(*(name for stage in plan.stages[:-1] for name in stage.methods), *plan.methods[:-1]),
         parts=tuple(name for name, _ in plan.stage.modules),
-        carried_from=plan.stage.weights[-1].tokenizer if plan.stage.modules else None,
+        carried_from=plan.stage.weights[-1].tokenizer.source if plan.stage.modules else None,
         repo_id=repo_id,
         base_model=next((s.name for s in plan.sources if s.pinned == base), None),
         commands=("hubmerge merge recipe.yaml --out merged",),

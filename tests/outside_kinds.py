@@ -227,7 +227,7 @@ def a_tokenizer(bench: Bench) -> Kind:
         (folder / name).write_bytes(text)
         try:
             plan = bench.plan(bench.merged_with(folder, chat_template="auto" if one_in(2, text) else None), text)
-            load_tokenizer(plan.tokenizer, plan.recipe.output.chat_template)
+            load_tokenizer(plan.tokenizer)
         finally:
             (folder / name).unlink()
             if name in whole:

@@ -29,6 +29,7 @@ from hubmerge.hub.source import open_source
 from hubmerge.localhub import LocalHub
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
+from hubmerge.stream.carried import Carried
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.verify import verify
@@ -275,7 +276,7 @@ class TestBesideTheWeights:
     ) -> None:
         first = model({file: text})
         refused(lambda: make_plan(linear(first, siblings["base"])), said=file, error=SourceError)
-        refused(lambda: load_tokenizer(open_source(ModelRef(str(first))), None), error=SourceError)
+        refused(lambda: load_tokenizer(Carried(open_source(ModelRef(str(first))))), error=SourceError)
         # Of a model whose tokenizer is not taken, it is only known that it cannot be compared.
         plan = make_plan(linear(siblings["base"], first))
         plan.require()
@@ -313,7 +314,7 @@ class TestBesideTheWeights:
     def test_what_only_transformers_can_refuse_is_one_sentence_too(self, model: Model, text: bytes) -> None:
         source = open_source(ModelRef(str(model({"tokenizer.json": text}))))
         with suppress(SourceError):
-            load_tokenizer(source, None)
+            load_tokenizer(Carried(source))
 
 
 class TestOutFolder:

@@ -141,7 +141,6 @@ def test_other_token_ids_are_counted(tiny_llama: Build, tmp_path: Path) -> None:
         ({"parameters": {"normalize": 1}}, r"normalize must be true or false, got 1"),
         ({"parameters": {"weight": True}}, r"weight must be a number, got True"),
         ({"base_model": None}, r"ties needs a `base_model`"),
-        ({"tokenizer_source": "union"}, r"`tokenizer_source: union` is not supported yet"),
         ({"chat_template": "chatml"}, r"chat_template must be a Jinja template or `auto`"),
         ({"merge_method": "slerp"}, r"slerp merges at most 1 model\(s\) beside the base_model, got 2"),
     ],

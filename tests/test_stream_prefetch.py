@@ -16,6 +16,7 @@ from hubmerge.hub.content import HashedFile
 from hubmerge.hub.headers import TensorHeader
 from hubmerge.methods import METHODS
 from hubmerge.methods.blocks import BLOCK
+from hubmerge.stream.carried import Carried
 from hubmerge.stream.stage import Stage
 from hubmerge.stream.tensors import TensorPlan
 from hubmerge.stream.weights import Extent, Stored
@@ -73,8 +74,9 @@ def reading(
     sources: list[Far], tensors: list[TensorPlan], again: bool = False, only: Far | None = None
 ) -> prefetch.Prefetch:
     """Reads ahead what `tensors` need of all sources, or of one alone."""
-    stage = Stage("", METHODS["linear"], tuple(map(Stored, sources)), tuple(tensors), {}, sources[0], None)
-    return prefetch.Prefetch(stage, tensors, lambda extent: only in (None, extent.source), again)
+    method = METHODS["ties" if again else "linear"]  # which reads all of a tensor first
+    stage = Stage("", method, tuple(map(Stored, sources)), tuple(tensors), {}, Carried(sources[0]))
+    return prefetch.Prefetch(stage, tensors, lambda extent: only in (None, extent.source))
 
 
 def use(ahead: prefetch.Prefetch, sources: list[Far], plan: TensorPlan, passes: int = 1) -> None:

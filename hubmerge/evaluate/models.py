@@ -24,12 +24,12 @@ from ..hub.source import Source, open_source
 from ..methods.blocks import BLOCK
 from ..reference import ModelRef
 from ..stream.architecture import check_counts, read_architecture, transformers_errors
+from ..stream.carried import Carried, is_carried
 from ..stream.device import free_memory
 from ..stream.dtypes import DTYPES
 from ..stream.lora import Adapted
 from ..stream.mapped import map_tensors
 from ..stream.plan import weights_of
-from ..stream.tokenizer import carried_files, check_carried, is_carried
 from ..stream.weights import Reads, Stored
 from . import apart, placement
 from .spool import Spool
@@ -64,7 +64,7 @@ def load_model(
     if ref.component is not None:
         raise SourceError(f"{ref} is a part of a model, which can be merged but not asked; name {source.listing.name}.")
     check_counts(source.config)
-    check_carried(source)
+    Carried(source).check()
     shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     place = torch.device(device or best_device())
     free = free_memory(place) * placement.FREE
@@ -97,7 +97,7 @@ def load_model(
     apart.start()  # ready by the time that the model is
     with transformers_errors(f"transformers cannot load {ref}"), loading(), hub_errors(f"loading {ref}"):
         plain = source.adapter is None
-        tokenizer = AutoTokenizer.from_pretrained(where, **shared) if plain else load_tokenizer(source, None)
+        tokenizer = AutoTokenizer.from_pretrained(where, **shared) if plain else load_tokenizer(Carried(source))
         if not _is_plain(source):
             model: Any = _load_read(source, where, wanted)
         else:
@@ -124,22 +124,22 @@ def fetch(source: Source) -> Path:
     return source.local_path(CONFIG).parent
 
 
-def tokenizer_files(source: Source, chat_template: str | None) -> dict[str, bytes]:
-    """All that the tokenizer of a source is made of: sources with the same files have the same tokenizer."""
-    check_counts(source.config)
-    return {**carried_files(source, chat_template), CONFIG: json.dumps(dict(source.config)).encode()}
+def tokenizer_files(carried: Carried) -> dict[str, bytes]:
+    """All that a tokenizer is made of: the same files are the same tokenizer."""
+    check_counts(carried.source.config)
+    return {**carried.files(), CONFIG: json.dumps(dict(carried.source.config)).encode()}
 
 
-def load_tokenizer(source: Source, chat_template: str | None, files: Mapping[str, bytes] | None = None) -> Any:
-    """The tokenizer of a source as the merge would write it, from its `tokenizer_files` where they are known.
+def load_tokenizer(carried: Carried, files: Mapping[str, bytes] | None = None) -> Any:
+    """The tokenizer as the merge would write it, from its `tokenizer_files` where they are known.
 
     Raises `SourceError` where it cannot be loaded.
     """
     from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory(prefix="hubmerge-tokenizer-") as folder:
-        save_files(folder, files or tokenizer_files(source, chat_template))
-        with transformers_errors(f"The tokenizer of {source.name} cannot be loaded"):
+        save_files(folder, files or tokenizer_files(carried))
+        with transformers_errors(f"The tokenizer of {carried.source.name} cannot be loaded"):
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 

@@ -14,6 +14,7 @@ from ..evaluate.task import SPLITS, Task
 from ..hub.source import Source
 from ..recipe import Recipe
 from ..reference import ModelRef
+from ..stream.carried import Carried
 from ..stream.findings import Finding, error, raise_errors, warning
 from ..stream.plan import Plan, make_plan
 from .compared.contestants import contestants
@@ -87,11 +88,11 @@ def _longest(
     """The longest example for whoever is asked, with a name for messages and the tokens that it reads at most."""
     tokenizers: dict[tuple[tuple[str, bytes], ...], Any] = {}
     known: dict[tuple[int, tuple[str, ...]], Longest | None] = {}
-    for name, source, template, config, splits in _asked(search, plan, sources):
+    for name, carried, config, splits in _asked(search, plan, sources):
         # Models that were tuned from one base mostly share its tokenizer, and loading one takes a second.
-        files = tokenizer_files(source, template)
+        files = tokenizer_files(carried)
         if (made := tuple(sorted(files.items()))) not in tokenizers:
-            tokenizers[made] = load_tokenizer(source, template, files)
+            tokenizers[made] = load_tokenizer(carried, files)
         tokenizer = tokenizers[made]
         if (asked := (id(tokenizer), splits)) not in known:
             known[asked] = longest(tokenizer, task, splits)
@@ -99,27 +100,27 @@ def _longest(
             yield most, name, positions(config)
 
 
-_Asked = tuple[str, Source, str | None, Mapping[str, object], tuple[str, ...]]
-"""Who is asked: its name in messages, tokenizer, chat template, configuration, and the splits."""
+_Asked = tuple[str, Carried, Mapping[str, object], tuple[str, ...]]
+"""Who is asked: its name in messages, tokenizer and chat template, configuration, and the splits."""
 
 
 def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source]) -> Iterator[_Asked]:
     """Everyone that the search asks, once where several are asked in the same way."""
-    yield "a candidate", plan.tokenizer, plan.chat_template, plan.config, SPLITS
+    yield "a candidate", plan.tokenizer, plan.config, SPLITS
     # Models and merges beside it are asked the search split where they choose the examples.
     splits = SPLITS if search.economy is not None and search.economy.examples is not None else ("test",)
-    seen = {(plan.tokenizer.name, plan.chat_template, positions(plan.config))}
+    seen = {(plan.tokenizer.key, positions(plan.config))}
     for name, other in contestants(search).items():
         if isinstance(other, Recipe):
             one: _Asked | None = None
             with suppress(PlanError):  # such a merge has no row
                 beside = make_plan(other, sources=sources)
                 beside.require()
-                one = (name, beside.tokenizer, beside.chat_template, beside.config, splits)
+                one = (name, beside.tokenizer, beside.config, splits)
         else:
             assert isinstance(other, ModelRef)
-            one = (name, sources[other], None, sources[other].config, splits)
-        if one is not None and (key := (one[1].name, one[2], positions(one[3]))) not in seen:
+            one = (name, Carried(sources[other]), sources[other].config, splits)
+        if one is not None and (key := (one[1].key, positions(one[2]))) not in seen:
             seen.add(key)
             yield one
 

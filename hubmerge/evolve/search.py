@@ -128,11 +128,9 @@ class Search:
 
     @property
     def references(self) -> tuple[ModelRef, ...]:
-        """Every model named, base first; one that only gives the tokenizer comes last."""
+        """Every model named, base first; those that only the tokenizer is about come last."""
         named = [self.base_model] if self.base_model else []
-        named += self.models
-        if self.output.tokenizer_model is not None:
-            named.append(self.output.tokenizer_model)
+        named += [*self.models, *self.output.models]
         return tuple(dict.fromkeys(ref for ref in named if not ref.stage))
 
     def within(self, minutes: float) -> "Search":

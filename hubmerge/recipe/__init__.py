@@ -12,17 +12,21 @@
     values.py       Recipe and its parts: models, slices, stages, modules
     parameters.py   weight, density, t, ...: a number, a gradient, values by the tensor's name
     output.py       how the result is written: dtype, tokenizer, chat template
+    tokenizer.py    whose tokens it has, and whose row stands for single ones
     document.py     the YAML, both ways
 """
 
 from .output import AS_GIVEN, DTYPES, OUTPUT_KEYS, Output
 from .parameters import Conditional, Parameters, Scalar, Setting, value_at
+from .tokenizer import BASE, UNION, TokenizerBlock, TokenRow
 from .values import ModelEntry, Module, Recipe, Slice, SliceSource, Stage
 
 __all__ = [
     "AS_GIVEN",
+    "BASE",
     "DTYPES",
     "OUTPUT_KEYS",
+    "UNION",
     "Conditional",
     "ModelEntry",
     "Module",
@@ -34,5 +38,7 @@ __all__ = [
     "Slice",
     "SliceSource",
     "Stage",
+    "TokenRow",
+    "TokenizerBlock",
     "value_at",
 ]

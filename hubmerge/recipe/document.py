@@ -16,8 +16,6 @@ _KEYS = ("merge_method", "models", "slices", "base_model", "parameters", "stages
 
 def read_recipe(document: Mapping[str, Any]) -> Recipe:
     """The recipe that plain values describe. Raises `RecipeError`."""
-    if "tokenizer" in document:
-        raise RecipeError("`tokenizer` is not supported yet; use `tokenizer_source: base` or a model.")
     RECIPE.require_known(document, _KEYS, "the recipe")
     method = document.get("merge_method")
     if not isinstance(method, str):

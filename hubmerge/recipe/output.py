@@ -8,6 +8,7 @@ from ..documents import DocumentKind
 from ..errors import RecipeError
 from ..guesses import guess
 from ..reference import ModelRef
+from .tokenizer import TokenizerBlock
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -17,12 +18,13 @@ class Output:
     """How a result is written; the keys are those of the YAML. Raises `RecipeError` at construction.
 
     A checkpoint is written in `out_dtype`, or else `dtype`, or else each tensor in its own. `tokenizer_source` is
-    "base", "union" or a model; `chat_template` is Jinja text, or "auto".
+    "base", "union" or a model; `tokenizer`, in place of it, says more. `chat_template` is Jinja text, or "auto".
     """
 
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
+    tokenizer: TokenizerBlock | None = None
     chat_template: str | None = None
 
     def __post_init__(self) -> None:
@@ -31,6 +33,8 @@ class Output:
                 raise RecipeError(
                     f"{name} must be one of {', '.join(DTYPES)}, got {value!r}{guess(value, DTYPES, few=True)}."
                 )
+        if self.tokenizer is not None and self.tokenizer_source is not None:
+            raise RecipeError("`tokenizer` and `tokenizer_source` say the same; write one of them.")
         _ = self.tokenizer_model
 
     @property
@@ -39,28 +43,41 @@ class Output:
         return self.out_dtype or self.dtype
 
     @property
+    def vocabulary(self) -> TokenizerBlock | None:
+        """Whose tokens the result has; None where nothing is said of it."""
+        return self.tokenizer or (TokenizerBlock(self.tokenizer_source) if self.tokenizer_source is not None else None)
+
+    @property
     def tokenizer_model(self) -> ModelRef | None:
-        """The model that `tokenizer_source` names; None where it names none."""
-        named = self.tokenizer_source not in (None, "base", "union")
-        return ModelRef.parse(self.tokenizer_source) if named and self.tokenizer_source is not None else None
+        """The model that gives the tokenizer by name; None where none does."""
+        return self.vocabulary.model if self.vocabulary is not None else None
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """All models that are named here."""
+        return self.vocabulary.models if self.vocabulary is not None else ()
 
     def with_pins(self, pinned: Mapping[ModelRef, ModelRef]) -> "Output":
-        """The same with its model as `pinned` has it."""
+        """The same with its models as `pinned` has them."""
+        if self.tokenizer is not None:
+            return replace(self, tokenizer=self.tokenizer.with_pins(pinned))
         model = self.tokenizer_model
         return self if model is None else replace(self, tokenizer_source=str(pinned.get(model, model)))
 
     @classmethod
     def read(cls, document: Mapping[str, Any], kind: DocumentKind) -> "Output":
         """What a document of this kind says of it, among its other keys; raises the kind's error."""
-        given = {key: kind.text(document, key) for key in OUTPUT_KEYS}
+        given = {key: kind.text(document, key) for key in OUTPUT_KEYS if key != "tokenizer"}
+        block = document.get("tokenizer")
         try:
-            return cls(**given)
+            return cls(**given, tokenizer=None if block is None else TokenizerBlock.read(block, kind))
         except RecipeError as exc:
             raise kind.error(str(exc)) from None
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """The keys that are given."""
-        return {key: value for key in OUTPUT_KEYS if (value := getattr(self, key)) is not None}
+        document = {key: value for key in OUTPUT_KEYS if (value := getattr(self, key)) is not None}
+        return document | ({} if self.tokenizer is None else {"tokenizer": self.tokenizer.to_dict()})
 
 
 OUTPUT_KEYS = tuple(item.name for item in fields(Output))

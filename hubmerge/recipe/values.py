@@ -130,12 +130,15 @@ class Recipe:
     @property
     def named(self) -> tuple[ModelRef, ...]:
         """All that the last merge names, models and stages, once each, base_model first."""
+        return tuple(dict.fromkeys([*self.merged, *self.output.models]))
+
+    @property
+    def merged(self) -> tuple[ModelRef, ...]:
+        """The models and stages whose weights the last merge is about, once each, base_model first."""
         named = [self.base_model] if self.base_model else []
         named += [entry.model for entry in self.models]
         named += [source.model for piece in self.slices for source in piece.sources]
-        named += [ref for module in self.modules for ref in module.recipe(self).named]
-        if self.output.tokenizer_model is not None:
-            named.append(self.output.tokenizer_model)
+        named += [ref for module in self.modules for ref in module.recipe(self).merged]
         return tuple(dict.fromkeys(named))
 
     @property

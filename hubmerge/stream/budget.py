@@ -106,19 +106,18 @@ class _Held:
     """What reading a stage by range has to hold."""
 
     def __init__(self, stage: Stage) -> None:
-        self._reread = stage.reads_again
         self._sources = len({source.place for source, _ in needed_files(stage).values()})
         self._nothing = range_bytes(stage) == 0
         self._shares = set()
         for tensor in () if self._nothing else stage.tensors:
             sizes = [_size(extent) for extent in stage.needs_all(tensor)]
-            self._shares.add((sum(sizes), len(sizes)))
+            self._shares.add((sum(sizes), len(sizes), stage.reads_again(tensor)))
 
     def most(self, ahead: Ahead) -> int:
         """Bytes that are held at most; 0 where everything is on this machine."""
         if self._nothing:
             return 0
-        held = max(ahead.held(nbytes, tensors, self._reread) for nbytes, tensors in self._shares)
+        held = max(ahead.held(*share) for share in self._shares)
         return ahead.most(held, self._sources)
 
 

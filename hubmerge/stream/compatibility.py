@@ -69,8 +69,11 @@ def check_names(first: str, names: Collection[str], other: str, other_names: Col
         yield error(f"{other} has tensors that are not in {first}: {some(extra)}; choose models of one family.")
 
 
-def check_tensors(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> Iterator[Finding]:
-    """Compares shapes and kinds of dtype of all that goes into each output tensor, one error a pair of models."""
+def check_tensors(tensors: Sequence[TensorPlan], weights: Sequence[Weights], advice: str) -> Iterator[Finding]:
+    """Compares shapes and kinds of dtype of all that goes into each output tensor, one error a pair of models.
+
+    `advice`: what to do where vocabularies differ in size.
+    """
     rows: dict[tuple[int, int], list[str]] = {}
     shapes: dict[tuple[int, int], list[str]] = {}
     kinds: dict[tuple[int, int], list[str]] = {}
@@ -86,7 +89,7 @@ def check_tensors(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> 
     for (reference, index), found in rows.items():
         yield error(
             f"The vocabularies of {weights[index].name} and {weights[reference].name} differ in size "
-            f"({found[0]}); choose models with one tokenizer."
+            f"({found[0]}); {advice}."
         )
     for (reference, index), found in shapes.items():
         yield error(
@@ -100,8 +103,11 @@ def check_tensors(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> 
         )
 
 
-def check_ends(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> Iterator[Finding]:
-    """Compares the vocabularies of models whose layers are stacked: embedding and head may come from different ones."""
+def check_ends(tensors: Sequence[TensorPlan], weights: Sequence[Weights], advice: str) -> Iterator[Finding]:
+    """Compares the vocabularies of models whose layers are stacked: embedding and head may come from different ones.
+
+    `advice`: what to do where they differ in size.
+    """
     ends = [tensor for tensor in tensors if is_vocabulary(tensor.name) and not tensor.carried]
     givers = sorted({index for tensor in ends for index, _ in tensor.reads})
     for tensor in ends:
@@ -109,7 +115,5 @@ def check_ends(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -> Ite
         rows = {weights[i].tensors[tensor.key].shape[0]: i for i in givers if tensor.key in weights[i].tensors}
         if len(rows) > 1:
             found = " and ".join(f"{count:,} in {weights[index].name}" for count, index in rows.items())
-            yield error(
-                f"The slices differ in vocabulary: rows of {tensor.name} are {found}; choose models with one tokenizer."
-            )
+            yield error(f"The slices differ in vocabulary: rows of {tensor.name} are {found}; {advice}.")
             return

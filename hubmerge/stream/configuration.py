@@ -9,6 +9,7 @@ from .. import layers
 from ..hub.config import setting, text_config
 from .dtypes import DTYPES, config_name
 from .findings import Finding, error
+from .numbering import Numbering
 from .tensors import TensorPlan
 from .tokenizer import SPECIAL_IDS
 from .views import View
@@ -38,6 +39,8 @@ _NOT_BY_LAYER = re.compile(
     r"architectures|token|_ids?$|languages|image|patch|^conv_|depths|stage|^out_|keys|labels|section|factor|scale|"
     r"hidden_sizes|^downsample|kernel|stride|^tdnn"
 )
+# What names a token by its number.
+_TOKEN = re.compile(r"_token_(id|index)$")
 _DROPPED = ("_name_or_path", "auto_map")
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
@@ -93,6 +96,33 @@ def changed(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     missing.pop("torch_dtype", None)
     config |= missing
     return config
+
+
+def renumbered(
+    config: Mapping[str, Any], name: str, theirs: Numbering | None, ours: Numbering | None, rows: int | None = None
+) -> tuple[dict[str, Any], list[Finding]]:
+    """A configuration of the model `name`, whose tokens have the numbers `theirs`, with those that they have in `ours`.
+
+    `rows`: how many the embedding has now; None: as many as before.
+    """
+    config, found = dict(config), []
+    text = text_config(config)
+    parts = [config] if text is config else [config, dict(text)]
+    if len(parts) > 1:
+        config["text_config"] = parts[1]
+    for part in parts:
+        if rows is not None and "vocab_size" in part:
+            part["vocab_size"] = rows
+        if theirs is None or ours is None or ours.same(theirs):
+            continue
+        for key, value in part.items():
+            if _TOKEN.search(key) and key not in SPECIAL_IDS and type(value) is int and value in theirs.texts:
+                if (number := ours.ids.get(theirs.texts[value])) is None:
+                    message = f"{key} of {name} is the token {theirs.texts[value]!r}, which the result has not"
+                    found.append(error(f"{message}; choose a `tokenizer_source` that has it."))
+                else:
+                    part[key] = number
+    return config, found
 
 
 def _restacked(first: Weights, weights: Sequence[Weights], layer_map: Sequence[tuple[int, int]]) -> dict[str, Any]:

@@ -38,7 +38,6 @@ from .reader import Reader
 from .shards import ShardPlan
 from .stage import Stage
 from .tensors import TensorPlan
-from .tokenizer import carried_files
 from .writer import ShardFile
 
 T = TypeVar("T")
@@ -149,7 +148,7 @@ class _Run:
         out_bytes = plan.spill_bytes + budget.disk_bytes(plan.shards, not self.keeps_files, plan.shard_size)
         out_bytes -= journal.nbytes if self.keeps_files else 0
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
-        files = carried_files(plan.tokenizer, plan.chat_template) | files
+        files = plan.tokenizer.files() | files
         for component in (one for one in plan.components if one.tensors):
             files[component.file("config.json")] = _json(component.config)
             if len(component.shards) > 1:

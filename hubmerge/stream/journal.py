@@ -21,10 +21,10 @@ from filelock import FileLock, Timeout
 from ..documents import parse_object
 from ..errors import PlanError, ResourceError, SourceError
 from ..files import TEMPORARY, atomic, write_file
+from .carried import is_carried
 from .findings import some
 from .manifest import MANIFEST
 from .owned import LARGEST, Kept, holds, inside, is_plain, read_plain, remove
-from .tokenizer import is_carried
 from .writer import ShardRecord, is_whole
 
 WORK_FOLDER = ".hubmerge"

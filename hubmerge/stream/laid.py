@@ -72,6 +72,10 @@ class Laid(Over):
         """Whether it lies in order."""
         return name not in self._turned
 
+    def reads_again(self, name: str) -> bool:
+        """Whether it lies out of order, and so is read otherwise than it is asked for."""
+        return name in self._turned
+
     @property
     def memory(self) -> int:
         """The largest tensor that lies out of order, as it lies and in order."""

@@ -11,12 +11,13 @@ from typing import Any
 from ..errors import RecipeError
 from ..guesses import guess
 from ..hub.component import ALIASES, LANGUAGE_MODEL, Component
+from ..layers import is_by_token
 from ..methods import find_method
 from ..recipe import Parameters, Recipe
 from ..reference import ModelRef
 from .agreement import check_configs
 from .component import ComponentPlan
-from .configuration import DTYPE_KEYS, changed, dtype_changes, kept
+from .configuration import DTYPE_KEYS, changed, dtype_changes, kept, renumbered
 from .findings import Finding, error
 from .settings import Resolver
 from .shards import in_stored_order
@@ -76,7 +77,8 @@ def plan_modules(
         for one in told:
             # What is wrong with a model is wrong in each of its parts.
             findings.setdefault(one.message, replace(one, message=where + one.message))
-    return _put_together(name, recipe, whole, done), list(findings.values())
+    stage, told = _put_together(name, recipe, whole, done)
+    return stage, [*findings.values(), *told]
 
 
 def _modules(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Iterator[_Module]:
@@ -135,7 +137,9 @@ def _check_names(whole: Weights, component: Component, recipe: Recipe, stage: St
             )
     for tensor in stage.tensors:
         stored = component.names.get(tensor.name)
-        if stored is not None and whole.tensors[stored].shape != tensor.shape:
+        # Rows of its vocabulary may be more or fewer.
+        begins = 1 if is_by_token(tensor.name) else 0
+        if stored is not None and whole.tensors[stored].shape[begins:] != tensor.shape[begins:]:
             yield error(
                 f"{tensor.name} would be {list(tensor.shape)}, and {whole.name}#{component.name} has "
                 f"{list(whole.tensors[stored].shape)}; choose models of its kind."
@@ -143,8 +147,9 @@ def _check_names(whole: Weights, component: Component, recipe: Recipe, stage: St
             return
 
 
-def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Done]) -> Stage:
-    """The stage that copies: the modules' results under their names in the whole, and all else of it."""
+def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Done]) -> tuple[Stage, list[Finding]]:
+    """The stage that copies - the modules' results under their names in the whole, and all else of it - and what is
+    wrong with it."""
     method = find_method("passthrough")
     weights: tuple[Weights, ...] = (*(Merged(one.stage) for one in done), whole)
     placed = [
@@ -166,12 +171,17 @@ def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Don
     if not any(one.stage.is_restacked for one in done):
         tensors = in_stored_order(tensors, weights)
     speaking = next((one.stage for one in done if one.component.name == LANGUAGE_MODEL), None)
-    tokenizer, template = (speaking.tokenizer, speaking.chat_template) if speaking else (whole.tokenizer, None)
+    tokenizer = speaking.tokenizer if speaking else whole.tokenizer
     if speaking is None and recipe.output.chat_template not in (None, "auto"):
-        template = recipe.output.chat_template
-    parts = _component_plans(whole, done, tensors)
+        tokenizer = replace(tokenizer, template=recipe.output.chat_template)
+    own, *folders = _component_plans(whole, done, tensors)
+    found: list[Finding] = []
+    if speaking is not None and speaking.tokenizer is not whole.tokenizer:
+        ours, theirs = speaking.tokenizer.numbering, whole.tokenizer.numbering
+        config, found = renumbered(own.config, whole.name, theirs, ours)
+        own = replace(own, config=config)
     modules = tuple((one.component.name, one.stage) for one in done)
-    return Stage(name, method, weights, parts, tokenizer, template or whole.chat_template, modules)
+    return Stage(name, method, weights, (own, *folders), tokenizer, modules), found
 
 
 def _copy(tensor: Described, index: int) -> TensorPlan:

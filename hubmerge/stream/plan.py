@@ -24,9 +24,11 @@ from ..reference import ModelRef
 from . import budget, settings, shards
 from .agreement import check_configs
 from .budget import Effort
+from .by_token import ByToken
+from .carried import Carried
 from .compatibility import check_ends, check_source, check_tensors
 from .component import ComponentPlan, sized
-from .configuration import check_restacked, output_config
+from .configuration import check_restacked, output_config, renumbered
 from .dequantised import Dequantised
 from .device import cores, find_devices
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
@@ -38,8 +40,9 @@ from .modules import has_modules, plan_modules
 from .shards import ShardPlan
 from .stage import Merged, Stage
 from .tensors import TensorPlan
-from .tokenizer import check_tokenizer, check_tokens, common_template
-from .views import view_all
+from .tokenizer import check_tokenizer, check_tokens, common_template, with_endings
+from .views import View, view_all
+from .vocabulary import choose
 from .weights import Part, Stored, Weights
 
 __all__ = ["SHARD_SIZE", "Finding", "Plan", "ShardPlan", "TensorPlan", "make_plan"]
@@ -101,14 +104,9 @@ class Plan:
         return self.stage.config
 
     @property
-    def tokenizer(self) -> Source:
-        """The model that gives the tokenizer and other small files."""
+    def tokenizer(self) -> Carried:
+        """The tokenizer and other small files to write."""
         return self.stage.tokenizer
-
-    @property
-    def chat_template(self) -> str | None:
-        """Jinja text in place of the template there; None: that one."""
-        return self.stage.chat_template
 
     @property
     def device(self) -> str:
@@ -192,7 +190,7 @@ def make_plan(
     used = tuple(opened.values())
     stages, findings = _check(recipe, opened)
     stage = stages[-1]
-    recipe = _with_template(recipe, stage.chat_template)
+    recipe = _with_template(recipe, stage.tokenizer.template)
 
     # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
     components = sized(stage.components, max(1, shard_size // 2) if pushing else shard_size)
@@ -291,45 +289,59 @@ def plan_stage(
     weights = [made[ref] for ref in refs]
     indices = {ref: index for index, ref in enumerate(refs)}
     tokenizer, giver = made[recipe.tokenizer_giver], made[recipe.giver]
+    choice = choose(recipe, made)
     merged_refs = _merged(recipe, method)
 
-    unfit = [finding for one in weights if not isinstance(one, Merged) for finding in check_source(one.tokenizer)]
+    unfit = [
+        finding for one in weights if not isinstance(one, Merged) for finding in check_source(one.tokenizer.source)
+    ]
     findings = list(settings.check_settings(recipe, method))
     views = view_all({indices[ref]: made[ref] for ref in merged_refs})
     merged = [view.weights for view in views.views.values()]
-    template = recipe.output.chat_template
+    carried, template = choice.carried, recipe.output.chat_template
     if template == "auto":
-        template = common_template(tokenizer, [made[ref] for ref in merged_refs if ref != recipe.base_model] or merged)
+        tuned = [made[ref] for ref in merged_refs if ref != recipe.base_model]
+        taken = common_template(tokenizer, tuned or merged)
+        template = taken.tokenizer.chat_template if taken else None
         recipe = _with_template(recipe, template)
+        if taken is not None:
+            carried, found = with_endings(carried, tokenizer, taken)
+            findings += found
     unfit += check_configs(giver, [one for one in merged if one is not giver])
+    unfit += choice.findings
     findings += [*unfit, *views.findings]
     if giver.speaks:
-        findings += check_tokenizer(recipe, tokenizer, giver, [one for one in merged if one is not tokenizer])
+        findings += check_tokenizer(recipe, choice, tokenizer, giver, [one for one in merged if one is not tokenizer])
 
     tensors: tuple[TensorPlan, ...] = ()
     layout = Layout((), ())
     # Models of different kinds would differ in every tensor: one sentence about that is enough.
     if not any(finding.level == "error" for finding in unfit):
-        layout = lay_out(recipe, method, indices, views.views, outer)
+        seen: Mapping[int, View] = views.views
+        if choice.vocabulary is not None:
+            base = made[recipe.base_model] if recipe.base_model else None
+            ends = [indices[ref] for ref in _ends(recipe, merged_refs)]
+            seen, found = ByToken(choice.vocabulary, seen, base, made).views(ends)
+            findings += found
+            for index, view in seen.items():
+                weights[index] = view.weights
+        layout = lay_out(recipe, method, indices, seen, outer)
         tensors, found = _tensors(recipe, method, layout, weights)
         findings += [*layout.findings, *found]
         findings += check_restacked(giver, layout.layer_map, views.views)
-        findings += check_tensors(tensors, weights)
-        findings += check_tokens(tokenizer, tensors) if giver.speaks else ()
-        findings += check_ends(tensors, weights) if recipe.slices else ()
+        findings += check_tensors(tensors, weights, choice.advice)
+        findings += check_tokens(carried, tensors) if giver.speaks else ()
+        findings += check_ends(tensors, weights, choice.advice) if recipe.slices else ()
     if recipe.models:
         tensors = shards.in_stored_order(tensors, weights)
     config = output_config(giver, weights, tokenizer, tensors, layout.layer_map, views.tied)
-    stage = Stage(
-        name,
-        method,
-        tuple(weights),
-        (ComponentPlan("", config, tensors),),
-        tokenizer.tokenizer,
-        template or tokenizer.chat_template,
-        is_restacked=bool(recipe.slices),
-    )
-    return stage, findings
+    if choice.vocabulary is not None:
+        ours, theirs = choice.vocabulary.numbering, giver.tokenizer.numbering
+        config, found = renumbered(config, giver.name, theirs, ours, choice.vocabulary.new_rows(giver))
+        findings += found
+    carried = replace(carried, template=template or carried.template)
+    components = (ComponentPlan("", config, tensors),)
+    return Stage(name, method, tuple(weights), components, carried, is_restacked=bool(recipe.slices)), findings
 
 
 def _with_template(recipe: Recipe, template: str | None) -> Recipe:
@@ -337,6 +349,12 @@ def _with_template(recipe: Recipe, template: str | None) -> Recipe:
     if recipe.output.chat_template != "auto":
         return recipe
     return replace(recipe, output=replace(recipe.output, chat_template=template))
+
+
+def _ends(recipe: Recipe, merged: Sequence[ModelRef]) -> Iterator[ModelRef]:
+    """The merged models whose embedding or head goes into the result: all, or those of the first and last slice."""
+    pieces = {source.model for piece in (recipe.slices[:1] + recipe.slices[-1:]) for source in piece.sources}
+    yield from (ref for ref in merged if not recipe.slices or ref in pieces or ref == recipe.base_model)
 
 
 def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:

@@ -1,7 +1,8 @@
 """Weights read from the Hub by range ahead of their use: several requests at a time, a bounded number of bytes."""
 
 import threading
-from collections import defaultdict, deque
+from bisect import bisect_right
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,26 +85,51 @@ class _Span:
 
 @dataclass
 class _Piece:
-    """Part of one tensor, within one span."""
+    """Part of one tensor, within one span; `step`: which part of the output tensor it is for."""
 
     span: _Span
     start: int
     stop: int
+    step: int
+
+    def holds(self, byte: int) -> bool:
+        """Whether a byte of the file is in it."""
+        return self.start <= byte < self.stop
 
 
 @dataclass
 class _Pieces:
-    """What is fetched of one stored tensor for one output tensor, in order; `used`: how many of them are done with."""
+    """What is fetched of one stored tensor for one output tensor, in the order of its steps.
 
+    `used`: how many of them are done with. `reread`: none is before the output tensor is, and they are in the order of
+    their bytes.
+    """
+
+    reread: bool
     pieces: list[_Piece] = field(default_factory=list)
     used: int = 0
+
+    def find(self, start: int, stop: int) -> int:
+        """The place of one that holds the byte at `start`, and of what follows up to `stop` as much as any."""
+        if self.reread:
+            last = bisect_right(self.pieces, start, key=lambda piece: piece.start) - 1
+            if last >= 0 and stop <= self.pieces[last].stop:
+                return last
+        holding = (n for n in range(self.used, len(self.pieces)) if self.pieces[n].holds(start))
+        return max(holding, key=lambda n: (min(stop, self.pieces[n].stop), -n))
+
+    def before(self, place: int) -> int:
+        """How many are for steps before that of the one at `place`."""
+        step = self.pieces[place].step
+        return next(n for n in range(self.used, place + 1) if self.pieces[n].step == step)
 
 
 class Prefetch:
     """Reads ahead what is `far` of all that `tensors` need, in their order.
 
     Tensors may be merged in parallel if each is begun in this order. Bytes that lie together in a file are read
-    together. `reread`: tensors are read more than once, so they are kept until they are done with.
+    together. What a tensor needs is kept until it is done with where it is read more than once, and else until what
+    comes after its step is read.
     """
 
     def __init__(
@@ -111,10 +137,8 @@ class Prefetch:
         stage: Stage,
         tensors: Sequence[TensorPlan],
         far: Callable[[Extent], bool],
-        reread: bool,
         ahead: Ahead | None = None,
     ) -> None:
-        self._reread = reread
         self._ahead = ahead or far_ahead()
         self._wanted: dict[str, dict[_Stored, _Pieces]] = {}
         self._spans: deque[_Span] = deque()
@@ -153,21 +177,30 @@ class Prefetch:
         last: dict[_Place, _Span] = {}
         largest = 0
         for tensor in tensors:
-            wanted: defaultdict[_Stored, _Pieces] = defaultdict(_Pieces)
-            asked: set[tuple[_Stored, int, int]] = set()
+            wanted: dict[_Stored, _Pieces] = {}
+            reread = stage.reads_again(tensor)
             step = self._blocks_in_span(extent for extent in stage.needs_all(tensor) if far(extent)) * BLOCK
-            for first in range(0, tensor.parameters, step):
+            asked: set[tuple[_Stored, int, int]] = set()
+            held: Counter[tuple[_Stored, int]] = Counter()
+            for number, first in enumerate(range(0, tensor.parameters, step)):
                 for extent in stage.needs(tensor, first, min(first + step, tensor.parameters)):
                     part = extent.stored, extent.start, extent.stop
                     if part not in asked and far(extent):
                         asked.add(part)
-                        wanted[extent.stored].pieces.append(self._piece(last, extent))
-            held = sum(piece.stop - piece.start for pieces in wanted.values() for piece in pieces.pieces)
-            largest = max(largest, self._ahead.held(held, len(wanted), self._reread))
-            self._wanted[tensor.name] = dict(wanted)
+                        piece = self._piece(last, extent, number)
+                        wanted.setdefault(extent.stored, _Pieces(reread)).pieces.append(piece)
+                        held[extent.stored, 0 if reread else number] += piece.stop - piece.start
+            if reread:
+                for pieces in wanted.values():
+                    pieces.pieces.sort(key=lambda piece: piece.start)
+            most: dict[_Stored, int] = {}
+            for (stored, _), nbytes in held.items():
+                most[stored] = max(nbytes, most.get(stored, 0))
+            largest = max(largest, sum(most.values()))
+            self._wanted[tensor.name] = wanted
         return largest
 
-    def _piece(self, last: dict[_Place, _Span], extent: Extent) -> _Piece:
+    def _piece(self, last: dict[_Place, _Span], extent: Extent, step: int) -> _Piece:
         (place, file), (start, stop) = extent.file, extent.bytes
         span = last.get(place)
         near = span is not None and span.file == file and 0 <= start - span.stop <= GAP
@@ -177,7 +210,7 @@ class Prefetch:
             self._spans.append(span)
         span.stop = stop
         span.pieces += 1
-        return _Piece(span, start, stop)
+        return _Piece(span, start, stop, step)
 
     def _blocks_in_span(self, extents: Iterable[Extent]) -> int:
         """Blocks of the widest of these tensors that a span holds."""
@@ -185,11 +218,10 @@ class Prefetch:
         return max(1, self._ahead.span // (BLOCK * widest))
 
     def _take(self, wanted: _Pieces, start: int, stop: int) -> memoryview:
-        place = next(n for n, piece in enumerate(wanted.pieces) if piece.start <= start < piece.stop)
+        place = wanted.find(start, stop)
         piece = wanted.pieces[place]
-        assert stop <= piece.stop
-        if not self._reread:
-            self._use(wanted, place)
+        if not wanted.reread:
+            self._use(wanted, wanted.before(place))
         with self._changed:
             while piece.span.content is None and piece.span.failure is None and not self._stopped:
                 self._changed.wait()
@@ -197,7 +229,10 @@ class Prefetch:
             raise piece.span.failure
         if piece.span.content is None:
             raise Interrupted("The merge was stopped.")
-        return piece.span.content[start - piece.span.start : stop - piece.span.start]
+        end = min(stop, piece.stop)
+        found = piece.span.content[start - piece.span.start : end - piece.span.start]
+        # A sample of a tensor may begin in one piece and end in the next.
+        return found if end == stop else memoryview(bytearray(found) + self._take(wanted, end, stop))
 
     def _use(self, wanted: _Pieces, count: int) -> None:
         """Counts the first `count` pieces as done with."""

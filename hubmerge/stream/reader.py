@@ -58,7 +58,7 @@ class Reader:
         self._left = Counter(file for needed in self._files.values() for file in needed)
         # Asked once: a file that comes into the cache meanwhile changes nothing.
         self._far = {file for file, source in sources.items() if ranged and not source.is_here(file[1])}
-        self._prefetch = Prefetch(stage, tensors, lambda extent: extent.file in self._far, stage.reads_again, ahead)
+        self._prefetch = Prefetch(stage, tensors, lambda extent: extent.file in self._far, ahead)
         self._buffers = threading.local()
         self._stopped = False
 

@@ -32,8 +32,8 @@ def in_stored_order(tensors: Sequence[TensorPlan], weights: Sequence[Weights]) -
     places = []
     for tensor in tensors:
         index, name = tensor.reads[0]
-        first = next(weights[index].needs(name, 0, tensor.parameters))
-        places.append((files.setdefault(first.file, len(files)), first.tensor.start))
+        first = next(weights[index].needs(name, 0, tensor.parameters), None)  # None: all of it is zeros
+        places.append((0, 0) if first is None else (files.setdefault(first.file, len(files)), first.tensor.start))
     return tuple(tensor for _, tensor in sorted(zip(places, tensors, strict=True), key=lambda pair: pair[0]))
 
 

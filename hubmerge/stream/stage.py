@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..hub.component import Component, Folder, components
-from ..hub.source import Source
 from ..methods import Method
 from ..methods.blocks import BLOCK, Workspace
 from ..methods.method import step_of
+from .carried import Carried
 from .component import ComponentPlan
 from .compute import Merging, Read
 from .dtypes import DTYPES
@@ -29,8 +29,8 @@ class Stage:
     """What one merge reads and makes.
 
     `name`: of a stage of the recipe, "" for the last merge. `weights`: what is merged; a tensor's inputs name them by
-    their place here. `components`: the checkpoints that it makes, the whole result's own first. `tokenizer` gives the
-    result's small files, with `chat_template` (Jinja text) in place of its own. `modules`: where parts are merged, the
+    their place here. `components`: the checkpoints that it makes, the whole result's own first. `tokenizer`: the
+    result's small files. `modules`: where parts are merged, the
     merge of each by the part's name; this one puts them together. `is_restacked`: its layers are stacked anew.
     """
 
@@ -38,8 +38,7 @@ class Stage:
     method: Method
     weights: tuple[Weights, ...]
     components: tuple[ComponentPlan, ...]
-    tokenizer: Source
-    chat_template: str | None
+    tokenizer: Carried
     modules: tuple[tuple[str, "Stage"], ...] = ()
     is_restacked: bool = False
 
@@ -89,10 +88,10 @@ class Stage:
         found = {(one.stored, one.start, one.stop): one for one in self.needs(tensor, 0, tensor.parameters)}
         yield from found.values()
 
-    @property
-    def reads_again(self) -> bool:
-        """Whether what a tensor needs is read more than once to make it."""
-        return self.method.measures is not None or any(weights.reads_again for weights in self.weights)
+    def reads_again(self, tensor: TensorPlan) -> bool:
+        """Whether what one of its tensors needs is read more than once, or in another order than `needs` gives."""
+        again = any(self.weights[index].reads_again(name) for index, name in tensor.reads)
+        return again or self.method.measures is not None
 
     @property
     def block_memory(self) -> int:
@@ -140,14 +139,9 @@ class Merged(Weights):
         return components(self.config, self.tensors, folders)
 
     @property
-    def tokenizer(self) -> Source:
-        """The source that gives its tokenizer."""
+    def tokenizer(self) -> Carried:
+        """The small files that it would be written with."""
         return self.stage.tokenizer
-
-    @property
-    def chat_template(self) -> str | None:
-        """The template that it would be written with."""
-        return self.stage.chat_template
 
     def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
         """What the stage needs for all blocks that these elements lie in."""
@@ -184,10 +178,11 @@ class Merged(Weights):
         """What making one of its tensors takes."""
         return self.stage.memory
 
-    @property
-    def reads_again(self) -> bool:
-        """As the stage says."""
-        return self.stage.reads_again
+    def reads_again(self, name: str) -> bool:
+        """As the stage says; what a method wants whole rows or all of is asked for by each of its blocks."""
+        tensor = self.tensors[name]
+        more = self.stage.method.unit != "block" and not tensor.copied
+        return more or self.stage.reads_again(tensor)
 
     def spills(self, name: str, twice: bool) -> int:
         """Its own bytes, where it is kept, and what it takes itself."""

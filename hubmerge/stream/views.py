@@ -70,7 +70,7 @@ def view_all(weights: Mapping[int, Weights]) -> Views:
             findings.append(warning(f"{one.name} stores {some(left, 1)}: not weights, so they are left out."))
     findings += _drop_constants(weights, stored)
     _drop_second_names(weights, stored)
-    embeddings = {index: _embedding(tensors.values()) for index, tensors in stored.items()}
+    embeddings = {index: embedding_of(tensors.values()) for index, tensors in stored.items()}
     heads = sorted(
         {name for index, tensors in stored.items() for name in tensors if _repeats(tensors[name], embeddings[index])}
     )
@@ -110,7 +110,7 @@ def _drop_second_names(weights: Mapping[int, Weights], stored: dict[int, dict[st
     A name that not all models have is not needed either, where they all have the first.
     """
     for index, tensors in stored.items():
-        embedding = _embedding(tensors.values())
+        embedding = embedding_of(tensors.values())
         tie = setting(weights[index].config, "tie_word_embeddings")
         first: dict[object, str] = {}
         for name, tensor in sorted(tensors.items(), key=lambda item: embedding is None or item[1] is not embedding):
@@ -153,7 +153,7 @@ def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, Described], heads:
     return bool(tie) if tie is not None else bool(heads) and not any(name in tensors for name in heads)
 
 
-def _embedding(tensors: Iterable[Described]) -> Described | None:
+def embedding_of(tensors: Iterable[Described]) -> Described | None:
     """The token embedding: of several (an encoder's, a decoder's and the one that they share), the shared one."""
     found = [tensor for tensor in tensors if layers.is_vocabulary(tensor.name) and layers.parse(tensor.name).opens]
     return max(found, key=lambda tensor: (tensor.shape[0], -tensor.name.count(".")), default=None)

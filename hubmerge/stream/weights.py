@@ -6,6 +6,7 @@
     Adapted(weights, lora)    what a LoRA adds on top (lora.py)
     Part(weights, component)  a part of a model under the names of a plain one
     Alone(weights, has_words) a part, taken for a model of its own
+    Rows(weights, made)       the vocabulary by the tokens of the result (rows.py)
     Merged(stage)             the result of an earlier merge, made block by block (stage.py)
 
 Whoever moves bytes - reader, prefetch, budget - asks `needs` and knows no kind of them. A new kind is a class here or
@@ -25,6 +26,7 @@ from torch import Tensor
 from ..hub.component import Component, components
 from ..hub.headers import TensorHeader
 from ..hub.source import Source
+from .carried import Carried
 from .dtypes import STORED
 from .tensors import TensorPlan
 
@@ -125,13 +127,8 @@ class Weights(ABC):
 
     @property
     @abstractmethod
-    def tokenizer(self) -> Source:
-        """The source whose tokenizer and small files go with them."""
-
-    @property
-    def chat_template(self) -> str | None:
-        """Jinja text in place of the template that is there; None: that one."""
-        return None
+    def tokenizer(self) -> Carried:
+        """The tokenizer and other small files that go with them."""
 
     @abstractmethod
     def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
@@ -158,9 +155,8 @@ class Weights(ABC):
         """Bytes that a thread takes at most to read from them, beside what it is given."""
         return 0
 
-    @property
-    def reads_again(self) -> bool:
-        """Whether what a tensor needs is read more than once to make it."""
+    def reads_again(self, name: str) -> bool:
+        """Whether what a tensor needs is read more than once, or in another order than `needs` gives it in."""
         return False
 
     @property
@@ -201,9 +197,9 @@ class Stored(Weights):
         return self.source.tensors
 
     @property
-    def tokenizer(self) -> Source:
-        """The source itself."""
-        return self.source
+    def tokenizer(self) -> Carried:
+        """The source's."""
+        return Carried(self.source)
 
     def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
         """Just these elements."""
@@ -245,14 +241,9 @@ class Over(Weights):
         return self.inner.tensors
 
     @property
-    def tokenizer(self) -> Source:
-        """That of `inner`."""
+    def tokenizer(self) -> Carried:
+        """Those of `inner`."""
         return self.inner.tokenizer
-
-    @property
-    def chat_template(self) -> str | None:
-        """That of `inner`."""
-        return self.inner.chat_template
 
     def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
         """What `inner` needs."""
@@ -271,10 +262,9 @@ class Over(Weights):
         """As much as `inner` takes."""
         return self.inner.memory
 
-    @property
-    def reads_again(self) -> bool:
-        """Whether `inner` does."""
-        return self.inner.reads_again
+    def reads_again(self, name: str) -> bool:
+        """As `inner` says."""
+        return self.inner.reads_again(name)
 
     @property
     def whole(self) -> "Part | None":
@@ -322,6 +312,10 @@ class Part(Over):
     def spills(self, name: str, twice: bool) -> int:
         """As many as the whole model takes."""
         return self.inner.spills(self.component.names[name], twice)
+
+    def reads_again(self, name: str) -> bool:
+        """As the whole model says."""
+        return self.inner.reads_again(self.component.names[name])
 
     @property
     def whole(self) -> "Part":

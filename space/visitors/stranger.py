@@ -39,6 +39,26 @@ LONGEST_PROMPT = 20_000
 """Characters of a system prompt or a template."""
 
 _MODEL = text(1_000)  # read by ModelRef, and refused there where it is a folder
+_TOKENIZER = table(
+    {},
+    {
+        "source": _MODEL,
+        "tokens": named(
+            table(
+                {
+                    "source": either(
+                        "a model or {kind, model, token}",
+                        _MODEL,
+                        table({"kind": text()}, {"model": _MODEL, "token": text(1_000), "token_id": whole(0, 2**32)}),
+                    )
+                },
+                {"force": flag},
+            ),
+            1_000,
+        ),
+        "pad_to_multiple_of": whole(1, 2**20),
+    },
+)
 _VALUE = either("text, a number, true or false", text(100_000), flag, number(-1e300, 1e300))
 _ROW = named(
     either(
@@ -147,6 +167,7 @@ _SEARCH = table(
         "dtype": text(),
         "out_dtype": text(),
         "tokenizer_source": _MODEL,
+        "tokenizer": _TOKENIZER,
         "chat_template": text(LONGEST_PROMPT),
         "batch_size": whole(1, 256),
         "economy": table(

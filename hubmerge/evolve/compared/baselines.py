@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ...recipe import ModelEntry, Recipe
+from ...recipe import BASE, ModelEntry, Recipe, TokenizerBlock
 from ..search import Search
 
 # DARE-TIES starts where the paper's search does (weight and density .5, arXiv 2403.13187); TIES takes the density of
@@ -37,6 +37,8 @@ def baseline(name: str, search: Search) -> Recipe | None:
         output=search.output,
     )
     # An average has no base model of its own, but speaks the search's language: the base gives the tokenizer.
-    if name == "average" and search.base_model is not None and search.output.tokenizer_source in (None, "base"):
-        return replace(plain, output=replace(search.output, tokenizer_source=str(search.base_model)))
+    block = search.output.vocabulary or TokenizerBlock(BASE)
+    if name == "average" and search.base_model is not None and block.source == BASE:
+        block = replace(block, source=str(search.base_model))
+        return replace(plain, output=replace(search.output, tokenizer_source=None, tokenizer=block))
     return plain

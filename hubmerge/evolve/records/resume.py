@@ -11,6 +11,7 @@ its budget.
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,11 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _unpinned(search: Search) -> dict[str, Any]:
     """The search without revisions, which a saved search has and the user's may not."""
-    document = search.to_dict()
+    bare_refs = {ref: ModelRef.parse(ref.bare) for ref in search.references}
+    document = replace(search, output=search.output.with_pins(bare_refs)).to_dict()
     bare = {str(ref): ref.bare for ref in search.references}
     document["models"] = [bare[model] for model in document["models"]]
-    for key in ("base_model", "tokenizer_source"):
-        document[key] = bare.get(str(document.get(key)), document.get(key))
+    document["base_model"] = bare.get(str(document.get("base_model")), document.get("base_model"))
     task = shared_task(search.task)
     document["task"] = {**task, "examples": {**task["examples"], "revision": None}}
     return document

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ...evaluate.models import computing_dtype, loading, most_common, save_files
-from ...hub.source import Source
 from ...stream.architecture import read_architecture, transformers_errors
+from ...stream.carried import Carried
 from ...stream.plan import Plan
+from ...stream.tokens import GENERATION_FILE
 
 
 def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> Any:
@@ -29,20 +30,19 @@ def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> A
     return with_generation_config(model.to(device), plan.tokenizer).eval()
 
 
-def with_generation_config(model: Any, source: Source) -> Any:
-    """The model with the generation settings of a source, where it has any."""
-    if (generation := _generation_config(source)) is not None:
+def with_generation_config(model: Any, carried: Carried) -> Any:
+    """The model with the settings of generation that go with it, where there are any."""
+    if (generation := _generation_config(carried)) is not None:
         model.generation_config = generation
     return model
 
 
-def _generation_config(source: Source) -> Any | None:
+def _generation_config(carried: Carried) -> Any | None:
     from transformers import GenerationConfig
 
-    text = source.read_text("generation_config.json")
-    if text is None:
+    if (content := carried.generation_file) is None:
         return None
     with tempfile.TemporaryDirectory(prefix="hubmerge-generation-") as folder:
-        save_files(folder, {"generation_config.json": text.encode()})
-        with transformers_errors(f"transformers cannot read generation_config.json of {source.name}"):
+        save_files(folder, {GENERATION_FILE: content})
+        with transformers_errors(f"transformers cannot read generation_config.json of {carried.source.name}"):
             return GenerationConfig.from_pretrained(folder)

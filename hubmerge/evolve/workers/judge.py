@@ -100,7 +100,7 @@ class Judge:
         if self._search.merge_method is not None:
             return self._search.starting_recipe
         models = tuple(ModelEntry(ref, {"weight": 1.0}) for ref in self._search.references)
-        return Recipe("linear", models=models, output=Output(tokenizer_source=self._search.output.tokenizer_source))
+        return Recipe("linear", models=models, output=Output(tokenizer=self._search.output.vocabulary))
 
 
 def _until_stopped(event: Event) -> None:

@@ -96,7 +96,7 @@ class PathModel:
             self.model = self._pool = None
             self._let_go()
             plan = self._plan(path)
-            self.tokenizer = load_tokenizer(plan.tokenizer, plan.chat_template)
+            self.tokenizer = load_tokenizer(plan.tokenizer)
             self._pool = _Pool(self._build(plan), pool_places(self.layer_counts), self.family)
             self._output = path.output
         self.model = self._pool.become(path)
@@ -115,7 +115,7 @@ class PathModel:
         plan = make_plan(Recipe("passthrough", models=(ModelEntry(ref),), stages=own), sources=self._sources)
         plan.require()
         self.model = self._build(plan)
-        return load_tokenizer(plan.tokenizer, plan.chat_template)
+        return load_tokenizer(plan.tokenizer)
 
     def _named(self, ref: ModelRef) -> Source | Merged:
         return self._made[ref] if ref.stage else self._sources[ref]

@@ -16,6 +16,7 @@ from ...methods.blocks import BLOCK, Workspace
 from ...progress import Event, Progress, silent
 from ...recipe import ModelEntry, Recipe
 from ...reference import ModelRef
+from ...stream.carried import Carried
 from ...stream.compute import Read, merge_blocks, one_thread
 from ...stream.mapped import map_tensors
 from ...stream.plan import Plan, make_plan
@@ -52,7 +53,7 @@ class ResidentModel:
         self._memory = memory_for(plan, self.device, memory)
         self._progress = progress
         self._tensors = _map_all(plan, progress) if self._memory is None else {}
-        self.tokenizer = load_tokenizer(plan.tokenizer, plan.chat_template)
+        self.tokenizer = load_tokenizer(plan.tokenizer)
         self._sinks: dict[str, Sink] = {}
         self._held: dict[str, object] = {}
         self._workspaces = threading.local()
@@ -70,7 +71,7 @@ class ResidentModel:
         """Makes the model one of the sources, and returns that source's own tokenizer."""
         source = self._sources[ref]
         self.load(Recipe("linear", models=(ModelEntry(ref),)))
-        return load_tokenizer(source, None)
+        return load_tokenizer(Carried(source))
 
     @property
     def is_written_in_place(self) -> bool:

@@ -1,0 +1,469 @@
+"""Vocabularies merged by token: every kind of tokenizer, in any order, padded, with tokens that others lack."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from streamtools import rewrite, weights
+from tokenizertools import FIRST, KINDS, SECOND, by_text, model, numbers, permuted, tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hubmerge.errors import HubmergeError, RecipeError
+from hubmerge.hub import push_folder
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
+from hubmerge.stream import prefetch, tokens, united
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
+from hubmerge.stream.rows import Rows
+from hubmerge.stream.verify import verify
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def linear(*models: Path, weight: float | None = None, **more: object) -> Recipe:
+    """The mean of models, or each with a weight."""
+    entries = [{"model": str(one), "parameters": {"weight": weight or 1 / len(models)}} for one in models]
+    return Recipe.from_dict({"merge_method": "linear", "models": entries, **more})
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory) -> Callable[[str], dict[str, Path]]:
+    """A function of a kind of tokenizer: folders of "first", padded by 9 rows, "other" (its tokens in another order),
+    "second" (other tokens and an added one), and "third" (of both)."""
+    made: dict[str, dict[str, Path]] = {}
+
+    def build(kind: str) -> dict[str, Path]:
+        if kind not in made:
+            root = tmp_path_factory.mktemp(kind)
+            one, two = tokenizer(kind, FIRST, ["<|im_start|>", "<extra>"]), tokenizer(kind, SECOND, ["<|im_end|>"])
+            both = tokenizer(kind, FIRST + SECOND)
+            first = model(root / "first", one, 1, rows=len(one) + 9)
+            made[kind] = {
+                "first": first,
+                "other": permuted(first, root / "other"),
+                "second": model(root / "second", two, 2),
+                "third": model(root / "third", both, 3, rows=len(both) + 2),
+            }
+        return made[kind]
+
+    return build
+
+
+def logits(folder: Path, text: str) -> tuple[torch.Tensor, list[str]]:
+    """What a model says of each token that it knows, after a text, and the texts of these tokens."""
+    spoken = AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        found = AutoModelForCausalLM.from_pretrained(folder)(**spoken(text, return_tensors="pt")).logits[0, -1]
+    texts = sorted(spoken.get_vocab())
+    return found[[spoken.get_vocab()[token] for token in texts]], texts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_and_itself_in_another_order_are_that_model(kind: str, family, tmp_path: Path) -> None:
+    first, other = family(kind)["first"], family(kind)["other"]
+    assert numbers(first) != numbers(other) and numbers(first).keys() == numbers(other).keys()
+    merge(linear(first, other, tokenizer_source="base"), tmp_path / "first")
+    merge(linear(first, other, tokenizer_source=f"model:{other}"), tmp_path / "other")
+    for place, like in (("first", first), ("other", other)):
+        found, expected = weights(tmp_path / place), weights(like)
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+        assert (tmp_path / place / "tokenizer.json").read_bytes() == (like / "tokenizer.json").read_bytes()
+        config = json.loads((tmp_path / place / "config.json").read_text())
+        assert config["eos_token_id"] == numbers(like)["</s>"]
+    (ours, texts), (theirs, their_texts) = (logits(tmp_path / place, FIRST[0]) for place in ("first", "other"))
+    assert texts == their_texts and torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_union_knows_what_each_knows(kind: str, family, tmp_path: Path) -> None:
+    first, second = family(kind)["first"], family(kind)["second"]
+    merge(linear(first, second, tokenizer_source="union"), tmp_path / "out")
+    ours, theirs, found = numbers(first), numbers(second), numbers(tmp_path / "out")
+    assert found.keys() == ours.keys() | theirs.keys() and found.items() >= ours.items()
+    assert sorted(found.values()) == list(range(len(found)))
+    for name in (EMBEDDING, HEAD):
+        rows, one, two = by_text(tmp_path / "out", name), by_text(first, name), by_text(second, name)
+        for text, row in rows.items():
+            expected = (one[text] + two[text]) / 2 if text in one and text in two else one.get(text, two.get(text))
+            torch.testing.assert_close(row, expected, rtol=0, atol=1e-7)
+    spoken = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert spoken.get_vocab() == found and "<|im_end|>" in spoken.all_special_tokens + list(spoken.added_tokens_encoder)
+    for folder, text in ((first, FIRST[0]), (second, SECOND[0]), (second, "<|im_end|>")):
+        alone = AutoTokenizer.from_pretrained(folder)
+        assert spoken.decode(spoken(text)["input_ids"]) == alone.decode(alone(text)["input_ids"])
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["vocab_size"] == len(weights(tmp_path / "out")[EMBEDDING]) >= len(found)
+    assert logits(tmp_path / "out", SECOND[0])[0].isfinite().all()
+
+
+@pytest.mark.parametrize("tied", [(True, True), (True, False), (False, True)], ids=["both", "first", "second"])
+def test_tied_heads(tied: tuple[bool, bool], tmp_path: Path) -> None:
+    one, two = tokenizer("bytes", FIRST), tokenizer("bytes", SECOND)
+    first, second = model(tmp_path / "a", one, 1, tied=tied[0]), model(tmp_path / "b", two, 2, tied=tied[1])
+    merge(linear(first, second, tokenizer_source="union"), tmp_path / "out")
+    assert (HEAD in weights(tmp_path / "out")) == (tied != (True, True))
+    for name in set(weights(tmp_path / "out")) & {EMBEDDING, HEAD}:
+        own = [by_text(folder, name if name in weights(folder) else EMBEDDING) for folder in (first, second)]
+        for text, row in by_text(tmp_path / "out", name).items():
+            known = [rows[text] for rows in own if text in rows]
+            torch.testing.assert_close(row, sum(known) / len(known), rtol=0, atol=1e-7)
+
+
+def test_a_token_that_a_model_lacks_is_the_base_s_or_the_only_one_s_or_the_mean(family, tmp_path: Path) -> None:
+    folders = [family("bytes")[name] for name in ("first", "second", "third")]
+    merge(linear(*folders, tokenizer_source="union"), tmp_path / "plain")
+    based = {"merge_method": "task_arithmetic", "base_model": str(folders[0]), "tokenizer": {"source": "union"}}
+    entries = [{"model": str(one), "parameters": {"weight": 0.5}} for one in folders[1:]]
+    merge(Recipe.from_dict({**based, "models": entries}), tmp_path / "based")
+    one, two, three = (by_text(folder, HEAD) for folder in folders)
+    seen = set()
+    for text, row in by_text(tmp_path / "plain", HEAD).items():
+        known = [rows[text] for rows in (one, two, three) if text in rows]
+        seen.add(len(known))
+        each = [rows.get(text, sum(known) / len(known)) for rows in (one, two, three)]
+        torch.testing.assert_close(row, sum(each) / 3, rtol=0, atol=1e-7)
+        base = one.get(text, sum(known) / len(known))
+        others = [rows.get(text, one.get(text, sum(known) / len(known))) for rows in (two, three)]
+        expected = base + sum(0.5 * (other - base) for other in others)
+        torch.testing.assert_close(by_text(tmp_path / "based", HEAD)[text], expected, rtol=0, atol=1e-7)
+    assert seen == {1, 2, 3}
+
+
+def test_single_tokens_as_the_recipe_says(family, tmp_path: Path) -> None:
+    first, second = family("wordpiece")["first"], family("wordpiece")["second"]
+    block = {
+        "source": "union",
+        "pad_to_multiple_of": 16,
+        "tokens": {
+            "<|im_end|>": {"source": {"kind": "zero"}},
+            "<unk>": {"source": str(second), "force": True},
+            "<added>": {"source": {"kind": "model_token", "model": str(first), "token": "</s>"}},
+            "<more>": {"source": {"kind": "model_token", "model": str(second), "token_id": 7}},
+        },
+    }
+    recipe = linear(first, second, tokenizer=block)
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    plan = make_plan(recipe)
+    assert not plan.errors and plan.recipe.output.tokenizer.models[0].is_folder
+    merge(plan, tmp_path / "out")
+    rows, one, two = (by_text(folder, EMBEDDING) for folder in (tmp_path / "out", first, second))
+    assert torch.equal(rows["<unk>"], two["<unk>"]) and torch.equal(rows["<added>"], one["</s>"])
+    torch.testing.assert_close(rows["<|im_end|>"], two["<|im_end|>"] / 2)
+    assert torch.equal(rows["<more>"], weights(second)[EMBEDDING][7])
+    assert len(weights(tmp_path / "out")[EMBEDDING]) % 16 == 0
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").convert_tokens_to_ids("<more>") == len(rows) - 1
+
+
+def test_models_with_one_vocabulary_are_read_as_they_are(family, tmp_path: Path) -> None:
+    """Whatever is said of tokenizers: nothing is by token where all have the same."""
+    first = family("bytes")["first"]
+    for more in ({"tokenizer_source": "base"}, {"tokenizer_source": "union"}, {"tokenizer": {"source": str(first)}}):
+        plan = make_plan(linear(first, first, **more))
+        assert not plan.errors and not any(isinstance(one, Rows) for one in plan.stage.weights)
+    assert plan.tokenizer.united is None
+
+
+def test_what_is_left_out_and_what_nobody_has_is_said(family, tmp_path: Path) -> None:
+    first, second = family("bpe")["first"], family("bpe")["second"]
+    said = " ".join(finding.message for finding in make_plan(linear(first, second, tokenizer_source="base")).findings)
+    assert "has no row for" in said and "`tokenizer_source: union` keeps the tokens of all" in said
+    long = tokenizer("bpe", FIRST, ["<|beyond|>"])
+    beyond = model(tmp_path / "beyond", long, 4, rows=len(long) - 1)
+    plan = make_plan(linear(first, beyond, tokenizer_source="union"))
+    assert not plan.errors and any("'<|beyond|>'): zeros stand there" in one.message for one in plan.warnings)
+    merge(plan, tmp_path / "out")
+    assert not by_text(tmp_path / "out", EMBEDDING)["<|beyond|>"].any()
+
+
+def changed(source: Path, out: Path, change: Callable[[dict], object]) -> Path:
+    """A copy with another tokenizer.json."""
+    out.mkdir()
+    for file in source.iterdir():
+        (out / file.name).write_bytes(file.read_bytes())
+    document = json.loads((out / "tokenizer.json").read_text())
+    change(document)
+    (out / "tokenizer.json").write_text(json.dumps(document))
+    return out
+
+
+REFUSED = {
+    "kind": (lambda d: d["model"].update(type="WordLevel"), "are of the kinds WordLevel and BPE"),
+    "letters": (lambda d: d.update(pre_tokenizer=None, decoder=None), "tokens are words and bytes"),
+    "normaliser": (
+        lambda d: d.update(normalizer={"type": "NFC"}),
+        r'normalizer is \["{\\"type\\": \\"NFC\\"}"\] and \[\]',
+    ),
+    "prefix": (lambda d: d["model"].update(continuing_subword_prefix="##"), "continuing_subword_prefix is ## and null"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_tokenizers_that_cannot_be_one(case: str, family, tmp_path: Path) -> None:
+    change, said = REFUSED[case]
+    second = changed(family("bytes")["second"], tmp_path / "second", change)
+    with pytest.raises(RecipeError, match=said) as raised:
+        make_plan(linear(family("bytes")["first"], second, tokenizer_source="union")).require()
+    assert str(raised.value).count(". ") == 0 and "tokenizer_source" in str(raised.value)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.model", "tekken.json"])
+@pytest.mark.parametrize("source", ["union", "base"])
+def test_tokens_that_nobody_can_tell(file: str, source: str, family, tmp_path: Path) -> None:
+    second = changed(family("bytes")["second"], tmp_path / "second", lambda _: None)
+    (second / "tokenizer.json").unlink()
+    (second / file).write_bytes(b"{}")
+    with pytest.raises(HubmergeError, match=f"has {file} and no tokenizer.json.*load its tokenizer with transformers"):
+        make_plan(linear(family("bytes")["first"], second, tokenizer_source=source)).require()
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ({"sorce": "base"}, "did you mean 'source'"),
+        ({"source": 3}, "base, union or a model"),
+        ({"tokens": {"<x>": {"source": {"kind": "zer"}}}}, "did you mean zero"),
+        ({"tokens": {"<x>": {"source": {"kind": "model_token", "model": "a/b"}}}}, "either `token` or `token_id`"),
+        ({"tokens": {"<x>": {"source": "a/b", "forced": True}}}, "did you mean 'force'"),
+        ({"pad_to_multiple_of": 0}, "whole number from 1"),
+        ({"pad_to_multiple_of": True}, "whole number from 1"),
+    ],
+)
+def test_the_block_says_what_is_wrong_with_it(block: dict, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        Recipe.from_dict({"merge_method": "linear", "models": [{"model": "a/b"}], "tokenizer": block})
+
+
+def test_one_of_two_ways_to_name_a_tokenizer() -> None:
+    with pytest.raises(RecipeError, match="write one of them"):
+        linear(Path("./x"), tokenizer_source="base", tokenizer={"source": "base"})
+
+
+def test_a_token_that_its_model_does_not_have(family) -> None:
+    first, second = family("bytes")["first"], family("bytes")["second"]
+    tokens = {"<s>": {"source": {"kind": "model_token", "model": str(second), "token": "<nowhere>"}}}
+    with pytest.raises(RecipeError, match="has no row for the token '<nowhere>'"):
+        make_plan(linear(first, second, tokenizer={"source": "base", "tokens": tokens})).require()
+
+
+def test_a_stage_hands_its_vocabulary_on(family, tmp_path: Path) -> None:
+    first, other, second = (family("unigram")[name] for name in ("first", "other", "second"))
+    stage = {"name": "known", **linear(first, second, tokenizer_source="union").to_dict()}
+    last = linear(tmp_path, other, tokenizer_source="base").to_dict()
+    last["models"][0]["model"] = "stage:known"
+    merge(Recipe.from_dict({"stages": [stage], **last}), tmp_path / "staged")
+    merge(linear(first, second, tokenizer_source="union"), tmp_path / "known")
+    merge(linear(tmp_path / "known", other, tokenizer_source="base"), tmp_path / "twice")
+    staged, twice = weights(tmp_path / "staged"), weights(tmp_path / "twice")
+    assert staged.keys() == twice.keys() and all(torch.equal(staged[name], twice[name]) for name in twice)
+    assert numbers(tmp_path / "staged") == numbers(tmp_path / "known")
+
+
+def test_a_stack_takes_each_end_by_token(family, tmp_path: Path) -> None:
+    first, other = family("bytes")["first"], family("bytes")["other"]
+    slices = [{"sources": [{"model": str(one), "layer_range": [0, 2]}]} for one in (first, other)]
+    merge(
+        Recipe.from_dict({"merge_method": "passthrough", "slices": slices, "tokenizer_source": "base"}),
+        tmp_path / "out",
+    )
+    found, own = weights(tmp_path / "out"), weights(first)
+    assert torch.equal(found[EMBEDDING], own[EMBEDDING]) and torch.equal(found[HEAD], own[HEAD])
+
+
+def test_answers_end_as_the_template_does(family, tmp_path: Path) -> None:
+    """`chat_template: auto` takes a template, and with it the token that ends an answer there."""
+    first, second = family("bytes")["first"], family("bytes")["second"]
+    chat = changed(second, tmp_path / "chat", lambda _: None)
+    (chat / "chat_template.jinja").write_text("{{ messages[0]['content'] }}<|im_end|>")
+    for file in ("config.json", "generation_config.json"):
+        settings = json.loads((chat / file).read_text())
+        (chat / file).write_text(json.dumps({**settings, "eos_token_id": numbers(chat)["<|im_end|>"]}))
+    recipe = linear(first, chat, tokenizer_source="union", chat_template="auto")
+    merge(recipe, tmp_path / "out")
+    generation = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    ids = numbers(tmp_path / "out")
+    assert generation["eos_token_id"] == [ids["</s>"], ids["<|im_end|>"]]
+    assert any("ends answers with <|im_end|> too" in finding.message for finding in make_plan(recipe).findings)
+
+
+def test_merged_again_and_broken_off(family, tmp_path: Path) -> None:
+    """A merge by token that broke goes on to the same bytes, and gives them again."""
+    first, second = family("bytes")["first"], family("bytes")["second"]
+    recipe = linear(first, second, tokenizer_source="union")
+
+    def stop(event) -> None:
+        if event.note == HEAD:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge(recipe, tmp_path / "out", shard_size=20_000, progress=stop)
+    result = merge(recipe, tmp_path / "out", shard_size=20_000)
+    assert result.tensors == merge(recipe, tmp_path / "whole").tensors
+    assert verify(ModelRef(str(tmp_path / "out")), recompute=True).ok
+
+
+def test_a_candidate_of_a_search_has_the_rows_that_are_written(family, tmp_path: Path) -> None:
+    from hubmerge.evolve.workers.resident import ResidentModel
+
+    first, second = family("wordpiece")["first"], family("wordpiece")["second"]
+    recipe = linear(first, second, tokenizer_source="union")
+    resident = ResidentModel(make_plan(linear(first, second, weight=0.25, tokenizer_source="union")), device="cpu")
+    resident.load(recipe)
+    merge(recipe, tmp_path / "out")
+    state = resident.model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in weights(tmp_path / "out").items())
+    assert resident.tokenizer.get_vocab() == numbers(tmp_path / "out")
+
+
+def test_a_bias_of_the_head_goes_with_its_token(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    one, two = tokenizer("wordpiece", FIRST), tokenizer("wordpiece", SECOND)
+    folders = []
+    for seed, spoken in enumerate((one, two)):
+        torch.manual_seed(seed)
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        bert = BertForMaskedLM(BertConfig(vocab_size=len(spoken), max_position_embeddings=16, **sizes))
+        folders.append(tmp_path / str(seed))
+        bert.save_pretrained(folders[-1])
+        spoken.save_pretrained(folders[-1])
+        rewrite(folders[-1], {"cls.predictions.bias": torch.randn(len(spoken))})
+    merge(linear(*folders, tokenizer_source="union"), tmp_path / "out")
+    found, first, second = (by_text(folder, "cls.predictions.bias") for folder in (tmp_path / "out", *folders))
+    for text, bias in found.items():
+        known = [rows[text] for rows in (first, second) if text in rows]
+        torch.testing.assert_close(bias, sum(known) / len(known), rtol=0, atol=1e-7)
+
+
+WIDTH = 24
+
+
+def words(folder: Path, listed: list[str], seed: int) -> Path:
+    """A model of nothing but an embedding and a head, of a few blocks each, and a tokenizer of whole words."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {name: torch.randn(len(listed), WIDTH, generator=generator) for name in (EMBEDDING, HEAD)}
+    folder.mkdir(parents=True)
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    config = {"model_type": "llama", "vocab_size": len(listed), "hidden_size": WIDTH, "tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    core = {"type": "WordLevel", "vocab": {word: at for at, word in enumerate(listed)}, "unk_token": listed[0]}
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [], "model": core}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> dict[str, Path]:
+    """Models of 30,000 words: a base, one in nearly the same order with a few words more, one in no order at all."""
+    root = tmp_path_factory.mktemp("large")
+    listed = [f"w{number}" for number in range(30_000)]
+    near = [*listed[:9_000], "more", *listed[9_000:20_000], *listed[20_100:], "and more"]
+    order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(1)).tolist()
+    return {
+        "base": words(root / "base", listed, 1),
+        "near": words(root / "near", near, 2),
+        "wild": words(root / "wild", [listed[at] for at in order], 3),
+    }
+
+
+@pytest.mark.parametrize("method", ["linear", "ties"])
+def test_by_range_as_from_a_folder(method: str, large, hub, monkeypatch, tmp_path: Path) -> None:
+    """In runs, scattered, and through a stage; each byte of what is scattered comes once."""
+    monkeypatch.setattr(prefetch, "SPAN", 2**19)
+    monkeypatch.setattr(prefetch, "WINDOW", 2**19)
+    refs = {}
+    for name, folder in large.items():
+        refs[name] = f"alice/{method}-{name}"
+        push_folder(folder, refs[name], token="hf_alice")
+    stage = {"name": "both", "merge_method": "linear", "tokenizer_source": "union"}
+
+    def recipe(named: dict) -> Recipe:
+        def entries(*names: str) -> list[dict]:
+            return [{"model": str(named[name]), "parameters": {"weight": 0.4, "density": 0.7}} for name in names]
+
+        first = {
+            **stage,
+            "models": [{"model": str(named[name]), "parameters": {"weight": 0.5}} for name in ("near", "wild")],
+        }
+        document = {"merge_method": method, "models": entries("near", "wild"), "tokenizer_source": "union"}
+        document["models"].append({"model": "stage:both", "parameters": {"weight": 0.2}})
+        if method == "ties":
+            document["base_model"] = str(named["base"])
+            for entry in document["models"]:
+                entry["parameters"]["density"] = 0.5
+        else:
+            for entry in document["models"]:
+                entry["parameters"].pop("density", None)
+        return Recipe.from_dict({"stages": [first], **document})
+
+    plan = make_plan(recipe(refs), ranged=True)
+    assert not plan.errors
+    far = merge(plan, tmp_path / "far")
+    assert far.tensors == merge(recipe(large), tmp_path / "here").tensors
+    wild = plan.sources[[source.name for source in plan.sources].index(refs["wild"])]
+    assert sum(tensor.nbytes for tensor in wild.tensors.values()) <= plan.fetch_bytes
+
+
+def test_what_is_read_of_rows(large) -> None:
+    """Nearly the same order: a handful of runs. No order: all of the tensor in pieces, told in the plan."""
+
+    def needed(*names: str) -> tuple[list, int]:
+        plan = make_plan(linear(*(large[name] for name in names), tokenizer_source="base"))
+        assert not plan.errors
+        tensor = next(one for one in plan.tensors if one.name == HEAD)
+        found = [one for one in plan.stage.needs_all(tensor) if one.source.name == str(large[names[1]])]
+        return found, sum(one.stop - one.start for one in found)
+
+    near, elements = needed("base", "near")
+    assert len(near) <= 4 and elements == (30_000 - 100) * WIDTH
+    wild, elements = needed("base", "wild")
+    assert len(wild) <= 4 and elements == 30_000 * WIDTH
+
+
+def test_planning_again_reads_no_tokenizer_again(large, monkeypatch) -> None:
+    recipe = linear(large["base"], large["near"], large["wild"], tokenizer_source="union")
+    make_plan(recipe)
+    read = []
+    monkeypatch.setattr(tokens, "vocabulary", lambda *arguments: read.append(arguments))
+    monkeypatch.setattr(united, "_unite", lambda *arguments: read.append(arguments))
+    assert not make_plan(recipe).errors and not read
+
+
+def test_a_plain_model_beside_one_that_sees(family, tmp_path: Path) -> None:
+    """Tokens of pictures are the seeing one's alone; nothing has to be said of tokenizers."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    plain = model(tmp_path / "plain", tokenizer("bytes", FIRST), 5)
+    spoken = tokenizer("bytes", FIRST, ["<image>"])
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlavaConfig(
+        text_config=LlamaConfig(vocab_size=len(spoken) + 5, max_position_embeddings=64, num_key_value_heads=2, **sizes),
+        vision_config=CLIPVisionConfig(image_size=16, patch_size=8, projection_dim=8, **sizes),
+        image_token_index=spoken.get_vocab()["<image>"],
+    )
+    torch.manual_seed(6)
+    LlavaForConditionalGeneration(config).save_pretrained(tmp_path / "vlm")
+    spoken.save_pretrained(tmp_path / "vlm")
+    entries = [{"model": f"{tmp_path / 'vlm'}#language_model"}, {"model": str(plain)}]
+    recipe = {"merge_method": "linear", "models": entries}
+    merge(Recipe.from_dict(recipe), tmp_path / "out")
+    [name] = [name for name in weights(tmp_path / "vlm") if name.endswith("embed_tokens.weight")]
+    found, seeing, own = (
+        weights(tmp_path / one)[EMBEDDING if one == "plain" else name] for one in ("out", "vlm", "plain")
+    )
+    assert found.shape == seeing.shape
+    torch.testing.assert_close(found[: len(own)], (seeing[: len(own)] + own) / 2)
+    assert torch.equal(found[len(own) :], seeing[len(own) :])
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["image_token_index"] == len(own)
+    # With the plain one's order of tokens, the picture's has another number, or there is none.
+    with pytest.raises(HubmergeError, match="is the token '<image>', which the result has not"):
+        make_plan(Recipe.from_dict({**recipe, "tokenizer_source": str(plain)})).require()
+    turned = permuted(plain, tmp_path / "turned")
+    moved = {**recipe, "models": [entries[0], {"model": str(turned)}]}
+    moved["tokenizer"] = {"source": str(turned), "tokens": {"<image>": {"source": entries[0]["model"]}}}
+    merge(Recipe.from_dict(moved), tmp_path / "moved")
+    index = json.loads((tmp_path / "moved" / "config.json").read_text())["image_token_index"]
+    assert index == numbers(tmp_path / "moved")["<image>"]
+    assert torch.equal(weights(tmp_path / "moved")[name][index], seeing[len(own)])
