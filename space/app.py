@@ -29,7 +29,7 @@ from .tabs.panel import watch
 from .tabs.pick import pick_tab
 from .tabs.publish import publish_tab
 from .theme import STYLE, html, theme
-from .upkeep import share_memory, start_upkeep
+from .upkeep import rest, share_memory, start_upkeep
 from .views.parts import note, render
 from .visitors.access import forget_own_token, visitor_token
 from .visitors.guard import shows_errors
@@ -143,7 +143,9 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     page = _page(examples)
     waiting = QUEUE if on_zero_gpu() else None
-    page.blocks.queue(default_concurrency_limit=8, max_size=waiting).launch(
+    page.blocks.queue(default_concurrency_limit=8, max_size=waiting)
+    rest(page.blocks)
+    page.blocks.launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         server_port=port or None,  # 0 is any free one
         inbrowser=open_browser,

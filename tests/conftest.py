@@ -16,17 +16,21 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from sharing import Sharing, in_order
 
 from hubmerge.localhub import LocalHub
 
 if TYPE_CHECKING:
     from space_server import Own, Served
+    from xdist.remote import Producer
 
     from hubmerge.evolve.search import Search
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and the commands under test would not hear Ctrl-C either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+gc.disable()  # until all is imported, which makes a million objects and no garbage
 
 _folder = tempfile.TemporaryDirectory(prefix="hubmerge-tests-")
 atexit.register(_folder.cleanup)
@@ -58,7 +62,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the tests marked `thorough`, unless they are asked for; gives many documents the time they take."""
+    """Leaves out the tests marked `thorough`, unless they are asked for; gives many documents the time they take.
+
+    A process that does a share of the suite puts its tests in order.
+    """
     if more := config.getoption("documents"):
         for item in items:
             item.add_marker(pytest.mark.timeout(900 + more))
@@ -66,6 +73,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    if hasattr(config, "workerinput"):
+        items[:] = in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Sharing | None":
+    """Shares whole files out between processes in an order that keeps both at work."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return Sharing(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,8 +93,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Takes what the imports made, a million objects, out of the garbage collector's sight."""
+    """Takes what the imports made, a million objects, out of the garbage collector's sight, which saw nothing of it."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,11 +1,16 @@
 """The load test in small: users at once, none of whom sees what is another's; and that it would notice."""
 
+import inspect
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from gradio.queueing import Queue
 from gradio_client.exceptions import AppError
 from test_benchmarks import BENCHMARKS, run, tables
+
+from space.upkeep import LOOK, rest
 
 KINDS = ("merge", "evolve", "publish")
 
@@ -70,3 +75,10 @@ def test_an_answer_that_names_what_is_another_s_is_a_violation(visitor) -> None:
     assert not visitor.tally.violations
     visitor._check("job", {"id": "0123"})
     assert list(visitor.tally.violations) == ["job: curious was shown 0123"]
+
+
+def test_a_page_that_nobody_visits_sleeps() -> None:
+    blocks = SimpleNamespace(_queue=SimpleNamespace(sleep_when_free=0.001))
+    rest(blocks)
+    assert blocks._queue.sleep_when_free == LOOK
+    assert "sleep(self.sleep_when_free)" in inspect.getsource(Queue), "it still goes by this name"
