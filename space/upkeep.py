@@ -55,7 +55,7 @@ def share_memory() -> None:
 def rest(blocks: gr.Blocks) -> None:
     """Lets a page that nobody visits sleep; called after `blocks.queue()`.
 
-    gradio looks into its empty queue a thousand times a second, which takes a tenth of a core, day and night.
+    gradio looks into its empty queue a thousand times a second, which keeps a twentieth of a core busy, day and night.
     """
     blocks._queue.sleep_when_free = LOOK
 

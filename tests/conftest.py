@@ -56,7 +56,7 @@ os.environ.update(
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How many documents of each kind tests/test_documents_property.py tries, and how often the rest is repeated."""
     parser.addoption(
-        "--documents", type=int, help="documents of each kind from outside (default: a quarter of a minute's worth)"
+        "--documents", type=int, help="documents of each kind from outside (default: a few seconds' worth)"
     )
     parser.addoption("--thorough", action="store_true", help="every fault twenty times, every combination of settings")
 

@@ -31,7 +31,7 @@ class Kind:
 
     documents: st.SearchStrategy[Any]
     read: Callable[[Any], object]
-    few: int = 50
+    few: int = 25
 
 
 @dataclass

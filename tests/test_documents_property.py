@@ -1,6 +1,6 @@
 """Whatever comes from outside, hubmerge works with it or says one sentence: no traceback, no hang.
 
-Some documents of each kind, about a quarter of a minute of one core in all; with `--documents 10000` as many of each,
+Some documents of each kind, a few seconds of one core in all; with `--documents 10000` as many of each,
 and none may take longer than `LONGEST`. The documents are the same in every run.
 """
 

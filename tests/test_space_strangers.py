@@ -215,7 +215,7 @@ def test_twelve_strangers_at_once(page, hub, monkeypatch: pytest.MonkeyPatch) ->
     def until_over(act: Callable[..., None], *more: Any) -> Callable[[Person], None]:
         def act_on(me: Person) -> None:
             act(me, *more)
-            while not over.wait(0.5):  # the machine is there to be shared, not to be heated
+            while not over.wait(2):  # the machine is there to be shared, not to be heated
                 act(me, *more)
 
         return act_on

@@ -49,10 +49,11 @@ def places(wide_siblings: Siblings) -> dict[str, Siblings]:
 def test_hashes_of_every_combination(method: str, places: dict[str, Siblings], thorough: bool, tmp_path: Path) -> None:
     parameters = {"ties": {"density": 0.6}, "dare_ties": {"density": 0.4}}.get(method, {})
     hashes = {}
+    half = int(method in ("slerp", "ties"))
     settings = ("disk", "cache", "range"), (1, 2), (10**9, 200_000, 80_000), ("disk", "hub")
     for number, chosen in enumerate(itertools.product(*map(enumerate, settings))):
-        # Every third combination has every pair of settings.
-        if not thorough and sum(at for at, _ in chosen) % 3:
+        # Every third combination has every pair of settings; of those two methods take one half, two the other.
+        if not thorough and (sum(at for at, _ in chosen) % 3 or sum(at for at, _ in chosen[:2]) % 2 != half):
             continue
         place, threads, shard_size, target = (setting for _, setting in chosen)
         models = places[place]
@@ -70,7 +71,7 @@ def test_hashes_of_every_combination(method: str, places: dict[str, Siblings], t
         hashes[place, threads, shard_size, target] = result.tensors
         if pushing:
             check_shards(result, f"alice/bytes-{method}")
-    assert len(hashes) == (36 if thorough else 12)
+    assert len(hashes) == (36 if thorough else 6)
     first = next(iter(hashes.values()))
     assert [key for key, value in hashes.items() if value != first] == []
     assert len(first) > 20
