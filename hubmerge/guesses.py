@@ -13,9 +13,13 @@ def nearest(given: str, known: Iterable[str], few: bool = False) -> str | None:
 
     >>> nearest("densty", ["weight", "density"])
     'density'
+    >>> nearest("modles", ["modules", "models"])  # letters that changed places
+    'models'
     """
-    near = difflib.get_close_matches(given[:60], list(known), n=1, cutoff=_LIKELY if few else _SURE)
-    return near[0] if near else None
+    names = list(known)
+    swapped = (name for name in names if sorted(name) == sorted(given))
+    near = difflib.get_close_matches(given[:60], names, n=1, cutoff=_LIKELY if few else _SURE)
+    return next(swapped, near[0] if near else None)
 
 
 def guess(given: object, known: Iterable[str], few: bool = False) -> str:

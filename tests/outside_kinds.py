@@ -96,8 +96,8 @@ def recipes(base: Path, one: Path, two: Path) -> list[dict[str, Any]]:
     """A valid recipe of every method, one of layers, and one with all keys."""
     made = []
     for method in METHODS.values():
-        own = {p.name: _VALUES[p.name] for p in method.parameters if p.per_model}
-        shared = {p.name: _VALUES[p.name] for p in method.parameters if not p.per_model}
+        own = {p.name: _VALUES.get(p.name, p.default) for p in method.parameters if p.per_model}
+        shared = {p.name: _VALUES.get(p.name, p.default) for p in method.parameters if not p.per_model}
         models = [one, two][: method.max_models]
         document: dict[str, Any] = {
             "merge_method": method.name,

@@ -106,7 +106,7 @@ def test_configurations_too(siblings) -> None:
             inside[way[-1]] = value
 
             def read(changed: dict[str, Any] = changed) -> None:
-                config = parse_config(json.dumps(changed), "a model")
+                config, _ = parse_config(json.dumps(changed), "a model")
                 make_plan(recipe, sources={source.ref: replace(source, config=config), other.ref: other})
 
             try:

@@ -118,7 +118,7 @@ def test_an_answer_can_be_stopped(spaces, siblings) -> None:
 
 
 def test_errors_in_there_keep_their_sentence(spaces, tmp_path) -> None:
-    with pytest.raises(ResourceError, match="has no safetensors weights"):
+    with pytest.raises(ResourceError, match="has no weights"):
         next(ZeroGpu.borrow(ON).speak(str(tmp_path), None, ASK))
 
 
