@@ -256,6 +256,7 @@ def main() -> int:
     parser.add_argument("--against", type=Path)
     parser.add_argument("--only", default="")
     given = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # beside other programs, waiting threads would take their cores
     from hubmerge.localhub import LocalHub
 
     with tempfile.TemporaryDirectory() as root, LocalHub(Path(root) / "hub", {"alice": "hf_alice"}) as hub:
