@@ -1,6 +1,13 @@
 """The command line: parse, call, show. Run `hubmerge --help`.
 
 Only what ends a program well is imported here: all else is imported by `main`, where Ctrl-C is already expected.
+
+    commands.py    the whole command line, as one app
+    merging.py     commands that merge: plan, merge, push, verify
+    options.py     what the commands share: the app they belong to, and the options that several take
+    searching.py   commands that search and score: evolve, report, export, eval
+    serving.py     commands that serve: hub, space and its deployment; and the demo and its models
+    talking.py     the command that talks: chat
 """
 
 import errno

@@ -1,11 +1,32 @@
 """How good a model is: tasks, replies, metrics and the statistics that compare two models.
 
-task.py reads a task (builtin.py those known by name); examples.py and harness.py bring its rows, and splits.py
-makes them into splits that share nothing (with choices.py and fingerprint.py). models.py loads a model; placement.py
-says where its weights lie where they do not fit (spool.py: in a folder of their own);
-texts.py writes prompts as it reads them, and apart.py runs what a repository brought to do that;
-generation.py makes it answer (greedy.py does it fast, demand.py says what that takes), likelihood.py asks how likely it
-finds an answer. metrics.py lists what a reply can be worth (with numerals.py, rouge.py, language.py, llm_judge.py and
-python_function.py); score.py asks and values, measurement.py is what is kept of it,
-statistics.py compares, table.py has a line for each model.
+apart.py             chat templates and the like of strangers, rendered in a process that can be ended
+apart_server.py      the process that `apart.py` starts
+builtin.py           tasks known by name
+choices.py           multiple choice, in the shapes that datasets have it
+demand.py            what answering takes beside the model
+examples.py          examples and where they come from
+fingerprint.py       what makes two examples the same whatever their spelling
+generation.py        text from a model: batched greedy answers for scoring, and a streamed chat
+greedy.py            greedy decoding of many prompts
+harness.py           tasks of EleutherAI's lm-evaluation-harness (the extra `lm-eval`)
+language.py          which language a text is written in, by fastText
+lengths.py           how long a task's examples are for a model
+likelihood.py        how likely a model finds given answers: batched log-likelihoods of text after a prompt
+llm_judge.py         grades by a language model behind an OpenAI-compatible endpoint
+located.py           where a task's own files lie on this machine
+measurement.py       what is known of a model after it was asked examples
+metrics.py           the metrics a task can name: what each asks a model for, and what a reply is worth
+models.py            a model and its tokenizer by Hub ID or folder, ready to answer
+numerals.py          numbers in text of any script
+placement.py         where the weights of a model lie while it is asked
+python_function.py   a metric of the user's own
+rouge.py             ROUGE-L: how much of a reference an answer says in the same order
+score.py             scores of one model on a set of examples
+splits.py            rows made into examples, and examples into splits: cut to size, no question twice
+spool.py             folders for weights that do not fit into memory, gone when nobody uses them
+statistics.py        how sure a score is (intervals), and whether two models differ (paired tests)
+table.py             the score table: a line for each model, with intervals and odds
+task.py              a task: examples in three splits that share nothing, how a model is asked
+texts.py             prompts as a model reads them: through its chat template, and as tokens
 """

@@ -1,6 +1,39 @@
 """The Hub and nothing else: open and pin models, read headers, push, cards, licences, search.
 
 `open_source` reads, `Upload` and `push_folder` write, `Card` and `render` tell the story, `search_models` finds.
+
+    answers.py       what the Hub answers about a repository, each field of the right type
+    archive.py       the directory of a zip archive, read from its end by range
+    cache.py         what this machine knows of a repository when the Hub cannot be asked
+    card.py          the model card: what was merged from what, how, how good it is, under which licence
+    checkpoint.py    what makes a list of files a checkpoint that can be merged
+    component.py     the parts of a model that stand for themselves
+    config.py        what a model's config.json says of its language model, wherever its family keeps it
+    content.py       whether a file on this machine is the one that the Hub lists, byte for byte
+    conversion.py    the safetensors copy that the Hub's own bot offers, as a pull request
+    errors.py        what the Hub and the network answer, turned into one clear sentence
+    fields.py        the fields of others' JSON that hubmerge computes with, and what each may hold
+    frontmatter.py   what the card in a folder states: the YAML at the head of README.md, as plain values
+    headers.py       the header of a safetensors file: which tensors lie where, known without reading a weight
+    holdings.py      what a repository already holds before something is pushed to it
+    licences.py      which licence a merge may carry, from the licences of the models that went in
+    listing.py       what a repository or a folder holds: its files, and the text of the small ones
+    lora.py          a LoRA of the Hub: which tensors of its model it changes, and by what
+    markdown.py      small pieces of Markdown that hold whatever text they are given
+    patience.py      network reads that end: a least speed, a largest answer, a longest time
+    pickled.py       weights that torch.save wrote: which tensor lies where, nothing of them run
+    pins.py          folders pinned as repositories are: by what is in them
+    push.py          files onto the Hub: a model's shards go up one by one as they are written
+    ranges.py        byte ranges of one file of the Hub, asked for in any order by any number of threads
+    scales.py        FP8 weights and what they are multiplied with
+    search.py        finding models on the Hub by a few letters of their name
+    session.py       requests to the Hub that end: time limits, and repeats where repeating is safe
+    source.py        a model to merge from, opened: `open_source`
+    store.py         where a model's files are - a repository at one commit, or a folder
+    unfound.py       a repository that is not there: what its name may have been meant for, or where the demo's are
+    unpickler.py     a pickle read as data: its instructions are followed as far as weights need them
+    unplaced.py      the small files of a model without the places that programs wrote into them on some machine
+    user.py          whose a token is
 """
 
 from .answers import FileInfo

@@ -5,6 +5,27 @@ magnitude that TIES cuts at, a second function measures that. `METHODS` tells th
 method takes, with which limits, and where it comes from. A new method is one or two functions in a file of its family
 and an entry in table.py. The table imports no family before one of its methods computes, since torch takes seconds.
 
+    blocks.py         tensors a block at a time: what a merge holds in memory does not depend on how large they are
+    consensus.py      consensus merging: of the summed task vectors only what several models want
+    della.py          ways of DELLA to keep part of a task vector
+    fusion.py         methods that take over single numbers of one other model
+    gram.py           inner products of the models' tensors
+    linear.py         weighted averages, and the tensor as it is
+    method.py         what there is to know of a merge method, and how it is called
+    page.py           docs/methods.md, made from the table: `python -m hubmerge.methods.page > docs/methods.md`
+    parameters.py     parameters that several methods share
+    ram.py            Reinforced Agent Merging: what one model alone changed stays whole
+    sce.py            SCE: select where the models differ, calculate weights, erase the minority
+    selection.py      where a tensor's largest magnitudes end, in tensors too large to order
+    slerp.py          between two models along an arc
+    sparsify.py       which entries of a task vector are kept, and how many: TIES, breadcrumbs, DARE
+    spectral.py       methods that look at the singular vectors of what each model learnt
+    sphere.py         means on the sphere: directions are averaged along arcs, lengths on their own
+    stock.py          Model Stock: how far to go from the base to the mean, from the angle between task vectors
+    table.py          the one table of merge methods: what each takes, where it comes from
+    task_vectors.py   methods that add up task vectors: what fine-tuning changed, fine-tuned minus base
+    wudi.py           WUDI: a merge that disturbs no model in the directions that it learnt in, found without data
+
 >>> import torch
 >>> ties = METHODS["ties"]
 >>> each_model = [{"weight": 1.0, "density": 0.5}, {"weight": 1.0, "density": 0.5}]
