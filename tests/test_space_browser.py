@@ -190,6 +190,10 @@ def test_evolve_and_reload_the_page_meanwhile(visitor):
     sync_api.expect(rows.last).to_contain_text("evolved")
     sync_api.expect(visitor.page.locator("#hm-candidates tbody tr")).to_have_count(8)
     visitor.photograph("desktop-evolve")
+    visitor.page.reload()  # the search is over: all of it is drawn while its tab is hidden
+    sync_api.expect(visitor.page.locator("#hm-cards .hm-card")).to_have_count(3)
+    visitor.open("Evolve")
+    sync_api.expect(visitor.page.locator("#hm-curve canvas, #hm-curve svg").first).to_be_visible()
 
 
 def test_minutes_end_a_search(visitor):

@@ -1,6 +1,6 @@
 """Evolve: what may vary and how a candidate is judged; then the search live, and any of its candidates as a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Evolve:
     made: Any
 
 
-def evolve_tab(page: Page, pick: Pick) -> Evolve:
+def evolve_tab(page: Page, pick: Pick, tab: gr.Tab) -> Evolve:
     """Builds the tab."""
     html(lead("Let a search find the recipe: candidates are built in memory and judged on your task."))
     with gr.Row():
@@ -70,6 +70,12 @@ def evolve_tab(page: Page, pick: Pick) -> Evolve:
     go.click(_with_search(page, start), inputs, [page.timer], **_QUIET).success(
         job.refresh, job.inputs, job.outputs, **_QUIET
     ).success(None, js=into_view("hm-evolve-job"), **_QUIET)
+
+    # A curve that is drawn while its tab is hidden has no width, and keeps none.
+    def enter(key: str | None, request: gr.Request) -> Sequence[Any]:
+        return job.refresh(key, "", request)
+
+    tab.select(enter, [page.owner], job.outputs, **_QUIET)
     return Evolve(job, made)
 
 
