@@ -7,8 +7,7 @@
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,31 +17,22 @@ from .. import recipe as recipes
 from ..errors import RecipeError
 from ..hub.licences import combine
 from ..hub.source import Source, open_source
-from ..methods import Method, find_method
-from ..recipe import ModelEntry, Parameters, Recipe
+from ..methods import find_method
+from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
-from . import budget, settings, shards
-from .agreement import check_configs
+from . import budget
 from .budget import Effort
-from .by_token import ByToken
 from .carried import Carried
-from .compatibility import check_ends, check_source, check_tensors
 from .component import ComponentPlan, sized
-from .configuration import check_restacked, output_config, renumbered
 from .dequantised import Dequantised
 from .device import cores, find_devices
-from .dtypes import DTYPES, RECIPE_DTYPES, widest
 from .findings import Finding, raise_errors
 from .laid import Laid, is_laid_out
-from .layout import Layout, lay_out
 from .lora import Adapted
-from .modules import has_modules, plan_modules
 from .shards import ShardPlan
 from .stage import Merged, Stage
+from .staging import plan_merge, with_template
 from .tensors import TensorPlan
-from .tokenizer import check_tokenizer, check_tokens, common_template, with_endings
-from .views import View, view_all
-from .vocabulary import choose
 from .weights import Part, Stored, Weights
 
 __all__ = ["SHARD_SIZE", "Finding", "Plan", "ShardPlan", "TensorPlan", "make_plan"]
@@ -190,7 +180,7 @@ def make_plan(
     used = tuple(opened.values())
     stages, findings = _check(recipe, opened)
     stage = stages[-1]
-    recipe = _with_template(recipe, stage.tokenizer.template)
+    recipe = with_template(recipe, stage.tokenizer.template)
 
     # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
     components = sized(stage.components, max(1, shard_size // 2) if pushing else shard_size)
@@ -271,147 +261,6 @@ def weights_of(source: Source) -> Weights:
     if source.component is not None:
         weights = Part(weights, source.component)
     return weights if source.adapter is None else Adapted(weights, source.adapter)
-
-
-def plan_merge(name: str, recipe: Recipe, made: Mapping[ModelRef, Weights]) -> tuple[Stage, list[Finding]]:
-    """One merge of a recipe, of whole models or of parts, over weights that are `made`, and what is wrong with it."""
-    if has_modules(recipe, made):
-        return plan_modules(name, recipe, made, plan_stage)
-    return plan_stage(name, recipe, made)
-
-
-def plan_stage(
-    name: str, recipe: Recipe, made: Mapping[ModelRef, Weights], outer: tuple[Parameters, ...] = ()
-) -> tuple[Stage, list[Finding]]:
-    """One merge of models; `outer`: parameters that count after the recipe's own."""
-    method = find_method(recipe.merge_method)
-    refs = recipe.named
-    weights = [made[ref] for ref in refs]
-    indices = {ref: index for index, ref in enumerate(refs)}
-    tokenizer, giver = made[recipe.tokenizer_giver], made[recipe.giver]
-    choice = choose(recipe, made)
-    merged_refs = _merged(recipe, method)
-
-    unfit = [
-        finding for one in weights if not isinstance(one, Merged) for finding in check_source(one.tokenizer.source)
-    ]
-    findings = list(settings.check_settings(recipe, method))
-    views = view_all({indices[ref]: made[ref] for ref in merged_refs})
-    merged = [view.weights for view in views.views.values()]
-    carried, template = choice.carried, recipe.output.chat_template
-    if template == "auto":
-        tuned = [made[ref] for ref in merged_refs if ref != recipe.base_model]
-        taken = common_template(tokenizer, tuned or merged)
-        template = taken.tokenizer.chat_template if taken else None
-        recipe = _with_template(recipe, template)
-        if taken is not None:
-            carried, found = with_endings(carried, tokenizer, taken)
-            findings += found
-    unfit += check_configs(giver, [one for one in merged if one is not giver])
-    unfit += choice.findings
-    findings += [*unfit, *views.findings]
-    if giver.speaks:
-        findings += check_tokenizer(recipe, choice, tokenizer, giver, [one for one in merged if one is not tokenizer])
-
-    tensors: tuple[TensorPlan, ...] = ()
-    layout = Layout((), ())
-    # Models of different kinds would differ in every tensor: one sentence about that is enough.
-    if not any(finding.level == "error" for finding in unfit):
-        seen: Mapping[int, View] = views.views
-        if choice.vocabulary is not None:
-            base = made[recipe.base_model] if recipe.base_model else None
-            ends = [indices[ref] for ref in _ends(recipe, merged_refs)]
-            seen, found = ByToken(choice.vocabulary, seen, base, made).views(ends)
-            findings += found
-            for index, view in seen.items():
-                weights[index] = view.weights
-        layout = lay_out(recipe, method, indices, seen, outer)
-        tensors, found = _tensors(recipe, method, layout, weights)
-        findings += [*layout.findings, *found]
-        findings += check_restacked(giver, layout.layer_map, views.views)
-        findings += check_tensors(tensors, weights, choice.advice)
-        findings += check_tokens(carried, tensors) if giver.speaks else ()
-        findings += check_ends(tensors, weights, choice.advice) if recipe.slices else ()
-    if recipe.models:
-        tensors = shards.in_stored_order(tensors, weights)
-    config = output_config(giver, weights, tokenizer, tensors, layout.layer_map, views.tied)
-    if choice.vocabulary is not None:
-        ours, theirs = choice.vocabulary.numbering, giver.tokenizer.numbering
-        config, found = renumbered(config, giver.name, theirs, ours, choice.vocabulary.new_rows(giver))
-        findings += found
-    carried = replace(carried, template=template or carried.template)
-    components = (ComponentPlan("", config, tensors),)
-    return Stage(name, method, tuple(weights), components, carried, is_restacked=bool(recipe.slices)), findings
-
-
-def _with_template(recipe: Recipe, template: str | None) -> Recipe:
-    """The recipe with the template that "auto" stands for in it."""
-    if recipe.output.chat_template != "auto":
-        return recipe
-    return replace(recipe, output=replace(recipe.output, chat_template=template))
-
-
-def _ends(recipe: Recipe, merged: Sequence[ModelRef]) -> Iterator[ModelRef]:
-    """The merged models whose embedding or head goes into the result: all, or those of the first and last slice."""
-    pieces = {source.model for piece in (recipe.slices[:1] + recipe.slices[-1:]) for source in piece.sources}
-    yield from (ref for ref in merged if not recipe.slices or ref in pieces or ref == recipe.base_model)
-
-
-def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:
-    """The models whose weights are read, base first."""
-    named = [recipe.base_model] if method.takes_base and recipe.base_model else []
-    named += [entry.model for entry in recipe.models]
-    named += [source.model for piece in recipe.slices for source in piece.sources]
-    return tuple(dict.fromkeys(named))
-
-
-def _tensors(
-    recipe: Recipe, method: Method, layout: Layout, weights: Sequence[Weights]
-) -> tuple[tuple[TensorPlan, ...], list[Finding]]:
-    wanted = RECIPE_DTYPES.get(recipe.output.written or "")
-    least = None if wanted else _least_dtype(layout, weights)
-    resolver = settings.Resolver(method)
-    tensors = []
-    for origin in layout.origins:
-        reads = [weights[index].tensors[name] for index, name in origin.reads]
-        stored, is_float = reads[0], DTYPES[reads[0].dtype].is_float
-        dtypes = [tensor.dtype for tensor in reads] + ([least] if least else [])
-        per_model, shared = resolver.resolve(origin.models, origin.levels, origin.name, origin.depth)
-        tensors.append(
-            TensorPlan(
-                name=origin.name,
-                shape=stored.shape,
-                dtype=(wanted or widest(dtypes)) if is_float else stored.dtype,
-                inputs=origin.inputs,
-                base=origin.base,
-                per_model=per_model,
-                shared=shared,
-            )
-        )
-    return tuple(_placed(tensors) if method.placed else tensors), list(resolver.findings())
-
-
-def _placed(tensors: Sequence[TensorPlan]) -> Iterator[TensorPlan]:
-    """The same, each with the share of all elements that comes before it, and before its end."""
-    total, before = sum(tensor.parameters for tensor in tensors) or 1, 0
-    for tensor in tensors:
-        after = before + tensor.parameters
-        yield replace(tensor, shared={**tensor.shared, "begin": before / total, "end": after / total})
-        before = after
-
-
-def _least_dtype(layout: Layout, weights: Sequence[Weights]) -> str | None:
-    """The widest of the dtypes that the models have most of their weights in; None where they all have the same.
-
-    What is copied from one model alone is not narrower than what others bring: one dtype is computed in.
-    """
-    sizes: dict[int, Counter[str]] = {}
-    for index, name in (one for origin in layout.origins for one in origin.reads):
-        tensor = weights[index].tensors[name]
-        if tensor.dtype in DTYPES and DTYPES[tensor.dtype].is_float:
-            sizes.setdefault(index, Counter())[tensor.dtype] += tensor.parameters
-    main = {size.most_common(1)[0][0] for size in sizes.values()}
-    return widest(main) if len(main) > 1 else None
 
 
 def _joined(devices: Sequence[str]) -> str:
