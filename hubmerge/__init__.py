@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .publish import merge as merge
     from .recipe import Recipe as Recipe
     from .reference import ModelRef as ModelRef
+    from .stream.in_memory import merge_state_dicts as merge_state_dicts
     from .stream.plan import Plan as Plan
     from .stream.plan import make_plan as make_plan
 
@@ -42,6 +43,7 @@ _PUBLIC = {
     "load_task": "evaluate.task",
     "make_plan": "stream.plan",
     "merge": "publish",
+    "merge_state_dicts": "stream.in_memory",
     "open_source": "hub.source",
     "push_folder": "hub.push",
     "read_result": "evolve.result",

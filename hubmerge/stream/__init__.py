@@ -17,6 +17,7 @@ draws the way of a merge.
     dtypes.py          the dtypes of safetensors files: their sizes and their names in torch
     executor.py        the merge itself: read, compute, write - tensor by tensor, shard by shard, the index last
     findings.py        what is wrong with a merge, found before a byte of weights moves
+    in_memory.py       models that are in memory already, merged there
     journal.py         what of a merge is already finished in its output folder
     laid.py            weights whose elements lie out of order in their file, as torch.save leaves them
     layout.py          which tensors the result has, and which stored tensors each comes from

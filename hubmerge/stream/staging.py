@@ -78,7 +78,7 @@ def plan_stage(
             for index, view in seen.items():
                 weights[index] = view.weights
         layout = lay_out(recipe, method, indices, seen, outer)
-        tensors, found = _tensors(recipe, method, layout, weights)
+        tensors, found = plan_tensors(recipe, method, layout, weights)
         findings += [*layout.findings, *found]
         findings += check_restacked(giver, layout.layer_map, views.views)
         findings += check_tensors(tensors, weights, choice.advice)
@@ -117,7 +117,7 @@ def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:
     return tuple(dict.fromkeys(named))
 
 
-def _tensors(
+def plan_tensors(
     recipe: Recipe, method: Method, layout: Layout, weights: Sequence[Weights]
 ) -> tuple[tuple[TensorPlan, ...], list[Finding]]:
     wanted = RECIPE_DTYPES.get(recipe.output.written or "")
