@@ -132,6 +132,7 @@ def test_a_finished_run_is_only_read(finished) -> None:
             result.seconds,
         )
         assert card_for(read, "org/name") == card_for(result, "org/name")
+        assert repr(read).count("\n") == read._repr_html_().count("<tr>") == len(result.rows)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     with pytest.raises(SearchError, match="--resume"):
         evolve(search, out)

@@ -14,6 +14,7 @@ FLOORS = {
     "text": 0,
     "amounts": 0.4,
     "markup": 0,
+    "shown": 0.5,
     "places": 0.5,
     "errors": 0.25,
     "progress": 0,

@@ -328,3 +328,16 @@ def test_a_plan_of_impossible_numbers_is_shown_and_refused(siblings, capsys, val
     assert "weight must be" not in shown and "no problems found" not in shown, "what refuses it says why, once"
     with pytest.raises(RecipeError, match="weight must be a number"):
         plan.require()
+
+
+def test_a_plan_and_its_recipe_are_read_at_a_glance(siblings: dict[str, Path]) -> None:
+    recipe = Recipe.from_dict(
+        {"merge_method": "linear", "models": [{"model": str(siblings[name])} for name in ("math", "japanese")]}
+    )
+    plan = make_plan(recipe)
+    lines = repr(plan).splitlines()
+    assert lines[0] == "Plan: linear"
+    assert lines[1].split() == ["models", f"{siblings['math']},", str(siblings["japanese"])]
+    assert len(lines) < 10
+    assert plan._repr_html_().count("<tr>") == len(lines) - 1
+    assert Recipe.from_yaml(repr(recipe).removeprefix("Recipe:\n")) == recipe

@@ -12,14 +12,15 @@ from ..hub.card import Card, CardRow, render
 from ..hub.source import Source, open_source
 from ..recipe import Recipe
 from ..reference import ModelRef
+from ..shown import Shown, Table
 from .records.folder import CURVE_FILE, JOURNAL_FILE, MODEL_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
 from .records.results import EVOLVED, Results
 from .records.resume import resumed
 from .search import Search
 
 
-@dataclass(frozen=True)
-class EvolveResult:
+@dataclass(frozen=True, repr=False)
+class EvolveResult(Shown):
     """A finished search.
 
     `recipe`: the winner, pinned; `folder`: the merged model with its card; `rows`: the final table; `card`: what its
@@ -35,6 +36,13 @@ class EvolveResult:
     journal: Path
     curve: Path
     seconds: float
+
+    def told(self) -> Table:
+        """The table, and where the model is."""
+        scores = [
+            (row.model, f"{row.value:.1%}", f"{row.low:.1%} - {row.high:.1%}", f"n = {row.n}") for row in self.rows
+        ]
+        return f"Evolved with {self.recipe.merge_method}, in {self.folder}", scores
 
 
 def read_result(folder: Path, search: Search | None = None, *, token: str | None = None) -> EvolveResult:

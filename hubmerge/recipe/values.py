@@ -230,6 +230,9 @@ class Recipe:
 
         return recipe_document(self)
 
+    def __repr__(self) -> str:
+        return f"Recipe:\n{self.to_yaml()}"
+
     def to_yaml(self) -> str:
         """The recipe as YAML text."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)

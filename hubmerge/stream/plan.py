@@ -14,12 +14,14 @@ from typing import Any
 
 from .. import __version__
 from .. import recipe as recipes
+from ..amounts import size
 from ..errors import RecipeError
 from ..hub.licences import combine
 from ..hub.source import Source, open_source
 from ..methods import find_method
 from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
+from ..shown import Shown, Table
 from . import budget
 from .budget import Effort
 from .carried import Carried
@@ -41,8 +43,8 @@ SHARD_SIZE = 5 * 10**9
 """Bytes of weights a file holds at most unless asked otherwise."""
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """Everything about a merge that headers tell.
 
     `recipe` has its models pinned to commits. `sources` are all models it names, base first. `stages` are its merges in
@@ -140,6 +142,21 @@ class Plan:
     def warnings(self) -> tuple[Finding, ...]:
         """The findings that do not."""
         return tuple(finding for finding in self.findings if finding.level == "warning")
+
+    def told(self) -> Table:
+        """What is merged, what it costs, and what there is to say about it."""
+        before = "".join(f"{stage.methods[0]} (stage:{stage.name}), then " for stage in self.stages[:-1])
+        dtypes = ", ".join(sorted({tensor.dtype for tensor in self.tensors}))
+        rows = [
+            ("models", ", ".join(source.name for source in self.sources)),
+            ("result", f"{self.parameters:,} parameters, {dtypes}, {len(self.tensors):,} tensors"),
+            ("files", f"{size(self.output_bytes)} in {len(self.shards)}"),
+            ("to fetch", size(self.fetch_bytes)),
+            ("peak memory", f"{size(self.peak_memory)}, {self.threads} at a time on {self.device}"),
+            ("disk", size(self.disk_bytes)),
+            *((finding.level, finding.message) for finding in self.findings),
+        ]
+        return f"Plan: {before}{', '.join(self.methods)}", rows
 
     def require(self) -> None:
         """Raises the errors, all in one: `RecipeError`, `ResourceError` or `PlanError`. Does nothing without any."""
