@@ -37,7 +37,10 @@ atexit.register(_folder.cleanup)
 _hub = LocalHub(
     Path(_folder.name) / "hub",
     users={"alice": "hf_alice", "bob": "hf_bob", "SFconvertbot": "hf_SFconvertbot"},
-    organizations={name: ["alice"] for name in ("hubmerge-demo", "openai", "juletxara")},
+    organizations={
+        name: ["alice"]
+        for name in ("hubmerge-demo", "openai", "juletxara", "mistralai", "augmxnt", "WizardLMTeam", "GAIR")
+    },
 )
 _hub.start()
 atexit.register(_hub.stop)

@@ -1,14 +1,18 @@
 """Everything in examples/ runs, on the demo zoo published to the embedded Hub."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from hubmerge import Recipe, Search, make_plan, merge
+from hubmerge.errors import ResourceError
 from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.run import evolve
+from hubmerge.localhub import paper_models
 from hubmerge.zoo.publish import publish
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -58,3 +62,32 @@ def test_the_searches_in_the_documentation_are_searches() -> None:
     text = (EXAMPLES.parent / "docs" / "evolve.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert [Search.from_yaml(block).spaces for block in blocks] == [("ps",), ("dfs",)]
+
+
+@pytest.fixture
+def papers_models(hub) -> None:
+    for repo_id, model in paper_models().items():
+        hub.generate(repo_id, model, exist_ok=True)
+
+
+def test_the_papers_recipe_is_planned_at_full_size(papers_models: None) -> None:
+    plan = make_plan(Recipe.from_yaml(EXAMPLES / "paper" / "merge.yaml"), ranged=True)
+    plan.require()
+    assert plan.parameters == 7_241_732_096
+    assert {tensor.dtype for tensor in plan.tensors} == {"BF16"}
+    assert plan.config["vocab_size"] == 32000
+
+
+def test_the_papers_search_is_planned_at_full_size(papers_models: None, hub) -> None:
+    api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+    api.create_repo("alice/gsm8k-ja", repo_type="dataset")
+    for split, sign in (("search", "+"), ("validation", "×")):
+        rows = "".join(json.dumps({"question": f"{n} {sign} 1 は?", "answer": "1"}) + "\n" for n in range(869))
+        file = {"path_or_fileobj": rows.encode(), "path_in_repo": f"{split}.jsonl", "repo_type": "dataset"}
+        api.upload_file(repo_id="alice/gsm8k-ja", **file)
+    text = (EXAMPLES / "paper" / "evolve.yaml").read_text(encoding="utf-8")
+    plan = plan_search(Search.from_yaml(text.replace("you/", "alice/")))
+    assert [phase.genes for phase in plan.phases] == [(6,)]
+    # Seven billion parameters may be too many for the machine that tests.
+    (told,) = [found for found in plan.findings if not issubclass(found.error, ResourceError)]
+    assert "no test split" in told.message  # MGSM is asked afterwards, see README.md there

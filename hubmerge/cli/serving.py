@@ -38,7 +38,7 @@ def hub(
     ] = None,
     generate: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B; or the paper's three models: paper."),
+        typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B; or the paper's models: paper."),
     ] = None,
 ) -> None:
     """Serve a Hub of your own from a folder: offline, for demos, closed networks and tests."""
@@ -58,6 +58,11 @@ def hub(
     if publish_demo:
         organizations.setdefault("hubmerge-demo", list(users))
     try:
+        if generate == "paper":
+            models = paper_models()
+            organizations = {repo.partition("/")[0]: list(users) for repo in models} | organizations
+        else:
+            models = {f"{name}/{repo}": model for repo, model in (siblings(generate) if generate else {}).items()}
         server = LocalHub(
             root,
             users=users,
@@ -78,10 +83,9 @@ def hub(
 
             for repo_id in publish(server.endpoint, token).values():
                 console.print(f"  {repo_id}")
-        models = paper_models() if generate == "paper" else siblings(generate) if generate else {}
         for repo, model in models.items():
-            server.generate(f"{name}/{repo}", model, exist_ok=True)
-            console.print(f"  {name}/{repo}")
+            server.generate(repo, model, exist_ok=True)
+            console.print(f"  {repo}")
         console.print(f"Hub of [bold]{root}[/] at [bold]{server.endpoint}[/]; Ctrl-C stops it. A client's environment:")
         for key, value in server.environment(name).items():
             console.print(f"  export {key}={value}", highlight=False)

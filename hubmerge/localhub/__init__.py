@@ -14,8 +14,9 @@
 A room imports only from those above it, `hub.py` and `app.py` from all; of hubmerge, only `errors.py` takes something.
 """
 
-from .generated.llama import LLAMAS, LlamaShape, llama, paper_models, siblings
+from .generated.llama import LLAMAS, LlamaShape, llama, siblings
 from .generated.model import GeneratedModel
+from .generated.paper import paper_models
 from .hub import LocalHub
 from .serving.faults import Fault, Faults
 from .serving.requestlog import Request

@@ -3,5 +3,6 @@
 model.py      a model's files: headers that are real, and where each tensor's numbers come from
 torchfile.py  the layout of files that torch.save writes
 patterns.py   the numbers: one period at random, repeated without end
-llama.py      shapes of Llama models, and of the paper's three
+llama.py      shapes of Llama models
+paper.py      the paper's models, as they are published
 """

@@ -1,7 +1,7 @@
 """The shapes of Llama models, for generated repositories: `hub.generate("lab/a", llama("70B", seed=1))`."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import HubError
@@ -106,28 +106,3 @@ def siblings(size: str) -> dict[str, GeneratedModel]:
     name = f"llama-{size.lower()}"
     tuned = {f"{name}-code": llama(size, seed=1, base_seed=0), f"{name}-math": llama(size, seed=2, base_seed=0)}
     return {name: llama(size, seed=0), **tuned}
-
-
-def paper_models() -> dict[str, GeneratedModel]:
-    """The layouts of the three models of Akiba et al. 2024, https://arxiv.org/abs/2403.13187: shapes of Mistral-7B.
-
-    A base in safetensors with 32,000 tokens; one in two files of torch.save's with 32,001; one in float32 and in three
-    such files, with 32,002.
-    """
-    shape = LlamaShape(4096, 14336, 32, 32, 8, 32000)
-    layouts: dict[str, tuple[int, str, int, bool]] = {
-        "shisa-gamma-7b-v1": (0, "BF16", SHARD_SIZE, False),
-        "WizardMath-7B-V1.1": (1, "BF16", 10**10, True),
-        "Abel-7B-002": (2, "F32", 10**10, True),
-    }
-    made = {}
-    for seed, (name, (added, dtype, shard_size, pickled)) in enumerate(layouts.items()):
-        model = llama(replace(shape, vocab=shape.vocab + added), seed, 0 if seed else None, dtype, shard_size)
-        config = {
-            **model.config,
-            "architectures": ["MistralForCausalLM"],
-            "model_type": "mistral",
-            "sliding_window": None,
-        }
-        made[name] = replace(model, config=config | {"rope_theta": 10000.0}, pickled=pickled)
-    return made
