@@ -63,7 +63,8 @@ def warnings_before_push(folder: Path) -> Iterator[str]:
 def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
     """The card of a merge that nobody has evaluated: parents, recipe, licence and how to make it again."""
     # Of a recipe in stages, the first model that any of its merges builds on.
-    merges = [plan.recipe, *(stage.recipe for stage in plan.recipe.stages)]
+    *before, last = plan.recipe.merges.values()
+    merges = [last, *before]
     base = next((merge.base_model for merge in merges if merge.base_model and not merge.base_model.stage), None)
     names = [source.title.split("/")[-1] for source in plan.sources if not base or source.pinned != base]
     return Card(

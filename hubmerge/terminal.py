@@ -182,10 +182,13 @@ def _amount(event: Event) -> str:
 
 def show_plan(plan: Plan) -> None:
     """Prints what a merge will do: sources, output, cost, warnings; what forbids it is left to `plan.require`."""
+    from .recipe import Recipe
+
     _show_sources(plan.sources)
     dtypes = sorted({tensor.dtype for tensor in plan.tensors})
     before = "".join(f"{', '.join(stage.methods)} (stage:{stage.name}), then " for stage in plan.stages[:-1])
-    parts = [f"{', '.join(stage.methods)} ({name})" for name, stage in plan.stage.modules if plan.recipe.modules]
+    named = isinstance(plan.recipe, Recipe) and plan.recipe.modules
+    parts = [f"{', '.join(stage.methods)} ({name})" for name, stage in plan.stage.modules if named]
     carried = plan.stage.carried
     out.print(
         f"\n{escape(before)}[bold]{escape(', '.join(parts) or plan.recipe.merge_method)}[/] -> "

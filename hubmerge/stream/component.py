@@ -13,13 +13,15 @@ class ComponentPlan:
     """A checkpoint with a config.json, weight files and an index of its own.
 
     `folder`: where in the result it lies ("unet"; "" for the result itself), with which the names of its tensors begin
-    here, but not in its files; `stem`: what its weight files are called. `shards` are filled when a plan is sized.
+    here, but not in its files; `stem`: what its weight files are called; `settings`: what the file is called that
+    `config` goes into. `shards` are filled when a plan is sized.
     """
 
     folder: str
     config: Mapping[str, Any]
     tensors: tuple[TensorPlan, ...]
     stem: str = "model"
+    settings: str = "config.json"
     shards: tuple[ShardPlan, ...] = ()
 
     def sized(self, shard_size: int) -> "ComponentPlan":

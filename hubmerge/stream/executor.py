@@ -150,7 +150,7 @@ class _Run:
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
         files = plan.tokenizer.files() | files
         for component in (one for one in plan.components if one.tensors):
-            files[component.file("config.json")] = _json(component.config)
+            files[component.file(component.settings)] = _json(component.config)
             if len(component.shards) > 1:
                 index = shards.index(component.shards, component.tensors)
                 files[component.file(component.stem + shards.INDEX_ENDING)] = index

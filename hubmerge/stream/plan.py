@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .. import __version__
 from .. import recipe as recipes
@@ -43,6 +43,32 @@ SHARD_SIZE = 5 * 10**9
 """Bytes of weights a file holds at most unless asked otherwise."""
 
 
+class Wanted(Protocol):
+    """What says what to make of which models: a recipe, or another document that this is planned from."""
+
+    @property
+    def merge_method(self) -> str:
+        """What is done, in a word."""
+
+    @property
+    def base_model(self) -> ModelRef | None:
+        """The model that the result builds on."""
+
+    @property
+    def references(self) -> tuple[ModelRef, ...]:
+        """Every model that is named, once each."""
+
+    @property
+    def merges(self) -> Mapping[str, "Wanted"]:
+        """All that is done in its order, by the stage's name; the last is called ""."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, from which the same can be planned again."""
+
+    def to_yaml(self) -> str:
+        """The same as YAML text."""
+
+
 @dataclass(frozen=True, repr=False)
 class Plan(Shown):
     """Everything about a merge that headers tell.
@@ -56,7 +82,7 @@ class Plan(Shown):
     thread computes.
     """
 
-    recipe: Recipe
+    recipe: Wanted
     sources: tuple[Source, ...]
     stages: tuple[Stage, ...]
     components: tuple[ComponentPlan, ...]
@@ -188,40 +214,80 @@ def make_plan(
     models is listed in `findings`; a model that cannot be opened raises `SourceError` or `HubError`, an unknown merge
     method `RecipeError`.
     """
+    require_amounts(shard_size, threads)
+    opened = _open(recipe, sources or {}, token)
+    stages, findings = _check(recipe, opened)
+    recipe = with_template(recipe, stages[-1].tokenizer.template).with_pins(pins_by(opened))
+    return assess(
+        recipe,
+        tuple(opened.values()),
+        stages,
+        findings,
+        shard_size=shard_size,
+        out=out,
+        pushing=pushing,
+        ranged=ranged,
+        threads=threads,
+        memory=memory,
+        device=device,
+    )
+
+
+def require_amounts(shard_size: int, threads: int | None) -> None:
+    """Raises `RecipeError` for amounts that are none, before a model is opened."""
     if shard_size <= 0:
         raise RecipeError(f"The shard size must be a positive number of bytes, got {shard_size}.")
     if threads is not None and threads <= 0:
         raise RecipeError(f"The number of threads must be positive, got {threads}.")
-    threads = threads or cores()
-    opened = _open(recipe, sources or {}, token)
-    used = tuple(opened.values())
-    stages, findings = _check(recipe, opened)
-    stage = stages[-1]
-    recipe = with_template(recipe, stage.tokenizer.template)
 
+
+def pins_by(opened: Mapping[ModelRef, Source]) -> dict[ModelRef, ModelRef]:
+    """Each reference at the commit that was opened."""
+    return {ref: source.pinned for ref, source in opened.items()}
+
+
+def assess(
+    recipe: Wanted,
+    sources: tuple[Source, ...],
+    stages: Sequence[Stage],
+    findings: Sequence[Finding],
+    *,
+    shard_size: int = SHARD_SIZE,
+    out: Path | None = None,
+    pushing: bool = False,
+    ranged: bool = False,
+    threads: int | None = None,
+    memory: int | None = None,
+    device: str = "cpu",
+) -> Plan:
+    """The plan of `stages`, whatever they were planned from: what they cost, and whether this machine has it.
+
+    `recipe` has its models pinned already; all else as `make_plan`.
+    """
+    require_amounts(shard_size, threads)
+    stage = stages[-1]
     # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
     components = sized(stage.components, max(1, shard_size // 2) if pushing else shard_size)
     files = [shard for component in components for shard in component.shards]
-    fetch = (budget.range_bytes(stage) if ranged else budget.fetch_bytes(stage)) + budget.adapter_bytes(used)
-    effort = budget.effort(stage, ranged, threads, memory)
+    fetch = (budget.range_bytes(stage) if ranged else budget.fetch_bytes(stage)) + budget.adapter_bytes(sources)
+    effort = budget.effort(stage, ranged, threads or cores(), memory)
     spill = budget.spill_bytes(stage, effort.threads)
     disk = budget.disk_bytes(files, pushing, shard_size) + spill
-    findings += budget.check_memory(effort.memory, memory, ranged)
+    found = [*findings, *budget.check_memory(effort.memory, memory, ranged)]
     if out is not None:
-        findings += budget.check_disk(out, disk, 0 if ranged else fetch)
+        found += budget.check_disk(out, disk, 0 if ranged else fetch)
     devices = tuple(map(str, find_devices(device, budget.device_memory(stage), effort.threads)))
     effort = replace(effort, threads=len(devices))
-    pinned = recipe.with_pins({ref: source.pinned for ref, source in opened.items()})
     return Plan(
-        recipe=pinned,
-        sources=used,
+        recipe=recipe,
+        sources=sources,
         stages=tuple(stages),
         components=components,
-        findings=tuple(findings),
+        findings=tuple(found),
         fetch_bytes=fetch,
         disk_bytes=disk,
         spill_bytes=spill,
-        key=_key(pinned, used, files, _joined(devices)),
+        key=_key(recipe, sources, files, _joined(devices)),
         shard_size=shard_size,
         ranged=ranged,
         effort=effort,
@@ -284,7 +350,7 @@ def _joined(devices: Sequence[str]) -> str:
     return "+".join(dict.fromkeys(devices))
 
 
-def _key(recipe: Recipe, sources: Sequence[Source], files: Sequence[ShardPlan], device: str) -> str:
+def _key(recipe: Wanted, sources: Sequence[Source], files: Sequence[ShardPlan], device: str) -> str:
     content = {
         "hubmerge": __version__,
         "recipe": recipe.to_dict(),
