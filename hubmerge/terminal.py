@@ -247,12 +247,11 @@ def _show_sources(sources: Iterable[Source]) -> None:
         table.add_column(heading, justify=justify, no_wrap=heading != "architecture", overflow="fold")
     for source in sources:
         dtypes = sorted({tensor.dtype for tensor in source.tensors.values()})
-        count = sum(_elements(tensor.shape) for tensor in source.tensors.values())
         table.add_row(
             escape("\n+ ".join(part.name for part in source.parts)),
             "\n".join(part.commit[:8] if part.commit else "folder" for part in source.parts),
             escape(_architecture(source.config.get("architectures"))),
-            f"{count:,}",
+            f"{source.parameters:,}",
             ", ".join(dtypes),
             escape("\n".join(part.licence.id or "unknown" for part in source.parts)),
         )
@@ -272,13 +271,6 @@ def show_verification(result: Verification) -> None:
 def _architecture(stated: object) -> str:
     names = [name for name in stated if isinstance(name, str)] if isinstance(stated, list) else []
     return ", ".join(names) or "?"
-
-
-def _elements(shape: Iterable[int]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def show_results(rows: Sequence[Row], title: str) -> None:

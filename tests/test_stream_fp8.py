@@ -19,12 +19,13 @@ from hubmerge.evaluate.models import load_model
 from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.hub import open_source
 from hubmerge.hub.headers import TensorHeader
-from hubmerge.hub.scales import Scale
+from hubmerge.hub.quantised.packed import Part
+from hubmerge.hub.quantised.scaled import Scaled
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
-from hubmerge.stream.dequantised import spread
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
+from hubmerge.stream.unpacking.scaled import spread
 
 BLOCK = (10, 12)  # of matrices with 16 or 32 rows and columns: the last blocks are smaller
 FLOAT = {"weights": {"type": "float", "num_bits": 8}}
@@ -142,7 +143,7 @@ def test_scales_that_do_not_fit(changes: dict[str, Tensor | None], reason: str, 
     ("config", "reason"),
     [
         ({"quant_method": "fp8", "weight_block_size": "x"}, "should be two numbers, not x"),
-        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, r"is quantised \(modelopt\)"),
+        ({"quant_method": "modelopt", "quant_algo": "W4A8"}, r"is quantised \(modelopt, W4A8\) in a way that"),
         ({"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"type": "int", "num_bits": 8}}}},
          r"is quantised \(compressed-tensors\)"),
         (KINDS["rows in bfloat16"][0] | {"sparsity_config": {"format": "sparse-24-bitmask"}}, "is quantised"),
@@ -161,7 +162,8 @@ def test_other_ways_are_refused(config: object, reason: str, siblings, tmp_path:
 def test_matrices_that_are_stacked() -> None:
     """As experts are, each with its own blocks; a part of it begins and ends within a row."""
     factors = torch.arange(2 * 3 * 2, dtype=torch.float32).reshape(2, 3, 2)
-    scale = Scale(TensorHeader("a_scale", "F32", (2, 3, 2), "f", 0, 48), (2, 4), 5)
+    part = Part(TensorHeader("a_scale", "F32", (2, 3, 2), "f", 0, 48))
+    scale = Scaled((2, 5, 7), {"factors": part}, 1, (2, 4), 5)
     whole = factors.repeat_interleave(2, 1)[:, :5].repeat_interleave(4, 2)[:, :, :7].reshape(-1)
     for start, stop in ((0, 70), (3, 20), (33, 37), (34, 70), (69, 70)):
         assert torch.equal(spread(factors.reshape(-1), scale, 7, start, stop), whole[start:stop])

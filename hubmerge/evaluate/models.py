@@ -71,8 +71,8 @@ def load_model(
     if memory is not None and place.type != "cuda":
         free = memory * placement.WHOLE
     wanted = _choose_dtype(dtype, place, source, free if memory is None else math.inf)
-    if wanted is None and source.scales is not None:
-        wanted = DTYPES[source.scales.dtype].torch  # what FP8 is read as
+    if wanted is None and source.quantised is not None:
+        wanted = DTYPES[source.quantised.dtype].torch  # what they are unpacked to
     size = source.nbytes if wanted is None else source.parameters * wanted.itemsize
     spread: dict[str, Any] = {}
     if size > free:
@@ -154,11 +154,11 @@ def save_files(folder: str, files: Mapping[str, bytes]) -> None:
 
 def _is_plain(source: Source) -> bool:
     """Whether transformers may be given the files themselves."""
-    return source.scales is None and not any(one.file.endswith(TORCH) for one in source.tensors.values())
+    return source.quantised is None and not any(one.file.endswith(TORCH) for one in source.tensors.values())
 
 
 def _load_read(source: Source, where: str, dtype: torch.dtype | None) -> Any:
-    """The model of weights that transformers is given as tensors: of what torch.save wrote, or of FP8 with scales."""
+    """The model of weights that transformers is given as tensors: of what torch.save wrote, or in few bits."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
 
     config = read_architecture(source.config)
@@ -187,7 +187,8 @@ def _load_read(source: Source, where: str, dtype: torch.dtype | None) -> Any:
 def _adapt(model: Any, source: Source) -> None:
     """Adds what the source's LoRA adds to the weights of its model, in their dtype."""
     assert source.adapter is not None
-    adapted, weights = Adapted(Stored(source), source.adapter), dict(model.named_parameters())
+    plain = Stored(replace(source, tensors=source.weights, quantised=None))
+    adapted, weights = Adapted(plain, source.adapter), dict(model.named_parameters())
     for name, factors in source.adapter.changes.items():
         weight = weights.get(name)
         if weight is None or weight.shape != factors.shape:
@@ -249,7 +250,7 @@ def _choose_dtype(dtype: str | None, place: torch.device, source: Source, free: 
 
 def _stored(source: Source) -> Iterator[tuple[torch.dtype, int]]:
     """The dtypes of a model's tensors, each with its elements."""
-    known = (tensor for tensor in source.tensors.values() if tensor.dtype in DTYPES)
+    known = (tensor for tensor in source.weights.values() if tensor.dtype in DTYPES)
     return ((DTYPES[tensor.dtype].torch, tensor.parameters) for tensor in known)
 
 

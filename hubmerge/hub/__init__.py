@@ -24,8 +24,8 @@
     pickled.py       weights that torch.save wrote: which tensor lies where, nothing of them run
     pins.py          folders pinned as repositories are: by what is in them
     push.py          files onto the Hub: a model's shards go up one by one as they are written
+    quantised/       weights that are stored in few bits: what they are unpacked from
     ranges.py        byte ranges of one file of the Hub, asked for in any order by any number of threads
-    scales.py        FP8 weights and what they are multiplied with
     search.py        finding models on the Hub by a few letters of their name
     session.py       requests to the Hub that end: time limits, and repeats where repeating is safe
     source.py        a model to merge from, opened: `open_source`

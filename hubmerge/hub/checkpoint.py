@@ -11,7 +11,8 @@ from ..documents import parse_object
 from ..errors import SourceError
 from . import fields
 from .headers import TensorHeader
-from .scales import is_fp8
+from .quantised.kinds import is_known
+from .quantised.packed import INSTEAD
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -24,6 +25,10 @@ _OTHERS = re.compile(
     r"adapter_model\.(safetensors|bin)|consolidated.*\.(safetensors|pth)|(training_args|optimizer|scheduler|scaler"
     r"|rng_state\w*|trainer_state|\w+_states)\.(bin|pt|pth)"
 )
+OLDER = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+"""Files that said how weights are quantised, before config.json did, and the method that wrote them."""
+# Tensors that only quantised models have.
+_PACKED = re.compile(r"\.(?:qweight|weight_packed|SCB)$|\.quant_state\.bitsandbytes__")
 _AGAIN = "fetch or save the model again"
 SAFE = (".safetensors",)
 """The ending of files that cannot hold code."""
@@ -80,10 +85,13 @@ def find_weights(files: Collection[str], where: str) -> str:
     raise SourceError(f"{where} has no weights; expected {WEIGHTS} or {INDEX}, or {PICKLED}.")
 
 
-def parse_config(text: str | None, where: str) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-    """config.json as a mapping whose `fields.CONFIG` are of their types, and what it says of weights in FP8, apart.
+def parse_config(
+    text: str | None, where: str, other: Callable[[], Mapping[str, Any] | None] = lambda: None
+) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+    """config.json as a mapping whose `fields.CONFIG` are of their types, and what it says of quantised weights, apart.
 
-    Raises `SourceError` where it is missing, broken, or says that the weights are quantised in another way.
+    `other` gives what another file says of these, where it says nothing. Raises `SourceError` where it is missing,
+    broken, or says that the weights are quantised in a way that cannot be read.
     """
     if text is None:
         raise SourceError(f"{where} has no {CONFIG}, so it is not a transformers model.")
@@ -91,17 +99,29 @@ def parse_config(text: str | None, where: str) -> tuple[Mapping[str, Any], Mappi
     config = parse_object(text, what, SourceError, finite=False, hint=_AGAIN)
     fields.check_fields(config, fields.CONFIG, what, _AGAIN)
     fields.check_fields(config.get("text_config") or {}, fields.CONFIG, f"text_config in {what}", _AGAIN)
-    eight_bits = None
+    how = None
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
-        if quantised := part.pop("quantization_config", None):
-            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-            if not isinstance(quantised, dict) or not is_fp8(quantised):
-                raise SourceError(
-                    f"{where} is quantised ({method or 'see quantization_config in config.json'}); "
-                    "merge the model it was made from (float16, bfloat16 or float32)."
-                )
-            eight_bits = quantised
-    return config, eight_bits
+        if found := part.pop("quantization_config", None) or part.pop("compression_config", None):
+            how = found
+    how = other() if how is None else how
+    if how is not None and not (isinstance(how, dict) and is_known(how)):
+        raise SourceError(f"{where} is quantised ({_in_words(how)}) in a way that cannot be read; {INSTEAD}.")
+    return config, how
+
+
+def _in_words(how: Any) -> str:
+    if not isinstance(how, dict) or not how.get("quant_method"):
+        return "see quantization_config in config.json"
+    said = (how.get(key) for key in ("quant_method", "quant_algo", "format", "checkpoint_format", "version"))
+    return ", ".join(str(one)[:40] for one in said if one)
+
+
+def parse_older(name: str, text: str | None, where: str) -> dict[str, Any]:
+    """What a file beside config.json says of quantised weights, as AutoGPTQ and AutoAWQ wrote it at first."""
+    if text is None:
+        raise SourceError(f"{where} has no {name}.")
+    how = parse_object(text, f"{name} of {where}", SourceError, hint=_AGAIN)
+    return {**how, "quant_method": OLDER[name]}
 
 
 def parse_index(
@@ -135,17 +155,14 @@ def parse_index(
 def collect(
     shards: Iterable[tuple[TensorHeader, ...]],
     weight_map: Mapping[str, str] | None,
-    files: Collection[str],
     where: str,
     scaled: bool = False,
 ) -> dict[str, TensorHeader]:
     """The tensors of all shards by name, checked against the index.
 
     Raises `SourceError` for a tensor in two shards, one that the index names and its shard lacks, and for weights
-    stored in less than 16 bits (in FP8: unless they are `scaled`).
+    stored in less than 16 bits, unless the model says that they are quantised (`scaled`).
     """
-    if unreadable := sorted({"quantize_config.json", "quant_config.json"} & set(files)):
-        raise SourceError(f"{where} is quantised ({unreadable[0]}); merge the model it was made from.")
     tensors: dict[str, TensorHeader] = {}
     for tensor in (tensor for shard in shards for tensor in shard):
         if other := tensors.get(tensor.name):
@@ -153,14 +170,13 @@ def collect(
                 f"{where} holds the tensor {tensor.name} twice, in {other.file} and in {tensor.file}; save it again."
             )
         if tensor.dtype.startswith(("F6_", "F4") if scaled else ("F8_", "F6_", "F4")):
-            raise SourceError(
-                f"{where} stores {tensor.name} as {tensor.dtype}, which is quantised; "
-                "merge the model it was made from (float16, bfloat16 or float32)."
-            )
+            raise SourceError(f"{where} stores {tensor.name} as {tensor.dtype}, which is quantised; {INSTEAD}.")
         tensors[tensor.name] = tensor
     for name, shard in (weight_map or {}).items():
         if name not in tensors or tensors[name].file != shard:
             raise SourceError(f"The shard {shard} of {where} lacks the tensor {name} that the index promises.")
     if not tensors:
         raise SourceError(f"{where} has weight files, but not one tensor in them.")
+    if not scaled and (packed := next(filter(_PACKED.search, tensors), None)):
+        raise SourceError(f"{where} stores {packed}, which is quantised, and says nowhere how; {INSTEAD}.")
     return tensors

@@ -5,13 +5,13 @@
 ('6f2c...', (32000, 4096))
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import SourceError
 from ..guesses import guess
@@ -20,6 +20,7 @@ from .answers import FileInfo
 from .checkpoint import (
     CONFIG,
     INDEX,
+    OLDER,
     PICKLED,
     PICKLED_INDEX,
     SAFE,
@@ -29,6 +30,7 @@ from .checkpoint import (
     find_weights,
     parse_config,
     parse_index,
+    parse_older,
     weight_files,
 )
 from .component import ALIASES, Component, Folder, components
@@ -39,9 +41,12 @@ from .listing import Licence, Listing, list_files
 from .lora import Adapter, is_adapter, open_adapter, trained_on
 from .pickled import read_pickled
 from .pins import open_pinned, pin
-from .scales import Scales, find_scales
+from .quantised.kinds import find_quantised
+from .quantised.packed import Quantised, Stored
 
 _READERS = 8
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Source:
     (the commit, or for a folder a digest of its files' names, sizes and times). `adapter`: a LoRA that changes some of
     the tensors when they are read; files, config and tokenizer are the model's own. `folders`: of a model made of
     checkpoints in folders of their own, with which the names of their tensors begin ("unet/conv_in.weight").
-    `scales`: what tensors in FP8 are multiplied with; `config` is that of the model without.
+    `quantised`: how weights in few bits are read; `config` is that of the model without.
     """
 
     ref: ModelRef
@@ -61,7 +66,7 @@ class Source:
     config: Mapping[str, Any] = field(repr=False)
     adapter: Adapter | None = None
     folders: Mapping[str, Folder] = field(default_factory=dict, repr=False)
-    scales: Scales | None = field(default=None, repr=False)
+    quantised: Quantised | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -93,8 +98,12 @@ class Source:
     @cached_property
     def components(self) -> Mapping[str, Component]:
         """All parts of it, by name; none of a plain model."""
-        beside = self.scales.beside if self.scales else ()
-        return components(self.config, [name for name in self.tensors if name not in beside], self.folders)
+        return components(self.config, self.weights, self.folders)
+
+    @cached_property
+    def weights(self) -> Mapping[str, TensorHeader]:
+        """Its weights as they are read: those in few bits by the names and shapes that they have without."""
+        return self.tensors if self.quantised is None else self.quantised.weights(self.tensors)
 
     @property
     def stored(self) -> Iterable[TensorHeader]:
@@ -138,8 +147,8 @@ class Source:
 
     @property
     def parameters(self) -> int:
-        """The number of elements of all tensors."""
-        return sum(tensor.parameters for tensor in self.tensors.values())
+        """The number of elements of all weights."""
+        return sum(tensor.parameters for tensor in self.weights.values())
 
     @property
     def nbytes(self) -> int:
@@ -202,7 +211,7 @@ def open_source(ref: ModelRef, *, token: str | None = None) -> Source:
 
     From the Hub this costs a few small requests and no weights: the file list, config.json, the index, and one range
     request per shard (three or four for what torch.save wrote). `token` wins over the environment's. Raises
-    `SourceError` for content that cannot be merged (GGUF, quantised weights, files cut short, an index that lies) and
+    `SourceError` for content that cannot be merged (quantised in an unknown way, cut short, an index that lies) and
     `HubError` for what the Hub refuses.
     """
     if ref.stage:
@@ -239,10 +248,10 @@ def _with_lora(source: Source, token: str | None) -> Source:
         return source
 
     def open_at(ref: ModelRef) -> Adapter:
-        where, tensors = source.listing.name, source.tensors
+        where, tensors = source.listing.name, source.weights
         if (part := source.component) is not None:
             where = f"{where}#{part.name}"
-            tensors = {name: replace(source.tensors[stored], name=name) for name, stored in part.names.items()}
+            tensors = {name: replace(source.weights[stored], name=name) for name, stored in part.names.items()}
         return open_adapter(list_files(ref, token), tensors, where)
 
     pinned = lora.is_folder and lora.revision is not None
@@ -258,7 +267,12 @@ def _open(ref: ModelRef, listing: Listing) -> Source:
         copy = find_conversion(listing)
         if copy is not None:
             return _open(ref, copy)
-    config, quantised = parse_config(listing.read_text(CONFIG), where)
+
+    def older() -> dict[str, Any] | None:
+        found = next((name for name in OLDER if name in files), None)
+        return None if found is None else parse_older(found, listing.read_text(found), where)
+
+    config, how = parse_config(listing.read_text(CONFIG), where, older)
     weight_map = None
     if weights.endswith(".json"):
         weight_map = parse_index(listing.read_text(weights), files, where, listing.require, weights)
@@ -269,17 +283,29 @@ def _open(ref: ModelRef, listing: Listing) -> Source:
         read = read_pickled if shard.endswith(TORCH) else read_headers
         return read(lambda start, stop: listing.store.read(file, start, stop), shard, file.size, where)
 
-    with ThreadPoolExecutor(min(_READERS, len(shards))) as pool:
+    tensors = collect(_in_parallel(headers, shards), weight_map, where, scaled=how is not None)
+    if how is None:
+        return Source(ref, listing, tensors, config)
+
+    def read_small(small: Sequence[TensorHeader]) -> list[bytes]:
+        return list(_in_parallel(lambda one: bytes(listing.store.read(files[one.file], one.start, one.stop)), small))
+
+    quantised = find_quantised(Stored(tensors, config, how, where, read_small))
+    return Source(ref, listing, tensors | (quantised.parts if quantised else {}), config, quantised=quantised)
+
+
+def _in_parallel(read: Callable[[T], R], these: Sequence[T]) -> Iterator[R]:
+    """What reading each of them gives, in their order; several requests at a time."""
+    if not these:
+        return
+    with ThreadPoolExecutor(min(_READERS, len(these))) as pool:
         # Each in a copy of this thread's context, so that what stops this thread stops them.
-        reading = [pool.submit(copy_context().run, headers, shard) for shard in shards]
+        reading = [pool.submit(copy_context().run, read, one) for one in these]
         try:
-            read = (future.result() for future in reading)
-            tensors = collect(read, weight_map, files, where, scaled=quantised is not None)
+            yield from (future.result() for future in reading)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    scales = find_scales(tensors, config, quantised, where) if quantised is not None else None
-    return Source(ref, listing, tensors, config, scales=scales)
 
 
 def _require_weights(listing: Listing) -> None:

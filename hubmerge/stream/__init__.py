@@ -12,7 +12,7 @@ draws the way of a merge.
     component.py       one checkpoint that a merge writes
     compute.py         the merge of one tensor: the only place where weights are computed
     configuration.py   config.json of the result: that of the base or the first model, with what the merge changes
-    dequantised.py     weights that are stored in FP8, as they are read: each number times the factor of its block
+    dequantised.py     weights that are stored in few bits, unpacked as they are read
     device.py          where blocks are computed, and how much memory there is: accelerate's view of this machine
     dtypes.py          the dtypes of safetensors files: their sizes and their names in torch
     executor.py        the merge itself: read, compute, write - tensor by tensor, shard by shard, the index last
@@ -40,6 +40,7 @@ draws the way of a merge.
     tensors.py         one output tensor: what it is computed from, and how
     tokenizer.py       what the tokenizers, chat templates and endings of merged models say of each other
     tokens.py          what the small files beside a model say
+    unpacking/         the numbers that weights in few bits stand for
     united.py          one tokenizer out of several
     verify.py          whether a merged model still is what its merge wrote
     views.py           what the merge sees of a model: names of the output, tied heads made visible

@@ -15,17 +15,16 @@ from .weights import Weights
 
 def check_source(source: Source) -> Iterator[Finding]:
     """Finds what cannot be merged in one source alone: odd dtypes, code of its own."""
-    scaled = {*source.scales.by_name, *source.scales.beside} if source.scales else set()
-    odd = [one for name, one in source.tensors.items() if one.dtype not in DTYPES and name not in scaled]
+    odd = [one for one in source.weights.values() if one.dtype not in DTYPES]
     if odd:
         yield error(
             f"{source.name} stores {odd[0].name} as {odd[0].dtype}, which cannot be merged; "
             "use the repository with weights in float32, float16 or bfloat16."
         )
-    if source.scales is not None:
+    if (quantised := source.quantised) is not None:
         yield warning(
-            f"{source.name} stores {len(source.scales.by_name):,} of its tensors in FP8 ({source.scales.kind}); they "
-            "are multiplied with their scales as they are read, and are less exact than those that they were made from."
+            f"{source.name} stores {len(quantised.by_name):,} of its tensors in {quantised.kind}; they are unpacked as "
+            "they are read, and what was lost when they were packed is lost in the result, too."
         )
     if any(tensor.dtype == "F64" for tensor in source.tensors.values()):
         yield warning(f"{source.name} stores float64; merges are computed in float32.")

@@ -339,8 +339,8 @@ def weights_of(source: Source) -> Weights:
     """What a reference stands for: a model, its tensors in order, or a part of one, with its LoRA."""
     stored = Stored(source)
     weights: Weights = Laid(stored) if is_laid_out(source) else stored
-    if source.scales is not None:
-        weights = Dequantised(weights, source.scales)
+    if source.quantised is not None:
+        weights = Dequantised(weights, source.quantised)
     if source.component is not None:
         weights = Part(weights, source.component)
     return weights if source.adapter is None else Adapted(weights, source.adapter)

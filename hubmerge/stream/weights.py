@@ -2,7 +2,7 @@
 
     Stored(source)            a model as it lies in its files
     Laid(stored)              a model whose file has some tensors in another order of elements (laid.py)
-    Dequantised(weights)      a model in FP8, each number times its factor (dequantised.py)
+    Dequantised(weights)      a model in few bits, unpacked (dequantised.py)
     Adapted(weights, lora)    what a LoRA adds on top (lora.py)
     Part(weights, component)  a part of a model under the names of a plain one
     Alone(weights, has_words) a part, taken for a model of its own

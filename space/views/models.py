@@ -85,15 +85,15 @@ def _fit(sources: Sequence[Source], good: bool = True) -> list[Line]:
     """What stands in the way of merging these; that nothing does where it is all of them (`good`)."""
     if len(sources) < 2:
         return []
-    first, shapes = sources[0], {name: t.shape for name, t in sources[0].tensors.items()}
+    first, shapes = sources[0], {name: t.shape for name, t in sources[0].weights.items()}
     for other in sources[1:]:
         if architecture(other) != architecture(first):
             why = f"{other.name} is a {architecture(other)}, {first.name} a {architecture(first)}"
             return [Line(f"These do not fit together: {why}.")]
-        shared = [name for name in other.tensors if name in shapes]
-        clash = next((name for name in shared if other.tensors[name].shape != shapes[name]), None)
+        shared = [name for name in other.weights if name in shapes]
+        clash = next((name for name in shared if other.weights[name].shape != shapes[name]), None)
         if clash:
-            sizes = f"{list(other.tensors[clash].shape)} in {other.name}, {list(shapes[clash])} in {first.name}"
+            sizes = f"{list(other.weights[clash].shape)} in {other.name}, {list(shapes[clash])} in {first.name}"
             return [Line(f"One tensor differs in shape: {clash} is {sizes}.", level="warning")]
     fine = f"All {len(sources)} are {architecture(first)} with the same shapes: they can be merged."
     return [Line(fine, "fine")] if good else []

@@ -1,0 +1,10 @@
+"""Weights that are stored in few bits: what they are unpacked from, told from headers. No number is computed here.
+
+Each file knows the layouts of some programs. stream/unpacking/ computes the numbers.
+
+packed.py         a weight in several stored tensors, and all of a model
+scaled.py         FP8 and INT8: each number with a factor of its tensor, row, group or block
+grouped.py        GPTQ and AWQ: a few bits in 32, a factor and a zero for each group
+bitsandbytes.py   4 bits by a table of 16 values, 8 bits with a factor a row
+kinds.py          which of them a model is stored in
+"""

@@ -1,0 +1,85 @@
+"""GPTQ and AWQ: numbers of a few bits out of 32, less the zero of their group, times its factor.
+
+W[o, i] = scale[g(i), o] (q[i, o] - zero[g(i), o]); both store q turned, so that some rows of W are columns of it.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ...errors import SourceError
+from ...hub.quantised.grouped import Awq, Gptq, Grouped
+
+# Where AWQ has each of eight neighbours in 32 bits.
+_AWQ_SHIFTS = tuple(4 * place for place in (0, 4, 1, 5, 2, 6, 3, 7))
+
+
+def unpack_gptq(packed: Gptq, parts: Mapping[str, Tensor], _: int, start: int, stop: int) -> Tensor:
+    """GPTQ: the numbers of one output are packed one after another, the zeros of one group likewise."""
+    outputs, inputs = packed.shape
+    first, last = start // inputs, -(-stop // inputs)
+    stored = parts["numbers"].view(-1, outputs)[:, first:last].t()
+    numbers = in_a_row(stored, packed.bits, inputs)
+    # Zeros of whole groups of words: with 3 bits, 32 of them lie in three words.
+    step = 32 if packed.bits == 3 else 32 // packed.bits
+    low, high = first // step * step, min(-(-last // step) * step, outputs)
+    words = parts["zeros"].view(-1, outputs * packed.bits // 32)
+    words = words[:, low * packed.bits // 32 : high * packed.bits // 32]
+    zeros = in_a_row(words, packed.bits, high - low)[:, first - low : last - low]
+    zeros = zeros + packed.added
+    if packed.bits != 3:
+        zeros &= (1 << packed.bits) - 1  # where the zero is 0, one less has gone round
+    return _combine(packed, numbers, zeros, parts, (first, last), (start, stop))
+
+
+def unpack_awq(packed: Awq, parts: Mapping[str, Tensor], _: int, start: int, stop: int) -> Tensor:
+    """AWQ: eight outputs of the same input are packed together."""
+    outputs, inputs = packed.shape
+    first, last = start // inputs, -(-stop // inputs)
+    low, high = first // 8, -(-last // 8)
+    chosen = slice(first - 8 * low, last - 8 * low)
+    shifts = torch.tensor(_AWQ_SHIFTS, dtype=torch.int32)
+    numbers, zeros = (
+        (parts[role].view(-1, outputs // 8)[:, low:high, None] >> shifts & 15).flatten(1)[:, chosen]
+        for role in ("numbers", "zeros")
+    )
+    return _combine(packed, numbers.t(), zeros, parts, (first, last), (start, stop))
+
+
+def in_a_row(words: Tensor, bits: int, count: int) -> Tensor:
+    """The first `count` numbers of `bits` each in rows of 32-bit words, lowest first, shape (rows, count)."""
+    if bits == 3:
+        place = torch.arange(count) * 3
+        word, shift = place // 32, (place % 32)[None]
+        low = words[:, word].to(torch.int64) & 0xFFFFFFFF
+        next_word = words[:, (word + 1).clamp(max=words.shape[1] - 1)].to(torch.int64) & 0xFFFFFFFF
+        return ((low | next_word << 32) >> shift & 7).to(torch.int32)
+    shifts = torch.arange(0, 32, bits, dtype=torch.int32)
+    return (words[:, :, None] >> shifts & (1 << bits) - 1).flatten(1)[:, :count]
+
+
+def _combine(
+    packed: Grouped,
+    numbers: Tensor,
+    zeros: Tensor,
+    parts: Mapping[str, Tensor],
+    rows: tuple[int, int],
+    wanted: tuple[int, int],
+) -> Tensor:
+    """`numbers` is (outputs, inputs) of these `rows`, `zeros` (groups, outputs)."""
+    outputs, inputs = packed.shape
+    factors = parts["factors"].view(-1, outputs)[:, rows[0] : rows[1]].to(torch.float32).t()
+    zeros = zeros.to(torch.float32).t()
+    if (groups := parts.get("groups")) is not None:
+        groups = groups.to(torch.int64)
+        if int(groups.min()) < 0 or int(groups.max()) >= factors.shape[1]:
+            raise SourceError(
+                "A tensor in GPTQ puts an input into a group that it does not have; fetch the model again."
+            )
+        found = (numbers - zeros[:, groups]).mul_(factors[:, groups])
+    else:
+        found = numbers - zeros.repeat_interleave(packed.group, 1)[:, :inputs]
+        found *= factors.repeat_interleave(packed.group, 1)[:, :inputs]
+    begin = rows[0] * inputs
+    return found.reshape(-1)[wanted[0] - begin : wanted[1] - begin]

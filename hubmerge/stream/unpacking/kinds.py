@@ -1,0 +1,29 @@
+"""Which function unpacks which kind of weight."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ...hub.quantised.bitsandbytes import Chosen
+from ...hub.quantised.grouped import Awq, Gptq
+from ...hub.quantised.packed import Packed
+from ...hub.quantised.scaled import Scaled
+from .bitsandbytes import unpack_chosen
+from .grouped import unpack_awq, unpack_gptq
+from .scaled import unpack_scaled
+
+_UNPACK: Mapping[type[Packed], Callable[[Any, Mapping[str, Tensor], int, int, int], Tensor]] = {
+    Scaled: unpack_scaled,
+    Gptq: unpack_gptq,
+    Awq: unpack_awq,
+    Chosen: unpack_chosen,
+}
+
+
+def unpack(packed: Packed, parts: Mapping[str, Tensor], unit: int, start: int, stop: int) -> Tensor:
+    """The elements `start` up to but not including `stop` of a weight: flat, in float32.
+
+    `parts`: the stored elements, flat; of those that lie by units, from `unit` on.
+    """
+    return _UNPACK[type(packed)](packed, parts, unit, start, stop)

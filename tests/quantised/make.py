@@ -1,0 +1,130 @@
+"""Makes the files beside it: one small weight in each layout, packed and unpacked by the programs that people use.
+
+Not run by the tests, which only read what it made: `python make.py` wants auto-gptq 0.7.1, autoawq 0.2.9, bitsandbytes
+0.50.2, compressed-tensors 0.20.1 and gguf 0.19.0. Each tensor is called CASE/NAME; CASE/expected is what the program
+itself unpacks, and CASE/shape its shape.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+HERE = Path(__file__).parent
+Tensors = dict[str, Tensor]
+
+
+def random(rows: int, columns: int, seed: int) -> Tensor:
+    """A weight as models have them."""
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * 0.05
+
+
+def module(name: str, file: str):
+    """A file of a package whose own imports want a GPU."""
+    root = Path(importlib.util.find_spec(name).submodule_search_locations[0])
+    spec = importlib.util.spec_from_file_location(f"only_{name}", root / file)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def gptq() -> Tensors:
+    plain = module("auto_gptq", "nn_modules/qlinear/qlinear_cuda_old.py")
+    with_order = module("auto_gptq", "nn_modules/qlinear/qlinear_cuda.py")
+    found: Tensors = {}
+    for bits, ordered in ((2, True), (3, True), (4, True), (4, False), (8, True)):
+        outputs, inputs, group = 32, 64, 32
+        weight = random(outputs, inputs, bits).half().float()
+        order = torch.arange(inputs) // group
+        if not ordered:
+            order = order[torch.randperm(inputs, generator=torch.Generator().manual_seed(1))]
+        scales, zeros = torch.empty(outputs, 2), torch.empty(outputs, 2)
+        for number in range(2):
+            part = weight[:, order == number]
+            low, high = part.amin(1).clamp(max=-1e-3), part.amax(1).clamp(min=1e-3)
+            scales[:, number] = ((high - low) / (2**bits - 1)).half().float()
+            zeros[:, number] = (-low / scales[:, number]).round().clamp(1, 2**bits - 1)
+        used = scales[:, order]
+        weight = (((weight / used).round() + zeros[:, order]).clamp(0, 2**bits - 1) - zeros[:, order]) * used
+        layer = torch.nn.Linear(inputs, outputs, bias=False)
+        layer.weight.data = weight
+        kind = plain if ordered else with_order
+        packed = kind.QuantLinear(bits, group, inputs, outputs, False, weight_dtype=torch.float32)
+        packed.pack(layer, scales.clone(), zeros.clone(), order.to(torch.int32))
+        expected = packed(torch.eye(inputs)).t().contiguous()
+        case = f"gptq-{bits}" + ("" if ordered else "-in-another-order")
+        found |= {
+            f"{case}/qweight": packed.qweight,
+            f"{case}/qzeros": packed.qzeros,
+            f"{case}/scales": packed.scales.half(),
+            f"{case}/expected": expected,
+        }
+        if not ordered:
+            found[f"{case}/g_idx"] = order.to(torch.int32)
+    return found
+
+
+def awq() -> Tensors:
+    module_of = module("awq", "utils/packing_utils.py")
+    sys.modules["awq_ext"] = None
+    outputs, inputs, group = 32, 64, 32
+    generator = torch.Generator().manual_seed(1)
+    numbers = torch.randint(0, 16, (inputs, outputs), generator=generator)
+    zeros = torch.randint(0, 16, (inputs // group, outputs), generator=generator)
+    scales = torch.rand(inputs // group, outputs, generator=generator).half() * 0.02
+
+    def packed(values: Tensor) -> Tensor:
+        words = torch.zeros(values.shape[0], outputs // 8, dtype=torch.int64)
+        for place, column in enumerate(module_of.AWQ_ORDER):
+            words |= values[:, column::8] << 4 * place
+        return words.to(torch.int32)
+
+    qweight, qzeros = packed(numbers), packed(zeros)
+    expected = module_of.dequantize_gemm(qweight, qzeros, scales, 4, group)
+    return {
+        "awq/qweight": qweight,
+        "awq/qzeros": qzeros,
+        "awq/scales": scales,
+        "awq/expected": expected.float().t().contiguous(),
+    }
+
+
+def bitsandbytes() -> Tensors:
+    import bitsandbytes.functional as bnb
+    from bitsandbytes.nn import Params4bit
+
+    found: Tensors = {}
+    for kind, nested, storage, rows in (
+        ("nf4", False, torch.uint8, 16),
+        ("nf4", True, torch.uint8, 88),  # more than 256 factors
+        ("fp4", True, torch.bfloat16, 16),
+    ):
+        weight = random(rows, 192, 3)
+        one = Params4bit(
+            weight, requires_grad=False, quant_type=kind, compress_statistics=nested, quant_storage=storage
+        )
+        one = one.to("cpu")
+        case = f"{kind}{'-nested' if nested else ''}"
+        found[f"{case}/weight"] = one.data
+        for name, tensor in one.quant_state.as_dict(packed=True).items():
+            found[f"{case}/weight.{name}"] = tensor
+        found[f"{case}/expected"] = bnb.dequantize_4bit(one.data, one.quant_state).float()
+    weight = random(32, 64, 4).half()
+    numbers, factors, _ = bnb.int8_vectorwise_quant(weight)
+    found |= {
+        "int8/weight": numbers,
+        "int8/SCB": factors,
+        "int8/weight_format": torch.tensor(0, dtype=torch.uint8),
+        "int8/expected": bnb.int8_vectorwise_dequant(numbers, factors).float(),
+    }
+    return found
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ["gptq", "awq", "bitsandbytes"]:
+        made = {key: tensor.contiguous() for key, tensor in globals()[name]().items()}
+        save_file(made, HERE / f"{name}.safetensors")
+        print(name, (HERE / f"{name}.safetensors").stat().st_size)
