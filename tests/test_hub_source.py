@@ -149,15 +149,16 @@ REFUSED = {
     "config.json of .* cannot be read: not valid JSON": {**checkpoint(), "config.json": b"{"},
     "it is not a JSON object": {**checkpoint(), "config.json": b"[]"},
     "is not UTF-8": {**checkpoint(), "config.json": b"\xff\xfe"},
-    r"is quantised \(gptq\)": {
+    r"is quantised \(hqq\)": {
         **checkpoint(),
-        "config.json": json.dumps({**CONFIG, "quantization_config": {"quant_method": "gptq"}}).encode(),
+        "config.json": json.dumps({**CONFIG, "quantization_config": {"quant_method": "hqq"}}).encode(),
     },
-    r"is quantised \(awq\)": {
+    r"is quantised \(aqlm\)": {
         **checkpoint(),
-        "config.json": json.dumps({**CONFIG, "text_config": {"quantization_config": {"quant_method": "awq"}}}).encode(),
+        "config.json": json.dumps(
+            {**CONFIG, "text_config": {"quantization_config": {"quant_method": "aqlm"}}}
+        ).encode(),
     },
-    r"is quantised \(quantize_config": {**checkpoint(), "quantize_config.json": b"{}"},
     "as F8_E4M3, which is quantised": {
         **checkpoint(),
         "model.safetensors": len(FP8).to_bytes(8, "little") + FP8 + b"\0" * 4,
