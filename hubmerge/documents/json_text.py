@@ -53,7 +53,7 @@ def parse_json(
     try:
         return json.loads(
             text,
-            parse_int=_whole,
+            parse_int=_whole if _LONG.search(data) else None,  # a call for each number takes as long as all the rest
             parse_float=_finite if finite else None,
             parse_constant=_no_constant if finite else None,
             object_pairs_hook=_unique if unique else None,
@@ -81,6 +81,7 @@ _STRING = re.compile(rb'"[^"]*"')
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _ESCAPES = re.compile(rb"(?P<whole>\\\\|" + _PAIR.pattern + rb")|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_LONG = re.compile(rb"\d{%d}" % (MOST_DIGITS + 1))
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 

@@ -4,7 +4,7 @@ They are strangers' files, and the result carries them. One that is not what tra
 before a weight moves.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..documents import is_number, parse_json, parse_object
@@ -125,14 +125,14 @@ def _what(listing: Listing, name: str) -> str:
 def _numbers(found: Any) -> dict[str, int] | None:
     # Unigram models store a list of [piece, score] in the order of numbers, the others token -> number.
     if isinstance(found, dict):
-        return found if all(map(_is_token, found.values())) else None
+        return found if _are_numbers(found.values()) else None
     if isinstance(found, list) and all(map(_is_piece, found)):
         return {piece[0]: number for number, piece in enumerate(found)}
     return None
 
 
-def _is_token(number: Any) -> bool:
-    return type(number) is int and 0 <= number < _MOST_TOKENS
+def _are_numbers(values: Collection[Any]) -> bool:
+    return not values or (set(map(type, values)) == {int} and min(values) >= 0 and max(values) < _MOST_TOKENS)
 
 
 def _is_piece(piece: Any) -> bool:
@@ -140,4 +140,4 @@ def _is_piece(piece: Any) -> bool:
 
 
 def _is_added(token: Any) -> bool:
-    return isinstance(token, dict) and isinstance(token.get("content"), str) and _is_token(token.get("id"))
+    return isinstance(token, dict) and isinstance(token.get("content"), str) and _are_numbers([token.get("id")])

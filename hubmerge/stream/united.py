@@ -7,6 +7,7 @@ the first, so that text which the first knows is mostly split as before.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from ..documents import parse_object
@@ -176,14 +177,23 @@ def _document(listing: Listing | United) -> dict[str, Any]:
     document = parse_object(listing.read_text(VOCABULARY_FILE) or "", what, SourceError, finite=False)
     document["added_tokens"] = document.get("added_tokens") or []
     joined = document["model"].get("merges")
-    if joined is not None and not (isinstance(joined, list) and all(map(_is_join, joined))):
+    if joined is not None and not _are_joins(joined):
         raise SourceError(f"{what} cannot be read: its merges should be pairs of texts; save the tokenizer again.")
     return document
 
 
-def _is_join(pair: Any) -> bool:
-    parts = pair.split(" ", 1) if isinstance(pair, str) else pair
-    return isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts)
+def _are_joins(joined: Any) -> bool:
+    """Whether this is a list of pairs of texts, or of texts with a space: all are looked at together."""
+    if not isinstance(joined, list):
+        return False
+    texts = [pair for pair in joined if isinstance(pair, str)]
+    pairs = [pair for pair in joined if isinstance(pair, list)]
+    return (
+        len(texts) + len(pairs) == len(joined)
+        and all(" " in text for text in texts)
+        and set(map(len, pairs)) <= {2}
+        and set(map(type, chain.from_iterable(pairs))) <= {str}
+    )
 
 
 def _kind(document: Mapping[str, Any]) -> str:
