@@ -56,7 +56,7 @@ class Endpoints:
         Args:
             recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
         """
-        checked = require_hub_ids(self._page.settings, Recipe.from_yaml(recipe))
+        checked = require_hub_ids(self._page.settings, Recipe.from_text(recipe))
         made = self._page.settings.limits.plan(checked, self._token(request, oauth))
         told = {
             "recipe": made.recipe.to_yaml(),

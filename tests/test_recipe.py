@@ -141,7 +141,7 @@ def test_folders_with_a_lora(tmp_path) -> None:
         ("merge_method: linear\nmerge_method: ties", "given twice"),
         ("merge_method: linear\n  models: [", "line 2"),
         ("- a\n- b", "must be a mapping"),
-        ("merge_method: passthrough\nslices: [{sources: [{model: a/b, layer_range: [4, 2]}]}]", "start < stop"),
+        ("merge_method: passthrough\nslices: [{sources: [{model: a/b, layer_range: [4, 2]}]}]", "start <= stop"),
         (
             "merge_method: slerp\nslices: [{sources: [{model: a/b, layer_range: [0, 2]}, "
             "{model: a/c, layer_range: [0, 3]}]}]",
@@ -152,7 +152,7 @@ def test_folders_with_a_lora(tmp_path) -> None:
 )
 def test_mistakes_get_one_clear_sentence(text: str, says: str) -> None:
     with pytest.raises(RecipeError, match=r".") as caught:
-        Recipe.from_yaml(text)
+        Recipe.from_yaml(text, strict=True)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 

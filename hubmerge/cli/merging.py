@@ -19,6 +19,7 @@ from .options import (
     ReplaceModel,
     ShardSize,
     Stream,
+    Strict,
     Threads,
     Token,
     app,
@@ -42,17 +43,18 @@ def plan(
     stream: Stream = False,
     threads: Threads = None,
     memory: Memory = None,
+    strict: Strict = False,
     token: Token = None,
 ) -> None:
     """Show what a merge or a search would do, before a weight is downloaded: problems are named.
 
     Of a search the task and the tokenizers are read too, and a judge is asked whether it is there.
     """
-    from ..documents import load_mapping
+    from ..documents import load_mappings
     from ..errors import RecipeError
     from ..recipe import Recipe as Value
 
-    if "task" in load_mapping(recipe, "recipe", RecipeError):
+    if "task" in load_mappings(recipe, "recipe", RecipeError)[0]:
         from ..evolve.search import Search
 
         search = Search.from_yaml(recipe)
@@ -67,7 +69,7 @@ def plan(
         return
     size = int(shard_size * GIGABYTE)
     _shown_plan(
-        Value.from_yaml(recipe), token, shard_size=size, ranged=stream, threads=threads, memory=limit_of(memory)
+        Value.from_yaml(recipe, strict), token, shard_size=size, ranged=stream, threads=threads, memory=limit_of(memory)
     )
 
 
@@ -83,6 +85,7 @@ def merge(
     memory: Memory = None,
     device: Device = "cpu",
     overwrite: ReplaceModel = False,
+    strict: Strict = False,
     token: Token = None,
 ) -> None:
     """Merge models as a recipe says, into a folder or straight onto the Hub.
@@ -92,7 +95,7 @@ def merge(
     from ..recipe import Recipe as Value
 
     merge_or_push(
-        Value.from_yaml(recipe),
+        Value.from_yaml(recipe, strict),
         out,
         push,
         public=public,

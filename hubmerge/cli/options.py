@@ -53,6 +53,9 @@ Memory = Annotated[
         help="Memory to take at most, such as 200MB or 2GiB, beside what Python and its libraries need.",
     ),
 ]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse what the recipe holds that nothing reads, instead of leaving it out.")
+]
 Device = Annotated[str, typer.Option(help="cpu (the same bytes on every run), cuda, mps, or auto.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 

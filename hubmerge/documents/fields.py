@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from ..errors import HubmergeError
 from ..guesses import missing_colon, nearest
 from .plain import check_plain, is_number
-from .yaml_text import load_mapping
+from .yaml_text import load_mapping, load_mappings
 
 T = TypeVar("T")
 
@@ -50,6 +50,10 @@ class DocumentKind:
     def load(self, source: str | Path) -> dict[str, Any]:
         """The mapping in a YAML text or file; see `load_mapping`."""
         return load_mapping(source, self.what, self.error)
+
+    def load_all(self, source: str | Path) -> list[dict[str, Any]]:
+        """The mappings of all documents in a YAML text or file; see `load_mappings`."""
+        return load_mappings(source, self.what, self.error)
 
     def require_plain(self, document: Any) -> None:
         """Raises where a program's or a form's values are none that a document could hold; see `check_plain`."""

@@ -15,10 +15,17 @@ MAX_CHARACTERS = 1_000_000
 """Characters of a YAML document."""
 MAX_NODES = 100_000
 """Values in a YAML document, with its aliases written out."""
+MOST_DOCUMENTS = 100
+"""Documents in one file."""
 
 _LONGEST_NUMBER = 400
 # YAML 1.1 reads 1:30 as 90 and 010 as 8; nobody means that.
 _OLD_NUMBER = re.compile(r"[-+]?(0[0-9_]+$|[0-9_]+:)")
+
+# What a file begins with says how its characters are written; Windows writes UTF-16.
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_LARGEST_FILE = 4 * MAX_CHARACTERS + 2
+_FILE_NAME = re.compile(r"\.ya?ml\s*$", re.IGNORECASE)
 
 # The parser of libyaml where it is there: it takes a thirtieth of the time. Both yield the same events.
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -32,22 +39,57 @@ def load_mapping(source: str | Path, what: str, error: type[HubmergeError], *, f
     `what` names the document in messages ("recipe"); `error` is the class to raise. Keys are text as they are written;
     a date is text too. Raises `error` for an unreadable file, bad YAML, a repeated key, a tag of a programming
     language, a whole number of more than 64 bits, infinity and NaN unless not `finite`, a document that is too large
-    or too deep (aliases written out), or one that is not a mapping.
+    or too deep (aliases written out), one that is not a mapping, or a second one.
     """
-    if isinstance(source, Path):
+    text, what = _text(source, what, error)
+    (document,) = _Yaml(what, error, finite).read(text, most=1)
+    return _mapping(document, what, error)
+
+
+def load_mappings(source: str | Path, what: str, error: type[HubmergeError]) -> list[dict[str, Any]]:
+    """Reads all the documents of a text or file, each a mapping as `load_mapping` reads it; empty ones are left out."""
+    text, what = _text(source, what, error)
+    found = _Yaml(what, error, True).read(text, most=MOST_DOCUMENTS)
+    return [_mapping(one, what, error) for one in [one for one in found if one is not None] or [None]]
+
+
+def named_file(source: str | Path) -> str | Path:
+    """What a program gives as a document: a text of one line that ends as a YAML file's name does is a path.
+
+    >>> named_file("recipes/ties.yaml").name, named_file("merge_method: linear")
+    ('ties.yaml', 'merge_method: linear')
+    """
+    if isinstance(source, str) and "\n" not in source.strip() and _FILE_NAME.search(source):
+        return Path(source.strip())
+    return source
+
+
+def _text(source: str | Path, what: str, error: type[HubmergeError]) -> tuple[str, str]:
+    """The text, and how messages call it."""
+    if isinstance(source, str):
+        text = source
+    else:
         try:
-            with source.open(encoding="utf-8-sig") as file:
-                text = file.read(MAX_CHARACTERS + 1)
+            with source.open("rb") as file:
+                content = file.read(_LARGEST_FILE + 1)
+            if len(content) > _LARGEST_FILE:
+                raise _too_long(what, error)
+            text = content.decode(next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8"))
         except FileNotFoundError:
             raise error(f"There is no {what} file at {source}; check the path.") from None
         except (OSError, ValueError) as exc:
             raise error(f"The {what} file {source} cannot be read: {exc}.") from None
         what = f"{what} {source}"
-    else:
-        text = source
     if len(text) > MAX_CHARACTERS:
-        raise error(f"The {what} has more than the {MAX_CHARACTERS:,} characters that are read; shorten it.")
-    document = _Yaml(what, error, finite).read(text)
+        raise _too_long(what, error)
+    return text, what
+
+
+def _too_long(what: str, error: type[HubmergeError]) -> HubmergeError:
+    return error(f"The {what} has more than the {MAX_CHARACTERS:,} characters that are read; shorten it.")
+
+
+def _mapping(document: Any, what: str, error: type[HubmergeError]) -> dict[str, Any]:
     if not isinstance(document, dict):
         got = "nothing" if document is None else type(document).__name__
         raise error(f"The {what} must be a mapping of keys to values, but it holds {got}.")
@@ -78,24 +120,28 @@ class _Yaml:
         self._nodes = 0
         self._root: Any = None
 
-    def read(self, text: str) -> Any:
-        """The document's value; None where it is empty."""
+    def read(self, text: str, most: int) -> list[Any]:
+        """The documents' values, one at least; None for one that is empty."""
         if SURROGATE.search(text):
             self._refuse("it holds half of a surrogate pair, which is no character")
-        documents = 0
+        found: list[Any] = []
         try:
             event: Any
             for event in yaml.parse(text, Loader=_PARSER):
-                documents += isinstance(event, yaml.DocumentStartEvent)
-                if documents > 1:
-                    self._refuse("a second document begins; keep one", event.start_mark.line)
+                if isinstance(event, yaml.DocumentStartEvent):
+                    if len(found) == most:
+                        line = getattr(event.start_mark, "line", None)
+                        self._refuse("a second document begins; keep one" if most == 1 else "too many documents", line)
+                    self._root, self._anchors = None, {}
                 self._take(event)
+                if isinstance(event, yaml.DocumentEndEvent):
+                    found.append(self._root)
         except yaml.YAMLError as exc:
             mark = getattr(exc, "problem_mark", None)
             where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
             problem = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "unreadable"
             raise self._error(f"The {self._what} is not valid YAML{where}: {problem}.") from None
-        return self._root
+        return found or [None]
 
     def _take(self, event: Any) -> None:
         line: int = event.start_mark.line

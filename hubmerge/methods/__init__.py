@@ -29,7 +29,7 @@ and an entry in table.py. The table imports no family before one of its methods 
 >>> import torch
 >>> ties = METHODS["ties"]
 >>> each_model = [{"weight": 1.0, "density": 0.5}, {"weight": 1.0, "density": 0.5}]
->>> shared = {"normalize": True, "lambda": 1.0}
+>>> shared = {"normalize": True, "rescale": False, "lambda": 1.0}
 >>> models = [torch.ones(2, 3), torch.ones(2, 3)]
 >>> ties(models, torch.zeros(2, 3), per_model=each_model, shared=shared, tensor_name="lm_head.weight").shape
 torch.Size([2, 3])

@@ -51,6 +51,7 @@ class Parameter:
     `default` None means that the recipe must give it. `low` and `high` are limits (None: unbounded); `typical` is the
     range that a slider or a search covers. `per_model`: one value a model, else one for the whole merge. `tuned`:
     whether a search may vary it; what only guards against division by zero, or ends an iteration, is left as it is.
+    `fills`: whether the default counts for tensors that none of a recipe's filters fits.
     """
 
     name: str
@@ -61,11 +62,27 @@ class Parameter:
     high: float | None = None
     typical: tuple[float, float] = (0.0, 1.0)
     tuned: bool = True
+    fills: bool = True
 
     @property
     def is_switch(self) -> bool:
         """Whether it is true or false rather than a number."""
         return isinstance(self.default, bool)
+
+    def within(self, value: float) -> float:
+        """The value, or the limit that it lies beyond."""
+        value = value if self.low is None else max(value, self.low)
+        return value if self.high is None else min(value, self.high)
+
+    def taken(self, value: float | bool) -> float | bool | None:
+        """A value as the parameter has it: 0 and 1 are a switch's false and true; None where it is no value of it.
+
+        >>> Parameter("normalize", True, "").taken(1.0), Parameter("weight", 1.0, "").taken(True)
+        (True, 1.0)
+        """
+        if self.is_switch:
+            return bool(value) if value in (0, 1) else None
+        return float(value) if isinstance(value, bool) else value
 
     @property
     def is_gene(self) -> bool:
@@ -119,6 +136,11 @@ class Method:
     def takes_base(self) -> bool:
         """Whether a base_model is more than one of the models, or nothing."""
         return self.base != "none"
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether it adds task vectors to the base, so that without any the result is the base."""
+        return self.base == "required" and self.min_models == 1 and self.max_models is None
 
     @property
     def random(self) -> bool:

@@ -2,7 +2,7 @@
 
 from .method import Parameter
 
-WEIGHT = Parameter("weight", 1.0, "How much of this model goes in.", per_model=True, typical=(0.0, 2.0))
+WEIGHT = Parameter("weight", 1.0, "How much of this model goes in.", per_model=True, typical=(0.0, 2.0), fills=False)
 DENSITY = Parameter(
     "density",
     1.0,
@@ -37,4 +37,5 @@ NORMALIZE = Parameter("normalize", False, "Divide by the sum of the weights that
 NORMALIZE_ON = Parameter("normalize", True, NORMALIZE.help)
 LAMBDA = Parameter("lambda", 1.0, "Scales the sum of the task vectors.", typical=(0.0, 2.0))
 RESCALE = Parameter("rescale", True, "Scale what is kept back to the magnitude of the whole task vector.")
+RESCALE_OFF = Parameter("rescale", False, RESCALE.help)
 SEED = Parameter("seed", 0, "Seed of the random masks.", low=0, typical=(0, 100))

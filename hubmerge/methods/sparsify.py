@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ _RUN = 4096
 _STRIDE = 4
 _LEVELS = 1 << 16
 
+
+Limit = TypeVar("Limit")
 
 Vectors = Callable[[Block], list[Tensor]]
 """Series of numbers of a block, in memory that may be overwritten."""
@@ -149,6 +153,32 @@ def keep_above(block: Block, delta: Tensor, cut: Cut, spare: Tensor) -> Tensor:
     for part, limit in ((delta[:first_left_out], below), (delta[first_left_out:], cut.threshold)):
         torch.ops.aten.hardshrink.out(part, limit, out=part)
     return delta
+
+
+@dataclass(frozen=True)
+class Trimmed(Generic[Limit]):
+    """What is kept of each model's task vector by its magnitude, and the factor on it; None: as it is."""
+
+    limits: list[Limit]
+    factors: list[float] | None = None
+
+    def scaled(self, vectors: list[Tensor]) -> list[Tensor]:
+        """What was kept of a block, times the factors, in place."""
+        for vector, factor in zip(vectors, self.factors or (), strict=self.factors is not None):
+            vector.mul_(factor)
+        return vectors
+
+
+def regained(blocks: Blocks, keep: Vectors) -> list[float]:
+    """For each model the factor that brings what `keep` leaves back to the sum of magnitudes of the whole vector."""
+    whole, kept = (
+        [sum(parts) for parts in zip(*sums, strict=True)]
+        for sums in (
+            [[float(vector.abs_().sum()) for vector in vectors(block)] for block in each(blocks)]
+            for vectors in (deltas, keep)
+        )
+    )
+    return [w / k if k > 0 else 1.0 for w, k in zip(whole, kept, strict=True)]
 
 
 def scales(blocks: Blocks, density: Sequence[float], seeds: Sequence[int]) -> list[float]:

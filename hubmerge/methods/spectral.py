@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from .blocks import Block, Whole, each
-from .sparsify import cuts, deltas
-from .task_vectors import ties
+from .sparsify import deltas
+from .task_vectors import ties, ties_cuts
 
 SVD = tuple[Tensor, Tensor, Tensor]
 """U (rows, r), the singular values (r) in descending order, and V transposed (r, columns)."""
@@ -128,7 +128,7 @@ def add_mean(block: Block, weight: Sequence[float], scale: float) -> Tensor:
 def _ties(vectors: Sequence[Tensor], density: Sequence[float], weight: Sequence[float], normalize: bool) -> Tensor:
     """TIES of tensors in memory, of their shape."""
     blocks = Whole(vectors, torch.zeros_like(vectors[0]))
-    measured = cuts(blocks, density)
+    measured = ties_cuts(blocks, density=density)
     merged = torch.empty_like(vectors[0])
     for part in each(blocks):
         count = part.tensors[0].numel()

@@ -17,7 +17,7 @@ from .blocks import Block, Blocks
 from .della import Kept, keep_by_magnitude, magnitude_masks
 from .linear import NEARLY_ZERO
 from .selection import Cut
-from .sparsify import bounds, cuts, deltas, keep_between, keep_largest, keep_random, scales
+from .sparsify import Trimmed, bounds, cuts, deltas, keep_between, keep_largest, keep_random, regained, scales
 
 
 def task_arithmetic(block: Block, **parameters: Any) -> Tensor:
@@ -25,31 +25,33 @@ def task_arithmetic(block: Block, **parameters: Any) -> Tensor:
     return _add_sum(block, deltas(block), **parameters)
 
 
-def ties_cuts(blocks: Blocks, *, density: Sequence[float], **_: Any) -> list[Cut]:
+def ties_cuts(blocks: Blocks, *, density: Sequence[float], rescale: bool = False, **_: Any) -> Trimmed[Cut]:
     """For each model where what TIES keeps ends."""
-    return cuts(blocks, density)
+    found = cuts(blocks, density)
+    return Trimmed(found, regained(blocks, lambda block: keep_largest(block, found)) if rescale else None)
 
 
-def ties(block: Block, *, measured: Sequence[Cut], **parameters: Any) -> Tensor:
+def ties(block: Block, *, measured: Trimmed[Cut], **parameters: Any) -> Tensor:
     """Trim each task vector to its largest entries, elect a sign per entry, merge those that agree (paper, Alg. 1)."""
-    return _add_elected(block, keep_largest(block, measured), **parameters)
+    return _add_elected(block, measured.scaled(keep_largest(block, measured.limits)), **parameters)
 
 
 def breadcrumbs_bounds(
-    blocks: Blocks, *, density: Sequence[float], gamma: Sequence[float], **_: Any
-) -> list[tuple[Cut, Cut]]:
+    blocks: Blocks, *, density: Sequence[float], gamma: Sequence[float], rescale: bool = False, **_: Any
+) -> Trimmed[tuple[Cut, Cut]]:
     """For each model where what Model Breadcrumbs leaves out as too large ends, and what it keeps."""
-    return bounds(blocks, density, gamma)
+    found = bounds(blocks, density, gamma)
+    return Trimmed(found, regained(blocks, lambda block: keep_between(block, found)) if rescale else None)
 
 
-def breadcrumbs(block: Block, *, measured: Sequence[tuple[Cut, Cut]], **parameters: Any) -> Tensor:
+def breadcrumbs(block: Block, *, measured: Trimmed[tuple[Cut, Cut]], **parameters: Any) -> Tensor:
     """Leave out the largest and the smallest entries of each task vector, add up the rest."""
-    return _add_sum(block, keep_between(block, measured), **parameters)
+    return _add_sum(block, measured.scaled(keep_between(block, measured.limits)), **parameters)
 
 
-def breadcrumbs_ties(block: Block, *, measured: Sequence[tuple[Cut, Cut]], **parameters: Any) -> Tensor:
+def breadcrumbs_ties(block: Block, *, measured: Trimmed[tuple[Cut, Cut]], **parameters: Any) -> Tensor:
     """Leave out the largest and the smallest entries, then elect signs as TIES."""
-    return _add_elected(block, keep_between(block, measured), **parameters)
+    return _add_elected(block, measured.scaled(keep_between(block, measured.limits)), **parameters)
 
 
 def dare_scales(

@@ -13,11 +13,15 @@
     parameters.py   weight, density, t, ...: a number, a gradient, values by the tensor's name
     output.py       how the result is written: dtype, tokenizer, chat template
     tokenizer.py    whose tokens it has, and whose row stands for single ones
-    document.py     the YAML, both ways
+    templates.py    chat templates that a recipe names
+    settings.py     parameters, read from plain values
+    reading.py      a recipe, read from plain values: mergekit's format, as people write it
+    document.py     a recipe, written as plain values
 """
 
 from .output import AS_GIVEN, DTYPES, OUTPUT_KEYS, Output
 from .parameters import Conditional, Parameters, Scalar, Setting, value_at
+from .templates import TEMPLATES, Template
 from .tokenizer import BASE, UNION, TokenizerBlock, TokenRow
 from .values import ModelEntry, Module, Recipe, Slice, SliceSource, Stage
 
@@ -26,6 +30,7 @@ __all__ = [
     "BASE",
     "DTYPES",
     "OUTPUT_KEYS",
+    "TEMPLATES",
     "UNION",
     "Conditional",
     "ModelEntry",
@@ -38,6 +43,7 @@ __all__ = [
     "Slice",
     "SliceSource",
     "Stage",
+    "Template",
     "TokenRow",
     "TokenizerBlock",
     "value_at",

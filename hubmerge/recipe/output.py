@@ -8,9 +8,10 @@ from ..documents import DocumentKind
 from ..errors import RecipeError
 from ..guesses import guess
 from ..reference import ModelRef
+from .templates import TEMPLATES
 from .tokenizer import TokenizerBlock
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Output:
     """How a result is written; the keys are those of the YAML. Raises `RecipeError` at construction.
 
     A checkpoint is written in `out_dtype`, or else `dtype`, or else each tensor in its own. `tokenizer_source` is
-    "base", "union" or a model; `tokenizer`, in place of it, says more. `chat_template` is Jinja text, or "auto".
+    "base", "union" or a model; `tokenizer`, in place of it, says more. `chat_template` is Jinja text, the name
+    of a template (templates.py), or "auto".
     """
 
     dtype: str | None = None
@@ -41,6 +43,12 @@ class Output:
     def written(self) -> str | None:
         """The dtype of the checkpoint; None: each tensor has its own."""
         return self.out_dtype or self.dtype
+
+    @property
+    def template(self) -> str | None:
+        """The chat template as Jinja text, a named one written out; "auto" as it is."""
+        named = TEMPLATES.get(self.chat_template or "")
+        return named.text if named is not None else self.chat_template
 
     @property
     def vocabulary(self) -> TokenizerBlock | None:
@@ -68,6 +76,8 @@ class Output:
     def read(cls, document: Mapping[str, Any], kind: DocumentKind) -> "Output":
         """What a document of this kind says of it, among its other keys; raises the kind's error."""
         given = {key: kind.text(document, key) for key in OUTPUT_KEYS if key != "tokenizer"}
+        for key in ("dtype", "out_dtype"):
+            given[key] = (value := given[key]) and value.removeprefix("torch.")
         block = document.get("tokenizer")
         try:
             return cls(**given, tokenizer=None if block is None else TokenizerBlock.read(block, kind))

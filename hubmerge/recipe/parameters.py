@@ -18,8 +18,8 @@ Setting = Scalar | tuple[Scalar, ...] | tuple[Conditional, ...]
 """A parameter's value: one number, a gradient over depth, or conditionals tried in order."""
 
 
-def value_at(setting: Setting, tensor_name: str, depth: float) -> Scalar | None:
-    """The value of `setting` for one tensor.
+def value_at(setting: Setting, tensor_name: str, depth: float, steps: bool = False) -> Scalar | None:
+    """The value of `setting` for one tensor; `steps`: anchors of a gradient count up to the next, as for switches.
 
     `depth` is in 0..1: the layer's index over the last index, 0 outside the layers. A gradient of n
     anchors is interpolated linearly. Returns None where no conditional fits the tensor.
@@ -33,11 +33,13 @@ def value_at(setting: Setting, tensor_name: str, depth: float) -> Scalar | None:
         for case in setting:
             assert isinstance(case, Conditional)
             if case.filter is None or case.filter in tensor_name:
-                return value_at(case.value, tensor_name, depth)
+                return value_at(case.value, tensor_name, depth, steps)
         return None
     anchors = [float(value) for value in setting]
     position = min(max(depth, 0.0), 1.0) * (len(anchors) - 1)
     low = min(int(position), len(anchors) - 1)
+    if steps:
+        return bool(anchors[low])
     high = min(low + 1, len(anchors) - 1)
     return anchors[low] + (position - low) * (anchors[high] - anchors[low])
 

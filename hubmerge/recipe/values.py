@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ..documents import DocumentKind
+from ..documents import DocumentKind, named_file
 from ..errors import RecipeError
 from ..reference import ModelRef
 from .output import Output
@@ -35,10 +35,14 @@ class SliceSource:
 
 @dataclass(frozen=True)
 class Slice:
-    """A run of output layers, merged from the same number of layers of each source."""
+    """A run of output layers, merged from the same number of layers of each source.
+
+    `base_model`: in place of the recipe's. A run of no layers gives what stands before or after the stack.
+    """
 
     sources: tuple[SliceSource, ...]
     parameters: Parameters = field(default_factory=dict)
+    base_model: ModelRef | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -102,8 +106,9 @@ class Recipe:
     """What to merge and how, validated; the keys are those of the YAML.
 
     Exactly one of `models` (whole models), `slices` (layer ranges) and `modules` (parts of models) is filled. All
-    merging is done in float32; `output` says how it is written. `stages` are merged before, in their order. Raises
-    `RecipeError` at construction.
+    merging is done in float32; `output` says how it is written. `stages` are merged before, in their order.
+    `forgiving`: it is written for mergekit, so that a parameter which its method does not have is left out with a
+    warning; `remarks`: what was left out as it was read. Raises `RecipeError` at construction.
     """
 
     merge_method: str
@@ -114,6 +119,8 @@ class Recipe:
     output: Output = field(default_factory=Output)
     stages: tuple[Stage, ...] = ()
     modules: tuple[Module, ...] = ()
+    remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    forgiving: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if bool(self.models) + bool(self.slices) + bool(self.modules) != 1:
@@ -137,7 +144,9 @@ class Recipe:
         """The models and stages whose weights the last merge is about, once each, base_model first."""
         named = [self.base_model] if self.base_model else []
         named += [entry.model for entry in self.models]
-        named += [source.model for piece in self.slices for source in piece.sources]
+        for piece in self.slices:
+            named += [piece.base_model] if piece.base_model else []
+            named += [source.model for source in piece.sources]
         named += [ref for module in self.modules for ref in module.recipe(self).merged]
         return tuple(dict.fromkeys(named))
 
@@ -210,17 +219,36 @@ class Recipe:
         )
 
     @classmethod
-    def from_yaml(cls, source: str | Path) -> "Recipe":
-        """Reads a recipe from YAML text or from a file (pass a `Path`)."""
-        return cls.from_dict(RECIPE.load(source))
+    def from_yaml(cls, source: str | Path, strict: bool = False) -> "Recipe":
+        """Reads a recipe from YAML text, or from a file (a `Path`, or text that ends in .yaml).
+
+        Several documents, of which later ones name earlier ones, become stages. What a recipe in mergekit's format
+        holds that nothing reads is left out and stands in `remarks`; `strict` raises for it.
+        """
+        return (
+            cls.from_text(found, strict) if isinstance(found := named_file(source), str) else cls._read(found, strict)
+        )
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> "Recipe":
+    def from_text(cls, text: str, strict: bool = False) -> "Recipe":
+        """Reads a recipe from YAML text that somebody else wrote: whatever it holds, it is no path."""
+        return cls._read(text, strict)
+
+    @classmethod
+    def _read(cls, source: str | Path, strict: bool) -> "Recipe":
+        from .reading import read_documents
+
+        recipe = read_documents(RECIPE.load_all(source), strict)
+        recipe.require_stages()
+        return recipe
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], strict: bool = False) -> "Recipe":
         """Reads a recipe from plain values, as YAML gives them."""
-        from .document import read_recipe
+        from .reading import read_recipe
 
         RECIPE.require_plain(document)
-        recipe = read_recipe(document)
+        recipe = read_recipe(document, strict)
         recipe.require_stages()
         return recipe
 
@@ -244,6 +272,10 @@ def _pinned_models(models: tuple[ModelEntry, ...], pin: Callable[[ModelRef], Mod
 
 def _pinned_slices(slices: tuple[Slice, ...], pin: Callable[[ModelRef], ModelRef]) -> tuple[Slice, ...]:
     return tuple(
-        replace(piece, sources=tuple(replace(source, model=pin(source.model)) for source in piece.sources))
+        replace(
+            piece,
+            sources=tuple(replace(source, model=pin(source.model)) for source in piece.sources),
+            base_model=pin(piece.base_model) if piece.base_model else None,
+        )
         for piece in slices
     )

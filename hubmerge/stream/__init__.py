@@ -31,6 +31,7 @@ draws the way of a merge.
     plan.py            the plan of a merge: every tensor, byte and finding of it
     prefetch.py        weights read from the Hub by range ahead of their use
     reader.py          the sources' tensors, read a part at a time
+    roles.py        what part each model plays where a recipe leaves it open
     rows.py            weights whose vocabulary tensors are by the tokens of the result
     settings.py        the parameters of each tensor: the nearest that is given
     shards.py          how the output tensors are spread over files, and the header of such a file

@@ -47,7 +47,7 @@ STORED = DTYPES | {
 }
 """These, and what can be read of a file to be scaled (see dequantised.py)."""
 
-RECIPE_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+RECIPE_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
 """A recipe's name of a dtype to that of safetensors."""
 
 

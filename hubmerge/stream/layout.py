@@ -107,7 +107,8 @@ def order(name: str) -> tuple[int, str, int, str]:
 def _check_base(recipe: Recipe, method: Method) -> Iterator[Finding]:
     if not method.takes_base:
         return
-    if recipe.base_model is None and method.base == "required":
+    based = recipe.base_model or (recipe.slices and all(piece.base_model for piece in recipe.slices))
+    if not based and method.base == "required":
         yield error(f"{method.name} needs a `base_model`: the model that the others were tuned from.", RecipeError)
     named: list[ModelEntry | SliceSource] = [*recipe.models]
     named += [source for piece in recipe.slices for source in piece.sources]
@@ -153,8 +154,8 @@ def _sliced(recipe: Recipe, method: Method, indices: Mapping[ModelRef, int], vie
         return Layout((), tuple(findings))
     origins: list[Origin] = []
     layer_map: list[tuple[int, int]] = []
-    base_model = recipe.base_model if method.takes_base else None
     for number, piece in enumerate(recipe.slices, 1):
+        base_model = (piece.base_model or recipe.base_model) if method.takes_base else None
         where = f" in slice {number}"
         start, stop = piece.sources[0].layer_range
         span = _Span(len(layer_map), stop - start, first=number == 1, last=number == len(recipe.slices))

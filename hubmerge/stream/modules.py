@@ -173,7 +173,7 @@ def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Don
     speaking = next((one.stage for one in done if one.component.name == LANGUAGE_MODEL), None)
     tokenizer = speaking.tokenizer if speaking else whole.tokenizer
     if speaking is None and recipe.output.chat_template not in (None, "auto"):
-        tokenizer = replace(tokenizer, template=recipe.output.chat_template)
+        tokenizer = replace(tokenizer, template=recipe.output.template)
     own, *folders = _component_plans(whole, done, tensors)
     found: list[Finding] = []
     if speaking is not None and speaking.tokenizer is not whole.tokenizer:

@@ -28,7 +28,7 @@ from .carried import Carried
 from .component import ComponentPlan, sized
 from .dequantised import Dequantised
 from .device import cores, find_devices
-from .findings import Finding, raise_errors
+from .findings import Finding, raise_errors, warning
 from .laid import Laid, is_laid_out
 from .lora import Adapted
 from .shards import ShardPlan
@@ -311,6 +311,7 @@ def _check(recipe: Recipe, opened: Mapping[ModelRef, Source]) -> tuple[list[Stag
     findings: list[Finding] = []
     for name, merge in recipe.merges.items():
         stage, found = plan_merge(name, merge, made)
+        found = [*map(warning, merge.remarks), *found]
         stages.append(stage)
         if name:
             made[ModelRef(name, stage=True)] = Merged(stage)

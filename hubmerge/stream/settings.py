@@ -1,23 +1,29 @@
 """The parameters of each tensor: those nearest to the model count first (model, slice, recipe, default)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
 from ..errors import RecipeError
 from ..guesses import guess
-from ..methods import IGNORED_PARAMETERS, Method, Parameter
+from ..methods import IGNORED_PARAMETERS, METHODS, Method, Parameter
 from ..recipe import Conditional, Parameters, Recipe, Setting, value_at
 from .findings import Finding, error, some, warning
 
 Values = Mapping[str, float]
 
+_ALL = {parameter.name for method in METHODS.values() for parameter in method.parameters}
+
 _LARGEST = torch.finfo(torch.float32).max
 
 
 def check_settings(recipe: Recipe, method: Method) -> Iterator[Finding]:
-    """Checks every parameter that the recipe gives: its name, its place and the limits of its values."""
+    """Checks every parameter that the recipe gives: its name, its place and the limits of its values.
+
+    In a recipe that was written for mergekit, what mergekit leaves out or limits is a warning.
+    """
     known = {parameter.name: parameter for parameter in method.parameters}
+    told = warning if recipe.forgiving else _refusal
     ignored: dict[str, None] = {}
     unknown: dict[str, list[str]] = {}
     for where, parameters, of_model in _places(recipe):
@@ -27,18 +33,24 @@ def check_settings(recipe: Recipe, method: Method) -> Iterator[Finding]:
             elif name not in known:
                 unknown.setdefault(name, []).append(where)
             elif of_model and not known[name].per_model:
-                yield error(
-                    f"{name} of {method.name} is one value for all models ({where}); "
-                    "move it to the recipe's `parameters`.",
-                    RecipeError,
+                yield told(
+                    f"{name} of {method.name} is one value for all models and is not read {where}; "
+                    "move it to the recipe's `parameters`."
                 )
             else:
-                yield from _check_values(known[name], setting, where)
+                yield from _check_values(known[name], setting, where, told)
     for name, places in unknown.items():
-        takes = f"{', '.join(known) or 'none'}{guess(name, known)}"
-        yield error(f"{method.name} has no parameter {name!r} ({some(places)}); it takes: {takes}.", RecipeError)
+        # A parameter of another method is written right, and no typing error.
+        hint = "" if name in _ALL else guess(name, known)
+        yield told(
+            f"{method.name} has no parameter {name!r} ({some(places)}); it takes: {', '.join(known) or 'none'}{hint}."
+        )
     for name in ignored:
         yield warning(f"The parameter {name} is not used: {IGNORED_PARAMETERS[name]}.")
+
+
+def _refusal(message: str) -> Finding:
+    return error(message, RecipeError)
 
 
 def _places(recipe: Recipe) -> Iterator[tuple[str, Parameters, bool]]:
@@ -52,20 +64,22 @@ def _places(recipe: Recipe) -> Iterator[tuple[str, Parameters, bool]]:
             yield f"at {source.model} in slice {number}", source.parameters, True
 
 
-def _check_values(parameter: Parameter, setting: Setting, where: str) -> Iterator[Finding]:
-    for value in _anchors(setting):
-        if isinstance(value, bool) != parameter.is_switch:
-            expected = "true or false" if parameter.is_switch else "a number"
-            yield error(f"{parameter.name} must be {expected}, got {value!r} ({where}).", RecipeError)
-        elif not parameter.is_switch and not -_LARGEST <= value <= _LARGEST:
-            yield error(f"{parameter.name} must be a number of 32 bits, got {value} ({where}).", RecipeError)
-        elif not parameter.is_switch and not _within(parameter, value):
-            limits = f"at least {parameter.low}" if parameter.high is None else f"{parameter.low} to {parameter.high}"
-            yield error(f"{parameter.name} must be {limits}, got {value} ({where}).", RecipeError)
-
-
-def _within(parameter: Parameter, value: float) -> bool:
-    return (parameter.low is None or value >= parameter.low) and (parameter.high is None or value <= parameter.high)
+def _check_values(
+    parameter: Parameter, setting: Setting, where: str, told: Callable[[str], Finding]
+) -> Iterator[Finding]:
+    for given in _anchors(setting):
+        value = parameter.taken(given)
+        if value is None:
+            yield _refusal(f"{parameter.name} must be true or false, got {given!r} ({where}).")
+        elif not -_LARGEST <= value <= _LARGEST:
+            yield _refusal(f"{parameter.name} must be a number of 32 bits, got {value} ({where}).")
+        elif (limit := parameter.within(value)) != value:
+            low, high = parameter.low, parameter.high
+            limits = f"at least {low}" if high is None else f"{low} to {high}"
+            if high is None or told is _refusal:
+                yield _refusal(f"{parameter.name} must be {limits}, got {value} ({where}).")
+            else:
+                yield told(f"{parameter.name} must be {limits}: {value} is taken as {limit} ({where}).")
 
 
 def _anchors(setting: Setting) -> Iterator[float | bool]:
@@ -96,13 +110,14 @@ class Resolver:
         for parameter in self._method.parameters:
             targets = zip(per_model, models, strict=True) if parameter.per_model else [(shared, {})]
             for values, own in targets:
-                value = _first((own, *levels), parameter.name, tensor_name, depth)
-                if value is None:
-                    value = parameter.default
+                found = _first((own, *levels), parameter, tensor_name, depth)
+                value = parameter.default if found is None else parameter.taken(found)
+                if found is None and not parameter.fills and any(parameter.name in one for one in (own, *levels)):
+                    value = None
                 if value is None:
                     self._unset.setdefault(parameter.name, []).append(tensor_name)
                 else:
-                    values[parameter.name] = value
+                    values[parameter.name] = parameter.within(value)
         return tuple(per_model), shared
 
     def findings(self) -> Iterator[Finding]:
@@ -115,8 +130,9 @@ class Resolver:
             )
 
 
-def _first(levels: Sequence[Parameters], name: str, tensor_name: str, depth: float) -> float | bool | None:
+def _first(levels: Sequence[Parameters], parameter: Parameter, tensor_name: str, depth: float) -> float | bool | None:
+    name, steps = parameter.name, parameter.is_switch
     for parameters in levels:
-        if name in parameters and (value := value_at(parameters[name], tensor_name, depth)) is not None:
+        if name in parameters and (value := value_at(parameters[name], tensor_name, depth, steps)) is not None:
             return value
     return None

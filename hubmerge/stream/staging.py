@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..methods import Method, find_method
-from ..recipe import Parameters, Recipe
+from ..recipe import TEMPLATES, Parameters, Recipe
 from ..reference import ModelRef
 from . import settings, shards
 from .agreement import check_configs
@@ -17,9 +17,10 @@ from .dtypes import DTYPES, RECIPE_DTYPES, widest
 from .findings import Finding
 from .layout import Layout, lay_out
 from .modules import has_modules, plan_modules
+from .roles import with_roles
 from .stage import Merged, Stage
 from .tensors import TensorPlan
-from .tokenizer import check_tokenizer, check_tokens, common_template, with_endings
+from .tokenizer import check_tokenizer, check_tokens, common_template, with_ending, with_endings
 from .views import View, view_all
 from .vocabulary import choose
 from .weights import Weights
@@ -36,7 +37,8 @@ def plan_stage(
     name: str, recipe: Recipe, made: Mapping[ModelRef, Weights], outer: tuple[Parameters, ...] = ()
 ) -> tuple[Stage, list[Finding]]:
     """One merge of models; `outer`: parameters that count after the recipe's own."""
-    method = find_method(recipe.merge_method)
+    written, asked = recipe, find_method(recipe.merge_method)
+    recipe, method, findings = with_roles(written, asked)
     refs = recipe.named
     weights = [made[ref] for ref in refs]
     indices = {ref: index for index, ref in enumerate(refs)}
@@ -47,11 +49,14 @@ def plan_stage(
     unfit = [
         finding for one in weights if not isinstance(one, Merged) for finding in check_source(one.tokenizer.source)
     ]
-    findings = list(settings.check_settings(recipe, method))
+    findings += settings.check_settings(written, asked)
     views = view_all({indices[ref]: made[ref] for ref in merged_refs})
     merged = [view.weights for view in views.views.values()]
-    carried, template = choice.carried, recipe.output.chat_template
-    if template == "auto":
+    carried, template = choice.carried, recipe.output.template
+    if (named := TEMPLATES.get(recipe.output.chat_template or "")) is not None:
+        carried, found = with_ending(carried, str(recipe.output.chat_template), named.ends)
+        findings += found
+    elif template == "auto":
         tuned = [made[ref] for ref in merged_refs if ref != recipe.base_model]
         taken = common_template(tokenizer, tuned or merged)
         template = taken.tokenizer.chat_template if taken else None
@@ -111,7 +116,8 @@ def _ends(recipe: Recipe, merged: Sequence[ModelRef]) -> Iterator[ModelRef]:
 
 def _merged(recipe: Recipe, method: Method) -> tuple[ModelRef, ...]:
     """The models whose weights are read, base first."""
-    named = [recipe.base_model] if method.takes_base and recipe.base_model else []
+    bases = [recipe.base_model, *(piece.base_model for piece in recipe.slices)] if method.takes_base else []
+    named = [base for base in bases if base is not None]
     named += [entry.model for entry in recipe.models]
     named += [source.model for piece in recipe.slices for source in piece.sources]
     return tuple(dict.fromkeys(named))

@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import RecipeError, SourceError
+from ..guesses import guess
 from ..hub.config import setting
 from ..hub.fields import SPECIAL_TOKENS
 from ..layers import is_vocabulary
-from ..recipe import Recipe
+from ..recipe import TEMPLATES, Recipe
 from .carried import Carried, is_template
 from .findings import Finding, error, some, warning
 from .tensors import TensorPlan
@@ -26,9 +27,10 @@ def check_tokenizer(
 
     Raises `SourceError` where a file that the result would carry is broken.
     """
-    if (template := recipe.output.chat_template) not in (None, "auto") and not is_template(template):
+    if (template := recipe.output.chat_template) not in (None, "auto", *TEMPLATES) and not is_template(template):
         yield error(
-            f"chat_template must be a Jinja template or `auto` (the one that most models have), got {template!r}.",
+            f"chat_template must be a Jinja template, one of {', '.join(TEMPLATES)}, or `auto` (the one that most "
+            f"models have), got {template!r}{guess(template, TEMPLATES, few=True)}.",
             RecipeError,
         )
     sizes = setting(chosen.config, "vocab_size"), setting(config.config, "vocab_size")
@@ -108,6 +110,19 @@ def with_endings(carried: Carried, chosen: Weights, taken: Weights) -> tuple[Car
         return carried, []
     told = warning(f"The result ends answers with {some(more)} too, as {taken.name}, whose chat template it has.")
     return replace(carried, ends=tuple(more.values())), [told]
+
+
+def with_ending(carried: Carried, template: str, ends: str | None) -> tuple[Carried, list[Finding]]:
+    """The small files of a result that has a named template, whose answers end with the token `ends`."""
+    if ends is None or carried.numbering is None:
+        return carried, []
+    number = carried.numbering.ids.get(ends)
+    if number is None:
+        return carried, [warning(f"The chat template {template} ends answers with {ends}, which is no token here.")]
+    own = carried.generation.get("eos_token_id", setting(carried.source.config, "eos_token_id"))
+    if number in (own if isinstance(own, list) else [own]):
+        return carried, []
+    return replace(carried, ends=(number,)), []
 
 
 def _endings(weights: Weights) -> list[int]:

@@ -22,7 +22,7 @@ LONGEST_RECIPE = 200_000
 def pack(text: str) -> str:
     """A valid recipe's YAML as characters that an address may hold. Raises `RecipeError` for any other text, and
     `SourceError` where a folder that it names cannot be opened."""
-    recipe = Recipe.from_yaml(text)
+    recipe = Recipe.from_text(text)
     # A folder of this machine goes by its name and digest: an address is shared.
     recipe = recipe.with_pins({ref: open_source(ref).pinned for ref in recipe.references if ref.reads_folder})
     packed = base64.urlsafe_b64encode(zlib.compress(recipe.to_yaml().encode(), 9)).decode().rstrip("=")
@@ -41,7 +41,7 @@ def unpack(packed: str) -> str:
         raw = opened.decompress(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)), LONGEST_RECIPE)
         if not opened.eof:
             raise ValueError
-        return Recipe.from_yaml(raw.decode()).to_yaml()
+        return Recipe.from_text(raw.decode()).to_yaml()
     except (ValueError, binascii.Error, zlib.error):
         raise RecipeError("The link holds no recipe; ask for it anew, or for the file.") from None
 
@@ -49,5 +49,5 @@ def unpack(packed: str) -> str:
 def read_file(path: Path) -> str:
     """The YAML of a recipe's file, as it was written. Raises `RecipeError` where it is none."""
     text = read_upload(path, LONGEST_RECIPE, RecipeError)
-    Recipe.from_yaml(text)
+    Recipe.from_text(text)
     return text

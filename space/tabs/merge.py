@@ -160,7 +160,7 @@ def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
 
     def edited(text: str, drawn: int) -> tuple[Any, ...]:
         try:
-            made = Recipe.from_yaml(text)
+            made = Recipe.from_text(text)
         except RecipeError as error:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), _said(str(error)), gr.skip()
         name = made.merge_method if made.merge_method in METHODS else None
@@ -259,7 +259,7 @@ def _shown(recipe: Recipe) -> tuple[list[str], list[Field]]:
 def _required(text: str) -> Recipe:
     if not text.strip():
         raise RecipeError("There is no recipe yet: choose at least one model in step 1.")
-    return Recipe.from_yaml(text)
+    return Recipe.from_text(text)
 
 
 def _missing(recipe: Recipe | None) -> str:

@@ -21,7 +21,7 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 def read(text: str) -> Recipe | None:
     """The recipe in `text`; None where there is none, or none that can be read."""
     try:
-        return Recipe.from_yaml(text) if text.strip() else None
+        return Recipe.from_text(text) if text.strip() else None
     except RecipeError:
         return None
 

@@ -26,7 +26,7 @@ JOURNAL = f"{RUN_FOLDER}/journal.jsonl"
 
 def run_merge(work: Work, limits: Limits) -> Mapping[str, Any]:
     """Merges `spec["recipe"]` into the job's folder; run again there, it goes on where it stopped."""
-    plan = limits.plan(Recipe.from_yaml(work.spec["recipe"]), work.token)
+    plan = limits.plan(Recipe.from_text(work.spec["recipe"]), work.token)
     plan.require()
     done = merge(plan, work.folder / "model", token=work.token, progress=work.report)
     return {
@@ -72,7 +72,7 @@ def run_publish(work: Work) -> Mapping[str, Any]:
         result = read_result(folder.parent, Search.from_dict(spec["search"]), token=work.token)
         done = push_result(result, repo_id, **shared)
     else:
-        plan = make_plan(Recipe.from_yaml(spec["recipe"]), token=work.token)
+        plan = make_plan(Recipe.from_text(spec["recipe"]), token=work.token)
         card = {"README.md": render(card_of(plan, repo_id)).encode()}
         done = push_folder(folder, repo_id, files=card, message="Upload a merge made with hubmerge", **shared)
     return {"repo_id": done.repo_id, "commit": done.commit, "url": done.url, "summary": f"published to {done.repo_id}"}

@@ -1,0 +1,284 @@
+"""A recipe from plain values: mergekit's format, as people write it.
+
+mergekit leaves out what it does not know without a word. Where a recipe is written for it, this is left out here too,
+with a remark, so that the same file makes the same model; `strict` refuses it. A recipe with what hubmerge alone has -
+`stages`, a module with a method or a base of its own - was written for hubmerge, which knows every key of it.
+
+>>> text = {"merge_method": "linear", "models": [{"model": "org/a", "weight": 0.5}]}
+>>> read_recipe(text).remarks
+('`weight` beside `model: org/a` is not read; write it under `parameters`.',)
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import RecipeError
+from ..guesses import missing_colon, nearest
+from ..reference import ModelRef
+from .output import OUTPUT_KEYS, Output
+from .parameters import Conditional
+from .settings import read_parameters
+from .values import RECIPE, ModelEntry, Module, Recipe, Slice, SliceSource, Stage
+
+_KEYS = ("merge_method", "models", "slices", "base_model", "parameters", "stages", "modules", *OUTPUT_KEYS)
+_MODULE_KEYS = ("merge_method", "base_model", "models", "slices", "parameters")
+
+_LABEL = "name"
+"""What people call a recipe by: it changes nothing."""
+
+_WHOLE = "default"
+"""How mergekit calls the one module of a model without parts."""
+
+_ELSEWHERE: Mapping[str, str] = {
+    "out_path": "`--out` says where the model is written",
+    "random_seed": "`seed` under `parameters` is that of the random masks",
+    "residual_weight": "mergekit does not use it either",
+    "revision": "write the model as org/name@revision",
+    "layer_range": "layers are chosen under `slices`",
+    "input_model_parameters": "write them under `parameters` of each model",
+}
+"""Keys that other programs or older versions read, and what to write instead."""
+
+
+def read_recipe(document: Mapping[str, Any], strict: bool = False) -> Recipe:
+    """The recipe that plain values describe. Raises `RecipeError`; `strict`: for keys that are not known, too."""
+    return _Reader(forgiving=not strict and not _is_ours(document)).recipe(document)
+
+
+def read_documents(documents: Sequence[Mapping[str, Any]], strict: bool = False) -> Recipe:
+    """The recipe of several documents in one file, of which later ones name earlier ones (mergekit-multi).
+
+    Each but one has a `name` and is named as a model by another: they become stages. Raises `RecipeError`.
+    """
+    if len(documents) == 1:
+        return read_recipe(documents[0], strict)
+    names = [one.get(_LABEL) for one in documents]
+    known = {name: name for name in names if isinstance(name, str)}
+    if len(known) < len([name for name in names if name is not None]):
+        raise RecipeError("Two documents of the recipe have the same `name`, or one that is no text; rename one.")
+    parts = [_with_stages({key: value for key, value in one.items() if key != _LABEL}, known) for one in documents]
+    uses = [{name for name in known if f"stage:{name}" in _texts(part)} for part in parts]
+    last = [number for number, name in enumerate(names) if not any(name in used for used in uses)]
+    if len(last) != 1:
+        found = f"{len(last)} of its documents are" if last else "none of its documents is"
+        raise RecipeError(
+            f"The recipe has {len(documents)} documents, and {found} named by no other; one merge makes one model: "
+            "name the others in it as models, or put them into files of their own."
+        )
+    order = _in_order({str(name): used for name, used in zip(names, uses, strict=True) if name != names[last[0]]})
+    by_name = {str(name): part for name, part in zip(names, parts, strict=True)}
+    return read_recipe({"stages": [{_LABEL: name, **by_name[name]} for name in order], **parts[last[0]]}, strict)
+
+
+def _in_order(uses: Mapping[str, set[str]]) -> list[str]:
+    """The names of documents, each after those that it names. Raises `RecipeError` where they go round in a circle."""
+    order: list[str] = []
+    while len(order) < len(uses):
+        ready = [name for name, used in uses.items() if name not in order and used <= set(order)]
+        if not ready:
+            raise RecipeError("The documents of the recipe name each other in a circle; one has to come first.")
+        order += ready
+    return order
+
+
+def _with_stages(value: Any, names: Mapping[str, str]) -> Any:
+    """The same plain values, with each name of another document as stage:NAME where a model is named."""
+    if isinstance(value, list):
+        return [_with_stages(item, names) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    models = ("model", "base_model", "tokenizer_source", "source", "path")
+    return {
+        key: f"stage:{item}" if key in models and isinstance(item, str) and item in names else _with_stages(item, names)
+        for key, item in value.items()
+    }
+
+
+def _texts(value: Any) -> set[str]:
+    """All texts in plain values."""
+    if isinstance(value, str):
+        return {value}
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return {text for part in parts for text in _texts(part)}
+
+
+def _is_ours(document: Mapping[str, Any]) -> bool:
+    modules = document.get("modules")
+    own = modules.values() if isinstance(modules, Mapping) else ()
+    alone = any(isinstance(one, Mapping) and ("merge_method" in one or "base_model" in one) for one in own)
+    return bool(document.get("stages")) or alone
+
+
+class _Reader:
+    """Reads one recipe; `remarks` are what it leaves out."""
+
+    def __init__(self, forgiving: bool) -> None:
+        self.forgiving = forgiving
+        self.remarks: dict[str, None] = {}
+
+    def recipe(self, document: Mapping[str, Any]) -> Recipe:
+        """The recipe of one document."""
+        self._known(document, (*_KEYS, _LABEL), "the recipe")
+        method = document.get("merge_method")
+        if not isinstance(method, str):
+            raise RecipeError(f"The recipe needs `merge_method: NAME` (linear, slerp, ties, ...), got {method!r}.")
+        modules = [
+            self._module(name, item) for name, item in RECIPE.mapping(document.get("modules") or {}, "modules").items()
+        ]
+        inputs: dict[str, Any] = {
+            "models": tuple(self._model_entry(item) for item in _items(document, "models")),
+            "slices": tuple(self._slice(item) for item in _items(document, "slices")),
+            "stages": tuple(self._stage(item) for item in _items(document, "stages")),
+            "modules": tuple(modules),
+        }
+        if not any(inputs.values()) and self.remarks:
+            # What is missing stands there under another name.
+            raise RecipeError(" ".join(self.remarks))
+        recipe = Recipe(
+            method,
+            base_model=_optional_model(document),
+            parameters=read_parameters(document.get("parameters"), "parameters"),
+            output=Output.read(document, RECIPE),
+            **inputs,
+        )
+        if [module.name for module in modules] == [_WHOLE] and modules[0].merge_method is None:
+            recipe = _of_whole_models(recipe, modules[0])
+        return replace(recipe, remarks=tuple(self.remarks), forgiving=self.forgiving)
+
+    def _known(self, given: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+        """Leaves a remark on each key that is not known, or raises."""
+        names = list(known)
+        for key in (key for key in given if key not in names):
+            if hint := missing_colon(key, given[key]):
+                raise RecipeError(f"Unknown key {str(key)[:60]!r} in {where}: {hint}")
+            if not self.forgiving:
+                RECIPE.require_known(given, names, where)
+            if (instead := _ELSEWHERE.get(str(key))) is None:
+                near = nearest(str(key), names)
+                instead = f"did you mean {near!r}?" if near else "mergekit leaves it out, too"
+            self.remarks[f"The key {str(key)[:60]!r} in {where} is not read: {instead}".rstrip(".") + "."] = None
+
+    def _stage(self, item: Any) -> Stage:
+        if not isinstance(item, Mapping) or not isinstance(item.get(_LABEL), str):
+            raise RecipeError(f"Each entry of `stages` needs `name: NAME` beside a merge of its own, got {item!r}.")
+        try:
+            recipe = _Reader(self.forgiving).recipe({key: value for key, value in item.items() if key != _LABEL})
+            return Stage(item[_LABEL], recipe)
+        except RecipeError as exc:
+            raise RecipeError(f"In the stage {item[_LABEL]}: {exc}") from None
+
+    def _module(self, name: str, item: Any) -> Module:
+        document = RECIPE.mapping(item, f"modules.{name}")
+        self._known(document, _MODULE_KEYS, f"the module {name}")
+        try:
+            return Module(
+                name,
+                models=tuple(self._model_entry(one) for one in _items(document, "models")),
+                slices=tuple(self._slice(one) for one in _items(document, "slices")),
+                parameters=read_parameters(document.get("parameters"), f"the parameters of the module {name}"),
+                merge_method=RECIPE.text(document, "merge_method"),
+                base_model=_optional_model(document),
+            )
+        except RecipeError as exc:
+            raise RecipeError(f"In the module {name}: {exc}") from None
+
+    def _model_entry(self, item: Any) -> ModelEntry:
+        if not isinstance(item, Mapping) or "model" not in item:
+            raise RecipeError(f"Each entry of `models` needs `model: org/name`, got {item!r}.")
+        model = read_model(item["model"], "models")
+        self._beside(item, ModelEntry.__dataclass_fields__, model, f"the entry of {model}")
+        return ModelEntry(model, read_parameters(item.get("parameters"), f"the parameters of {model}"))
+
+    def _beside(self, item: Mapping[str, Any], known: Iterable[str], model: ModelRef, where: str) -> None:
+        """Leaves a remark on what stands beside a model where it belongs under its parameters."""
+        names = [*known]
+        misplaced = [key for key in item if key not in names and _is_setting(key, item[key])]
+        for key in misplaced if self.forgiving else ():
+            self.remarks[f"`{key}` beside `model: {model}` is not read; write it under `parameters`."] = None
+        self._known(item, [*names, *(misplaced if self.forgiving else ())], where)
+
+    def _slice(self, item: Any) -> Slice:
+        if not isinstance(item, Mapping) or not isinstance(item.get("sources"), list):
+            raise RecipeError(f"Each entry of `slices` needs a list `sources`, got {item!r}.")
+        self._known(item, Slice.__dataclass_fields__, "a slice")
+        sources = tuple(self._slice_source(source) for source in item["sources"])
+        parameters = read_parameters(item.get("parameters"), "the parameters of a slice")
+        return Slice(sources, parameters, _optional_model(item))
+
+    def _slice_source(self, item: Any) -> SliceSource:
+        if not isinstance(item, Mapping) or "model" not in item or "layer_range" not in item:
+            raise RecipeError(f"Each source of a slice needs `model` and `layer_range: [start, stop]`, got {item!r}.")
+        model, given = read_model(item["model"], "slices"), item["layer_range"]
+        self._beside(item, SliceSource.__dataclass_fields__, model, f"the source {model}")
+        layers = [_whole(value) for value in given] if isinstance(given, (list, tuple)) else []
+        match layers:
+            case [int(start), int(stop)] if start >= 0 and (self.forgiving or start <= stop):
+                if start >= stop:
+                    self.remarks[f"layer_range {[start, stop]} of {model} has no layers."] = None
+                where = f"the parameters of {model} in a slice"
+                return SliceSource(model, (start, max(start, stop)), read_parameters(item.get("parameters"), where))
+        raise RecipeError(f"layer_range of {model} must be [start, stop] with 0 <= start <= stop, got {given!r}.")
+
+
+def read_model(value: Any, where: str) -> ModelRef:
+    """A model as mergekit writes it: text, `{path, revision}`, or `{model: ..., lora: ...}` of one of these each."""
+    if isinstance(value, Mapping):
+        inner, lora = value.get("model", value), value.get("lora")
+        texts = [_path(one) for one in (inner, *([] if lora is None else [lora]))]
+        if all(texts):
+            return ModelRef.parse("+".join(map(str, texts)))
+    if not isinstance(value, str):
+        raise RecipeError(f"{where}: expected a model as text (org/name@revision), got {value!r}.")
+    return ModelRef.parse(value)
+
+
+def _path(value: Any) -> str | None:
+    """A model without its LoRA as text; None where it says none."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Mapping) or not isinstance(value.get("path"), str):
+        return None
+    revision = value.get("revision")
+    return value["path"] + (f"@{revision}" if revision is not None else "")
+
+
+def _optional_model(document: Mapping[str, Any]) -> ModelRef | None:
+    given = document.get("base_model")
+    return None if given is None else read_model(given, "base_model")
+
+
+def _items(document: Mapping[str, Any], key: str) -> Sequence[Any]:
+    return RECIPE.listed(document.get(key) or [], key)
+
+
+def _is_setting(key: str, value: Any) -> bool:
+    """Whether something beside a model is a parameter of a method in the wrong place, by what it holds."""
+    return key not in _ELSEWHERE and isinstance(value, (int, float)) and nearest(key, ("model", "parameters")) is None
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also written as text or with a fraction of 0."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else 0.5
+        return int(number) if number.is_integer() else None
+    except ValueError:
+        return None
+
+
+def _of_whole_models(recipe: Recipe, module: Module) -> Recipe:
+    """The recipe of a module that is the whole model: its own parameters come first, those of the recipe fill gaps."""
+    parameters: dict[str, Any] = dict(recipe.parameters)
+    for name, setting in module.parameters.items():
+        outer = recipe.parameters.get(name)
+        cases = _cases(setting)
+        filled = any(case.filter is None for case in cases)
+        parameters[name] = setting if filled or outer is None else (*cases, *_cases(outer))
+    return replace(recipe, models=module.models, slices=module.slices, modules=(), parameters=parameters)
+
+
+def _cases(setting: Any) -> tuple[Conditional, ...]:
+    """A setting as conditionals, tried in order."""
+    if isinstance(setting, tuple) and setting and isinstance(setting[0], Conditional):
+        return setting
+    return (Conditional(None, setting),)
