@@ -92,9 +92,11 @@ def merge(
     token: str | None = None,
     overwrite: bool = False,
     keep: Iterable[Path] = (),
+    card: str | None = None,
     progress: Progress = silent,
 ) -> "MergeResult":
-    """Merges into the folder `out`, with a model card beside the weights; `keep`: files that stay.
+    """Merges into the folder `out`, with a model card beside the weights; `keep`: files that stay. `card`: the text of
+    one, in place of that of a merge.
 
     See `stream.executor.merge` for resuming and errors.
     """
@@ -103,7 +105,7 @@ def merge(
 
     plan = make_plan(plan, token=token) if isinstance(plan, Recipe) else plan
     plan.require()
-    files = {"README.md": render(card_of(plan)).encode()}
+    files = {"README.md": (card or render(card_of(plan))).encode()}
     return executor.merge(plan, out, token=token, overwrite=overwrite, keep=keep, files=files, progress=progress)
 
 
@@ -114,6 +116,7 @@ def merge_to_hub(
     token: str | None = None,
     private: bool = True,
     overwrite: bool = False,
+    card: str | None = None,
     progress: Progress = silent,
 ) -> "MergeResult":
     """Merges onto the Hub: each shard leaves when it is finished, one commit at the end makes the model visible.
@@ -125,7 +128,7 @@ def merge_to_hub(
 
     work = Path(constants.HF_HOME) / "hubmerge" / f"{plan.key[:16]}"
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
-    files = {"README.md": render(card_of(plan, repo_id)).encode()}
+    files = {"README.md": (card or render(card_of(plan, repo_id))).encode()}
     return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
 
 

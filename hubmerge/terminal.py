@@ -26,6 +26,7 @@ from .text import printable, sentences
 if TYPE_CHECKING:
     from .evaluate.table import Row
     from .evolve.plan import SearchPlan
+    from .extract.adapter import Extraction
     from .hub.source import Source
     from .stream.findings import Finding
     from .stream.plan import Plan
@@ -201,6 +202,29 @@ def show_plan(plan: Plan) -> None:
     out.print(
         f"to fetch {size(plan.fetch_bytes)} | peak memory {size(plan.peak_memory)} | "
         f"disk {_disk(plan.disk_bytes)}{spilled} | computing {duration(plan.compute_seconds)} on {cores}"
+    )
+    _show_findings(plan.findings)
+
+
+def show_extraction(extraction: Extraction) -> None:
+    """Prints how near a LoRA comes to what a model learnt, by kinds of modules, and what it cannot say."""
+    from .extract.summary import kinds
+
+    plan = extraction.plan
+    _show_sources(plan.sources)
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
+    for heading in ("modules", "number", "rank", "energy kept", "least of them"):
+        table.add_column(heading, justify="left" if heading == "modules" else "right")
+    for kind in kinds(extraction):
+        row = f"{kind.modules:,}", kind.ranks, f"{kind.energy:.1%}", f"{kind.least:.1%}"
+        table.add_row(escape(kind.name), *row)
+    out.print()
+    out.print(table)
+    same = f", {extraction.unchanged:,} unchanged" if extraction.unchanged else ""
+    out.print(
+        f"\n[bold]extract-lora[/] -> {len(extraction.modules):,} modules{same}, {plan.parameters:,} parameters, "
+        f"{size(plan.output_bytes)}: {extraction.energy:.1%} of the square of what changed in them, "
+        f"error {max(0.0, 1 - extraction.energy) ** 0.5:.1%}"
     )
     _show_findings(plan.findings)
 

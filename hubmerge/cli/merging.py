@@ -122,32 +122,57 @@ def merge_or_push(
     **how: Any,
 ) -> None:
     """Plans, shows the plan and merges, into a folder or onto the Hub; `how` are further settings of `make_plan`."""
-    from ..publish import merge, merge_to_hub, out_of_reach
-    from ..terminal import out as console
-    from ..terminal import progress_bars
+    require_one_place(out, push)
+    plan = _shown_plan(recipe, token, pushing=push is not None, **how)
+    write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=keep)
 
+
+def require_one_place(out: Path | None, push: str | None) -> None:
+    """Raises `HubmergeError` unless just one of both says where the result goes."""
     if (out is None) == (push is None):
         raise HubmergeError(
             "Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `hubmerge push`)."
         )
-    plan = _shown_plan(recipe, token, pushing=push is not None, **how)
+
+
+def write_or_push(
+    plan: "Plan",
+    out: Path | None,
+    push: str | None,
+    *,
+    public: bool,
+    token: str | None,
+    overwrite: bool = False,
+    keep: Iterable[Path] = (),
+    card: str | None = None,
+    made: str = "Merged",
+    then: str = "Talk to it: hubmerge chat {}",
+) -> None:
+    """Makes what was planned, into a folder or onto the Hub, with a `card` of its own; `made`: what is said of that,
+    `then`: what to do with it."""
+    from ..publish import merge, merge_to_hub, out_of_reach
+    from ..terminal import out as console
+    from ..terminal import progress_bars
+
     if push:
         show_warning(out_of_reach(plan.recipe.references))
     with progress_bars() as progress:
         if push:
-            done = merge_to_hub(plan, push, token=token, private=not public, overwrite=overwrite, progress=progress)
+            done = merge_to_hub(
+                plan, push, token=token, private=not public, overwrite=overwrite, card=card, progress=progress
+            )
         else:
             assert out is not None
-            done = merge(plan, out, token=token, overwrite=overwrite, keep=keep, progress=progress)
+            done = merge(plan, out, token=token, overwrite=overwrite, keep=keep, card=card, progress=progress)
     if done.pushed:
-        show_push(done.pushed)
+        show_push(done.pushed, then)
         return
     folder = escape(str(out))
     if done.kept == len(plan.shards):
-        said = f"Already merged: all that this makes is in [bold]{folder}[/], as it was written."
+        said = f"Already {made.lower()}: all that this makes is in [bold]{folder}[/], as it was written."
     else:
-        said = f"Merged into [bold]{folder}[/] in {done.seconds:.1f} s."
-    console.print(f"\n{said} Talk to it: hubmerge chat {folder}", soft_wrap=True)
+        said = f"{made} into [bold]{folder}[/] in {done.seconds:.1f} s."
+    console.print(f"\n{said} {then.format(folder)}", soft_wrap=True)
 
 
 def _shown_plan(recipe: "Value", token: str | None, **how: Any) -> "Plan":
@@ -203,11 +228,19 @@ def verify(
     token: Token = None,
 ) -> None:
     """Check every tensor of a merged model against the sha256 that its merge noted; on the Hub nothing is kept."""
+    from ..planning import plan_again, read_again
     from ..reference import ModelRef
     from ..stream.verify import verify
     from ..terminal import progress_bars, show_verification
 
     with progress_bars() as progress:
-        result = verify(ModelRef.parse(model), token=token, recompute=recompute, progress=progress)
+        result = verify(
+            ModelRef.parse(model),
+            token=token,
+            recompute=recompute,
+            read=read_again,
+            plan=plan_again,
+            progress=progress,
+        )
     show_verification(result)
     result.require()

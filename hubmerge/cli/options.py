@@ -82,11 +82,11 @@ def show_warning(warning: str | None) -> None:
         err.print(warning, markup=False, highlight=False, soft_wrap=True)
 
 
-def show_push(pushed: "PushResult") -> None:
-    """Says where a model was pushed to."""
+def show_push(pushed: "PushResult", then: str = "Talk to it: hubmerge chat {}") -> None:
+    """Says where a model was pushed to, and what to do with it `then`."""
     from ..terminal import out
 
     out.print(
-        f"\nPushed: [bold]{pushed.url}[/] at commit {pushed.commit[:8]}. Talk to it: hubmerge chat {pushed.repo_id}",
+        f"\nPushed: [bold]{pushed.url}[/] at commit {pushed.commit[:8]}. {then.format(pushed.repo_id)}",
         soft_wrap=True,  # an address broken over two lines cannot be clicked
     )

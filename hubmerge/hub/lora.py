@@ -26,7 +26,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 """Of both, the first is read."""
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
 _DTYPES = ("BF16", "F16", "F32", "F64")
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _UNSUPPORTED = {
@@ -219,7 +219,7 @@ def _modules(headers: Collection[TensorHeader], name: str) -> dict[str, tuple[bo
     """By module: whether it is an embedding, and its factors A and B."""
     found: dict[str, tuple[bool, dict[str, TensorHeader]]] = {}
     for header in headers:
-        match = _FACTOR.fullmatch(header.name.removeprefix(_PREFIX))
+        match = _FACTOR.fullmatch(header.name.removeprefix(PREFIX))
         if match is None or len(header.shape) != 2 or header.dtype not in _DTYPES:
             raise SourceError(
                 f"{name} holds {header.name} ({header.dtype}, shape {header.shape}), which is no factor of a LoRA; "

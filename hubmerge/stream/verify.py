@@ -9,19 +9,22 @@ forger who rewrites both. Against that, `recompute` merges again from the pinned
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from .. import __version__
 from ..errors import SourceError
+from ..hub.headers import read_headers
+from ..hub.listing import list_files
+from ..hub.lora import WEIGHTS, is_adapter
 from ..hub.source import Source, open_source
 from ..hub.store import FileInfo, Folder
 from ..methods.blocks import Workspace
@@ -32,7 +35,7 @@ from .compute import merge_blocks, one_thread
 from .device import cores
 from .findings import some
 from .manifest import MANIFEST, Manifest, shown
-from .plan import Plan, make_plan
+from .plan import Plan, Wanted, make_plan
 from .reader import Reader
 from .tensors import TensorPlan
 
@@ -101,20 +104,26 @@ class Verification:
 
 
 def verify(
-    ref: ModelRef, *, token: str | None = None, recompute: bool = False, progress: Progress = silent
+    ref: ModelRef,
+    *,
+    token: str | None = None,
+    recompute: bool = False,
+    read: Callable[[Mapping[str, Any]], Wanted] = Recipe.from_dict,
+    plan: Callable[..., Plan] = make_plan,
+    progress: Progress = silent,
 ) -> Verification:
     """Hashes the weights of a merged model and compares them with the model's manifest (hubmerge.json).
 
     Files of a folder and of the Hub cache are read from disk; everything else is read from the Hub by range and not
-    kept. With `recompute`, a model that is right is also merged again from its recipe, in memory. `progress` may raise
-    `Interrupted`.
+    kept. With `recompute`, a model that is right is also merged again from its recipe, in memory; `read` and `plan`
+    are how a recipe is read and planned. `progress` may raise `Interrupted`.
 
     Raises `SourceError` for a model that has no manifest or a broken one, or that cannot be opened at all (a shard
     missing or cut short, no config.json, an index that lies), `HubError` for what the Hub refuses; with `recompute`
     also what `make_plan` and a merge raise.
     """
     began = time.monotonic()
-    source = open_source(ref, token=token)
+    source = _open(ref, token)
     text = source.read_text(MANIFEST)
     if text is None:
         raise SourceError(
@@ -124,8 +133,10 @@ def verify(
     manifest = Manifest.parse(text, source.name)
     headers, tensors = hash_weights(source, progress)
     both = manifest.tensors.keys() & tensors.keys()
-    read = {tensor.file for tensor in source.tensors.values()}
-    sizes = {file: info.size for file, info in source.files.items() if file in read or file.endswith(".safetensors")}
+    shards_read = {tensor.file for tensor in source.tensors.values()}
+    sizes = {
+        file: info.size for file, info in source.files.items() if file in shards_read or file.endswith(".safetensors")
+    }
     result = Verification(
         model=f"{source.name}@{source.commit}" if source.commit else source.name,
         matching=sum(tensors[name] == manifest.tensors[name] for name in both),
@@ -143,7 +154,7 @@ def verify(
     )
     if not recompute or not result.ok:
         return result
-    again = _merge_again(_plan_again(manifest, source, token), progress)
+    again = _merge_again(_plan_again(manifest, source, token, read, plan), progress)
     unreproduced = [name for name in tensors if again.get(name) != _Merged.of(source, name, tensors[name])]
     unreproduced += [name for name in again if name not in tensors]
     return replace(
@@ -241,8 +252,25 @@ class _Merged(NamedTuple):
         return cls(source.tensors[name].dtype, source.tensors[name].shape, digest)
 
 
-def _plan_again(manifest: Manifest, source: Source, token: str | None) -> Plan:
-    recipe = Recipe.from_dict(manifest.recipe)
+def _open(ref: ModelRef, token: str | None) -> Source:
+    """A model, or the weights of a LoRA, which are verified like those of one."""
+    listing = list_files(ref, token)
+    if not is_adapter(listing.files) or (file := listing.files.get(WEIGHTS[0])) is None:
+        return open_source(ref, token=token)
+    headers = read_headers(
+        lambda start, stop: listing.store.read(file, start, stop), file.path, file.size, listing.name
+    )
+    return Source(ref, listing, {header.name: header for header in headers}, {})
+
+
+def _plan_again(
+    manifest: Manifest,
+    source: Source,
+    token: str | None,
+    read: Callable[[Mapping[str, Any]], Wanted],
+    plan_of: Callable[..., Plan],
+) -> Plan:
+    recipe = read(manifest.recipe)
     # A stranger's manifest must not make this machine read its own folders.
     if not source.is_folder and (folders := [str(model) for model in recipe.references if model.reads_folder]):
         raise SourceError(
@@ -250,7 +278,7 @@ def _plan_again(manifest: Manifest, source: Source, token: str | None) -> Plan:
             "so it cannot be merged again here; verify it without recomputing."
         )
     # The number of a device is that of its maker's machine; its kind is what results depend on.
-    plan = make_plan(recipe, token=token, ranged=True, device=manifest.device.partition(":")[0])
+    plan = plan_of(recipe, token=token, ranged=True, device=manifest.device.partition(":")[0])
     plan.require()
     return plan
 

@@ -1,0 +1,91 @@
+"""Commands that make something else of models than a merge: extract-lora."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .merging import require_one_place, write_or_push
+from .options import (
+    Device,
+    Memory,
+    Model,
+    Public,
+    Push,
+    ReplaceModel,
+    Stream,
+    Threads,
+    Token,
+    app,
+    limit_of,
+    opened,
+)
+
+
+@app.command()
+def extract_lora(
+    model: Model,
+    base: Annotated[str, typer.Option(help="The model that it was tuned from.", show_default=False)],
+    rank: Annotated[int | None, typer.Option(min=1, help="Rank of each module, or the highest with --energy.")] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="In place of a rank: the share of each change's square to hold, such as .9.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the LoRA.", show_default=False)] = None,
+    push: Push = None,
+    dtype: Annotated[str, typer.Option(help="Of its factors: float32, float16 or bfloat16.")] = "float32",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Save norms that have changed whole, beside the LoRA.")
+    ] = False,
+    public: Public = False,
+    stream: Stream = False,
+    threads: Threads = None,
+    memory: Memory = None,
+    device: Device = "cpu",
+    overwrite: ReplaceModel = False,
+    token: Token = None,
+) -> None:
+    """Make a LoRA of what a model learnt on top of its base, for peft and for recipes (org/base+org/lora).
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from ..reference import ModelRef
+
+    require_one_place(out, push)
+    tuned, origin = ModelRef.parse(model), ModelRef.parse(base)
+    sources = opened([origin, tuned], token)
+
+    from huggingface_hub import constants
+
+    from ..extract.adapter import extract, recipe_of
+    from ..extract.card import render
+    from ..terminal import progress_bars, show_extraction
+
+    recipe = recipe_of(tuned, origin, rank=rank, energy=energy, dtype=dtype, whole=whole)
+    with progress_bars() as progress:
+        extraction = extract(
+            recipe,
+            token=token,
+            sources=sources,
+            work=Path(constants.HF_HOME) / "hubmerge",
+            out=out,
+            pushing=push is not None,
+            ranged=stream,
+            threads=threads,
+            memory=limit_of(memory),
+            device=device,
+            progress=progress,
+        )
+    show_extraction(extraction)
+    extraction.plan.require()
+    write_or_push(
+        extraction.plan,
+        out,
+        push,
+        public=public,
+        token=token,
+        overwrite=overwrite,
+        card=render(extraction, push),
+        made="Extracted",
+        then=f"Name it in recipes: {base}+{{}}",
+    )
+    extraction.kept.clear()

@@ -1,0 +1,24 @@
+"""Any document that a result was made from, read and planned again by what it says."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .extract.adapter import EXTRACT, extract
+from .recipe import Recipe
+from .stream.plan import make_plan
+
+if TYPE_CHECKING:
+    from .stream.plan import Plan, Wanted
+
+
+def read_again(document: Mapping[str, Any]) -> "Wanted":
+    """The recipe of a merge, or of what else it is. Raises `RecipeError`."""
+    return Recipe.from_dict(document)
+
+
+def plan_again(wanted: "Wanted", *, token: str | None = None, ranged: bool = False, device: str = "cpu") -> "Plan":
+    """The plan of it; what is extracted is factored anew. Raises what `make_plan` and `extract` do."""
+    assert isinstance(wanted, Recipe)
+    if wanted.merge_method == EXTRACT:
+        return extract(wanted, token=token, ranged=ranged, device=device).plan
+    return make_plan(wanted, token=token, ranged=ranged, device=device)
