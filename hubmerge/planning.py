@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .experts.document import Moe, is_moe
+from .experts.mixture import plan_moe
 from .extract.adapter import EXTRACT, extract
 from .recipe import Recipe
 from .stream.plan import make_plan
@@ -13,11 +15,13 @@ if TYPE_CHECKING:
 
 def read_again(document: Mapping[str, Any]) -> "Wanted":
     """The recipe of a merge, or of what else it is. Raises `RecipeError`."""
-    return Recipe.from_dict(document)
+    return Moe.from_dict(document) if is_moe(document) else Recipe.from_dict(document)
 
 
 def plan_again(wanted: "Wanted", *, token: str | None = None, ranged: bool = False, device: str = "cpu") -> "Plan":
     """The plan of it; what is extracted is factored anew. Raises what `make_plan` and `extract` do."""
+    if isinstance(wanted, Moe):
+        return plan_moe(wanted, token=token, ranged=ranged, device=device)
     assert isinstance(wanted, Recipe)
     if wanted.merge_method == EXTRACT:
         return extract(wanted, token=token, ranged=ranged, device=device).plan

@@ -1,4 +1,4 @@
-"""Commands that make something else of models than a merge: extract-lora."""
+"""Commands that make something else of models than a merge: extract-lora, moe."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,14 @@ import typer
 
 from .merging import require_one_place, write_or_push
 from .options import (
+    GIGABYTE,
     Device,
     Memory,
     Model,
     Public,
     Push,
     ReplaceModel,
+    ShardSize,
     Stream,
     Threads,
     Token,
@@ -89,3 +91,52 @@ def extract_lora(
         then=f"Name it in recipes: {base}+{{}}",
     )
     extraction.kept.clear()
+
+
+@app.command()
+def moe(
+    mixture: Annotated[Path, typer.Argument(help="A mixture in mergekit-moe's YAML format.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Folder for the mixture.", show_default=False)] = None,
+    push: Push = None,
+    public: Public = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would do.")] = False,
+    shard_size: ShardSize = 5.0,
+    stream: Stream = False,
+    threads: Threads = None,
+    memory: Memory = None,
+    overwrite: ReplaceModel = False,
+    token: Token = None,
+) -> None:
+    """Make a mixture of experts of dense models: one's attention, the MLPs of several, and gates between them.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from ..experts.document import Moe
+
+    if not dry_run:
+        require_one_place(out, push)
+    wanted = Moe.from_yaml(mixture)
+    sources = opened(wanted.references, token)
+
+    from ..experts.mixture import make_gates, plan_moe
+    from ..terminal import progress_bars, show_plan
+
+    with progress_bars() as progress:
+        plan = plan_moe(
+            wanted,
+            token=token,
+            sources=sources,
+            shard_size=int(shard_size * GIGABYTE),
+            out=out,
+            pushing=push is not None,
+            ranged=stream,
+            threads=threads,
+            memory=limit_of(memory),
+            progress=progress,
+        )
+        show_plan(plan)
+        plan.require()
+        if not dry_run:
+            make_gates(plan)
+    if not dry_run:
+        write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=[mixture])

@@ -54,7 +54,10 @@ def plan(
     from ..errors import RecipeError
     from ..recipe import Recipe as Value
 
-    if "task" in load_mappings(recipe, "recipe", RecipeError)[0]:
+    document = load_mappings(recipe, "recipe", RecipeError)[0]
+    if "experts" in document:
+        raise RecipeError(f"{recipe} is of a mixture of experts; show it with: hubmerge moe {recipe} --dry-run")
+    if "task" in document:
         from ..evolve.search import Search
 
         search = Search.from_yaml(recipe)
