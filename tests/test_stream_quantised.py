@@ -20,6 +20,7 @@ from hubmerge.evaluate.models import load_model
 from hubmerge.hub import open_source
 from hubmerge.hub.source import Source
 from hubmerge.reference import ModelRef
+from hubmerge.stream.compatibility import check_source
 from hubmerge.stream.executor import merge
 from hubmerge.stream.mapped import map_tensors
 from hubmerge.stream.plan import make_plan, weights_of
@@ -30,11 +31,25 @@ HOW: dict[str, dict] = {
     "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 32},
     "awq": {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True},
     "bitsandbytes": {"quant_method": "bitsandbytes", "load_in_4bit": True},
+    "compressed": {"quant_method": "compressed-tensors"},
+    "mxfp4": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]},
 }
+
+
+def how_of(program: str, case: str) -> dict:
+    """What config.json says of such weights."""
+    if program != "compressed":
+        return HOW[program]
+    kind, _, rest = case.partition("-")
+    said = {"type": "int", "num_bits": int(rest[0])} if kind == "rows" else {"type": "float", "num_bits": 4}
+    layout = "pack-quantized" if kind == "rows" else f"{kind}-pack-quantized"
+    return {**HOW[program], "format": layout, "config_groups": {"group_0": {"weights": said}}}
+
+
 NOTHING = torch.zeros(9, dtype=torch.uint8)
 STEM = "model.layers.0.mlp.up_proj"
-ROUNDED = {"nf4", "nf4-nested", "fp4-nested", "int8"}
-"""Those whose program multiplies in another order than is written down: equal but for the last bit of float32."""
+ROUNDED = {"nf4": 2e-7, "nf4-nested": 2e-7, "fp4-nested": 2e-7, "int8": 2e-7, "nvfp4": 2**-7}
+"""Those whose program multiplies in another order than is written down, or (NVFP4) in bfloat16, and by how much."""
 
 
 def cases() -> list[tuple[str, str]]:
@@ -81,18 +96,44 @@ def read_all(source: Source, name: str, step: int) -> Tensor:
 @pytest.mark.parametrize(("program", "case"), cases())
 def test_the_numbers_that_the_program_unpacks(program: str, case: str, tmp_path: Path) -> None:
     tensors, expected = stored(program, case)
-    source = open_source(ModelRef.parse(str(folder(tmp_path / "model", tensors, HOW[program]))))
-    name = f"{STEM}.weight"
+    source = open_source(ModelRef.parse(str(folder(tmp_path / "model", tensors, how_of(program, case)))))
+    name = f"{STEM}.gate_up_proj" if program == "mxfp4" else f"{STEM}.weight"
     assert list(source.weights) == [name]
     assert (source.weights[name].shape, source.weights[name].dtype) == (tuple(expected.shape), "F16")
     for step in (expected.numel(), 1000, 77):
         found = read_all(source, name, step)
         if case in ROUNDED:
-            torch.testing.assert_close(found, expected, rtol=2e-7, atol=0)
+            torch.testing.assert_close(found, expected, rtol=ROUNDED[case], atol=0)
         else:
             # AutoAWQ multiplies in float16.
             assert torch.equal(found.to(torch.float16).float() if program == "awq" else found, expected)
     assert "quantization_config" not in source.config
+
+
+def test_modelopt_multiplies_where_compressed_tensors_divides(tmp_path: Path) -> None:
+    tensors, _ = stored("compressed", "nvfp4")
+    models = [folder(tmp_path / "one", tensors, how_of("compressed", "nvfp4"))]
+    tensors[f"{STEM}.weight"] = tensors.pop(f"{STEM}.weight_packed")
+    tensors[f"{STEM}.weight_scale_2"] = 1 / tensors.pop(f"{STEM}.weight_global_scale")
+    models.append(folder(tmp_path / "other", tensors, {"quant_method": "modelopt", "quant_algo": "NVFP4"}))
+    sources = [open_source(ModelRef.parse(str(model))) for model in models]
+    found = [read_all(source, f"{STEM}.weight", 1000) for source in sources]
+    torch.testing.assert_close(*found, rtol=2e-7, atol=0)
+    assert "in NVFP4; they are unpacked" in next(check_source(sources[1])).message
+
+
+def test_int8_in_groups_with_zeros(tmp_path: Path) -> None:
+    numbers = torch.arange(-96, 96, dtype=torch.int8).view(4, 48)
+    scale, zero = torch.rand(4, 3) + 0.5, torch.arange(12, dtype=torch.int8).view(4, 3)
+    tensors = {
+        f"{STEM}.weight": numbers, f"{STEM}.weight_scale": scale, f"{STEM}.weight_zero_point": zero
+    }  # fmt: skip
+    how = {"quant_method": "compressed-tensors", "format": "int-quantized"}
+    how["config_groups"] = {"group_0": {"weights": {"type": "int", "num_bits": 8}}}
+    source = open_source(ModelRef.parse(str(folder(tmp_path / "model", tensors, how))))
+    spread = [one.float().repeat_interleave(16, 1) for one in (scale, zero)]
+    assert list(source.weights) == [f"{STEM}.weight"]
+    assert torch.equal(read_all(source, f"{STEM}.weight", 50), (numbers - spread[1]) * spread[0])
 
 
 def packed_model(model: Path, out: Path, program: str, how: dict) -> tuple[Path, Path]:
@@ -173,14 +214,21 @@ def test_what_older_files_say_beside_config_json(tmp_path: Path) -> None:
         ("bitsandbytes", {}, {"weight.quant_map": None}, "do not fit its own"),
         ("bitsandbytes", {}, {"weight.quant_state.bitsandbytes__nf4": NOTHING}, "quant_state"),
         ("bitsandbytes", {}, {"weight.quant_state.bitsandbytes__x": NOTHING}, "nf4 or fp4"),
+        ("rows-4", {}, {"weight_shape": None}, "packed, without a fitting weight_shape"),
+        ("rows-4", {}, {"weight_shape": torch.tensor([36, -96])}, "packed, in shapes that do not fit together"),
+        ("rows-4", {}, {"weight_scale": torch.ones(36, 5)}, "packed, in shapes that do not fit together"),
+        ("nvfp4", {}, {"weight_scale": torch.ones(36, 6)}, "in 4 bits with scales that do not fit it"),
+        ("mxfp4", {}, {"gate_up_proj_scales": None}, "in blocks and scales that do not fit together"),
     ],
 )  # fmt: skip
 def test_other_layouts_are_refused(program: str, how: dict, changes: dict, reason: str, tmp_path: Path) -> None:
-    tensors, _ = stored(program, {"gptq": "gptq-4", "bitsandbytes": "nf4"}.get(program, program))
+    case = {"gptq": "gptq-4", "bitsandbytes": "nf4", "mxfp4": "experts"}.get(program, program)
+    program = program if program in HOW else "compressed"
+    tensors, _ = stored(program, case)
     tensors |= {f"{STEM}.{name}": tensor for name, tensor in changes.items()}
     left = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     with pytest.raises(SourceError, match=reason):
-        open_source(ModelRef.parse(str(folder(tmp_path / "model", left, HOW[program] | how))))
+        open_source(ModelRef.parse(str(folder(tmp_path / "model", left, how_of(program, case) | how))))
 
 
 def test_what_only_the_numbers_show(tmp_path: Path) -> None:

@@ -123,8 +123,64 @@ def bitsandbytes() -> Tensors:
     return found
 
 
+def compressed() -> Tensors:
+    from compressed_tensors.compressors.mxfp4.base import MXFP4PackedCompressor
+    from compressed_tensors.compressors.nvfp4.base import NVFP4PackedCompressor
+    from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+    found: Tensors = {}
+
+    def add(case: str, compressor: type, state: Tensors, **said: object) -> None:
+        scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(**said))
+        packed = compressor.compress(state, scheme)
+        expected = compressor.decompress(dict(packed), scheme)["weight"]
+        found.update({f"{case}/{name}": tensor.data for name, tensor in packed.items()})
+        found[f"{case}/expected"] = expected.data.float()
+
+    rows, width = 36, 96
+    for bits, group, symmetric in ((4, 32, True), (4, 32, False), (3, 48, False), (8, None, True)):
+        weight, count = random(rows, width, bits), width // group if group else 1
+        parts = weight.view(rows, count, -1)
+        low, high = parts.amin(2), parts.amax(2)
+        scale = 2 * parts.abs().amax(2) / (2**bits - 1) if symmetric else (high - low) / (2**bits - 1)
+        zero = torch.zeros(rows, count) if symmetric else -(2 ** (bits - 1)) - low / scale
+        limit = 2 ** (bits - 1)
+        state = {
+            "weight": weight,
+            "weight_scale": scale,
+            "weight_zero_point": zero.round().clamp(-limit, limit - 1).to(torch.int8),
+        }
+        strategy = {"strategy": "group", "group_size": group} if group else {"strategy": "channel"}
+        case = f"rows-{bits}{'' if symmetric else '-with-zeros'}"
+        add(case, PackedQuantizationCompressor, state, num_bits=bits, type="int", symmetric=symmetric, **strategy)
+    weight = random(rows, width, 9)
+    whole = torch.tensor([448 * 6 / float(weight.abs().max())])
+    scale = (weight.view(rows, -1, 16).abs().amax(2) / 6 * whole).to(torch.float8_e4m3fn).float()
+    add(
+        "nvfp4", NVFP4PackedCompressor, {"weight": weight, "weight_scale": scale, "weight_global_scale": whole},
+        num_bits=4, type="float", symmetric=True, strategy="tensor_group", group_size=16,
+    )  # fmt: skip
+    scale = torch.exp2((weight.view(rows, -1, 32).abs().amax(2) / 6).log2().ceil())
+    add(
+        "mxfp4", MXFP4PackedCompressor, {"weight": weight, "weight_scale": scale},
+        num_bits=4, type="float", symmetric=True, strategy="group", group_size=32,
+    )  # fmt: skip
+    return found
+
+
+def mxfp4() -> Tensors:
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    generator = torch.Generator().manual_seed(1)
+    blocks = torch.randint(0, 256, (2, 10, 3, 16), generator=generator).to(torch.uint8)
+    scales = torch.randint(115, 128, (2, 10, 3), generator=generator).to(torch.uint8)
+    expected = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+    return {"experts/gate_up_proj_blocks": blocks, "experts/gate_up_proj_scales": scales, "experts/expected": expected}
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["gptq", "awq", "bitsandbytes"]:
+    for name in sys.argv[1:] or ["gptq", "awq", "bitsandbytes", "compressed", "mxfp4"]:
         made = {key: tensor.contiguous() for key, tensor in globals()[name]().items()}
         save_file(made, HERE / f"{name}.safetensors")
         print(name, (HERE / f"{name}.safetensors").stat().st_size)

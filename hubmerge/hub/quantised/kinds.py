@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .bitsandbytes import find_bitsandbytes, is_bitsandbytes
+from .fp4 import find_fp4, is_fp4
 from .grouped import find_grouped, is_grouped
 from .packed import Quantised, Stored
+from .rows import find_in_rows, is_in_rows
 from .scaled import find_fp8, find_int8, is_fp8, is_int8
 
 
@@ -19,6 +21,8 @@ class Kind(NamedTuple):
 KINDS = (
     Kind(is_fp8, find_fp8),
     Kind(is_int8, find_int8),
+    Kind(is_fp4, find_fp4),
+    Kind(is_in_rows, find_in_rows),
     Kind(is_grouped, find_grouped),
     Kind(is_bitsandbytes, find_bitsandbytes),
 )

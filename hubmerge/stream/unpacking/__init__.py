@@ -2,6 +2,8 @@
 
 scaled.py         FP8 and INT8: numbers times their factors
 grouped.py        GPTQ and AWQ: a few bits in 32, a factor and a zero for each group
+rows.py           compressed-tensors: a few bits in rows of 32
+fp4.py            MXFP4 and NVFP4: 4 bits choose one of 16 numbers
 bitsandbytes.py   4 bits choose one of 16 values
 kinds.py          which function unpacks which kind
 """

@@ -21,12 +21,7 @@ def unpack_gptq(packed: Gptq, parts: Mapping[str, Tensor], _: int, start: int, s
     first, last = start // inputs, -(-stop // inputs)
     stored = parts["numbers"].view(-1, outputs)[:, first:last].t()
     numbers = in_a_row(stored, packed.bits, inputs)
-    # Zeros of whole groups of words: with 3 bits, 32 of them lie in three words.
-    step = 32 if packed.bits == 3 else 32 // packed.bits
-    low, high = first // step * step, min(-(-last // step) * step, outputs)
-    words = parts["zeros"].view(-1, outputs * packed.bits // 32)
-    words = words[:, low * packed.bits // 32 : high * packed.bits // 32]
-    zeros = in_a_row(words, packed.bits, high - low)[:, first - low : last - low]
+    zeros = some_in_a_row(parts["zeros"].view(-1, outputs * packed.bits // 32), packed.bits, first, last)
     zeros = zeros + packed.added
     if packed.bits != 3:
         zeros &= (1 << packed.bits) - 1  # where the zero is 0, one less has gone round
@@ -49,14 +44,29 @@ def unpack_awq(packed: Awq, parts: Mapping[str, Tensor], _: int, start: int, sto
 
 def in_a_row(words: Tensor, bits: int, count: int) -> Tensor:
     """The first `count` numbers of `bits` each in rows of 32-bit words, lowest first, shape (rows, count)."""
-    if bits == 3:
-        place = torch.arange(count) * 3
+    if 32 % bits:
+        place = torch.arange(count) * bits
         word, shift = place // 32, (place % 32)[None]
         low = words[:, word].to(torch.int64) & 0xFFFFFFFF
         next_word = words[:, (word + 1).clamp(max=words.shape[1] - 1)].to(torch.int64) & 0xFFFFFFFF
-        return ((low | next_word << 32) >> shift & 7).to(torch.int32)
+        return ((low | next_word << 32) >> shift & (1 << bits) - 1).to(torch.int32)
     shifts = torch.arange(0, 32, bits, dtype=torch.int32)
     return (words[:, :, None] >> shifts & (1 << bits) - 1).flatten(1)[:, :count]
+
+
+def groups_of(stored: Tensor | None, inputs: int, group: int, count: int) -> Tensor:
+    """The group of each input: the `stored` one, or that of its place. Raises `SourceError` for one beyond `count`."""
+    groups = torch.arange(inputs) // group if stored is None else stored.to(torch.int64)
+    if int(groups.min()) < 0 or int(groups.max()) >= count:
+        raise SourceError("A quantised tensor puts an input into a group that it does not have; fetch the model again.")
+    return groups
+
+
+def some_in_a_row(words: Tensor, bits: int, first: int, last: int) -> Tensor:
+    """The numbers `first` to `last` of each row of words, shape (rows, last - first)."""
+    low = first // 32 * 32  # 32 numbers end where a word does, whatever their bits
+    some = words[:, low * bits // 32 : -(-last // 32) * bits]
+    return in_a_row(some, bits, last - low)[:, first - low :]
 
 
 def _combine(
