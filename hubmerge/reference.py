@@ -16,8 +16,10 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{12}")
 _COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _STAGE_MARK = "stage:"
 _STAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
+_FILES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+"""Endings of a file with weights, which may be named itself."""
 _PINNED_FOLDER = re.compile(
-    rf"(?P<folder>\./[^/]+?)@(?P<digest>{_DIGEST.pattern})(?:\#(?P<component>{_COMPONENT.pattern}))?(?:\+(?P<lora>.+))?",
+    rf"(?P<folder>\./[^/]+?)(?:/(?P<inside>[^/]+?\.\w+))?@(?P<digest>{_DIGEST.pattern})(?:\#(?P<component>{_COMPONENT.pattern}))?(?:\+(?P<lora>.+))?",
     re.DOTALL,
 )
 
@@ -26,8 +28,10 @@ _PINNED_FOLDER = re.compile(
 class ModelRef:
     """A model by Hub ID (`org/name`, optionally `@revision`) or by folder, optionally with a LoRA on top.
 
-    `component`: only this part of it, written org/name#language_model (see hub/component.py). `stage`: no model of the
-    Hub, but what the recipe's own stage of this name makes, written stage:NAME.
+    `inside`: a folder of the repository (`org/name/folder`), or one file with weights (`org/name/model.gguf`,
+    `folder/model.safetensors`). `component`: only this part of it, written org/name#language_model (see
+    hub/component.py). `stage`: no model of the Hub, but what the recipe's own stage of this name makes, written
+    stage:NAME.
     `revision` is a branch, tag, pull request ref or commit. Raises `RecipeError` for a name that no Hub repository
     can have; a folder is accepted only where it exists or is written as a path (`./x`, `/x`, `~/x`). What is shared
     names no path: there a folder is `./NAME@sha256:0123456789ab`, its own name and a digest of its tensors as the
@@ -40,6 +44,7 @@ class ModelRef:
     place: str | None = field(default=None, repr=False, compare=False)
     component: str | None = None
     stage: bool = False
+    inside: str = ""
 
     def __post_init__(self) -> None:
         if self.lora is not None and self.lora.lora is not None:
@@ -59,6 +64,10 @@ class ModelRef:
                     f"{self.repo_id!r} is no name of a stage; expected letters, digits, - _ and . without a slash."
                 )
             return
+        if any(part in ("", ".", "..") for part in self.inside.split("/")) and self.inside:
+            raise RecipeError(
+                f"{self.inside!r} is no folder or file inside of {self.repo_id}; leave out dots and slashes."
+            )
         if self.is_folder:
             return
         parts = self.repo_id.split("/")
@@ -94,27 +103,37 @@ class ModelRef:
             return cls._read(lora, of)
 
         if (named := _PINNED_FOLDER.fullmatch(text)) and not os.path.isdir(text):
-            pinned = cls(named["folder"], named["digest"], component=named["component"])
+            pinned = cls(named["folder"], named["digest"], component=named["component"], inside=named["inside"] or "")
             return replace(pinned, lora=on_top(pinned.repo_id, named["lora"])) if named["lora"] else pinned
-        if _is_folder(text):
+        if _is_folder(text) or _is_place(text):
             # A folder's own name may have a plus.
             ends = [] if os.path.isdir(text) else [at for at, sign in enumerate(text) if sign == "+"]
-            end = next((at for at in ends if os.path.isdir(_parted(text[:at])[0]) and text[at + 1 :]), len(text))
+            end = next((at for at in ends if _is_place(_parted(text[:at])[0]) and text[at + 1 :]), len(text))
             folder, component = _parted(text[:end])
-            rest = text[end + 1 :]
-            return cls(folder, lora=on_top(folder, rest) if rest else None, component=component)
+            rest, inside = text[end + 1 :], ""
+            if folder.endswith(_FILES) and os.path.isfile(os.path.expanduser(folder)):
+                folder, inside = os.path.dirname(folder) or ".", os.path.basename(folder)
+            return cls(folder, lora=on_top(folder, rest) if rest else None, component=component, inside=inside)
         repository, plus, lora = text.partition("+")
         whole, component = _parted(repository)
         repo_id, at, revision = whole.partition("@")
         if (plus and not lora) or (at and not revision):
             raise RecipeError(f"{text!r} ends too early; expected org/name@revision+org/lora@revision.")
-        return cls(repo_id, revision or None, on_top(repository, lora) if plus else None, component=component)
+        [*names] = repo_id.split("/", 2)
+        repo_id, inside = "/".join(names[:2]), names[2].rstrip("/") if len(names) > 2 else ""
+        on = on_top(repository, lora) if plus else None
+        return cls(repo_id, revision or None, on, component=component, inside=inside)
 
     def __str__(self) -> str:
         if self.stage:
             return _STAGE_MARK + self.repo_id
-        text = self.repo_id + (f"@{self.revision}" if self.revision else "") + self._part
+        text = self.whole + (f"@{self.revision}" if self.revision else "") + self._part
         return f"{text}+{self.lora}" if self.lora else text
+
+    @property
+    def whole(self) -> str:
+        """The repository or folder, and what of it is meant."""
+        return f"{self.repo_id}/{self.inside}" if self.inside else self.repo_id
 
     @property
     def is_folder(self) -> bool:
@@ -130,7 +149,7 @@ class ModelRef:
     def bare(self) -> str:
         """The model as people call it: without revisions. A folder keeps its digest, as many have the same name."""
         named = self.is_folder or self.stage
-        name = str(replace(self, lora=None)) if named else self.repo_id + self._part
+        name = str(replace(self, lora=None)) if named else self.whole + self._part
         return f"{name}+{self.lora.bare}" if self.lora else name
 
     @property
@@ -138,7 +157,8 @@ class ModelRef:
         """The model in a table that is shared: without revisions, and of a folder its own name."""
         if self.stage:
             return str(self)
-        name = f"local folder {folder_name(self.repo_id)}" if self.is_folder else self.repo_id
+        name = f"local folder {folder_name(self.repo_id)}" if self.is_folder else self.whole
+        name += f" ({self.inside})" if self.is_folder and self.inside else ""
         return f"{name}{self._part}+{self.lora.title}" if self.lora else name + self._part
 
     @property
@@ -164,3 +184,7 @@ def _two_loras(model: str) -> RecipeError:
 
 def _is_folder(text: str) -> bool:
     return text.startswith(("./", "../", "/", "~")) or text in (".", "..") or os.path.isdir(text)
+
+
+def _is_place(text: str) -> bool:
+    return os.path.isdir(text) or (text.endswith(_FILES) and os.path.isfile(os.path.expanduser(text)))

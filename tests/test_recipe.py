@@ -85,7 +85,7 @@ def test_model_references(text: str, repo_id: str, revision: str | None, lora: s
     "text",
     [
         "",
-        "a/b/c",
+        "a/b//c",
         "org/na me",
         "org/..",
         "org/<script>",

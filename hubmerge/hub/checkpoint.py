@@ -29,6 +29,8 @@ OLDER = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 """Files that said how weights are quantised, before config.json did, and the method that wrote them."""
 # Tensors that only quantised models have.
 _PACKED = re.compile(r"\.(?:qweight|weight_packed|SCB)$|\.quant_state\.bitsandbytes__")
+CONSOLIDATED = re.compile(r"consolidated.*\.(safetensors|pth)")
+"""The same weights once more, as Mistral's and Meta's own programs name them."""
 _AGAIN = "fetch or save the model again"
 SAFE = (".safetensors",)
 """The ending of files that cannot hold code."""
@@ -75,6 +77,11 @@ def find_weights(files: Collection[str], where: str) -> str:
             return found[0]
         if found:
             raise SourceError(f"{where} has {len(found)} {kind} files but no {index}; it may be half uploaded.")
+    if alone := sorted(name for name in files if CONSOLIDATED.fullmatch(name)):
+        raise SourceError(
+            f"{where} has its weights only in the format of Mistral's own programs ({alone[0]}); use the repository "
+            "with the same model for transformers."
+        )
     if pickles := weight_files(files, PICKLES):
         raise SourceError(
             f"{where} has its weights only as pickles ({pickles[0]}), which can run code when read; convert it with "

@@ -31,7 +31,7 @@ def find_conversion(listing: Listing) -> Listing | None:
     ones. Who names a revision means that one.
     """
     store, ref = listing.store, listing.ref
-    if not isinstance(store, Repository) or ref.revision is not None:
+    if not isinstance(store, Repository) or ref.revision is not None or ref.inside:
         return None
     offered = _used_before(ref) if store.offline is not None else _offered(ref, store.token)
     for _, revision in zip(range(_MOST_TRIED), offered, strict=False):

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from .answers import Facts, FileInfo, ask_about
 from .errors import hub_errors
 from .frontmatter import read_front_matter
 from .session import find_token, patiently
-from .store import Folder, Repository, Store
+from .store import Folder, Inside, Repository, Store
 from .unfound import helped
 
 LARGEST_TEXT = 64 * 2**20
 """Bytes; no config, index, tokenizer or card is larger."""
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+"""Endings of files with weights: of several that stand together, one may be named."""
 
 SLOW = 5.0
 """Seconds after which the Hub is not asked again at once about what the cache knows, where they brought no answer."""
@@ -139,7 +142,24 @@ def list_files(ref: ModelRef, token: str | None = None) -> Listing:
     Raises `SourceError` for a folder that is not there or a name that could leave its folder, `HubError` for what the
     Hub refuses.
     """
-    return _folder(ref) if ref.is_folder else _repository(ref, find_token(token))
+    listing = _folder(ref) if ref.is_folder else _repository(ref, find_token(token))
+    return _inside(listing) if ref.inside else listing
+
+
+def _inside(listing: Listing) -> Listing:
+    """Only the folder or the file of it that its reference means: a folder's files by their names there."""
+    inside, files, store = listing.ref.inside, listing.files, listing.store
+    folder, _, name = inside.rpartition("/") if inside in files else (inside, "", "")
+    if folder:
+        files = {one.removeprefix(f"{folder}/"): info for one, info in files.items() if one.startswith(f"{folder}/")}
+        files = {one: replace(info, path=one) for one, info in files.items()}
+        store = Inside(store, folder)
+    if not files:
+        raise SourceError(f"{listing.name} has no folder or file called {inside}; see what it has on its page.")
+    if name:
+        weights = [one for one in files if one.endswith(WEIGHTS) and one != name]
+        files = {one: info for one, info in files.items() if one not in weights and ".index" not in one}
+    return replace(listing, files=files, store=store, identity=f"{listing.identity}/{inside}")
 
 
 def open_repository(ref: ModelRef, token: str | None, kind: str = "model") -> tuple[Repository, Facts]:

@@ -47,7 +47,7 @@ def pin(opened: Opened) -> ModelRef:
     root = Path(os.path.realpath(listing.store.root))
     digest = tensors_digest(root, opened.stored)
     note(digest, root)
-    return ModelRef(f"./{folder_name(listing.name)}", digest, place=str(root))
+    return ModelRef(f"./{folder_name(listing.name)}", digest, place=str(root), inside=listing.ref.inside)
 
 
 def open_pinned(ref: ModelRef, open_at: Callable[[ModelRef], T]) -> T:

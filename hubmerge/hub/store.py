@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -173,3 +173,26 @@ class Folder:
     @staticmethod
     def _changed(path: Path) -> SourceError:
         return SourceError(f"{path} changed while it was being used; leave the folder alone and run the same again.")
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A folder of another place."""
+
+    store: Store
+    folder: str
+
+    def path(self, file: FileInfo) -> Path:
+        """Where it is in that place."""
+        return self.store.path(self._there(file))
+
+    def read(self, file: FileInfo, start: int, stop: int) -> memoryview:
+        """What that place reads."""
+        return self.store.read(self._there(file), start, stop)
+
+    def is_here(self, name: str) -> bool:
+        """As that place says."""
+        return self.store.is_here(f"{self.folder}/{name}")
+
+    def _there(self, file: FileInfo) -> FileInfo:
+        return replace(file, path=f"{self.folder}/{file.path}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from ..hub.checkpoint import INDEX, WEIGHTS
+from ..hub.checkpoint import CONSOLIDATED, INDEX, WEIGHTS
 from ..hub.conversion import PULL_REQUEST
 from ..hub.source import Source
 from ..layers import is_vocabulary
@@ -34,6 +34,10 @@ def check_source(source: Source) -> Iterator[Finding]:
     shards = [name for name in source.files if name.endswith(".safetensors") and "/" not in name and name != WEIGHTS]
     if WEIGHTS in source.files and INDEX in source.files and shards:
         yield warning(f"{source.name} holds {WEIGHTS} and {INDEX}; the first is read, as transformers does.")
+    if copies := sorted(name for name in source.files if CONSOLIDATED.fullmatch(name)):
+        yield warning(
+            f"{source.name} holds the same weights once more for other programs: {some(copies, 1)} is not read."
+        )
     revision = source.listing.ref.revision
     if source.ref.revision is None and revision is not None and PULL_REQUEST.fullmatch(revision):
         yield warning(
