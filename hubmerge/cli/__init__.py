@@ -3,7 +3,7 @@
 Only what ends a program well is imported here: all else is imported by `main`, where Ctrl-C is already expected.
 
     commands.py    the whole command line, as one app
-    deriving.py    commands that make something else of models: extract-lora, moe
+    deriving.py    commands that make something else of models: extract-lora, moe, transplant
     merging.py     commands that merge: plan, merge, push, verify
     options.py     what the commands share: the app they belong to, and the options that several take
     searching.py   commands that search and score: evolve, report, export, eval
@@ -27,7 +27,7 @@ BROKEN_PIPE = 141
 """What a shell says of a program whose reader went away (`| head`)."""
 
 _INTERRUPTED = "Interrupted."
-_GO_ON = (["merge"], ["extract-lora"], ["moe"], ["export"], ["evolve"], ["demo"], ["zoo", "train"])
+_GO_ON = (["merge"], ["extract-lora"], ["moe"], ["transplant"], ["export"], ["evolve"], ["demo"], ["zoo", "train"])
 """Commands that go on where they were stopped."""
 
 _REFUSED = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM")

@@ -1,11 +1,11 @@
-"""Commands that make something else of models than a merge: extract-lora, moe."""
+"""Commands that make something else of models than a merge: extract-lora, moe, transplant."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .merging import require_one_place, write_or_push
+from .merging import merge_or_push, require_one_place, write_or_push
 from .options import (
     GIGABYTE,
     Device,
@@ -140,3 +140,48 @@ def moe(
             make_gates(plan)
     if not dry_run:
         write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=[mixture])
+
+
+@app.command()
+def transplant(
+    model: Model,
+    tokenizer: Annotated[str, typer.Option(help="The model whose tokens it is to have.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Folder for the result.", show_default=False)] = None,
+    push: Push = None,
+    shared: Annotated[
+        int, typer.Option("-k", "--shared", min=1, help="Rows of shared tokens that each new row is made of, at most.")
+    ] = 64,
+    public: Public = False,
+    shard_size: ShardSize = 5.0,
+    stream: Stream = False,
+    threads: Threads = None,
+    memory: Memory = None,
+    overwrite: ReplaceModel = False,
+    token: Token = None,
+) -> None:
+    """Give a model the tokenizer of another: shared tokens keep their rows, new ones are made of those.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from ..recipe import ModelEntry, Recipe
+    from ..recipe.output import Output
+    from ..recipe.tokenizer import TokenizerBlock
+    from ..reference import ModelRef
+
+    donor = ModelRef.parse(tokenizer)
+    merge_or_push(
+        Recipe(
+            "passthrough",
+            (ModelEntry(ModelRef.parse(model)),),
+            output=Output(tokenizer=TokenizerBlock(str(donor), transplant=shared)),
+        ),
+        out,
+        push,
+        public=public,
+        token=token,
+        overwrite=overwrite,
+        shard_size=int(shard_size * GIGABYTE),
+        ranged=stream,
+        threads=threads,
+        memory=limit_of(memory),
+    )

@@ -24,7 +24,8 @@ ZERO, MODEL_TOKEN = "zero", "model_token"
 _MOST_TOKENS = 10_000
 _LONGEST_TOKEN = 1_000
 _LARGEST_MULTIPLE = 2**20
-_KEYS = ("source", "tokens", "pad_to_multiple_of")
+_MOST_SHARED = 1024
+_KEYS = ("source", "tokens", "pad_to_multiple_of", "transplant")
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,14 @@ class TokenizerBlock:
     """Whose tokens the result has: `source` is "base", "union" or a model. Raises `RecipeError` at construction.
 
     `tokens`: what is said of single tokens; one that no model has is added. `pad_to_multiple_of`: the number of rows
-    of the result is one of it; None: those that the tokens need, or as many as where they come from.
+    of the result is one of it; None: those that the tokens need, or as many as where they come from. `transplant`: the
+    models have no row for a token that they lack taken of others; it is made of so many of their own.
     """
 
     source: str = UNION
     tokens: tuple[tuple[str, TokenRow], ...] = ()
     pad_to_multiple_of: int | None = None
+    transplant: int | None = None
 
     def __post_init__(self) -> None:
         _ = self.model
@@ -56,6 +59,11 @@ class TokenizerBlock:
             raise RecipeError(
                 f"pad_to_multiple_of must be a whole number from 1 to {_LARGEST_MULTIPLE:,}, got {most!r}."
             )
+        if (count := self.transplant) is not None:
+            if not (type(count) is int and 1 <= count <= _MOST_SHARED):
+                raise RecipeError(f"transplant must be a whole number from 1 to {_MOST_SHARED:,}, got {count!r}.")
+            if self.model is None or self.tokens:
+                raise RecipeError("`transplant` goes with `source: org/model` whose tokens are taken, and no `tokens`.")
         if len(self.tokens) > _MOST_TOKENS or any(not 0 < len(text) <= _LONGEST_TOKEN for text, _ in self.tokens):
             raise RecipeError(
                 f"`tokens` holds at most {_MOST_TOKENS:,} tokens of 1 to {_LONGEST_TOKEN:,} characters each."
@@ -100,6 +108,7 @@ class TokenizerBlock:
             source,
             tuple((text, _row(row, f"`tokenizer.tokens` of {text!r}", kind)) for text, row in tokens.items()),
             given.get("pad_to_multiple_of"),
+            given.get("transplant"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,6 +118,8 @@ class TokenizerBlock:
             document["tokens"] = {text: _row_document(row) for text, row in self.tokens}
         if self.pad_to_multiple_of is not None:
             document["pad_to_multiple_of"] = self.pad_to_multiple_of
+        if self.transplant is not None:
+            document["transplant"] = self.transplant
         return document
 
 

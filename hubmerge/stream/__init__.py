@@ -19,6 +19,7 @@ draws the way of a merge.
     findings.py        what is wrong with a merge, found before a byte of weights moves
     in_memory.py       models that are in memory already, merged there
     journal.py         what of a merge is already finished in its output folder
+    kindred.py         which token of one tokenizer is which of another
     laid.py            weights whose elements lie out of order in their file, as torch.save leaves them
     layout.py          which tensors the result has, and which stored tensors each comes from
     lora.py            weights with a LoRA on top, added as blocks are read
@@ -30,6 +31,7 @@ draws the way of a merge.
     owned.py           what hubmerge may take away or write over: only what it wrote itself
     plan.py            the plan of a merge: every tensor, byte and finding of it
     prefetch.py        weights read from the Hub by range ahead of their use
+    pursuit.py         a vector as the sum of a few given ones
     reader.py          the sources' tensors, read a part at a time
     roles.py        what part each model plays where a recipe leaves it open
     rows.py            weights whose vocabulary tensors are by the tokens of the result
@@ -42,6 +44,7 @@ draws the way of a merge.
     tokenizer.py       what the tokenizers, chat templates and endings of merged models say of each other
     tokens.py          what the small files beside a model say
     unpacking/         the numbers that weights in few bits stand for
+    transplanted.py    a model with the tokens of another
     united.py          one tokenizer out of several
     verify.py          whether a merged model still is what its merge wrote
     views.py           what the merge sees of a model: names of the output, tied heads made visible

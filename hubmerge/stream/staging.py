@@ -21,6 +21,7 @@ from .roles import with_roles
 from .stage import Merged, Stage
 from .tensors import TensorPlan
 from .tokenizer import check_tokenizer, check_tokens, common_template, with_ending, with_endings
+from .transplanted import transplant
 from .views import View, view_all
 from .vocabulary import choose
 from .weights import Weights
@@ -78,7 +79,10 @@ def plan_stage(
         if choice.vocabulary is not None:
             base = made[recipe.base_model] if recipe.base_model else None
             ends = [indices[ref] for ref in _ends(recipe, merged_refs)]
-            seen, found = ByToken(choice.vocabulary, seen, base, made).views(ends)
+            if (block := recipe.output.vocabulary) is not None and block.transplant is not None:
+                seen, found = transplant(choice.vocabulary, seen, ends, block.transplant)
+            else:
+                seen, found = ByToken(choice.vocabulary, seen, base, made).views(ends)
             findings += found
             for index, view in seen.items():
                 weights[index] = view.weights

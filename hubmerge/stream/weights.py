@@ -7,6 +7,7 @@
     Part(weights, component)  a part of a model under the names of a plain one
     Alone(weights, has_words) a part, taken for a model of its own
     Rows(weights, made)       the vocabulary by the tokens of the result (rows.py)
+    Transplanted(weights, made)  the vocabulary of another model (transplanted.py)
     Merged(stage)             the result of an earlier merge, made block by block (stage.py)
 
 Whoever moves bytes - reader, prefetch, budget - asks `needs` and knows no kind of them. A new kind is a class here or
