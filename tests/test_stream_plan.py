@@ -322,6 +322,20 @@ def test_a_tensor_is_computed_alike_on_any_number_of_threads() -> None:
         torch.set_num_threads(threads)
 
 
+def test_what_all_models_store_narrowly_stays_narrow(tiny_llama: Build, tmp_path: Path) -> None:
+    base, other = tiny_llama(tmp_path / "base", seed=1), tiny_llama(tmp_path / "other", seed=2)
+    name = "model.layers.1.mlp.up_proj.weight"
+    for folder, half in ((base, True), (other, False)):
+        found = weights(folder)
+        rewrite(folder, {one: tensor.half() for one, tensor in found.items() if half or one == name})
+    dtypes = {tensor.name: tensor.dtype for tensor in make_plan(linear(base, other)).tensors}
+    assert dtypes.pop(name) == "F16" and set(dtypes.values()) == {"F32"}
+    copied = {"merge_method": "passthrough", "slices": []}
+    for folder, layers_of in ((base, [0, 1]), (other, [1, 2])):
+        copied["slices"].append({"sources": [{"model": str(folder), "layer_range": layers_of}]})
+    assert {tensor.dtype for tensor in make_plan(Recipe.from_dict(copied)).tensors} == {"F32"}
+
+
 @pytest.mark.parametrize("value", [1e81, -1e300])
 def test_a_plan_of_impossible_numbers_is_shown_and_refused(siblings, capsys, value: object) -> None:
     models = [{"model": str(siblings[name]), "parameters": {"weight": value}} for name in ("math", "japanese")]

@@ -174,6 +174,8 @@ def test_what_is_left_out_and_what_nobody_has_is_said(family, tmp_path: Path) ->
     long = tokenizer("bpe", FIRST, ["<|beyond|>"])
     beyond = model(tmp_path / "beyond", long, 4, rows=len(long) - 1)
     plan = make_plan(linear(first, beyond, tokenizer_source="union"))
+    assert any("which has no row for it" in one.message for one in plan.warnings)
+    plan = make_plan(linear(beyond, first, tokenizer_source="union"))
     assert not plan.errors and any("'<|beyond|>'): zeros stand there" in one.message for one in plan.warnings)
     merge(plan, tmp_path / "out")
     assert not by_text(tmp_path / "out", EMBEDDING)["<|beyond|>"].any()
@@ -336,6 +338,39 @@ def test_a_bias_of_the_head_goes_with_its_token(tmp_path: Path) -> None:
     for text, bias in found.items():
         known = [rows[text] for rows in (first, second) if text in rows]
         torch.testing.assert_close(bias, sum(known) / len(known), rtol=0, atol=1e-7)
+
+
+def test_a_token_behind_the_rows_of_its_model_is_none_of_the_union(tmp_path: Path) -> None:
+    spoken = tokenizer("bytes", FIRST)
+    base = model(tmp_path / "base", spoken, 1)
+    spoken.add_tokens(["<unused>"])
+    padded = model(tmp_path / "padded", spoken, 2, rows=len(spoken) - 1)
+    chat = model(tmp_path / "chat", tokenizer("bytes", FIRST, ["<|im_end|>"]), 3)
+    merge(linear(base, padded, chat, tokenizer_source="union"), tmp_path / "out")
+    found = by_text(tmp_path / "out", EMBEDDING)
+    assert "<unused>" not in found and "<|im_end|>" in found
+
+
+def test_the_shortest_of_vocabularies_merged_by_number(tmp_path: Path) -> None:
+    listed = [f"w{number}" for number in range(12)]
+    long, short = words(tmp_path / "long", listed, 1), words(tmp_path / "short", listed[:9], 2)
+    for untold in (long, short):
+        (untold / "tokenizer.json").unlink()
+    result = merge(linear(long, short, tokenizer_source="shortest"), tmp_path / "out")
+    assert any("tokens are not compared" in finding.message for finding in result.plan.warnings)
+    assert result.plan.config["vocab_size"] == 9
+    out, first, second = weights(tmp_path / "out"), weights(long), weights(short)
+    for name in (EMBEDDING, HEAD):
+        torch.testing.assert_close(out[name], (first[name][:9] + second[name]) / 2, rtol=0, atol=1e-6)
+    with pytest.raises(RecipeError, match="neither `tokens` nor"):
+        linear(long, short, tokenizer={"source": "shortest", "pad_to_multiple_of": 8})
+
+
+def test_a_tokenizer_longer_than_the_shortest_is_refused(tmp_path: Path) -> None:
+    listed = [f"w{number}" for number in range(12)]
+    long, short = words(tmp_path / "long", listed, 1), words(tmp_path / "short", listed[:9], 2)
+    with pytest.raises(HubmergeError, match="token with the number 11"):
+        make_plan(linear(long, short, tokenizer_source="shortest")).require()
 
 
 WIDTH = 24

@@ -51,7 +51,8 @@ class Parameter:
     `default` None means that the recipe must give it. `low` and `high` are limits (None: unbounded); `typical` is the
     range that a slider or a search covers. `per_model`: one value a model, else one for the whole merge. `tuned`:
     whether a search may vary it; what only guards against division by zero, or ends an iteration, is left as it is.
-    `fills`: whether the default counts for tensors that none of a recipe's filters fits.
+    `fills`: whether the default counts for tensors that none of a recipe's filters fits. `limited`: whether mergekit
+    takes what lies beyond a limit as that limit.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Parameter:
     typical: tuple[float, float] = (0.0, 1.0)
     tuned: bool = True
     fills: bool = True
+    limited: bool = False
 
     @property
     def is_switch(self) -> bool:

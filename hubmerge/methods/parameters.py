@@ -11,6 +11,7 @@ DENSITY = Parameter(
     low=0.0,
     high=1.0,
     typical=(0.05, 1.0),
+    limited=True,
 )
 GAMMA = Parameter(
     "gamma",
@@ -20,6 +21,7 @@ GAMMA = Parameter(
     low=0.0,
     high=1.0,
     typical=(0.0, 0.1),
+    limited=True,
 )
 EPSILON = Parameter(
     "epsilon",

@@ -26,6 +26,7 @@ _METHODS = (
         (WEIGHT, NORMALIZE_ON),
         base="none",
         formula="sum(weight * model) / sum(weight)",
+        differs="weights whose sum is 0 are taken as they are (mergekit: NaN or infinity)",
         use="Checkpoints of one run, or models tuned from one base on similar data; the first thing to try.",
     ),
     Method(
@@ -220,6 +221,7 @@ _METHODS = (
                 low=0.0,
                 high=1.0,
                 typical=(0.05, 1.0),
+                limited=True,
             ),
         ),
         measures="sce_selection",

@@ -22,7 +22,7 @@
 from .output import AS_GIVEN, DTYPES, OUTPUT_KEYS, Output
 from .parameters import Conditional, Parameters, Scalar, Setting, value_at
 from .templates import TEMPLATES, Template
-from .tokenizer import BASE, UNION, TokenizerBlock, TokenRow
+from .tokenizer import BASE, SHORTEST, UNION, TokenizerBlock, TokenRow
 from .values import ModelEntry, Module, Recipe, Slice, SliceSource, Stage
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "BASE",
     "DTYPES",
     "OUTPUT_KEYS",
+    "SHORTEST",
     "TEMPLATES",
     "UNION",
     "Conditional",

@@ -18,7 +18,7 @@ from ..errors import RecipeError
 from ..guesses import guess
 from ..reference import ModelRef
 
-BASE, UNION = "base", "union"
+BASE, UNION, SHORTEST = "base", "union", "shortest"
 
 ZERO, MODEL_TOKEN = "zero", "model_token"
 _MOST_TOKENS = 10_000
@@ -40,7 +40,8 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class TokenizerBlock:
-    """Whose tokens the result has: `source` is "base", "union" or a model. Raises `RecipeError` at construction.
+    """Whose tokens the result has: `source` is "base", "union" or a model; "shortest": rows are merged by number, as
+    many as all models have. Raises `RecipeError` at construction.
 
     `tokens`: what is said of single tokens; one that no model has is added. `pad_to_multiple_of`: the number of rows
     of the result is one of it; None: those that the tokens need, or as many as where they come from. `transplant`: the
@@ -54,6 +55,8 @@ class TokenizerBlock:
 
     def __post_init__(self) -> None:
         _ = self.model
+        if self.source == SHORTEST and (self.tokens or self.pad_to_multiple_of):
+            raise RecipeError("A tokenizer of `source: shortest` takes neither `tokens` nor `pad_to_multiple_of`.")
         most = self.pad_to_multiple_of
         if most is not None and not (type(most) is int and 1 <= most <= _LARGEST_MULTIPLE):
             raise RecipeError(
@@ -125,7 +128,7 @@ class TokenizerBlock:
 
 def named_model(source: str | None) -> ModelRef | None:
     """The model of a tokenizer's source, which mergekit also writes model:NAME; None where it names none."""
-    if source in (None, BASE, UNION):
+    if source in (None, BASE, UNION, SHORTEST):
         return None
     return ModelRef.parse(str(source).removeprefix("model:"))
 

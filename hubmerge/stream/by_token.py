@@ -179,10 +179,13 @@ class ByToken:
         nobody = (~has.any(0)).tolist()
         if empty := [text for text in lacks if nobody[ours[text]] and text not in self._vocabulary.given]:
             yield warning(f"No model has a row for {_tokens(empty)}: zeros stand there.")
-        if left := [text for text in theirs if text not in ours]:
+        left = {text: number for text, number in theirs.items() if text not in ours}
+        if kept := [text for text, number in left.items() if number < embedding.shape[0]]:
             yield warning(
-                f"The result has not {_tokens(left)} of {view.name}; `tokenizer_source: union` keeps the tokens of all."
+                f"The result has not {_tokens(kept)} of {view.name}; `tokenizer_source: union` keeps the tokens of all."
             )
+        if behind := [text for text in left if text not in kept]:
+            yield warning(f"The result has not {_tokens(behind)} of {view.name}, which has no row for it.")
 
 
 def _rows_in(weights: Weights, name: str) -> int | None:

@@ -69,7 +69,7 @@ def merge_state_dicts(
             raise RecipeError(f"{method} takes no base; give it as one of the models, or not at all.")
         document["base_model"] = "base"
         held.insert(0, Held("base", base))
-    return _merge(Recipe.from_dict(document), held)
+    return _merge(Recipe.from_dict(document, strict=True), held)
 
 
 @dataclass(frozen=True, eq=False)

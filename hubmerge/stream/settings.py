@@ -76,7 +76,7 @@ def _check_values(
         elif (limit := parameter.within(value)) != value:
             low, high = parameter.low, parameter.high
             limits = f"at least {low}" if high is None else f"{low} to {high}"
-            if high is None or told is _refusal:
+            if not parameter.limited or told is _refusal:
                 yield _refusal(f"{parameter.name} must be {limits}, got {value} ({where}).")
             else:
                 yield told(f"{parameter.name} must be {limits}: {value} is taken as {limit} ({where}).")

@@ -18,6 +18,7 @@ from .findings import Finding
 from .layout import Layout, lay_out
 from .modules import has_modules, plan_modules
 from .roles import with_roles
+from .shortest import rows_of, shortened
 from .stage import Merged, Stage
 from .tensors import TensorPlan
 from .tokenizer import check_tokenizer, check_tokens, common_template, with_ending, with_endings
@@ -76,6 +77,10 @@ def plan_stage(
     # Models of different kinds would differ in every tensor: one sentence about that is enough.
     if not any(finding.level == "error" for finding in unfit):
         seen: Mapping[int, View] = views.views
+        if choice.shortens:
+            seen = shortened(seen)
+            for index, view in seen.items():
+                weights[index] = view.weights
         if choice.vocabulary is not None:
             base = made[recipe.base_model] if recipe.base_model else None
             ends = [indices[ref] for ref in _ends(recipe, merged_refs)]
@@ -96,6 +101,8 @@ def plan_stage(
     if recipe.models:
         tensors = shards.in_stored_order(tensors, weights)
     config = output_config(giver, weights, tokenizer, tensors, layout.layer_map, views.tied)
+    if choice.shortens:
+        config, _ = renumbered(config, giver.name, None, None, rows_of(tensors))
     if choice.vocabulary is not None:
         ours, theirs = choice.vocabulary.numbering, giver.tokenizer.numbering
         config, found = renumbered(config, giver.name, theirs, ours, choice.vocabulary.new_rows(giver))
@@ -133,11 +140,13 @@ def plan_tensors(
     wanted = RECIPE_DTYPES.get(recipe.output.written or "")
     least = None if wanted else _least_dtype(layout, weights)
     resolver = settings.Resolver(method)
+    everyone = {index for origin in layout.origins for index, _ in origin.reads}
     tensors = []
     for origin in layout.origins:
+        is_shared = {index for index, _ in origin.reads} == everyone
         reads = [weights[index].tensors[name] for index, name in origin.reads]
         stored, is_float = reads[0], DTYPES[reads[0].dtype].is_float
-        dtypes = [tensor.dtype for tensor in reads] + ([least] if least else [])
+        dtypes = [tensor.dtype for tensor in reads] + ([least] if least and not is_shared else [])
         per_model, shared = resolver.resolve(origin.models, origin.levels, origin.name, origin.depth)
         tensors.append(
             TensorPlan(
@@ -165,7 +174,7 @@ def _placed(tensors: Sequence[TensorPlan]) -> Iterator[TensorPlan]:
 def _least_dtype(layout: Layout, weights: Sequence[Weights]) -> str | None:
     """The widest of the dtypes that the models have most of their weights in; None where they all have the same.
 
-    What is copied from one model alone is not narrower than what others bring: one dtype is computed in.
+    What is copied from some of the models is not narrower than what others bring: one dtype is computed in.
     """
     sizes: dict[int, Counter[str]] = {}
     for index, name in (one for origin in layout.origins for one in origin.reads):

@@ -59,21 +59,42 @@ _known: dict[tuple[object, ...], United] = {}
 _REMEMBERED = 4
 
 
-def unite(first: "Listing | United", others: Sequence["Listing | United"], more: Iterable[str] = ()) -> United | None:
+def unite(
+    first: "Listing | United",
+    others: Sequence["Listing | United"],
+    more: Iterable[str] = (),
+    rows: Sequence[int] | None = None,
+) -> United | None:
     """The tokens of `first`, of `others` and `more`; None where that is what `first` has.
+
+    `rows`: how many rows the embedding of each of `others` has: what stands behind them was never trained, and no token
+    of the result. Without it all count.
 
     Raises `SourceError` with the reason where they cannot be one: no tokenizer.json, or another kind of tokenizer.
     """
     numberings = [_numbering(listing) for listing in (first, *others)]
     own, more = numberings[0].ids, tuple(more)
-    if all(numbering.ids.keys() <= own.keys() for numbering in numberings) and own.keys() >= set(more):
+    limits = (
+        [None] * len(others)
+        if rows is None
+        else [
+            count if numbering.highest >= count else None for numbering, count in zip(numberings[1:], rows, strict=True)
+        ]
+    )
+    theirs = [_within(numbering.ids, limit) for numbering, limit in zip(numberings[1:], limits, strict=True)]
+    if all(ids.keys() <= own.keys() for ids in theirs) and own.keys() >= set(more):
         return None
-    key = ("united", more, *(numbering.key for numbering in numberings))
+    key = ("united", more, *limits, *(numbering.key for numbering in numberings))
     if key not in _known:
         if len(_known) >= _REMEMBERED:
             _known.clear()
-        _known[key] = _unite(first, others, more, key)
+        _known[key] = _unite(first, list(zip(others, theirs, strict=True)), more, key)
     return _known[key]
+
+
+def _within(ids: Mapping[str, int], rows: int | None) -> Mapping[str, int]:
+    """The tokens that have a row; all where `rows` is None."""
+    return ids if rows is None else {text: number for text, number in ids.items() if number < rows}
 
 
 def _numbering(one: Listing | United) -> Numbering:
@@ -95,8 +116,12 @@ def no_tokens(listing: Listing) -> str:
 
 
 def _unite(
-    first: Listing | United, others: Sequence[Listing | United], more: Sequence[str], key: tuple[object, ...]
+    first: Listing | United,
+    others: Sequence[tuple[Listing | United, Mapping[str, int]]],
+    more: Sequence[str],
+    key: tuple[object, ...],
 ) -> United:
+    """`others`: each with the tokens of it that count."""
     document, ids = _document(first), dict(_numbering(first).ids)
     new = list(first.new) if isinstance(first, United) else []
     known_new = len(new)
@@ -104,8 +129,8 @@ def _unite(
     joins: list[tuple[str, str]] = []
     remarks: list[str] = []
     following = _numbering(first).highest + 1
-    for other in others:
-        theirs, their_ids = _document(other), _numbering(other).ids
+    for other, their_ids in others:
+        theirs = _document(other)
         if their_ids.keys() <= ids.keys():
             continue
         _require_alike(_name(first), document, _name(other), theirs)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import RecipeError, SourceError
-from ..recipe import BASE, UNION, Recipe, TokenizerBlock, TokenRow
+from ..recipe import BASE, SHORTEST, UNION, Recipe, TokenizerBlock, TokenRow
 from ..reference import ModelRef
 from .carried import Carried
 from .findings import Finding, error, warning
@@ -51,13 +51,15 @@ class Vocabulary:
 class Choice:
     """The small files of the result, and its vocabulary: None where rows are merged by their numbers.
 
-    `advice`: what to do then where models do not have equally many rows.
+    `advice`: what to do then where models do not have equally many rows. `shortens`: rows that a model lacks are left
+    out of all.
     """
 
     carried: Carried
     vocabulary: Vocabulary | None = None
     findings: tuple[Finding, ...] = ()
     advice: str = "write `tokenizer_source: base` or `tokenizer_source: union`, which merge rows by token"
+    shortens: bool = False
 
 
 def choose(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Choice:
@@ -70,14 +72,16 @@ def choose(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Choice:
         block = TokenizerBlock(BASE)  # the result is to know the tokens of pictures, which a plain model lacks
     if block is None:
         return Choice(carried)
-    embedding = embedding_of(giver.tensors.values())
-    rows = 0 if embedding is None else embedding.shape[0]
+    if block.source == SHORTEST:
+        told = "Rows of embedding and head are merged by number, as many as all models have; tokens are not compared."
+        return Choice(carried, None, (warning(told),), shortens=True)
+    rows = _rows(giver)
     if (own := carried.numbering) is not None and own.highest + 1 > len(own.ids) + rows:
         message = f"{own.name} has {len(own.ids):,} tokens, {rows:,} rows and a token with the number {own.highest:,}"
         return Choice(carried, None, (error(f"{message}; choose a `tokenizer_source` whose rows fit its tokens."),))
-    others = [made[ref].tokenizer for ref in recipe.merged if block.source == UNION and made[ref] is not giver]
+    others = [made[ref] for ref in recipe.merged if block.source == UNION and made[ref] is not giver]
     try:
-        united = unite(carried.tokens, [one.tokens for one in others], block.rows)
+        united = unite(carried.tokens, [one.tokenizer.tokens for one in others], block.rows, [*map(_rows, others)])
     except SourceError as exc:
         # Tokens that nobody can tell are merged by number, where that is all that was asked for.
         more = others or block.tokens or block.pad_to_multiple_of
@@ -94,3 +98,9 @@ def choose(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Choice:
         united is not None,
     )
     return Choice(carried, vocabulary, tuple(map(warning, united.remarks if united else ())))
+
+
+def _rows(model: Weights) -> int:
+    """Rows of a model's embedding; 0 where it has none."""
+    embedding = embedding_of(model.tensors.values())
+    return 0 if embedding is None else embedding.shape[0]
