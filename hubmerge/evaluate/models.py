@@ -63,6 +63,11 @@ def load_model(
     ref = source.ref
     if ref.component is not None:
         raise SourceError(f"{ref} is a part of a model, which can be merged but not asked; name {source.listing.name}.")
+    if CONFIG not in source.files:
+        raise SourceError(
+            f"{ref} has no config.json and tokenizer beside its GGUF file, so it cannot be asked; merge it with a model "
+            "that has them, and ask the result."
+        )
     check_counts(source.config)
     Carried(source).check()
     shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -14,6 +14,7 @@
     errors.py        what the Hub and the network answer, turned into one clear sentence
     fields.py        the fields of others' JSON that hubmerge computes with, and what each may hold
     frontmatter.py   what the card in a folder states: the YAML at the head of README.md, as plain values
+    gguf/            models in one GGUF file: names, configuration and tensors told from its header
     headers.py       the header of a safetensors file: which tensors lie where, known without reading a weight
     holdings.py      what a repository already holds before something is pushed to it
     licences.py      which licence a merge may carry, from the licences of the models that went in

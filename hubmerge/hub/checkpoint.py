@@ -25,6 +25,8 @@ _OTHERS = re.compile(
     r"adapter_model\.(safetensors|bin)|consolidated.*\.(safetensors|pth)|(training_args|optimizer|scheduler|scaler"
     r"|rng_state\w*|trainer_state|\w+_states)\.(bin|pt|pth)"
 )
+GGUF = ".gguf"
+"""The ending of llama.cpp's files, of which each is a model."""
 OLDER = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 """Files that said how weights are quantised, before config.json did, and the method that wrote them."""
 # Tensors that only quantised models have.
@@ -57,7 +59,7 @@ def find_weights(files: Collection[str], where: str) -> str:
     """The file that says where the weights are: the one file of weights, or the index.
 
     safetensors are preferred to what torch.save wrote, as transformers prefers them. Raises `SourceError` where there
-    are none, only other pickles, only GGUF, or several files without an index.
+    are none, only other pickles, or several files without an index.
     """
     if "model_index.json" in files and CONFIG not in files:
         raise SourceError(f"{where} is a diffusers pipeline (model_index.json); expected a transformers model.")
@@ -87,8 +89,11 @@ def find_weights(files: Collection[str], where: str) -> str:
             f"{where} has its weights only as pickles ({pickles[0]}), which can run code when read; convert it with "
             "https://huggingface.co/spaces/safetensors/convert and use the converted revision."
         )
-    if gguf := sorted(name for name in files if name.endswith(".gguf")):
-        raise SourceError(f"{where} has its weights only as GGUF ({gguf[0]}); use the model that it was made from.")
+    gguf = sorted(name for name in files if name.endswith(GGUF) and "/" not in name)
+    if len(gguf) == 1:
+        return gguf[0]
+    if gguf:
+        raise SourceError(f"{where} has {len(gguf)} GGUF files; name the one that is meant: {where}/{gguf[0]}.")
     raise SourceError(f"{where} has no weights; expected {WEIGHTS} or {INDEX}, or {PICKLED}.")
 
 

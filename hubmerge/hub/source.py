@@ -19,6 +19,7 @@ from ..reference import ModelRef
 from .answers import FileInfo
 from .checkpoint import (
     CONFIG,
+    GGUF,
     INDEX,
     OLDER,
     PICKLED,
@@ -36,6 +37,7 @@ from .checkpoint import (
 from .component import ALIASES, Component, Folder, components
 from .content import HashedFile
 from .conversion import find_conversion
+from .gguf.model import read_gguf
 from .headers import LONGEST_HEADER, TensorHeader, read_headers
 from .listing import Licence, Listing, list_files
 from .lora import Adapter, is_adapter, open_adapter, trained_on
@@ -260,9 +262,12 @@ def _with_lora(source: Source, token: str | None) -> Source:
 
 def _open(ref: ModelRef, listing: Listing) -> Source:
     where, files = listing.name, listing.files
-    listing.require(CONFIG)
-    _require_weights(listing)
+    if not any(name.endswith(GGUF) for name in files):
+        listing.require(CONFIG)
+        _require_weights(listing)
     weights = find_weights(files, where)
+    if weights.endswith(GGUF):
+        return _open_gguf(ref, listing, weights)
     if weights.endswith(TORCH) or weights.startswith("pytorch_model."):
         copy = find_conversion(listing)
         if copy is not None:
@@ -292,6 +297,14 @@ def _open(ref: ModelRef, listing: Listing) -> Source:
 
     quantised = find_quantised(Stored(tensors, config, how, where, read_small))
     return Source(ref, listing, tensors | (quantised.parts if quantised else {}), config, quantised=quantised)
+
+
+def _open_gguf(ref: ModelRef, listing: Listing, name: str) -> Source:
+    config, file = None, listing.files[name]
+    if (text := listing.read_text(CONFIG)) is not None:
+        config, _ = parse_config(text, listing.name)
+    model = read_gguf(lambda start, stop: listing.store.read(file, start, stop), name, file.size, listing.name, config)
+    return Source(ref, listing, model.tensors, model.config, quantised=model.quantised)
 
 
 def _in_parallel(read: Callable[[T], R], these: Sequence[T]) -> Iterator[R]:

@@ -109,7 +109,7 @@ def _memory(packed: Packed) -> int:
     for part in packed.parts.values():
         count = part.tensor.parameters if part.per_unit is None else min(units * part.per_unit, part.tensor.parameters)
         held += count * DTYPE_BITS[part.tensor.dtype] // 8
-    return held + FLOAT32_BYTES * _COPIES * (BLOCK + 2 * packed.shape[-1])
+    return held + FLOAT32_BYTES * _COPIES * (max(BLOCK, packed.at_once) + 2 * packed.shape[-1])
 
 
 def _kept(packed: Packed) -> dict[str, Part]:

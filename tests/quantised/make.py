@@ -179,8 +179,27 @@ def mxfp4() -> Tensors:
     return {"experts/gate_up_proj_blocks": blocks, "experts/gate_up_proj_scales": scales, "experts/expected": expected}
 
 
+def gguf() -> Tensors:
+    import numpy as np
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+
+    found: Tensors = {}
+    generator = np.random.default_rng(1)
+    for number in (0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 29, 30):
+        kind = GGMLQuantizationType(number)
+        _, nbytes = GGML_QUANT_SIZES[kind]
+        with np.errstate(all="ignore"):
+            blocks = generator.integers(0, 256, (400, nbytes), dtype=np.uint8)
+            values = np.stack([dequantize(block, kind).reshape(-1) for block in blocks]).astype(np.float32)
+        usable = np.isfinite(values).all(1) & (np.abs(values).max(1) < 1e4)
+        few = 3 if values.shape[1] > 1 else 64
+        found[f"{kind.name}/numbers"] = torch.from_numpy(blocks[usable][:few].reshape(-1))
+        found[f"{kind.name}/expected"] = torch.from_numpy(values[usable][:few].reshape(-1))
+    return found
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["gptq", "awq", "bitsandbytes", "compressed", "mxfp4"]:
+    for name in sys.argv[1:] or ["gptq", "awq", "bitsandbytes", "compressed", "mxfp4", "gguf"]:
         made = {key: tensor.contiguous() for key, tensor in globals()[name]().items()}
         save_file(made, HERE / f"{name}.safetensors")
         print(name, (HERE / f"{name}.safetensors").stat().st_size)

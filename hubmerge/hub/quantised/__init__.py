@@ -8,5 +8,6 @@ grouped.py        GPTQ and AWQ: a few bits in 32, a factor and a zero for each g
 rows.py           compressed-tensors: a few bits in rows of 32
 fp4.py            MXFP4 and NVFP4: 4 bits choose one of 16 numbers, a factor for each 16 or 32
 bitsandbytes.py   4 bits by a table of 16 values, 8 bits with a factor a row
+ggml.py           GGUF: blocks of 32 or 256 numbers with factors of their own
 kinds.py          which of them a model is stored in
 """

@@ -42,6 +42,11 @@ class Packed:
         return math.prod(self.shape)
 
     @property
+    def at_once(self) -> int:
+        """Elements that are unpacked together, whatever is asked for."""
+        return 0
+
+    @property
     def first(self) -> TensorHeader:
         """The part that holds the numbers."""
         return next(iter(self.parts.values())).tensor

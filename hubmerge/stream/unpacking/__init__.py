@@ -5,5 +5,6 @@ grouped.py        GPTQ and AWQ: a few bits in 32, a factor and a zero for each g
 rows.py           compressed-tensors: a few bits in rows of 32
 fp4.py            MXFP4 and NVFP4: 4 bits choose one of 16 numbers
 bitsandbytes.py   4 bits choose one of 16 values
+ggml.py           GGUF: blocks of 32 or 256 numbers with factors of their own
 kinds.py          which function unpacks which kind
 """

@@ -7,12 +7,14 @@ from torch import Tensor
 
 from ...hub.quantised.bitsandbytes import Chosen
 from ...hub.quantised.fp4 import Fp4
+from ...hub.quantised.ggml import Ggml
 from ...hub.quantised.grouped import Awq, Gptq
 from ...hub.quantised.packed import Packed
 from ...hub.quantised.rows import InRows
 from ...hub.quantised.scaled import Scaled
 from .bitsandbytes import unpack_chosen
 from .fp4 import unpack_fp4
+from .ggml import unpack_ggml
 from .grouped import unpack_awq, unpack_gptq
 from .rows import unpack_in_rows
 from .scaled import unpack_scaled
@@ -23,6 +25,7 @@ _UNPACK: Mapping[type[Packed], Callable[[Any, Mapping[str, Tensor], int, int, in
     Awq: unpack_awq,
     Chosen: unpack_chosen,
     Fp4: unpack_fp4,
+    Ggml: unpack_ggml,
     InRows: unpack_in_rows,
 }
 

@@ -1,0 +1,127 @@
+"""Models in GGUF: the numbers that llama.cpp's own reader has, and merges of the same bytes as of safetensors."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from gguftools import F16, Q4_0, Q8_0, write_gguf
+from hubtools import publish
+from safetensors.torch import load_file, save_file
+from test_stream_merge import Siblings, recipe
+
+from hubmerge.errors import SourceError
+from hubmerge.evaluate.models import load_model
+from hubmerge.hub import open_source
+from hubmerge.hub.quantised.ggml import TYPES
+from hubmerge.reference import ModelRef
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
+from hubmerge.stream.unpacking.ggml import dequantise
+
+MADE = load_file(Path(__file__).parent / "quantised" / "gguf.safetensors")
+KINDS = {"embed_tokens": F16, "down_proj": Q4_0, "proj": Q8_0}
+
+
+@pytest.mark.parametrize("kind", TYPES.values(), ids=lambda kind: kind.name)
+def test_the_numbers_that_gguf_unpacks(kind) -> None:
+    found = dequantise(MADE[f"{kind.name}/numbers"], kind)
+    torch.testing.assert_close(found, MADE[f"{kind.name}/expected"], rtol=1e-6, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def wide(tiny_llama, tmp_path_factory) -> Siblings:
+    """A base and two siblings whose rows are whole blocks, with fewer keys than queries."""
+    root = tmp_path_factory.mktemp("wide")
+    base = tiny_llama(root / "base", seed=1, hidden_size=64, num_attention_heads=4, num_hidden_layers=2)
+    others = {
+        name: tiny_llama(root / name, seed=seed, sibling_of=base) for seed, name in ((2, "math"), (3, "japanese"))
+    }
+    return {"base": base, **others}
+
+
+def in_gguf(model: Path, out: Path, **settings) -> tuple[Path, Path]:
+    """A model in GGUF alone, and one in safetensors with the numbers that it stands for."""
+    stands = write_gguf(model, out / "gguf" / "model-q8.gguf", KINDS, **settings)
+    plain = Path(shutil.copytree(model, out / "plain"))
+    save_file({name: tensor.contiguous() for name, tensor in stands.items()}, plain / "model.safetensors")
+    return out / "gguf", plain
+
+
+def test_same_bytes_as_from_safetensors(wide: Siblings, hub, tmp_path: Path) -> None:
+    small, plain = in_gguf(wide["math"], tmp_path)
+    expected = merge(recipe({**wide, "math": plain}), tmp_path / "expected").tensors
+    plan = make_plan(recipe({**wide, "math": small}))
+    assert merge(plan, tmp_path / "folder").tensors == expected
+    assert any("in GGUF (Q4_0, Q8_0); they are unpacked" in one.message for one in plan.warnings)
+    content = (small / "model-q8.gguf").read_bytes()
+    publish("alice/in-gguf", {"model-q8.gguf": content, "model-q2.gguf": b"GGUF"})
+    with pytest.raises(SourceError, match=r"has 2 GGUF files; name the one that is meant: alice/in-gguf/model-q2.gguf"):
+        open_source(ModelRef.parse("alice/in-gguf"))
+    ranged = make_plan(recipe({**wide, "math": "alice/in-gguf/model-q8.gguf"}), ranged=True)
+    assert merge(ranged, tmp_path / "ranged").tensors == expected
+    named = recipe({**wide, "math": small / "model-q8.gguf"})
+    assert merge(named, tmp_path / "named").tensors == expected
+
+
+def test_what_the_header_tells(wide: Siblings, tmp_path: Path) -> None:
+    small, plain = in_gguf(wide["math"], tmp_path)
+    config = open_source(ModelRef.parse(str(small))).config
+    theirs = json.loads((plain / "config.json").read_bytes())
+    same = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    assert {key: config[key] for key in (*same, "head_dim", "vocab_size", "tie_word_embeddings")} == {
+        key: theirs[key] for key in (*same, "head_dim", "vocab_size", "tie_word_embeddings")
+    }
+    assert config["rms_norm_eps"] == pytest.approx(theirs["rms_norm_eps"])
+    with pytest.raises(SourceError, match="beside its GGUF file, so it cannot be asked"):
+        load_model(str(small))
+    (small / "config.json").write_text(json.dumps({**theirs, "rms_norm_eps": 0.5}))
+    assert open_source(ModelRef.parse(str(small))).config["rms_norm_eps"] == 0.5
+
+
+def test_norms_with_one_added(wide: Siblings, tmp_path: Path) -> None:
+    small, plain = in_gguf(wide["math"], tmp_path, name="gemma")
+    with pytest.raises(
+        SourceError, match=r"does not tell all of its configuration .* in a gemma\); put it into a folder"
+    ):
+        open_source(ModelRef.parse(str(small)))
+    shutil.copy(plain / "config.json", small)
+    results = [merge(recipe({**wide, "math": one}), tmp_path / f"out-{one.name}").tensors for one in (small, plain)]
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"general.architecture": "mamba"}, "is a mamba in GGUF, which is not read; use the model"),
+        ({"llama.rope.scaling.type": "yarn"}, "does not tell all of its configuration"),
+        ({"llama.block_count": "two"}, "does not tell llama.block_count"),
+        ({"split.count": 2}, "is one of several parts of a model; join them"),
+        ({"llama.attention.head_count": 3}, "has 64 rows, not those of its heads"),
+        ({"general.alignment": 0}, "is damaged at byte"),
+    ],
+)
+def test_what_is_refused(more: dict, reason: str, wide: Siblings, tmp_path: Path) -> None:
+    write_gguf(wide["math"], tmp_path / "model.gguf", {}, more=more)
+    with pytest.raises(SourceError, match=reason):
+        open_source(ModelRef.parse(str(tmp_path)))
+
+
+def test_harmed_files(wide: Siblings, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    write_gguf(wide["math"], file, KINDS)
+    content = file.read_bytes()
+    header = 2000 + content.index(b"output_norm")
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(300):
+        harmed = bytearray(content)
+        for at in torch.randint(0, header, (3,), generator=generator).tolist():
+            harmed[at] = int(torch.randint(0, 256, (1,), generator=generator))
+        cut = int(torch.randint(0, len(content), (1,), generator=generator))
+        for one in (harmed, content[:cut]):
+            file.write_bytes(one)
+            try:
+                open_source(ModelRef.parse(str(tmp_path)))
+            except SourceError as exc:
+                assert len(str(exc)) < 500
