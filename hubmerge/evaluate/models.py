@@ -65,8 +65,8 @@ def load_model(
         raise SourceError(f"{ref} is a part of a model, which can be merged but not asked; name {source.listing.name}.")
     if CONFIG not in source.files:
         raise SourceError(
-            f"{ref} has no config.json and tokenizer beside its GGUF file, so it cannot be asked; merge it with a model "
-            "that has them, and ask the result."
+            f"{ref} has no config.json and tokenizer beside its GGUF file, so it cannot be asked; merge it with a "
+            "model that has them, and ask the result."
         )
     check_counts(source.config)
     Carried(source).check()

@@ -81,8 +81,8 @@ def find_weights(files: Collection[str], where: str) -> str:
             raise SourceError(f"{where} has {len(found)} {kind} files but no {index}; it may be half uploaded.")
     if alone := sorted(name for name in files if CONSOLIDATED.fullmatch(name)):
         raise SourceError(
-            f"{where} has its weights only in the format of Mistral's own programs ({alone[0]}); use the repository "
-            "with the same model for transformers."
+            f"{where} has no weights for transformers, only in the format of Mistral's own programs ({alone[0]}); use "
+            "the repository with the same model for transformers."
         )
     if pickles := weight_files(files, PICKLES):
         raise SourceError(

@@ -4,6 +4,7 @@ Nothing is imported here: torch takes seconds, and not all of it is needed for e
 draws the way of a merge.
 
     agreement.py       whether the settings of all models mean the same
+    alignment.py       the same tensors under names that begin otherwise: generations of transformers
     architecture.py    a stranger's config.json as transformers has it
     budget.py          what a merge will cost: bytes to fetch, memory, disk - and whether this machine has them
     by_token.py        the merged models as the result's vocabulary has them

@@ -8,6 +8,7 @@ from typing import Any
 from .. import layers
 from ..hub.config import setting
 from ..hub.headers import TensorHeader
+from .alignment import align
 from .findings import Finding, error, some, warning
 from .weights import Described, Weights
 
@@ -68,6 +69,7 @@ def view_all(weights: Mapping[int, Weights]) -> Views:
         stored[index] = {name: tensor for name, tensor in one.tensors.items() if not _BUFFERS.search(name)}
         if left := [name for name in one.tensors if name not in stored[index]]:
             findings.append(warning(f"{one.name} stores {some(left, 1)}: not weights, so they are left out."))
+    findings += align(weights, stored)
     findings += _drop_constants(weights, stored)
     _drop_second_names(weights, stored)
     embeddings = {index: embedding_of(tensors.values()) for index, tensors in stored.items()}
