@@ -33,6 +33,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 APART = 1e-6
 """How far apart two numbers may be; in bfloat16 and float16 also one step."""
 
+EQUAL_RANKS = "equal ranks: "
+
 THEIRS = """
 import json, sys, yaml
 from pathlib import Path
@@ -49,6 +51,8 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
 
 RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 """Methods that draw masks."""
+RANKED = ("ties", "breadcrumbs", "breadcrumbs_ties", "sce", "arcee_fusion")
+"""Methods that keep numbers by their rank: of equal ones, of which 16 bits have many, each program keeps others."""
 
 
 def make_models(root: Path) -> dict[str, list[Path]]:
@@ -207,7 +211,10 @@ def compare(folder: Path, document: dict[str, Any]) -> str:
         count += int((apart > APART).sum())
         if float(apart.max()) > worst:
             worst, where = float(apart.max()), name
-    return f"{worst:.1e} apart in {where}, {count} numbers in all" if count else ""
+    if not count:
+        return ""
+    ranked = document["merge_method"] in RANKED and "float32/" not in str(document)
+    return f"{EQUAL_RANKS if ranked else ''}{worst:.1e} apart in {where}, {count} numbers in all"
 
 
 def steps(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -265,10 +272,11 @@ def main() -> None:
             if found[document["merge_method"]][-1]:
                 print(f"{found[document['merge_method']][-1]}\n{yaml.safe_dump(document, default_flow_style=True)}")
     print(conditions())
-    print(table_row("method", "merges", "differ"))
-    print(table_row("---", "---:", "---:"))
+    print(table_row("method", "merges", "differ", "of them by equal ranks"))
+    print(table_row("---", "---:", "---:", "---:"))
     for name, results in found.items():
-        print(table_row(name, len(results), sum(map(bool, results))))
+        ties = sum(result.startswith(EQUAL_RANKS) for result in results)
+        print(table_row(name, len(results), sum(map(bool, results)), ties))
 
 
 if __name__ == "__main__":

@@ -318,3 +318,18 @@ def test_interrupted_work_stops_cleanly_and_goes_on(siblings: Siblings, tmp_path
     result = merge(plan, tmp_path / "out")
     assert result.kept == 2
     assert result.tensors == merge(plan, tmp_path / "whole").tensors
+
+
+def test_in_slices_a_filter_is_about_the_names_that_each_model_has(siblings: Siblings, tmp_path: Path) -> None:
+    by_layer = [{"filter": "layers.1.", "value": 3.0}, {"value": 1.0}]
+    sources = [
+        {"model": str(siblings["math"]), "layer_range": [1, 2]},
+        {"model": str(siblings["japanese"]), "layer_range": [0, 1]},
+    ]
+    document = {"merge_method": "linear", "parameters": {"weight": by_layer}, "slices": [{"sources": sources}]}
+    merge(Recipe.from_dict(document), tmp_path / "out")
+    first, second = weights(siblings["math"]), weights(siblings["japanese"])
+    for part in ("mlp.up_proj.weight", "self_attn.q_proj.weight"):
+        merged = weights(tmp_path / "out")[f"model.layers.0.{part}"]
+        expected = (3 * first[f"model.layers.1.{part}"] + second[f"model.layers.0.{part}"]) / 4
+        assert torch.allclose(merged, expected, atol=1e-7)

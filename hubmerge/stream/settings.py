@@ -1,6 +1,6 @@
 """The parameters of each tensor: those nearest to the model count first (model, slice, recipe, default)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -99,23 +99,32 @@ class Resolver:
         self._unset: dict[str, list[str]] = {}
 
     def resolve(
-        self, models: Sequence[Parameters], levels: Sequence[Parameters], tensor_name: str, depth: float
+        self,
+        models: Sequence[Parameters],
+        levels: Sequence[Parameters],
+        tensor_name: str,
+        depth: float,
+        own_names: Sequence[str] = (),
     ) -> tuple[tuple[Values, ...], Values]:
         """The per-model values, one mapping a model, and the shared ones of one tensor.
 
-        `models`: the parameters given at each model; `levels`: those of the slice and the recipe, nearest first.
+        `models`: the parameters given at each model; `levels`: those of the slice and the recipe, nearest first. A
+        filter of a per-model value is looked for in what that model calls the tensor (`own_names`), where slices put
+        layers elsewhere; that of a shared one in the result's `tensor_name`.
         """
         per_model: list[dict[str, float]] = [{} for _ in models]
         shared: dict[str, float] = {}
         for parameter in self._method.parameters:
-            targets = zip(per_model, models, strict=True) if parameter.per_model else [(shared, {})]
-            for values, own in targets:
-                found = _first((own, *levels), parameter, tensor_name, depth)
+            targets: Iterable[tuple[dict[str, float], Parameters, str]] = [(shared, {}, tensor_name)]
+            if parameter.per_model:
+                targets = zip(per_model, models, own_names or [tensor_name] * len(models), strict=True)
+            for values, own, name in targets:
+                found = _first((own, *levels), parameter, name, depth)
                 value = parameter.default if found is None else parameter.taken(found)
                 if found is None and not parameter.fills and any(parameter.name in one for one in (own, *levels)):
                     value = None
                 if value is None:
-                    self._unset.setdefault(parameter.name, []).append(tensor_name)
+                    self._unset.setdefault(parameter.name, []).append(name)
                 else:
                     values[parameter.name] = parameter.within(value)
         return tuple(per_model), shared

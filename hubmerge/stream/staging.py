@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from .. import layers
 from ..methods import Method, find_method
 from ..recipe import TEMPLATES, Parameters, Recipe
 from ..reference import ModelRef
@@ -147,7 +148,13 @@ def plan_tensors(
         reads = [weights[index].tensors[name] for index, name in origin.reads]
         stored, is_float = reads[0], DTYPES[reads[0].dtype].is_float
         dtypes = [tensor.dtype for tensor in reads] + ([least] if least and not is_shared else [])
-        per_model, shared = resolver.resolve(origin.models, origin.levels, origin.name, origin.depth)
+        per_model, shared = resolver.resolve(
+            origin.models,
+            origin.levels,
+            origin.name,
+            origin.depth,
+            [_own(origin.name, name) for _, name in origin.inputs],
+        )
         tensors.append(
             TensorPlan(
                 name=origin.name,
@@ -160,6 +167,11 @@ def plan_tensors(
             )
         )
     return tuple(_placed(tensors) if method.placed else tensors), list(resolver.findings())
+
+
+def _own(name: str, inner: str) -> str:
+    """What a model calls the tensor `name` of the result: `inner` in a layer; a head may be read from an embedding."""
+    return name if layers.parse(name).layer is None else inner
 
 
 def _placed(tensors: Sequence[TensorPlan]) -> Iterator[TensorPlan]:
