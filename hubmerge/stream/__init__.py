@@ -17,6 +17,7 @@ draws the way of a merge.
     device.py          where blocks are computed, and how much memory there is: accelerate's view of this machine
     dtypes.py          the dtypes of safetensors files: their sizes and their names in torch
     executor.py        the merge itself: read, compute, write - tensor by tensor, shard by shard, the index last
+    experts.py         experts of a mixture, one tensor each or all in one
     findings.py        what is wrong with a merge, found before a byte of weights moves
     in_memory.py       models that are in memory already, merged there
     journal.py         what of a merge is already finished in its output folder

@@ -54,6 +54,8 @@ def plan_stage(
     ]
     findings += settings.check_settings(written, asked)
     views = view_all({indices[ref]: made[ref] for ref in merged_refs})
+    for index, view in views.views.items():
+        weights[index] = view.weights
     merged = [view.weights for view in views.views.values()]
     carried, template = choice.carried, recipe.output.template
     if (named := TEMPLATES.get(recipe.output.chat_template or "")) is not None:

@@ -9,6 +9,7 @@ from .. import layers
 from ..hub.config import setting
 from ..hub.headers import TensorHeader
 from .alignment import align
+from .experts import with_experts_of_first
 from .findings import Finding, error, some, warning
 from .weights import Described, Weights
 
@@ -63,7 +64,8 @@ def view_all(weights: Mapping[int, Weights]) -> Views:
     transformers computes with, so that it is a weight like all others.) Where only some models tie, the result does
     not. Constants of the architecture are left out unless all models store them.
     """
-    findings: list[Finding] = []
+    findings: list[Finding]
+    weights, findings = with_experts_of_first(weights)
     stored: dict[int, dict[str, Described]] = {}
     for index, one in weights.items():
         stored[index] = {name: tensor for name, tensor in one.tensors.items() if not _BUFFERS.search(name)}
