@@ -293,8 +293,9 @@ def show_verification(result: Verification) -> None:
 
 
 def _architecture(stated: object) -> str:
+    """The architecture by as short a name as says it: what most models are is left out, so that a row fits a line."""
     names = [name for name in stated if isinstance(name, str)] if isinstance(stated, list) else []
-    return ", ".join(names) or "?"
+    return ", ".join(name.removesuffix("ForCausalLM") or name for name in names) or "?"
 
 
 def show_results(rows: Sequence[Row], title: str) -> None:
