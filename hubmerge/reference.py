@@ -16,8 +16,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{12}")
 _COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _STAGE_MARK = "stage:"
 _STAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
-_FILES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-"""Endings of a file with weights, which may be named itself."""
+_FILE = re.compile(r".*(?:\.(?:safetensors|bin|pt|pth|gguf)|\.index(?:\.\w+)?\.json)", re.DOTALL)
+"""A file with weights, or an index of some, which may be named itself."""
 _PINNED_FOLDER = re.compile(
     rf"(?P<folder>\./[^/]+?)(?:/(?P<inside>[^/]+?\.\w+))?@(?P<digest>{_DIGEST.pattern})(?:\#(?P<component>{_COMPONENT.pattern}))?(?:\+(?P<lora>.+))?",
     re.DOTALL,
@@ -111,7 +111,7 @@ class ModelRef:
             end = next((at for at in ends if _is_place(_parted(text[:at])[0]) and text[at + 1 :]), len(text))
             folder, component = _parted(text[:end])
             rest, inside = text[end + 1 :], ""
-            if folder.endswith(_FILES) and os.path.isfile(os.path.expanduser(folder)):
+            if _is_file(folder):
                 folder, inside = os.path.dirname(folder) or ".", os.path.basename(folder)
             return cls(folder, lora=on_top(folder, rest) if rest else None, component=component, inside=inside)
         repository, plus, lora = text.partition("+")
@@ -187,4 +187,8 @@ def _is_folder(text: str) -> bool:
 
 
 def _is_place(text: str) -> bool:
-    return os.path.isdir(text) or (text.endswith(_FILES) and os.path.isfile(os.path.expanduser(text)))
+    return os.path.isdir(text) or _is_file(text)
+
+
+def _is_file(text: str) -> bool:
+    return _FILE.fullmatch(text) is not None and os.path.isfile(os.path.expanduser(text))

@@ -1,5 +1,6 @@
 """A model in a folder of a repository, and one file with weights of several."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_one_file_of_several(siblings: Siblings, hub, tmp_path: Path) -> None:
     publish(repo_id, small_files(folder))
     named = recipe({**siblings, "math": f"{repo_id}/epoch-1.safetensors"})
     assert merge(make_plan(named, ranged=True), tmp_path / "ranged").tensors == expected
+
+
+def test_one_variant_of_several(siblings: Siblings, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(siblings["math"], tmp_path / "math"))
+    state = weights(folder)
+    (folder / "model.safetensors").unlink()
+    for variant, more in (("fp16", 0), ("bf16", 1)):
+        file = f"model-00001-of-00001.{variant}.safetensors"
+        save_file({name: tensor + more for name, tensor in state.items()}, folder / file, {"format": "pt"})
+        index = {"weight_map": dict.fromkeys(state, file)}
+        (folder / f"model.safetensors.index.{variant}.json").write_text(json.dumps(index))
+    with pytest.raises(SourceError, match=r"If one of them is a model, name it: .*index\.bf16\.json"):
+        open_source(ModelRef.parse(str(folder)))
+    expected = merge(recipe(siblings), tmp_path / "expected").tensors
+    named = folder / "model.safetensors.index.fp16.json"
+    assert merge(recipe({**siblings, "math": named}), tmp_path / "out").tensors == expected
 
 
 def test_copies_for_other_programs(siblings: Siblings, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hubtools import publish
 from safetensors.torch import load_file, save_file
 from test_stream_merge import Siblings, recipe
 
-from hubmerge.errors import SourceError
+from hubmerge.errors import PlanError, SourceError
 from hubmerge.evaluate.models import load_model
 from hubmerge.hub import open_source
 from hubmerge.hub.quantised.ggml import TYPES
@@ -79,6 +79,17 @@ def test_what_the_header_tells(wide: Siblings, tmp_path: Path) -> None:
         load_model(str(small))
     (small / "config.json").write_text(json.dumps({**theirs, "rms_norm_eps": 0.5}))
     assert open_source(ModelRef.parse(str(small))).config["rms_norm_eps"] == 0.5
+
+
+def test_mistral_is_llama_to_llama_cpp(wide: Siblings, tmp_path: Path) -> None:
+    small, plain = in_gguf(wide["math"], tmp_path)
+    base = Path(shutil.copytree(wide["base"], tmp_path / "base"))
+    config = json.loads((base / "config.json").read_bytes())
+    mistral = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": None}
+    (base / "config.json").write_text(json.dumps({**config, **mistral}))
+    make_plan(recipe({**wide, "base": base, "math": small, "japanese": small})).require()
+    with pytest.raises(PlanError, match="is a llama model and"):
+        make_plan(recipe({**wide, "base": base, "math": plain, "japanese": plain})).require()
 
 
 def test_norms_with_one_added(wide: Siblings, tmp_path: Path) -> None:

@@ -78,7 +78,11 @@ def find_weights(files: Collection[str], where: str) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            raise SourceError(f"{where} has {len(found)} {kind} files but no {index}; it may be half uploaded.")
+            one = (variants or found)[0]
+            raise SourceError(
+                f"{where} has {len(found)} {kind} files but no {index}; it may be half uploaded. If one of them is "
+                f"a model, name it: {where}/{one}."
+            )
     if alone := sorted(name for name in files if CONSOLIDATED.fullmatch(name)):
         raise SourceError(
             f"{where} has no weights for transformers, only in the format of Mistral's own programs ({alone[0]}); use "

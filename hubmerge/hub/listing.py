@@ -157,8 +157,11 @@ def _inside(listing: Listing) -> Listing:
     if not files:
         raise SourceError(f"{listing.name} has no folder or file called {inside}; see what it has on its page.")
     if name:
-        weights = [one for one in files if one.endswith(WEIGHTS) and one != name]
-        files = {one: info for one, info in files.items() if one not in weights and ".index" not in one}
+        shards = name.endswith(".json")  # an index: its shards stay
+        others = [
+            one for one in files if ".index." in one or (one.endswith(WEIGHTS) and not ("-of-" in one and shards))
+        ]
+        files = {one: info for one, info in files.items() if one == name or one not in others}
     return replace(listing, files=files, store=store, identity=f"{listing.identity}/{inside}")
 
 

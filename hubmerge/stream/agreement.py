@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import SourceError
+from ..hub.checkpoint import CONFIG
 from ..hub.config import text_config
 from .architecture import completed
 from .findings import Finding, error, some, warning
@@ -44,12 +45,20 @@ _HARMLESS = re.compile(
     r"|num_beams|repetition_penalty|length_penalty|no_repeat_ngram_size|early_stopping|bad_words_ids|pruned_heads|quantization_config"
 )
 
+_ALIKE = {"llama", "mistral"}
+"""llama.cpp has one name for both."""
+
+
+def _is_told_by_header(weights: Weights) -> bool:
+    """Whether the configuration is that of a GGUF file's header."""
+    return CONFIG not in weights.tokenizer.source.files
+
 
 def check_configs(first: Weights, others: Sequence[Weights]) -> Iterator[Finding]:
     """Compares the settings of `others` with those of `first`, which the result keeps."""
     for other in others:
         kinds = first.config.get("model_type"), other.config.get("model_type")
-        if kinds[0] != kinds[1]:
+        if kinds[0] != kinds[1] and not (set(kinds) == _ALIKE and any(map(_is_told_by_header, (first, other)))):
             yield error(
                 f"{other.name} is a {kinds[1]} model and {first.name} a {kinds[0]} model: "
                 "only models of one architecture can be merged."
