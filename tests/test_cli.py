@@ -179,7 +179,7 @@ def test_bad_input_gets_one_sentence_and_its_exit_code(case, code, says, call, p
     else:
         path = recipe(tmp_path, {**published, "math": broken(case, tmp_path, siblings)})
     out = tmp_path / "out"
-    done = run("merge", path, "--out", out, env=env) if env else call("merge", path, "--out", out)
+    done = run("merge", path, "--out", out, env=env) if env else call("merge", path, "--out", out, "--strict")
     assert done.returncode == code, done.stdout + done.stderr
     message = done.stdout + done.stderr
     assert says in message

@@ -157,7 +157,8 @@ class _Reader:
             if (instead := _ELSEWHERE.get(str(key))) is None:
                 near = nearest(str(key), names)
                 instead = f"did you mean {near!r}?" if near else "mergekit leaves it out, too"
-            self.remarks[f"The key {str(key)[:60]!r} in {where} is not read: {instead}".rstrip(".") + "."] = None
+            end = "" if instead.endswith(("?", ".")) else "."
+            self.remarks[f"The key {str(key)[:60]!r} in {where} is not read: {instead}{end}"] = None
 
     def _stage(self, item: Any) -> Stage:
         if not isinstance(item, Mapping) or not isinstance(item.get(_LABEL), str):
