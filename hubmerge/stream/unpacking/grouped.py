@@ -19,8 +19,8 @@ def unpack_gptq(packed: Gptq, parts: Mapping[str, Tensor], _: int, start: int, s
     """GPTQ: the numbers of one output are packed one after another, the zeros of one group likewise."""
     outputs, inputs = packed.shape
     first, last = start // inputs, -(-stop // inputs)
-    stored = parts["numbers"].view(-1, outputs)[:, first:last].t()
-    numbers = in_a_row(stored, packed.bits, inputs)
+    stored = parts["numbers"].view(-1, outputs)[:, first:last]
+    numbers = in_a_column(stored, packed.bits, inputs)
     zeros = some_in_a_row(parts["zeros"].view(-1, outputs * packed.bits // 32), packed.bits, first, last)
     zeros = zeros + packed.added
     if packed.bits != 3:
@@ -39,7 +39,15 @@ def unpack_awq(packed: Awq, parts: Mapping[str, Tensor], _: int, start: int, sto
         (parts[role].view(-1, outputs // 8)[:, low:high, None] >> shifts & 15).flatten(1)[:, chosen]
         for role in ("numbers", "zeros")
     )
-    return _combine(packed, numbers.t(), zeros, parts, (first, last), (start, stop))
+    return _combine(packed, numbers, zeros, parts, (first, last), (start, stop))
+
+
+def in_a_column(words: Tensor, bits: int, count: int) -> Tensor:
+    """The first `count` numbers of `bits` each in columns of 32-bit words, lowest first, shape (count, columns)."""
+    if 32 % bits:
+        return in_a_row(words.t(), bits, count).t()
+    shifts = torch.arange(0, 32, bits, dtype=torch.int32)[:, None]
+    return (words[:, None] >> shifts & (1 << bits) - 1).flatten(0, 1)[:count]
 
 
 def in_a_row(words: Tensor, bits: int, count: int) -> Tensor:
@@ -77,19 +85,10 @@ def _combine(
     rows: tuple[int, int],
     wanted: tuple[int, int],
 ) -> Tensor:
-    """`numbers` is (outputs, inputs) of these `rows`, `zeros` (groups, outputs)."""
+    """`numbers` is (inputs, outputs) of these `rows`, `zeros` (groups, outputs)."""
     outputs, inputs = packed.shape
-    factors = parts["factors"].view(-1, outputs)[:, rows[0] : rows[1]].to(torch.float32).t()
-    zeros = zeros.to(torch.float32).t()
-    if (groups := parts.get("groups")) is not None:
-        groups = groups.to(torch.int64)
-        if int(groups.min()) < 0 or int(groups.max()) >= factors.shape[1]:
-            raise SourceError(
-                "A tensor in GPTQ puts an input into a group that it does not have; fetch the model again."
-            )
-        found = (numbers - zeros[:, groups]).mul_(factors[:, groups])
-    else:
-        found = numbers - zeros.repeat_interleave(packed.group, 1)[:, :inputs]
-        found *= factors.repeat_interleave(packed.group, 1)[:, :inputs]
+    factors = parts["factors"].view(-1, outputs)[:, rows[0] : rows[1]].to(torch.float32)
+    groups = groups_of(parts.get("groups"), inputs, packed.group, factors.shape[0])
+    found = numbers.to(torch.float32).sub_(zeros.to(torch.float32)[groups]).mul_(factors[groups])
     begin = rows[0] * inputs
-    return found.reshape(-1)[wanted[0] - begin : wanted[1] - begin]
+    return found.t().reshape(-1)[wanted[0] - begin : wanted[1] - begin]
