@@ -182,3 +182,13 @@ def test_a_token_is_published_by_no_recipe(kind: str) -> None:
     with pytest.raises(RecipeError, match="looks like an access token") as refused:
         Recipe.from_dict(document)
     assert token not in str(refused.value)
+
+
+def test_a_slice_is_repeated() -> None:
+    piece = {"sources": [{"model": "a/b", "layer_range": [2, 4]}]}
+    once = {"sources": [{"model": "a/b", "layer_range": [0, 2]}]}
+    recipe = Recipe.from_dict({"merge_method": "passthrough", "slices": [once, {**piece, "repeat": 3}]})
+    assert recipe == Recipe.from_dict({"merge_method": "passthrough", "slices": [once, piece, piece, piece]})
+    for wrong in (0, -1, 1.5, True, "2", 10**6):
+        with pytest.raises(RecipeError, match="repeat of a slice must be a whole number from 1 to 1,000"):
+            Recipe.from_dict({"merge_method": "passthrough", "slices": [{**piece, "repeat": wrong}]})

@@ -218,7 +218,7 @@ class _Build:
         source = list(self.weights.values())[index]
         dtype = RECIPE_DTYPES[self.moe.dtype] if self.moe.dtype else stored.dtype
         plan = TensorPlan(name, stored.shape, dtype, ((index, stored.name),), carried=True)
-        if dtype == stored.dtype and scale == 1 and not source.rounds(stored.name) and stored.dtype not in ("F8_E4M3",):
+        if dtype == stored.dtype and scale == 1 and source.is_stored(stored.name):
             return plan
         return replace(plan, carried=False, per_model=({"scale": scale, "shift": 0.0},))
 

@@ -309,16 +309,18 @@ class Factors(Weights):
 def _stage(factors: Factors, base: Source, rest: Sequence[Rest], whole: Sequence[str]) -> Stage:
     """What is written: the factors, and norms that are saved whole."""
     saved = [one for one in rest if one.why is None and one.name.rpartition(".")[0] in whole]
-    tensors = (
-        *factors.tensors.values(),
-        *(
-            TensorPlan(PREFIX + one.name, one.tensor.shape, one.tensor.dtype, ((1, one.stored[1]),), carried=True)
-            for one in saved
-        ),
-    )
+    tensors = (*factors.tensors.values(), *(_saved(one, factors.model) for one in saved))
     config = _config(factors, base, whole, [one.candidate.module for one in factors.modules])
     component = ComponentPlan("", config, tensors, stem="adapter_model", settings=CONFIG)
     return Stage("", find_method("passthrough"), (factors, factors.model), (component,), factors.tokenizer)
+
+
+def _saved(one: Rest, model: Weights) -> TensorPlan:
+    """A tensor of the model as it is; what is not stored so is made of what is."""
+    name, stored = one.stored[1], one.tensor
+    as_is = {"scale": 1.0, "shift": 0.0}
+    carried = model.is_stored(name)
+    return TensorPlan(PREFIX + one.name, stored.shape, stored.dtype, ((1, name),), None, (as_is,), carried=carried)
 
 
 def _config(factors: Factors, base: Source, whole: Sequence[str], everything: Sequence[str]) -> dict[str, Any]:

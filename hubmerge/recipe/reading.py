@@ -110,6 +110,10 @@ def _is_ours(document: Mapping[str, Any]) -> bool:
     return bool(document.get("stages")) or alone
 
 
+_MOST_REPEATS = 1000
+"""Of a slice."""
+
+
 class _Reader:
     """Reads one recipe; `remarks` are what it leaves out."""
 
@@ -128,7 +132,7 @@ class _Reader:
         ]
         inputs: dict[str, Any] = {
             "models": tuple(self._model_entry(item) for item in _items(document, "models")),
-            "slices": tuple(self._slice(item) for item in _items(document, "slices")),
+            "slices": tuple(piece for item in _items(document, "slices") for piece in self._slices(item)),
             "stages": tuple(self._stage(item) for item in _items(document, "stages")),
             "modules": tuple(modules),
         }
@@ -176,7 +180,7 @@ class _Reader:
             return Module(
                 name,
                 models=tuple(self._model_entry(one) for one in _items(document, "models")),
-                slices=tuple(self._slice(one) for one in _items(document, "slices")),
+                slices=tuple(piece for one in _items(document, "slices") for piece in self._slices(one)),
                 parameters=read_parameters(document.get("parameters"), f"the parameters of the module {name}"),
                 merge_method=RECIPE.text(document, "merge_method"),
                 base_model=_optional_model(document),
@@ -199,10 +203,17 @@ class _Reader:
             self.remarks[f"`{key}` beside `model: {model}` is not read; write it under `parameters`."] = None
         self._known(item, [*names, *(misplaced if self.forgiving else ())], where)
 
+    def _slices(self, item: Any) -> tuple[Slice, ...]:
+        """A slice, as many times as its `repeat` says."""
+        times = item.get("repeat") if isinstance(item, Mapping) else None
+        if times is not None and not (type(times) is int and 1 <= times <= _MOST_REPEATS):
+            raise RecipeError(f"repeat of a slice must be a whole number from 1 to {_MOST_REPEATS:,}, got {times!r}.")
+        return (self._slice(item),) * (times or 1)
+
     def _slice(self, item: Any) -> Slice:
         if not isinstance(item, Mapping) or not isinstance(item.get("sources"), list):
             raise RecipeError(f"Each entry of `slices` needs a list `sources`, got {item!r}.")
-        self._known(item, Slice.__dataclass_fields__, "a slice")
+        self._known(item, (*Slice.__dataclass_fields__, "repeat"), "a slice")
         sources = tuple(self._slice_source(source) for source in item["sources"])
         parameters = read_parameters(item.get("parameters"), "the parameters of a slice")
         return Slice(sources, parameters, _optional_model(item))
