@@ -106,16 +106,14 @@ def paper(out: Path, zoos: Sequence[Path], seeds: Sequence[int], evaluations: in
 
 
 def _run(out: Path, search: "Search") -> None:
-    from rich.markup import escape
-
     from .evaluate.metrics import exact_number
     from .evaluate.task import load_task
     from .evolve.compared.baselines import baseline
     from .evolve.run import evolve
     from .publish import push_result
     from .stream.plan import make_plan
+    from .terminal import marked, progress_bars, show_plan, show_results
     from .terminal import out as console
-    from .terminal import progress_bars, show_plan, show_results
 
     console.rule("1. Plan", align="left")
     untuned = baseline("dare_ties", search)
@@ -139,8 +137,10 @@ def _run(out: Path, search: "Search") -> None:
     examples = load_task(search.task).test[:3]
     answers = _ask(pushed.repo_id, pushed.commit, [example.prompt for example in examples])
     for example, answer in zip(examples, answers, strict=True):
-        right = "[green]right[/]" if exact_number(answer, example.answer) else f"[red]expected {example.answer}[/]"
-        console.print(f"[cyan]Q[/] {escape(example.prompt)}\n[cyan]A[/] {escape(answer)}  {right}", soft_wrap=True)
+        is_right = exact_number(answer, example.answer)
+        said = marked("[cyan]Q[/] {}\n[cyan]A[/] {}  ", example.prompt, answer)
+        said.append("right" if is_right else f"expected {example.answer}", style="green" if is_right else "red")
+        console.print(said, soft_wrap=True)
     console.print(
         "\nNext: `hubmerge space --demo` opens the same in a browser; README.md shows it with your own models."
     )

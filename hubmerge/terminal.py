@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 import traceback
@@ -13,10 +14,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Span, Text
 
 from .amounts import duration, size
 from .progress import Event
@@ -36,8 +37,12 @@ if TYPE_CHECKING:
 class _Console(Console):
     """Shows the names and answers of strangers without being steered by them: what is not a character is spelled out.
 
-    Rich's own codes (colours, a bar that is drawn again) are no text, and stay.
+    Rich's own codes (colours, a bar that is drawn again) are no text, and stay. A plain string is text alone: nothing
+    in it is markup, an emoji or a number to be coloured. What has styles is made by `marked`.
     """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
@@ -45,6 +50,23 @@ class _Console(Console):
                 text = "\n".join(map(printable, segment.text.split("\n")))
                 segment = Segment(text, segment.style)
             yield segment
+
+
+def marked(template: str, *values: object) -> Text:
+    """`template` in rich's markup, with `values` as they are in the place of each {}.
+
+    >>> marked("[bold]{}[/]: {}", "[red]", ":fire:").plain
+    '[red]: :fire:'
+    """
+    text = Text.from_markup(template, emoji=False)
+    holes = [at for hole in re.finditer("{}", text.plain) for at in hole.span()]
+    made, left = Text(), iter(values)
+    for at, piece in enumerate(text.divide(holes)):
+        if at % 2:
+            value = str(next(left))
+            piece = Text(value, spans=[Span(0, len(value), span.style) for span in piece.spans])
+        made.append_text(piece)
+    return made
 
 
 out = _Console()
@@ -117,11 +139,11 @@ def progress_bars() -> Iterator[Callback]:
             yield lines
         return
     columns = (
-        TextColumn("[cyan]{task.description:<12}"),
+        TextColumn("{task.description:<12}", style="cyan", markup=False),
         BarColumn(bar_width=28),
-        TextColumn("{task.fields[amount]}"),
+        TextColumn("{task.fields[amount]}", markup=False),
         TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with Progress(*columns, console=err, transient=False) as bars:
         tasks: dict[str, TaskID] = {}
@@ -134,7 +156,7 @@ def progress_bars() -> Iterator[Callback]:
                 completed=event.done,
                 total=event.total or None,
                 amount=_amount(event),
-                note=escape(event.note),
+                note=event.note,
             )
 
         yield show
@@ -155,7 +177,7 @@ def _progress_lines(clock: Callable[[], float] = time.monotonic) -> Iterator[Cal
         told[event.stage] = event
         words = [event.stage, _amount(event) if event.done or event.total else "", event.note]
         line = "  ".join([*filter(None, words), duration(clock() - began)])
-        err.print(line, markup=False, highlight=False, soft_wrap=True)
+        err.print(line, soft_wrap=True)
 
     def show(event: Event) -> None:
         nonlocal last
@@ -191,12 +213,12 @@ def show_plan(plan: Plan) -> None:
     named = isinstance(plan.recipe, Recipe) and plan.recipe.modules
     parts = [f"{', '.join(stage.methods)} ({name})" for name, stage in plan.stage.modules if named]
     carried = plan.stage.carried
-    out.print(
-        f"\n{escape(before)}[bold]{escape(', '.join(parts) or plan.recipe.merge_method)}[/] -> "
+    result = (
         f"{len(plan.tensors)} tensors{f' ({carried} of them carried as they are)' if carried else ''}, "
         f"{plan.parameters:,} parameters, "
         f"{', '.join(dtypes)}, {size(plan.output_bytes)} in {len(plan.shards)} file(s)"
     )
+    out.print(marked("\n{}[bold]{}[/] -> {}", before, ", ".join(parts) or plan.recipe.merge_method, result))
     spilled = f" ({size(plan.spill_bytes)} of it for stages that are read twice)" if plan.spill_bytes else ""
     cores = f"{plan.threads} core{'s' if plan.threads > 1 else ''}"
     out.print(
@@ -217,15 +239,16 @@ def show_extraction(extraction: Extraction) -> None:
         table.add_column(heading, justify="left" if heading == "modules" else "right")
     for kind in kinds(extraction):
         row = f"{kind.modules:,}", kind.ranks, f"{kind.energy:.1%}", f"{kind.least:.1%}"
-        table.add_row(escape(kind.name), *row)
+        table.add_row(kind.name, *row)
     out.print()
     out.print(table)
     same = f", {extraction.unchanged:,} unchanged" if extraction.unchanged else ""
-    out.print(
-        f"\n[bold]extract-lora[/] -> {len(extraction.modules):,} modules{same}, {plan.parameters:,} parameters, "
+    result = (
+        f"{len(extraction.modules):,} modules{same}, {plan.parameters:,} parameters, "
         f"{size(plan.output_bytes)}: {extraction.energy:.1%} of the square of what changed in them, "
         f"error {max(0.0, 1 - extraction.energy) ** 0.5:.1%}"
     )
+    out.print(marked("\n[bold]extract-lora[/] -> {}", result))
     _show_findings(plan.findings)
 
 
@@ -236,10 +259,11 @@ def show_search_plan(plan: SearchPlan) -> None:
     spaces = {"ps": "recipes", "dfs": "paths through the layers"}
     for phase in plan.phases:
         genes = ", then ".join(f"{count:,}" for count in phase.genes)
-        out.print(
-            f"\n[bold]{spaces[phase.space]}[/]: {phase.searcher}, {phase.evaluations:,} evaluations"
+        budget = (
+            f"{phase.searcher}, {phase.evaluations:,} evaluations"
             f"{f' or {phase.minutes:g} minutes of them' if phase.minutes else ''}, {genes} genes"
         )
+        out.print(marked("\n[bold]{}[/]: {}", spaces[phase.space], budget))
     out.print(
         f"to fetch {size(plan.fetch)} | disk {_disk(plan.output)} | memory: models {size(plan.held.sources)} "
         f"(mapped files), one candidate {size(plan.held.model)}, making it {size(plan.held.merging)}, asking it "
@@ -259,9 +283,9 @@ def _show_findings(findings: Sequence[Finding]) -> None:
     # Errors end the command, which says them then, and once is enough.
     for finding in findings:
         if finding.level == "warning":
-            out.print(f"[yellow]warning:[/] {escape(finding.message)}")
+            out.print(marked("[yellow]warning:[/] {}", finding.message))
     if not findings:
-        out.print("[green]no problems found[/]")
+        out.print("no problems found", style="green")
 
 
 def _show_sources(sources: Iterable[Source]) -> None:
@@ -272,24 +296,25 @@ def _show_sources(sources: Iterable[Source]) -> None:
     for source in sources:
         dtypes = sorted({tensor.dtype for tensor in source.tensors.values()})
         table.add_row(
-            escape("\n+ ".join(part.name for part in source.parts)),
+            "\n+ ".join(part.name for part in source.parts),
             "\n".join(part.commit[:8] if part.commit else "folder" for part in source.parts),
-            escape(_architecture(source.config.get("architectures"))),
+            _architecture(source.config.get("architectures")),
             f"{source.parameters:,}",
             ", ".join(dtypes),
-            escape("\n".join(part.licence.id or "unknown" for part in source.parts)),
+            "\n".join(part.licence.id or "unknown" for part in source.parts),
         )
     out.print(table)
 
 
 def show_verification(result: Verification) -> None:
     """Prints how much was checked, and that all of it is right or what is not."""
-    out.print(f"\n[bold]{escape(result.model)}[/]: {size(result.nbytes)} hashed in {result.seconds:.1f} s")
-    out.print(f"[green]{result.matching:,} tensor(s) as the merge wrote them[/]")
+    hashed = f"{size(result.nbytes)} hashed in {result.seconds:.1f} s"
+    out.print(marked("[bold]{}[/]: {}", result.model, hashed))
+    out.print(f"{result.matching:,} tensor(s) as the merge wrote them", style="green")
     if result.unreproduced == ():
-        out.print("[green]merged again, all came out the same[/]")
+        out.print("merged again, all came out the same", style="green")
     for finding in result.findings:
-        out.print(f"[red]{escape(finding)}[/]")
+        out.print(finding, style="red")
 
 
 def _architecture(stated: object) -> str:
@@ -310,8 +335,8 @@ def show_results(rows: Sequence[Row], title: str) -> None:
         values.append(f"{row.language:.1%}")
         if compared:
             values.append("" if row.p_value is None else "<.001" if row.p_value < 0.001 else f"{row.p_value:.3f}")
-        table.add_row(escape(row.model), *values, style="bold green" if compared and row.p_value is None else "")
+        table.add_row(row.model, *values, style="bold green" if compared and row.p_value is None else "")
     out.print(table)
     for row in rows:
         if row.note:
-            out.print(f"{escape(row.model)}: {escape(row.note)}", style="dim")
+            out.print(f"{row.model}: {row.note}", style="dim")

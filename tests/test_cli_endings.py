@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shlex
 import struct
 import subprocess
@@ -14,6 +15,8 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+
+import hubmerge
 
 SCRIPT = "import sys; from hubmerge.cli import main; sys.exit(main())"  # as an installed `hubmerge` does
 INTERRUPT = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
@@ -167,18 +170,57 @@ def test_what_a_terminal_cannot_show_is_spelled_out(siblings, tmp_path, monkeypa
     for console in (terminal.out, terminal.err):
         monkeypatch.setattr(console, "_file", StringIO())
         monkeypatch.setattr(console, "_width", 300, raising=False)
-    table = terminal.Table(title=terminal.escape(evil))
-    table.add_column(terminal.escape(evil))
-    table.add_row(terminal.escape(evil))
+    table = terminal.Table(title=evil)
+    table.add_column(evil)
+    table.add_row(evil)
     terminal.out.print(table)
-    terminal.out.print(evil, markup=False)
-    terminal.out.print(f"[red]error:[/] {terminal.escape(evil)}")
+    terminal.out.print(evil)
+    terminal.out.print(terminal.marked("[red]error:[/] {}", evil))
     with terminal.progress_bars() as show:
         show(Event("reading", 1, 2, "B", evil))
     for console in (terminal.out, terminal.err):
         said = console.file.getvalue()
         assert r"\x1b[2J" in said
         assert "\u202e" not in said and "\x9b" not in said and "\x1b[2J" not in said and "\x07" not in said
+
+
+NAMES = ":v: [bold]x[/] [red :fire: {} a\\\\"
+
+
+def test_no_text_of_anybody_is_an_emoji_or_markup(monkeypatch) -> None:
+    """In lines, tables with their titles, findings, bars and a chat's answers; :v: is a stage named v."""
+    from rich.console import Console
+
+    from hubmerge import terminal
+    from hubmerge.cli.options import show_warning
+    from hubmerge.evaluate.table import Row
+    from hubmerge.progress import Event
+    from hubmerge.stream.findings import Finding
+
+    for console in (terminal.out, terminal.err):
+        monkeypatch.setattr(console, "_file", StringIO())
+        monkeypatch.setattr(console, "_width", 300, raising=False)
+    terminal._show_findings([Finding("warning", NAMES)])
+    terminal.show_results([Row(NAMES, 1.0, 1.0, 1.0, 1, 1.0, 1.0, None, None, [1.0], ("a",), NAMES)], NAMES)
+    terminal.out.print(NAMES, end="")
+    terminal.out.rule(NAMES)
+    show_warning(NAMES)
+    assert terminal.out.file.getvalue().count(NAMES) == 7  # the model is in its note again
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setattr(Console, "is_dumb_terminal", False)
+    with terminal.progress_bars() as show:
+        show(Event("stage:v:", 1, 2, NAMES, NAMES))
+    assert terminal.err.file.getvalue().count(NAMES) >= 3
+    assert "stage:v:" in terminal.err.file.getvalue()
+
+
+def test_styles_are_said_in_templates_alone() -> None:
+    """A plain string that is printed is text: markup in it would be seen as it is."""
+    markup = re.compile(r"\.(?:print|input|rule)\(\s*f?\"[^\"]*\[(?:/|bold|dim|red|green|yellow|cyan)[^\"]*\]")
+    for path in Path(hubmerge.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not markup.search(text), path
+        assert "marked(f" not in text, path
 
 
 def test_progress_where_no_bar_can_be_drawn(monkeypatch) -> None:

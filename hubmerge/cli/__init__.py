@@ -56,8 +56,8 @@ def main() -> None:
         app()
     except HubmergeError as exc:
         style = "yellow" if isinstance(exc, Interrupted) else "red"
-        err.print(f"[{style}]hubmerge:[/] ", end="")
-        err.print(str(exc), markup=False, highlight=False, soft_wrap=True)
+        err.print("hubmerge: ", style=style, end="")
+        err.print(str(exc), soft_wrap=True)
         sys.exit(exc.exit_code)
     except (KeyboardInterrupt, SystemExit) as exc:
         # Typer makes exit code 130 of Ctrl-C, and says nothing; of a broken pipe it makes 1, as rich does.
@@ -66,8 +66,8 @@ def main() -> None:
                 _forget_output()
                 sys.exit(BROKEN_PIPE)
             raise
-        err.print("\n[yellow]hubmerge:[/]", end=" ")
-        err.print(_interrupted(sys.argv[1:]), markup=False, highlight=False, soft_wrap=True)
+        err.print("\nhubmerge: ", style="yellow", end="")
+        err.print(_interrupted(sys.argv[1:]), soft_wrap=True)
         sys.exit(INTERRUPTED)
     except (OSError, MemoryError, ImportError) as exc:
         if isinstance(exc, OSError) and _output_fails():
@@ -77,8 +77,8 @@ def main() -> None:
             said = refusal
         else:
             raise
-        err.print("[red]hubmerge:[/]", end=" ")
-        err.print(said, markup=False, highlight=False, soft_wrap=True)
+        err.print("hubmerge: ", style="red", end="")
+        err.print(said, soft_wrap=True)
         sys.exit(HubmergeError.exit_code)
 
 

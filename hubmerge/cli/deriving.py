@@ -88,7 +88,7 @@ def extract_lora(
         overwrite=overwrite,
         card=render(extraction, push),
         made="Extracted",
-        then=f"Name it in recipes: {base}+{{}}",
+        then=f"Name it in recipes: {base}+",
     )
     extraction.kept.clear()
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from ..errors import HubmergeError
 from .options import (
@@ -149,13 +148,13 @@ def write_or_push(
     keep: Iterable[Path] = (),
     card: str | None = None,
     made: str = "Merged",
-    then: str = "Talk to it: hubmerge chat {}",
+    then: str = "Talk to it: hubmerge chat ",
 ) -> None:
     """Makes what was planned, into a folder or onto the Hub, with a `card` of its own; `made`: what is said of that,
-    `then`: what to do with it."""
+    `then`: what to do with it, before its name."""
     from ..publish import merge, merge_to_hub, out_of_reach
+    from ..terminal import marked, progress_bars
     from ..terminal import out as console
-    from ..terminal import progress_bars
 
     if push:
         show_warning(out_of_reach(plan.recipe.references))
@@ -170,12 +169,11 @@ def write_or_push(
     if done.pushed:
         show_push(done.pushed, then)
         return
-    folder = escape(str(out))
     if done.kept == len(plan.shards):
-        said = f"Already {made.lower()}: all that this makes is in [bold]{folder}[/], as it was written."
+        said = marked("\nAlready {}: all that this makes is in [bold]{}[/], as it was written.", made.lower(), out)
     else:
-        said = f"{made} into [bold]{folder}[/] in {done.seconds:.1f} s."
-    console.print(f"\n{said} {then.format(folder)}", soft_wrap=True)
+        said = marked("\n{} into [bold]{}[/] in {} s.", made, out, f"{done.seconds:.1f}")
+    console.print(said.append(f" {then}{out}"), soft_wrap=True)
 
 
 def _shown_plan(recipe: "Value", token: str | None, **how: Any) -> "Plan":

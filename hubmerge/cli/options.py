@@ -75,18 +75,17 @@ def limit_of(memory: str | None) -> int | None:
 
 def show_warning(warning: str | None) -> None:
     """Shows a warning, where there is one."""
-    from ..terminal import err
+    from ..terminal import err, marked
 
     if warning is not None:
-        err.print("[yellow]warning[/]", end=" ")
-        err.print(warning, markup=False, highlight=False, soft_wrap=True)
+        err.print(marked("[yellow]warning:[/] {}", warning), soft_wrap=True)
 
 
-def show_push(pushed: "PushResult", then: str = "Talk to it: hubmerge chat {}") -> None:
-    """Says where a model was pushed to, and what to do with it `then`."""
-    from ..terminal import out
+def show_push(pushed: "PushResult", then: str = "Talk to it: hubmerge chat ") -> None:
+    """Says where a model was pushed to, and what to do with it `then`, before its name."""
+    from ..terminal import marked, out
 
     out.print(
-        f"\nPushed: [bold]{pushed.url}[/] at commit {pushed.commit[:8]}. {then.format(pushed.repo_id)}",
+        marked("\nPushed: [bold]{}[/] at commit {}. {}", pushed.url, pushed.commit[:8], then + pushed.repo_id),
         soft_wrap=True,  # an address broken over two lines cannot be clicked
     )

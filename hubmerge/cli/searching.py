@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ..errors import HubmergeError, NotFoundError
 from ..guesses import guess
@@ -71,8 +70,8 @@ def evolve(
     from ..evolve.records.mirror import Mirror, fetch
     from ..evolve.run import evolve
     from ..evolve.workers.workers import Workers
+    from ..terminal import marked, progress_bars, show_results
     from ..terminal import out as console
-    from ..terminal import progress_bars, show_results
 
     if minutes is not None:
         spec = spec.within(minutes)
@@ -86,7 +85,7 @@ def evolve(
     if mirror and resume and not (out / JOURNAL_FILE).exists():
         with suppress(NotFoundError):  # the first of many starts by one command, on machines that come and go
             fetch(mirror, out, token=token)
-            console.print(f"Going on with the run mirrored at {mirror}.", highlight=False)
+            console.print(f"Going on with the run mirrored at {mirror}.")
     if resume and not (out / JOURNAL_FILE).exists():
         show_warning(f"{out} holds no search to go on with: a new one begins there.")
     copy = (
@@ -100,11 +99,10 @@ def evolve(
         console.print(copy.summary)
     show_results(result.rows, "Held-out test set")
     console.print(
-        f"\nWinner: [bold]{escape(str(result.folder))}[/]   recipe: {escape(str(out / 'best.yaml'))}   "
-        f"curve: {escape(str(out / 'curve.png'))}",
+        marked("\nWinner: [bold]{}[/]   recipe: {}   curve: {}", result.folder, out / "best.yaml", out / "curve.png"),
         soft_wrap=True,
     )
-    console.print(f"Read all about it: hubmerge report {out}", markup=False, highlight=False)
+    console.print(f"Read all about it: hubmerge report {out}", soft_wrap=True)
     if push:
         from ..publish import push_result
 
@@ -121,11 +119,11 @@ def report(
 ) -> None:
     """Write what a search did, finished or not, as one HTML page, and its pictures as PNG files."""
     from ..evolve.report import write_report
+    from ..terminal import marked
     from ..terminal import out as console
 
     console.print(
-        f"Report: [bold]{escape(str(write_report(run, out)))}[/]   pictures: {escape(str(run / 'report'))}",
-        highlight=False,
+        marked("Report: [bold]{}[/]   pictures: {}", write_report(run, out), run / "report"),
         soft_wrap=True,
     )
 
@@ -163,8 +161,8 @@ def evaluate(
     from ..evaluate.task import SPLITS, load_task
     from ..hub.source import open_source
     from ..reference import ModelRef
+    from ..terminal import marked, progress_bars, show_results
     from ..terminal import out as console
-    from ..terminal import progress_bars, show_results
 
     if split not in SPLITS:
         raise HubmergeError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}{guess(split, SPLITS)}.")
@@ -188,10 +186,8 @@ def evaluate(
     with progress_bars() as progress:
         scores = score(network, tokenizer, examples, loaded, memory=allowed, progress=progress)
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:
-        console.print(
-            f"[dim]Q[/] {escape(example.prompt)}\n[dim]A[/] {escape(output)}  "
-            f"[{'green' if right else 'red'}]{escape(example.answer)}[/]"
-        )
+        said = marked("[dim]Q[/] {}\n[dim]A[/] {}  ", example.prompt, output)
+        console.print(said.append(example.answer, style="green" if right else "red"))
     show_results(
         [Row.of(model, Measurement.of(scores, loaded, split), None)],
         f"{loaded.name}, {split} split, {scores.seconds:.1f} s",

@@ -43,6 +43,7 @@ def hub(
 ) -> None:
     """Serve a Hub of your own from a folder: offline, for demos, closed networks and tests."""
     from ..localhub import LocalHub, paper_models, siblings
+    from ..terminal import marked
     from ..terminal import out as console
 
     users = dict(_pair(text, "--user", "NAME:TOKEN") for text in user or ["demo:hf_demo"])
@@ -86,9 +87,10 @@ def hub(
         for repo, model in models.items():
             server.generate(repo, model, exist_ok=True)
             console.print(f"  {repo}")
-        console.print(f"Hub of [bold]{root}[/] at [bold]{server.endpoint}[/]; Ctrl-C stops it. A client's environment:")
+        begun = "Hub of [bold]{}[/] at [bold]{}[/]; Ctrl-C stops it. A client's environment:"
+        console.print(marked(begun, root, server.endpoint))
         for key, value in server.environment(name).items():
-            console.print(f"  export {key}={value}", highlight=False)
+            console.print(f"  export {key}={value}")
         console.print(
             "It is no server for the internet: whoever holds a token is that user, tokens and files travel unencrypted,"
             " and nobody's calls are limited.",
@@ -148,7 +150,7 @@ def serve(
         from ..terminal import out as console
 
         said = f"A Hub of your own at {hub.endpoint}, where you are the user {USER}; its files: {root}."
-        console.print(said, highlight=False, soft_wrap=True)
+        console.print(said, soft_wrap=True)
         _launch_space(port, open_browser, space_examples())
 
 
@@ -170,14 +172,14 @@ def deploy(
 ) -> None:
     """Make a Space of the web app, or bring one made so up to date; a repository of anything else is left alone."""
     from ..deploy import deploy, space_files
+    from ..terminal import marked, progress_bars
     from ..terminal import out as console
-    from ..terminal import progress_bars
 
     variables = dict(_pair(text, "--variable", "NAME=VALUE", "=") for text in variable or ())
     if dry_run:
         files = {name: path.stat().st_size for name, path in space_files().items()}
         for name, size in files.items():
-            console.print(f"{size:>9,}  {name}", highlight=False)
+            console.print(f"{size:>9,}  {name}")
         console.print(f"{sum(files.values()):>9,}  bytes in {len(files)} files for {repo_id}; nothing was sent.")
         return
     with progress_bars() as progress:
@@ -189,7 +191,8 @@ def deploy(
             variables=variables,
             progress=progress,
         )
-    console.print(f"Deployed at commit {done.commit[:8]}: [bold]{done.url.partition('/tree/')[0]}[/]", soft_wrap=True)
+    place = done.url.partition("/tree/")[0]
+    console.print(marked("Deployed at commit {}: [bold]{}[/]", done.commit[:8], place), soft_wrap=True)
 
 
 @zoo.command()

@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from .options import Memory, Model, Token, app, limit_of, show_warning
 
@@ -21,6 +20,7 @@ def chat(
     """Talk to a model: from the Hub, a folder, or just merged."""
     from ..hub.source import open_source
     from ..reference import ModelRef
+    from ..terminal import marked
     from ..terminal import out as console
 
     source = open_source(ModelRef.parse(model), token=token)  # before torch is imported, which takes seconds
@@ -40,17 +40,17 @@ def chat(
         pieces = []
         for piece in stream_chat(network, tokenizer, messages, memory=limit_of(memory), **how):
             pieces.append(piece)
-            console.print(piece, end="", markup=False, highlight=False)
+            console.print(piece, end="")
         console.print()
         messages.append({"role": "assistant", "content": "".join(pieces)})
 
     if prompt is not None:
         answer(prompt)
         return
-    console.print(f"[dim]{escape(model)} - an empty line or Ctrl-D ends the chat[/]")
+    console.print(f"{model} - an empty line or Ctrl-D ends the chat", style="dim")
     while True:
         try:
-            text = console.input("[cyan]> [/]").strip()
+            text = console.input(marked("[cyan]> [/]")).strip()
         except EOFError:
             break
         if not text:
