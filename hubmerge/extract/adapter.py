@@ -52,6 +52,9 @@ from .lowrank import memory as memory_of
 EXTRACT = "extract_lora"
 """What a recipe calls it."""
 
+_LIBRARY_BYTES = 80 * 2**20
+"""What LAPACK, threads and reading take beside the matrices."""
+
 _SETTINGS = ("rank", "energy", "whole")
 
 # Kinds of models whose linear layers store their weights the other way round.
@@ -187,9 +190,11 @@ def _threads(each: int, most: int, memory: int | None) -> int:
     """Tensors at a time of which each takes so many bytes."""
     if memory is None:
         return most
-    if each > memory:
-        raise RecipeError(f"Factoring the largest tensor takes {size(each)}, more than --memory allows; raise it.")
-    return max(1, min(most, memory // each))
+    if each + _LIBRARY_BYTES > memory:
+        raise RecipeError(
+            f"Factoring the largest tensor takes {size(each + _LIBRARY_BYTES)}, more than --memory allows; raise it."
+        )
+    return min(most, (memory - _LIBRARY_BYTES) // each)
 
 
 def _key(recipe: Recipe, sources: Iterable[Source]) -> str:

@@ -24,6 +24,9 @@ from .values import RECIPE, ModelEntry, Module, Recipe, Slice, SliceSource, Stag
 _KEYS = ("merge_method", "models", "slices", "base_model", "parameters", "stages", "modules", *OUTPUT_KEYS)
 _MODULE_KEYS = ("merge_method", "base_model", "models", "slices", "parameters")
 
+_MOST_REPEATS = 1000
+"""Of a slice."""
+
 _LABEL = "name"
 """What people call a recipe by: it changes nothing."""
 
@@ -108,10 +111,6 @@ def _is_ours(document: Mapping[str, Any]) -> bool:
     own = modules.values() if isinstance(modules, Mapping) else ()
     alone = any(isinstance(one, Mapping) and ("merge_method" in one or "base_model" in one) for one in own)
     return bool(document.get("stages")) or alone
-
-
-_MOST_REPEATS = 1000
-"""Of a slice."""
 
 
 class _Reader:
