@@ -78,6 +78,9 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         repo_id=repo_id,
         base_model=next((s.name for s in plan.sources if s.pinned == base), None),
         commands=("hubmerge merge recipe.yaml --out merged",),
+        chat=plan.tokenizer.chat_template is not None,
+        tokenizer=plan.tokenizer.has_tokenizer,
+        processor=not {"processor_config.json", "preprocessor_config.json"}.isdisjoint(plan.tokenizer.files()),
     )
 
 

@@ -148,14 +148,17 @@ def write_or_push(
     keep: Iterable[Path] = (),
     card: str | None = None,
     made: str = "Merged",
-    then: str = "Talk to it: hubmerge chat ",
+    then: str | None = None,
 ) -> None:
     """Makes what was planned, into a folder or onto the Hub, with a `card` of its own; `made`: what is said of that,
-    `then`: what to do with it, before its name."""
+    `then`: what to do with it, before its name, other than to talk to it."""
+    from ..hub.auto_class import ANSWERING, auto_class
     from ..publish import merge, merge_to_hub, out_of_reach
     from ..terminal import marked, progress_bars
     from ..terminal import out as console
 
+    answers = all(auto_class(component.config) in ANSWERING for component in plan.components)
+    next_step = then or ("Talk to it: hubmerge chat " if answers else "")
     if push:
         show_warning(out_of_reach(plan.recipe.references))
     with progress_bars() as progress:
@@ -167,13 +170,13 @@ def write_or_push(
             assert out is not None
             done = merge(plan, out, token=token, overwrite=overwrite, keep=keep, card=card, progress=progress)
     if done.pushed:
-        show_push(done.pushed, then)
+        show_push(done.pushed, next_step)
         return
     if done.kept == len(plan.shards):
         said = marked("\nAlready {}: all that this makes is in [bold]{}[/], as it was written.", made.lower(), out)
     else:
         said = marked("\n{} into [bold]{}[/] in {} s.", made, out, f"{done.seconds:.1f}")
-    console.print(said.append(f" {then}{out}"), soft_wrap=True)
+    console.print(said.append(f" {next_step}{out}" if next_step else ""), soft_wrap=True)
 
 
 def _shown_plan(recipe: "Value", token: str | None, **how: Any) -> "Plan":

@@ -86,6 +86,6 @@ def show_push(pushed: "PushResult", then: str = "Talk to it: hubmerge chat ") ->
     from ..terminal import marked, out
 
     out.print(
-        marked("\nPushed: [bold]{}[/] at commit {}. {}", pushed.url, pushed.commit[:8], then + pushed.repo_id),
+        marked("\nPushed: [bold]{}[/] at commit {}. {}", pushed.url, pushed.commit[:8], then and then + pushed.repo_id),
         soft_wrap=True,  # an address broken over two lines cannot be clicked
     )

@@ -39,6 +39,8 @@ def can_decode(model: Any) -> bool:
         return False
     if not {"attention_mask", "position_ids", "logits_to_keep"} <= inspect.signature(model.forward).parameters.keys():
         return False
+    if model.config.get_text_config() is not model.config:  # one that sees may number positions in its own way
+        return False
     layers = DynamicCache(config=model.config).layers
     return bool(layers) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 

@@ -23,7 +23,7 @@ from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
 from ..methods.blocks import BLOCK
 from ..reference import ModelRef
-from ..stream.architecture import check_counts, read_architecture, transformers_errors
+from ..stream.architecture import answering_class, check_counts, read_architecture, transformers_errors
 from ..stream.carried import Carried, is_carried
 from ..stream.device import free_memory
 from ..stream.dtypes import DTYPES
@@ -56,13 +56,15 @@ def load_model(
     No pickle is given to Python and no code of the repository is run. Raises `SourceError`, `ResourceError` or
     `HubError`.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     named = ModelRef.parse(name) if isinstance(name, str) else name
     source = named if isinstance(named, Source) else open_source(named, token=token)
     ref = source.ref
     if ref.component is not None:
-        raise SourceError(f"{ref} is a part of a model, which can be merged but not asked; name {source.listing.name}.")
+        raise SourceError(
+            f"{ref} is a part of a model, which can be merged but not asked; ask all of {source.listing.name}."
+        )
     if CONFIG not in source.files:
         raise SourceError(
             f"{ref} has no config.json and tokenizer beside its GGUF file, so it cannot be asked; merge it with a "
@@ -106,7 +108,7 @@ def load_model(
         if not _is_plain(source):
             model: Any = _load_read(source, where, wanted)
         else:
-            model = AutoModelForCausalLM.from_pretrained(
+            model = answering_class(source.config).from_pretrained(
                 where, dtype=wanted or "auto", use_safetensors=True, **shared, **spread
             )
     if source.adapter is not None:
@@ -164,10 +166,11 @@ def _is_plain(source: Source) -> bool:
 
 def _load_read(source: Source, where: str, dtype: torch.dtype | None) -> Any:
     """The model of weights that transformers is given as tensors: of what torch.save wrote, or in few bits."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
+    from transformers import GenerationConfig
 
     config = read_architecture(source.config)
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    classes = answering_class(source.config)._model_mapping
+    if type(config) not in classes:
         raise SourceError(f"{source.name} is a {config.model_type} model, which does not answer with text.")
     weights, mapped = weights_of(replace(source, adapter=None)), dict(map_tensors(source))
     state = {}
@@ -182,7 +185,7 @@ def _load_read(source: Source, where: str, dtype: torch.dtype | None) -> Any:
             flat[start:stop] = weights.read(name, start, stop, reads)
         state[name] = flat.view(tensor.shape)
     stored = most_common((tensor.dtype, tensor.numel()) for tensor in state.values())
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    kind: Any = classes[type(config)]
     model = kind.from_pretrained(None, config=config, state_dict=state, dtype=dtype or stored)
     if "generation_config.json" in source.files:
         model.generation_config = GenerationConfig.from_pretrained(where)

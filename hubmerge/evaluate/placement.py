@@ -13,7 +13,7 @@ from accelerate.utils import get_balanced_memory, get_max_memory, named_module_t
 
 from ..amounts import size
 from ..errors import ResourceError
-from ..stream.architecture import read_architecture, transformers_errors
+from ..stream.architecture import answering_class, read_architecture, transformers_errors
 
 Device = int | str
 """As accelerate names it: the number of a GPU, "mps", "cpu", or "disk"."""
@@ -48,11 +48,9 @@ def room_for_weights(device: torch.device, memory: int | None, beside: int = 0) 
 
 def outline(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     """The model that a config.json describes, with its shapes and no weights. Raises `SourceError`."""
-    from transformers import AutoModelForCausalLM
-
     architecture = read_architecture(config)
     with transformers_errors("transformers cannot build the model"), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(architecture, dtype=dtype)
+        model = answering_class(config).from_config(architecture, dtype=dtype)
         model.tie_weights()
     return model
 

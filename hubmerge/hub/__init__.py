@@ -4,6 +4,7 @@
 
     answers.py       what the Hub answers about a repository, each field of the right type
     archive.py       the directory of a zip archive, read from its end by range
+    auto_class.py    which class of transformers opens a model, told by its config.json
     cache.py         what this machine knows of a repository when the Hub cannot be asked
     card.py          the model card: what was merged from what, how, how good it is, under which licence
     checkpoint.py    what makes a list of files a checkpoint that can be merged
@@ -34,6 +35,7 @@
     unfound.py       a repository that is not there: what its name may have been meant for, or where the demo's are
     unpickler.py     a pickle read as data: its instructions are followed as far as weights need them
     unplaced.py      the small files of a model without the places that programs wrote into them on some machine
+    usage.py         the code of a card that loads the model and asks it
     user.py          whose a token is
 """
 

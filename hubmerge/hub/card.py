@@ -3,7 +3,6 @@
 `render` turns a `Card` into a README.md whose metadata the Hub understands (lineage, licence, results).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,12 @@ from huggingface_hub import EvalResult, ModelCardData, constants
 from .. import amounts
 from ..methods import METHODS
 from ..places import folder_name
+from .auto_class import CAUSAL, SEEING, auto_class
 from .licences import LicenceResult, combine
 from .listing import Listing
 from .markdown import escape, fence, link, table
 from .source import Source, parts_of, pins_of
+from .usage import usage
 
 PAPER = "https://arxiv.org/abs/2403.13187"
 
@@ -69,7 +70,8 @@ class Card:
     `sources`: the models that went in, the base included; `base_model`: the name (`Source.name`) of the base.
     `curve_image`: a file beside the card. `commands`: shell lines that make the model again from `recipe_yaml`.
     `search`: facts about the search (searcher, popsize, evaluations, examples, seed, seconds). `languages`: ISO codes.
-    `example`: a prompt for the usage code; `chat`: whether the tokenizer has a chat template. `notes`: Markdown.
+    `example`: a prompt for the usage code; `chat`: whether the tokenizer has a chat template; `tokenizer`,
+    `processor`: whether there is one. `notes`: Markdown.
     `before`: the methods of the merges whose results `method` was given, in their order. `parts`: what was merged of
     `carried_from`, where all else of it is in the result as it was.
     """
@@ -88,6 +90,8 @@ class Card:
     notes: Sequence[str] = ()
     example: str = "What is 3 + 4?"
     chat: bool = True
+    tokenizer: bool = True
+    processor: bool = True
     tags: Sequence[str] = ()
     before: Sequence[str] = ()
     parts: Sequence[str] = ()
@@ -122,9 +126,6 @@ def render(card: Card) -> str:
 
 def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
     hub_ids = list(dict.fromkeys(part.name for part in parts_of(card.sources) if part.commit is not None))
-    giver = card.whole or next(iter(card.sources), None)
-    architectures = (giver.config.get("architectures") or ()) if giver else ()
-    writes = any(str(name).endswith("ForCausalLM") for name in architectures)
     own = [
         EvalResult(
             task_type="text-generation",
@@ -143,7 +144,7 @@ def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
         base_model=hub_ids or None,
         base_model_relation="merge" if hub_ids else None,
         library_name="transformers",
-        pipeline_tag="image-text-to-text" if card.whole else "text-generation" if writes else None,
+        pipeline_tag={SEEING: "image-text-to-text", CAUSAL: "text-generation"}.get(_auto_class(card)),
         tags=list(dict.fromkeys(["merge", "hubmerge", *card.before, card.method, *card.tags])),
         language=list(card.languages) or None,
         license=licence.license,
@@ -257,57 +258,26 @@ def _fact(key: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and key != "seed" else escape(value)
 
 
-def _usage_seeing(card: Card) -> str:
-    example = json.dumps(card.example, ensure_ascii=False)
-    code = f"""from transformers import AutoModelForImageTextToText, AutoProcessor
-
-model_id = "{card.repo_id or "."}"
-processor = AutoProcessor.from_pretrained(model_id)
-model = AutoModelForImageTextToText.from_pretrained(model_id, dtype="auto")
-content = [{{"type": "image", "url": "picture.jpg"}}, {{"type": "text", "text": {example}}}]
-inputs = processor.apply_chat_template(
-    [{{"role": "user", "content": content}}],
-    add_generation_prompt=True,
-    tokenize=True,
-    return_tensors="pt",
-    return_dict=True,
-)
-output = model.generate(**inputs, max_new_tokens=64, do_sample=False)
-print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
-    return "## Use it\n\n" + fence(code, "python")
-
-
 def _usage(card: Card) -> str:
-    if card.whole is not None:
-        return _usage_seeing(card)
-    example = json.dumps(card.example, ensure_ascii=False)
-    code = [
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "",
-        f'model_id = "{card.repo_id or "."}"',
-        "tokenizer = AutoTokenizer.from_pretrained(model_id)",
-        'model = AutoModelForCausalLM.from_pretrained(model_id, dtype="auto")',
-    ]
-    if card.chat:
-        code += [
-            f'messages = [{{"role": "user", "content": {example}}}]',
-            "inputs = tokenizer.apply_chat_template(",
-            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
-            ")",
-        ]
-    else:
-        code += [f'inputs = tokenizer({example}, return_tensors="pt")']
-    code += [
-        "output = model.generate(**inputs, max_new_tokens=64, do_sample=False)",
-        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
-    ]
-    return "## Use it\n\n" + fence("\n".join(code), "python")
+    model_id = card.repo_id or "."
+    code = usage(
+        _auto_class(card), model_id, card.example, chat=card.chat, tokenizer=card.tokenizer, processor=card.processor
+    )
+    return f"## Use it\n\n{code}"
+
+
+def _auto_class(card: Card) -> str:
+    giver = card.whole or next(iter(card.sources), None)
+    return auto_class(giver.config if giver else {})
 
 
 def _reproduction(card: Card) -> str:
     if not card.commands:
         return ""
-    return "## Make it again\n\n" + fence("\n".join(card.commands), "bash")
+    recipe = card.commands[0].split()[2]
+    return f"## Make it again\n\nSave the recipe above as `{recipe}`; then\n\n" + fence(
+        "\n".join(card.commands), "bash"
+    )
 
 
 def _licence(licence: LicenceResult) -> str:

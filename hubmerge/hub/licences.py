@@ -11,6 +11,7 @@ from .listing import Licence, Listing
 from .source import Source, parts_of
 
 UNKNOWN = "unknown"
+_NOTHING = "no licence is stated: ask the author"
 
 # What to watch for, by the Hub's licence identifiers: https://huggingface.co/docs/hub/repositories-licenses
 _CONDITIONS = (
@@ -62,9 +63,7 @@ def _row(part: Listing) -> LicenceRow:
     name = _shown(licence)
     conditions = tuple(text for pattern, text in _CONDITIONS if re.fullmatch(pattern, name.lower()))
     if licence.id in ("other", None, UNKNOWN) and not conditions:
-        conditions = (
-            ("terms of its own: read them",) if licence.id == "other" else ("nothing is stated: ask the author",)
-        )
+        conditions = ("terms of its own: read them",) if licence.id == "other" else (_NOTHING,)
     return LicenceRow(part.title, name, licence.link, conditions)
 
 
@@ -73,7 +72,10 @@ def _shown(licence: Licence) -> str:
 
 
 def _warnings(rows: Sequence[LicenceRow]) -> list[str]:
-    warnings = [f"{row.model} ({row.licence}): {text}." for row in rows for text in row.conditions]
+    silent = list(dict.fromkeys(row.model for row in rows if _NOTHING in row.conditions))
+    warnings = [f"{row.model} ({row.licence}): {text}." for row in rows for text in row.conditions if text != _NOTHING]
+    if silent:
+        warnings.append(f"No licence is stated by {', '.join(silent)}; ask who made {'them' if silent[1:] else 'it'}.")
     bound = sorted({row.licence for row in rows if any(text.startswith("share alike") for text in row.conditions)})
     if len(bound) > 1:
         warnings.append(f"{' and '.join(bound)} each ask derivatives to carry them alone; both cannot be met at once.")

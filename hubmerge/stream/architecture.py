@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import HubmergeError, SourceError
+from ..hub.auto_class import CAUSAL, SEEING, auto_class
 
 # Classes build a list or a dict of so many entries.
 _COUNT = re.compile(r"num_|layers|n_layer|labels|experts|depth")
@@ -20,6 +21,13 @@ def read_architecture(config: Mapping[str, Any]) -> Any:
 def read_text_architecture(config: Mapping[str, Any]) -> Any:
     """The part of it that describes the language model. Raises `SourceError` for what transformers cannot read."""
     return _read(config, lambda whole: whole.get_text_config())
+
+
+def answering_class(config: Mapping[str, Any]) -> Any:
+    """The auto class of transformers by which a model answers with text, one that sees included."""
+    import transformers
+
+    return getattr(transformers, SEEING if auto_class(config) == SEEING else CAUSAL)
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
