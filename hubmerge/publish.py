@@ -35,10 +35,10 @@ def out_of_reach(models: Iterable[ModelRef]) -> str | None:
         return None
     several = len(names) > 1
     return (
-        f"{' and '.join(names)} {'are folders' if several else 'is a folder'} of this machine, and nobody else can get "
-        f"{'them' if several else 'it'} from what is pushed: card and recipe tell a name and a digest. For others to "
-        f"make this model again, push {'them' if several else 'it'} too and name {'them' if several else 'it'} by Hub "
-        "ID."
+        f"{_listed(list(names))} {'are folders' if several else 'is a folder'} of this machine, and nobody else can "
+        f"get {'them' if several else 'it'} from what is pushed: card and recipe tell a name and a digest. For others "
+        f"to make this model again, push {'them' if several else 'it'} too and name {'them' if several else 'it'} by "
+        "Hub ID."
     )
 
 
@@ -57,7 +57,7 @@ def warnings_before_push(folder: Path) -> Iterator[str]:
                 text = path.read_text(encoding="utf-8", errors="replace").replace("\\/", "/")
                 telling += [path.name] if any(f"{place}/" in text or f'{place}"' in text for place in places) else []
     if telling:
-        yield f"{' and '.join(telling)} would tell everybody a place of this machine; edit that out first."
+        yield f"{_listed(telling)} would tell everybody a place of this machine; edit that out first."
 
 
 def card_of(plan: "Plan", repo_id: str | None = None) -> Card:

@@ -208,6 +208,9 @@ def show_plan(plan: Plan) -> None:
     from .recipe import Recipe
 
     _show_sources(plan.sources)
+    if not plan.tensors:  # what is refused has no result to tell of
+        _show_findings(plan.findings)
+        return
     dtypes = sorted({tensor.dtype for tensor in plan.tensors})
     before = "".join(f"{', '.join(stage.methods)} (stage:{stage.name}), then " for stage in plan.stages[:-1])
     named = isinstance(plan.recipe, Recipe) and plan.recipe.modules

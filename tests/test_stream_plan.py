@@ -359,3 +359,17 @@ def test_a_plan_and_its_recipe_are_read_at_a_glance(siblings: dict[str, Path]) -
     assert len(lines) < 10
     assert plan._repr_html_().count("<tr>") == len(lines) - 1
     assert Recipe.from_yaml(repr(recipe).removeprefix("Recipe:\n")) == recipe
+
+
+def test_threads_fit_what_is_free_and_a_warning_names_the_way_out(siblings, monkeypatch) -> None:
+    from hubmerge.stream import budget
+    from hubmerge.stream import plan as planning
+
+    monkeypatch.setattr(budget, "free_memory", lambda: 1)
+    monkeypatch.setattr(planning, "cores", lambda: 2)
+    text = f"merge_method: linear\nmodels: [{{model: {siblings['base']}}}, {{model: {siblings['math']}}}]\n"
+    recipe = Recipe.from_yaml(text + "parameters: {weight: 1}\n")
+    assert make_plan(recipe).threads == 1
+    asked = make_plan(recipe, threads=2)
+    assert asked.threads == 2
+    assert any("--threads 1 takes less" in found.message for found in asked.warnings)

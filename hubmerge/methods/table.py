@@ -146,7 +146,8 @@ _METHODS = (
         measures="breadcrumbs_bounds",
         selects=True,
         formula="base + lambda sum(weight middle(model - base))",
-        use="Models whose few largest changes do harm; many models at once.",
+        use="Models whose few largest changes do harm; many models at once. With density 1, the default, nothing is "
+        "left out, whatever gamma says.",
     ),
     Method(
         "breadcrumbs_ties",
@@ -157,7 +158,7 @@ _METHODS = (
         measures="breadcrumbs_bounds",
         selects=True,
         formula="base + lambda sum of the weighted middle changes that have the sign of their sum",
-        use="As breadcrumbs, where models also disagree.",
+        use="As breadcrumbs, where models also disagree; here too density 1 leaves nothing out.",
     ),
     Method(
         "dare_linear",
@@ -166,7 +167,8 @@ _METHODS = (
         "https://arxiv.org/abs/2311.03099",
         (WEIGHT, DENSITY, NORMALIZE, RESCALE, LAMBDA, SEED),
         measures="dare_scales",
-        formula="base + lambda sum(weight f mask (model - base)), mask 1 with probability density",
+        formula="base + lambda sum(weight f mask (model - base)), mask 1 with probability density; with rescale f is "
+        "sum |change| / sum |change that is kept|, not 1 / density as in the paper",
         use="Models tuned by instructions, whose many small changes are redundant.",
         differs="other random masks; each depends on the seed, the tensor's name and the model alone",
     ),
@@ -308,7 +310,8 @@ _METHODS = (
         held=(8.0, 1.0),
         formula="base + lambda U diag(weight s) V, U and V the orthogonalised singular vectors of all models' changes, "
         "rank / N of each",
-        use="Several tasks that plain sums blur; what each model learnt is of low rank.",
+        use="Several tasks that plain sums blur; what each model learnt is of low rank. Embeddings and heads are "
+        "matrices as others; norms and other vectors are averaged.",
     ),
     Method(
         "iso_c",
@@ -319,7 +322,7 @@ _METHODS = (
         unit="tensor",
         held=(8.0, 0.0),
         formula="base + lambda mean(s) U V, U diag(s) V = sum(weight change)",
-        use="Many tasks, of which the strongest directions drown the rest.",
+        use="Many tasks, of which the strongest directions drown the rest. Embeddings, heads and vectors as in tsv_m.",
     ),
     Method(
         "iso_cts",
@@ -361,7 +364,8 @@ _METHODS = (
         unit="tensor",
         held=(12.0, 1.0),
         formula="base + lambda argmin M of sum |(M - change) change^T|^2 / |change|^2, from M = sum(change)",
-        use="The best of the methods without data in its paper, and the slowest: 300 products a matrix.",
+        use="The best of the methods without data in its paper, at the cost of 300 products a matrix; "
+        "`hubmerge plan` tells the time.",
     ),
     Method(
         "passthrough",

@@ -163,7 +163,7 @@ def check_disk(out: Path, out_bytes: int, cache_bytes: int) -> Iterator[Finding]
             )
 
 
-def check_memory(peak: int, limit: int | None, ranged: bool) -> Iterator[Finding]:
+def check_memory(peak: int, limit: int | None, ranged: bool, threads: int = 1) -> Iterator[Finding]:
     """Refuses where the merge takes more than the `limit`; warns where it may not fit into what is free now."""
     if limit is not None and peak > limit:
         instead = ", or leave out --stream" if ranged else ""
@@ -174,7 +174,8 @@ def check_memory(peak: int, limit: int | None, ranged: bool) -> Iterator[Finding
         )
     free = free_memory()
     if peak > free:
-        yield warning(f"The merge takes up to {size(peak)} of memory and {size(free)} are free; it may fail.")
+        instead = "; --threads 1 takes less" if threads > 1 else ""
+        yield warning(f"The merge takes up to {size(peak)} of memory and {size(free)} are free; it may fail{instead}.")
 
 
 def compute_seconds(stage: Stage, at_a_time: int) -> float:

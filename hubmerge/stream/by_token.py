@@ -174,18 +174,18 @@ class ByToken:
         ours, theirs = self._vocabulary.numbering.ids, self._models[self._places[view.weights]].numbering.ids
         own = has[self._places[view.weights]].tolist()
         lacks = [text for text, number in ours.items() if number < rows and not own[number]]
-        if lacks:
-            yield warning(f"{view.name} has no row for {_tokens(lacks)}; it takes those of the models that have them.")
         nobody = (~has.any(0)).tolist()
+        if taken := [text for text in lacks if not nobody[ours[text]]]:
+            yield warning(f"{view.name} has no row for {_tokens(taken)}; it takes those of the models that have them.")
         if empty := [text for text in lacks if nobody[ours[text]] and text not in self._vocabulary.given]:
             yield warning(f"No model has a row for {_tokens(empty)}: zeros stand there.")
         left = {text: number for text, number in theirs.items() if text not in ours}
         if kept := [text for text, number in left.items() if number < embedding.shape[0]]:
             yield warning(
-                f"The result has not {_tokens(kept)} of {view.name}; `tokenizer_source: union` keeps the tokens of all."
+                f"The result lacks {_tokens(kept)} of {view.name}; `tokenizer_source: union` keeps the tokens of all."
             )
         if behind := [text for text in left if text not in kept]:
-            yield warning(f"The result has not {_tokens(behind)} of {view.name}, which has no row for it.")
+            yield warning(f"The result lacks {_tokens(behind)} of {view.name}, which has no row for it.")
 
 
 def _rows_in(weights: Weights, name: str) -> int | None:

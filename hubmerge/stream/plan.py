@@ -271,9 +271,11 @@ def assess(
     files = [shard for component in components for shard in component.shards]
     fetch = (budget.range_bytes(stage) if ranged else budget.fetch_bytes(stage)) + budget.adapter_bytes(sources)
     effort = budget.effort(stage, ranged, threads or cores(), memory)
+    if threads is None and memory is None and effort.memory > (free := budget.free_memory()):
+        effort = budget.effort(stage, ranged, cores(), free)
     spill = budget.spill_bytes(stage, effort.threads)
     disk = budget.disk_bytes(files, pushing, shard_size) + spill
-    found = [*findings, *budget.check_memory(effort.memory, memory, ranged)]
+    found = [*findings, *budget.check_memory(effort.memory, memory, ranged, effort.threads)]
     if out is not None:
         found += budget.check_disk(out, disk, 0 if ranged else fetch)
     devices = tuple(map(str, find_devices(device, budget.device_memory(stage), effort.threads)))
