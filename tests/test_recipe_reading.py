@@ -276,3 +276,9 @@ def test_filters_that_leave_a_gap_in_the_weights_are_refused(siblings: Siblings)
     with pytest.raises(RecipeError, match="needs a value of weight for"):
         told(document | {"parameters": gap})
     told(document | {"parameters": {**gap, "weight": 1.0}})
+
+
+def test_the_yaml_of_the_page_about_mergekit_is_read() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "mergekit.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert blocks and not any(Recipe.from_yaml(block).remarks for block in blocks)
