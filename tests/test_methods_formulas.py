@@ -349,6 +349,21 @@ def test_knots_merges_in_shared_coordinates() -> None:
     assert int((torch.linalg.svdvals(got) > 1e-4).sum()) <= 2
 
 
+@pytest.mark.parametrize("size", [1e-23, 1e-30])
+def test_a_change_too_small_to_be_squared_is_no_trouble(size: float) -> None:
+    base = torch.zeros(12, 9)
+    models = [base + size, base - 2 * size]
+    for name, method in METHODS.items():
+        if name == "passthrough":
+            continue
+        given = models[: method.max_models or 2]
+        values = {one.name: 0.5 if one.default is None else one.default for one in method.parameters}
+        per_model = [{one.name: values[one.name] for one in method.parameters if one.per_model} for _ in given]
+        shared = {one.name: values[one.name] for one in method.parameters if not one.per_model}
+        merged = method(given, base, per_model=per_model, shared=shared, tensor_name="a.weight")
+        assert merged.isfinite().all(), name
+
+
 def test_wudi_disturbs_models_less_than_their_sum_does() -> None:
     for shape in ((12, 9), (3, 20)):
         base, models, learnt = tasks(*shape)

@@ -132,8 +132,13 @@ def test_modules_that_are_none(vlm, other, plain, tiny_llama, tmp_path: Path) ->
     refused({"text_decoder": {}}, "In the module text_decoder: .*needs either `models` or `slices`")
     refused({"text_decoder": {"model": models}}, "needs either `models` or `slices`")
     refused({"text_decoder": {"models": models, "merge_method": "linea"}}, "linear")
+    twice = {"text_decoder": {"models": models}, "language_model": {"models": models}}
+    refused(twice, "merges the part language_model twice, as text_decoder and as language_model")
     with pytest.raises(RecipeError, match="and not both"):
         Recipe.from_dict({**good, "models": models})
+    whole = {"merge_method": "linear", "models": [{"model": str(vlm)}, {"model": str(plain["ja"])}]}
+    with pytest.raises(PlanError, match=r"for the language model inside .* write .*#language_model"):
+        make_plan(Recipe.from_dict(whole)).require()
     narrow = tiny_llama(tmp_path / "narrow", hidden_size=32, tie_word_embeddings=False)
     refused({"text_decoder": {"models": [models[0], {"model": str(narrow)}]}}, "do not fit together", PlanError)
     small = tiny_llama(tmp_path / "small", intermediate_size=16, tie_word_embeddings=False)

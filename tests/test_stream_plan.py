@@ -373,3 +373,20 @@ def test_threads_fit_what_is_free_and_a_warning_names_the_way_out(siblings, monk
     asked = make_plan(recipe, threads=2)
     assert asked.threads == 2
     assert any("--threads 1 takes less" in found.message for found in asked.warnings)
+
+
+def test_a_filter_that_fits_no_tensor_is_told(siblings: Siblings) -> None:
+    by_name = [{"filter": "self_atn", "value": 0.3}, {"filter": "mlp", "value": 0.5}, {"value": 1.0}]
+    models = [{"model": str(siblings["math"]), "parameters": {"weight": by_name}}, {"model": str(siblings["base"])}]
+    found = make_plan(Recipe.from_dict({"merge_method": "linear", "models": models})).warnings
+    told = [finding.message for finding in found if "in its name" in finding.message]
+    assert told == [
+        "No tensor has 'self_atn' in its name, so the value of weight for it is not used (did you mean self_attn?)."
+    ]
+
+
+def test_a_misspelt_word_for_a_tokenizer_is_no_model(siblings: Siblings) -> None:
+    models = [{"model": str(siblings["math"])}]
+    for word, meant in (("unoin", "union"), ("bas", "base"), ("shortes", "shortest")):
+        with pytest.raises(RecipeError, match=f"did you mean {meant}"):
+            Recipe.from_dict({"merge_method": "linear", "models": models, "tokenizer_source": word})

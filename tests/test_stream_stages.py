@@ -175,11 +175,33 @@ def test_stages_are_named_once_used_and_in_order(wide) -> None:
         Recipe.from_dict({**document, "stages": [stage, stage]})
     with pytest.raises(RecipeError, match="Nothing names stage:spare"):
         Recipe.from_dict({**document, "stages": [stage, {**stage, "name": "spare"}]})
+    with pytest.raises(RecipeError, match="Nothing names stage:ja; write stage:ja where you mean it"):
+        Recipe.from_dict({"stages": [stage], **second(wide, "ja")})
     with pytest.raises(RecipeError, match="The stage early names stage:ja, but no stage comes before"):
         Recipe.from_dict({**document, "stages": [{"name": "early", **second(wide, "stage:ja")}, stage]})
     with pytest.raises(RecipeError, match="has `stages` of its own"):
         Recipe.from_dict({**document, "stages": [{"name": "outer", **document}]})
     assert Recipe.from_yaml(staged(wide).to_yaml()) == staged(wide)
+
+
+def test_stages_are_at_most_as_many_as_can_be_planned() -> None:
+    def merged(*names: str) -> dict[str, Any]:
+        return {"merge_method": "linear", "models": [{"model": name} for name in names]}
+
+    def each_of_the(count: int, last: int) -> dict[str, Any]:
+        names = [f"s{number}" for number in range(count)]
+        made = [
+            {"name": name, **merged("org/a", *(f"stage:{one}" for one in names[max(0, n - last) : n]))}
+            for n, name in enumerate(names)
+        ]
+        return {"stages": made, **merged(*(f"stage:{name}" for name in names[-last:]))}
+
+    assert len(Recipe.from_dict(each_of_the(100, 1)).stages) == 100
+    with pytest.raises(RecipeError, match="has 101 stages; at most 100"):
+        Recipe.from_dict(each_of_the(101, 1))
+    assert Recipe.from_dict(each_of_the(12, 2))
+    with pytest.raises(RecipeError, match=r"The stage s14 is made of .* read more than 1,000 times"):
+        Recipe.from_dict(each_of_the(90, 2))
 
 
 def test_what_is_wrong_with_a_stage_is_said_of_it(wide, tiny_llama, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ class _Calls:
     def __init__(self, refuse: Refuse) -> None:
         self._refuse = refuse
         self.names: Mapping[str, Call | None] = {
-            "collections.OrderedDict": dict,
+            "collections.OrderedDict": _empty,
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_tensor_v3": self._typed_tensor,
@@ -235,17 +235,45 @@ class _Calls:
             raise TypeError
         return _Storage(key, _STORAGES.get(storage.name), _size(elements))
 
-    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    def _tensor(
+        self,
+        storage: Any,
+        offset: Any,
+        shape: Any,
+        strides: Any,
+        needs_gradient: Any = False,
+        hooks: Any = None,
+        metadata: Any = None,
+    ) -> _Tensor:
         if not isinstance(storage, _Storage) or storage.dtype is None:
             raise TypeError
+        self._plain(needs_gradient, hooks, metadata)
         return self._checked(storage, storage.dtype, offset, shape, strides)
 
     def _typed_tensor(
-        self, storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any, *___: Any
+        self,
+        storage: Any,
+        offset: Any,
+        shape: Any,
+        strides: Any,
+        needs_gradient: Any,
+        hooks: Any,
+        dtype: Any,
+        metadata: Any = None,
     ) -> _Tensor:
         if not isinstance(storage, _Storage) or not isinstance(dtype, Named) or dtype.name not in _DTYPES:
             raise TypeError
+        self._plain(needs_gradient, hooks, metadata)
         return self._checked(storage, _DTYPES[dtype.name], offset, shape, strides)
+
+    def _plain(self, needs_gradient: Any, hooks: Any, metadata: Any = None) -> None:
+        """What else is said of a tensor may not change its numbers; torch writes no hooks at all."""
+        if type(needs_gradient) is not bool or hooks or (metadata is not None and not isinstance(metadata, dict)):
+            raise TypeError
+        if metadata:
+            # A view that torch negates or conjugates as it is read: its numbers are not those in the file.
+            said = " and ".join(str(key)[:20] for key in list(metadata)[:2])
+            raise self._refuse(f"a tensor in it is a view that is changed as it is read ({said})")
 
     def _checked(self, storage: _Storage, dtype: str, offset: Any, shape: Any, strides: Any) -> _Tensor:
         tensor = _Tensor(storage, dtype, _size(offset), _sizes(shape), _sizes(strides))
@@ -258,20 +286,29 @@ class _Calls:
             raise self._refuse(f"a tensor of shape {list(tensor.shape)[:8]} in it has elements that overlap")
         return tensor
 
-    def _parameter(self, tensor: Any, *_: Any) -> _Tensor:
+    def _parameter(self, tensor: Any, needs_gradient: Any, hooks: Any, state: Any = None) -> _Tensor:
+        # `state`: attributes that a program set on it, which are no weights.
         if not isinstance(tensor, _Tensor):
             raise TypeError
+        self._plain(needs_gradient, hooks)
         return tensor
 
-    def _of_type(self, call: Any, kind: Any, arguments: Any, _: Any) -> Any:
+    def _of_type(self, call: Any, kind: Any, arguments: Any, state: Any) -> Any:
         # A tensor with attributes of its own, which are no weights.
         if not isinstance(call, Named) or not isinstance(kind, Named) or kind.name not in _KINDS:
             raise TypeError
         if call.name not in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3"):
             raise TypeError
+        if not isinstance(arguments, tuple):
+            raise TypeError
         made = self.names[call.name]
         assert made is not None
         return made(*arguments)
+
+
+def _empty() -> dict[Any, Any]:
+    """An OrderedDict as it is saved: made empty and filled afterwards, so that no argument is copied or hashed."""
+    return {}
 
 
 def _size(value: Any) -> int:

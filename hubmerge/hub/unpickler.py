@@ -18,7 +18,9 @@ MOST_STEPS = 2**20
 
 Refuse = Callable[[str], SourceError]
 Call = Callable[..., Any]
-"""Makes a value of the arguments of a call. Raises `TypeError` or `ValueError` for arguments that cannot be."""
+"""Makes a value of the arguments of a call. Raises `TypeError` or `ValueError` for arguments that cannot be. They are
+a stranger's, of any size and nested to any depth: it may neither hash, copy, compare nor print what it has not checked.
+"""
 
 
 class Named(NamedTuple):
@@ -68,6 +70,8 @@ class Unpickler:
                 self._step(code)
         except (IndexError, KeyError, TypeError, ValueError, struct.error, OverflowError):
             raise self._refuse(f"its pickle is damaged at byte {self._place:,}") from None
+        except (MemoryError, RecursionError):
+            raise self._refuse(f"its pickle needs more memory than there is, at byte {self._place:,}") from None
         raise self._refuse(f"its pickle has more than {MOST_STEPS:,} instructions")
 
     def _step(self, code: int) -> None:

@@ -15,6 +15,10 @@ from .spectral import add, add_mean, matrices, weighted_sum
 _BETA, _BETA_SQUARE, _EPSILON = 0.9, 0.999, 1e-8
 
 
+NOTHING = 1e-18
+"""A change of no larger norm is none: its square could not be divided by in float32."""
+
+
 def wudi(block: Block, *, weight: Sequence[float], steps: float, learning_rate: float, lambda_: float) -> Tensor:
     """The sum of changes, moved by Adam towards the least interference: the sum over models of
     |(merged - change) change^T|^2 / |change|^2 (equation 13)."""
@@ -23,7 +27,7 @@ def wudi(block: Block, *, weight: Sequence[float], steps: float, learning_rate: 
         return add_mean(block, weight, lambda_)
     changes = [change.mul_(w) for change, w in zip(changes, weight, strict=True)]
     merged = weighted_sum(changes, [1.0] * len(changes))
-    changes = [change for change in changes if bool(change.any())]
+    changes = [change for change in changes if float(torch.linalg.matrix_norm(change)) > NOTHING]
     if changes:
         _descend(merged, _gradient(changes), int(steps), learning_rate)
     return add(block, merged, lambda_)

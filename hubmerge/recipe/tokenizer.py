@@ -15,10 +15,10 @@ from typing import Any
 
 from ..documents import DocumentKind
 from ..errors import RecipeError
-from ..guesses import guess
+from ..guesses import guess, nearest
 from ..reference import ModelRef
 
-BASE, UNION, SHORTEST = "base", "union", "shortest"
+BASE, UNION, SHORTEST = _WORDS = ("base", "union", "shortest")
 
 ZERO, MODEL_TOKEN = "zero", "model_token"
 _MOST_TOKENS = 10_000
@@ -130,6 +130,9 @@ def named_model(source: str | None) -> ModelRef | None:
     """The model of a tokenizer's source, which mergekit also writes model:NAME; None where it names none."""
     if source in (None, BASE, UNION, SHORTEST):
         return None
+    # A model may be called so, but hardly is where one or two letters away something else was meant.
+    if "/" not in str(source) and (near := nearest(str(source), _WORDS)) and abs(len(near) - len(str(source))) < 2:
+        raise RecipeError(f"The tokenizer's source {source!r} is no model and no word for one: did you mean {near}?")
     return ModelRef.parse(str(source).removeprefix("model:"))
 
 

@@ -13,6 +13,11 @@ from ..reference import ModelRef
 from .output import Output
 from .parameters import Parameters
 
+MOST_STAGES = 100
+"""Stages of a recipe: each is planned and computed within the one after it."""
+MOST_READS = 1000
+"""How often a recipe's models may be read for one tensor, through all of its stages."""
+
 RECIPE = DocumentKind("recipe", RecipeError)
 
 
@@ -178,21 +183,33 @@ class Recipe:
         return self.output.tokenizer_model or self.giver
 
     def require_stages(self) -> None:
-        """Raises `RecipeError` for two stages of one name, one that nothing names, and one named before it is there."""
+        """Raises `RecipeError` for two stages of one name, one that nothing names, one named before it is there, and
+        for more of them than `MOST_STAGES`, or that are merged over and over (`MOST_READS`)."""
+        if len(self.stages) > MOST_STAGES:
+            raise RecipeError(f"The recipe has {len(self.stages):,} stages; at most {MOST_STAGES} are merged at once.")
         made: list[ModelRef] = []
         used: set[ModelRef] = set()
+        read: dict[ModelRef, int] = {}
         for name, merge in [*((stage.name, stage.recipe) for stage in self.stages), (None, self)]:
             for ref in (ref for ref in merge.named if ref.stage):
                 if ref not in made:
                     hint = f"it may name: {', '.join(map(str, made))}." if made else "no stage comes before it."
                     raise RecipeError(f"{f'The stage {name}' if name else 'The recipe'} names {ref}, but {hint}")
                 used.add(ref)
+            if (times := sum(read.get(ref, 1) for ref in merge.named)) > MOST_READS:
+                raise RecipeError(
+                    f"{f'The stage {name}' if name else 'The recipe'} is made of stages that are made of each other so "
+                    f"often that models are read more than {MOST_READS:,} times; merge some of it on its own first."
+                )
             if name is not None:
                 if (ref := ModelRef(name, stage=True)) in made:
                     raise RecipeError(f"Two stages are called {name}; give each a name of its own.")
                 made.append(ref)
+                read[ref] = times
         if unused := [ref for ref in made if ref not in used]:
-            raise RecipeError(f"Nothing names {unused[0]}; name it as a model, or leave the stage out.")
+            plain = any(not ref.stage and ref.repo_id == unused[0].repo_id for ref in self.references)
+            hint = f"write {unused[0]} where you mean it" if plain else "name it as a model, or leave the stage out"
+            raise RecipeError(f"Nothing names {unused[0]}; {hint}.")
 
     def with_pins(self, pinned: Mapping[ModelRef, ModelRef]) -> "Recipe":
         """The same recipe with each model at its commit, as `pinned` has it; others stay as they are."""

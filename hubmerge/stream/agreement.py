@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import SourceError
 from ..hub.checkpoint import CONFIG
+from ..hub.component import LANGUAGE_MODEL
 from ..hub.config import text_config
 from .architecture import completed
 from .findings import Finding, error, some, warning
@@ -61,7 +62,7 @@ def check_configs(first: Weights, others: Sequence[Weights]) -> Iterator[Finding
         if kinds[0] != kinds[1] and not (set(kinds) == _ALIKE and any(map(_is_told_by_header, (first, other)))):
             yield error(
                 f"{other.name} is a {kinds[1]} model and {first.name} a {kinds[0]} model: "
-                "only models of one architecture can be merged."
+                f"only models of one architecture can be merged{_inside(first, other)}."
             )
             continue
         pair, found = f"{other.name} and {first.name}", _differences(first.config, other.config)
@@ -70,6 +71,15 @@ def check_configs(first: Weights, others: Sequence[Weights]) -> Iterator[Finding
             yield error(f"{pair} do not fit together: {some(forbidden)}; choose models of one family.")
         if rest := [text for name, text in found.items() if name.rpartition(".")[2] not in _MUST_AGREE]:
             yield warning(f"{pair} differ: {some(rest, 12)}; the result keeps the latter.")
+
+
+def _inside(*models: Weights) -> str:
+    """How to name a part of a model that another one is of a kind with; nothing where there is none."""
+    for one, other in (models, models[::-1]):
+        part = one.components.get(LANGUAGE_MODEL)
+        if part is not None and part.config.get("model_type") == other.config.get("model_type"):
+            return f"; for the language model inside {one.name} write {one.name}#{LANGUAGE_MODEL}"
+    return ""
 
 
 def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:

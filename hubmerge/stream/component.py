@@ -1,9 +1,11 @@
 """One checkpoint that a merge writes: the result itself, or a part of it that lies in a folder of its own."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .findings import Finding, error, some
 from .shards import ShardPlan, fill_shards
 from .tensors import TensorPlan
 
@@ -36,3 +38,11 @@ class ComponentPlan:
 def sized(components: Iterable[ComponentPlan], shard_size: int) -> tuple[ComponentPlan, ...]:
     """All of them, sized."""
     return tuple(component.sized(shard_size) for component in components)
+
+
+def check_names(components: Iterable[ComponentPlan]) -> Iterator[Finding]:
+    """Whether a checkpoint would have two tensors of one name, which no reader opens."""
+    for component in components:
+        counts = Counter(tensor.name for tensor in component.tensors)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            yield error(f"The result would have {some(twice)} twice; let the recipe make each tensor once.")

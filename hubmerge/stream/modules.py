@@ -82,11 +82,18 @@ def plan_modules(
 
 
 def _modules(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Iterator[_Module]:
+    named: dict[str, str] = {}
     for module in recipe.modules:
+        part = ALIASES.get(module.name, module.name)
+        if part in named:
+            raise RecipeError(
+                f"`modules` merges the part {part} twice, as {named[part]} and as {module.name}; keep one of them."
+            )
+        named[part] = module.name
         outer = () if module.merge_method else (recipe.parameters,)
-        yield _Module(module.name, ALIASES.get(module.name, module.name), module.recipe(recipe), outer)
-    if not recipe.modules and (part := made[recipe.giver].whole) is not None:
-        yield _Module("", part.component.name, recipe)
+        yield _Module(module.name, part, module.recipe(recipe), outer)
+    if not recipe.modules and (whole := made[recipe.giver].whole) is not None:
+        yield _Module("", whole.component.name, recipe)
 
 
 def _whole(recipe: Recipe, modules: Sequence[_Module], made: Mapping[ModelRef, Weights]) -> Weights:

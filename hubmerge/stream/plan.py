@@ -25,7 +25,7 @@ from ..shown import Shown, Table
 from . import budget
 from .budget import Effort
 from .carried import Carried
-from .component import ComponentPlan, sized
+from .component import ComponentPlan, check_names, sized
 from .dequantised import Dequantised
 from .device import cores, find_devices
 from .findings import Finding, raise_errors, warning
@@ -275,7 +275,11 @@ def assess(
         effort = budget.effort(stage, ranged, cores(), free)
     spill = budget.spill_bytes(stage, effort.threads)
     disk = budget.disk_bytes(files, pushing, shard_size) + spill
-    found = [*findings, *budget.check_memory(effort.memory, memory, ranged, effort.threads)]
+    found = [
+        *findings,
+        *check_names(components),
+        *budget.check_memory(effort.memory, memory, ranged, effort.threads),
+    ]
     if out is not None:
         found += budget.check_disk(out, disk, 0 if ranged else fetch)
     devices = tuple(map(str, find_devices(device, budget.device_memory(stage), effort.threads)))

@@ -1,6 +1,6 @@
 """The parameters of each tensor: those nearest to the model count first (model, slice, recipe, default)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -47,6 +47,25 @@ def check_settings(recipe: Recipe, method: Method) -> Iterator[Finding]:
         )
     for name in ignored:
         yield warning(f"The parameter {name} is not used: {IGNORED_PARAMETERS[name]}.")
+
+
+def check_filters(recipe: Recipe, names: Collection[str]) -> Iterator[Finding]:
+    """Whether each filter is part of the name of some tensor: `names` are those of all models and of the result."""
+    wanted = {
+        (case.filter, name): None
+        for _, parameters, _ in _places(recipe)
+        for name, setting in parameters.items()
+        if isinstance(setting, tuple)
+        for case in setting
+        if isinstance(case, Conditional) and case.filter
+    }
+    parts = {part for name in names for part in name.split(".")}
+    for wanted_part, name in wanted:
+        if not any(wanted_part in one for one in names):
+            yield warning(
+                f"No tensor has {wanted_part!r} in its name, so the value of {name} for it is not used"
+                f"{guess(wanted_part, parts)}."
+            )
 
 
 def _refusal(message: str) -> Finding:

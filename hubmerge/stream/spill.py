@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import ResourceError
 from ..files import TEMPORARY
 
 
@@ -33,7 +34,8 @@ class Spill:
             return None
         block = torch.empty(self._lengths[start], dtype=self._dtype)
         self._file.seek(start * self._dtype.itemsize)
-        self._file.readinto(block.view(torch.uint8).numpy().data)
+        if self._file.readinto(block.view(torch.uint8).numpy().data) != block.nbytes:
+            raise ResourceError("A file of what a stage made was cut short while it was read; merge again.")
         return block
 
     def close(self) -> None:

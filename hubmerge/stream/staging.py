@@ -16,7 +16,7 @@ from .component import ComponentPlan
 from .configuration import check_restacked, output_config, renumbered
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
 from .findings import Finding
-from .layout import Layout, lay_out
+from .layout import Layout, Origin, lay_out
 from .modules import has_modules, plan_modules
 from .roles import with_roles
 from .shortest import rows_of, shortened
@@ -97,6 +97,7 @@ def plan_stage(
         layout = lay_out(recipe, method, indices, seen, outer)
         tensors, found = plan_tensors(recipe, method, layout, weights)
         findings += [*layout.findings, *found]
+        findings += settings.check_filters(written, {name for one in layout.origins for name in _names(one)})
         findings += check_restacked(giver, layout.layer_map, views.views)
         findings += check_tensors(tensors, weights, choice.advice)
         findings += check_tokens(carried, tensors) if giver.speaks else ()
@@ -169,6 +170,12 @@ def plan_tensors(
             )
         )
     return tuple(_placed(tensors) if method.placed else tensors), list(resolver.findings())
+
+
+def _names(origin: Origin) -> Iterator[str]:
+    """What a tensor is called in the result and in each model."""
+    yield origin.name
+    yield from (name for _, name in origin.reads)
 
 
 def _own(name: str, inner: str) -> str:
