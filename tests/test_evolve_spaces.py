@@ -173,7 +173,9 @@ def test_the_cards_commands_make_the_same_weights(finished: Run, tmp_path: Path,
     for file in (finished.folder / "model").glob("*.yaml"):
         shutil.copy(file, tmp_path)
     card = (finished.folder / "model" / "README.md").read_text()
-    lines = re.search(r"## Make it again\n\n```bash\n(.*?)```", card, re.DOTALL)[1].splitlines()
+    lines = re.search(
+        r"## Make it again\n\nWith `best.yaml` of this repository:\n\n```bash\n(.*?)```", card, re.DOTALL
+    )[1].splitlines()
     assert lines[-1].startswith("hubmerge evolve search.yaml")
     assert len(lines) == 2
     monkeypatch.chdir(tmp_path)

@@ -230,7 +230,7 @@ def test_private_missing_and_gated(hub) -> None:
         opened("bob/gatd")
     assert "Did you mean" not in str(unlike.value)
     with pytest.raises(NotFoundError, match="hubmerge hub --demo"):
-        opened("hubmerge-demo/nothing-like-it")
+        opened("hubmerge-demo/7")
     demo = ModelRef.parse("hubmerge-demo/zoo-math")
     with (
         pytest.raises(NetworkError, match=r"cannot be reached\. This is .*hubmerge hub --demo"),

@@ -275,9 +275,9 @@ def _reproduction(card: Card) -> str:
     if not card.commands:
         return ""
     recipe = card.commands[0].split()[2]
-    return f"## Make it again\n\nSave the recipe above as `{recipe}`; then\n\n" + fence(
-        "\n".join(card.commands), "bash"
-    )
+    # What a search writes beside its model is there; a merge's recipe stands in the card alone.
+    first = f"With `{recipe}` of this repository:" if card.search else f"Save the recipe above as `{recipe}`; then"
+    return "\n\n".join(("## Make it again", first, fence("\n".join(card.commands), "bash")))
 
 
 def _licence(licence: LicenceResult) -> str:

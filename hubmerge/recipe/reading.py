@@ -125,7 +125,12 @@ class _Reader:
         self._known(document, (*_KEYS, _LABEL), "the recipe")
         method = document.get("merge_method")
         if not isinstance(method, str):
-            raise RecipeError(f"The recipe needs `merge_method: NAME` (linear, slerp, ties, ...), got {method!r}.")
+            meant = next(
+                (key for key in document if key not in _KEYS and nearest(str(key), _KEYS) == "merge_method"), None
+            )
+            hint = f"; did you mean it by {str(meant)[:60]!r}?" if meant is not None else "."
+            got = "" if method is None else f", got {method!r}"
+            raise RecipeError(f"The recipe needs `merge_method: NAME` (linear, slerp, ties, ...){got}{hint}")
         modules = [
             self._module(name, item) for name, item in RECIPE.mapping(document.get("modules") or {}, "modules").items()
         ]

@@ -196,7 +196,8 @@ class Recipe:
                     hint = f"it may name: {', '.join(map(str, made))}." if made else "no stage comes before it."
                     raise RecipeError(f"{f'The stage {name}' if name else 'The recipe'} names {ref}, but {hint}")
                 used.add(ref)
-            if (times := sum(read.get(ref, 1) for ref in merge.named)) > MOST_READS:
+            times = sum(read.get(ref, 1) for ref in merge.named)
+            if self.stages and times > MOST_READS:
                 raise RecipeError(
                     f"{f'The stage {name}' if name else 'The recipe'} is made of stages that are made of each other so "
                     f"often that models are read more than {MOST_READS:,} times; merge some of it on its own first."
