@@ -37,7 +37,7 @@ def faulty(hub):
 
 
 def opened(text: str, token: str | None = None):
-    return open_source(ModelRef.parse(text), token=token)
+    return open_source(text, token=token)
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
