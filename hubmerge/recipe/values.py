@@ -13,7 +13,7 @@ from ..reference import ModelRef
 from .output import Output
 from .parameters import Parameters
 
-MOST_STAGES = 100
+MOST_STAGES = 50
 """Stages of a recipe: each is planned and computed within the one after it."""
 MOST_READS = 1000
 """How often a recipe's models may be read for one tensor, through all of its stages."""
