@@ -5,7 +5,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows has no locks of this kind
+    fcntl = None  # type: ignore[assignment]
 
 from .errors import HubmergeError, ResourceError, remedy
 from .text import shorten
@@ -44,6 +49,19 @@ def _new_file(path: Path) -> BinaryIO:
                 raise
             path.unlink()
     raise AssertionError
+
+
+def lock(file: IO[Any]) -> bool:
+    """Locks an open file until it is closed, or its process ends; False where another process has it locked.
+
+    True on Windows as well, where nothing is locked.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
 
 
 def write_file(path: Path, content: bytes, room: Path | None = None) -> None:

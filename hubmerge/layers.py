@@ -6,6 +6,7 @@
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -74,6 +75,11 @@ def parse(name: str) -> TensorName:
     prefix, layer, suffix = (match["prefix"], int(match["layer"]), match["suffix"]) if match else ("", None, name)
     group: Group = next((group for group, pattern in _GROUPS if pattern.search(suffix)), "other")
     return TensorName(name, layer, group, prefix, suffix)
+
+
+def depth(names: Iterable[str]) -> int:
+    """How many layers tensors of these names are of; of several stacks, the longest one's."""
+    return 1 + max((layer for name in names if (layer := parse(name).layer) is not None), default=-1)
 
 
 def is_head(name: str) -> bool:

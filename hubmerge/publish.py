@@ -1,15 +1,16 @@
 """A merge or the winner of a search, with its model card, into a folder or onto the Hub."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub import constants
 
 from .errors import HubmergeError
-from .hub.card import Card, render
+from .hub.card import Card, listed, render
 from .hub.push import PushResult, Upload, push_folder
 from .places import folder_name
 from .progress import Progress, silent
@@ -35,7 +36,7 @@ def out_of_reach(models: Iterable[ModelRef]) -> str | None:
         return None
     several = len(names) > 1
     return (
-        f"{_listed(list(names))} {'are folders' if several else 'is a folder'} of this machine, and nobody else can "
+        f"{listed(list(names))} {'are folders' if several else 'is a folder'} of this machine, and nobody else can "
         f"get {'them' if several else 'it'} from what is pushed: card and recipe tell a name and a digest. For others "
         f"to make this model again, push {'them' if several else 'it'} too and name {'them' if several else 'it'} by "
         "Hub ID."
@@ -57,7 +58,7 @@ def warnings_before_push(folder: Path) -> Iterator[str]:
                 text = path.read_text(encoding="utf-8", errors="replace").replace("\\/", "/")
                 telling += [path.name] if any(f"{place}/" in text or f'{place}"' in text for place in places) else []
     if telling:
-        yield f"{_listed(telling)} would tell everybody a place of this machine; edit that out first."
+        yield f"{listed(telling)} would tell everybody a place of this machine; edit that out first."
 
 
 def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
@@ -66,9 +67,8 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
     *before, last = plan.recipe.merges.values()
     merges = [last, *before]
     base = next((merge.base_model for merge in merges if merge.base_model and not merge.base_model.stage), None)
-    names = [source.title.split("/")[-1] for source in plan.sources if not base or source.pinned != base]
-    return Card(
-        title=repo_id.split("/")[-1] if repo_id else f"{_listed(plan.methods)} merge of {_listed(names)}",
+    card = Card(
+        title="",
         sources=plan.sources,
         recipe_yaml=plan.recipe.to_yaml(),
         method=plan.methods[-1],
@@ -82,10 +82,31 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         tokenizer=plan.tokenizer.has_tokenizer,
         processor=not {"processor_config.json", "preprocessor_config.json"}.isdisjoint(plan.tokenizer.files()),
     )
+    if isinstance(plan.recipe, Recipe):
+        merged = {ref for merge in plan.recipe.merges.values() for ref in merge.merged}
+        block = plan.recipe.output.vocabulary
+        card = replace(
+            card,
+            speakers=[source.name for source in plan.sources if source.pinned not in merged],
+            transplanted=block is not None and block.transplant is not None,
+        )
+    else:
+        card = replace(
+            card,
+            method=plan.recipe.merge_method,
+            kind="mixture of experts",
+            commands=(f"hubmerge {plan.recipe.merge_method} recipe.yaml --out mixture",),
+        )
+    return replace(card, title=repo_id.split("/")[-1] if repo_id else _title(card, plan))
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+def _title(card: Card, plan: "Plan") -> str:
+    """What a model without a name is called: what was done, to which models."""
+    named = [s for s in plan.sources if s.name not in (card.base_model, *card.speakers)] or list(plan.sources)
+    names = listed([source.title.split("/")[-1] for source in named])
+    if card.transplanted:
+        return f"{names} with another tokenizer"
+    return f"{f'{listed(plan.methods)} ' if card.kind == 'merge' else ''}{card.kind} of {names}"
 
 
 def merge(

@@ -1,5 +1,6 @@
 """Mixtures of experts of dense models: loaded by transformers they route as asked, and equal experts are the model."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from torch import Tensor
 from hubmerge.errors import HubmergeError
 from hubmerge.experts.document import Moe
 from hubmerge.experts.mixture import plan_moe
+from hubmerge.hub.card import render
 from hubmerge.planning import plan_again, read_again
-from hubmerge.publish import merge
+from hubmerge.publish import card_of, merge
 from hubmerge.reference import ModelRef
 from hubmerge.stream.verify import verify
 
@@ -242,7 +244,28 @@ def test_models_that_do_not_fit_are_refused(dense, tiny_llama, tmp_path) -> None
     wide = tiny_llama(tmp_path / "wide", hidden_size=16, intermediate_size=48, num_hidden_layers=2)
     with pytest.raises(HubmergeError, match="models of one size"):
         plan_moe(Moe.from_dict(document(base, [base, wide])))
+    deep = tiny_llama(tmp_path / "deep", hidden_size=16, intermediate_size=32, num_hidden_layers=3)
+    with pytest.raises(HubmergeError, match="has 3 layers and"):
+        plan_moe(Moe.from_dict(document(base, [base, deep])))
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    biased = tiny_llama(tmp_path / "biased", mlp_bias=True, **shape)
+    with pytest.raises(HubmergeError, match=r"biased has biases \(.*mlp"):
+        plan_moe(Moe.from_dict(document(base, [base, biased])))
+    words = tiny_llama(tmp_path / "words", **shape)
+    tokens = json.loads((words / "tokenizer.json").read_text())
+    vocabulary = tokens["model"]["vocab"]
+    tokens["model"]["vocab"] = {text: (number + 1) % len(vocabulary) for text, number in vocabulary.items()}
+    (words / "tokenizer.json").write_text(json.dumps(tokens | {"added_tokens": []}))
+    told = plan_moe(Moe.from_dict(document(base, [base, words], gate_mode="random"))).warnings
+    assert any("was trained on other tokens" in finding.message for finding in told)
     with pytest.raises(HubmergeError, match=r"always has a shared expert"):
         plan_moe(Moe.from_dict(document(dense("deepseek_v3"), [dense("deepseek_v3")] * 2)))
     with pytest.raises(HubmergeError, match="needs `positive_prompts`"):
         Moe.from_dict({"base_model": "a/b", "experts": [{"source_model": "a/b"}] * 2})
+
+
+def test_its_card_says_what_it_is_and_how_it_is_made_again(dense) -> None:
+    base, other = dense("llama"), dense("llama", 1)
+    card = render(card_of(plan_moe(Moe.from_dict(document(base, [base, other], gate_mode="random")))))
+    assert "# mixture of experts of local folder llama-1" in card
+    assert "This model is a mixture of experts of" in card and "hubmerge moe recipe.yaml --out mixture" in card

@@ -1,6 +1,7 @@
 """A LoRA out of a model and its base: the nearest there is, as peft loads it and as recipes add it back."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hubmerge.errors import HubmergeError, Interrupted
+from hubmerge.errors import HubmergeError, Interrupted, PlanError, ResourceError
 from hubmerge.extract import factoring
 from hubmerge.extract.adapter import Extraction, extract, recipe_of
+from hubmerge.extract.kept import Kept
 from hubmerge.extract.lowrank import low_rank
 from hubmerge.planning import plan_again, read_again
 from hubmerge.publish import merge
@@ -195,13 +197,34 @@ def test_a_run_that_broke_goes_on_and_threads_change_nothing(base, models, tmp_p
     assert files[0] == files[1]
 
 
+def test_two_runs_of_one_pair_do_not_take_each_others_folder(base, models, tmp_path) -> None:
+    first = Kept(tmp_path / "work")
+    with pytest.raises(ResourceError, match="extracted by another run"):
+        Kept(tmp_path / "work")
+    first.close()
+    Kept(tmp_path / "work").clear()
+
+
+def test_what_is_no_model_of_the_base_is_refused(base, tiny_llama, tmp_path) -> None:
+    deep = tiny_llama(tmp_path / "deep", num_hidden_layers=4)
+    with pytest.raises(PlanError, match="has 4 layers and"):
+        made(base, deep, rank=2)
+    config = json.loads((base / "config.json").read_text())
+    other = shutil.copytree(base, tmp_path / "other")
+    (other / "config.json").write_text(json.dumps(config | {"model_type": "mistral"}))
+    with pytest.raises(PlanError, match="is a mistral model and"):
+        made(base, other, rank=2)
+    with pytest.raises(ResourceError, match="There is no device"):
+        made(base, base, rank=2, device="warp")
+
+
 def test_the_command_pushes_it_and_it_is_verified(call, hub, base, models, tmp_path) -> None:
     run = call("extract-lora", models["full"], "--base", base, "--rank", 4, "--push", "alice/lora-of-full")
     assert run.returncode == 0 and "Name it in recipes" in run.stdout and "energy kept" in run.stdout, run.stderr
     again = call("extract-lora", models["full"], "--base", base, "--rank", 4, "--out", tmp_path / "lora")
     assert "Extracted into" in again.stdout
     card = (tmp_path / "lora" / "README.md").read_text()
-    assert "library_name: peft" in card and "q\\_proj" in card and str(base.parent) not in card
+    assert "library_name: peft" in card and "q_proj" in card and str(base.parent) not in card
     assert call("verify", "alice/lora-of-full").returncode == 0
     found = verify(ModelRef.parse(str(tmp_path / "lora")), recompute=True, read=read_again, plan=plan_again)
     assert found.ok and found.unreproduced == ()

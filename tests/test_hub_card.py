@@ -80,9 +80,7 @@ def test_the_story_is_told(card: Card, parents: dict[str, Source]) -> None:
         == "linear"
     )
     results = section(text, "Results")
-    assert (
-        "| **Math in Japanese** | ja-word-problems / exact\\_number | test | 300 | 62.0% | 57.0% to 67.0% |" in results
-    )
+    assert "| **Math in Japanese** | ja-word-problems / exact_number | test | 300 | 62.0% | 57.0% to 67.0% |" in results
     assert "| alice/card-math |" in results
     assert "](curve.png)" in results
     for fact in ("cmaes", "1,200", "| Seed | 1234 |", "12 min 34 s"):

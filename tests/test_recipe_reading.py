@@ -278,7 +278,14 @@ def test_filters_that_leave_a_gap_in_the_weights_are_refused(siblings: Siblings)
     told(document | {"parameters": {**gap, "weight": 1.0}})
 
 
-def test_the_yaml_of_the_page_about_mergekit_is_read() -> None:
+def test_the_yaml_of_the_page_about_mergekit_is_planned(siblings: Siblings) -> None:
     page = (Path(__file__).parent.parent / "docs" / "mergekit.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    assert blocks and not any(Recipe.from_yaml(block).remarks for block in blocks)
+    named = {"org/math": "math", "org/code": "japanese", "org/story": "base"}
+    for block in blocks:
+        for name, sibling in named.items():
+            block = block.replace(name, str(siblings[sibling]))
+        recipe = Recipe.from_yaml(block)
+        make_plan(recipe).require()
+        assert not recipe.remarks
+    assert blocks

@@ -106,18 +106,31 @@ def test_norms_with_one_added(wide: Siblings, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"general.architecture": "mamba"}, "is a mamba in GGUF, which is not read; use the model"),
+        ({"general.architecture": "mamba"}, "is a 'mamba' in GGUF, which is not read; use the model"),
         ({"llama.rope.scaling.type": "yarn"}, "does not tell all of its configuration"),
         ({"llama.block_count": "two"}, "does not tell llama.block_count"),
         ({"split.count": 2}, "is one of several parts of a model; join them"),
         ({"llama.attention.head_count": 3}, "has 64 rows, not those of its heads"),
         ({"general.alignment": 0}, "is damaged at byte"),
+        ({"llama.block_count": 9}, r"tells of 9 blocks and holds \d"),
+        ({"llama.feed_forward_length": 96}, r"holds blk\.0\.ffn_up of \[\d+, 64\], not the \[96, 64\]"),
+        ({"llama.embedding_length": 96, "llama.attention.head_count": 4}, r"holds blk\.0\.ffn_up of"),
     ],
 )
 def test_what_is_refused(more: dict, reason: str, wide: Siblings, tmp_path: Path) -> None:
     write_gguf(wide["math"], tmp_path / "model.gguf", {}, more=more)
     with pytest.raises(SourceError, match=reason):
         open_source(ModelRef.parse(str(tmp_path)))
+
+
+def test_a_block_without_a_matrix_is_not_made_up(wide: Siblings, tmp_path: Path) -> None:
+    from streamtools import rewrite
+
+    lacking = shutil.copytree(wide["math"], tmp_path / "lacking")
+    rewrite(lacking, {"model.layers.1.mlp.down_proj.weight": None})
+    write_gguf(lacking, tmp_path / "model.gguf", {})
+    with pytest.raises(SourceError, match=r"lacks blk\.1\.ffn_down\.weight, which its other blocks have"):
+        open_source(ModelRef.parse(str(tmp_path / "model.gguf")))
 
 
 def test_harmed_files(wide: Siblings, tmp_path: Path) -> None:

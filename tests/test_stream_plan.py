@@ -390,3 +390,22 @@ def test_a_misspelt_word_for_a_tokenizer_is_no_model(siblings: Siblings) -> None
     for word, meant in (("unoin", "union"), ("bas", "base"), ("shortes", "shortest")):
         with pytest.raises(RecipeError, match=f"did you mean {meant}"):
             Recipe.from_dict({"merge_method": "linear", "models": models, "tokenizer_source": word})
+
+
+def test_a_model_that_is_not_whole_is_told(siblings: Siblings, tmp_path: Path) -> None:
+    def told(folder: Path) -> list[str]:
+        document = {"merge_method": "passthrough", "models": [{"model": str(folder)}]}
+        return [finding.message for finding in make_plan(Recipe.from_dict(document)).findings]
+
+    assert not [message for message in told(siblings["base"]) if "lacks" in message or "whole" in message]
+    hole = shutil.copytree(siblings["base"], tmp_path / "hole")
+    rewrite(hole, {"model.layers.1.mlp.down_proj.weight": None})
+    assert any("lacks model.layers.1.mlp.down_proj.weight: most layers have it" in message for message in told(hole))
+    short = shutil.copytree(siblings["base"], tmp_path / "short")
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 9}))
+    assert any("stores 3 layers and tells of 9" in message for message in told(short))
+    wrapped = shutil.copytree(siblings["base"], tmp_path / "wrapped")
+    state = weights(wrapped)
+    rewrite(wrapped, dict.fromkeys(state) | {f"module.{name}": tensor for name, tensor in state.items()})
+    assert any("begin with 'module.'" in message for message in told(wrapped))

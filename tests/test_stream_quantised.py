@@ -194,6 +194,10 @@ def test_what_older_files_say_beside_config_json(tmp_path: Path) -> None:
         model = folder(tmp_path / program, tensors, None)
         with pytest.raises(SourceError, match=r"stores \S+qweight, which is quantised, and says nowhere how; use"):
             open_source(ModelRef.parse(str(model)))
+        for other in ("bitsandbytes", "mxfp4"):
+            lying = folder(tmp_path / f"{program}-as-{other}", tensors, {"quant_method": other, "load_in_4bit": True})
+            with pytest.raises(SourceError, match="quantised"):
+                open_source(ModelRef.parse(str(lying)))
         (model / file).write_text(json.dumps(says))
         source = open_source(ModelRef.parse(str(model)))
         assert list(source.weights) == [f"{STEM}.weight"]

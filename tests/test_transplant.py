@@ -139,6 +139,9 @@ def test_it_is_loaded_and_speaks_the_other_tokens(call, mine, donor, tmp_path) -
         logits, expected = model(ids).logits, before(old).logits
     at = [THEIRS.index(word) for word in SHARED]
     assert torch.allclose(logits[..., at], expected[..., [MINE.index(word) for word in SHARED]], atol=1e-4)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "with the tokenizer of local folder `donor`" in card and "2506.06607" in card
+    assert "# local folder mine with another tokenizer" in card and "| tokenizer |" in card
 
 
 def test_a_model_with_one_tensor_for_both_and_a_donor_of_its_width(speaking, donor, tmp_path) -> None:

@@ -34,7 +34,7 @@ def extract_lora(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the LoRA.", show_default=False)] = None,
     push: Push = None,
-    dtype: Annotated[str, typer.Option(help="Of its factors: float32, float16 or bfloat16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="Of its factors: float32, float16, bfloat16 or float64.")] = "float32",
     whole: Annotated[
         bool, typer.Option("--whole", help="Save norms that have changed whole, beside the LoRA.")
     ] = False,
@@ -88,7 +88,8 @@ def extract_lora(
         overwrite=overwrite,
         card=render(extraction, push),
         made="Extracted",
-        then=f"Name it in recipes: {base}+",
+        # What it saves whole, recipes do not read.
+        then="Load it with peft: " if extraction.plan.config["modules_to_save"] else f"Name it in recipes: {base}+",
     )
     extraction.kept.clear()
 
@@ -149,7 +150,10 @@ def transplant(
     out: Annotated[Path | None, typer.Option(help="Folder for the result.", show_default=False)] = None,
     push: Push = None,
     shared: Annotated[
-        int, typer.Option("-k", "--shared", min=1, help="Rows of shared tokens that each new row is made of, at most.")
+        int,
+        typer.Option(
+            "-k", "--shared", min=1, max=1024, help="Rows of shared tokens that each new row is made of, at most."
+        ),
     ] = 64,
     public: Public = False,
     shard_size: ShardSize = 5.0,

@@ -1,5 +1,6 @@
 """Folders for weights that do not fit into memory: on the disk of the Hub's cache, gone when nobody uses them."""
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -9,12 +10,7 @@ from typing import IO
 
 from huggingface_hub import constants
 
-from ..files import disk_errors
-
-try:
-    import fcntl
-except ImportError:  # Windows has no fcntl: there, what a killed process left stays
-    fcntl = None  # type: ignore[assignment]
+from .. import files
 
 _LOCK = ".lock"
 
@@ -29,15 +25,14 @@ class Spool:
 
     def __init__(self) -> None:
         root = spool_root()
-        with disk_errors(root):
+        with files.disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             _sweep(root)
             self.folder = Path(tempfile.mkdtemp(prefix="model-", dir=root))
             # Locked before it has its name: whoever sweeps meanwhile takes only what can be locked.
             new = self.folder / f"{_LOCK}.new"
             lock = open(new, "wb")  # noqa: SIM115 (held for as long as the folder is)
-            if fcntl is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            files.lock(lock)
             new.rename(self.folder / _LOCK)
         self._finalize = weakref.finalize(self, _remove, self.folder, lock)
 
@@ -52,9 +47,9 @@ def _remove(folder: Path, lock: IO[bytes]) -> None:
 
 
 def _sweep(root: Path) -> None:
-    if fcntl is None:
+    if os.name == "nt":  # what a killed process left stays there, as nothing is locked
         return
     for path in root.glob(f"*/{_LOCK}"):
         with suppress(OSError), open(path, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path.parent, ignore_errors=True)
+            if files.lock(lock):
+                shutil.rmtree(path.parent, ignore_errors=True)

@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ..errors import RecipeError
 from ..hub.licences import combine
 from ..hub.source import Source, open_source
-from ..layers import parse
+from ..layers import depth, parse
 from ..methods import find_method
 from ..progress import Progress, silent
 from ..reference import ModelRef
@@ -21,7 +20,7 @@ from ..stream.configuration import changed, dtype_changes, kept
 from ..stream.dtypes import RECIPE_DTYPES
 from ..stream.findings import Finding, error, raise_errors, some, warning
 from ..stream.layout import order
-from ..stream.plan import SHARD_SIZE, Plan, assess, pins_by, weights_of
+from ..stream.plan import Plan, Settings, assess, pins_by, weights_of
 from ..stream.stage import Stage
 from ..stream.tensors import TensorPlan
 from ..stream.views import view_all
@@ -31,6 +30,9 @@ from .document import Expert, Moe
 from .gates import Made, directions, drawn
 from .layouts import LAYOUTS, NO_SHARED_WIDTH, PARTS, Layout, Needs, fitting
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _DENSE = {f"mlp.{part}.weight": part for part in PARTS}
 
 
@@ -39,40 +41,22 @@ def plan_moe(
     *,
     token: str | None = None,
     sources: Mapping[ModelRef, Source] | None = None,
-    shard_size: int = SHARD_SIZE,
-    out: Path | None = None,
-    pushing: bool = False,
-    ranged: bool = False,
-    threads: int | None = None,
-    memory: int | None = None,
-    device: str = "cpu",
     progress: Progress = silent,
+    **settings: "Unpack[Settings]",
 ) -> Plan:
     """Plans a mixture, reading no weights; its gates are made when the first is read, or by `make_gates`.
 
-    Settings as of `make_plan`; `memory` also bounds the model that is asked for hidden states. Raises `RecipeError`,
-    `SourceError` or `HubError`; what is wrong between the models is in the plan's findings.
+    `settings` as of `make_plan`; their memory also bounds the model that is asked for hidden states. Raises
+    `RecipeError`, `SourceError` or `HubError`; what is wrong between the models is in the plan's findings.
     """
     opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in moe.references}
     weights = {ref: weights_of(source) for ref, source in opened.items()}
     build = _Build(moe, weights, _layout(moe, weights[moe.base_model]))
     findings = [*build.check(), *map(warning, combine(tuple(opened.values())).warnings)]
-    see = partial(_see, moe, opened[moe.base_model], weights[moe.base_model], token, memory, progress)
+    see = partial(_see, moe, opened[moe.base_model], weights[moe.base_model], token, settings.get("memory"), progress)
     raise_errors(findings)
     stage = build.stage(see)
-    return assess(
-        moe.with_pins(pins_by(opened)),
-        tuple(opened.values()),
-        [stage],
-        findings,
-        shard_size=shard_size,
-        out=out,
-        pushing=pushing,
-        ranged=ranged,
-        threads=threads,
-        memory=memory,
-        device=device,
-    )
+    return assess(moe.with_pins(pins_by(opened)), tuple(opened.values()), [stage], findings, **settings)
 
 
 def make_gates(plan: Plan) -> None:
@@ -93,11 +77,7 @@ def _see(
 ) -> Tensor:
     if moe.gate_mode == "hidden":
         return prompts.hidden(source, texts, token=token, memory=memory, progress=progress)
-    return prompts.embedded(source, weights, texts, _layers(weights))
-
-
-def _layers(weights: Weights) -> int:
-    return 1 + max((layer for name in weights.tensors if (layer := parse(name).layer) is not None), default=-1)
+    return prompts.embedded(source, weights, texts, depth(weights.tensors))
 
 
 def _layout(moe: Moe, base: Weights) -> Layout:
@@ -145,14 +125,10 @@ class _Build:
     def check(self) -> Iterator[Finding]:
         """What is wrong between the models, and what to know of the result."""
         mlps = {name: tensor for name, tensor in self.base.tensors.items() if parse(name).suffix in _DENSE}
-        if len(mlps) != len(PARTS) * _layers(self.base):
+        if len(mlps) != len(PARTS) * depth(self.base.tensors):
             yield error(f"{self.base.name} has not an MLP of {', '.join(PARTS)} in each layer: it is no dense model.")
             return
-        biases = [name for name in self.base.tensors if name.endswith(".bias") and parse(name).layer is not None]
-        if biases and (not self.layout.biases or any(".mlp." in name for name in biases)):
-            yield error(
-                f"{self.base.name} has biases ({some(biases, 1)}), for which {self.layout.model_type} has no place."
-            )
+        yield from self._check_biases(self.base, self.layout.biases)
         for expert in (*self.moe.experts, *self.moe.shared_experts):
             yield from self._check_expert(expert, mlps)
         if self.layout.remote is not None:
@@ -165,8 +141,29 @@ class _Build:
                 f"A {self.layout.model_type} model always has a shared expert; this one's is narrow, and zeros."
             )
 
+    def _check_biases(self, model: Weights, beside: bool) -> Iterator[Finding]:
+        """Biases of MLPs have no place; `beside`: others of the model have one."""
+        biases = [name for name in model.tensors if name.endswith(".bias") and parse(name).layer is not None]
+        if lost := [name for name in biases if not beside or ".mlp." in name]:
+            yield error(f"{model.name} has biases ({some(lost, 1)}), for which {self.layout.model_type} has no place.")
+
     def _check_expert(self, expert: Expert, mlps: Mapping[str, Described]) -> Iterator[Finding]:
         model = self.weights[expert.source_model]
+        if model is self.base:
+            return
+        yield from self._check_biases(model, beside=True)
+        if (layers := depth(model.tensors)) != depth(self.base.tensors):
+            yield error(
+                f"{model.name} has {layers} layers and {self.base.name} {depth(self.base.tensors)}; experts are models "
+                "of one size."
+            )
+            return
+        ours, theirs = self.base.tokenizer.numbering, model.tokenizer.numbering
+        if ours is not None and theirs is not None and not ours.same(theirs):
+            yield warning(
+                f"{model.name} was trained on other tokens than {self.base.name}, whose tokenizer the mixture has; its "
+                "experts may not know what they read."
+            )
         if missing := [name for name in mlps if name not in model.tensors]:
             yield error(f"{model.name} lacks {some(missing)} of {self.base.name}; experts are models of one kind.")
             return
@@ -224,7 +221,7 @@ class _Build:
 
     def _made(self, see: Any) -> Made:
         """Gates, and zeros where a family has tensors that this mixture needs none of."""
-        layers = _layers(self.base)
+        layers = depth(self.base.tensors)
         prefix = next(parse(name).prefix for name in self.base.tensors if parse(name).layer is not None)
         stored = next(tensor for name, tensor in self.base.tensors.items() if parse(name).suffix in _DENSE)
         width = self._width

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ from ..amounts import size
 from ..errors import RecipeError, ResourceError
 from ..hub.lora import CONFIG, PREFIX
 from ..hub.source import Source, open_source
+from ..layers import depth
 from ..methods import find_method
 from ..places import folder_name
 from ..progress import Progress, silent
@@ -37,10 +38,10 @@ from ..recipe.output import Output
 from ..reference import ModelRef
 from ..stream.carried import Carried
 from ..stream.component import ComponentPlan
-from ..stream.device import cores
+from ..stream.device import cores, find_devices
 from ..stream.dtypes import DTYPES, RECIPE_DTYPES
-from ..stream.findings import Finding, raise_errors, some, warning
-from ..stream.plan import Plan, assess, pins_by, weights_of
+from ..stream.findings import Finding, error, raise_errors, some, warning
+from ..stream.plan import Plan, Settings, assess, pins_by, require_amounts, weights_of
 from ..stream.stage import Stage
 from ..stream.tensors import TensorPlan
 from ..stream.weights import Extent, Reads, Weights
@@ -48,6 +49,9 @@ from .candidates import Candidate, Rest, find_candidates, targets
 from .factoring import Wish, factor_all
 from .kept import Facts, Kept
 from .lowrank import memory as memory_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 EXTRACT = "extract_lora"
 """What a recipe calls it."""
@@ -107,46 +111,52 @@ def extract(
     token: str | None = None,
     sources: Mapping[ModelRef, Source] | None = None,
     work: Path | None = None,
-    out: Path | None = None,
-    pushing: bool = False,
-    ranged: bool = False,
-    threads: int | None = None,
-    memory: int | None = None,
-    device: str = "cpu",
     progress: Progress = silent,
+    **settings: "Unpack[Settings]",
 ) -> Extraction:
     """Factors what `recipe` asks for, and plans what is to be written of it.
 
     `work`: a folder where what is factored is kept until it is written, so that a run that broke goes on there; without
-    one it lasts as long as the result. `threads`, `memory` and the others: as of `make_plan`. Raises `RecipeError`,
-    `SourceError`, `HubError` or `ResourceError`.
+    one it lasts as long as the result. `settings`: as of `make_plan`; the LoRA is one file whatever size is asked for.
+    Raises `RecipeError`, `SourceError`, `HubError` or `ResourceError`.
     """
+    require_amounts(settings)
+    memory = settings.get("memory")
     wish, saves = _read(recipe)
     opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in recipe.references}
     assert recipe.base_model is not None
     base, model = weights_of(opened[recipe.base_model]), weights_of(opened[recipe.models[0].model])
+    raise_errors(_kinds(base, model))
     candidates = find_candidates(base, model)
     raise_errors(candidates.findings)
     each = max(memory_of(one.shape, None if wish.energy is not None else wish.rank) for one in candidates.found)
-    at_a_time = _threads(each, threads or cores(), memory)
+    at_a_time = _threads(each, settings.get("threads") or cores(), memory)
+    devices = find_devices(settings.get("device", "cpu"), each, at_a_time)
     kept = Kept(work and work / _key(recipe, opened.values()))
-    factor_all(
-        base,
-        model,
-        candidates,
-        wish,
-        kept,
-        threads=at_a_time,
-        ranged=ranged,
-        device=device,
-        progress=progress,
-    )
+    try:
+        factor_all(
+            base,
+            model,
+            candidates,
+            wish,
+            kept,
+            threads=len(devices),
+            ranged=settings.get("ranged", False),
+            device=str(devices[0]),
+            progress=progress,
+        )
+    except BaseException:
+        kept.close()
+        raise
     facts = [kept.facts(number) or _gone(kept) for number in range(len(candidates.found) + len(candidates.rest))]
     modules = [Module(one, known) for one, known in zip(candidates.found, facts, strict=False)]
     changed = tuple(one for one in modules if one.facts.rank)
-    if not changed:
-        raise RecipeError(f"No matrix of {model.name} differs from that of {base.name}: there is nothing to extract.")
     rest, moved = candidates.rest, [one.norm > 0 for one in facts[len(modules) :]]
+    if not changed:
+        others = f" ({sum(moved)} other tensors do, which a LoRA alone cannot say)" if any(moved) else ""
+        raise RecipeError(
+            f"No matrix of {model.name} differs from that of {base.name}{others}: there is nothing to extract."
+        )
     whole = [one.name.rpartition(".")[0] for one, is_moved in zip(rest, moved, strict=True) if is_moved and not one.why]
     factors = Factors(model, kept, modules, RECIPE_DTYPES[recipe.output.written or "float32"])
     stage = _stage(factors, opened[recipe.base_model], rest, list(dict.fromkeys(whole)) if saves else [])
@@ -156,13 +166,14 @@ def extract(
         tuple(opened.values()),
         [stage],
         [*candidates.findings, *left, *_vocabularies(base, model)],
-        shard_size=4 * sum(one.nbytes for one in stage.tensors),  # peft reads one file
-        out=out,
-        pushing=pushing,
-        threads=threads,
-        memory=memory,
+        **_to_write(settings, sum(one.nbytes for one in stage.tensors)),
     )
     return Extraction(plan, changed, len(modules) - len(changed), kept)
+
+
+def _to_write(settings: Settings, nbytes: int) -> Settings:
+    """How so many bytes of factors, which are read no more, are written: peft reads one file."""
+    return {**settings, "shard_size": max(1, 4 * nbytes), "ranged": False, "device": "cpu"}
 
 
 def _gone(kept: Kept) -> Facts:
@@ -216,6 +227,21 @@ def _left_out(
         yield warning(
             f"{len(names):,} tensor(s) {what} differ between {model.name} and {base.name} and are not in the LoRA "
             f"({some(names)}){advice}."
+        )
+
+
+def _kinds(base: Weights, model: Weights) -> Iterator[Finding]:
+    """Whether one can have been tuned from the other."""
+    kinds = base.config.get("model_type"), model.config.get("model_type")
+    if kinds[0] != kinds[1]:
+        yield error(
+            f"{model.name} is a {kinds[1]} model and {base.name} a {kinds[0]} model; name the base that it was tuned "
+            "from."
+        )
+    ours, theirs = (depth(one.tensors) for one in (base, model))
+    if ours != theirs:
+        yield error(
+            f"{model.name} has {theirs} layers and {base.name} has {ours}; name the base that it was tuned from."
         )
 
 

@@ -64,7 +64,8 @@ def find_candidates(base: Weights, model: Weights) -> Candidates:
     findings = [*views.findings, *_apart(base, ours, model, theirs)]
     found, rest = [], []
     large: dict[str, list[str]] = {}
-    tied = not any(is_head(name) for name in ours)
+    # Where either has one tensor for both, peft merges what is added to one of them into the other.
+    tied = any(not any(is_head(name) for name in one.tensors) for one in (base, model))
     for name, tensor in ours.items():
         other = theirs.get(name)
         if other is None or other.shape != tensor.shape or not _is_float(tensor, other):

@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..files import disk_errors, write_file
+from ..errors import ResourceError
+from ..files import disk_errors, lock, write_file
 from .lowrank import LowRank
 
 _NOTHING = "nothing"
@@ -27,12 +29,27 @@ class Facts:
 
 
 class Kept:
-    """Factors by the number of their tensor, in a folder; one of its own without a name, which goes with the object."""
+    """Factors by the number of their tensor, in a folder; one of its own without a name, which goes with the object.
+
+    `close`: gives the folder free for other runs, or removes it where it is its own.
+
+    Raises `ResourceError` where another run has the folder at this moment.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="hubmerge-extract-"))
+        self.close: Callable[[], object]
         if folder is None:
-            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+            self.close = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+            return
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            held = (folder / ".lock").open("w")
+            self.close = weakref.finalize(self, held.close)
+        if not lock(held):
+            raise ResourceError(
+                "The same is being extracted by another run; wait until that has ended, then do it again."
+            )
 
     def put(self, number: int, found: LowRank | None) -> None:
         """Keeps what was found of a tensor; None: it has not changed."""

@@ -21,6 +21,7 @@ from .source import Source, parts_of, pins_of
 from .usage import usage
 
 PAPER = "https://arxiv.org/abs/2403.13187"
+PURSUIT = "https://arxiv.org/abs/2506.06607"
 
 _METADATA_ORDER = [
     "license",
@@ -73,7 +74,9 @@ class Card:
     `example`: a prompt for the usage code; `chat`: whether the tokenizer has a chat template; `tokenizer`,
     `processor`: whether there is one. `notes`: Markdown.
     `before`: the methods of the merges whose results `method` was given, in their order. `parts`: what was merged of
-    `carried_from`, where all else of it is in the result as it was.
+    `carried_from`, where all else of it is in the result as it was. `speakers`: names of sources whose tokens the
+    result has and nothing else; `transplanted`: whether rows of them were made of other rows. `kind`: what it is of its
+    parents.
     """
 
     title: str
@@ -96,6 +99,9 @@ class Card:
     before: Sequence[str] = ()
     parts: Sequence[str] = ()
     carried_from: Source | None = None
+    kind: str = "merge"
+    speakers: Sequence[str] = ()
+    transplanted: bool = False
 
     @property
     def whole(self) -> Source | None:
@@ -165,25 +171,42 @@ def _method_link(name: str) -> str:
 
 
 def _summary(card: Card) -> str:
-    merged = [source for source in card.sources if source.name != card.base_model]
+    merged = [source for source in card.sources if source.name not in (card.base_model, *card.speakers)]
     base = next((source for source in card.sources if source.name == card.base_model), None)
     names = [_source_link(source) for source in merged or card.sources]
-    text = f"This model is a merge of {' and '.join([', '.join(names[:-1]), names[-1]] if names[1:] else names)}"
+    text = f"This model is {f'a {card.kind} of ' if names[1:] or base else ''}{listed(names)}"
     if base is not None and merged:
         text += f", built on {_source_link(base)}"
+    if card.speakers:
+        text += f", with the tokenizer of {listed([_source_link(s) for s in card.sources if s.name in card.speakers])}"
     methods = ", then ".join(map(_method_link, (*card.before, card.method)))
     text += f". No training took place: each weight is computed from the parents' weights with {methods}."
+    if card.transplanted:
+        text += (
+            " Tokens that both have keep their rows. The row of a new one is the sum of rows of shared tokens that"
+            f" comes nearest to it in the other model ([orthogonal matching pursuit]({PURSUIT})), of this model's rows."
+        )
     if card.whole is not None:
         own = card.whole.component
         parts = [part.replace("_", " ") for part in card.parts or ([own.name] if own else [])]
-        listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
         were = "were" if parts[1:] else "was"
-        text += f" Only the {listed} of {_source_link(card.whole)} {were} merged; all else of it is here as it was."
+        text += (
+            f" Only the {listed(parts)} of {_source_link(card.whole)} {were} merged; all else of it is here as it was."
+        )
     if card.search:
         tried = card.search.get("evaluations")
         count = f"{tried:,} candidates" if isinstance(tried, int) else "many candidates"
         text += f" How much of each parent goes in was found by an evolutionary search that scored {count}."
     return text
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def _source_link(source: Source) -> str:
@@ -200,7 +223,8 @@ def _part_link(part: Listing) -> str:
 def _parents(card: Card, licence: LicenceResult) -> str:
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for source in card.sources:
-        role = "base" if source.name == card.base_model else "merged"
+        role = "tokenizer" if source.name in card.speakers else "merged"
+        role = "base" if source.name == card.base_model else role
         found.setdefault(
             (source.listing.name, source.listing.identity),
             (role, f"{amounts.count(source.parameters)} ({amounts.size(source.nbytes)})"),

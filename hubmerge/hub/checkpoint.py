@@ -30,7 +30,7 @@ GGUF = ".gguf"
 OLDER = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 """Files that said how weights are quantised, before config.json did, and the method that wrote them."""
 # Tensors that only quantised models have.
-_PACKED = re.compile(r"\.(?:qweight|weight_packed|SCB)$|\.quant_state\.bitsandbytes__")
+_PACKED = re.compile(r"\.(?:qweight|qzeros|g_idx|weight_packed|SCB)$|\.quant_state\.bitsandbytes__")
 CONSOLIDATED = re.compile(r"consolidated.*\.(safetensors|pth)")
 """The same weights once more, as Mistral's and Meta's own programs name them."""
 _AGAIN = "fetch or save the model again"
@@ -193,6 +193,12 @@ def collect(
             raise SourceError(f"The shard {shard} of {where} lacks the tensor {name} that the index promises.")
     if not tensors:
         raise SourceError(f"{where} has weight files, but not one tensor in them.")
-    if not scaled and (packed := next(filter(_PACKED.search, tensors), None)):
-        raise SourceError(f"{where} stores {packed}, which is quantised, and says nowhere how; {INSTEAD}.")
+    if not scaled:
+        require_unpacked(tensors, where)
     return tensors
+
+
+def require_unpacked(weights: Iterable[str], where: str) -> None:
+    """Raises `SourceError` where one of the names of weights is that of a part of a quantised one."""
+    if (packed := next(filter(_PACKED.search, weights), None)) is not None:
+        raise SourceError(f"{where} stores {packed}, which is quantised, and says nowhere how; {INSTEAD}.")

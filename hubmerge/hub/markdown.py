@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
-_SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
+# An underscore between letters, and a sharp within a line, mean nothing.
+_SPECIAL = re.compile(r"([\\`*\[\]|~!]|(?<![^\W_])_|_(?![^\W_])|^#|#$)")
 
 
 def escape(text: object) -> str:

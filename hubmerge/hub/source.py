@@ -32,6 +32,7 @@ from .checkpoint import (
     parse_config,
     parse_index,
     parse_older,
+    require_unpacked,
     weight_files,
 )
 from .component import ALIASES, Component, Folder, components
@@ -299,6 +300,7 @@ def _open(ref: ModelRef, listing: Listing) -> Source:
         return list(_in_parallel(lambda one: bytes(listing.store.read(files[one.file], one.start, one.stop)), small))
 
     quantised = find_quantised(Stored(tensors, config, how, where, read_small))
+    require_unpacked(quantised.weights(tensors) if quantised else tensors, where)
     return Source(ref, listing, tensors | (quantised.parts if quantised else {}), config, quantised=quantised)
 
 

@@ -1,16 +1,21 @@
 """Whether the sources fit together, as far as headers tell."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from ..hub.checkpoint import CONSOLIDATED, INDEX, WEIGHTS
+from ..hub.config import setting
 from ..hub.conversion import PULL_REQUEST
 from ..hub.source import Source
-from ..layers import is_vocabulary
+from ..layers import depth, is_vocabulary, parse
 from .dtypes import DTYPES
 from .findings import Finding, error, some, warning
 from .tensors import TensorPlan
 from .views import View
 from .weights import Weights
+
+_WRAPPERS = ("module.", "_orig_mod.")
+"""What distributed training and torch.compile put before each name."""
 
 
 def check_source(source: Source) -> Iterator[Finding]:
@@ -43,11 +48,39 @@ def check_source(source: Source) -> Iterator[Finding]:
         yield warning(
             f"{source.name} has only PyTorch files; the Hub's own safetensors copy of them, {revision}, is read."
         )
+    wrapper = next((one for one in _WRAPPERS if all(name.startswith(one) for name in source.tensors)), None)
+    if wrapper is not None:
+        yield error(
+            f"The names of all tensors of {source.name} begin with {wrapper!r}, as they are called in training; save "
+            "the model that is wrapped there."
+        )
+    yield from _check_whole(source)
     for part in source.parts:
         if part.remark is not None:
             yield warning(part.remark)
     if source.config.get("auto_map"):
         yield warning(f"{source.name} comes with code of its own (auto_map); hubmerge neither runs nor copies it.")
+
+
+def _check_whole(source: Source) -> Iterator[Finding]:
+    """Whether layers lack what most have: whoever loads the result would put random numbers there."""
+    stacks: dict[str, dict[int, set[str]]] = {}
+    for name in source.weights:
+        one = parse(name)
+        if one.layer is not None:
+            stacks.setdefault(one.prefix, {}).setdefault(one.layer, set()).add(one.suffix)
+    told = setting(source.config, "num_hidden_layers")
+    if len(stacks) == 1 and type(told) is int and (held := depth(source.weights)) < told:
+        yield warning(f"{source.name} stores {held} layers and tells of {told}: it is not whole.")
+    for prefix, layers in stacks.items():
+        holders = Counter(suffix for held in layers.values() for suffix in held)
+        usual = {suffix for suffix, count in holders.items() if 2 * count > len(layers)}
+        for number, suffixes in layers.items():
+            # A layer of another kind has something in place of what it has not.
+            if suffixes < usual and (lost := sorted(usual - suffixes)):
+                yield warning(
+                    f"{source.name} lacks {some([f'{prefix}{number}.{one}' for one in lost], 1)}: most layers have it."
+                )
 
 
 def check_layers(first: View, others: Sequence[View]) -> Iterator[Finding]:

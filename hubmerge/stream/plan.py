@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from .. import __version__
 from .. import recipe as recipes
@@ -37,7 +37,10 @@ from .staging import plan_merge, with_template
 from .tensors import TensorPlan
 from .weights import Part, Stored, Weights
 
-__all__ = ["SHARD_SIZE", "Finding", "Plan", "ShardPlan", "TensorPlan", "make_plan"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["SHARD_SIZE", "Finding", "Plan", "Settings", "ShardPlan", "TensorPlan", "make_plan"]
 
 SHARD_SIZE = 5 * 10**9
 """Bytes of weights a file holds at most unless asked otherwise."""
@@ -189,55 +192,51 @@ class Plan(Shown):
         raise_errors(self.findings)
 
 
+class Settings(TypedDict, total=False):
+    """How something planned is to be made; none of it changes a byte of the result but `device`.
+
+    `shard_size`: bytes of weights a file holds at most. With `out`, the disk of that folder is checked too; `pushing`:
+    shards leave it as they are finished, and are at most half that size, so that two of them fit into it. `ranged`:
+    weights that are not on this machine are read from the Hub tensor by tensor, and no file of theirs is made.
+    `threads`: tensors made at a time, by default one a core; `memory`: bytes that it may take beside the bare process,
+    to which threads and what is read ahead are fitted; `device`: as torch names it, where "cuda" is all GPUs, or
+    "auto" - other than on the CPU, results may differ in their last bits from machine to machine.
+    """
+
+    shard_size: int
+    out: Path | None
+    pushing: bool
+    ranged: bool
+    threads: int | None
+    memory: int | None
+    device: str
+
+
 def make_plan(
     recipe: Recipe,
     *,
     token: str | None = None,
-    shard_size: int = SHARD_SIZE,
     sources: Mapping[ModelRef, Source] | None = None,
-    out: Path | None = None,
-    pushing: bool = False,
-    ranged: bool = False,
-    threads: int | None = None,
-    memory: int | None = None,
-    device: str = "cpu",
+    **settings: "Unpack[Settings]",
 ) -> Plan:
-    """Plans `recipe`, reading no weights.
+    """Plans `recipe`, reading no weights; `settings`: see `Settings`.
 
-    `sources` are models already open, by the recipe's references; the others are opened here. `shard_size` is in
-    bytes. With `out`, the disk of that folder is checked too; `pushing`: shards leave it as they are finished, and are
-    at most half that size, so that two of them fit into it. `ranged`: weights that are not on
-    this machine are read from the Hub tensor by tensor, and no file of theirs is made. `threads`: tensors merged at a
-    time, by default one a core; `memory`: bytes that the merge may take beside the bare process, to which threads and
-    what is read ahead are fitted; `device`: as torch names it, where "cuda" is all GPUs, or "auto" - other than on the
-    CPU, results may differ in their last bits from machine to machine. What is wrong with the recipe or between the
-    models is listed in `findings`; a model that cannot be opened raises `SourceError` or `HubError`, an unknown merge
-    method `RecipeError`.
+    `sources` are models already open, by the recipe's references; the others are opened here. What is wrong with the
+    recipe or between the models is listed in `findings`; a model that cannot be opened raises `SourceError` or
+    `HubError`, an unknown merge method or an amount that is none `RecipeError`.
     """
-    require_amounts(shard_size, threads)
+    require_amounts(settings)
     opened = _open(recipe, sources or {}, token)
     stages, findings = _check(recipe, opened)
     recipe = with_template(recipe, stages[-1].tokenizer.template).with_pins(pins_by(opened))
-    return assess(
-        recipe,
-        tuple(opened.values()),
-        stages,
-        findings,
-        shard_size=shard_size,
-        out=out,
-        pushing=pushing,
-        ranged=ranged,
-        threads=threads,
-        memory=memory,
-        device=device,
-    )
+    return assess(recipe, tuple(opened.values()), stages, findings, **settings)
 
 
-def require_amounts(shard_size: int, threads: int | None) -> None:
+def require_amounts(settings: Settings) -> None:
     """Raises `RecipeError` for amounts that are none, before a model is opened."""
-    if shard_size <= 0:
+    if (shard_size := settings.get("shard_size", SHARD_SIZE)) <= 0:
         raise RecipeError(f"The shard size must be a positive number of bytes, got {shard_size}.")
-    if threads is not None and threads <= 0:
+    if (threads := settings.get("threads")) is not None and threads <= 0:
         raise RecipeError(f"The number of threads must be positive, got {threads}.")
 
 
@@ -251,20 +250,16 @@ def assess(
     sources: tuple[Source, ...],
     stages: Sequence[Stage],
     findings: Sequence[Finding],
-    *,
-    shard_size: int = SHARD_SIZE,
-    out: Path | None = None,
-    pushing: bool = False,
-    ranged: bool = False,
-    threads: int | None = None,
-    memory: int | None = None,
-    device: str = "cpu",
+    **settings: "Unpack[Settings]",
 ) -> Plan:
     """The plan of `stages`, whatever they were planned from: what they cost, and whether this machine has it.
 
     `recipe` has its models pinned already; all else as `make_plan`.
     """
-    require_amounts(shard_size, threads)
+    require_amounts(settings)
+    shard_size, out = settings.get("shard_size", SHARD_SIZE), settings.get("out")
+    pushing, ranged = settings.get("pushing", False), settings.get("ranged", False)
+    threads, memory = settings.get("threads"), settings.get("memory")
     stage = stages[-1]
     # Pushing keeps two files on disk, one that goes up and one that is written: both are to fit into the size asked.
     components = sized(stage.components, max(1, shard_size // 2) if pushing else shard_size)
@@ -282,7 +277,7 @@ def assess(
     ]
     if out is not None:
         found += budget.check_disk(out, disk, 0 if ranged else fetch)
-    devices = tuple(map(str, find_devices(device, budget.device_memory(stage), effort.threads)))
+    devices = tuple(map(str, find_devices(settings.get("device", "cpu"), budget.device_memory(stage), effort.threads)))
     effort = replace(effort, threads=len(devices))
     return Plan(
         recipe=recipe,

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...documents import parse_object
 from ...errors import SearchError
-from ...files import disk_errors
+from ...files import disk_errors, lock
 from ...stream.owned import inside
 from .evaluation import Evaluation
 
@@ -159,11 +159,5 @@ def _evaluation(document: dict[str, Any], path: Path, number: int) -> Evaluation
 
 
 def _lock(file: FileIO, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no advisory locks of this kind; there the journal is not guarded
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SearchError(f"{path} is in use: another search is running in this folder.") from None
+    if not lock(file):
+        raise SearchError(f"{path} is in use: another search is running in this folder.")

@@ -92,7 +92,7 @@ def _placed(content: "_Content", data: int, size: int, name: str, shape: tuple[i
             f"{content.what} stores {name} in a format that is not read (number {kind} of ggml's); use another file."
         )
     elements = math.prod(shape)
-    if not shape or shape[-1] % told.elements:
+    if not elements or not shape or shape[-1] % told.elements:
         raise content.wrong()
     stop = data + at + elements // told.elements * told.nbytes
     if stop > size:

@@ -1,5 +1,6 @@
 """A model of a GGUF file: its tensors by transformers' names, its configuration, and how its weights are unpacked."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ _KEYS = {
     "attention.head_count": "num_attention_heads",
 }
 _LARGEST = 2**31
+_BLOCK = re.compile(r"blk\.(?P<number>\d{1,5})\.(?P<rest>.+)")
 
 
 class Model(NamedTuple):
@@ -39,7 +41,7 @@ def read_gguf(read: ReadRange, file: str, size: int, where: str, config: Mapping
     name = str(header.values.get("general.architecture"))
     known = ARCHITECTURES.get(name)
     if known is None:
-        raise SourceError(f"{file} of {where} is a {name[:40]} in GGUF, which is not read; {INSTEAD}.")
+        raise SourceError(f"{file} of {where} is a {name[:40]!r} in GGUF, which is not read; {INSTEAD}.")
     computed = {tensor.name for tensor in header.tensors if COMPUTED.fullmatch(tensor.name)}
     if config is None:
         scaling = header.values.get(f"{name}.rope.scaling.type", "none")
@@ -49,6 +51,7 @@ def read_gguf(read: ReadRange, file: str, size: int, where: str, config: Mapping
                 "folder with the config.json of the model that it was made from."
             )
         config = _config(header, name, known, f"{file} of {where}")
+        _require_whole(header, config, f"{file} of {where}")
     tensors, packed = {}, {}
     for tensor in header.tensors:
         if tensor.name in computed:
@@ -68,6 +71,39 @@ def read_gguf(read: ReadRange, file: str, size: int, where: str, config: Mapping
     by_name: dict[str, Packed] = dict(packed)
     found = Stored(tensors, config, {}, where, lambda _: []).quantised(f"GGUF ({kinds})", by_name)
     return Model(tensors, config, found)
+
+
+_MATRICES = {"ffn_up": 0, "ffn_gate": 0, "ffn_down": 1}
+"""Tensors of a block of which a length is that of the feed-forward network, and which one."""
+
+
+def _require_whole(header: Header, config: Mapping[str, Any], what: str) -> None:
+    """Raises `SourceError` where blocks lack what the others have, or where widths are not those that are told."""
+    blocks: dict[int, dict[str, tuple[int, ...]]] = {}
+    for tensor in header.tensors:
+        if (found := _BLOCK.match(tensor.name)) is not None:
+            blocks.setdefault(int(found["number"]), {})[found["rest"]] = tensor.shape
+    if blocks.keys() != set(range(told := config["num_hidden_layers"])):
+        raise SourceError(
+            f"{what} tells of {told} blocks and holds {len(blocks)} (to {max(blocks, default=0)}); {INSTEAD}."
+        )
+    everything = {rest for block in blocks.values() for rest in block} | {f"{name}.weight" for name in _MATRICES}
+    for number, block in blocks.items():
+        if lost := sorted(everything - block.keys()):
+            raise SourceError(f"{what} lacks blk.{number}.{lost[0]}, which its other blocks have; {INSTEAD}.")
+        for name, place in _MATRICES.items():
+            shape = block[f"{name}.weight"]
+            expected = [config["hidden_size"], config["hidden_size"]]
+            expected[place] = config["intermediate_size"]
+            if list(shape) != expected:
+                raise SourceError(
+                    f"{what} holds blk.{number}.{name} of {list(shape)}, not the {expected} that it tells."
+                )
+    embedding = next(tensor for tensor in header.tensors if tensor.name == "token_embd.weight")
+    if embedding.shape[1:] != (config["hidden_size"],):
+        raise SourceError(
+            f"{what} holds token_embd of {list(embedding.shape)} and tells of rows of {config['hidden_size']}."
+        )
 
 
 def _heads(header: Header, name: str, known: Architecture, tensor: Tensor, where: str) -> int | None:
