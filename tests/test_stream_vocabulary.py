@@ -6,28 +6,30 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from streamtools import rewrite, weights
-from tokenizertools import FIRST, KINDS, SECOND, by_text, model, numbers, permuted, tokenizer
+from tokenizertools import (
+    EMBEDDING,
+    FIRST,
+    HEAD,
+    KINDS,
+    SECOND,
+    by_text,
+    linear,
+    model,
+    numbers,
+    permuted,
+    tokenizer,
+    words,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hubmerge.errors import HubmergeError, RecipeError
-from hubmerge.hub import push_folder
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
-from hubmerge.stream import prefetch, tokens, united
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.rows import Rows
 from hubmerge.stream.verify import verify
-
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-
-
-def linear(*models: Path, weight: float | None = None, **more: object) -> Recipe:
-    """The mean of models, or each with a weight."""
-    entries = [{"model": str(one), "parameters": {"weight": weight or 1 / len(models)}} for one in models]
-    return Recipe.from_dict({"merge_method": "linear", "models": entries, **more})
 
 
 @pytest.fixture(scope="module")
@@ -371,99 +373,6 @@ def test_a_tokenizer_longer_than_the_shortest_is_refused(tmp_path: Path) -> None
     long, short = words(tmp_path / "long", listed, 1), words(tmp_path / "short", listed[:9], 2)
     with pytest.raises(HubmergeError, match="token with the number 11"):
         make_plan(linear(long, short, tokenizer_source="shortest")).require()
-
-
-WIDTH = 24
-
-
-def words(folder: Path, listed: list[str], seed: int) -> Path:
-    """A model of nothing but an embedding and a head, of a few blocks each, and a tokenizer of whole words."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {name: torch.randn(len(listed), WIDTH, generator=generator) for name in (EMBEDDING, HEAD)}
-    folder.mkdir(parents=True)
-    save_file(state, folder / "model.safetensors", {"format": "pt"})
-    config = {"model_type": "llama", "vocab_size": len(listed), "hidden_size": WIDTH, "tie_word_embeddings": False}
-    (folder / "config.json").write_text(json.dumps(config))
-    core = {"type": "WordLevel", "vocab": {word: at for at, word in enumerate(listed)}, "unk_token": listed[0]}
-    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [], "model": core}))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory) -> dict[str, Path]:
-    """Models of 30,000 words: a base, one in nearly the same order with a few words more, one in no order at all."""
-    root = tmp_path_factory.mktemp("large")
-    listed = [f"w{number}" for number in range(30_000)]
-    near = [*listed[:9_000], "more", *listed[9_000:20_000], *listed[20_100:], "and more"]
-    order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(1)).tolist()
-    return {
-        "base": words(root / "base", listed, 1),
-        "near": words(root / "near", near, 2),
-        "wild": words(root / "wild", [listed[at] for at in order], 3),
-    }
-
-
-@pytest.mark.parametrize("method", ["linear", "ties"])
-def test_by_range_as_from_a_folder(method: str, large, hub, monkeypatch, tmp_path: Path) -> None:
-    """In runs, scattered, and through a stage; each byte of what is scattered comes once."""
-    monkeypatch.setattr(prefetch, "SPAN", 2**19)
-    monkeypatch.setattr(prefetch, "WINDOW", 2**19)
-    refs = {}
-    for name, folder in large.items():
-        refs[name] = f"alice/{method}-{name}"
-        push_folder(folder, refs[name], token="hf_alice")
-    stage = {"name": "both", "merge_method": "linear", "tokenizer_source": "union"}
-
-    def recipe(named: dict) -> Recipe:
-        def entries(*names: str) -> list[dict]:
-            return [{"model": str(named[name]), "parameters": {"weight": 0.4, "density": 0.7}} for name in names]
-
-        first = {
-            **stage,
-            "models": [{"model": str(named[name]), "parameters": {"weight": 0.5}} for name in ("near", "wild")],
-        }
-        document = {"merge_method": method, "models": entries("near", "wild"), "tokenizer_source": "union"}
-        document["models"].append({"model": "stage:both", "parameters": {"weight": 0.2}})
-        if method == "ties":
-            document["base_model"] = str(named["base"])
-            for entry in document["models"]:
-                entry["parameters"]["density"] = 0.5
-        else:
-            for entry in document["models"]:
-                entry["parameters"].pop("density", None)
-        return Recipe.from_dict({"stages": [first], **document})
-
-    plan = make_plan(recipe(refs), ranged=True)
-    assert not plan.errors
-    far = merge(plan, tmp_path / "far")
-    assert far.tensors == merge(recipe(large), tmp_path / "here").tensors
-    wild = plan.sources[[source.name for source in plan.sources].index(refs["wild"])]
-    assert sum(tensor.nbytes for tensor in wild.tensors.values()) <= plan.fetch_bytes
-
-
-def test_what_is_read_of_rows(large) -> None:
-    """Nearly the same order: a handful of runs. No order: all of the tensor in pieces, told in the plan."""
-
-    def needed(*names: str) -> tuple[list, int]:
-        plan = make_plan(linear(*(large[name] for name in names), tokenizer_source="base"))
-        assert not plan.errors
-        tensor = next(one for one in plan.tensors if one.name == HEAD)
-        found = [one for one in plan.stage.needs_all(tensor) if one.source.name == str(large[names[1]])]
-        return found, sum(one.stop - one.start for one in found)
-
-    near, elements = needed("base", "near")
-    assert len(near) <= 4 and elements == (30_000 - 100) * WIDTH
-    wild, elements = needed("base", "wild")
-    assert len(wild) <= 4 and elements == 30_000 * WIDTH
-
-
-def test_planning_again_reads_no_tokenizer_again(large, monkeypatch) -> None:
-    recipe = linear(large["base"], large["near"], large["wild"], tokenizer_source="union")
-    make_plan(recipe)
-    read = []
-    monkeypatch.setattr(tokens, "vocabulary", lambda *arguments: read.append(arguments))
-    monkeypatch.setattr(united, "_unite", lambda *arguments: read.append(arguments))
-    assert not make_plan(recipe).errors and not read
 
 
 def test_a_plain_model_beside_one_that_sees(family, tmp_path: Path) -> None:

@@ -11,12 +11,16 @@ from streamtools import weights
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from hubmerge.recipe import Recipe
+
 KINDS = ("bytes", "bpe", "unigram", "wordpiece")
 """BPE over bytes as of GPT-2 and Llama 3, BPE of SentencePiece with bytes to fall back on as of Llama 2, Unigram as of
 T5, WordPiece as of BERT."""
 
 FIRST = ["the cat sat on the mat and the rat sat on the cat", "one two three four five six seven", "a merge of models"]
 SECOND = ["der Hund und die Katze sitzen auf dem Dach", "eins zwei drei vier", "the cat and der Hund, ein Modell"]
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 SPECIAL = ["<s>", "</s>", "<unk>", "<pad>"]
 
@@ -137,3 +141,25 @@ def by_text(folder: Path, name: str) -> dict[str, torch.Tensor]:
     """The rows of a tensor, by the text of their tokens."""
     rows = weights(folder)[name]
     return {text: rows[number] for text, number in numbers(folder).items() if number < len(rows)}
+
+
+def linear(*models: Path, weight: float | None = None, **more: object) -> Recipe:
+    """The mean of models, or each with a weight."""
+    entries = [{"model": str(one), "parameters": {"weight": weight or 1 / len(models)}} for one in models]
+    return Recipe.from_dict({"merge_method": "linear", "models": entries, **more})
+
+
+WIDTH = 24
+
+
+def words(folder: Path, listed: list[str], seed: int) -> Path:
+    """A model of nothing but an embedding and a head, of a few blocks each, and a tokenizer of whole words."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {name: torch.randn(len(listed), WIDTH, generator=generator) for name in (EMBEDDING, HEAD)}
+    folder.mkdir(parents=True)
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    config = {"model_type": "llama", "vocab_size": len(listed), "hidden_size": WIDTH, "tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    core = {"type": "WordLevel", "vocab": {word: at for at, word in enumerate(listed)}, "unk_token": listed[0]}
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [], "model": core}))
+    return folder
