@@ -252,15 +252,16 @@ def test_chat_with_the_merge_and_with_a_model_of_the_hub(visitor):
     message = visitor.page.locator("#hm-message textarea")
     message.fill("w1 w2 3")
     message.press("Enter")
-    answers = visitor.page.locator("#hm-chat .bot")
-    sync_api.expect(answers.first).not_to_contain_text("…")
-    model = visitor.page.locator("#hm-chat-model input")
+    # While the first answer is written, or its model loads, the next question is asked, which ends it.
+    sync_api.expect(visitor.page.locator("#hm-chat .bot")).to_have_count(1)
     model.click()
     model.fill("alice/nothing-here")
     model.press("Enter")
     message.fill("4 5 w6")
     message.press("Enter")
     visitor.see("#hm-chat", "there is no such repository")
+    sync_api.expect(visitor.page.locator("#hm-message .submit-button")).to_be_visible()
+    sync_api.expect(visitor.page.locator("#hm-chat .bot")).to_have_count(2)
 
 
 def test_two_models_answer_side_by_side(visitor):

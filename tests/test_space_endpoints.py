@@ -73,6 +73,14 @@ def test_each_endpoint_refuses_with_one_sentence(public_page) -> None:
             assert not UNSAID.search(said), (where, said)
 
 
+def test_what_writes_for_a_while_can_be_asked_anew_meanwhile(public_page) -> None:
+    """gradio's own way is to drop an event whose former one has not ended: a question without an answer."""
+    config = httpx.get(f"{public_page.url}config").json()
+    dependencies = config["dependencies"]
+    writers = [event for event in dependencies if event["types"]["generator"] and event["api_visibility"] == "private"]
+    assert writers and {event["trigger_mode"] for event in writers} == {"multiple"}
+
+
 def test_a_page_draws_a_job_anew_until_the_browser_shows_how_it_ended(public_page) -> None:
     """Also where the answer to a late tick stopped the clock, or overtook a newer one on its way."""
     url = public_page.url

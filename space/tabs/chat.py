@@ -133,11 +133,13 @@ def _answer(page: Page, ui: _Talk) -> None:
         try:
             with closing(answers(page, owner, question, token, halt)) as pieces:
                 for said in pieces:
+                    if stops.get(session) is not halt:
+                        return  # what is shown is the new question's now
                     yield *question.with_answers(said), gr.skip()
+            yield gr.skip(), gr.skip(), gr.Textbox(submit_btn=True, stop_btn=False)
         finally:
             if stops.get(session) is halt:
                 del stops[session]
-        yield gr.skip(), gr.skip(), gr.Textbox(submit_btn=True, stop_btn=False)
 
     def halt(request: gr.Request) -> None:
         if running := stops.get(request.session_hash or ""):
@@ -150,6 +152,7 @@ def _answer(page: Page, ui: _Talk) -> None:
             [ui.talk, ui.beside, ui.message],
             concurrency_limit=WAITING,
             concurrency_id="chat",
+            trigger_mode="multiple",  # while an answer is being written as well
             **_QUIET,
         )
 
