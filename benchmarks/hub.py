@@ -117,7 +117,7 @@ def main() -> None:
             served.nbytes = served.requests = 0
 
             command = [find_hubmerge(), "merge", path, "--stream", "--push", f"{USER}/merged"]
-            command += ["--shard-size", str(options.shard_gb)]
+            command += ["--shard-size", f"{options.shard_gb}GB"]
             watch = Watch()
             began = time.monotonic()
             with open(root / "output.txt", "w") as output:

@@ -55,7 +55,7 @@ def merge_once(method: str, models: list[Path], sources: int, shard_gb: float, w
     with work_folder(work) as folder:
         path = folder / "recipe.yaml"
         path.write_text(json.dumps(recipe(method, more_sources(models, sources, folder))))  # JSON is YAML
-        command = [find_hubmerge(), "merge", path, "--out", folder / "out", "--shard-size", shard_gb]
+        command = [find_hubmerge(), "merge", path, "--out", folder / "out", "--shard-size", f"{shard_gb}GB"]
         return measured(command, limit=limit, HF_HUB_OFFLINE="1")
 
 

@@ -20,15 +20,15 @@ def size(nbytes: float) -> str:
 def parse_size(text: str) -> int:
     """Bytes as a person writes them: a number with a unit, decimal (MB) or binary (MiB). Raises `HubmergeError`.
 
-    >>> parse_size("200MB"), parse_size("2 GiB"), parse_size("1.5gb"), parse_size("4096")
+    >>> parse_size("200MB"), parse_size("2 GiB"), parse_size("1.5gb"), parse_size("4096 B")
     (200000000, 2147483648, 1500000000, 4096)
     """
-    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(?:([kmgt])(i?))?b?", text.strip().lower(), re.ASCII)
-    if found is None or float(found[1]) == 0:
-        raise HubmergeError(f"A size is a number with a unit, such as 200MB or 2GiB, got {text[:60]!r}.")
-    number, prefix, binary = found.groups()
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(?:([kmgt])(i?)b?|b)", text.strip().lower(), re.ASCII)
+    number, prefix, binary = found.groups() if found else ("0", None, None)
     power = _PREFIXES.index(prefix) + 1 if prefix else 0
-    return round(float(number) * (1024 if binary else 1000) ** power)
+    if not (nbytes := round(float(number) * (1024 if binary else 1000) ** power)):
+        raise HubmergeError(f"A size is a number with a unit, such as 200MB or 2GiB, got {text[:60]!r}.")
+    return nbytes
 
 
 def count(number: float) -> str:

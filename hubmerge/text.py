@@ -96,6 +96,27 @@ def shorten(text: str, longest: int) -> str:
     return f"{text[: longest - 1 - tail]}…{text[len(text) - tail :]}"
 
 
+_SHOWN = 60
+_FEW = 4
+
+
+def brief(value: object) -> str:
+    """A value of somebody's document as a message quotes it: what is nested is counted or named, not printed.
+
+    >>> brief([0, 8]), brief([{"name": 1}]), brief({"name": 1, "models": []})
+    ('[0, 8]', 'a list of 1', 'a mapping of name and models')
+    """
+    if isinstance(value, dict):
+        keys = [shorten(str(key), _SHOWN) for key in [*value][:_FEW]]
+        more = [f"{len(value) - _FEW} more"] if len(value) > _FEW else []
+        *most, last = [*keys, *more] or ["nothing"]
+        return f"a mapping of {', '.join(most)}{' and ' if most else ''}{last}"
+    if isinstance(value, (list, tuple)):
+        flat = len(value) <= _FEW and not any(isinstance(item, (dict, list, tuple)) for item in value)
+        return f"[{', '.join(map(brief, value))}]" if flat else f"a list of {len(value)}"
+    return shorten(repr(value), _SHOWN)
+
+
 def sentences(text: str) -> str:
     """An error as people see it: each line printable, without tokens and at most `LONGEST_LINE` long."""
     # What is cut off first keeps a name of millions of characters cheap; a token's beginning always stays with it.

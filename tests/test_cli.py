@@ -77,6 +77,18 @@ def test_plan_shows_everything_and_moves_nothing(call, hub, published, tmp_path,
     assert all(entry.status == 206 for entry in weights)
 
 
+@pytest.mark.parametrize("option", ["--shard-size", "--memory"])
+def test_every_size_is_a_number_with_a_unit(call, siblings, tmp_path, option: str) -> None:
+    local = recipe(tmp_path, {name: str(folder) for name, folder in siblings.items()})
+    for text in ("2", "0.5", "none"):
+        done = call("plan", local, option, text)
+        said = " ".join(re.sub("[│╭╮╰╯─]", "", done.stderr).split())
+        assert done.returncode == 2
+        assert option in said and f"A size is a number with a unit, such as 200MB or 2GiB, got '{text}'." in said
+    done = call("plan", local, option, "2GB")
+    assert done.returncode == 0, done.stderr
+
+
 def test_merge_push_chat_eval_by_hub_id(call, published, tmp_path, monkeypatch) -> None:
     path = recipe(tmp_path, published)
     assert "Merged into" in call("merge", path, "--out", tmp_path / "merged").stdout

@@ -270,6 +270,39 @@ def test_switches_step_and_limits_are_told(siblings: Siblings) -> None:
     assert layers[0].per_model == ({"weight": 1.0, "density": 1.0},)
 
 
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    text = """
+merge_method: ties
+base_modle: org/base
+models: [{model: org/a, parametres: {}}, {modl: org/b}, {model: 3}]
+parameters: {weight: much}
+dtype: int8
+stages: [{name: ja, mergemethod: linear, merge_method: linear, models: 5}]
+"""
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_yaml(text, strict=True)
+    for line, says in zip(
+        str(caught.value).splitlines(),
+        (
+            "Unknown key 'base_modle' in the recipe: did you mean 'base_model'?",
+            "Unknown key 'parametres' in the entry of org/a: did you mean 'parameters'?",
+            "Each entry of `models` needs `model: org/name`, got a mapping of modl.",
+            "models: expected a model as text (org/name@revision), got 3.",
+            "In the stage ja: Unknown key 'mergemethod' in the recipe: did you mean 'merge_method'?",
+            "In the stage ja: `models` must be a list, got 5.",
+            "weight in parameters: expected a finite number or true/false, got 'much'.",
+            "dtype must be one of float32, float16, bfloat16, float64, got 'int8'.",
+        ),
+        strict=True,
+    ):
+        assert line == says
+
+
+def test_a_token_without_a_character() -> None:
+    with pytest.raises(RecipeError, match="`tokens` names a token without a character"):
+        Recipe.from_yaml(f"merge_method: linear\n{TWO}tokenizer: {{source: union, tokens: {{'': {{source: org/a}}}}}}")
+
+
 def test_filters_that_leave_a_gap_in_the_weights_are_refused(siblings: Siblings) -> None:
     gap = {"weight": [{"filter": "mlp", "value": 0.3}], "density": [{"filter": "mlp", "value": 0.3}]}
     document = {"merge_method": "ties", "base_model": str(siblings["base"]), "models": entries(siblings, "math")}

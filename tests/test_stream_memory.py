@@ -63,7 +63,10 @@ def test_a_wholes_share_that_cannot_be_held_may_be_downloaded_instead(siblings: 
         plan.require()
 
 
-@pytest.mark.parametrize("text", ["", "much", "-5MB", "0", "0.0GB", "5 PB", "1e9", "²MB", "200MB of it"])
+NO_SIZES = ("", "much", "-5MB", "0", "8", "2.5", "MB", "0.0GB", "0.1B", "5 PB", "1e9", "²MB", "200MB of it")
+
+
+@pytest.mark.parametrize("text", NO_SIZES)
 def test_a_size_that_is_none(text: str) -> None:
     with pytest.raises(HubmergeError, match="A size is a number with a unit, such as 200MB or 2GiB, got "):
         amounts.parse_size(text)

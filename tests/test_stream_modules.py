@@ -129,6 +129,8 @@ def test_modules_that_are_none(vlm, other, plain, tiny_llama, tmp_path: Path) ->
 
     models = [{"model": str(vlm)}, {"model": str(other)}]
     refused({"vision_towel": {"models": models}}, "did you mean vision_tower")
+    refused({"text_decodr": {"models": models}}, r"has the part text_decodr \(did you mean text_decoder\?\); their")
+    refused({"": {"models": models}}, "A part under `modules` has no name")
     refused({"text_decoder": {}}, "In the module text_decoder: .*needs either `models` or `slices`")
     refused({"text_decoder": {"model": models}}, "needs either `models` or `slices`")
     refused({"text_decoder": {"models": models, "merge_method": "linea"}}, "linear")

@@ -159,7 +159,11 @@ def test_a_stage_is_tried_in_memory(wide, tmp_path: Path) -> None:
         ({"stages": []}, "names stage:ja, but no stage comes before it"),
         ({"stages": [{"name": "no"}]}, "In the stage no: The recipe needs `merge_method"),
         ({"stages": [{"merge_method": "linear"}]}, "needs `name: NAME` beside a merge"),
+        ({"stages": [{"name": 1, "models": [{"model": "x/y"}]}]}, r"got the name 1, which is no text\.$"),
         ({"stages": "ja"}, "`stages` must be a list"),
+        ({"stages": {"ja": {"merge_method": "linear"}}}, "dash, as in `- name: NAME`"),
+        ({"merge_method": None}, "needs `merge_method: NAME` .* of the last merge, beside its `stages`"),
+        ({"models": None}, "Beside its `stages` the recipe needs `models`"),
         ({"stages": [{"name": "a/b", "merge_method": "linear", "models": [{"model": "x/y"}]}]}, "no name of a stage"),
     ],
 )

@@ -7,7 +7,7 @@ import typer
 
 from .merging import merge_or_push, require_one_place, write_or_push
 from .options import (
-    GIGABYTE,
+    SHARD_SIZE,
     Device,
     Memory,
     Model,
@@ -19,7 +19,6 @@ from .options import (
     Threads,
     Token,
     app,
-    limit_of,
     opened,
 )
 
@@ -73,7 +72,7 @@ def extract_lora(
             pushing=push is not None,
             ranged=stream,
             threads=threads,
-            memory=limit_of(memory),
+            memory=memory,
             device=device,
             progress=progress,
         )
@@ -101,7 +100,7 @@ def moe(
     push: Push = None,
     public: Public = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would do.")] = False,
-    shard_size: ShardSize = 5.0,
+    shard_size: ShardSize = SHARD_SIZE,
     stream: Stream = False,
     threads: Threads = None,
     memory: Memory = None,
@@ -127,12 +126,12 @@ def moe(
             wanted,
             token=token,
             sources=sources,
-            shard_size=int(shard_size * GIGABYTE),
+            shard_size=shard_size,
             out=out,
             pushing=push is not None,
             ranged=stream,
             threads=threads,
-            memory=limit_of(memory),
+            memory=memory,
             progress=progress,
         )
         show_plan(plan)
@@ -156,7 +155,7 @@ def transplant(
         ),
     ] = 64,
     public: Public = False,
-    shard_size: ShardSize = 5.0,
+    shard_size: ShardSize = SHARD_SIZE,
     stream: Stream = False,
     threads: Threads = None,
     memory: Memory = None,
@@ -184,8 +183,8 @@ def transplant(
         public=public,
         token=token,
         overwrite=overwrite,
-        shard_size=int(shard_size * GIGABYTE),
+        shard_size=shard_size,
         ranged=stream,
         threads=threads,
-        memory=limit_of(memory),
+        memory=memory,
     )

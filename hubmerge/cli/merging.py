@@ -8,7 +8,7 @@ import typer
 
 from ..errors import HubmergeError
 from .options import (
-    GIGABYTE,
+    SHARD_SIZE,
     Device,
     Memory,
     Model,
@@ -22,7 +22,6 @@ from .options import (
     Threads,
     Token,
     app,
-    limit_of,
     opened,
     show_push,
     show_warning,
@@ -38,7 +37,7 @@ def plan(
     recipe: Annotated[
         Path, typer.Argument(help="A recipe in mergekit's YAML format, or a search.", show_default=False)
     ],
-    shard_size: ShardSize = 5.0,
+    shard_size: ShardSize = SHARD_SIZE,
     stream: Stream = False,
     threads: Threads = None,
     memory: Memory = None,
@@ -65,13 +64,12 @@ def plan(
         from ..evolve.plan import plan_search
         from ..terminal import show_search_plan
 
-        plan = plan_search(search, token=token, sources=sources, memory=limit_of(memory))
+        plan = plan_search(search, token=token, sources=sources, memory=memory)
         show_search_plan(plan)
         plan.require()
         return
-    size = int(shard_size * GIGABYTE)
     _shown_plan(
-        Value.from_yaml(recipe, strict), token, shard_size=size, ranged=stream, threads=threads, memory=limit_of(memory)
+        Value.from_yaml(recipe, strict), token, shard_size=shard_size, ranged=stream, threads=threads, memory=memory
     )
 
 
@@ -81,7 +79,7 @@ def merge(
     out: Annotated[Path | None, typer.Option(help="Folder for the merged model.", show_default=False)] = None,
     push: Push = None,
     public: Public = False,
-    shard_size: ShardSize = 5.0,
+    shard_size: ShardSize = SHARD_SIZE,
     stream: Stream = False,
     threads: Threads = None,
     memory: Memory = None,
@@ -103,10 +101,10 @@ def merge(
         public=public,
         token=token,
         overwrite=overwrite,
-        shard_size=int(shard_size * GIGABYTE),
+        shard_size=shard_size,
         ranged=stream,
         threads=threads,
-        memory=limit_of(memory),
+        memory=memory,
         device=device,
         keep=[recipe],
     )

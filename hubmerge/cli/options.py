@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..amounts import parse_size
+from ..errors import HubmergeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-GIGABYTE = 10**9
+
+def _bytes(text: str | int) -> int:
+    if isinstance(text, int):  # a default
+        return text
+    try:
+        return parse_size(text)
+    except HubmergeError as exc:
+        raise typer.BadParameter(str(exc)) from None  # which option it is, typer says
+
+
+SHARD_SIZE = 5 * 10**9
 
 Model = Annotated[
     str,
@@ -39,16 +50,20 @@ Replace = Annotated[
     bool, typer.Option("--overwrite", help="Push over what a repository holds that hubmerge did not push.")
 ]
 ReplaceModel = Annotated[bool, typer.Option("--overwrite", help="Replace a model in --out, or what --push finds.")]
-ShardSize = Annotated[float, typer.Option(metavar="GB", min=0.001, help="Largest output file, in GB.")]
+ShardSize = Annotated[
+    int,
+    typer.Option(metavar="SIZE", parser=_bytes, show_default="5GB", help="Largest output file, such as 500MB or 2GB."),
+]
 Stream = Annotated[
     bool,
     typer.Option("--stream", help="Read weights straight from the Hub, tensor by tensor; no file of theirs is kept."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Tensors merged at a time; by default one a core.")]
 Memory = Annotated[
-    str | None,
+    int | None,
     typer.Option(
         metavar="SIZE",
+        parser=_bytes,
         envvar="HUBMERGE_MEMORY",
         help="Memory to take at most, such as 200MB or 2GiB, beside what Python and its libraries need.",
     ),
@@ -66,11 +81,6 @@ def opened(references: "Iterable[ModelRef]", token: str | None) -> "dict[ModelRe
     from ..hub.source import open_source
 
     return {ref: open_source(ref, token=token) for ref in references}
-
-
-def limit_of(memory: str | None) -> int | None:
-    """Bytes that --memory allows; None: as many as there are."""
-    return None if memory is None else parse_size(memory)
 
 
 def show_warning(warning: str | None) -> None:

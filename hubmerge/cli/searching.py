@@ -18,7 +18,6 @@ from .options import (
     ReplaceModel,
     Token,
     app,
-    limit_of,
     opened,
     show_push,
     show_warning,
@@ -81,7 +80,7 @@ def evolve(
         from ..publish import out_of_reach
 
         show_warning(out_of_reach(spec.references))
-    workers = Workers(actors, gpus, address, limit_of(memory))
+    workers = Workers(actors, gpus, address, memory)
     if mirror and resume and not (out / JOURNAL_FILE).exists():
         with suppress(NotFoundError):  # the first of many starts by one command, on machines that come and go
             fetch(mirror, out, token=token)
@@ -180,11 +179,10 @@ def evaluate(
     from ..evaluate.score import evaluate as score
     from ..evaluate.table import Row
 
-    allowed = limit_of(memory)
-    network, tokenizer = load_model(source, token=token, memory=allowed)
+    network, tokenizer = load_model(source, token=token, memory=memory)
     show_warning(placement.told(network))
     with progress_bars() as progress:
-        scores = score(network, tokenizer, examples, loaded, memory=allowed, progress=progress)
+        scores = score(network, tokenizer, examples, loaded, memory=memory, progress=progress)
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:
         said = marked("[dim]Q[/] {}\n[dim]A[/] {}  ", example.prompt, output)
         console.print(said.append(example.answer, style="green" if right else "red"))

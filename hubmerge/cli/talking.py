@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Memory, Model, Token, app, limit_of, show_warning
+from .options import Memory, Model, Token, app, show_warning
 
 
 @app.command()
@@ -29,7 +29,7 @@ def chat(
     from ..evaluate.generation import stream_chat
     from ..evaluate.models import load_model
 
-    network, tokenizer = load_model(source, token=token, memory=limit_of(memory))
+    network, tokenizer = load_model(source, token=token, memory=memory)
     show_warning(placement.told(network))
     messages = [{"role": "system", "content": system}] if system else []
 
@@ -38,7 +38,7 @@ def chat(
     def answer(text: str) -> None:
         messages.append({"role": "user", "content": text})
         pieces = []
-        for piece in stream_chat(network, tokenizer, messages, memory=limit_of(memory), **how):
+        for piece in stream_chat(network, tokenizer, messages, memory=memory, **how):
             pieces.append(piece)
             console.print(piece, end="")
         console.print()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from ..errors import HubmergeError
 from ..guesses import missing_colon, nearest
+from ..text import brief
 from .plain import check_plain, is_number
 from .yaml_text import load_mapping, load_mappings
 
@@ -66,13 +67,13 @@ class DocumentKind:
     def mapping(self, value: Any, where: str) -> dict[str, Any]:
         """`value` as a dict."""
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            raise self.error(f"`{where}` must be a mapping of names to values, got {value!r}.")
+            raise self.error(f"`{where}` must be a mapping of names to values, got {brief(value)}.")
         return dict(value)
 
     def listed(self, value: Any, where: str) -> list[Any]:
         """`value` as a list."""
         if not isinstance(value, (list, tuple)):
-            raise self.error(f"`{where}` must be a list, got {value!r}.")
+            raise self.error(f"`{where}` must be a list, got {brief(value)}.")
         return list(value)
 
     def text(self, document: Mapping[str, Any], key: str) -> str | None:
@@ -81,13 +82,13 @@ class DocumentKind:
         if value is not None and not isinstance(value, str):
             # YAML reads a bare `no` (Norwegian) as false.
             quoted = " (in quotes)" if isinstance(value, bool) else ""
-            raise self.error(f"`{key}` of the {self.what} must be text{quoted}, got {value!r}.")
+            raise self.error(f"`{key}` of the {self.what} must be text{quoted}, got {brief(value)}.")
         return value
 
     def whole(self, value: Any, where: str, least: int) -> int:
         """`value` as a whole number of at least `least`."""
         if type(value) is not int or value < least:
-            raise self.error(f"{where} must be a whole number of at least {least}, got {value!r}.")
+            raise self.error(f"{where} must be a whole number of at least {least}, got {brief(value)}.")
         return value
 
     def build(self, kind: type[T], value: Any, where: str) -> T:
@@ -102,7 +103,9 @@ class DocumentKind:
                 made[name] = tuple(item)
                 continue
             if not any(_FITS[one](item) for one in kinds if one in _FITS):
-                raise self.error(f"{where}.{name} must be {' or '.join(_NAMES[one] for one in kinds)}, got {item!r}.")
+                raise self.error(
+                    f"{where}.{name} must be {' or '.join(_NAMES[one] for one in kinds)}, got {brief(item)}."
+                )
             made[name] = item
         return kind(**made)
 

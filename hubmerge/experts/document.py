@@ -19,6 +19,7 @@ from ..guesses import guess
 from ..recipe.output import DTYPES
 from ..recipe.reading import read_model
 from ..reference import ModelRef
+from ..text import brief
 
 MOE = "moe"
 """What plans and cards call it."""
@@ -90,7 +91,9 @@ class Moe:
         ):
             if (value := getattr(self, key)) not in known:
                 names = [name for name in known if name]
-                raise RecipeError(f"{key} must be {' or '.join(names)}, got {value!r}{guess(value, names, few=True)}.")
+                raise RecipeError(
+                    f"{key} must be {' or '.join(names)}, got {brief(value)}{guess(value, names, few=True)}."
+                )
         if len(self.experts) < 2:
             raise RecipeError(f"A mixture needs at least two `experts`, got {len(self.experts)}.")
         if not 1 <= self.experts_per_token <= len(self.experts):
@@ -147,7 +150,7 @@ class Moe:
         _DOCUMENT.require_plain(document)
         _DOCUMENT.require_known(document, _KEYS, "the mixture")
         if (method := document.get("merge_method", MOE)) != MOE:
-            raise RecipeError(f"A document with `experts` has the merge_method {MOE}, got {method!r}.")
+            raise RecipeError(f"A document with `experts` has the merge_method {MOE}, got {brief(method)}.")
         if document.get("base_model") is None:
             raise RecipeError("The mixture needs a `base_model`, which gives all but the experts.")
         per_token = document.get("experts_per_token")
@@ -193,7 +196,7 @@ def _expert(item: Any, where: str) -> Expert:
         raise RecipeError(f"{where} needs a `source_model`.")
     scale = given.get("residual_scale")
     if scale is not None and not is_number(scale):
-        raise RecipeError(f"residual_scale of {where} must be a number, got {scale!r}.")
+        raise RecipeError(f"residual_scale of {where} must be a number, got {brief(scale)}.")
     return Expert(
         read_model(given["source_model"], where),
         _prompts(given, "positive_prompts", where),
@@ -205,5 +208,5 @@ def _expert(item: Any, where: str) -> Expert:
 def _prompts(given: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     prompts = _DOCUMENT.listed(given.get(key) or [], f"{key} of {where}")
     if wrong := [one for one in prompts if not isinstance(one, str) or not one.strip()]:
-        raise RecipeError(f"{key} of {where} must be texts, got {wrong[0]!r}.")
+        raise RecipeError(f"{key} of {where} must be texts, got {brief(wrong[0])}.")
     return tuple(prompts)

@@ -9,17 +9,20 @@ with a remark, so that the same file makes the same model; `strict` refuses it. 
 ('`weight` beside `model: org/a` is not read; write it under `parameters`.',)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import RecipeError
 from ..guesses import missing_colon, nearest
 from ..reference import ModelRef
+from ..text import brief
 from .output import OUTPUT_KEYS, Output
 from .parameters import Conditional
 from .settings import read_parameters
 from .values import RECIPE, ModelEntry, Module, Recipe, Slice, SliceSource, Stage
+
+T = TypeVar("T")
 
 _KEYS = ("merge_method", "models", "slices", "base_model", "parameters", "stages", "modules", *OUTPUT_KEYS)
 _MODULE_KEYS = ("merge_method", "base_model", "models", "slices", "parameters")
@@ -42,6 +45,13 @@ _ELSEWHERE: Mapping[str, str] = {
     "input_model_parameters": "write them under `parameters` of each model",
 }
 """Keys that other programs or older versions read, and what to write instead."""
+
+_ENTRIES: Mapping[str, str] = {
+    "models": "- model: org/name",
+    "slices": "- sources: [...]",
+    "stages": "- name: NAME",
+}
+"""How each entry of a list begins."""
 
 
 def read_recipe(document: Mapping[str, Any], strict: bool = False) -> Recipe:
@@ -114,87 +124,114 @@ def _is_ours(document: Mapping[str, Any]) -> bool:
 
 
 class _Reader:
-    """Reads one recipe; `remarks` are what it leaves out."""
+    """Reads one recipe; `remarks` are what it leaves out, `faults` what is wrong, which is raised all at once."""
 
     def __init__(self, forgiving: bool) -> None:
         self.forgiving = forgiving
         self.remarks: dict[str, None] = {}
+        self.faults: dict[str, None] = {}
 
     def recipe(self, document: Mapping[str, Any]) -> Recipe:
         """The recipe of one document."""
         self._known(document, (*_KEYS, _LABEL), "the recipe")
+        method = self._tried(self._method, document)
+        given = self._tried(RECIPE.mapping, document.get("modules") or {}, "modules") or {}
+        modules = [self._tried(self._module, name, one, where=f"In the module {name}: ") for name, one in given.items()]
+        inputs: dict[str, Any] = {
+            "models": tuple(self._each(document, "models", self._model_entry)),
+            "slices": tuple(piece for few in self._each(document, "slices", self._slices) for piece in few),
+            "modules": tuple(modules),
+        }
+        stages = self._each(document, "stages", self._stage)
+        base_model = self._tried(_optional_model, document)
+        parameters = self._tried(read_parameters, document.get("parameters"), "parameters")
+        output = self._tried(Output.read, document, RECIPE)
+        if not (self.faults or any(inputs.values())):
+            if stages:
+                self.faults["Beside its `stages` the recipe needs `models`, which the last merge makes one of."] = None
+            elif self.remarks:  # what is missing stands there under another name
+                self.faults = self.remarks
+        self._require_right()
+        assert method is not None and parameters is not None and output is not None
+        recipe = Recipe(
+            method, base_model=base_model, parameters=parameters, output=output, stages=tuple(stages), **inputs
+        )
+        if [module.name for module in recipe.modules] == [_WHOLE] and recipe.modules[0].merge_method is None:
+            recipe = _of_whole_models(recipe, recipe.modules[0])
+        return replace(recipe, remarks=tuple(self.remarks), forgiving=self.forgiving)
+
+    def _require_right(self) -> None:
+        if self.faults:
+            raise RecipeError("\n".join(self.faults))
+
+    def _tried(self, read: Callable[..., T], *given: Any, where: str = "") -> T | None:
+        """What `read` gives; None where it raises, which is kept with `where` before each line."""
+        try:
+            return read(*given)
+        except RecipeError as exc:
+            self.faults |= dict.fromkeys(where + line for line in str(exc).splitlines())
+            return None
+
+    def _each(self, document: Mapping[str, Any], key: str, read: Callable[[Any], T | None]) -> list[T]:
+        """What `read` gives for the entries of a list, as far as they can be read."""
+        items = self._tried(_items, document, key) or []
+        return [made for item in items if (made := self._tried(read, item)) is not None]
+
+    def _method(self, document: Mapping[str, Any]) -> str:
         method = document.get("merge_method")
         if not isinstance(method, str):
             meant = next(
                 (key for key in document if key not in _KEYS and nearest(str(key), _KEYS) == "merge_method"), None
             )
             hint = f"; did you mean it by {str(meant)[:60]!r}?" if meant is not None else "."
-            got = "" if method is None else f", got {method!r}"
+            if meant is None and document.get("stages"):
+                hint = " of the last merge, beside its `stages`."
+            got = "" if method is None else f", got {brief(method)}"
             raise RecipeError(f"The recipe needs `merge_method: NAME` (linear, slerp, ties, ...){got}{hint}")
-        modules = [
-            self._module(name, item) for name, item in RECIPE.mapping(document.get("modules") or {}, "modules").items()
-        ]
-        inputs: dict[str, Any] = {
-            "models": tuple(self._model_entry(item) for item in _items(document, "models")),
-            "slices": tuple(piece for item in _items(document, "slices") for piece in self._slices(item)),
-            "stages": tuple(self._stage(item) for item in _items(document, "stages")),
-            "modules": tuple(modules),
-        }
-        if not any(inputs.values()) and self.remarks:
-            # What is missing stands there under another name.
-            raise RecipeError(" ".join(self.remarks))
-        recipe = Recipe(
-            method,
-            base_model=_optional_model(document),
-            parameters=read_parameters(document.get("parameters"), "parameters"),
-            output=Output.read(document, RECIPE),
-            **inputs,
-        )
-        if [module.name for module in modules] == [_WHOLE] and modules[0].merge_method is None:
-            recipe = _of_whole_models(recipe, modules[0])
-        return replace(recipe, remarks=tuple(self.remarks), forgiving=self.forgiving)
+        return method
 
     def _known(self, given: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-        """Leaves a remark on each key that is not known, or raises."""
+        """Leaves a remark on each key that is not known, or a fault."""
         names = list(known)
         for key in (key for key in given if key not in names):
-            if hint := missing_colon(key, given[key]):
-                raise RecipeError(f"Unknown key {str(key)[:60]!r} in {where}: {hint}")
-            if not self.forgiving:
-                RECIPE.require_known(given, names, where)
+            if missing_colon(key, given[key]) or not self.forgiving:
+                self._tried(RECIPE.require_known, {key: given[key]}, names, where)
+                continue
             if (instead := _ELSEWHERE.get(str(key))) is None:
                 near = nearest(str(key), names)
                 instead = f"did you mean {near!r}?" if near else "mergekit leaves it out, too"
             end = "" if instead.endswith(("?", ".")) else "."
             self.remarks[f"The key {str(key)[:60]!r} in {where} is not read: {instead}{end}"] = None
 
-    def _stage(self, item: Any) -> Stage:
-        if not isinstance(item, Mapping) or not isinstance(item.get(_LABEL), str):
-            raise RecipeError(f"Each entry of `stages` needs `name: NAME` beside a merge of its own, got {item!r}.")
-        try:
-            recipe = _Reader(self.forgiving).recipe({key: value for key, value in item.items() if key != _LABEL})
-            return Stage(item[_LABEL], recipe)
-        except RecipeError as exc:
-            raise RecipeError(f"In the stage {item[_LABEL]}: {exc}") from None
+    def _stage(self, item: Any) -> Stage | None:
+        name = item.get(_LABEL) if isinstance(item, Mapping) else None
+        if not isinstance(name, str):
+            got = brief(item) if name is None else f"the name {brief(name)}, which is no text"
+            raise RecipeError(f"Each entry of `stages` needs `name: NAME` beside a merge of its own, got {got}.")
+        document = {key: value for key, value in item.items() if key != _LABEL}
+        read = _Reader(self.forgiving).recipe
+        return self._tried(lambda: Stage(name, read(document)), where=f"In the stage {name}: ")
 
     def _module(self, name: str, item: Any) -> Module:
         document = RECIPE.mapping(item, f"modules.{name}")
         self._known(document, _MODULE_KEYS, f"the module {name}")
-        try:
-            return Module(
-                name,
-                models=tuple(self._model_entry(one) for one in _items(document, "models")),
-                slices=tuple(piece for one in _items(document, "slices") for piece in self._slices(one)),
-                parameters=read_parameters(document.get("parameters"), f"the parameters of the module {name}"),
-                merge_method=RECIPE.text(document, "merge_method"),
-                base_model=_optional_model(document),
-            )
-        except RecipeError as exc:
-            raise RecipeError(f"In the module {name}: {exc}") from None
+        reader = _Reader(self.forgiving)
+        reader.remarks = self.remarks
+        models = reader._each(document, "models", reader._model_entry)
+        slices = [piece for few in reader._each(document, "slices", reader._slices) for piece in few]
+        reader._require_right()
+        return Module(
+            name,
+            models=tuple(models),
+            slices=tuple(slices),
+            parameters=read_parameters(document.get("parameters"), f"the parameters of the module {name}"),
+            merge_method=RECIPE.text(document, "merge_method"),
+            base_model=_optional_model(document),
+        )
 
     def _model_entry(self, item: Any) -> ModelEntry:
         if not isinstance(item, Mapping) or "model" not in item:
-            raise RecipeError(f"Each entry of `models` needs `model: org/name`, got {item!r}.")
+            raise RecipeError(f"Each entry of `models` needs `model: org/name`, got {brief(item)}.")
         model = read_model(item["model"], "models")
         self._beside(item, ModelEntry.__dataclass_fields__, model, f"the entry of {model}")
         return ModelEntry(model, read_parameters(item.get("parameters"), f"the parameters of {model}"))
@@ -211,12 +248,14 @@ class _Reader:
         """A slice, as many times as its `repeat` says."""
         times = item.get("repeat") if isinstance(item, Mapping) else None
         if times is not None and not (type(times) is int and 1 <= times <= _MOST_REPEATS):
-            raise RecipeError(f"repeat of a slice must be a whole number from 1 to {_MOST_REPEATS:,}, got {times!r}.")
+            raise RecipeError(
+                f"repeat of a slice must be a whole number from 1 to {_MOST_REPEATS:,}, got {brief(times)}."
+            )
         return (self._slice(item),) * (times or 1)
 
     def _slice(self, item: Any) -> Slice:
         if not isinstance(item, Mapping) or not isinstance(item.get("sources"), list):
-            raise RecipeError(f"Each entry of `slices` needs a list `sources`, got {item!r}.")
+            raise RecipeError(f"Each entry of `slices` needs a list `sources`, got {brief(item)}.")
         self._known(item, (*Slice.__dataclass_fields__, "repeat"), "a slice")
         sources = tuple(self._slice_source(source) for source in item["sources"])
         parameters = read_parameters(item.get("parameters"), "the parameters of a slice")
@@ -224,7 +263,9 @@ class _Reader:
 
     def _slice_source(self, item: Any) -> SliceSource:
         if not isinstance(item, Mapping) or "model" not in item or "layer_range" not in item:
-            raise RecipeError(f"Each source of a slice needs `model` and `layer_range: [start, stop]`, got {item!r}.")
+            raise RecipeError(
+                f"Each source of a slice needs `model` and `layer_range: [start, stop]`, got {brief(item)}."
+            )
         model, given = read_model(item["model"], "slices"), item["layer_range"]
         self._beside(item, SliceSource.__dataclass_fields__, model, f"the source {model}")
         layers = [_whole(value) for value in given] if isinstance(given, (list, tuple)) else []
@@ -234,7 +275,7 @@ class _Reader:
                     self.remarks[f"layer_range {[start, stop]} of {model} has no layers."] = None
                 where = f"the parameters of {model} in a slice"
                 return SliceSource(model, (start, max(start, stop)), read_parameters(item.get("parameters"), where))
-        raise RecipeError(f"layer_range of {model} must be [start, stop] with 0 <= start <= stop, got {given!r}.")
+        raise RecipeError(f"layer_range of {model} must be [start, stop] with 0 <= start <= stop, got {brief(given)}.")
 
 
 def read_model(value: Any, where: str) -> ModelRef:
@@ -245,7 +286,7 @@ def read_model(value: Any, where: str) -> ModelRef:
         if all(texts):
             return ModelRef.parse("+".join(map(str, texts)))
     if not isinstance(value, str):
-        raise RecipeError(f"{where}: expected a model as text (org/name@revision), got {value!r}.")
+        raise RecipeError(f"{where}: expected a model as text (org/name@revision), got {brief(value)}.")
     return ModelRef.parse(value)
 
 
@@ -265,7 +306,10 @@ def _optional_model(document: Mapping[str, Any]) -> ModelRef | None:
 
 
 def _items(document: Mapping[str, Any], key: str) -> Sequence[Any]:
-    return RECIPE.listed(document.get(key) or [], key)
+    given = document.get(key) or []
+    if isinstance(given, Mapping):
+        raise RecipeError(f"`{key}` must be a list: begin each entry with a dash, as in `{_ENTRIES[key]}`.")
+    return RECIPE.listed(given, key)
 
 
 def _is_setting(key: str, value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from ..documents import is_number
 from ..errors import RecipeError
 from ..guesses import missing_colon
+from ..text import brief
 from .parameters import Conditional, Scalar, Setting
 from .values import RECIPE
 
@@ -22,7 +23,7 @@ def read_parameters(value: Any, where: str) -> dict[str, Setting]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise RecipeError(f"{where}: expected `name: value` pairs, got {value!r}.")
+        raise RecipeError(f"{where}: expected `name: value` pairs, got {brief(value)}.")
     for name, setting in value.items():
         if hint := missing_colon(name, setting):
             raise RecipeError(f"{name} in {where} has no value; {hint}")
@@ -43,11 +44,11 @@ def _setting(value: Any, where: str) -> Setting:
 
 def _conditional(item: Any, where: str) -> Conditional:
     if not isinstance(item, Mapping) or "value" not in item:
-        raise RecipeError(f"{where}: expected `filter: text` and `value: number`, got {item!r}.")
+        raise RecipeError(f"{where}: expected `filter: text` and `value: number`, got {brief(item)}.")
     RECIPE.require_known(item, Conditional.__dataclass_fields__, where)
     name, value = item.get("filter"), item["value"]
     if name is not None and not isinstance(name, str):
-        raise RecipeError(f"{where}: filter must be text found in tensor names, got {name!r}.")
+        raise RecipeError(f"{where}: filter must be text found in tensor names, got {brief(name)}.")
     inner = tuple(_scalar(v, where) for v in value) if isinstance(value, (list, tuple)) else _scalar(value, where)
     if inner == ():
         raise RecipeError(f"{where}: an empty list has no value; give at least one.")
@@ -59,7 +60,7 @@ def _scalar(value: Any, where: str) -> Scalar:
         value = _WORDS.get(value.strip().lower(), _number(value))
     if isinstance(value, bool) or is_number(value):
         return value
-    raise RecipeError(f"{where}: expected a finite number or true/false, got {value!r}.")
+    raise RecipeError(f"{where}: expected a finite number or true/false, got {brief(value)}.")
 
 
 def _number(text: str) -> float | str:

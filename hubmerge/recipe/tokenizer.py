@@ -17,6 +17,7 @@ from ..documents import DocumentKind
 from ..errors import RecipeError
 from ..guesses import guess, nearest
 from ..reference import ModelRef
+from ..text import brief
 
 BASE, UNION, SHORTEST = _WORDS = ("base", "union", "shortest")
 
@@ -60,14 +61,16 @@ class TokenizerBlock:
         most = self.pad_to_multiple_of
         if most is not None and not (type(most) is int and 1 <= most <= _LARGEST_MULTIPLE):
             raise RecipeError(
-                f"pad_to_multiple_of must be a whole number from 1 to {_LARGEST_MULTIPLE:,}, got {most!r}."
+                f"pad_to_multiple_of must be a whole number from 1 to {_LARGEST_MULTIPLE:,}, got {brief(most)}."
             )
         if (count := self.transplant) is not None:
             if not (type(count) is int and 1 <= count <= _MOST_SHARED):
-                raise RecipeError(f"transplant must be a whole number from 1 to {_MOST_SHARED:,}, got {count!r}.")
+                raise RecipeError(f"transplant must be a whole number from 1 to {_MOST_SHARED:,}, got {brief(count)}.")
             if self.model is None or self.tokens:
                 raise RecipeError("`transplant` goes with `source: org/model` whose tokens are taken, and no `tokens`.")
-        if len(self.tokens) > _MOST_TOKENS or any(not 0 < len(text) <= _LONGEST_TOKEN for text, _ in self.tokens):
+        if any(not text for text, _ in self.tokens):
+            raise RecipeError("`tokens` names a token without a character; write its text before the colon.")
+        if len(self.tokens) > _MOST_TOKENS or any(len(text) > _LONGEST_TOKEN for text, _ in self.tokens):
             raise RecipeError(
                 f"`tokens` holds at most {_MOST_TOKENS:,} tokens of 1 to {_LONGEST_TOKEN:,} characters each."
             )
@@ -105,7 +108,7 @@ class TokenizerBlock:
         kind.require_known(given, _KEYS, "`tokenizer`")
         source = UNION if given.get("source") is None else given["source"]
         if not isinstance(source, str):
-            raise kind.error(f"`tokenizer.source` must be base, union or a model as text, got {source!r}.")
+            raise kind.error(f"`tokenizer.source` must be base, union or a model as text, got {brief(source)}.")
         tokens = kind.mapping(given.get("tokens") or {}, "tokenizer.tokens")
         return cls(
             source,
@@ -141,27 +144,27 @@ def _row(value: Any, where: str, kind: DocumentKind) -> TokenRow:
     kind.require_known(given, ("source", "force"), where)
     force = given.get("force") or False
     if not isinstance(force, bool):
-        raise kind.error(f"force in {where} must be true or false, got {force!r}.")
+        raise kind.error(f"force in {where} must be true or false, got {brief(force)}.")
     source = given.get("source")
     if isinstance(source, str):
         return TokenRow(ModelRef.parse(source), None, force)
     if not isinstance(source, Mapping):
-        raise kind.error(f"{where} needs `source: org/model` or `source: {{kind: zero}}`, got {source!r}.")
+        raise kind.error(f"{where} needs `source: org/model` or `source: {{kind: zero}}`, got {brief(source)}.")
     what = source.get("kind")
     if what == ZERO:
         kind.require_known(source, ("kind",), where)
         return TokenRow(None, None, force)
     if what != MODEL_TOKEN:
         hint = guess(what, (ZERO, MODEL_TOKEN), few=True)
-        raise kind.error(f"kind in {where} must be {ZERO} or {MODEL_TOKEN}, got {what!r}{hint}.")
+        raise kind.error(f"kind in {where} must be {ZERO} or {MODEL_TOKEN}, got {brief(what)}{hint}.")
     kind.require_known(source, ("kind", "model", "token", "token_id"), where)
     model, token, number = source.get("model"), source.get("token"), source.get("token_id")
     if not isinstance(model, str):
-        raise kind.error(f"{where} needs `model: org/model`, got {model!r}.")
+        raise kind.error(f"{where} needs `model: org/model`, got {brief(model)}.")
     if (token is None) == (number is None):
         raise kind.error(f"{where} needs either `token` or `token_id`, the token of {model} that it takes.")
     if token is not None and not isinstance(token, str):
-        raise kind.error(f"token in {where} must be text, got {token!r}.")
+        raise kind.error(f"token in {where} must be text, got {brief(token)}.")
     if number is not None:
         kind.whole(number, f"token_id in {where}", least=0)
     return TokenRow(ModelRef.parse(model), number if token is None else token, force)

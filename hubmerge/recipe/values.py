@@ -91,6 +91,8 @@ class Module:
     base_model: ModelRef | None = None
 
     def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise RecipeError("A part under `modules` has no name; write that of a part, such as language_model.")
         if bool(self.models) == bool(self.slices):
             raise RecipeError(f"The module {self.name} needs either `models` or `slices`, and not both.")
 

@@ -16,6 +16,7 @@ draws the way of a merge.
     dequantised.py     weights that are stored in few bits, unpacked as they are read
     device.py          where blocks are computed, and how much memory there is: accelerate's view of this machine
     dtypes.py          the dtypes of safetensors files: their sizes and their names in torch
+    effect.py          settings of 0 by which a merge makes nothing of its models
     executor.py        the merge itself: read, compute, write - tensor by tensor, shard by shard, the index last
     experts.py         experts of a mixture, one tensor each or all in one
     findings.py        what is wrong with a merge, found before a byte of weights moves

@@ -106,10 +106,9 @@ def _whole(recipe: Recipe, modules: Sequence[_Module], made: Mapping[ModelRef, W
     known = list(dict.fromkeys(part for one in candidates for part in one.components))
     unknown = next((module for module in modules if module.part not in known), modules[0])
     has = f"their parts: {', '.join(known)}" if known else "they are models without parts"
-    raise RecipeError(
-        f"None of the models has the part {unknown.name}{guess(unknown.name, known)} beside the others that `modules` "
-        f"names; {has}."
-    )
+    others = " beside the others that `modules` names" if len(modules) > 1 else ""
+    names = [*known, *(name for name, part in ALIASES.items() if part in known)]
+    raise RecipeError(f"None of the models has the part {unknown.name}{guess(unknown.name, names)}{others}; {has}.")
 
 
 def _of_parts(module: _Module, made: Mapping[ModelRef, Weights]) -> tuple[Recipe, dict[ModelRef, Weights]]:

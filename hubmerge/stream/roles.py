@@ -24,6 +24,12 @@ def with_roles(recipe: Recipe, method: Method) -> tuple[Recipe, Method, list[Fin
     if only_weights and recipe.models and base not in models and _is_weighed(recipe, method):
         message = f"{base}, the base_model, is merged too, as {method.name} has no other use for it."
         return replace(recipe, models=(ModelEntry(base), *recipe.models)), method, [warning(message)]
+    if not method.takes_base and base not in models:
+        message = (
+            f"{base}, the base_model, gives configuration and tokenizer alone: {method.name} merges the models that "
+            "are listed; list it too if its weights are to go in."
+        )
+        return recipe, method, [warning(message)]
     return recipe, method, []
 
 

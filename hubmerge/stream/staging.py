@@ -15,6 +15,7 @@ from .compatibility import check_ends, check_source, check_tensors
 from .component import ComponentPlan
 from .configuration import check_restacked, output_config, renumbered
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
+from .effect import check_effect
 from .findings import Finding
 from .layout import Layout, Origin, lay_out
 from .modules import has_modules, plan_modules
@@ -97,6 +98,8 @@ def plan_stage(
         layout = lay_out(recipe, method, indices, seen, outer)
         tensors, found = plan_tensors(recipe, method, layout, weights)
         findings += [*layout.findings, *found]
+        if not any(finding.level == "error" for finding in findings):
+            findings += check_effect(recipe, method, tensors)
         findings += settings.check_filters(written, {name for one in layout.origins for name in _names(one)})
         findings += check_restacked(giver, layout.layer_map, views.views)
         findings += check_tensors(tensors, weights, choice.advice)
