@@ -14,7 +14,7 @@ from test_evolve_path_model import IDS, LAYERS, SCALES
 from test_evolve_resident import PROMPTS, candidate
 
 from hubmerge.errors import ResourceError
-from hubmerge.evaluate import placement
+from hubmerge.evaluate import models, placement
 from hubmerge.evaluate.generation import generate
 from hubmerge.evaluate.spool import spool_root
 from hubmerge.evolve.plan import plan_search
@@ -42,16 +42,17 @@ def files() -> list[Path]:
 
 @pytest.fixture
 def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the limit, 30 kB are for weights: a part of a tiny model."""
+    """Of the limit, 15 kB are for weights: a part of a tiny model, also where the processor computes in bfloat16."""
     monkeypatch.setattr(placement, "WHOLE", 0.0)
-    monkeypatch.setattr(placement, "WEIGHTS", 1.5e-4)
+    monkeypatch.setattr(placement, "WEIGHTS", 7.5e-5)
 
 
 @pytest.mark.usefixtures("scarce")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("dtype", "native"), [("float32", False), ("bfloat16", False), ("bfloat16", True)])
 def test_a_candidate_lies_partly_in_a_file_and_is_the_merge(
-    siblings: dict[str, Path], tmp_path: Path, dtype: str
+    siblings: dict[str, Path], tmp_path: Path, dtype: str, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(models, "_has_bfloat16", lambda: native)
     events: list[Event] = []
     first, second = (
         replace(candidate("task_arithmetic", siblings, shift), output=Output(out_dtype=dtype)) for shift in (0.1, 0.4)
