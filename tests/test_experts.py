@@ -231,12 +231,26 @@ def test_the_command_and_its_verification(call, dense, hub, tmp_path) -> None:
         ({"architecture": "qwen3"}, "not of llama"),
         ({"archtecture": "qwen"}, "did you mean 'architecture'"),
         ({"architecture": "mixtral", "shared": True}, "Unknown key"),
+        ({"gate_mode": 3}, "must be text, got 3"),
     ],
 )
 def test_what_is_wrong_is_said(change, said, dense) -> None:
     base = dense("llama")
     with pytest.raises(HubmergeError, match=said):
         plan_moe(Moe.from_dict({**document(base, [base] * 2), **change}))
+
+
+def test_prompts_that_cancel_out_are_refused(dense) -> None:
+    base = dense("llama")
+    given = document(base, [base] * 2)
+    one, two = given["experts"]
+    for negative in (two["positive_prompts"], two["positive_prompts"] * 2):
+        with pytest.raises(HubmergeError, match=r"Expert 2 .* has the same .* its gate would be zeros"):
+            Moe.from_dict({**given, "experts": [one, {**two, "negative_prompts": negative}]})
+    Moe.from_dict({**given, "experts": [one, {**two, "negative_prompts": one["positive_prompts"]}]})
+    Moe.from_dict(
+        {**given, "gate_mode": "random", "experts": [one, {**two, "negative_prompts": two["positive_prompts"]}]}
+    )
 
 
 def test_models_that_do_not_fit_are_refused(dense, tiny_llama, tmp_path) -> None:

@@ -1,6 +1,8 @@
 """Opening a model: pinned once, headers only, and a clear refusal of everything that cannot be merged."""
 
+import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, 
 from hubmerge.hub import open_source, patience, search_models
 from hubmerge.hub import session as hub_session
 from hubmerge.hub.headers import FIRST_READ
+from hubmerge.hub.pins import tensors_digest
 from hubmerge.hub.unfound import helped
 from hubmerge.localhub import Fault
 from hubmerge.reference import ModelRef
@@ -128,6 +131,49 @@ def test_a_damaged_cache_is_fetched_again() -> None:
     source = opened("alice/damaged")
     source.local_path("model.safetensors").resolve().write_bytes(b"cut")
     assert source.local_path("model.safetensors").read_bytes() == files["model.safetensors"]
+
+
+@pytest.mark.parametrize("cut", [b"", b"cut", b"x" * 10**6])
+def test_a_cached_file_that_is_not_whole_is_read_from_the_hub(cut: bytes, monkeypatch) -> None:
+    files = checkpoint(seed=6)
+    publish("alice/cut", files)
+    source = opened("alice/cut")
+    whole = files["model.safetensors"]
+    path = source.local_path("model.safetensors").resolve()
+    path.write_bytes(cut)
+    assert bytes(source.read_range("model.safetensors", 8, 40)) == whole[8:40]
+    path.write_bytes(whole)
+    store = dataclasses.replace(source.listing.store, offline="it is away")  # type: ignore[type-var]
+    file = source.files["model.safetensors"]
+    assert bytes(store.read(file, 8, 40)) == whole[8:40]
+    path.write_bytes(cut)
+    with pytest.raises(SourceError, match=r"model.safetensors of alice/cut is damaged in the cache .* \(it is away\)"):
+        store.read(file, 8, 40)
+
+
+def test_a_file_that_is_cut_while_it_is_read(monkeypatch) -> None:
+    publish("alice/cut-later", files := checkpoint(seed=7))
+    source = opened("alice/cut-later")
+    path = source.local_path("model.safetensors").resolve()
+    size = os.fstat
+
+    def cut_after(number: int) -> os.stat_result:
+        found = size(number)
+        os.truncate(path, 20)
+        return found
+
+    monkeypatch.setattr("hubmerge.hub.store.os.fstat", cut_after)
+    assert bytes(source.read_range("model.safetensors", 8, 40)) == files["model.safetensors"][8:40]
+
+
+def test_a_digest_is_of_whole_tensors_alone(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(checkpoint()["model.safetensors"])
+    (tmp_path / "config.json").write_bytes(b"{}")
+    source = opened(str(tmp_path))
+    assert source.pinned.revision
+    os.truncate(tmp_path / "model.safetensors", source.files["model.safetensors"].size - 1)
+    with pytest.raises(SourceError, match=r"model.safetensors is cut short within layer"):
+        tensors_digest(tmp_path, source.stored)
 
 
 TWO = checkpoint(shards=2)

@@ -128,7 +128,11 @@ def test_a_stage_and_a_file_of_torch(siblings: Siblings, tmp_path: Path) -> None
             {"model.layers.0.mlp.up_proj.weight_scale": torch.ones(7)},
             r"its scale with \[7\], which do not fit together",
         ),
-        ({"model.layers.0.mlp.up_proj.weight_scale": torch.ones(32, dtype=torch.int32)}, "without a scale"),
+        (
+            {"model.layers.0.mlp.up_proj.weight_scale": torch.ones(32, dtype=torch.int32)},
+            r"with a scale in I32 \(read are F32, ",
+        ),
+        ({"model.layers.0.mlp.up_proj.weight_scale": torch.ones(32).double()}, r"with a scale in F64 \(read are F32, "),
     ],
 )
 def test_scales_that_do_not_fit(changes: dict[str, Tensor | None], reason: str, siblings, tmp_path: Path) -> None:
@@ -137,6 +141,31 @@ def test_scales_that_do_not_fit(changes: dict[str, Tensor | None], reason: str, 
     save_file({name: one for name, one in state.items() if one is not None}, small / "model.safetensors")
     with pytest.raises(SourceError, match=reason):
         open_source(ModelRef.parse(str(small)))
+
+
+@pytest.mark.parametrize(
+    ("factor", "numbers", "reason"),
+    [
+        (-0.5, 1.0, "has a scale of -0.5"),
+        (0.0, 1.0, "has a scale of 0 for numbers that are not 0"),
+        (0.0, 0.0, None),
+    ],
+)
+def test_scales_that_no_program_writes(
+    factor: float, numbers: float, reason: str | None, siblings, tmp_path: Path
+) -> None:
+    small, _ = quantised(siblings["math"], "rows", tmp_path)
+    name = "model.layers.0.mlp.up_proj.weight"
+    state = load_file(small / "model.safetensors")
+    state[name] = state[name].float().index_fill(0, torch.tensor(5), numbers).to(state[name].dtype)
+    state[f"{name}_scale"].view(-1)[5] = factor
+    save_file(state, small / "model.safetensors")
+    alone = Recipe.from_dict({"merge_method": "passthrough", "models": [{"model": str(small)}]})
+    if reason is None:
+        assert not load_file(merge(alone, tmp_path / "out").folder / "model.safetensors")[name][5].any()
+    else:
+        with pytest.raises(SourceError, match=f"{name} of .* {reason}; fetch the model again"):
+            merge(alone, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tokenizertools import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hubmerge.errors import HubmergeError, RecipeError
+from hubmerge.errors import HubmergeError, RecipeError, SourceError
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
@@ -212,6 +212,29 @@ def test_tokenizers_that_cannot_be_one(case: str, family, tmp_path: Path) -> Non
     with pytest.raises(RecipeError, match=said) as raised:
         make_plan(linear(family("bytes")["first"], second, tokenizer_source="union")).require()
     assert str(raised.value).count(". ") == 0 and "tokenizer_source" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["model"].update(type="BPEE"),
+        lambda d: d["model"].update(merges=[["nowhere", "to be found"]]),
+        lambda d: d.update(pre_tokenizer={"type": "Unheard"}),
+        lambda d: d.update(normalizer={"type": "Replace", "pattern": {"Regex": "("}, "content": 3}),
+    ],
+)
+@pytest.mark.parametrize("tokens", [{}, {"tokenizer_source": "base"}])
+def test_a_tokenizer_that_no_program_reads_is_not_carried(change, tokens, family, tmp_path: Path) -> None:
+    first = changed(family("bytes")["first"], tmp_path / "first", change)
+    with pytest.raises(SourceError, match=r"^tokenizer.json of .*first cannot be read: .*save the tokenizer again"):
+        make_plan(linear(first, first, **tokens)).require()
+
+
+def test_no_expression_of_a_tokenizer_is_compiled_for_a_plan(family, tmp_path: Path) -> None:
+    pattern = {"Regex": "(((((((a{1,999}){1,999}){1,999}){1,999}){1,999}){1,999}){1,999})("}
+    cut = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    first = changed(family("bytes")["first"], tmp_path / "first", lambda d: d.update(pre_tokenizer=cut))
+    make_plan(linear(first, first)).require()
 
 
 @pytest.mark.parametrize("file", ["tokenizer.model", "tekken.json"])

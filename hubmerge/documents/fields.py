@@ -8,7 +8,7 @@ hubmerge.errors.RecipeError: Unknown key 'densty' in the recipe: did you mean 'd
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
@@ -107,6 +107,8 @@ class DocumentKind:
                     f"{where}.{name} must be {' or '.join(_NAMES[one] for one in kinds)}, got {brief(item)}."
                 )
             made[name] = item
+        if missing := [name for name, one in known.items() if name not in made and _is_required(one)]:
+            raise self.error(f"{where} needs `{missing[0]}`.")
         return kind(**made)
 
 
@@ -118,6 +120,10 @@ def refuse_unknown(given: Mapping[str, Any], known: Iterable[str], where: str, e
             near = nearest(str(key), names)
             hint = f"did you mean {near!r}?" if near else f"known keys: {', '.join(sorted(names))}."
             raise error(f"Unknown key {str(key)[:60]!r} in {where}: {missing_colon(key, given[key]) or hint}")
+
+
+def _is_required(item: Field[Any]) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING
 
 
 def _kinds(annotation: Any) -> list[type]:

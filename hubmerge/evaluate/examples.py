@@ -12,6 +12,7 @@ from ..documents import DocumentKind, parse_json
 from ..errors import NotFoundError, TaskError
 from ..links import leaving
 from ..reference import ModelRef
+from ..text import brief
 
 TASK = DocumentKind("task", TaskError)
 
@@ -62,12 +63,9 @@ class Rows:
 
 def open_rows(where: Mapping[str, Any], *, token: str | None) -> Rows:
     """Opens `{repo_id, revision}`, pinned to its commit now, or `{folder}`."""
-    columns = where.get("columns")
-    if columns is not None and not (isinstance(columns, list) and all(isinstance(c, str) for c in columns)):
-        raise TaskError(
-            f"`columns` must be a list of names for the columns of a file without a header, got {columns!r}."
-        )
-    names = tuple(columns) if columns else None
+    names = tuple(TASK.listed(where.get("columns") or [], "columns")) or None
+    if wrong := [name for name in names or () if not isinstance(name, str)]:
+        raise TaskError(f"`columns` names the columns of a file without a header, each by text, got {brief(wrong[0])}.")
     repo_id, folder, revision = (text_or_none(where, key) for key in ("repo_id", "folder", "revision"))
     if repo_id is not None and folder is not None:
         raise TaskError("The task's examples name both `repo_id` and `folder`; keep one.")
@@ -198,5 +196,5 @@ def fill(template: str, row: Row, where: str) -> str:
         return str(row[field])
 
     if not isinstance(template, str):
-        raise TaskError(f"{where}: `prompt` and `answer` must be text with {{fields}}, got {template!r}.")
+        raise TaskError(f"{where}: `prompt` and `answer` must be text with {{fields}}, got {brief(template)}.")
     return _FIELD.sub(value, template)

@@ -9,8 +9,8 @@ better when higher; metrics that exist only over all documents (F1, BLEU, word p
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -47,17 +47,11 @@ class HarnessTask:
     @classmethod
     def from_document(cls, given: Any) -> "HarnessTask":
         """The task that `lm_eval:` names. Raises `TaskError` where lm-eval is not installed or does not know it."""
-        settings = {"task": given} if isinstance(given, str) else given
-        if not isinstance(settings, Mapping):
-            raise TaskError(f"`lm_eval` of the task must be a task's name or hold `task`, got {given!r}.")
-        known = [name for name in cls.__dataclass_fields__ if name != "version"]
-        TASK.require_known(settings, known, "the task's lm_eval")
-        kinds = {"num_fewshot": int, "chat_template": bool}
-        for name in known:
-            value, kind = settings.get(name), kinds.get(name, str)
-            if type(value) is not kind and (value is not None or name == "task"):
-                raise TaskError(f"`{name}` of the task's lm_eval must be of type {kind.__name__}, got {value!r}.")
-        made = cls(**settings, version=_version())
+        settings = {"task": given} if isinstance(given, str) else TASK.mapping(given, "lm_eval")
+        TASK.require_known(settings, [name for name in cls.__dataclass_fields__ if name != "version"], "lm_eval")
+        made = replace(TASK.build(cls, settings, "lm_eval"), version=_version())
+        if made.num_fewshot is not None:
+            TASK.whole(made.num_fewshot, "num_fewshot of lm_eval", 0)
         _open(made)
         return made
 

@@ -6,8 +6,10 @@
 (['org/a', 'org/b'], 2)
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,12 @@ class Expert:
     negative_prompts: tuple[str, ...] = ()
     residual_scale: float | None = None
 
+    @property
+    def cancels(self) -> bool:
+        """Whether its prompts are for it and against it, each in the same share: then their means are the same."""
+        positive, negative = map(_shares, (self.positive_prompts, self.negative_prompts))
+        return bool(positive) and positive == negative
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, which `Moe.from_dict` reads back."""
         document: dict[str, Any] = {"source_model": str(self.source_model)}
@@ -106,6 +114,11 @@ class Moe:
                 raise RecipeError(
                     f"Expert {number} ({expert.source_model}) needs `positive_prompts`, by which the gate "
                     f"{self.gate_mode} knows what it is for; or write `gate_mode: random`."
+                )
+            if self.gate_mode != "random" and expert.cancels:
+                raise RecipeError(
+                    f"Expert {number} ({expert.source_model}) has the same `positive_prompts` and `negative_prompts`, "
+                    "which cancel out: its gate would be zeros; leave out the negative ones."
                 )
             if expert.residual_scale is not None:
                 raise RecipeError(f"Expert {number} ({expert.source_model}) has a residual_scale: shared ones take it.")
@@ -180,6 +193,10 @@ class Moe:
     def to_yaml(self) -> str:
         """The mixture as YAML text."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _shares(prompts: Sequence[str]) -> dict[str, Fraction]:
+    return {text: Fraction(count, len(prompts)) for text, count in Counter(prompts).items()}
 
 
 def _experts(document: Mapping[str, Any], key: str) -> tuple[Expert, ...]:

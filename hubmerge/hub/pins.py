@@ -99,7 +99,9 @@ def tensors_digest(root: Path, tensors: Iterable[TensorHeader]) -> str:
             with open(root / file, "rb") as opened:
                 for tensor in held:
                     opened.seek(tensor.start + max(tensor.nbytes - SAMPLE, 0) // 2)
-                    sample = opened.read(min(tensor.nbytes, SAMPLE))
+                    sample = opened.read(least := min(tensor.nbytes, SAMPLE))
+                    if len(sample) < least:
+                        raise SourceError(f"{root / file} is cut short within {tensor.name}; put the whole file there.")
                     samples[tensor.name] = f"{tensor.name}\n{tensor.dtype} {tensor.shape}\n".encode() + sample
         except OSError as exc:
             raise SourceError(f"{root / file} cannot be read: {exc.strerror or exc}.") from exc

@@ -1,5 +1,6 @@
 """Where a model's files are - a repository at one commit, or a folder - behind the same two questions."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -54,10 +55,7 @@ class Repository:
         path = self._download(file, again=False)
         wrong = differs(path, file)
         if wrong is not None and self.offline is not None:
-            raise SourceError(
-                f"{file.path} of {self.repo_id} is damaged in the cache of this machine ({wrong}), and the Hub cannot "
-                f"be asked ({self.offline}); fetch it again when it can."
-            )
+            raise self._damaged(file, wrong)
         if wrong is not None:
             path = self._download(file, again=True)
             wrong = differs(path, file)
@@ -67,6 +65,12 @@ class Repository:
                 "if it stays so, do not use this revision."
             )
         return path
+
+    def _damaged(self, file: FileInfo, wrong: str) -> SourceError:
+        return SourceError(
+            f"{file.path} of {self.repo_id} is damaged in the cache of this machine ({wrong}), and the Hub cannot be "
+            f"asked ({self.offline}); fetch it again when it can."
+        )
 
     def _download(self, file: FileInfo, again: bool) -> Path:
         if self.offline is not None:
@@ -98,13 +102,11 @@ class Repository:
 
     def read(self, file: FileInfo, start: int, stop: int) -> memoryview:
         """These bytes: of the file in the cache where it is there, else the Hub is asked for just them."""
-        path = self._find(file.path)
+        path = self._find(file.path) if self.offline is None else self._cached(file)
+        if path is not None and (content := _content(path, file.size, start, stop)) is not None:
+            return content
         if self.offline is not None:
-            path = self._cached(file)
-        if path is not None and path.stat().st_size == file.size:
-            with open(path, "rb") as opened:
-                opened.seek(start)
-                return memoryview(opened.read(stop - start))
+            raise self._damaged(file, f"its {file.size:,} bytes are not all there")
         ranged = self._ranged.get(file.path)
         if ranged is None:
             # Of several threads that come first, one wins: all must share what is known of where the content is.
@@ -120,6 +122,19 @@ class Repository:
     def _find(self, name: str) -> Path | None:
         found = try_to_load_from_cache(self.repo_id, name, revision=self.commit, repo_type=self.kind)
         return Path(found) if isinstance(found, str) else None
+
+
+def _content(path: Path, size: int, start: int, stop: int) -> memoryview | None:
+    """These bytes of a file in the cache; None where it is not whole, or cannot be read."""
+    try:
+        with open(path, "rb") as opened:
+            if os.fstat(opened.fileno()).st_size != size:
+                return None
+            opened.seek(start)
+            content = opened.read(stop - start)
+    except OSError:
+        return None
+    return memoryview(content) if len(content) == stop - start else None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from .compute import is_finite
 from .dtypes import STORED
 from .tensors import FLOAT32_BYTES
 from .unpacking.kinds import unpack
+from .unpacking.unfit import Unfit
 from .weights import Extent, Over, Reads
 
 _LARGE = 4096
@@ -53,7 +54,10 @@ class Dequantised(Over):
             return self.inner.read(name, start, stop, reads)
         units = _units(packed, start, stop)
         parts = {role: self._part(part, units, reads) for role, part in _kept(packed).items()}
-        found = unpack(packed, parts | self._of_units(name, packed, units, reads), units[0], start, stop)
+        try:
+            found = unpack(packed, parts | self._of_units(name, packed, units, reads), units[0], start, stop)
+        except Unfit as exc:
+            raise SourceError(f"{name} of {self.name} {exc}; fetch the model again.") from None
         if not is_finite(found):
             raise SourceError(f"{name} of {self.name} has NaN or infinite values; this model cannot be merged.")
         return found

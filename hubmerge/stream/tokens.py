@@ -4,6 +4,7 @@ They are strangers' files, and the result carries them. One that is not what tra
 before a weight moves.
 """
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -72,6 +73,26 @@ def vocabulary(text: str | None, where: str) -> dict[str, int]:
     return numbers | {token["content"]: token["id"] for token in added}
 
 
+def _require_tokenizer(text: str | None, where: str) -> None:
+    """Raises `SourceError` where the library that reads a tokenizer.json would refuse it.
+
+    It is given the file without its expressions, which it would compile at whatever cost.
+    """
+    if text is None or not vocabulary(text, where):
+        return
+    from tokenizers import Tokenizer
+
+    def plain(part: dict[str, Any]) -> dict[str, Any]:
+        return {**part, "Regex": "."} if isinstance(part.get("Regex"), str) else part
+
+    if '"Regex"' in text:
+        text = json.dumps(json.loads(text, object_hook=plain))
+    try:
+        Tokenizer.from_str(text)
+    except Exception as exc:  # it raises no class of its own
+        raise SourceError(f"{VOCABULARY_FILE} of {where} cannot be read: {exc}; {_AGAIN}.") from None
+
+
 def check_files(listing: Listing, names: Iterable[str]) -> None:
     """Whether the result can carry these files of a model; raises `SourceError` for the first that is broken."""
     for name in names:
@@ -86,7 +107,7 @@ def check_files(listing: Listing, names: Iterable[str]) -> None:
         elif name == GENERATION_FILE:
             generation(listing)
         elif name == VOCABULARY_FILE:
-            vocabulary(listing.read_text(name), listing.name)
+            _require_tokenizer(listing.read_text(name), listing.name)
         elif name.endswith(".json"):
             what = _what(listing, name)
             found = parse_json(listing.read_text(name) or "", what, SourceError, finite=False, hint=_AGAIN)

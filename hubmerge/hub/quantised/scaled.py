@@ -97,8 +97,10 @@ def _find(stored: Stored, dtypes: tuple[str, ...], kind: str) -> Quantised | Non
         if name in beside or name in zeros or tensor.dtype not in dtypes:
             continue
         one = next((tensors[name + ending] for ending in _ENDINGS if name + ending in tensors), None)
-        if one is None or one.dtype not in FACTORS:
+        if one is None:
             raise stored.odd(name, f"as {tensor.dtype} without a scale")
+        if one.dtype not in FACTORS:
+            raise stored.odd(name, f"as {tensor.dtype} with a scale in {one.dtype} (read are {', '.join(FACTORS)})")
         found[name] = _fitted(stored, tensor, one, size)
     first = next(iter(found.values()), None)
     beside |= zeros | {name for name in tensors if _OF_ACTIVATIONS.search(name)}

@@ -7,4 +7,5 @@ fp4.py            MXFP4 and NVFP4: 4 bits choose one of 16 numbers
 bitsandbytes.py   4 bits choose one of 16 values
 ggml.py           GGUF: blocks of 32 or 256 numbers with factors of their own
 kinds.py          which function unpacks which kind
+unfit.py          what the numbers of a weight cannot be
 """

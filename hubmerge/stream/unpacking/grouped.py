@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...errors import SourceError
 from ...hub.quantised.grouped import Awq, Gptq, Grouped
+from .unfit import Unfit
 
 # Where AWQ has each of eight neighbours in 32 bits.
 _AWQ_SHIFTS = tuple(4 * place for place in (0, 4, 1, 5, 2, 6, 3, 7))
@@ -63,10 +63,10 @@ def in_a_row(words: Tensor, bits: int, count: int) -> Tensor:
 
 
 def groups_of(stored: Tensor | None, inputs: int, group: int, count: int) -> Tensor:
-    """The group of each input: the `stored` one, or that of its place. Raises `SourceError` for one beyond `count`."""
+    """The group of each input: the `stored` one, or that of its place. Raises `Unfit` for one beyond `count`."""
     groups = torch.arange(inputs) // group if stored is None else stored.to(torch.int64)
     if int(groups.min()) < 0 or int(groups.max()) >= count:
-        raise SourceError("A quantised tensor puts an input into a group that it does not have; fetch the model again.")
+        raise Unfit(f"puts an input into a group that it does not have (it has {count})")
     return groups
 
 

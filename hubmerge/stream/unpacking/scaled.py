@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from ...hub.quantised.scaled import Scaled
+from .unfit import Unfit
 
 
 def unpack_scaled(packed: Scaled, parts: Mapping[str, Tensor], _: int, start: int, stop: int) -> Tensor:
-    """The numbers, less their zeros, times their factors."""
+    """The numbers, less their zeros, times their factors. Raises `Unfit` for a factor that no program writes."""
     width = packed.shape[-1] if packed.shape else 1
     numbers = parts["numbers"].to(torch.float32)
     if "zeros" in parts:
@@ -17,7 +18,14 @@ def unpack_scaled(packed: Scaled, parts: Mapping[str, Tensor], _: int, start: in
     factors = parts["factors"].to(torch.float32)
     if packed.divisor != 1:
         factors = factors / packed.divisor
-    return spread(factors, packed, width, start, stop).mul_(numbers)
+    least = float(factors.min()) if factors.numel() else 1.0
+    if least < 0:
+        raise Unfit(f"has a scale of {least:g}")
+    factors = spread(factors, packed, width, start, stop)
+    # A row of nothing but zeros may have a scale of 0.
+    if least == 0 and bool(((factors == 0) & (numbers != 0)).any()):
+        raise Unfit("has a scale of 0 for numbers that are not 0")
+    return factors.mul_(numbers)
 
 
 def spread(factors: Tensor, scale: Scaled, width: int, start: int, stop: int) -> Tensor:
