@@ -61,6 +61,17 @@ def warnings_before_push(folder: Path) -> Iterator[str]:
         yield f"{listed(telling)} would tell everybody a place of this machine; edit that out first."
 
 
+def require_sound(folder: Path, progress: Progress = silent) -> None:
+    """Raises `SourceError` where `folder` is not what a merge of hubmerge wrote there (see `stream.verify`).
+
+    A folder without its manifest was made otherwise: nothing is known of it.
+    """
+    if (folder / MANIFEST).is_file():
+        from .stream.verify import verify
+
+        verify(ModelRef(os.path.realpath(folder)), progress=progress).require()
+
+
 def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
     """The card of a merge that nobody has evaluated: parents, recipe, licence and how to make it again."""
     # Of a recipe in stages, the first model that any of its merges builds on.
@@ -165,9 +176,13 @@ def push_result(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> PushResult:
-    """Pushes the winner of a search under `repo_id`, its card rewritten to that name; see `hub.push_folder`."""
+    """Pushes the winner of a search under `repo_id`, its card rewritten to that name; see `hub.push_folder`.
+
+    Raises `SourceError` where it is not what was merged any more.
+    """
     from .evolve.result import card_for
 
+    require_sound(result.folder, progress)
     return push_folder(
         result.folder,
         repo_id,

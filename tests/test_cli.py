@@ -130,6 +130,22 @@ def test_push_a_folder_makes_a_public_repository_only_when_asked(call, siblings)
     assert not HfApi().model_info("alice/cli-public").private
 
 
+def test_a_merge_that_is_not_whole_is_not_pushed(call, siblings, tmp_path) -> None:
+    from huggingface_hub import HfApi
+
+    path = recipe(tmp_path, {name: str(folder) for name, folder in siblings.items()})
+    assert call("merge", path, "--out", tmp_path / "merged").returncode == 0
+    file = tmp_path / "merged" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    done = call("push", tmp_path / "merged", "alice/cli-unsound")
+    assert done.returncode == 2 and "is not what its merge wrote: 1 tensor with other bytes" in done.stderr
+    assert not HfApi().repo_exists("alice/cli-unsound")
+    (tmp_path / "merged" / "hubmerge.json").unlink()  # now it is a folder that anybody may have made
+    assert call("push", tmp_path / "merged", "alice/cli-unsound").returncode == 0
+
+
 def broken(kind: str, folder: Path, siblings: dict[str, Path]) -> str:
     """A copy of a sibling with one thing wrong; returns its folder."""
     import shutil

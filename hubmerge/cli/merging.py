@@ -201,14 +201,18 @@ def push(
     overwrite: Replace = False,
     token: Token = None,
 ) -> None:
-    """Put a model folder on the Hub, in one commit; the repository is private unless --public."""
+    """Put a model folder on the Hub, in one commit; the repository is private unless --public.
+
+    What `hubmerge verify` rejects of a merge is not sent. A folder that hubmerge did not make has nothing to verify.
+    """
     from ..hub.push import push_folder
-    from ..publish import warnings_before_push
+    from ..publish import require_sound, warnings_before_push
     from ..terminal import progress_bars
 
     for warning in warnings_before_push(folder):
         show_warning(warning)
     with progress_bars() as progress:
+        require_sound(folder, progress)
         pushed = push_folder(
             folder,
             repo_id,

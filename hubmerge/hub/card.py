@@ -233,13 +233,14 @@ def _parents(card: Card, licence: LicenceResult) -> str:
             lora = source.adapter.listing
             found.setdefault((lora.name, lora.identity), ("LoRA", amounts.size(source.adapter.nbytes)))
     rows = []
-    pins = pins_of(card.sources)
+    pins, differ = pins_of(card.sources), _differ(licence)
     for part, pin, (role, size), row in zip(parts_of(card.sources), pins, found.values(), licence.rows, strict=True):
         commit = escape(pin.revision or "")
         if part.commit:
             commit = link(part.commit[:8], f"{constants.ENDPOINT}/{part.name}/tree/{part.commit}")
-        rows.append((_part_link(part), role, commit, size, link(row.licence, row.link)))
-    told = "## Parents\n\n" + table(("Model", "Role", "Commit", "Parameters>", "Licence"), rows)
+        rows.append((_part_link(part), role, commit, size, *([link(row.licence, row.link)] if differ else [])))
+    headings = ("Model", "Role", "Commit", "Parameters>", *(["Licence"] if differ else []))
+    told = "## Parents\n\n" + table(headings, rows)
     if any(part.commit is None for part in parts_of(card.sources)):
         told += (
             "\n\nA local folder lies on the machine that made this model, and nobody else can get it here; the digest "
@@ -305,17 +306,16 @@ def _reproduction(card: Card) -> str:
 
 
 def _licence(licence: LicenceResult) -> str:
-    rows = [
-        (escape(row.model), link(row.licence, row.link), "; ".join(escape(text) for text in row.conditions) or "-")
-        for row in licence.rows
-    ]
+    """What the metadata do not say: that the parents differ, state none, or ask for something."""
+    parts = []
     if licence.license is None:
-        lead = "The parents do not state a licence; ask their authors before you share or use this model."
-    elif licence.license == "other" and len({row.licence for row in licence.rows}) > 1:
-        lead = "The parents carry different licences; this model is bound by all of them."
-    else:
-        lead = "The parents carry this licence, and so does the merge."
-    parts = ["## Licence", lead, table(("Model", "Licence", "Watch for"), rows)]
+        parts.append("The parents do not state a licence; ask their authors before you share or use this model.")
+    elif _differ(licence):
+        parts.append("The parents carry different licences; this model is bound by all of them.")
     if licence.warnings:
         parts.append("\n".join(f"- {escape(text)}" for text in licence.warnings))
-    return "\n\n".join(parts)
+    return "\n\n".join(("## Licence", *parts)) if parts else ""
+
+
+def _differ(licence: LicenceResult) -> bool:
+    return len({(row.licence, row.link) for row in licence.rows}) > 1

@@ -9,7 +9,7 @@ from typing import Any
 from hubmerge.evolve.result import read_result
 from hubmerge.evolve.search import Search
 from hubmerge.hub import push_folder, render
-from hubmerge.publish import card_of, merge, push_result
+from hubmerge.publish import card_of, merge, push_result, require_sound
 from hubmerge.recipe import Recipe
 from hubmerge.stream.plan import make_plan
 
@@ -74,6 +74,7 @@ def run_publish(work: Work) -> Mapping[str, Any]:
     else:
         plan = make_plan(Recipe.from_text(spec["recipe"]), token=work.token)
         card = {"README.md": render(card_of(plan, repo_id)).encode()}
+        require_sound(folder)
         done = push_folder(folder, repo_id, files=card, message="Upload a merge made with hubmerge", **shared)
     return {"repo_id": done.repo_id, "commit": done.commit, "url": done.url, "summary": f"published to {done.repo_id}"}
 
