@@ -24,6 +24,9 @@ _OPENS = re.compile(
     r"|pos_conv|(?:^|\.)conv\d?\.|(?:^|\.)(?:cls|mask|class)_token|position|encoder\.LayerNorm\."
 )
 
+# What names may begin with, one after another, without saying which tensor it is.
+_WORDS = ("model", "transformer", "language_model", "text_model")
+
 # What gives each token a score. Masked language models transform in layers of lm_head before their decoder.
 _HEAD = re.compile(r"(?:^|[._])(?:lm_head|decoder|embed_out|output)\.weight$")
 
@@ -75,6 +78,16 @@ def parse(name: str) -> TensorName:
     prefix, layer, suffix = (match["prefix"], int(match["layer"]), match["suffix"]) if match else ("", None, name)
     group: Group = next((group for group, pattern in _GROUPS if pattern.search(suffix)), "other")
     return TensorName(name, layer, group, prefix, suffix)
+
+
+def core(name: str) -> str:
+    """A name without what classes and generations of transformers put before it.
+
+    >>> core("model.language_model.layers.0.mlp.up_proj.weight"), core("language_model.lm_head.weight")
+    ('layers.0.mlp.up_proj.weight', 'lm_head.weight')
+    """
+    word, dot, rest = name.partition(".")
+    return core(rest) if dot and word in _WORDS else name
 
 
 def depth(names: Iterable[str]) -> int:

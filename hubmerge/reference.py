@@ -31,7 +31,7 @@ class ModelRef:
     `inside`: a folder of the repository (`org/name/folder`), or one file with weights (`org/name/model.gguf`,
     `folder/model.safetensors`). `component`: only this part of it, written org/name#language_model (see
     hub/component.py). `stage`: no model of the Hub, but what the recipe's own stage of this name makes, written
-    stage:NAME.
+    stage:NAME, or a part of that (stage:NAME#language_model).
     `revision` is a branch, tag, pull request ref or commit. Raises `RecipeError` for a name that no Hub repository
     can have; a folder is accepted only where it exists or is written as a path (`./x`, `/x`, `~/x`). What is shared
     names no path: there a folder is `./NAME@sha256:0123456789ab`, its own name and a digest of its tensors as the
@@ -88,7 +88,8 @@ class ModelRef:
             raise RecipeError(f"Expected a model (org/name or a folder), got {text!r}.")
         text = text.strip()
         if text.startswith(_STAGE_MARK):
-            return cls(text.removeprefix(_STAGE_MARK), stage=True)
+            name, component = _parted(text.removeprefix(_STAGE_MARK))
+            return cls(name, component=component, stage=True)
         if len(text) > _LONGEST_NAME:
             raise RecipeError(f"A model's name has {len(text):,} characters; expected org/name or a folder.")
         return cls._read(text, None)
@@ -126,7 +127,7 @@ class ModelRef:
 
     def __str__(self) -> str:
         if self.stage:
-            return _STAGE_MARK + self.repo_id
+            return _STAGE_MARK + self.repo_id + self._part
         text = self.whole + (f"@{self.revision}" if self.revision else "") + self._part
         return f"{text}+{self.lora}" if self.lora else text
 
@@ -164,6 +165,11 @@ class ModelRef:
     @property
     def _part(self) -> str:
         return f"#{self.component}" if self.component else ""
+
+    @property
+    def whole_stage(self) -> "ModelRef":
+        """Of a stage: all that it makes, where this is a part of it."""
+        return replace(self, component=None)
 
     def pinned(self, commit: str | None) -> "ModelRef":
         """The same model at `commit` (40 hex digits); a folder stays as it is."""

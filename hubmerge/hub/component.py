@@ -12,9 +12,12 @@ A part's tensors have the names that it would have alone, so that it can be merg
 {'norm.weight': 'vision_tower.norm.weight'}
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from ..guesses import guess
+from ..layers import is_head
 
 LANGUAGE_MODEL = "language_model"
 ALIASES = {"text_decoder": LANGUAGE_MODEL}
@@ -29,9 +32,14 @@ _LAYOUTS = (
     (("model.", "model."), ("lm_head.", "lm_head.")),
 )
 
+# Language models of those that see, and the plain ones that compute of a text what they do: where no picture is, the
+# three dimensions of their positions are one. Older files of the first two have all of it beside vision_config.
+_BESIDE = ("qwen2_vl", "qwen2_5_vl")
+_PLAIN = {"qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2", "qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2"}
+_PLAIN |= {"qwen3_vl_text": "qwen3"}
+
 # What transformers keeps beside text_config although it is about the language model.
 _SHARED = (
-    "tie_word_embeddings",
     "bos_token_id",
     "eos_token_id",
     "pad_token_id",
@@ -97,11 +105,19 @@ def components(
     return {} if language is None else {LANGUAGE_MODEL: language, **_beside(language, config, stored)}
 
 
+def lacks_part(model: str, name: str, parts: Collection[str]) -> str:
+    """One sentence about a part that a model does not have."""
+    has = f"it has: {', '.join(parts)}{guess(name, parts)}" if parts else "it is a model without parts"
+    return f"{model} has no part called {name}; {has}."
+
+
 def _language_model(config: Mapping[str, Any], stored: list[str]) -> Component | None:
     """The language model of a multi-modal one; None where it has none."""
     text = config.get("text_config")
     if not isinstance(text, Mapping):
-        return None
+        if config.get("model_type") not in _BESIDE:
+            return None
+        text = {key: value for key, value in config.items() if key not in ("vision_config", "text_config")}
     for layout in _LAYOUTS:
         if any(name.startswith(layout[0][1]) for name in stored):
             names = {}
@@ -111,6 +127,10 @@ def _language_model(config: Mapping[str, Any], stored: list[str]) -> Component |
                         names[plain + name[len(whole) :]] = name
                         break
             own = {key: config[key] for key in _SHARED if key in config and text.get(key) is None}
+            # Two settings may say it, with a default that differs by the class: the file knows.
+            own["tie_word_embeddings"] = not any(map(is_head, names))
+            if (kind := text.get("model_type")) in _PLAIN:
+                own["model_type"] = _PLAIN[kind]
             return Component(LANGUAGE_MODEL, {**text, **own}, names, layout, key="text_config")
     return None
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..documents import parse_object
 from ..errors import SourceError
+from ..layers import core
 from ..reference import ModelRef
 from ..text import shorten
 from . import fields
@@ -236,11 +237,14 @@ def _modules(headers: Collection[TensorHeader], name: str) -> dict[str, tuple[bo
 
 
 def _tensor_of(module: str, tensors: Mapping[str, TensorHeader], name: str, where: str) -> TensorHeader:
-    """The model's weight of a module; some checkpoints leave out, or add, the first part of the names."""
+    """The model's weight of a module; some checkpoints leave out, or add, the first part of the names, or have the
+    names of another generation of transformers."""
     wanted = f"{module}.weight"
     if wanted in tensors:
         return tensors[wanted]
     near = [other for other in tensors if wanted.endswith(f".{other}") or other.endswith(f".{wanted}")]
+    if len(near) != 1:
+        near = [other for other in tensors if core(other) == core(wanted)]
     if len(near) != 1:
         raise SourceError(f"{name} was trained on another model than {where}: it changes {wanted}, which is not there.")
     return tensors[near[0]]

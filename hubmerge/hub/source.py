@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import SourceError
-from ..guesses import guess
 from ..reference import ModelRef
 from .answers import FileInfo
 from .checkpoint import (
@@ -35,7 +34,7 @@ from .checkpoint import (
     require_unpacked,
     weight_files,
 )
-from .component import ALIASES, Component, Folder, components
+from .component import ALIASES, Component, Folder, components, lacks_part
 from .content import HashedFile
 from .conversion import find_conversion
 from .gguf.model import read_gguf
@@ -238,9 +237,7 @@ def _part(source: Source) -> Source:
     """The source, if it has the part that its reference names."""
     name = source.ref.component
     if name is not None and source.component is None:
-        parts = source.components
-        has = f"it has: {', '.join(parts)}{guess(name, parts)}" if parts else "it is a model without parts"
-        raise SourceError(f"{source.name}: {source.listing.name} has no part called {name}; {has}.")
+        raise SourceError(f"{source.name}: {lacks_part(source.listing.name, name, source.components)}")
     return source
 
 

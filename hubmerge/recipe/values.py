@@ -193,12 +193,13 @@ class Recipe:
         used: set[ModelRef] = set()
         read: dict[ModelRef, int] = {}
         for name, merge in [*((stage.name, stage.recipe) for stage in self.stages), (None, self)]:
-            for ref in (ref for ref in merge.named if ref.stage):
+            stages = {ref: ref.whole_stage for ref in merge.named if ref.stage}
+            for ref in stages.values():
                 if ref not in made:
                     hint = f"it may name: {', '.join(map(str, made))}." if made else "no stage comes before it."
                     raise RecipeError(f"{f'The stage {name}' if name else 'The recipe'} names {ref}, but {hint}")
                 used.add(ref)
-            times = sum(read.get(ref, 1) for ref in merge.named)
+            times = sum(read.get(stages.get(ref, ref), 1) for ref in merge.named)
             if self.stages and times > MOST_READS:
                 raise RecipeError(
                     f"{f'The stage {name}' if name else 'The recipe'} is made of stages that are made of each other so "

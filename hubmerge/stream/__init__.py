@@ -37,6 +37,7 @@ draws the way of a merge.
     pursuit.py         a vector as the sum of a few given ones
     reader.py          the sources' tensors, read a part at a time
     roles.py        what part each model plays where a recipe leaves it open
+    own_rows.py        rows that only one model has, in a model made of parts
     rows.py            weights whose vocabulary tensors are by the tokens of the result
     settings.py        the parameters of each tensor: the nearest that is given
     shards.py          how the output tensors are spread over files, and the header of such a file

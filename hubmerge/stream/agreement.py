@@ -42,7 +42,7 @@ _HARMLESS = re.compile(
     r"|output_\w+|gradient_checkpointing|initializer_\w+|init_std|\w*dropout\w*|\w*_pdrop|resid_pdrop|layerdrop|pretraining_tp"
     r"|id2label|label2id|num_labels|problem_type|finetuning_task|task_specific_params|\w*aux_loss\w*|router_jitter_noise|mask_(time|feature)_\w+"
     r"|apply_spec_augment|ctc_\w+|keys_to_ignore\w*|unsloth\w*|name_or_path|model_name|language|license|chunk_size_feed_forward"
-    r"|is_decoder|add_cross_attention|cross_attention_hidden_size|tokenizer_class|prefix|max_length|min_length|do_sample|top_[kp]|temperature"
+    r"|mrope_(section|interleaved)|num_image_tokens|is_decoder|add_cross_attention|cross_attention_hidden_size|tokenizer_class|prefix|max_length|min_length|do_sample|top_[kp]|temperature"
     r"|num_beams|repetition_penalty|length_penalty|no_repeat_ngram_size|early_stopping|bad_words_ids|pruned_heads|quantization_config"
 )
 
@@ -71,6 +71,16 @@ def check_configs(first: Weights, others: Sequence[Weights]) -> Iterator[Finding
             yield error(f"{pair} do not fit together: {some(forbidden)}; choose models of one family.")
         if rest := [text for name, text in found.items() if name.rpartition(".")[2] not in _MUST_AGREE]:
             yield warning(f"{pair} differ: {some(rest, 12)}; the result keeps the latter.")
+
+
+def check_wholes(merged: Sequence[Weights]) -> Iterator[Finding]:
+    """Tells where more of models is merged than their language models: what sees was trained for one of them."""
+    seeing = [one for one in merged if LANGUAGE_MODEL in one.components]
+    if len(seeing) > 1 and (beside := [name for name in seeing[0].components if name != LANGUAGE_MODEL]):
+        yield warning(
+            f"{' and '.join(one.name for one in seeing)} are merged whole, {', '.join(beside)} as well; for the "
+            f"language models alone write {seeing[0].name}#{LANGUAGE_MODEL}, or `modules`."
+        )
 
 
 def _inside(*models: Weights) -> str:

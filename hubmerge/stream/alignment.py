@@ -8,12 +8,10 @@ A base saved without its head has `layers.0...` where others have `model.layers.
 import re
 from collections.abc import Iterator, Mapping
 
-from ..layers import is_head
+from ..layers import core, is_head
 from .findings import Finding, warning
 from .weights import Described, Weights
 
-_WORDS = ("model", "transformer", "language_model", "text_model")
-"""What names may begin with, one after another, without saying which tensor it is."""
 _EXPERT = {".block_sparse_moe.": ".mlp.", ".w1.weight": ".gate_proj.weight", ".w2.weight": ".down_proj.weight"}
 _EXPERT |= {".w3.weight": ".up_proj.weight"}
 _MIXTRAL = re.compile(r"\.block_sparse_moe\.|\.w[123]\.weight$")
@@ -54,7 +52,5 @@ def _by_core(tensors: Mapping[str, Described]) -> dict[str, str] | None:
 
 
 def _core(name: str) -> str:
-    word, dot, rest = name.partition(".")
     # Mixtral's layers have one name in files, and another in memory; so have the tensors of each of its experts.
-    plain = _MIXTRAL.sub(lambda found: _EXPERT[found[0]], name)
-    return _core(rest) if dot and word in _WORDS else plain
+    return core(_MIXTRAL.sub(lambda found: _EXPERT[found[0]], name))

@@ -23,7 +23,7 @@ from .findings import Finding, error, warning
 from .prefetch import LEAST_SPAN, Ahead, far_ahead
 from .shards import ShardPlan
 from .stage import Merged, Stage
-from .weights import Extent
+from .weights import Extent, Over, Weights
 
 _LIBRARY_BYTES = 40 * 2**20
 """What threads, connections and the journal take."""
@@ -183,7 +183,7 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
 
     Reading, fetching and writing go on meanwhile, and take longer where the disk or the network is slow.
     """
-    before = [weights.stage for weights in stage.weights if isinstance(weights, Merged)]
+    before = [one.stage for one in map(_innermost, stage.weights) if isinstance(one, Merged)]
     seconds = sum(compute_seconds(one, at_a_time) for one in before)
     merged = [tensor for tensor in stage.tensors if not tensor.copied]
     if not merged:
@@ -201,3 +201,7 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
             fastest = min(fastest, time.perf_counter() - began)
     work = sum(stage.method.work(tensor.shape) for tensor in merged)
     return seconds + fastest / stage.method.work(shape) * work / at_a_time
+
+
+def _innermost(weights: Weights) -> Weights:
+    return _innermost(weights.inner) if isinstance(weights, Over) else weights

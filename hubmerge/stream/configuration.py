@@ -45,6 +45,7 @@ _DROPPED = ("_name_or_path", "auto_map")
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 """Where a configuration says the dtype: transformers 5 writes the first, and reads the second from older files."""
+TIED = "tie_word_embeddings"
 
 
 def output_config(
@@ -62,7 +63,7 @@ def output_config(
     """
     changes = dtype_changes(tensors)
     if tied is not None:
-        changes["tie_word_embeddings"] = tied
+        changes[TIED] = tied
     if tokenizer is not first:
         ids = {key: setting(tokenizer.config, key) for key in SPECIAL_IDS}
         changes |= {key: value for key, value in ids.items() if value is not None}
@@ -94,7 +95,9 @@ def changed(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     if "dtype" in missing and "torch_dtype" in config:
         del missing["dtype"]
     missing.pop("torch_dtype", None)
-    config |= missing
+    for key, value in missing.items():
+        # What holds for the whole stands there; the rest is the language model's own.
+        (config if key in (TIED, *DTYPE_KEYS, *SPECIAL_IDS) else parts[-1])[key] = value
     return config
 
 
@@ -127,7 +130,9 @@ def renumbered(
 
 def _restacked(first: Weights, weights: Sequence[Weights], layer_map: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """The settings that depend on the stack of layers: their number, and what is listed layer by layer."""
-    changes: dict[str, Any] = {key: len(layer_map) for key in _LAYER_COUNTS if setting(first.config, key) is not None}
+    counts = [key for key in _LAYER_COUNTS if setting(first.config, key) is not None]
+    # A configuration may leave out what its class has by default.
+    changes: dict[str, Any] = dict.fromkeys(counts or _LAYER_COUNTS[:1], len(layer_map))
     ours = _listed(first.config)
     theirs = [ours | _listed(one.config) for one in weights]
     for key in ours:

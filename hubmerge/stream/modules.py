@@ -17,8 +17,10 @@ from ..recipe import Parameters, Recipe
 from ..reference import ModelRef
 from .agreement import check_configs
 from .component import ComponentPlan
-from .configuration import DTYPE_KEYS, changed, dtype_changes, kept, renumbered
+from .configuration import DTYPE_KEYS, TIED, changed, dtype_changes, kept, renumbered
 from .findings import Finding, error
+from .own_rows import with_own_rows
+from .rows import Rows
 from .settings import Resolver
 from .shards import in_stored_order
 from .stage import Merged, Stage
@@ -157,19 +159,29 @@ def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Don
     """The stage that copies - the modules' results under their names in the whole, and all else of it - and what is
     wrong with it."""
     method = find_method("passthrough")
-    weights: tuple[Weights, ...] = (*(Merged(one.stage) for one in done), whole)
+    results = [with_own_rows(one.stage) if one.component.name == LANGUAGE_MODEL else Merged(one.stage) for one in done]
+    weights: tuple[Weights, ...] = (*results, whole)
+    per_model, shared = Resolver(method).resolve([{}], [], "", 0.0)
+
+    def taken(tensor: Described, index: int, exact: bool) -> TensorPlan:
+        inputs = ((index, tensor.name),)
+        if exact:
+            return TensorPlan(tensor.name, tensor.shape, tensor.dtype, inputs, carried=True)
+        # What a LoRA changes, or rows are put into, is no copy of anything.
+        return TensorPlan(tensor.name, tensor.shape, tensor.dtype, inputs, None, per_model, shared)
+
     placed = [
-        replace(_copy(tensor, index), name=one.component.outer(tensor.name), inner=tensor.name)
+        replace(
+            taken(tensor, index, not _is_made(results[index], tensor)),
+            name=one.component.outer(tensor.name),
+            inner=tensor.name,
+        )
         for index, one in enumerate(done)
         for tensor in one.stage.tensors
     ]
     merged = {stored for one in done for stored in one.component.names.values()}
-    last, (per_model, shared) = len(done), Resolver(method).resolve([{}], [], "", 0.0)
     rest = [
-        _copy(tensor, last)
-        if not whole.rounds(tensor.name)
-        # What a LoRA changes is no copy of anything.
-        else TensorPlan(tensor.name, tensor.shape, tensor.dtype, ((last, tensor.name),), None, per_model, shared)
+        taken(tensor, len(done), not whole.rounds(tensor.name))
         for tensor in whole.tensors.values()
         if tensor.name not in merged
     ]
@@ -190,8 +202,8 @@ def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Don
     return Stage(name, method, weights, (own, *folders), tokenizer, modules), found
 
 
-def _copy(tensor: Described, index: int) -> TensorPlan:
-    return TensorPlan(tensor.name, tensor.shape, tensor.dtype, ((index, tensor.name),), carried=True)
+def _is_made(weights: Weights, tensor: Described) -> bool:
+    return isinstance(weights, Rows) and tensor.name in weights.made
 
 
 def _component_plans(whole: Weights, done: Sequence[_Done], tensors: Sequence[TensorPlan]) -> tuple[ComponentPlan, ...]:
@@ -208,6 +220,8 @@ def _component_plans(whole: Weights, done: Sequence[_Done], tensors: Sequence[Te
             own[one.component.folder] = changed(own[one.component.folder], changes)
         elif one.component.name == LANGUAGE_MODEL:
             config = changed(config, changes)
+            # That of the whole counts, whatever its class has by default.
+            config |= {key: value for key, value in changes.items() if key == TIED}
         elif one.component.key is not None:
             config[one.component.key] |= changes
     folders = [part for part in whole.components.values() if part.folder]

@@ -16,6 +16,7 @@ from .. import __version__
 from .. import recipe as recipes
 from ..amounts import size
 from ..errors import RecipeError
+from ..hub.component import ALIASES, lacks_part
 from ..hub.licences import combine
 from ..hub.source import Source, open_source
 from ..methods import find_method
@@ -311,6 +312,7 @@ def _check(recipe: Recipe, opened: Mapping[ModelRef, Source]) -> tuple[list[Stag
     stages: list[Stage] = []
     findings: list[Finding] = []
     for name, merge in recipe.merges.items():
+        made |= {ref: _part_of(made[ref.whole_stage], ref) for ref in merge.named if ref.stage and ref.component}
         stage, found = plan_merge(name, merge, made)
         found = [*map(warning, merge.remarks), *found]
         stages.append(stage)
@@ -335,6 +337,14 @@ def made_by(
     plan = make_plan(last, sources=sources, token=token)
     plan.require()
     return {ModelRef(stage.name, stage=True): Merged(stage) for stage in plan.stages[:-1]}
+
+
+def _part_of(stage: Weights, ref: ModelRef) -> Part:
+    """A part of what a stage makes."""
+    name = ALIASES.get(str(ref.component), str(ref.component))
+    if (part := stage.components.get(name)) is None:
+        raise RecipeError(f"{ref}: {lacks_part(stage.name, name, stage.components)}")
+    return Part(stage, part)
 
 
 def weights_of(source: Source) -> Weights:

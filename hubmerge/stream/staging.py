@@ -9,7 +9,7 @@ from ..methods import Method, find_method
 from ..recipe import TEMPLATES, Parameters, Recipe
 from ..reference import ModelRef
 from . import settings, shards
-from .agreement import check_configs
+from .agreement import check_configs, check_wholes
 from .by_token import ByToken
 from .compatibility import check_ends, check_source, check_tensors
 from .component import ComponentPlan
@@ -71,6 +71,7 @@ def plan_stage(
             carried, found = with_endings(carried, tokenizer, taken)
             findings += found
     unfit += check_configs(giver, [one for one in merged if one is not giver])
+    unfit += check_wholes(merged)
     unfit += choice.findings
     findings += [*unfit, *views.findings]
     if giver.speaks:
