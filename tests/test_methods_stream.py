@@ -107,3 +107,10 @@ def test_lines_is_a_gradient_of_lambda(models, tiny_llama, tmp_path: Path) -> No
 def test_the_time_of_methods_over_whole_tensors_is_estimated_on_a_small_one(models) -> None:
     plans = [make_plan(Recipe.from_dict(recipe(method, {}, {}, models)), threads=1) for method in ("iso_c", "linear")]
     assert plans[0].compute_seconds > plans[1].compute_seconds > 0
+
+
+def test_the_trial_is_of_models_that_have_learnt_something(models) -> None:
+    many, none = (
+        make_plan(Recipe.from_dict(recipe("wudi", {}, {"steps": steps}, models)), threads=1) for steps in (300, 0)
+    )
+    assert many.compute_seconds > 5 * none.compute_seconds

@@ -4,6 +4,7 @@ A mean on a sphere lies in the span of the vectors it is a mean of, so one pass 
 enough to find it; a second pass adds up the vectors.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
@@ -16,6 +17,8 @@ from .blocks import Block, Blocks, each
 from .sparsify import Vectors
 
 _RUN = 1 << 15
+"""Numbers that float32 adds up: over more it loses its last digits."""
+_LEAST = 1e-30
 
 Products = NDArray[np.float64]
 """Inner products of all pairs, (n, n)."""
@@ -33,16 +36,17 @@ def products(blocks: Blocks, vectors: Vectors = learnt) -> Products:
         flat = vectors(block)
         found = np.zeros((len(flat), len(flat))) if found is None else found
         for i, j in combinations_with_replacement(range(len(flat)), 2):
-            found[i, j] += _dot(flat[i], flat[j])
+            found[i, j] += sum(dot(x, y) for x, y in zip(flat[i].split(_RUN), flat[j].split(_RUN), strict=True))
     if found is None:
         count = len(blocks.read(0, 0).tensors)
         found = np.zeros((count, count))
     return np.triu(found) + np.triu(found, 1).T
 
 
-def _dot(a: Tensor, b: Tensor) -> float:
-    """The inner product, which float32 adds up in short runs only: over a long one it loses its last digits."""
-    return sum(float(torch.dot(x, y)) for x, y in zip(a.split(_RUN), b.split(_RUN), strict=True))
+def dot(a: Tensor, b: Tensor) -> float:
+    """The inner product; in float64 where the squares of float32 overflow or underflow (numbers of 1e30, or 1e-30)."""
+    found = float(torch.dot(a, b))
+    return found if _LEAST < abs(found) < math.inf else float(torch.dot(a.double(), b.double()))
 
 
 def row_products(blocks: Blocks, vectors: Vectors = learnt) -> Tensor:
@@ -52,7 +56,10 @@ def row_products(blocks: Blocks, vectors: Vectors = learnt) -> Tensor:
         rows = [vector.view(-1, block.columns) for vector in vectors(block)]
         part = torch.empty(len(rows), len(rows), rows[0].shape[0], dtype=torch.float64, device=rows[0].device)
         for i, j in combinations_with_replacement(range(len(rows)), 2):
-            part[i, j] = part[j, i] = torch.linalg.vecdot(rows[i], rows[j])
+            found_here = torch.linalg.vecdot(rows[i], rows[j])
+            if not bool(found_here.isfinite().all()):  # as in `dot`
+                found_here = torch.linalg.vecdot(rows[i].double(), rows[j].double())
+            part[i, j] = part[j, i] = found_here
         found.append(part)
     count = len(blocks.read(0, 0).tensors)
     return torch.cat(found, dim=2) if found else torch.zeros(count, count, 0, dtype=torch.float64)

@@ -3,12 +3,14 @@
 Wan et al. 2024, "FuseChat: knowledge fusion of chat models", https://arxiv.org/abs/2408.07990, §3.3.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .blocks import Block, Blocks, each
+from .gram import dot
 from .linear import NEARLY_ZERO
 from .selection import EVERYTHING, NOTHING, Cut
 from .sparsify import cuts_of_rank, deltas, keep_above
@@ -26,7 +28,12 @@ def sce_selection(blocks: Blocks, *, select_topk: float) -> Selection:
     """Of the positions with any variance the share with the most; weights by the mean square of what is selected."""
     cut = EVERYTHING
     if select_topk < 1:
-        varied = sum(int(torch.count_nonzero(_variance(block))) for block in each(blocks))
+        varied = 0
+        for block in each(blocks):
+            variance = _variance(block)
+            if not bool(variance.isfinite().all()):  # nor can be told which is the largest
+                return Selection(cut, (math.nan,) * len(block.tensors))
+            varied += int(torch.count_nonzero(variance))
         kept = int(select_topk * varied)
         cut = cuts_of_rank(blocks, [(0, kept)], lambda block: [_variance(block)])[0] if kept else NOTHING
     squares: list[float] = []
@@ -34,7 +41,7 @@ def sce_selection(blocks: Blocks, *, select_topk: float) -> Selection:
         vectors = _selected(block, cut)
         squares = squares or [0.0] * len(vectors)
         for model, vector in enumerate(vectors):
-            squares[model] += float(torch.dot(vector, vector))
+            squares[model] += dot(vector, vector)
     total = sum(squares)
     return Selection(cut, tuple(square / total if total else 1 / len(squares) for square in squares))
 

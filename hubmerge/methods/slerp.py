@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .blocks import Block, Blocks, each
-from .gram import add_up, learnt, products, row_products
+from .gram import add_up, dot, learnt, products, row_products
 from .linear import NEARLY_ZERO
 
 # Above this cosine the arc is straight to float32 precision, and sin(angle) too small to divide by.
@@ -32,9 +32,9 @@ def slerp_shares(blocks: Blocks, *, t: float) -> Shares:
     for block in each(blocks):
         base, other = block.base, block.tensors[0]
         assert base is not None
-        across += float(torch.dot(base, other))
-        base_square += float(torch.dot(base, base))
-        other_square += float(torch.dot(other, other))
+        across += dot(base, other)
+        base_square += dot(base, base)
+        other_square += dot(other, other)
     return _shares((across, base_square, other_square), t)
 
 
@@ -76,7 +76,7 @@ def split_shares(blocks: Blocks, *, t: float, split: float, place: tuple[float, 
         for found, part in zip(sums, (slice(0, cut), slice(cut, None)), strict=True):
             a, b = base[part], other[part]
             for number, (x, y) in enumerate(((a, b), (a, a), (b, b))):
-                found[number] += float(torch.dot(x, y))
+                found[number] += dot(x, y)
     before, after = sums
     return at, _shares(before, t), _shares(after, 1 - t)
 
@@ -140,6 +140,8 @@ def _column_products(blocks: Blocks) -> Tensor:
             found = torch.zeros(2, 2, width, dtype=torch.float64, device=vectors[0].device)
         for i, j in ((0, 0), (0, 1), (1, 1)):
             product = torch.mul(vectors[i], vectors[j], out=block.empty())
+            if not bool(product.isfinite().all()):
+                product = vectors[i].double() * vectors[j].double()
             for columns, part in _runs(block, product, width):
                 found[i, j, columns] += part.view(-1, columns.stop - columns.start).sum(0, dtype=torch.float64)
     found = torch.zeros(2, 2, width, dtype=torch.float64) if found is None else found

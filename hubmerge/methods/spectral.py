@@ -38,7 +38,7 @@ def iso_c(block: Block, *, weight: Sequence[float], lambda_: float) -> Tensor:
     if changes is None:
         return add_mean(block, weight, lambda_)
     left, values, right = svd(weighted_sum(changes, weight))
-    return add(block, left @ right, lambda_ * float(values.mean()))
+    return add(block, left @ right, lambda_ * float(values.double().mean()))
 
 
 def iso_cts(block: Block, *, weight: Sequence[float], common: float, lambda_: float) -> Tensor:
@@ -55,7 +55,7 @@ def iso_cts(block: Block, *, weight: Sequence[float], common: float, lambda_: fl
         for change in changes:
             parts.append(top(svd(change.sub_(shared[0] @ (shared[0].T @ change))), own))
     left, right = (orthogonal(torch.cat([part[side] for part in parts], at)) for side, at in ((0, 1), (2, 0)))
-    return add(block, left @ right, lambda_ * float(torch.cat([part[1] for part in parts]).mean()))
+    return add(block, left @ right, lambda_ * float(torch.cat([part[1] for part in parts]).double().mean()))
 
 
 def knots_ties(
@@ -68,7 +68,7 @@ def knots_ties(
     side_by_side = torch.cat(changes, dim=1)
     left, values, right = svd(side_by_side)
     # Directions that only rounding gave a length would count as much as any other.
-    there = values > values[0] * max(side_by_side.shape) * torch.finfo(torch.float32).eps
+    there = ~(values <= values[0] * max(side_by_side.shape) * torch.finfo(torch.float32).eps)
     left, values, right = left[:, there], values[there], right[there]
     parts = [part.contiguous() for part in right.split(changes[0].shape[1], dim=1)]
     return add(block, (left * values) @ _ties(parts, density, weight, normalize), lambda_)
@@ -83,10 +83,13 @@ def matrices(block: Block) -> list[Tensor] | None:
 
 
 def svd(matrix: Tensor) -> SVD:
-    """The singular value decomposition; in float64 where float32 does not converge."""
+    """The singular value decomposition; in float64 where float32 does not converge, or overflows."""
     try:
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        there = bool(values.isfinite().all())
     except torch.linalg.LinAlgError:
+        there = False
+    if not there:
         left, values, right = (part.float() for part in torch.linalg.svd(matrix.double(), full_matrices=False))
     return left, values, right
 

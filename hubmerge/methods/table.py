@@ -311,7 +311,7 @@ _METHODS = (
         formula="base + lambda U diag(weight s) V, U and V the orthogonalised singular vectors of all models' changes, "
         "rank / N of each",
         use="Several tasks that plain sums blur; what each model learnt is of low rank. Embeddings and heads are "
-        "matrices as others; norms and other vectors are averaged.",
+        "matrices as others; of norms and all else that is no matrix: base + lambda mean(weight change).",
     ),
     Method(
         "iso_c",
@@ -322,7 +322,7 @@ _METHODS = (
         unit="tensor",
         held=(8.0, 0.0),
         formula="base + lambda mean(s) U V, U diag(s) V = sum(weight change)",
-        use="Many tasks, of which the strongest directions drown the rest. Embeddings, heads and vectors as in tsv_m.",
+        use="Many tasks, of which the strongest directions drown the rest. Else as in tsv_m.",
     ),
     Method(
         "iso_cts",
@@ -337,7 +337,7 @@ _METHODS = (
         unit="tensor",
         held=(10.0, 1.0),
         formula="base + lambda mean(s) U V, U and V the orthogonalised common directions and each model's own outside",
-        use="As iso_c with more models (14 or 20 tasks in the paper).",
+        use="As iso_c with more models (14 or 20 tasks in the paper). What is no matrix as in tsv_m.",
     ),
     Method(
         "knots_ties",
@@ -348,7 +348,7 @@ _METHODS = (
         unit="tensor",
         held=(6.0, 5.0),
         formula="base + lambda U diag(s) ties(V_1 ... V_N), U diag(s) (V_1 ... V_N) = (change_1 ... change_N)",
-        use="LoRAs of one base (`base+lora` as models), whose changes do not line up.",
+        use="LoRAs of one base (`base+lora` as models) that do not line up. What is no matrix is merged by ties.",
     ),
     Method(
         "wudi",
@@ -365,7 +365,7 @@ _METHODS = (
         held=(12.0, 1.0),
         formula="base + lambda argmin M of sum |(M - change) change^T|^2 / |change|^2, from M = sum(change)",
         use="The best of the methods without data in its paper, at the cost of 300 products a matrix; "
-        "`hubmerge plan` tells the time.",
+        "`hubmerge plan` tells the time. What is no matrix as in tsv_m.",
     ),
     Method(
         "passthrough",
