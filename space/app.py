@@ -28,7 +28,7 @@ from .tabs.merge import merge_tab
 from .tabs.panel import watch
 from .tabs.pick import pick_tab
 from .tabs.publish import publish_tab
-from .theme import STYLE, html, theme
+from .theme import HEAD, STYLE, html, theme
 from .upkeep import rest, share_memory, start_upkeep
 from .views.parts import note, render
 from .visitors.access import forget_own_token, visitor_token
@@ -154,6 +154,7 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
         prevent_thread_lock=True,
         theme=theme(),
         css_paths=STYLE,
+        head=HEAD,
         show_error=True,
         mcp_server=importlib.util.find_spec("mcp") is not None,  # an optional extra
         ssr_mode=False,

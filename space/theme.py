@@ -5,7 +5,13 @@ from typing import Any
 
 import gradio as gr
 
+from hubmerge.evolve.report.palette import COLOURS
+
 STYLE = Path(__file__).with_name("style.css")
+_NARROW = Path(__file__).with_name("narrow.css").read_text(encoding="utf-8")
+_DARK = "".join(f"--{name}:{dark};" for name, (_, dark) in COLOURS.items())
+HEAD = f"<style>{_NARROW}.dark .hm-picture{{{_DARK}}}</style>"
+"""What gradio leaves out of a stylesheet, and the colours of pictures on a dark page."""
 
 ACCENT = gr.themes.Color(
     name="lagoon",

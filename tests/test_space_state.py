@@ -16,6 +16,7 @@ from hubmerge.demo import space_examples
 from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError, SearchError
 from hubmerge.evaluate.demand import Demand
 from hubmerge.evolve.plan import Phase, SearchPlan
+from hubmerge.evolve.report.palette import COLOURS
 from hubmerge.evolve.workers.footprint import Footprint
 from hubmerge.hub import open_source
 from hubmerge.methods import METHODS
@@ -30,12 +31,13 @@ from space.forms.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unp
 from space.limits import Limits
 from space.settings import Settings
 from space.tabs import chat, merge, pick
+from space.theme import HEAD
 from space.upkeep import round_of
 from space.views.draw import curve, interval, ribbons
 from space.views.job import describe_job
 from space.views.parts import note
 from space.views.plan import describe_search_plan
-from space.views.search import axis, seconds_left, waiting
+from space.views.search import axis, results_table, seconds_left, told_apart, waiting
 from space.visitors import access
 from space.wording import hub_url, short
 from space.work.job import Job
@@ -233,6 +235,18 @@ def test_a_search_says_about_how_long_it_still_takes():
     assert seconds_left(job, made) == 60.0
     assert seconds_left(replace(job, status="cancelled"), made) is None
     assert seconds_left(replace(job, event={"stage": "test"}), made) is seconds_left(job, []) is None
+
+
+def test_a_model_is_called_without_its_owner_where_that_tells_it_apart():
+    names = ["org/base (base)", "org/math", "DARE-TIES, untuned", "n 1/2"]
+    assert told_apart(names) == ["base (base)", "math", "DARE-TIES, untuned", "n 1/2"]
+    assert told_apart(["org/math", "other/math"]) == ["org/math", "other/math"]
+    row = {"model": "org/math", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "p_value": None}
+    assert '<td title="org/math">math</td>' in results_table([row])
+
+
+def test_a_picture_has_the_colours_of_a_dark_page():
+    assert all(f"--{name}:{dark};" in HEAD for name, (_, dark) in COLOURS.items())
 
 
 def test_the_plan_of_a_search_says_what_it_takes_and_what_stops_it():

@@ -101,12 +101,13 @@ def _budget() -> Controls:
     with gr.Group():
         searcher = gr.Dropdown(list(SEARCHERS), value="cmaes", label="Searcher", elem_id="hm-searcher")
         with gr.Row():
-            evaluations = gr.Number(120, label="Evaluations", precision=0, minimum=4, min_width=150, elem_id="hm-evals")
-            popsize = gr.Number(12, label="Popsize", precision=0, minimum=4, min_width=150, elem_id="hm-popsize")
+            evaluations = gr.Number(120, label="Evaluations", precision=0, minimum=4, min_width=120, elem_id="hm-evals")
+            popsize = gr.Number(12, label="Popsize", precision=0, minimum=4, min_width=120, elem_id="hm-popsize")
+        with gr.Row():
             minutes = gr.Number(
-                None, label="Minutes at most", placeholder="any", minimum=0, min_width=150, elem_id="hm-minutes"
+                None, label="Minutes at most", placeholder="any", minimum=0, min_width=120, elem_id="hm-minutes"
             )
-            seed = gr.Number(1, label="Seed", precision=0, minimum=0, min_width=150)
+            seed = gr.Number(1, label="Seed", precision=0, minimum=0, min_width=120)
         html(note(_BUDGET_HELP, "quiet", "hm-help", tag="p"))
         objectives = gr.CheckboxGroup(
             _OBJECTIVES,

@@ -10,8 +10,10 @@ from ..theme import BASE_COLOUR, RESULT_COLOUR, colour
 from ..wording import short
 from .parts import render
 
-_WIDTH, _ROW, _TOP = 640, 54, 22
-_LEFT, _RIGHT = 232, 520
+_ROW, _TOP = 54, 22
+_FLOW = 170
+_LETTER, _NOTE = 10.6, 9.2
+"""What a letter of a name and of a note takes at most, where they are drawn largest: in a narrow panel."""
 _THICKEST = 30.0
 
 
@@ -42,20 +44,23 @@ def ribbons(recipe: Recipe | None) -> Markup:
     widths = [
         max(2.0, _THICKEST * abs(1.0 if weight is None else weight) / max(largest, 1.0)) for _, _, weight in names
     ]
+    shown = [_clip(short(name)) for name, _, _ in names]
+    left = 20 + _LETTER * max(map(len, shown), default=1)
+    right = left + _FLOW
     height, stack = 2 * _TOP + _ROW * max(len(names), 1), sum(widths)
-    drawn, offset, half = [], height / 2 - stack / 2, (_LEFT + _RIGHT) / 2
-    for row, ((name, fill, weight), width) in enumerate(zip(names, widths, strict=True)):
+    drawn, offset, half = [], height / 2 - stack / 2, left + _FLOW / 2
+    for row, ((_, fill, weight), width) in enumerate(zip(names, widths, strict=True)):
         y, end = _TOP + _ROW * (row + 0.5), offset + width / 2
         offset += width
-        path = f"M{_LEFT},{y:.1f} C{half},{y:.1f} {half},{end:.1f} {_RIGHT},{end:.1f}"
-        drawn.append(Ribbon(_clip(short(name)), _note(recipe, weight, fill), fill, y, f"{width:.1f}", path))
+        path = f"M{left:.1f},{y:.1f} C{half:.1f},{y:.1f} {half:.1f},{end:.1f} {right:.1f},{end:.1f}"
+        drawn.append(Ribbon(shown[row], _note(recipe, weight, fill), fill, y, f"{width:.1f}", path))
     return render(
         "ribbons",
         ribbons=drawn,
-        width=_WIDTH,
+        width=right + 24 + _NOTE * max(len("merged"), len(recipe.merge_method)),
         height=height,
-        left=_LEFT,
-        right=_RIGHT,
+        left=left,
+        right=right,
         box=max(stack + 12, 40),
         result=RESULT_COLOUR,
         method=recipe.merge_method,

@@ -1,5 +1,6 @@
 """A search on the page: figures, fitness curve, final scores, best candidates, and pictures of the best one."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,6 @@ import pandas as pd
 from hubmerge.errors import HubmergeError
 from hubmerge.evolve.records.evaluation import Evaluation
 from hubmerge.evolve.records.journal import read_evaluations
-from hubmerge.markup import Markup
 
 from ..state import Page
 from ..theme import BASE_COLOUR, RESULT_COLOUR
@@ -26,6 +26,9 @@ SHOWN_POINTS = 400
 """Points of the curve; a longer search is thinned."""
 SHOWN_CANDIDATES = 8
 NOTHING = note("The fitness curve, the best candidates and the final scores appear here.", "empty")
+_ROOM = 5.6, 3.6
+"""Inches that pictures are drawn for, beside the form and on a phone, where their letters are to be readable."""
+_OWNER = re.compile(r"[\w.-]+/(?=[\w.-])")
 # Always the same thread: matplotlib keeps its fonts, and their open files, for each thread that ever drew.
 _DRAWING = ThreadPoolExecutor(1, "hubmerge-draw")
 _PREPARING = ("", "open", "fetch", "read")
@@ -108,7 +111,7 @@ def pictures(page: Page, job: Job, run: Path, points: Sequence[Mapping[str, Any]
             found = [report.front(read), report.winner(read)]
         except (HubmergeError, OSError, ValueError):
             return ""  # being written; the next generation draws it
-        return render("pictures", pictures=[(p.title, Markup(p.figure(f"hm{job.id}"))) for p in found if p is not None])
+        return render("pictures", pictures=[(p.title, p.figure(f"hm{job.id}", _ROOM)) for p in found if p is not None])
 
     key = job.id, job.status, points[-1]["generation"], points[-1]["best"]
     return page.drawn.get(key, lambda: _DRAWING.submit(make).result())
@@ -134,15 +137,23 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     limit = max(row["high"] for row in rows) or 1.0
-    return render("results", rows=[_result(row, limit) for row in rows])
+    names = told_apart([str(row["model"]) for row in rows])
+    return render("results", rows=[_result(row, name, limit) for row, name in zip(rows, names, strict=True)])
 
 
-def _result(row: Mapping[str, Any], limit: float) -> Mapping[str, Any]:
+def told_apart(names: Sequence[str]) -> Sequence[str]:
+    """The names without their owners, where two would not be called the same."""
+    shorter = [name[found.end() :] if (found := _OWNER.match(name)) else name for name in names]
+    return shorter if len(set(shorter)) == len(names) else names
+
+
+def _result(row: Mapping[str, Any], name: str, limit: float) -> Mapping[str, Any]:
     best = row["p_value"] is None
     fill = RESULT_COLOUR if best else BASE_COLOUR
     return {
         "best": best,
         "model": row["model"],
+        "name": name,
         "score": f"{100 * row['value']:.1f}%",
         "interval": f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
         "drawn": interval(row["value"], row["low"], row["high"], limit, fill),
@@ -179,7 +190,7 @@ def _candidates(best: Sequence[Evaluation]) -> str:
             f"{100 * e.score:.1f}%",
             f"{100 * e.metric:.1f}%",
             f"{100 * e.language:.1f}%",
-            f"{e.seconds:.1f} s",
+            f"{e.seconds:.1f}\N{NO-BREAK SPACE}s",
         )
         for e in best
     ]

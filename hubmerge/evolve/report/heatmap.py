@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ROW = 0.195  # inches: enough for a number of 7 points
+_ROW = 0.195  # inches: enough for a number of 8 points
 _MOST_ROWS = 60  # beyond these, rows grow thinner and numbers are left out
 
 
@@ -56,7 +56,7 @@ def _panel(axes: "Axes", panel: Panel, scale: float, *, numbers: bool, named: bo
             if numbers:
                 # White on a strong colour, else the page's ink: readable in both themes.
                 ink = "#fefefe" if strength > 0.68 else colour("ink")
-                axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
+                axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
     columns, rows = len(panel.columns), len(panel.rows)
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)

@@ -23,11 +23,11 @@ class Picture:
         """The picture as a file."""
         return canvas.png(self.draw, self.title)
 
-    def figure(self, prefix: str) -> Markup:
-        """The picture in the page: one drawing for desktops, one for phones."""
-        name = f"{prefix}{self.name}"
-        wide = Markup(canvas.svg(self.draw, f"{name}-wide", self.title))
-        narrow = None if self.scrolls else Markup(canvas.svg(self.draw, f"{name}-narrow", self.title, canvas.NARROW))
+    def figure(self, prefix: str, widths: tuple[float, float] = (canvas.WIDE, canvas.NARROW)) -> Markup:
+        """The picture in the page: one drawing for much room, one for little, `widths` in inches."""
+        name, (much, little) = f"{prefix}{self.name}", widths
+        wide = Markup(canvas.svg(self.draw, f"{name}-wide", self.title, much))
+        narrow = None if self.scrolls else Markup(canvas.svg(self.draw, f"{name}-narrow", self.title, little))
         return html.render("figure", wide=wide, narrow=narrow, caption=self.caption)
 
 
