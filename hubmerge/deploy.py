@@ -8,11 +8,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 
 from . import __version__
 from .documents import parse_object
 from .errors import HubmergeError
+from .hub.agent import hub_api
 from .hub.checkpoint import check_name
 from .hub.errors import hub_errors
 from .hub.push import PushResult, Upload
@@ -76,7 +77,7 @@ def deploy(
     progress(Event("deploy", 0, 2, note="space"))
     upload = Upload(repo_id, token=token, private=private, sdk="gradio")
     upload.start()
-    api = HfApi(token=find_token(token), library_name="hubmerge")
+    api = hub_api(find_token(token))
     earlier = _deployed(api, upload)
     if others := sorted((set(files) - earlier - _UNTOUCHED) & upload.present):
         raise HubmergeError(
@@ -103,7 +104,7 @@ def _deployed(api: HfApi, upload: Upload) -> set[str]:
     """The files of the Space that are ours; raises `HubmergeError` where it is somebody else's."""
     with hub_errors(f"reading {upload.repo_id}"):
         if MARKER in upload.present:
-            path = hf_hub_download(upload.repo_id, MARKER, repo_type="space", token=api.token, library_name="hubmerge")
+            path = api.hf_hub_download(upload.repo_id, MARKER, repo_type="space")
             try:
                 files = parse_object(Path(path).read_bytes(), MARKER, HubmergeError)["files"]
                 if not isinstance(files, list):

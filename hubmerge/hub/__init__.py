@@ -2,6 +2,7 @@
 
 `open_source` reads, `Upload` and `push_folder` write, `Card` and `render` tell the story, `search_models` finds.
 
+    agent.py         who asks the Hub: hubmerge and its version, in every request
     answers.py       what the Hub answers about a repository, each field of the right type
     archive.py       the directory of a zip archive, read from its end by range
     auto_class.py    which class of transformers opens a model, told by its config.json

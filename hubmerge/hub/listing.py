@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import constants
 
 from ..errors import NetworkError, SourceError
 from ..files import expand
 from ..links import leaving
 from ..reference import ModelRef
 from . import cache
+from .agent import hub_api
 from .answers import Facts, FileInfo, ask_about
 from .errors import hub_errors
 from .frontmatter import read_front_matter
@@ -217,7 +218,7 @@ def _ask(ref: ModelRef, token: str | None, kind: str) -> tuple[Facts, Mapping[st
 def _require_access(ref: ModelRef, token: str | None, kind: str) -> None:
     # Anybody may be told what a gated repository holds. Its files may be in the cache, fetched by somebody with access.
     with hub_errors(f"reading {ref}"):
-        patiently(lambda: HfApi().auth_check(ref.repo_id, repo_type=kind, token=token or False))
+        patiently(lambda: hub_api().auth_check(ref.repo_id, repo_type=kind, token=token or False))
 
 
 def _repository(ref: ModelRef, token: str | None) -> Listing:

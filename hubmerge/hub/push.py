@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.lfs import UploadInfo
@@ -23,6 +23,7 @@ from ..files import expand
 from ..places import folder_name
 from ..progress import Event, Progress, silent
 from ..reference import ModelRef
+from .agent import hub_api
 from .answers import ask_about
 from .checkpoint import PICKLES, check_name
 from .errors import explain, hub_errors
@@ -86,7 +87,7 @@ class Upload:
                 f"Pushing to {repo_id} needs a token with write access; log in with `hf auth login`, set HF_TOKEN, "
                 "or pass a token."
             )
-        self._token, self._api = token, HfApi(token=token, library_name="hubmerge")
+        self._token, self._api = token, hub_api(token)
         self._operations: dict[str, CommitOperationAdd] = {}
         self._parent: str | None = None
         self._deleted: set[str] = set()

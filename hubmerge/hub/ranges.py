@@ -20,9 +20,10 @@ from http import HTTPStatus
 import httpx2
 from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils import hf_raise_for_status
 
 from ..errors import HubError, Interrupted
+from .agent import hub_headers
 from .patience import TICK, bounded, check_stopped, nap
 from .session import BROKEN, TIMEOUT, bounded_session, pause
 
@@ -174,7 +175,7 @@ class RangedFile:
     def _send(self, url: httpx2.URL, start: int, stop: int) -> httpx2.Response:
         # The token is for the Hub alone: a storage's address carries its own signature.
         token = (self.token or False) if self._is_hub(url) else False
-        headers = build_hf_headers(token=token, library_name="hubmerge")
+        headers = hub_headers(token)
         # A compressed answer has other offsets than the file.
         headers |= {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         client = bounded_session()

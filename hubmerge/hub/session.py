@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import httpx2
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from huggingface_hub.utils import get_session, hf_raise_for_status
 
 from ..documents import parse_json
 from ..errors import AccessError, NetworkError
+from .agent import hub_headers
 from .errors import retry_after
 from .patience import LARGEST_ANSWER, LONGEST, bounded, nap, watch
 
@@ -89,7 +90,7 @@ def ask(path: str, query: Mapping[str, Any], token: str | None) -> Any:
         answer = bounded_session().get(
             f"{constants.ENDPOINT}/{path}",
             params={key: value for key, value in query.items() if value is not None},
-            headers={**build_hf_headers(token=token or False, library_name="hubmerge"), "Accept-Encoding": "identity"},
+            headers={**hub_headers(token or False), "Accept-Encoding": "identity"},
             timeout=TIMEOUT,
         )
         hf_raise_for_status(answer)

@@ -10,6 +10,7 @@ from typing import Protocol
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from ..errors import NetworkError, ResourceError, SourceError, remedy
+from .agent import NAME, VERSION
 from .answers import FileInfo
 from .cache import keep_revision
 from .content import differs
@@ -85,7 +86,8 @@ class Repository:
                     repo_type=self.kind,
                     revision=self.commit,
                     token=self.token or False,
-                    library_name="hubmerge",
+                    library_name=NAME,
+                    library_version=VERSION,
                     force_download=again,
                 )
         keep_revision(self.kind, self.repo_id, self.revision, self.commit)

@@ -1,15 +1,14 @@
 """Whose a token is."""
 
-from huggingface_hub import HfApi
-
 from ..errors import HubError
+from .agent import hub_api
 from .errors import hub_errors
 
 
 def user_of(token: str) -> str:
     """The name of the user that a token is of. Raises `HubError` where the Hub does not say."""
     with hub_errors("asking the Hub who you are"):
-        answer = HfApi(token=token).whoami()
+        answer = hub_api(token).whoami()
     name = answer.get("name") if isinstance(answer, dict) else None
     if not isinstance(name, str) or not name:
         raise HubError("Asking the Hub who you are failed: its answer names nobody; try again later.")

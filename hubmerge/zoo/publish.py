@@ -23,9 +23,9 @@ def publish(endpoint: str, token: str, namespace: str = NAMESPACE, zoo: Path = C
     Running it again makes no new commit where nothing changed. Raises `HubError` where a repository holds what hubmerge
     did not put there.
     """
-    from huggingface_hub import HfApi
+    from ..hub.agent import hub_api
 
-    api = HfApi(endpoint=endpoint, token=token)
+    api = hub_api(token, endpoint)
     repos = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, repo in REPOS.items():

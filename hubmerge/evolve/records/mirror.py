@@ -5,10 +5,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd
 
 from ...errors import AccessError, HubError, NetworkError, SearchError
 from ...files import write_file
+from ...hub.agent import hub_api
 from ...hub.answers import ask_about
 from ...hub.checkpoint import check_name
 from ...hub.errors import hub_errors
@@ -73,7 +74,7 @@ class Mirror:
         self.repo_id = repo_id
         self.failures = 0
         self._files = {check_name(name, "The mirror"): path for name, path in files.items()}
-        self._api = HfApi(token=find_token(token) or False, library_name="hubmerge")
+        self._api = hub_api(find_token(token) or False)
         self._every = every
         self._private, self._overwrite = private, overwrite
         self._head: str | None = None  # the commit to build on, once we know what it holds
