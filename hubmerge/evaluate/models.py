@@ -18,7 +18,7 @@ from .. import amounts
 from ..errors import ResourceError, SourceError
 from ..files import disk_errors
 from ..guesses import guess
-from ..hub.checkpoint import CONFIG, INDEX, TORCH
+from ..hub.checkpoint import CONFIG, GGUF, INDEX, TORCH
 from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
 from ..methods.blocks import BLOCK
@@ -65,10 +65,10 @@ def load_model(
         raise SourceError(
             f"{ref} is a part of a model, which can be merged but not asked; ask all of {source.listing.name}."
         )
-    if CONFIG not in source.files:
+    if source.listing.made and not Carried(source).has_tokenizer:
         raise SourceError(
-            f"{ref} has no config.json and tokenizer beside its GGUF file, so it cannot be asked; merge it with a "
-            "model that has them, and ask the result."
+            f"{ref} has a tokenizer of a kind that is not read from GGUF, so it cannot be asked; put tokenizer.json "
+            "and tokenizer_config.json of the model that it was made from beside the file."
         )
     check_counts(source.config)
     Carried(source).check()
@@ -128,7 +128,14 @@ def fetch(source: Source) -> Path:
             source.local_path(file)
     if source.adapter is not None:
         source.adapter.local_path()
-    return source.local_path(CONFIG).parent
+    made = source.listing.made
+    if not made:
+        return source.local_path(CONFIG).parent
+    # What the weights' own file tells, and what lies beside it, together.
+    where = source.local_path(next(iter(made))).parent
+    beside = [name for name in source.files if name not in made and (name == CONFIG or is_carried(name))]
+    save_files(str(where), {name: source.listing.read_bytes(name) for name in beside})
+    return where
 
 
 def tokenizer_files(carried: Carried) -> dict[str, bytes]:
@@ -161,7 +168,7 @@ def save_files(folder: str, files: Mapping[str, bytes]) -> None:
 
 def _is_plain(source: Source) -> bool:
     """Whether transformers may be given the files themselves."""
-    return source.quantised is None and not any(one.file.endswith(TORCH) for one in source.tensors.values())
+    return source.quantised is None and not any(one.file.endswith((*TORCH, GGUF)) for one in source.tensors.values())
 
 
 def _load_read(source: Source, where: str, dtype: torch.dtype | None) -> Any:

@@ -26,6 +26,8 @@ _OTHERS = re.compile(
     r"|rng_state\w*|trainer_state|\w+_states)\.(bin|pt|pth)"
 )
 GGUF = ".gguf"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+"""Any of these tells the tokens of a model."""
 """The ending of llama.cpp's files, of which each is a model."""
 OLDER = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 """Files that said how weights are quantised, before config.json did, and the method that wrote them."""

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import constants
 
 from ..errors import NetworkError, SourceError
-from ..files import expand
+from ..files import expand, write_file
 from ..links import leaving
 from ..reference import ModelRef
 from . import cache
@@ -56,7 +56,8 @@ class Listing:
     `ref` is the one asked for, without a LoRA; `card` the front matter of README.md. `identity` changes when the
     content may have changed (the commit, or for a folder a digest of its files' names, sizes and times). `partial`:
     the Hub cannot be asked, and what is not in the cache on this machine may still be there. `remark`: why the card
-    cannot be read.
+    cannot be read. `made`: the content of small files that are not there and are listed all the same, for another file
+    tells what is in them.
     """
 
     ref: ModelRef
@@ -67,6 +68,7 @@ class Listing:
     store: Store = field(repr=False, compare=False)
     partial: bool = False
     remark: str | None = None
+    made: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -116,11 +118,31 @@ class Listing:
 
     def read_bytes(self, name: str) -> bytes:
         """The content of a file; one of the Hub is first downloaded. Raises `SourceError` where there is none."""
-        path = self.store.path(self.file(name))
+        if name in self.made:
+            return self.made[name]
+        path = self.path(name)
         try:
             return path.read_bytes()
         except OSError as exc:
             raise SourceError(f"{name} of {self.name} cannot be read: {exc.strerror or exc}.") from exc
+
+    def path(self, name: str) -> Path:
+        """The file on disk; one of the Hub is first downloaded. Files that are `made` lie together in a folder of the
+        cache. Raises `SourceError` where there is none."""
+        if name not in self.made:
+            return self.store.path(self.file(name))
+        digest = hashlib.sha256(repr(sorted(self.made.items())).encode()).hexdigest()
+        folder = Path(constants.HF_HOME) / "hubmerge" / "made" / digest[:16]
+        for one, content in self.made.items():
+            if not (folder / one).is_file():
+                write_file(folder / one, content)
+        return folder / name
+
+    def having(self, made: Mapping[str, bytes]) -> "Listing":
+        """The same with these small files, where it has none of their names."""
+        made = {name: content for name, content in made.items() if name not in self.files}
+        files = {name: FileInfo(name, len(content)) for name, content in made.items()}
+        return replace(self, files={**self.files, **files}, made=made)
 
     def require(self, *names: str) -> None:
         """Raises `NetworkError` where only the cache is known of the repository and holds none of these files."""

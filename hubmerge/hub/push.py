@@ -275,7 +275,9 @@ def push_folder(
     stored = [
         file
         for name, file in source.files.items()
-        if name not in replaced and (name in weights or not name.endswith((".safetensors", *PICKLES, ".gguf")))
+        if name not in replaced
+        and name not in source.listing.made
+        and (name in weights or not name.endswith((".safetensors", *PICKLES, ".gguf")))
     ]
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
     upload.start()

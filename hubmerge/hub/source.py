@@ -24,6 +24,7 @@ from .checkpoint import (
     PICKLED,
     PICKLED_INDEX,
     SAFE,
+    TOKENIZERS,
     TORCH,
     WEIGHTS,
     collect,
@@ -163,11 +164,11 @@ class Source:
         Raises `SourceError` where the model has no such file or its size is not the listed one, `HubError` where it
         cannot be downloaded.
         """
-        return self.listing.store.path(self.listing.file(name))
+        return self.listing.path(name)
 
     def is_here(self, name: str) -> bool:
         """Whether the file `name` is on this machine: in the folder, or already in the Hub cache."""
-        return self.listing.store.is_here(name)
+        return name in self.listing.made or self.listing.store.is_here(name)
 
     def read_range(self, file: str, start: int, stop: int) -> memoryview:
         """The bytes `start` up to but not including `stop` of the file `file` and nothing else.
@@ -306,7 +307,9 @@ def _open_gguf(ref: ModelRef, listing: Listing, name: str) -> Source:
     if (text := listing.read_text(CONFIG)) is not None:
         config, _ = parse_config(text, listing.name)
     model = read_gguf(lambda start, stop: listing.store.read(file, start, stop), name, file.size, listing.name, config)
-    return Source(ref, listing, model.tensors, model.config, quantised=model.quantised)
+    beside = any(one in listing.files for one in TOKENIZERS)
+    made = {name: content for name, content in model.files.items() if name == CONFIG or not beside}
+    return Source(ref, listing.having(made), model.tensors, model.config, quantised=model.quantised)
 
 
 def _in_parallel(read: Callable[[T], R], these: Sequence[T]) -> Iterator[R]:

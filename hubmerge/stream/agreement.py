@@ -52,7 +52,7 @@ _ALIKE = {"llama", "mistral"}
 
 def _is_told_by_header(weights: Weights) -> bool:
     """Whether the configuration is that of a GGUF file's header."""
-    return CONFIG not in weights.tokenizer.source.files
+    return CONFIG in weights.tokenizer.source.listing.made
 
 
 def check_configs(first: Weights, others: Sequence[Weights]) -> Iterator[Finding]:

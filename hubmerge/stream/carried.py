@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..hub.checkpoint import TOKENIZERS
 from ..hub.fields import SPECIAL_TOKENS
 from ..hub.listing import Listing
 from ..hub.source import Source
@@ -21,7 +22,6 @@ _CARRIED = re.compile(
     r"|(pre)?processor_config\.json|video_preprocessor_config\.json"
 )
 _NOT_TOKENIZER = re.compile(r"generation_config\.json|(video_)?(pre)?processor_config\.json")
-_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 # What else tells a tokenizer's tokens: of one alone, where the result has those of several.
 _OF_ONE = re.compile(
     r"tokenizer\.model(\.v\d+)?|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|sentencepiece\.bpe\.model"
@@ -137,7 +137,7 @@ class Carried:
 
 
 def _has_tokenizer(listing: Listing) -> bool:
-    return any(name in listing.files for name in _VOCABULARIES)
+    return any(name in listing.files for name in TOKENIZERS)
 
 
 def _json(document: object) -> bytes:

@@ -18,7 +18,9 @@ _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<
 _TEXT, _ARRAY = 8, 9
 _MOST_VALUES = 65_536
 _LONGEST_TEXT = 2**24
-_KEPT = 4096
+_FEW = 4096
+KEPT = tuple(f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type", "merges"))
+"""Lists that are read however long they are: the tokenizer's."""
 _MOST_DIMENSIONS = 4
 
 
@@ -35,7 +37,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """`values`: what the file says of itself, lists of numbers if they are short; `lengths`: of all its lists."""
+    """`values`: what the file says of itself, lists of few numbers and the tokenizer's; `lengths`: of all its lists."""
 
     values: Mapping[str, Any] = field(repr=False)
     lengths: Mapping[str, int] = field(repr=False)
@@ -59,7 +61,7 @@ def read_header(read: ReadRange, file: str, size: int, where: str) -> Header:
     for _ in range(pairs):
         key, kind = content.text(), content.number("<I")
         if kind == _ARRAY:
-            lengths[key], listed = content.array()
+            lengths[key], listed = content.array(key in KEPT)
             if listed is not None:
                 values[key] = listed
         else:
@@ -157,11 +159,13 @@ class _Content:
             raise self.wrong()
         return self.number(_SCALARS[kind])
 
-    def array(self) -> tuple[int, list[Any] | None]:
-        """The length of the next list, and what is in it, if that is few numbers."""
+    def array(self, kept: bool) -> tuple[int, list[Any] | None]:
+        """The length of the next list, and what is in it, if that is few numbers or to be `kept`."""
         kind, length = self.number("<I"), self.number("<Q")
         if length > LONGEST_HEADER:
             raise self.wrong()
+        if kind == _TEXT and kept:
+            return length, [self.text() for _ in range(length)]
         if kind == _TEXT:
             for _ in range(length):
                 self._skip(self.number("<Q"))
@@ -169,9 +173,10 @@ class _Content:
         if kind not in _SCALARS:
             raise self.wrong()
         form = _SCALARS[kind]
-        if length <= _KEPT:
-            return length, [self.number(form) for _ in range(length)]
-        self._skip(length * struct.calcsize(form))
+        size = length * struct.calcsize(form)
+        if length <= _FEW or kept:
+            return length, list(struct.unpack(f"<{length}{form[1]}", self.take(size)))
+        self._skip(size)
         return length, None
 
     def wrong(self) -> SourceError:
