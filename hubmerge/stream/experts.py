@@ -140,6 +140,12 @@ def with_experts_of_first(weights: Mapping[int, Weights]) -> tuple[dict[int, Wei
     return found, findings
 
 
+def each_apart(weights: Weights) -> Weights:
+    """The weights with a tensor for each expert, however they store them."""
+    made = _apart(weights.tensors)
+    return Experts(weights, made) if made else weights
+
+
 def _is_fused(tensors: Mapping[str, Described]) -> bool | None:
     """Whether all experts of a layer are in one tensor; None where there are none."""
     if any(map(_SINGLE.fullmatch, tensors)):

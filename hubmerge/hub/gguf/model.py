@@ -179,13 +179,11 @@ def _config(header: Header, kind: str, known: Architecture, what: str, read: Rea
     rope = positions.read(values, small, turned) if all(small.values()) else None
     if rope is None:
         raise SourceError(f"{what} does not tell all of its configuration (positions, in a {known.name}); {beside}.")
-    if turned != head:
+    if turned != head or kind == "phi3":
         rope["partial_rotary_factor"] = turned / head
     config["rope_parameters"] = rope
     if kind in _LARGE:
-        config["query_pre_attn_scalar"] = (
-            config["hidden_size"] // heads if config["num_hidden_layers"] == _LARGE[kind] else head
-        )
+        config["query_pre_attn_scalar"] = query_scale(config, head)
     if kind == "gemma3_text":
         local = values.get("rope.freq_base_swa", 10000.0)
         config["rope_parameters"] = {
@@ -202,6 +200,13 @@ def _config(header: Header, kind: str, known: Architecture, what: str, read: Rea
     for token, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
         config[f"{token}_token_id"] = values.get(f"tokenizer.ggml.{key}_token_id")
     return config | {"dtype": "bfloat16"}
+
+
+def query_scale(config: Mapping[str, Any], head: int) -> int:
+    """What llama.cpp scales queries of Gemma 2 and 3 by (`query_pre_attn_scalar`), which no header tells."""
+    if config["num_hidden_layers"] == _LARGE.get(str(config["model_type"])):
+        return int(config["hidden_size"]) // int(config["num_attention_heads"])
+    return head
 
 
 _COUNTS = {

@@ -1,0 +1,184 @@
+"""The tokenizer of a model as keys of a GGUF header (`tokenizer.ggml.*`).
+
+What llama.cpp makes of the keys is a tokenizer again (../hub/gguf/vocabulary.py); both have to cut and number texts
+alike, or the model is refused: a model that is given other tokens than it learnt answers nonsense, and nothing says so.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tokenizers import Tokenizer
+
+from ..documents import parse_object
+from ..errors import SourceError
+from ..hub.gguf.header import Header
+from ..hub.gguf.splits import SPLITS, name_of
+from ..hub.gguf.vocabulary import BYTE, CONTROL, ENDS, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED, files_of
+from ..stream import tokens as texts_of
+from ..stream.carried import Carried
+from .texts import TEXTS, drawn
+
+_GGML = "tokenizer.ggml."
+_SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator", "mask": "mask"}
+"""Roles of tokens, as transformers names them and llama.cpp does."""
+
+Keys = dict[str, Any]
+
+
+class Vocabulary(NamedTuple):
+    """Keys of the header, the tokenizer.json that they stand for, and what llama.cpp does otherwise in rare cases."""
+
+    keys: Keys
+    file: bytes
+    remarks: tuple[str, ...] = ()
+
+
+def keys_of(carried: Carried, config: Mapping[str, Any], rows: int, what: str) -> Vocabulary:
+    """The tokenizer of a model of so many `rows` in its embedding.
+
+    Raises `SourceError` for one of a kind that llama.cpp lacks, and where llama.cpp would number a text otherwise.
+    """
+    files = carried.files()
+    if "tokenizer.json" not in files:
+        raise SourceError(
+            f"{what} has no tokenizer.json, which a GGUF file's tokenizer is made of; save the tokenizer again with "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...)."
+        )
+    document = parse_object(files["tokenizer.json"], f"tokenizer.json of {what}", SourceError, finite=False)
+    model = document.get("model")
+    if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
+        kind = model.get("type") if isinstance(model, dict) else None
+        raise SourceError(f"{what} has a tokenizer of the kind {kind}, which is not written as GGUF; BPE is.")
+    own = _loaded(files["tokenizer.json"], what)
+    names = _names(own, rows, what)
+    keys = _shared(document, files, config, names)
+    if carried.chat_template:
+        keys["tokenizer.chat_template"] = carried.chat_template
+    tried = _ways(document, names, rows)
+    sample = [*TEXTS, *drawn([own.decode([n]) for n in range(rows) if names.get(n) and not names[n][1]])]
+    expected = [one.ids for one in own.encode_batch(sample, add_special_tokens=False)]
+    first = None
+    for way in tried:
+        made = files_of(Header({**keys, **way}, {}, ()), config, what).get("tokenizer.json")
+        assert made is not None
+        found = [one.ids for one in _loaded(made, what).encode_batch(sample, add_special_tokens=False)]
+        apart = [text for text, *ids in zip(sample, expected, found, strict=True) if ids[0] != ids[1]]
+        if not apart:
+            return Vocabulary({**keys, **way}, made, tuple(_remarks(document, way)))
+        if first is None or len(apart) < first[0]:
+            first = len(apart), min(apart, key=len), way.get(f"{_GGML}pre")
+    assert first is not None
+    raise SourceError(
+        f"{what} has a tokenizer that llama.cpp has no pre-tokenizer for: by the nearest of those it has ({first[2]}), "
+        f"{first[0]} of {len(sample)} texts come out otherwise, such as {first[1][:40]!r}."
+    )
+
+
+def _loaded(content: bytes, what: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(content.decode())
+    except Exception as exc:  # the library raises a plain Exception for whatever it cannot read
+        raise SourceError(f"tokenizer.json of {what} cannot be read: {str(exc).splitlines()[0]}.") from exc
+
+
+Names = Mapping[int, tuple[str, int]]
+"""Text and kind (0: an ordinary token) of each number."""
+
+
+def _names(own: Tokenizer, rows: int, what: str) -> Names:
+    added = own.get_added_tokens_decoder()
+    found = {number: (text, 0) for text, number in own.get_vocab(with_added_tokens=True).items()}
+    found |= {n: (one.content, CONTROL if one.special else USER_DEFINED) for n, one in added.items()}
+    if (highest := max(found, default=-1)) >= rows:
+        raise SourceError(f"{what} has a token with the number {highest:,}, and {rows:,} rows in its embedding.")
+    return found
+
+
+def _shared(document: Mapping[str, Any], files: Mapping[str, bytes], config: Mapping[str, Any], names: Names) -> Keys:
+    """What is told alike of all kinds of tokenizers: special tokens, and what is put before and after a text."""
+    settings = _object(files, texts_of.SETTINGS_FILE) | _object(files, texts_of.SPECIAL_FILE)
+    generation = _object(files, texts_of.GENERATION_FILE)
+    ids = {text: number for number, (text, _) in names.items()}
+    keys: Keys = {}
+    for role, theirs in _SPECIAL.items():
+        text = settings.get(f"{role}_token")
+        text = text.get("content") if isinstance(text, Mapping) else text
+        number = ids.get(text) if isinstance(text, str) else config.get(f"{role}_token_id")
+        if isinstance(number, list):
+            number = number[0] if number else None
+        if isinstance(number, int) and number in names:
+            keys[f"{_GGML}{theirs}_token_id"] = number
+    ends = [one for one in _list(generation.get("eos_token_id", config.get("eos_token_id"))) if one in names]
+    keys.setdefault(f"{_GGML}eos_token_id", next(iter(ends), None))
+    more = [one for one in ends if one != keys[f"{_GGML}eos_token_id"] and names[one][0] not in ENDS]
+    keys |= {f"{_GGML}{role}_token_id": one for role, one in zip(("eot", "eom"), more, strict=False)}
+    before, after = _around(document.get("post_processor"))
+    keys[f"{_GGML}add_bos_token"] = before
+    keys[f"{_GGML}add_eos_token"] = after
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    return parse_object(files[name], name, SourceError, finite=False) if name in files else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _around(processor: Any) -> tuple[bool, bool]:
+    """Whether a token is put before each text, and after it."""
+    steps = processor.get("processors", [processor]) if isinstance(processor, Mapping) else []
+    for step in steps:
+        single = step.get("single") if isinstance(step, Mapping) and step.get("type") == "TemplateProcessing" else None
+        if isinstance(single, list) and single:
+            return "SpecialToken" in single[0], "SpecialToken" in single[-1]
+    return False, False
+
+
+def _ways(document: Mapping[str, Any], names: Names, rows: int) -> Iterator[Keys]:
+    """Keys of the tokenizer in each of the ways that llama.cpp may have it, the likeliest first."""
+    model = document["model"]
+    pieces = bool(model.get("byte_fallback"))
+    tokens, kinds = [], []
+    for number in range(rows):
+        text, kind = names.get(number, (f"[PAD{number}]", UNUSED))
+        is_byte = pieces and len(text) == 6 and text.startswith("<0x") and text.endswith(">")
+        unknown = pieces and text == model.get("unk_token")
+        tokens.append(text)
+        kinds.append(UNKNOWN if unknown else BYTE if is_byte and kind in (0, USER_DEFINED) else kind or NORMAL)
+    keys = {f"{_GGML}tokens": tokens, f"{_GGML}token_type": kinds}
+    pairs = [tuple(one.split(" ", 1)) if isinstance(one, str) else tuple(one) for one in model.get("merges") or ()]
+    if pieces:
+        keys |= {f"{_GGML}model": "llama", f"{_GGML}pre": "default", f"{_GGML}scores": _scores(tokens, pairs)}
+        prefixed = _begins_with_space(document)
+        for one in (prefixed, not prefixed):
+            yield keys | {f"{_GGML}add_space_prefix": one}
+        return
+    keys |= {f"{_GGML}model": "gpt2", f"{_GGML}merges": [" ".join(pair) for pair in pairs]}
+    named = name_of(document.get("pre_tokenizer"), bool(model.get("ignore_merges")))
+    # One that is written otherwise may cut alike.
+    firsts = list({split: name for name, split in reversed(SPLITS.items())}.values())[::-1]
+    for name in [named] if named is not None else firsts:
+        yield keys | {f"{_GGML}pre": name}
+
+
+def _scores(tokens: Sequence[str], pairs: Sequence[tuple[str, ...]]) -> list[float]:
+    """A score for each token: the earlier it is made, the higher, as SentencePiece has them."""
+    ranks: dict[str, int] = {}
+    for pair in pairs:
+        ranks.setdefault("".join(pair), len(ranks))
+    return [-float(ranks.get(token, len(ranks))) for token in tokens]
+
+
+def _begins_with_space(document: Mapping[str, Any]) -> bool:
+    return f'"prepend": "{SPACE}"' in json.dumps(document.get("normalizer"), ensure_ascii=False) or (
+        json.dumps(document.get("pre_tokenizer")).find('"prepend_scheme": "never"') < 0
+        and "Metaspace" in json.dumps(document.get("pre_tokenizer"))
+    )
+
+
+def _remarks(document: Mapping[str, Any], way: Mapping[str, Any]) -> Iterator[str]:
+    if way.get(f"{_GGML}add_space_prefix") and '"prepend_scheme": "first"' in json.dumps(document.get("pre_tokenizer")):
+        yield "After a special token llama.cpp puts a space before the text, which the model's own tokenizer does not."
