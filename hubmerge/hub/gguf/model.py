@@ -182,6 +182,10 @@ def _config(header: Header, kind: str, known: Architecture, what: str, read: Rea
     if turned != head or kind == "phi3":
         rope["partial_rotary_factor"] = turned / head
     config["rope_parameters"] = rope
+    if kind == "phi3":  # transformers has it there, too, and takes that
+        config["original_max_position_embeddings"] = rope.get(
+            "original_max_position_embeddings", config["max_position_embeddings"]
+        )
     if kind in _LARGE:
         config["query_pre_attn_scalar"] = query_scale(config, head)
     if kind == "gemma3_text":

@@ -82,7 +82,8 @@ def read(values: Mapping[str, Any], small: Mapping[str, Sequence[float]], width:
         same = alike and all(math.isclose(*pair, rel_tol=1e-5) for pair in zip(expected, frequencies, strict=True))
         return rope if same else None
     if small:
-        if small.keys() != {_LONG, _SHORT} or type(before) is not int:
+        longest = values.get("context_length")
+        if small.keys() != {_LONG, _SHORT} or type(before) is not int or type(longest) is not int or before <= 0:
             return None
         long, short = list(small[_LONG]), list(small[_SHORT])
         return rope | {
@@ -90,6 +91,7 @@ def read(values: Mapping[str, Any], small: Mapping[str, Sequence[float]], width:
             "long_factor": long,
             "short_factor": short,
             "original_max_position_embeddings": before,
+            "factor": longest / before,
         }
     if kind in ("linear", "yarn"):
         factor = values.get("rope.scaling.factor")
