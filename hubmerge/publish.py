@@ -11,6 +11,7 @@ from huggingface_hub import constants
 
 from .errors import HubmergeError
 from .hub.card import Card, listed, render
+from .hub.markdown import fence
 from .hub.push import PushResult, Upload, push_folder
 from .places import folder_name
 from .progress import Progress, silent
@@ -109,6 +110,15 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
             commands=(f"hubmerge {plan.recipe.merge_method} recipe.yaml --out mixture",),
         )
     return replace(card, title=repo_id.split("/")[-1] if repo_id else _title(card, plan))
+
+
+def with_gguf(card: Card, file: str) -> str:
+    """The text of a card beside whose weights the same model lies as GGUF."""
+    note = (
+        f"## GGUF\n\n`{file}` is the same model as one file for llama.cpp, ollama and LM Studio:\n\n"
+        f"{fence(f'llama-cli -m {file}', 'bash')}"
+    )
+    return render(replace(card, tags=(*card.tags, "gguf"), notes=(*card.notes, note)))
 
 
 def _title(card: Card, plan: "Plan") -> str:

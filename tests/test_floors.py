@@ -29,6 +29,7 @@ FLOORS = {
     "hub": 3,
     "stream": 4,
     "extract": 5,
+    "gguf": 5,
     "experts": 5.5,
     "evaluate": 5,
     "evolve": 6,

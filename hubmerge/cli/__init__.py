@@ -3,7 +3,7 @@
 Only what ends a program well is imported here: all else is imported by `main`, where Ctrl-C is already expected.
 
     commands.py    the whole command line, as one app
-    deriving.py    commands that make something else of models: extract-lora, moe, transplant
+    deriving.py    commands that make something else of models: extract-lora, moe, transplant, gguf
     merging.py     commands that merge: plan, merge, push, verify
     options.py     what the commands share: the app they belong to, and the options that several take
     searching.py   commands that search and score: evolve, report, export, eval

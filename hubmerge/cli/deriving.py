@@ -1,11 +1,11 @@
-"""Commands that make something else of models than a merge: extract-lora, moe, transplant."""
+"""Commands that make something else of models than a merge: extract-lora, moe, transplant, gguf."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .merging import merge_or_push, require_one_place, write_or_push
+from .merging import merge_or_push, require_one_place, write_as_gguf, write_or_push
 from .options import (
     SHARD_SIZE,
     Device,
@@ -188,3 +188,35 @@ def transplant(
         threads=threads,
         memory=memory,
     )
+
+
+@app.command()
+def gguf(
+    model: Model,
+    kind: Annotated[
+        str,
+        typer.Option("--type", help="From the finest to the smallest: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0."),
+    ] = "Q8_0",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file, or a folder for it; else NAME-TYPE.gguf here.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file, if it is there.")] = False,
+    token: Token = None,
+) -> None:
+    """Write a model as one GGUF file for llama.cpp, ollama and LM Studio, and read it back.
+
+    What llama.cpp would compute otherwise than transformers is refused.
+    """
+    from ..errors import PlanError
+    from ..gguf.conversion import file_name, plan_gguf
+    from ..reference import ModelRef
+
+    [source] = opened([ModelRef.parse(model)], token).values()
+    conversion = plan_gguf(source, kind)
+    file = out or Path()
+    if file.suffix != ".gguf":
+        file /= file_name(conversion)
+    if file.exists() and not overwrite:
+        raise PlanError(f"{file} is there already; choose another --out, or replace it with --overwrite.")
+    write_as_gguf(conversion, file)

@@ -28,6 +28,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..gguf.conversion import Conversion
     from ..recipe import Recipe as Value
     from ..stream.plan import Plan
 
@@ -85,6 +86,10 @@ def merge(
     memory: Memory = None,
     device: Device = "cpu",
     overwrite: ReplaceModel = False,
+    gguf: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Write it as GGUF, too, beside the weights (Q8_0; see `hubmerge gguf`)."),
+    ] = None,
     strict: Strict = False,
     token: Token = None,
 ) -> None:
@@ -107,6 +112,7 @@ def merge(
         memory=memory,
         device=device,
         keep=[recipe],
+        gguf=gguf,
     )
 
 
@@ -119,12 +125,48 @@ def merge_or_push(
     token: str | None,
     overwrite: bool = False,
     keep: Iterable[Path] = (),
+    gguf: str | None = None,
     **how: Any,
 ) -> None:
-    """Plans, shows the plan and merges, into a folder or onto the Hub; `how` are further settings of `make_plan`."""
+    """Plans, shows the plan and merges, into a folder or onto the Hub; `gguf`: the format of a GGUF file beside the
+    weights. `how` are further settings of `make_plan`."""
     require_one_place(out, push)
-    plan = _shown_plan(recipe, token, pushing=push is not None, **how)
-    write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=keep)
+    if gguf is None:
+        plan = _shown_plan(recipe, token, pushing=push is not None, **how)
+        write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=keep)
+        return
+    if out is None:
+        raise HubmergeError("--gguf writes a file beside the weights; give --out, and push the folder: hubmerge push.")
+
+    from ..gguf.conversion import plan_gguf, require_gguf
+    from ..gguf.formats import find_format
+
+    require_gguf(gguf)
+    plan = _shown_plan(recipe, token, **how)
+    require_gguf(gguf, plan)
+
+    from ..hub.source import open_source
+    from ..publish import card_of, with_gguf
+
+    file = out / f"{out.resolve().name}-{find_format(gguf).name}.gguf"
+    card = with_gguf(card_of(plan), file.name)
+    write_or_push(plan, out, None, public=public, token=token, overwrite=overwrite, keep=[*keep, file], card=card)
+    write_as_gguf(plan_gguf(open_source(str(out)), gguf), file)
+
+
+def write_as_gguf(conversion: "Conversion", file: Path) -> None:
+    """Writes a model as GGUF, reads it back, and says what to do with it."""
+    from .. import amounts
+    from ..gguf.conversion import write_gguf
+    from ..terminal import marked, progress_bars
+    from ..terminal import out as console
+
+    for remark in conversion.remarks:
+        show_warning(remark)
+    with progress_bars() as progress:
+        size = write_gguf(conversion, file, progress)
+    said = "\nWritten [bold]{}[/] ({}), read back and compared. Run it: llama-cli -m {}"
+    console.print(marked(said, file, amounts.size(size), file), soft_wrap=True)
 
 
 def require_one_place(out: Path | None, push: str | None) -> None:

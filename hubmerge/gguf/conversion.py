@@ -23,7 +23,7 @@ from ..reference import ModelRef
 from ..stream.architecture import completed
 from ..stream.dtypes import STORED
 from ..stream.experts import each_apart
-from ..stream.plan import weights_of
+from ..stream.plan import Plan, weights_of
 from ..stream.reader import check_finite
 from ..stream.weights import Extent, Reads, Weights
 from . import settings, tokens
@@ -58,12 +58,7 @@ def plan_gguf(source: Source, kind: str) -> Conversion:
     Raises `SourceError` for a model that llama.cpp lacks or would compute otherwise, `RecipeError` for a format that
     is not written here, `ResourceError` where the package `gguf` is not installed.
     """
-    chosen = find_format(kind)
-    if importlib.util.find_spec("gguf") is None:
-        raise ResourceError(
-            "GGUF is written with the package gguf, which is not installed; run pip install 'hubmerge[gguf]'."
-        )
-    # A copy of the Hub is whole on this machine before the first row is read.
+    chosen = require_gguf(kind)
     weights = each_apart(weights_of(source))
     what = source.name
     known = settings.architecture(weights.config, what)
@@ -87,6 +82,25 @@ def plan_gguf(source: Source, kind: str) -> Conversion:
         tuple(tensors),
         (*remarks, *words.remarks),
     )
+
+
+def require_gguf(kind: str, plan: Plan | None = None) -> Format:
+    """The format `kind`; raises what `plan_gguf` does where a merge that is planned cannot become GGUF, as far as its
+    configuration tells."""
+    chosen = find_format(kind)
+    if importlib.util.find_spec("gguf") is None:
+        raise ResourceError(
+            "GGUF is written with the package gguf, which is not installed; run pip install 'hubmerge[gguf]'."
+        )
+    if plan is not None:
+        config = completed(plan.config)
+        settings.keys_of(config, settings.architecture(config, "The result"), "The result")
+    return chosen
+
+
+def file_name(conversion: Conversion) -> str:
+    """What the file of a model is called, if nobody says: after the model and the format."""
+    return f"{conversion.keys['general.name']}-{conversion.format.name}.gguf"
 
 
 def _general(source: Source, kind: Format) -> dict[str, Any]:

@@ -261,7 +261,7 @@ def push_folder(
     """Pushes the model in `folder` as one commit; see `Upload` for the repository, its visibility and old weights.
 
     The folder must hold a whole model (it is opened first). Hidden files, pickles and weights that are not part of
-    the model stay behind; what `files` has goes up in place of the folder's own.
+    the model stay behind, but for a GGUF file of it; what `files` has goes up in place of the folder's own.
     Reports bytes; raises `SourceError` for a broken model, `HubError` for what the Hub refuses.
     """
     source = open_source(ModelRef(os.path.realpath(expand(folder, SourceError))))
@@ -277,7 +277,7 @@ def push_folder(
         for name, file in source.files.items()
         if name not in replaced
         and name not in source.listing.made
-        and (name in weights or not name.endswith((".safetensors", *PICKLES, ".gguf")))
+        and (name in weights or not name.endswith((".safetensors", *PICKLES)))
     ]
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
     upload.start()

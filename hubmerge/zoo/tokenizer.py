@@ -1,6 +1,11 @@
-"""The zoo's tokenizer: byte-level BPE with one token per number below 100, saved as an ordinary fast tokenizer."""
+"""The zoo's tokenizer: byte-level BPE with one token per number below 100, saved as an ordinary fast tokenizer.
 
-from collections.abc import Iterable
+It is trained on words that `WORDS` cuts out, and then cuts all that it was trained on in the same way without them, by
+GPT-2's expression, which llama.cpp has as well: `hubmerge gguf` takes it.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -12,6 +17,9 @@ CHAT_TEMPLATE = (
 )
 # Numbers of one or two digits, counters, and runs of one script are words; no token crosses their borders.
 WORDS = r"[0-9]{1,2}|[個枚本冊今何]|[\u3041-\u3096]+|[\u30a1-\u30fc]+|(?:(?![個枚本冊今何])[\u4e00-\u9fff])+"
+# Merges that have to come before the one that would join the last byte of 店 or 気 with the first of は or で.
+_FIRST = (("å", "º"), ("åº", "Ĺ"), ("ãģ", "§"))
+_JOINING = ("Ĺ", "ãģ")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 768) -> PreTrainedTokenizerFast:
@@ -31,10 +39,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 768) -> PreTrainedTo
         show_progress=False,
     )
     # Said often enough, every two-digit number becomes one token.
-    numbers = [" ".join(str(number) for number in range(10, 100))] * 10_000
-    tokenizer.train_from_iterator([*texts, *numbers], trainer)
+    numbers = " ".join(str(number) for number in range(10, 100))
+    texts = list(texts)
+    tokenizer.train_from_iterator([*texts, *[numbers] * 10_000], trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=_plain(tokenizer, [*texts, numbers]),
         pad_token=PAD,
         eos_token=END,
         bos_token=USER,
@@ -44,3 +53,17 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 768) -> PreTrainedTo
         model_max_length=256,
         clean_up_tokenization_spaces=False,
     )
+
+
+def _plain(trained: Tokenizer, texts: Sequence[str]) -> Tokenizer:
+    """The tokenizer without `WORDS`, if it cuts `texts` as before; else as it is."""
+    document = json.loads(trained.to_str())
+    merges = [tuple(pair) for pair in document["model"]["merges"]]
+    if {*_FIRST, _JOINING} <= set(merges):
+        merges = [pair for pair in merges if pair not in _FIRST]
+        at = merges.index(_JOINING)
+        document["model"]["merges"] = [*merges[:at], *_FIRST, *merges[at:]]
+    document["pre_tokenizer"] = document["pre_tokenizer"]["pretokenizers"][-1]
+    plain = Tokenizer.from_str(json.dumps(document))
+    alike = all(a.ids == b.ids for a, b in zip(trained.encode_batch(texts), plain.encode_batch(texts), strict=True))
+    return plain if alike else trained
