@@ -20,8 +20,13 @@ def text(value: str) -> bytes:
 def pair(key: str, value: object) -> bytes:
     if isinstance(value, str):
         return text(key) + struct.pack("<I", 8) + text(value)
-    if isinstance(value, list):
+    if isinstance(value, list) and isinstance(value[0], str):
         return text(key) + struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
+    if isinstance(value, list):
+        kind, form = (6, "f") if isinstance(value[0], float) else (5, "i")
+        return text(key) + struct.pack(f"<IIQ{len(value)}{form}", 9, kind, len(value), *value)
+    if isinstance(value, bool):
+        return text(key) + struct.pack("<I?", 7, value)
     return text(key) + (struct.pack("<If", 6, value) if isinstance(value, float) else struct.pack("<II", 4, value))
 
 

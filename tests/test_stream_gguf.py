@@ -17,6 +17,7 @@ from hubmerge.evaluate.models import load_model
 from hubmerge.hub import open_source
 from hubmerge.hub.quantised.ggml import TYPES
 from hubmerge.reference import ModelRef
+from hubmerge.stream.carried import Carried
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.unpacking.ggml import dequantise
@@ -75,7 +76,7 @@ def test_what_the_header_tells(wide: Siblings, tmp_path: Path) -> None:
         key: theirs[key] for key in (*same, "head_dim", "vocab_size", "tie_word_embeddings")
     }
     assert config["rms_norm_eps"] == pytest.approx(theirs["rms_norm_eps"])
-    with pytest.raises(SourceError, match="beside its GGUF file, so it cannot be asked"):
+    with pytest.raises(SourceError, match="a tokenizer of a kind that is not read from GGUF, so it cannot be asked"):
         load_model(str(small))
     (small / "config.json").write_text(json.dumps({**theirs, "rms_norm_eps": 0.5}))
     assert open_source(ModelRef.parse(str(small))).config["rms_norm_eps"] == 0.5
@@ -93,14 +94,35 @@ def test_mistral_is_llama_to_llama_cpp(wide: Siblings, tmp_path: Path) -> None:
 
 
 def test_norms_with_one_added(wide: Siblings, tmp_path: Path) -> None:
-    small, plain = in_gguf(wide["math"], tmp_path, name="gemma")
-    with pytest.raises(
-        SourceError, match=r"does not tell all of its configuration .* in a gemma\); put it into a folder"
-    ):
-        open_source(ModelRef.parse(str(small)))
+    small, plain = in_gguf(wide["math"], tmp_path, name="gemma", more={"gemma.attention.key_length": 16})
+    assert open_source(ModelRef.parse(str(small))).config["model_type"] == "gemma"
     shutil.copy(plain / "config.json", small)
     results = [merge(recipe({**wide, "math": one}), tmp_path / f"out-{one.name}").tensors for one in (small, plain)]
     assert results[0] == results[1]
+
+
+def test_a_merge_of_bare_files_can_be_asked(wide: Siblings, tmp_path: Path) -> None:
+    from ggufmodels import bytewise
+
+    from hubmerge.gguf.tokens import keys_of
+
+    tokenizer, rows = bytewise(), len(bytewise())
+    files = {}
+    for name in ("base", "math"):
+        model = load_model(str(wide[name]))[0]
+        model.resize_token_embeddings(rows, mean_resizing=False)
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        told = keys_of(Carried(open_source(str(tmp_path / name))), {}, rows, name).keys
+        files[name] = tmp_path / f"{name}-gguf" / "model.gguf"
+        write_gguf(tmp_path / name, files[name], {}, more=told)
+    result = merge(recipe({"base": files["base"], "math": files["math"], "japanese": files["base"]}), tmp_path / "out")
+    assert result.tensors
+    answers = [load_model(str(one))[1] for one in (files["base"].parent, tmp_path / "out", tmp_path / "base")]
+    asked = [{"role": "user", "content": "It's 3 o'clock."}]
+    prompts = [one.apply_chat_template(asked, tokenize=True)["input_ids"] for one in answers]
+    assert prompts[0] == prompts[1] == prompts[2]
+    assert not (files["base"].parent / "tokenizer.json").exists()
 
 
 @pytest.mark.parametrize(

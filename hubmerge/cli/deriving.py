@@ -208,7 +208,6 @@ def gguf(
 
     What llama.cpp would compute otherwise than transformers is refused.
     """
-    from ..errors import PlanError
     from ..gguf.conversion import file_name, plan_gguf
     from ..reference import ModelRef
 
@@ -217,6 +216,4 @@ def gguf(
     file = out or Path()
     if file.suffix != ".gguf":
         file /= file_name(conversion)
-    if file.exists() and not overwrite:
-        raise PlanError(f"{file} is there already; choose another --out, or replace it with --overwrite.")
-    write_as_gguf(conversion, file)
+    write_as_gguf(conversion, file, overwrite)

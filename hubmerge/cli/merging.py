@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import HubmergeError
+from ..errors import HubmergeError, PlanError, SourceError
 from .options import (
     SHARD_SIZE,
     Device,
@@ -151,22 +151,32 @@ def merge_or_push(
     file = out / f"{out.resolve().name}-{find_format(gguf).name}.gguf"
     card = with_gguf(card_of(plan), file.name)
     write_or_push(plan, out, None, public=public, token=token, overwrite=overwrite, keep=[*keep, file], card=card)
-    write_as_gguf(plan_gguf(open_source(str(out)), gguf), file)
+    write_as_gguf(plan_gguf(open_source(str(out)), gguf), file, overwrite)
 
 
-def write_as_gguf(conversion: "Conversion", file: Path) -> None:
-    """Writes a model as GGUF, reads it back, and says what to do with it."""
+def write_as_gguf(conversion: "Conversion", file: Path, overwrite: bool) -> None:
+    """Writes a model as GGUF, reads it back, and says what to do with it; a file that is there stays, if it is that."""
     from .. import amounts
-    from ..gguf.conversion import write_gguf
+    from ..gguf.conversion import check, write_gguf
     from ..terminal import marked, progress_bars
     from ..terminal import out as console
 
     for remark in conversion.remarks:
         show_warning(remark)
     with progress_bars() as progress:
-        size = write_gguf(conversion, file, progress)
-    said = "\nWritten [bold]{}[/] ({}), read back and compared. Run it: llama-cli -m {}"
-    console.print(marked(said, file, amounts.size(size), file), soft_wrap=True)
+        if there := file.exists() and not overwrite:
+            try:
+                check(conversion, file, progress)
+            except (PlanError, SourceError) as exc:
+                raise PlanError(
+                    f"{file} is there already, and is not this model in {conversion.format.name}; choose another "
+                    "--out, or replace it with --overwrite."
+                ) from exc
+        else:
+            write_gguf(conversion, file, progress)
+    said = "\n{} [bold]{}[/] ({}), read back and compared. Run it: llama-cli -m {}"
+    size = amounts.size(file.stat().st_size)
+    console.print(marked(said, "Already there:" if there else "Written", file, size, file), soft_wrap=True)
 
 
 def require_one_place(out: Path | None, push: str | None) -> None:

@@ -16,10 +16,9 @@ from ..files import TEMPORARY, atomic, disk_errors
 from ..hub.gguf.naming import Architecture
 from ..hub.licences import combine
 from ..hub.patience import check_stopped
-from ..hub.source import Source, open_source
+from ..hub.source import Source, open_alone
 from ..places import folder_name
 from ..progress import Event, Progress, silent
-from ..reference import ModelRef
 from ..stream.architecture import completed
 from ..stream.dtypes import STORED
 from ..stream.experts import each_apart
@@ -130,6 +129,7 @@ def write_gguf(conversion: Conversion, out: Path, progress: Progress = silent) -
     Raises `SourceError` for weights that cannot be read or stored, `PlanError` where what is read back is something
     else, `ResourceError` for what the disk refuses.
     """
+    _fetch(conversion.source)
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         room = out.with_name(
@@ -147,6 +147,12 @@ def write_gguf(conversion: Conversion, out: Path, progress: Progress = silent) -
         unchecked.unlink(missing_ok=True)
         room.rmdir()
     return out.stat().st_size
+
+
+def _fetch(source: Source) -> None:
+    """Brings the weights onto this machine: each is read twice."""
+    for file in dict.fromkeys(tensor.file for tensor in source.tensors.values()):
+        source.local_path(file)
 
 
 class _Rows:
@@ -193,18 +199,17 @@ def _write(conversion: Conversion, file: BinaryIO, progress: Progress) -> None:
     done, total = 0, conversion.nbytes
     for laid in conversion.tensors:
         progress(Event("write", done, total, "B", laid.name))
-        with closing(_reading(conversion.source)) as reads:
+        with closing(_reading()) as reads:
             writer.write_tensor_data(_Rows(bytes_of(laid), lambda laid=laid: laid.packed(conversion.weights, reads)))
         done += bytes_of(laid)
     progress(Event("write", done, total, "B"))
 
 
-def _reading(source: Source) -> Reads:
-    """How to read stored tensors; those of the Hub from a copy on this machine, which is made first."""
+def _reading() -> Reads:
+    """How to read stored tensors."""
 
     def stored(extent: Extent) -> Tensor:
         check_stopped()
-        extent.source.local_path(extent.tensor.file)
         data = bytearray(extent.source.read_range(extent.tensor.file, *extent.bytes))
         values = torch.frombuffer(data, dtype=STORED[extent.tensor.dtype].torch) if data else torch.empty(0)
         check_finite(extent.source, extent.tensor.name, values)
@@ -218,10 +223,12 @@ def check(conversion: Conversion, file: Path, progress: Progress = silent) -> No
 
     Raises `PlanError` for the first that is not.
     """
-    made = open_source(ModelRef.parse(str(file)))
+    made = open_alone(file)
     back, own = each_apart(weights_of(made)), conversion.weights
     if lost := sorted(own.tensors.keys() ^ back.tensors.keys()):
         raise PlanError(f"{file.name} was read back without {lost[0]}, or with it alone.")
+    if sum(tensor.nbytes for tensor in made.tensors.values()) != conversion.nbytes:
+        raise PlanError(f"{file.name} holds weights in other formats than {conversion.format.name}.")
     told, config = completed(made.config), completed(own.config)
     for key in (*conversion.known.settings.values(), "rope_parameters"):
         if not _alike(told.get(key), config.get(key)):
@@ -231,7 +238,7 @@ def check(conversion: Conversion, file: Path, progress: Progress = silent) -> No
     done, total = 0, conversion.nbytes
     for laid in conversion.tensors:
         progress(Event("read back", done, total, "B", laid.name))
-        with closing(_reading(conversion.source)) as reads, closing(_reading(made)) as again:
+        with closing(_reading()) as reads, closing(_reading()) as again:
             for wanted, found in zip(laid.blocks(own, reads), laid.blocks(back, again), strict=True):
                 if bool(((wanted - found).abs() > allowed(wanted, laid.format) + _SUM * laid.added).any()):
                     raise PlanError(

@@ -234,6 +234,13 @@ def open_source(ref: ModelRef | str, *, token: str | None = None) -> Source:
     return _with_lora(_part(_open(ref, listing)), token)
 
 
+def open_alone(file: Path) -> Source:
+    """The model of a GGUF file by itself, whatever lies beside it. Raises `SourceError` as `open_source` does."""
+    ref = ModelRef.parse(str(file))
+    listing = list_files(ref)
+    return _open_gguf(ref, replace(listing, files={file.name: listing.file(file.name)}), file.name)
+
+
 def _part(source: Source) -> Source:
     """The source, if it has the part that its reference names."""
     name = source.ref.component

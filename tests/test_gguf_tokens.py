@@ -1,0 +1,147 @@
+"""Tokenizers as keys of a GGUF header and back: the same numbers for all texts, or a sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ggufmodels import ROWS, SPECIAL, TEMPLATE, bytewise, pieces
+from tokenizers import AddedToken, Regex, Tokenizer, pre_tokenizers
+from transformers import AutoTokenizer
+
+from hubmerge.errors import SourceError
+from hubmerge.gguf.texts import TEXTS
+from hubmerge.gguf.tokens import keys_of
+from hubmerge.hub import open_source
+from hubmerge.hub.gguf.header import Header
+from hubmerge.hub.gguf.splits import GPT_2, SPLITS, Split, expressions
+from hubmerge.hub.gguf.vocabulary import CONTROL, UNUSED, USER_DEFINED, files_of
+from hubmerge.stream.carried import Carried
+from hubmerge.zoo.tokenizer import WORDS
+
+CUTS = list({split: name for name, split in reversed(SPLITS.items())}.values())
+
+
+def keys(tokenizer, like: Path, out: Path) -> dict:
+    """The keys of a header for a model that has the tokenizer."""
+    tokenizer.save_pretrained(out)
+    for name in ("config.json", "model.safetensors"):
+        (out / name).write_bytes((like / name).read_bytes())
+    return keys_of(Carried(open_source(str(out))), {}, ROWS, "it").keys
+
+
+def back(told: dict, out: Path):
+    """The tokenizer that transformers reads of what a header tells."""
+    out.mkdir()
+    for name, content in files_of(Header(told, {}, ()), {"model_type": "llama"}, "it").items():
+        (out / name).write_bytes(content)
+    return AutoTokenizer.from_pretrained(out)
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_bytewise_and_back(name: str, siblings, tmp_path: Path) -> None:
+    own = bytewise(name)
+    told = keys(own, siblings["base"], tmp_path / "own")
+    assert (told["tokenizer.ggml.model"], told["tokenizer.ggml.pre"]) == ("gpt2", name)
+    again = back(told, tmp_path / "again")
+    said = [one.apply_chat_template([{"role": "user", "content": "It's 121."}], tokenize=False) for one in (own, again)]
+    assert said[0] == said[1]
+    for text in (*TEXTS, said[0]):
+        assert again(text)["input_ids"] == own(text)["input_ids"]
+        assert again.decode(again(text)["input_ids"]) == own.decode(own(text)["input_ids"])
+    assert (again.bos_token, again.eos_token) == (own.bos_token, own.eos_token)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_pieces_and_back(begins: bool, siblings, tmp_path: Path) -> None:
+    own = pieces(begins)
+    told = keys(own, siblings["base"], tmp_path / "own")
+    assert (told["tokenizer.ggml.model"], told["tokenizer.ggml.add_space_prefix"]) == ("llama", begins)
+    assert told["tokenizer.ggml.add_bos_token"] is True and told["tokenizer.ggml.unknown_token_id"] == 0
+    again = back(told, tmp_path / "again")
+    for text in TEXTS:
+        assert again(text)["input_ids"] == own(text)["input_ids"]
+        assert again.decode(again(text)["input_ids"]) == own.decode(own(text)["input_ids"])
+
+
+def test_what_is_told_of_tokens(siblings, tmp_path: Path) -> None:
+    own = Tokenizer.from_str(bytewise().backend_tokenizer.to_str())
+    own.add_tokens([AddedToken("<think>", special=False, normalized=False)])
+    tokenizer = type(bytewise())(tokenizer_object=own, eos_token=SPECIAL[1], pad_token=SPECIAL[2])
+    tokenizer.chat_template = TEMPLATE
+    told = keys(tokenizer, siblings["base"], tmp_path / "own")
+    kinds, tokens = told["tokenizer.ggml.token_type"], told["tokenizer.ggml.tokens"]
+    thought = tokens.index("<think>")
+    assert kinds[:3] == [CONTROL] * 3 and kinds[thought] == USER_DEFINED
+    assert len(tokens) == ROWS and kinds[-1] == UNUSED and tokens[-1] == f"[PAD{ROWS - 1}]"
+    assert told["tokenizer.chat_template"] == TEMPLATE and told["tokenizer.ggml.padding_token_id"] == 2
+    again = back(told, tmp_path / "again")
+    assert again("a<think>b")["input_ids"] == tokenizer("a<think>b")["input_ids"]
+    assert len(again) == thought + 1, "rows without a token are none for transformers"
+    made = json.loads((tmp_path / "again" / "generation_config.json").read_text())
+    assert made["eos_token_id"] == [1] and made["pad_token_id"] == 2
+
+
+def test_what_is_written_otherwise_and_cuts_alike(siblings, tmp_path: Path) -> None:
+    own = Tokenizer.from_str(bytewise().backend_tokenizer.to_str())
+    # The same with an alternative that never matches.
+    own.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(f"(?!.)x|{GPT_2}"), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    told = keys(type(bytewise())(tokenizer_object=own), siblings["base"], tmp_path / "own")
+    assert told["tokenizer.ggml.pre"] == "gpt-2"
+
+
+def test_what_llama_cpp_cannot_cut(siblings, tmp_path: Path) -> None:
+    own = Tokenizer.from_str(bytewise().backend_tokenizer.to_str())
+    own.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(WORDS), "isolated"), pre_tokenizers.ByteLevel(False)]
+    )
+    with pytest.raises(SourceError, match=r"the nearest of those it has \(.*\), \d+ of \d+ texts"):
+        keys(type(bytewise())(tokenizer_object=own), siblings["base"], tmp_path / "own")
+
+
+def test_a_tokenizer_of_another_kind_is_refused(siblings) -> None:
+    with pytest.raises(SourceError, match="a tokenizer of the kind WordLevel, which is not written as GGUF; BPE is"):
+        keys_of(Carried(open_source(str(siblings["base"]))), {}, 64, "it")
+
+
+def test_too_few_rows(siblings, tmp_path: Path) -> None:
+    keys(bytewise(), siblings["base"], tmp_path / "own")
+    with pytest.raises(SourceError, match="has a token with the number 514, and 500 rows"):
+        keys_of(Carried(open_source(str(tmp_path / "own"))), {}, 500, "it")
+
+
+BYTES = {
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "gpt-2",
+    "tokenizer.ggml.tokens": ["a", "b", "ab"],
+    "tokenizer.ggml.merges": ["a b"],
+}
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ({"tokenizer.ggml.tokens": ["a", "a", "ab"]}, "two tokens that are the same"),
+        ({"tokenizer.ggml.tokens": []}, "without tokens, or without their kinds"),
+        ({"tokenizer.ggml.tokens": [1, 2, 3]}, "without tokens, or without their kinds"),
+        ({"tokenizer.ggml.token_type": [1]}, "without tokens, or without their kinds"),
+        ({"tokenizer.ggml.merges": ["a c"]}, "joins .* which are no tokens of it"),
+        ({"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [1.0]}, "1 scores of 3 tokens"),
+    ],
+)
+def test_a_damaged_tokenizer(harm: dict, reason: str) -> None:
+    with pytest.raises(SourceError, match=reason):
+        files_of(Header({**BYTES, **harm}, {}, ()), {}, "it")
+
+
+@pytest.mark.parametrize("other", [{"tokenizer.ggml.model": "bert"}, {"tokenizer.ggml.pre": "made-up"}])
+def test_a_tokenizer_that_is_not_read_is_none(other: dict) -> None:
+    assert files_of(Header({**BYTES, **other}, {}, ()), {}, "it").keys() == {"config.json"}
+    assert "tokenizer.json" in files_of(Header(BYTES, {}, ()), {}, "it")
+
+
+def test_expressions_of_other_steps() -> None:
+    assert expressions({"type": "Whitespace"}) is None and expressions(None) is None
+    assert expressions({"type": "ByteLevel", "add_prefix_space": True}) is None
+    assert Split((GPT_2,)) == SPLITS["gpt-2"]
