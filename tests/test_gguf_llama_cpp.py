@@ -14,13 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hubmerge.gguf.conversion import plan_gguf, write_gguf
 from hubmerge.gguf.texts import TEXTS
 from hubmerge.hub import open_source
-from hubmerge.hub.gguf.splits import SPLITS
+from hubmerge.hub.gguf.splits import DISTINCT
 from hubmerge.zoo import word_problems
 
 pytest.importorskip("gguf", reason="the extra gguf is not installed")
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
-CUTS = list({split: name for name, split in reversed(SPLITS.items())}.values())
 ZOO = Path(__file__).parent.parent / "hubmerge" / "zoo" / "checkpoints"
 
 
@@ -43,7 +42,7 @@ def test_the_same_logits(name: str, tmp_path: Path) -> None:
     assert (found.argmax(1) == expected.argmax(1)).mean() > 0.9
 
 
-@pytest.mark.parametrize("make", [*CUTS, pieces])
+@pytest.mark.parametrize("make", [*DISTINCT, pieces])
 def test_the_same_tokens(make, tmp_path: Path) -> None:
     own = bytewise(make) if isinstance(make, str) else make()
     folder, _ = build(tmp_path / "own", "llama", own)

@@ -13,12 +13,10 @@ from hubmerge.gguf.texts import TEXTS
 from hubmerge.gguf.tokens import keys_of
 from hubmerge.hub import open_source
 from hubmerge.hub.gguf.header import Header
-from hubmerge.hub.gguf.splits import GPT_2, SPLITS, Split, expressions
+from hubmerge.hub.gguf.splits import DISTINCT, GPT_2, SPLITS, Split, expressions
 from hubmerge.hub.gguf.vocabulary import CONTROL, UNUSED, USER_DEFINED, files_of
 from hubmerge.stream.carried import Carried
 from hubmerge.zoo.tokenizer import WORDS
-
-CUTS = list({split: name for name, split in reversed(SPLITS.items())}.values())
 
 
 def keys(tokenizer, like: Path, out: Path) -> dict:
@@ -37,7 +35,7 @@ def back(told: dict, out: Path):
     return AutoTokenizer.from_pretrained(out)
 
 
-@pytest.mark.parametrize("name", CUTS)
+@pytest.mark.parametrize("name", DISTINCT)
 def test_bytewise_and_back(name: str, siblings, tmp_path: Path) -> None:
     own = bytewise(name)
     told = keys(own, siblings["base"], tmp_path / "own")

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -195,12 +196,12 @@ def _write(conversion: Conversion, file: BinaryIO, progress: Progress) -> None:
     writer.write_ti_data_to_file()
     for values in conversion.small.values():
         content = numbers(values)
-        writer.write_tensor_data(_Rows(content.nbytes, lambda content=content: [content]))
+        writer.write_tensor_data(_Rows(content.nbytes, partial(iter, [content])))
     done, total = 0, conversion.nbytes
     for laid in conversion.tensors:
         progress(Event("write", done, total, "B", laid.name))
         with closing(_reading()) as reads:
-            writer.write_tensor_data(_Rows(bytes_of(laid), lambda laid=laid: laid.packed(conversion.weights, reads)))
+            writer.write_tensor_data(_Rows(bytes_of(laid), partial(laid.packed, conversion.weights, reads)))
         done += bytes_of(laid)
     progress(Event("write", done, total, "B"))
 

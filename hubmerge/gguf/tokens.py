@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from ..documents import parse_object
 from ..errors import SourceError
 from ..hub.gguf.header import Header
-from ..hub.gguf.splits import SPLITS, name_of
+from ..hub.gguf.splits import DISTINCT, name_of
 from ..hub.gguf.vocabulary import BYTE, CONTROL, ENDS, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED, files_of
 from ..stream import tokens as texts_of
 from ..stream.carried import Carried
@@ -159,8 +159,7 @@ def _ways(document: Mapping[str, Any], names: Names, rows: int) -> Iterator[Keys
     keys |= {f"{_GGML}model": "gpt2", f"{_GGML}merges": [" ".join(pair) for pair in pairs]}
     named = name_of(document.get("pre_tokenizer"), bool(model.get("ignore_merges")))
     # One that is written otherwise may cut alike.
-    firsts = list({split: name for name, split in reversed(SPLITS.items())}.values())[::-1]
-    for name in [named] if named is not None else firsts:
+    for name in DISTINCT if named is None else [named]:
         yield keys | {f"{_GGML}pre": name}
 
 

@@ -62,21 +62,24 @@ SPLITS: Mapping[str, Split] = {
     "deepseek-v3": Split(_DEEPSEEK),
     "deepseek-coder": Split(("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", _DIGIT)),
 }
-"""By llama.cpp's names; of several that cut alike, the first is the one that is written."""
+"""By llama.cpp's names."""
+_ALL = list(SPLITS.items())
+DISTINCT = tuple(name for place, (name, split) in enumerate(_ALL) if split not in [one for _, one in _ALL[:place]])
+"""Of several that cut alike the first, which is the one that is written."""
 
 
 def name_of(pre_tokenizer: Any, whole: bool) -> str | None:
     """llama.cpp's name for the `pre_tokenizer` of a tokenizer.json; None where it has none. `whole`: see `Split`."""
     cuts = expressions(pre_tokenizer)
     # A piece that is a token comes out of its merges, too, where all tokens can be made of them.
-    alike = [name for name, split in SPLITS.items() if split.expressions == cuts]
+    alike = [name for name in DISTINCT if SPLITS[name].expressions == cuts]
     return next((name for name in alike if SPLITS[name].whole == whole), alike[0] if alike else None)
 
 
 def expressions(pre_tokenizer: Any) -> tuple[str, ...] | None:
     """What a `pre_tokenizer` cuts by, in turn; None where it does more, or does not end in bytes."""
     steps = _steps(pre_tokenizer)
-    found = []
+    found: list[str] = []
     for step in steps:
         kind = step.get("type")
         if kind == "ByteLevel" and step is steps[-1] and not step.get("add_prefix_space"):
