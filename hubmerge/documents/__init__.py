@@ -8,7 +8,7 @@ can hold. Everything else raises the error class that the caller names.
     plain.py        what a plain value is, and how many there may be
     yaml_text.py    YAML into plain values
     json_text.py    JSON into plain values
-    fields.py       plain values into fields with types: recipe, search and task are read through it
+    fields.py       plain values into fields with types, and "did you mean" for unknown ones: recipe, search and task
 """
 
 from .fields import DocumentKind, refuse_unknown

@@ -28,6 +28,6 @@ def linear(block: Block, *, weight: Sequence[float], normalize: bool) -> Tensor:
 
 def passthrough(block: Block, *, scale: Sequence[float], shift: Sequence[float]) -> Tensor:
     """The one tensor, times its `scale`, plus its `shift`: stacks layers of several models without mixing them."""
-    result = block.tensors[0].mul_(scale[0])
+    result = block.tensors[0] if scale[0] == 1 else block.tensors[0].mul_(scale[0])
     # Adding 0 would turn -0.0 into 0.0: without a shift, bits stay as they are.
     return result.add_(shift[0]) if shift[0] else result

@@ -21,7 +21,7 @@ draws the way of a merge.
     experts.py         experts of a mixture, one tensor each or all in one
     findings.py        what is wrong with a merge, found before a byte of weights moves
     in_memory.py       models that are in memory already, merged there
-    journal.py         what of a merge is already finished in its output folder
+    journal.py         what of a merge is already finished in its output folder: noted before a shard takes its place
     kindred.py         which token of one tokenizer is which of another
     laid.py            weights whose elements lie out of order in their file, as torch.save leaves them
     layout.py          which tensors the result has, and which stored tensors each comes from
