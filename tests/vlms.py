@@ -253,7 +253,7 @@ def make_whole(family: str, folder: Path, seed: int, tied: bool = False, newer: 
     return _save(kind, config, folder, seed, ROWS, save_original_format=not newer)
 
 
-def make_plain(family: str, folder: Path, seed: int, tied: bool = False) -> Path:
+def make_plain(family: str, folder: Path, seed: int, tied: bool = False, **text: Any) -> Path:
     """Saves a text model of the shapes that the language model of a family has, but for the tokens of pictures."""
     import transformers
 
@@ -261,7 +261,7 @@ def make_plain(family: str, folder: Path, seed: int, tied: bool = False) -> Path
     beside = {
         name: value for name, value in FAMILIES[family].text.items() if name not in ("model_type", "rope_parameters")
     }
-    config = kind.config_class(**{**_TEXT, **beside, "vocab_size": WORDS, "tie_word_embeddings": tied})
+    config = kind.config_class(**{**_TEXT, **beside, "vocab_size": WORDS, "tie_word_embeddings": tied, **text})
     return _save(kind, config, folder, seed, WORDS)
 
 

@@ -34,4 +34,6 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
     if first.stage:
         recipe = Recipe.from_yaml(run_of(run) / PS_FOLDER / RECIPE_FILE)
         stages, first = [Stage(first.repo_id, recipe)], recipe.giver
-    return candidate.recipe(family_of(open_source(first, token=token).config), stages)
+    source = open_source(first, token=token)
+    config = source.config if source.component is None else source.component.config
+    return candidate.recipe(family_of(config), stages)

@@ -16,7 +16,7 @@ from ..recipe import Recipe
 from ..reference import ModelRef
 from ..stream.carried import Carried
 from ..stream.findings import Finding, error, raise_errors, warning
-from ..stream.plan import Plan, make_plan
+from ..stream.plan import Plan, make_plan, weights_of
 from .compared.contestants import contestants
 from .search import Search
 from .spaces.families import family_of
@@ -72,14 +72,14 @@ def _everything(search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:
     """A recipe that takes as much memory as any candidate: of all models, or of all their layers."""
     if search.merge_method is not None:
         return search.starting_recipe
-    places = pool_places([layer_count(sources[ref]) for ref in search.models])
+    places = pool_places([layer_count(weights_of(sources[ref])) for ref in search.models])
     path = LayerPath(
         search.models,
         places,
         (1.0,) * len(places),
         output=search.output,
     )
-    return path.recipe(family_of(sources[search.models[0]].config))
+    return path.recipe(family_of(weights_of(sources[search.models[0]]).config))
 
 
 def _longest(

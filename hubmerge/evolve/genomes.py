@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from ..hub.source import Source
 from ..recipe import Recipe
 from ..reference import ModelRef
-from ..stream.plan import made_by, make_plan
-from ..stream.stage import Merged
+from ..stream.plan import made_by, make_plan, named_weights
 from .explore import MakeGenome
 from .search import Search
 from .spaces.candidate import Candidate
@@ -24,7 +23,7 @@ def stages_of(search: Search, sources: Mapping[ModelRef, Source], token: str | N
         return [lambda start: paths]
     plan = make_plan(search.starting_recipe, sources=sources, token=token)
     plan.require()
-    names = [tensor.name for tensor in plan.tensors]
+    names = [tensor.name for tensor in plan.stage.merging]
 
     def recipes(granularity: str) -> MakeGenome:
         def make(start: Candidate | None) -> Genome:
@@ -38,8 +37,8 @@ def stages_of(search: Search, sources: Mapping[ModelRef, Source], token: str | N
 
 def _paths(search: Search, sources: Mapping[ModelRef, Source], token: str | None) -> DataFlow:
     assert search.data_flow is not None
-    models: dict[ModelRef, Source | Merged] = {**sources, **made_by(search.stages, sources, token)}
-    counts = tuple(layer_count(models[ref]) for ref in search.models)
+    made = made_by(search.stages, sources, token)
+    counts = tuple(layer_count(named_weights(ref, sources, made)) for ref in search.models)
     return DataFlow(search.data_flow, search.models, counts, search.output)
 
 
@@ -47,5 +46,5 @@ def recipe_of(candidate: Candidate, search: Search, sources: Mapping[ModelRef, S
     """The recipe that makes a candidate an ordinary checkpoint."""
     if isinstance(candidate, Recipe):
         return candidate
-    models: dict[ModelRef, Source | Merged] = {**sources, **made_by(search.stages, sources)}
-    return candidate.recipe(family_of(models[candidate.models[0]].config), search.stages)
+    first = named_weights(candidate.models[0], sources, made_by(search.stages, sources))
+    return candidate.recipe(family_of(first.config), search.stages)

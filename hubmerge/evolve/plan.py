@@ -8,6 +8,7 @@ from ..evaluate.demand import PROMPT_TOKENS, Demand
 from ..hub.source import Source
 from ..reference import ModelRef
 from ..stream.findings import Finding, raise_errors, warning
+from ..stream.plan import weights_of
 from . import searchers
 from .explore import share
 from .foresight import foresee
@@ -96,7 +97,7 @@ def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Ph
         spec = search.path_searcher or search.searcher
         # The winner among recipes, which joins, has the first model's layers.
         models = search.models[:1] * (len(search.spaces) - 1) + search.models
-        genomes = [DataFlow(search.data_flow, models, [layer_count(sources[ref]) for ref in models])]
+        genomes = [DataFlow(search.data_flow, models, [layer_count(weights_of(sources[ref])) for ref in models])]
     stages = range(len(genomes))
     planned = (searchers.planned(share(spec, stage, len(genomes)), genomes[stage])[1] for stage in stages)
     return Phase(space, spec.name, tuple(genome.size for genome in genomes), sum(planned), spec.minutes)

@@ -118,7 +118,7 @@ class _Run:
         last = search
         if search.spaces == ("ps", "dfs"):
             last = search.paths_after(self._recipes_first())
-            others[EVOLVED_RECIPE] = last.stages[0].ref
+            others[EVOLVED_RECIPE] = last.models[0]
         with self._pool(last) as pool:
             found = self._explore(last, journal, pool)
             self.written.write(CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))

@@ -158,7 +158,7 @@ class Search:
         return replace(
             self,
             stages=(stage,),
-            models=(stage.ref, *self.models),
+            models=(replace(stage.ref, component=first.giver.component), *self.models),
             merge_method=None,
             genes=(),
             granularity=("layer",),

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 CAUSAL, SEEING, BOTH_ENDS = "AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2SeqLM"
-ANSWERING = (CAUSAL, SEEING)
+HEARING = "AutoModelForMultimodalLM"
+ANSWERING = (CAUSAL, SEEING, HEARING)
 """Classes of what hubmerge can ask: text goes in, more text comes out."""
 
 _HEADS = ("CausalLM", "MaskedLM", "SequenceClassification", "TokenClassification", "QuestionAnswering")
@@ -28,6 +29,8 @@ def auto_class(config: Mapping[str, Any]) -> str:
         return CAUSAL
     if isinstance(config.get("vision_config"), Mapping) and (name.endswith(_WITH_PICTURES) or not name):
         return SEEING
+    if isinstance(config.get("audio_config"), Mapping) and name.endswith("ForConditionalGeneration"):
+        return HEARING
     if config.get("is_encoder_decoder") is True and name.endswith(("ForConditionalGeneration", "MTModel")):
         return BOTH_ENDS
     return "AutoModel" if name else CAUSAL

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import HubmergeError, SourceError
-from ..hub.auto_class import CAUSAL, SEEING, auto_class
+from ..hub.auto_class import ANSWERING, CAUSAL, auto_class
 
 # Classes build a list or a dict of so many entries.
 _COUNT = re.compile(r"num_|layers|n_layer|labels|experts|depth")
@@ -24,10 +24,11 @@ def read_text_architecture(config: Mapping[str, Any]) -> Any:
 
 
 def answering_class(config: Mapping[str, Any]) -> Any:
-    """The auto class of transformers by which a model answers with text, one that sees included."""
+    """The auto class of transformers by which a model answers with text, one that sees or hears included."""
     import transformers
 
-    return getattr(transformers, SEEING if auto_class(config) == SEEING else CAUSAL)
+    name = auto_class(config)
+    return getattr(transformers, name if name in ANSWERING else CAUSAL)
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -347,6 +347,13 @@ def _part_of(stage: Weights, ref: ModelRef) -> Part:
     return Part(stage, part)
 
 
+def named_weights(ref: ModelRef, sources: Mapping[ModelRef, Source], stages: Mapping[ModelRef, Weights]) -> Weights:
+    """What a reference stands for: one of the `sources`, or what one of the `stages` makes, or a part of that."""
+    if not ref.stage:
+        return weights_of(sources[ref])
+    return stages[ref] if ref.component is None else _part_of(stages[ref.whole_stage], ref)
+
+
 def weights_of(source: Source) -> Weights:
     """What a reference stands for: a model, its tensors in order, or a part of one, with its LoRA."""
     stored = Stored(source)

@@ -48,6 +48,17 @@ class Stage:
         return tuple(tensor for component in self.components for tensor in component.tensors)
 
     @property
+    def merging(self) -> tuple[TensorPlan, ...]:
+        """What its method makes, by the names that filters and layers go by: those of the part, where one is merged."""
+        return self.modules[0][1].tensors if len(self.modules) == 1 else self.tensors
+
+    @property
+    def untouched(self) -> tuple[TensorPlan, ...]:
+        """What is in no merge, and taken as it is."""
+        merged = len(self.modules)
+        return tuple(one for one in self.tensors if one.carried and one.inputs[0][0] >= merged)
+
+    @property
     def config(self) -> Mapping[str, Any]:
         """The configuration of the whole result."""
         return self.components[0].config
@@ -61,8 +72,7 @@ class Stage:
     @property
     def carried(self) -> int:
         """How many of its tensors are in no merge, and taken as they are."""
-        merged = len(self.modules)
-        return sum(tensor.carried and tensor.inputs[0][0] >= merged for tensor in self.tensors)
+        return len(self.untouched)
 
     def read(self, reads: Reads) -> Read:
         """How its tensors' inputs are read."""

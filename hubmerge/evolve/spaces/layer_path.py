@@ -92,7 +92,8 @@ class LayerPath:
             Slice((SliceSource(self.models[model], (start, stop), parameters),))
             for model, start, stop, parameters in self._runs(family)
         )
-        named = tuple(stage for stage in stages if any(self.models[model] == stage.ref for model, _ in self.layers))
+        used = {self.models[model] for model, _ in self.layers}
+        named = tuple(stage for stage in stages if any(ref.stage and ref.whole_stage == stage.ref for ref in used))
         return Recipe("passthrough", slices=tuple(slices), stages=named, output=self.output)
 
     def _runs(self, family: Family) -> Iterator[tuple[int, int, int, Parameters]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...evaluate.models import computing_dtype, loading, most_common, save_files
-from ...stream.architecture import read_architecture, transformers_errors
+from ...stream.architecture import answering_class, read_architecture, transformers_errors
 from ...stream.carried import Carried
 from ...stream.plan import Plan
 from ...stream.tokens import GENERATION_FILE
@@ -19,13 +19,11 @@ def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> A
     It computes in the `computing_dtype` of most of its weights; tensors of that dtype become its weights uncopied.
     Raises `SourceError` for an architecture that transformers does not know.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
     config = read_architecture(plan.config)
     stored = most_common((tensor.dtype, tensor.numel()) for tensor in state.values())
     with transformers_errors("transformers cannot build the merged model"), loading():
         # With a state_dict and no name, from_pretrained also renames and fuses weights as it does for files.
-        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        kind: Any = answering_class(plan.config)._model_mapping[type(config)]
         model = kind.from_pretrained(None, config=config, state_dict=state, dtype=computing_dtype(stored, device))
     return with_generation_config(model.to(device), plan.tokenizer).eval()
 

@@ -23,7 +23,7 @@ from ...evaluate.spool import Spool
 from ...files import disk_errors
 from ...hub.checkpoint import CONFIG
 from ...stream import budget, shards
-from ...stream.architecture import read_architecture, transformers_errors
+from ...stream.architecture import answering_class, read_architecture, transformers_errors
 from ...stream.findings import raise_errors
 from ...stream.plan import Plan
 from .building import with_generation_config
@@ -65,10 +65,8 @@ class Offloaded:
 
     def load(self) -> None:
         """Makes the model of what is in the file."""
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
         config = read_architecture(self._plan.config)
-        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        kind: Any = answering_class(self._plan.config)._model_mapping[type(config)]
         with transformers_errors("transformers cannot build the merged model"), loading():
             model = kind.from_pretrained(
                 str(self._spool.folder),
@@ -88,8 +86,9 @@ class Offloaded:
         return {tensor.name: self._sink(tensor.name) for tensor in self._plan.tensors}
 
     def lies_in_file(self, name: str) -> bool:
-        """Whether a weight is read whenever it is needed."""
-        return self._index(name) is not None
+        """Whether a weight is known to be read whenever it is needed; not before it is loaded, where all is written
+        first."""
+        return self.model is not None and self._index(name) is not None
 
     def read_from(self, name: str, file: Path, stored: str) -> None:
         """Has a weight, which `lies_in_file`, read from another safetensors file, by its name there."""

@@ -20,11 +20,10 @@ from ...reference import ModelRef
 from ...stream.compute import merge_blocks, merge_tensor, one_thread
 from ...stream.dtypes import DTYPES
 from ...stream.mapped import map_tensors
-from ...stream.plan import Plan, made_by, make_plan
+from ...stream.plan import Plan, made_by, make_plan, named_weights
 from ...stream.reader import Reader
-from ...stream.stage import Merged
 from ...stream.tensors import TensorPlan
-from ...stream.weights import Extent, Reads
+from ...stream.weights import Extent, Reads, Weights
 from ..spaces.families import Family, family_of, module_of
 from ..spaces.layer_path import LayerPath
 from .building import build_model
@@ -111,14 +110,14 @@ class PathModel:
         if self._memory is not None or self._offloaded:
             self._pool = None
             self._let_go()
-        own = tuple(stage for stage in self._stages if stage.ref == ref)
+        own = tuple(stage for stage in self._stages if ref.stage and stage.ref == ref.whole_stage)
         plan = make_plan(Recipe("passthrough", models=(ModelEntry(ref),), stages=own), sources=self._sources)
         plan.require()
         self.model = self._build(plan)
         return load_tokenizer(plan.tokenizer)
 
-    def _named(self, ref: ModelRef) -> Source | Merged:
-        return self._made[ref] if ref.stage else self._sources[ref]
+    def _named(self, ref: ModelRef) -> Weights:
+        return named_weights(ref, self._sources, self._made)
 
     def _plan(self, path: LayerPath) -> Plan:
         """The plan of the pool, with the output settings of `path`."""
@@ -126,7 +125,7 @@ class PathModel:
         pool = replace(path, layers=places, scales=(1.0,) * len(places))
         plan = make_plan(pool.recipe(self.family, self._stages), sources=self._sources)
         plan.require()
-        self.family.check(tensor.name for tensor in plan.tensors)
+        self.family.check(tensor.name for tensor in plan.stage.merging)
         _check_layers(plan, places, self.models)
         return plan
 
@@ -204,11 +203,17 @@ class _Pool:
     def __init__(self, model: Any, places: Sequence[Place], family: Family) -> None:
         self._model = model
         self._family = family
-        self._final_norm = next(m for name, m in model.named_modules() if name.endswith(module_of(family.final_norm)))
-        # Experts and the like are lists too, but the stack of layers is the outermost of this length.
-        self._stack = next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == len(places))
-        self._layers = dict(zip(places, self._stack, strict=True))
         self._config = model.config.get_text_config()
+        # What sees has layers, too, and norms after them.
+        speaking = model if self._config is model.config else model.get_decoder()
+        last = module_of(family.final_norm)
+        if speaking is model:
+            self._final_norm = next(m for name, m in model.named_modules() if name.endswith(last))
+        else:
+            self._final_norm = speaking.get_submodule(last.rpartition(".")[2])
+        # Experts and the like are lists too, but the stack of layers is the outermost of this length.
+        self._stack = next(m for m in speaking.modules() if isinstance(m, nn.ModuleList) and len(m) == len(places))
+        self._layers = dict(zip(places, self._stack, strict=True))
         # Settings with an entry a layer, such as layer_types; masks and caches are made by them.
         self._listed = {
             key: dict(zip(places, value, strict=True))
@@ -230,14 +235,14 @@ class _Pool:
         return self._model
 
 
-def layer_count(source: Source | Merged) -> int:
+def layer_count(model: Weights) -> int:
     """How many layers a model has. Raises `PlanError` unless it has exactly one stack of them."""
     numbers: dict[str, set[int]] = {}
-    for name in map(layers.parse, source.tensors):
+    for name in map(layers.parse, model.tensors):
         if name.layer is not None:
             numbers.setdefault(name.prefix, set()).add(name.layer)
     if len(numbers) != 1:
-        raise PlanError(f"{source.name} has {len(numbers)} stacks of layers; paths need models with exactly one.")
+        raise PlanError(f"{model.name} has {len(numbers)} stacks of layers; paths need models with exactly one.")
     return len(next(iter(numbers.values())))
 
 
@@ -289,7 +294,7 @@ def _share(module: nn.Module) -> nn.Module:
 def _check_layers(plan: Plan, places: Sequence[Place], models: Sequence[ModelRef]) -> None:
     """Raises `PlanError` unless all layers have the same tensors in the same shapes, whatever configurations say."""
     shapes: list[dict[str, tuple[int, ...]]] = [{} for _ in places]
-    for tensor in plan.tensors:
+    for tensor in plan.stage.merging:
         name = layers.parse(tensor.name)
         # Old files of GPT-2 store its causal mask, "attn.bias", beside the weights.
         if name.layer is not None and name.suffix != "attn.bias":

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...evaluate import placement
 from ...evaluate.models import best_device, load_tokenizer
 from ...hub.source import Source
+from ...layers import core
 from ...methods.blocks import BLOCK, Workspace
 from ...progress import Event, Progress, silent
 from ...recipe import ModelEntry, Recipe
@@ -98,9 +99,13 @@ class ResidentModel:
         self._held = self._form(plan)
 
     def _form(self, plan: Plan) -> dict[str, object]:
-        """What must be alike for one candidate to take another's place: in a file, dtypes too."""
+        """What must be alike for one candidate to take another's place: in a file, dtypes too; and what is in no merge,
+        which stays."""
+        untouched: dict[str, object] = {
+            tensor.name: [extent.stored for extent in plan.stage.needs_all(tensor)] for tensor in plan.stage.untouched
+        }
         if self._offloaded is None:
-            return {tensor.name: tensor.shape for tensor in plan.tensors}
+            return {tensor.name: tensor.shape for tensor in plan.tensors} | untouched
         return {tensor.name: (tensor.shape, tensor.dtype) for tensor in plan.tensors}
 
     def _write_offloaded(self, plan: Plan, memory: int) -> None:
@@ -123,7 +128,7 @@ class ResidentModel:
                 held = placement.held(self._offloaded.model) if self._offloaded.model is not None else 0
             threads = min(threads, effort_within(plan, self._memory, held).threads)
         # The largest first, so that all threads end at about the same time.
-        tensors = sorted(plan.tensors, key=lambda tensor: -tensor.parameters)
+        tensors = sorted((one for one in plan.tensors if one.name in sinks), key=lambda tensor: -tensor.parameters)
         with one_thread(), self._reading(plan) as reading:
 
             def write(tensor: TensorPlan) -> None:
@@ -173,16 +178,21 @@ def _map_all(plan: Plan, progress: Progress) -> dict[tuple[tuple[str, str], str]
 
 
 def _targets(model: Any, plan: Plan) -> dict[str, Tensor]:
-    """Where each merged tensor lives in the model; empty unless the model holds exactly these, under these names."""
+    """Where each merged tensor lives in the model; empty unless the model holds exactly these, under these names or
+    those of another generation of transformers."""
     standing = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    by_core = {core(name): tensor for name, tensor in standing.items()}
+    if len(by_core) < len(standing):
+        by_core = {}
+    untouched = {tensor.name for tensor in plan.stage.untouched}
     targets = {}
-    for tensor in plan.tensors:
-        found = standing.get(tensor.name)
+    for tensor in (one for one in plan.tensors if one.name not in untouched):
+        found = standing.get(tensor.name, by_core.get(core(tensor.name)))
         if found is None or tuple(found.shape) != tensor.shape or not found.is_contiguous():
             return {}
         targets[tensor.name] = found
     # named_parameters lists tied weights once; a parameter that no merged tensor writes would keep old values.
     written = {id(found) for found in targets.values()}
-    if any(id(parameter) not in written for parameter in model.parameters()):
+    if sum(id(parameter) not in written for parameter in model.parameters()) > len(untouched):
         return {}
     return {name: found.detach() for name, found in targets.items()}
