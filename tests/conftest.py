@@ -32,6 +32,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 gc.disable()  # until all is imported, which makes a million objects and no garbage
 
+# No test cuts the power, and what a killed process wrote is there: waiting for the disk, twenty thousand times, is most
+# of what a busy machine does. test_written.py has what is asked of it, and when.
+os.fsync = lambda descriptor: None
+
 _folder = tempfile.TemporaryDirectory(prefix="hubmerge-tests-")
 atexit.register(_folder.cleanup)
 _hub = LocalHub(

@@ -1,4 +1,4 @@
-"""Numbers of 1e30, whose squares overflow float32: what squares them is right all the same, or not finite and refused."""
+"""Numbers of 1e30, whose squares overflow float32: what squares them is right, or not finite and refused."""
 
 import pytest
 import torch

@@ -1,7 +1,9 @@
 """What commands beside merge write takes the place of nothing that somebody else put there."""
 
 import json
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hubmerge.evolve.records.journal import Journal
 from hubmerge.evolve.report import write_report
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
+from hubmerge.files import write_file
 from hubmerge.stream.written import Written
 from hubmerge.zoo import publish as zoo_publish
 
@@ -22,6 +25,19 @@ MINE = b"mine"
 def quick(tiny_search):
     """A search that is over soon."""
     return tiny_search(searcher={"name": "random", "popsize": 4, "evaluations": 4}, baselines=[], select=1)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_after_it(tmp_path: Path, monkeypatch) -> None:
+    path, done = tmp_path / "shard", []
+
+    def on_disk(descriptor: int) -> None:
+        what = os.fstat(descriptor)
+        done.append("folder" if stat.S_ISDIR(what.st_mode) else f"{what.st_size} bytes")
+        assert path.exists() == stat.S_ISDIR(what.st_mode)
+
+    monkeypatch.setattr(os, "fsync", on_disk)
+    write_file(path, b"weights")
+    assert done == ["7 bytes", "folder"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

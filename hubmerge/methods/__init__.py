@@ -16,7 +16,7 @@ and an entry in table.py. The table imports no family before one of its methods 
     parameters.py     parameters that several methods share
     ram.py            Reinforced Agent Merging: what one model alone changed stays whole
     sce.py            SCE: select where the models differ, calculate weights, erase the minority
-    selection.py      where a tensor's largest magnitudes end, and which of equal ones are kept, in tensors too large to order
+    selection.py      where the largest magnitudes end, and which of equal ones are kept, in tensors too large to order
     slerp.py          between two models along an arc
     sparsify.py       what TIES, breadcrumbs and DARE keep of a task vector, and how many entries that are
     spectral.py       methods that look at the singular vectors of what each model learnt
