@@ -54,7 +54,12 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'hubmerge' has no attribute {name!r}")
-    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    try:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    except ModuleNotFoundError as exc:
+        from .extras import told
+
+        raise told(exc) or exc from None
 
 
 def __dir__() -> list[str]:

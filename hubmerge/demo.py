@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import HubmergeError
 from .files import make_folder
 from .localhub import LocalHub
+from .typed import typed
 
 if TYPE_CHECKING:
     from .evolve.search import Search
@@ -142,7 +143,7 @@ def _run(out: Path, search: "Search") -> None:
         said.append("right" if is_right else f"expected {example.answer}", style="green" if is_right else "red")
         console.print(said, soft_wrap=True)
     console.print(
-        "\nNext: `hubmerge space --demo` opens the same in a browser; README.md shows it with your own models."
+        f"\nNext: `{typed('space --demo')}` opens the same in a browser; README.md shows it with your own models."
     )
 
 

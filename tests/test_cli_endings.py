@@ -87,7 +87,7 @@ def test_ctrl_c_tells_the_command_that_goes_on(words: str, says: str, monkeypatc
     from hubmerge import cli
     from hubmerge.cli import commands
 
-    def interrupted() -> None:
+    def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["hubmerge", *shlex.split(words)])
@@ -128,7 +128,7 @@ def test_what_the_machine_refuses_is_one_sentence(error: Exception, says: str, m
     from hubmerge import cli
     from hubmerge.cli import commands
 
-    def refused() -> None:
+    def refused(**_: object) -> None:
         raise error
 
     monkeypatch.setattr(commands, "app", refused)

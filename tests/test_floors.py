@@ -19,6 +19,8 @@ FLOORS = {
     "errors": 0.25,
     "progress": 0,
     "guesses": 0,
+    "typed": 0,
+    "extras": 0.5,
     "documents": 0.5,
     "files": 0.4,
     "links": 0,

@@ -13,6 +13,7 @@ import yaml
 
 import hubmerge
 from hubmerge.deploy import space_files
+from hubmerge.extras import EXTRAS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,8 +27,18 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_space_installs_what_the_package_needs() -> None:
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
-    expected = {line for line in PROJECT["dependencies"] if not line.startswith("gradio")}
-    assert set(lines) == expected | set(PROJECT["optional-dependencies"]["oauth"])
+    extras = PROJECT["optional-dependencies"]
+    more = {line for extra in ("evolve", "report", "space") for line in extras[extra] if not line.startswith("gradio")}
+    assert set(lines) == {*PROJECT["dependencies"], *more, *extras["oauth"]}
+    assert extras["all"] == ["hubmerge[evolve,report,space]"]
+
+
+def test_what_may_be_missing_is_said_with_the_extra_that_brings_it() -> None:
+    places = packages_distributions()
+    extras = PROJECT["optional-dependencies"]
+    for name, extra in EXTRAS.items():
+        (place,) = {place.lower().replace("_", "-") for place in places[name]}
+        assert any(re.split(r"[^\w.-]", line)[0] == place for line in extras[extra]), name
 
 
 def imported() -> set[str]:
@@ -52,6 +63,9 @@ def test_every_library_that_is_imported_is_declared_and_none_is_declared_in_vain
     more = {plain(line) for extra in PROJECT["optional-dependencies"].values() for line in extra}
     assert used <= needed | more, "`spaces` alone is a Space's own"
     assert needed - {"safetensors"} <= used, "transformers reads and writes weights with safetensors"
+    needed |= {
+        plain(line) for extra in ("evolve", "report", "space") for line in PROJECT["optional-dependencies"][extra]
+    }
     pinned = {plain(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     assert needed <= pinned
 

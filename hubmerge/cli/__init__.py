@@ -6,6 +6,7 @@ Only what ends a program well is imported here: all else is imported by `main`, 
     deriving.py    commands that make something else of models: extract-lora, moe, transplant, gguf
     merging.py     commands that merge: plan, merge, push, verify
     options.py     what the commands share: the app they belong to, and the options that several take
+    registering.py commands that make hubmerge a command of hf: register, unregister
     searching.py   commands that search and score: evolve, report, export, eval
     serving.py     commands that serve: hub, space and its deployment; and the demo and its models
     talking.py     the command that talks: chat
@@ -44,8 +45,10 @@ def main() -> None:
     # Read when torch is imported: threads that wait give their core away, which another program may need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _ended_at_once():
+        from .. import extras
         from ..errors import HubmergeError, Interrupted
         from ..terminal import clean_logs, err
+        from ..typed import typed
         from .commands import app
 
     clean_logs()
@@ -53,7 +56,7 @@ def main() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of fewer characters is no reason to stop
     try:
-        app()
+        app(prog_name=typed())
     except HubmergeError as exc:
         style = "yellow" if isinstance(exc, Interrupted) else "red"
         err.print("hubmerge: ", style=style, end="")
@@ -73,6 +76,8 @@ def main() -> None:
         if isinstance(exc, OSError) and _output_fails():
             _forget_output()
             said = f"Standard output cannot be written ({exc.strerror}); make room or send it elsewhere."
+        elif isinstance(exc, ImportError) and (lack := extras.told(exc)) is not None:
+            said = str(lack)
         elif (refusal := _refusal(exc)) is not None:
             said = refusal
         else:
@@ -111,6 +116,8 @@ def _refusal(exc: BaseException) -> str | None:
 
 def _interrupted(words: Sequence[str]) -> str:
     """What to say after Ctrl-C: the command that goes on, where there is one."""
+    from ..typed import typed
+
     if not any(words[: len(names)] == names for names in _GO_ON):
         return _INTERRUPTED
     again = [*words, *(["--resume"] if words[0] == "evolve" and "--resume" not in words else [])]
@@ -119,7 +126,7 @@ def _interrupted(words: Sequence[str]) -> str:
             again[place + 1] = "TOKEN"
         elif word.startswith("--token="):
             again[place] = "--token=TOKEN"
-    return f"{_INTERRUPTED[:-1]}; go on with: hubmerge {shlex.join(again)}"
+    return f"{_INTERRUPTED[:-1]}; go on with: {typed(shlex.join(again))}"
 
 
 @contextmanager

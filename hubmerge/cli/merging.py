@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import HubmergeError, PlanError, SourceError
+from ..typed import typed
 from .options import (
     SHARD_SIZE,
     Device,
@@ -55,7 +56,7 @@ def plan(
 
     document = load_mappings(recipe, "recipe", RecipeError)[0]
     if "experts" in document:
-        raise RecipeError(f"{recipe} is of a mixture of experts; show it with: hubmerge moe {recipe} --dry-run")
+        raise RecipeError(f"{recipe} is of a mixture of experts; show it with: {typed(f'moe {recipe} --dry-run')}")
     if "task" in document:
         from ..evolve.search import Search
 
@@ -88,7 +89,7 @@ def merge(
     overwrite: ReplaceModel = False,
     gguf: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Write it as GGUF, too, beside the weights (Q8_0; see `hubmerge gguf`)."),
+        typer.Option(metavar="TYPE", help=f"Write it as GGUF, too, beside the weights (Q8_0; see `{typed('gguf')}`)."),
     ] = None,
     strict: Strict = False,
     token: Token = None,
@@ -136,7 +137,9 @@ def merge_or_push(
         write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=keep)
         return
     if out is None:
-        raise HubmergeError("--gguf writes a file beside the weights; give --out, and push the folder: hubmerge push.")
+        raise HubmergeError(
+            f"--gguf writes a file beside the weights; give --out, and push the folder: {typed('push')}."
+        )
 
     from ..gguf.conversion import plan_gguf, require_gguf
     from ..gguf.formats import find_format
@@ -183,7 +186,7 @@ def require_one_place(out: Path | None, push: str | None) -> None:
     """Raises `HubmergeError` unless just one of both says where the result goes."""
     if (out is None) == (push is None):
         raise HubmergeError(
-            "Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `hubmerge push`)."
+            f"Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `{typed('push')}`)."
         )
 
 
@@ -208,7 +211,7 @@ def write_or_push(
     from ..terminal import out as console
 
     answers = all(auto_class(component.config) in ANSWERING for component in plan.components)
-    next_step = then or ("Talk to it: hubmerge chat " if answers else "")
+    next_step = (None if answers else "") if then is None else then
     if push:
         show_warning(out_of_reach(plan.recipe.references))
     with progress_bars() as progress:

@@ -6,6 +6,7 @@ import typer
 
 from ..amounts import parse_size
 from ..errors import HubmergeError
+from ..typed import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,10 +92,12 @@ def show_warning(warning: str | None) -> None:
         err.print(marked("[yellow]warning:[/] {}", warning), soft_wrap=True)
 
 
-def show_push(pushed: "PushResult", then: str = "Talk to it: hubmerge chat ") -> None:
-    """Says where a model was pushed to, and what to do with it `then`, before its name."""
+def show_push(pushed: "PushResult", then: str | None = None) -> None:
+    """Says where a model was pushed to, and what to do with it `then`, before its name; by default, chat."""
     from ..terminal import marked, out
 
+    if then is None:
+        then = f"Talk to it: {typed('chat')} "
     out.print(
         marked("\nPushed: [bold]{}[/] at commit {}. {}", pushed.url, pushed.commit[:8], then and then + pushed.repo_id),
         soft_wrap=True,  # an address broken over two lines cannot be clicked

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import HubmergeError, NotFoundError
 from ..guesses import guess
+from ..typed import typed
 from .options import (
     Memory,
     Model,
@@ -59,7 +60,9 @@ def evolve(
     from ..evolve.records.folder import JOURNAL_FILE, small_files
     from ..evolve.records.journal import require_unused
     from ..evolve.search import Search
+    from ..extras import require
 
+    require("evotorch", "ray", "matplotlib")
     spec = Search.from_yaml(search)
     if not resume:
         require_unused(out / JOURNAL_FILE)
@@ -101,7 +104,7 @@ def evolve(
         marked("\nWinner: [bold]{}[/]   recipe: {}   curve: {}", result.folder, out / "best.yaml", out / "curve.png"),
         soft_wrap=True,
     )
-    console.print(f"Read all about it: hubmerge report {out}", soft_wrap=True)
+    console.print(f"Read all about it: {typed(f'report {out}')}", soft_wrap=True)
     if push:
         from ..publish import push_result
 

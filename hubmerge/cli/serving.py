@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import HubError, HubmergeError, ResourceError
+from ..typed import typed
 from ..zoo import SEED
 from .options import Port, Token, app
 
@@ -110,7 +111,7 @@ def demo(
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's table in small: hours of searches.")] = False,
     zoo_folders: Annotated[
-        list[Path] | None, typer.Option("--zoo", help="With --paper: a folder of `hubmerge zoo train`; repeatable.")
+        list[Path] | None, typer.Option("--zoo", help=f"With --paper: a folder of `{typed('zoo train')}`; repeatable.")
     ] = None,
     seeds: Annotated[str, typer.Option(help="With --paper: seeds of the searches.")] = "1,2,3",
     evaluations: Annotated[int, typer.Option(min=32, help="With --paper: candidates of each search.")] = 240,
@@ -118,6 +119,9 @@ def demo(
     jobs: Annotated[int, typer.Option(min=1, help="With --paper: searches at a time, each on one thread.")] = 2,
 ) -> None:
     """The whole product on tiny trained models: resolve, plan, merge, evolve, push, load back by Hub ID, chat."""
+    from ..extras import require
+
+    require("uvicorn", "evotorch", "matplotlib")
     from .. import demo
 
     if not paper:
@@ -140,6 +144,9 @@ def serve(
     """Open the web app on this machine; or `deploy` it to a Space of your own."""
     if context.invoked_subcommand:
         return
+    from ..extras import require
+
+    require("gradio", "pandas")
     from ..demo import USER, demo_hub, space_examples
 
     if not demo:
@@ -211,7 +218,9 @@ def train(
 def _launch_space(port: int, open_browser: bool, examples: dict[str, Any] | None) -> None:
     try:
         from ..space.app import launch  # in a wheel the Space's folder is ours
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as exc:
+        if exc.name != "hubmerge.space":
+            raise
         from space.app import launch
     launch(port=port, open_browser=open_browser, examples=examples)
 

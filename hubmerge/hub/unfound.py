@@ -8,6 +8,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from ..errors import HubError, NetworkError, NotFoundError
 from ..guesses import nearest
 from ..reference import ModelRef
+from ..typed import typed
 from .errors import hub_errors
 from .session import ask
 
@@ -25,7 +26,9 @@ def helped(ref: ModelRef, kind: str, token: str | None) -> Iterator[None]:
         if near is not None:
             hint = f"Did you mean {near}?"
         elif ref.repo_id.startswith(f"{DEMO}/"):
-            hint = "This is one of the demo's: `hubmerge hub --demo` serves them, and prints what to set to reach it."
+            hint = (
+                f"This is one of the demo's: `{typed('hub --demo')}` serves them, and prints what to set to reach it."
+            )
         else:
             raise
         raise type(exc)(f"{exc} {hint}") from exc.__cause__

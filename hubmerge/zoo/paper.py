@@ -15,6 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Event, Progress, silent
+from ..typed import typed
 from .cards import NAMESPACE, REPOS
 from .publish import CHECKPOINTS
 from .trade_off import ENGLISH_FILE, TRADE_OFF_FILE, english, trade_off
@@ -54,10 +55,12 @@ class Zoo:
             record = parse_object((folder / "training.json").read_bytes(), "training.json", SearchError)
             seed, missing = int(record["seed"]), [name for name in REPOS if not (folder / name).is_dir()]
         except (OSError, ValueError, KeyError, TypeError, SearchError) as exc:
-            raise SearchError(f"{folder} is no zoo ({exc}); `hubmerge zoo train --out {folder}` makes one.") from None
+            raise SearchError(
+                f"{folder} is no zoo ({exc}); `{typed(f'zoo train --out {folder}')}` makes one."
+            ) from None
         if missing:
             raise SearchError(
-                f"{folder} lacks {', '.join(missing)}; `hubmerge zoo train --out {folder}` goes on there."
+                f"{folder} lacks {', '.join(missing)}; `{typed(f'zoo train --out {folder}')}` goes on there."
             )
         return cls(folder, seed, NAMESPACE if folder == CHECKPOINTS else f"{NAMESPACE}-{seed}")
 

@@ -8,6 +8,7 @@ import gradio as gr
 
 from hubmerge.errors import SearchError
 from hubmerge.evolve.search import Search
+from hubmerge.extras import require
 
 from ..forms.filled import filled, names
 from ..forms.search import SearchForm
@@ -143,6 +144,7 @@ def _live(page: Page) -> tuple[Panel, Any]:
 def plan_search(page: Page, search: Search, token: Token) -> str:
     """What a search would do, as HTML, from headers and examples alone."""
     require_fit_for_strangers(page.settings, search, page.examples.task)
+    require("evotorch", "matplotlib")
     # Brings EvoTorch and Ray, which a page without a search does without.
     from hubmerge.evolve.plan import plan_search
 
@@ -153,5 +155,6 @@ def plan_search(page: Page, search: Search, token: Token) -> str:
 def submit_search(page: Page, owner: str, search: Search, token: str | None) -> Job:
     """Queues a search."""
     require_fit_for_strangers(page.settings, search, page.examples.task)
+    require("evotorch", "matplotlib")
     title = title_of(search.merge_method or "paths", [str(model) for model in search.models])
     return page.jobs.submit(owner, "evolve", title, {"search": search.to_dict()}, token)

@@ -21,6 +21,7 @@ import os
 from pathlib import Path
 
 from ...errors import SearchError
+from ...extras import require
 from ...files import write_file
 from ...stream.owned import read_plain
 from ...stream.written import Written
@@ -38,6 +39,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     `run` is not the folder of a search or `out` is a file that is no report, `PlanError` where somebody changed or put
     there one of the pictures.
     """
+    require("matplotlib")
     stages = read_stages(run)
     target = out if out is not None else run / REPORT_FILE
     require_report(target)
