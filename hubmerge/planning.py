@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from .experts.document import Moe, is_moe
 from .experts.mixture import plan_moe
 from .extract.adapter import EXTRACT, extract
+from .publish import measured, planned
 from .recipe import Recipe
-from .stream.plan import make_plan
 
 if TYPE_CHECKING:
     from .stream.plan import Plan, Wanted
@@ -19,10 +19,12 @@ def read_again(document: Mapping[str, Any]) -> "Wanted":
 
 
 def plan_again(wanted: "Wanted", *, token: str | None = None, ranged: bool = False, device: str = "cpu") -> "Plan":
-    """The plan of it; what is extracted is factored anew. Raises what `make_plan` and `extract` do."""
+    """The plan of it; what is extracted is factored anew, and what methods need to know of models is measured.
+
+    Raises what `make_plan`, `extract` and `measured` do."""
     if isinstance(wanted, Moe):
         return plan_moe(wanted, token=token, ranged=ranged, device=device)
     assert isinstance(wanted, Recipe)
     if wanted.merge_method == EXTRACT:
         return extract(wanted, token=token, ranged=ranged, device=device).plan
-    return make_plan(wanted, token=token, ranged=ranged, device=device)
+    return measured(planned(wanted, token=token, ranged=ranged, device=device))

@@ -1,7 +1,7 @@
 """A merge or the winner of a search, with its model card, into a folder or onto the Hub."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,12 @@ from .reference import ModelRef
 from .stream.manifest import MANIFEST, Manifest
 
 if TYPE_CHECKING:  # what follows brings torch, which takes seconds and a push does without
+    from typing_extensions import Unpack
+
     from .evolve.result import EvolveResult
+    from .hub.source import Source
     from .stream.executor import MergeResult
-    from .stream.plan import Plan
+    from .stream.plan import Plan, Settings
 
 
 _TEXTS = (".json", ".md", ".yaml", ".yml", ".txt", ".jinja")
@@ -92,6 +95,10 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         commands=("hubmerge merge recipe.yaml --out merged",),
         chat=plan.tokenizer.chat_template is not None,
         tokenizer=plan.tokenizer.has_tokenizer,
+        calibration=[
+            (one.source.title, one.texts.source, one.texts.dataset, one.texts.examples, one.texts.tokens)
+            for one in plan.statistics
+        ],
         processor=not {"processor_config.json", "preprocessor_config.json"}.isdisjoint(plan.tokenizer.files()),
     )
     if isinstance(plan.recipe, Recipe):
@@ -130,6 +137,36 @@ def _title(card: Card, plan: "Plan") -> str:
     return f"{f'{listed(plan.methods)} ' if card.kind == 'merge' else ''}{card.kind} of {names}"
 
 
+def planned(
+    recipe: Recipe,
+    *,
+    token: str | None = None,
+    sources: "Mapping[ModelRef, Source] | None" = None,
+    **settings: "Unpack[Settings]",
+) -> "Plan":
+    """The plan of a recipe, whether or not its methods need models measured; raises what `make_plan` does."""
+    from .methods import find_method
+
+    methods = [find_method(name) for merge in recipe.merges.values() for name in merge.methods]
+    if any(method.statistic for method in methods):
+        from .calibration import plan_recipe  # which runs models
+
+        return plan_recipe(recipe, token=token, sources=sources, **settings)
+    from .stream.plan import make_plan
+
+    return make_plan(recipe, token=token, sources=sources, **settings)
+
+
+def measured(plan: "Plan", progress: Progress = silent) -> "Plan":
+    """The plan once all that its methods need to know of the models is measured. Raises what `Plan.require` does."""
+    plan.require()
+    if not plan.statistics:
+        return plan
+    from .calibration import measured
+
+    return measured(plan, progress)
+
+
 def merge(
     plan: "Plan | Recipe",
     out: Path,
@@ -146,10 +183,8 @@ def merge(
     See `stream.executor.merge` for resuming and errors.
     """
     from .stream import executor
-    from .stream.plan import make_plan
 
-    plan = make_plan(plan, token=token) if isinstance(plan, Recipe) else plan
-    plan.require()
+    plan = measured(planned(plan, token=token) if isinstance(plan, Recipe) else plan, progress)
     files = {"README.md": (card or render(card_of(plan))).encode()}
     return executor.merge(plan, out, token=token, overwrite=overwrite, keep=keep, files=files, progress=progress)
 
@@ -171,6 +206,7 @@ def merge_to_hub(
     """
     from .stream import executor
 
+    plan = measured(plan, progress)
     work = Path(constants.HF_HOME) / "hubmerge" / f"{plan.key[:16]}"
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
     files = {"README.md": (card or render(card_of(plan, repo_id))).encode()}

@@ -228,6 +228,8 @@ def show_plan(plan: Plan) -> None:
         f"to fetch {size(plan.fetch_bytes)} | peak memory {size(plan.peak_memory)} | "
         f"disk {_disk(plan.disk_bytes)}{spilled} | computing {duration(plan.compute_seconds)} on {cores}"
     )
+    for one in plan.statistics:
+        out.print(marked("measure [bold]{}[/]", one.told), soft_wrap=True)
     _show_findings(plan.findings)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from hubmerge import Recipe, Search, make_plan, merge
+from hubmerge import Recipe, Search, merge
 from hubmerge.errors import ResourceError
 from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.run import evolve
 from hubmerge.localhub import paper_models
+from hubmerge.publish import planned
 from hubmerge.zoo.publish import publish
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -30,7 +31,7 @@ def zoo(hub) -> None:
 def test_recipes(path: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    plan = make_plan(Recipe.from_yaml(path))
+    plan = planned(Recipe.from_yaml(path))
     plan.require()
     merge(plan, tmp_path / "out")
     _, problems = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
@@ -71,7 +72,7 @@ def papers_models(hub) -> None:
 
 
 def test_the_papers_recipe_is_planned_at_full_size(papers_models: None) -> None:
-    plan = make_plan(Recipe.from_yaml(EXAMPLES / "paper" / "merge.yaml"), ranged=True)
+    plan = planned(Recipe.from_yaml(EXAMPLES / "paper" / "merge.yaml"), ranged=True)
     plan.require()
     assert plan.parameters == 7_241_732_096
     assert {tensor.dtype for tensor in plan.tensors} == {"BF16"}

@@ -265,7 +265,7 @@ def test_steps_are_whole_rows_or_all() -> None:
     assert step_of("tensor", ()) == step_of("tensor", (0, 4)) == 1
 
 
-@pytest.mark.parametrize("name", ["Fisher", "regmean", "adamerging"])
+@pytest.mark.parametrize("name", ["EMR", "adamerging"])
 def test_no_other_method_is_suggested_for_one_that_is_known(name: str) -> None:
     with pytest.raises(RecipeError, match="is not here") as refused:
         find_method(name)

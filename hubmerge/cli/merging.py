@@ -239,10 +239,10 @@ def _shown_plan(recipe: "Value", token: str | None, **how: Any) -> "Plan":
     find_method(recipe.merge_method)
     sources = opened(recipe.references, token)
 
-    from ..stream.plan import make_plan
+    from ..publish import planned
     from ..terminal import show_plan
 
-    plan = make_plan(recipe, sources=sources, token=token, **how)
+    plan = planned(recipe, sources=sources, token=token, **how)
     show_plan(plan)
     plan.require()
     return plan

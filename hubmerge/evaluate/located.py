@@ -58,6 +58,11 @@ def shared_task(document: Mapping[str, Any]) -> dict[str, Any]:
     return task
 
 
+def shared_path(text: str) -> str:
+    """A file for others: by its own name and a digest of its content."""
+    return _shared(text, one_file)
+
+
 def example_files(examples: Mapping[str, Any]) -> Files:
     """Those that the splits name."""
     found = (examples.get(split) for split in ("search", "validation", "test"))

@@ -231,6 +231,11 @@ class Search:
                 f"Unknown merge_method {self.merge_method!r}{guess(self.merge_method, METHODS)}; "
                 f"known: {', '.join(METHODS)}."
             )
+        if self.method.statistic is not None:
+            raise SearchError(
+                f"{self.merge_method} measures models on texts, which a search does not; merge with it on its own, and "
+                "search with another method."
+            )
         self._check_models()
         require_genes(self.genes, self.parameters, self.method)
         require_granularity(self.granularity, self.filters)

@@ -28,12 +28,16 @@ _METADATA_ORDER = [
     "license_name",
     "license_link",
     "language",
+    "datasets",
     "library_name",
     "pipeline_tag",
     "base_model",
     "base_model_relation",
     "tags",
 ]
+CalibrationRow = tuple[str, str, str | None, int, int]
+"""A model, the texts that it was measured by, their dataset on the Hub, and how many: texts and tokens."""
+
 _SEARCH_LABELS = {
     "searcher": "Searcher",
     "popsize": "Candidates a generation",
@@ -76,7 +80,7 @@ class Card:
     `before`: the methods of the merges whose results `method` was given, in their order. `parts`: what was merged of
     `carried_from`, where all else of it is in the result as it was. `speakers`: names of sources whose tokens the
     result has and nothing else; `transplanted`: whether rows of them were made of other rows. `kind`: what it is of its
-    parents.
+    parents. `calibration`: by which texts the parents were measured.
     """
 
     title: str
@@ -102,6 +106,7 @@ class Card:
     kind: str = "merge"
     speakers: Sequence[str] = ()
     transplanted: bool = False
+    calibration: Sequence[CalibrationRow] = ()
 
     @property
     def whole(self) -> Source | None:
@@ -120,6 +125,7 @@ def render(card: Card) -> str:
         _summary(card),
         _parents(card, licence),
         _merging(card),
+        _measuring(card),
         _results(card),
         _usage(card),
         _reproduction(card),
@@ -152,6 +158,7 @@ def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
         library_name="transformers",
         pipeline_tag={SEEING: "image-text-to-text", CAUSAL: "text-generation"}.get(_auto_class(card)),
         tags=list(dict.fromkeys(["merge", "hubmerge", *card.before, card.method, *card.tags])),
+        datasets=list(dict.fromkeys(row[2] for row in card.calibration if row[2])) or None,
         language=list(card.languages) or None,
         license=licence.license,
         license_name=licence.license_name,
@@ -181,6 +188,8 @@ def _summary(card: Card) -> str:
         text += f", with the tokenizer of {listed([_source_link(s) for s in card.sources if s.name in card.speakers])}"
     methods = ", then ".join(map(_method_link, (*card.before, card.method)))
     text += f". No training took place: each weight is computed from the parents' weights with {methods}."
+    if card.calibration:
+        text += " How much each counts where follows from what it does with a few texts, which are named below."
     if card.transplanted:
         text += (
             " Tokens that both have keep their rows. The row of a new one is the sum of rows of shared tokens that"
@@ -254,6 +263,23 @@ def _merging(card: Card) -> str:
     return (
         f"## How it was merged\n\nThe recipe, in [mergekit](https://github.com/arcee-ai/mergekit)'s format{own}, "
         f"with every model at its commit:\n\n{fence(card.recipe_yaml, 'yaml')}"
+    )
+
+
+def _measuring(card: Card) -> str:
+    if not card.calibration:
+        return ""
+    rows = [
+        (
+            escape(model),
+            link(source, f"{constants.ENDPOINT}/datasets/{dataset}") if dataset else escape(source),
+            count,
+            n,
+        )
+        for model, source, dataset, count, n in ((*row[:3], f"{row[3]:,}", f"{row[4]:,}") for row in card.calibration)
+    ]
+    return "## By which texts\n\nEach parent was run on these before, and none of it was trained on them:\n\n" + table(
+        ("Model", "Texts", "Number>", "Tokens>"), rows
     )
 
 

@@ -7,6 +7,8 @@ and an entry in table.py. The table imports no family before one of its methods 
 
     blocks.py         tensors a block at a time: what a merge holds in memory does not depend on how large they are
     consensus.py      consensus merging: of the summed task vectors only what several models want
+    data.py           methods that look at what models do with texts
+    data_table.py     the entries of the table of those
     della.py          ways of DELLA to keep part of a task vector
     fusion.py         methods that take over single numbers of one other model
     gram.py           inner products of the models' tensors

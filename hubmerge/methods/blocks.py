@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -24,7 +24,7 @@ class Workspace:
     """
 
     def __init__(self, device: torch.device | None = None, elements: int = BLOCK) -> None:
-        self._device = device
+        self.device = device
         self._elements = min(BLOCK, elements)
         self._buffers: list[Tensor] = []
         self._taken = 0
@@ -37,9 +37,9 @@ class Workspace:
         """A flat float32 tensor of any content, good until `clear`."""
         size = max(self._elements, elements)
         if self._taken == len(self._buffers):
-            self._buffers.append(torch.empty(size, device=self._device))
+            self._buffers.append(torch.empty(size, device=self.device))
         elif self._buffers[self._taken].numel() < elements:
-            self._buffers[self._taken] = torch.empty(size, device=self._device)
+            self._buffers[self._taken] = torch.empty(size, device=self.device)
         self._taken += 1
         return self._buffers[self._taken - 1][:elements]
 
@@ -50,6 +50,7 @@ class Block:
 
     All of it may be overwritten, and is good only until the next block is read. `base` is None where the method takes
     none, or there is none. `shape` is that of the whole tensors, `step` how many elements their blocks have.
+    `statistics`: the same elements of what was measured of each model, where that is a number an element.
     """
 
     start: int
@@ -58,6 +59,7 @@ class Block:
     workspace: Workspace
     shape: tuple[int, ...]
     step: int = BLOCK
+    statistics: list[Tensor] = field(default_factory=list)
 
     @property
     def number(self) -> int:
@@ -99,6 +101,9 @@ class Blocks(Protocol):
     def read(self, start: int, stop: int) -> Block:
         """The elements `start` up to but not including `stop`."""
 
+    def statistic(self, model: int) -> Tensor | None:
+        """What was measured of a model for this tensor, whole: float32, the caller's own; None where nothing was."""
+
 
 def each(blocks: Blocks) -> Iterator[Block]:
     """All blocks in order, each of `step` elements but the last."""
@@ -107,13 +112,21 @@ def each(blocks: Blocks) -> Iterator[Block]:
 
 
 class Whole:
-    """Blocks of tensors in memory, which are not changed."""
+    """Blocks of tensors in memory, which are not changed; `statistics`: what was measured of each model."""
 
-    def __init__(self, tensors: Sequence[Tensor], base: Tensor | None = None, unit: Unit = "block") -> None:
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        base: Tensor | None = None,
+        unit: Unit = "block",
+        statistics: Sequence[Tensor] = (),
+    ) -> None:
         self.shape = tuple(tensors[0].shape)
         self.step = step_of(unit, self.shape)
         self._tensors = [tensor.reshape(-1) for tensor in tensors]
         self._base = None if base is None else base.reshape(-1)
+        self._statistics = statistics
+        self._beside = [one.reshape(-1) for one in statistics if one.shape == tensors[0].shape]
         self._workspace = Workspace(tensors[0].device, self.elements)
 
     @property
@@ -126,7 +139,12 @@ class Whole:
         self._workspace.clear()
         base = None if self._base is None else self._copy(self._base[start:stop])
         tensors = [self._copy(tensor[start:stop]) for tensor in self._tensors]
-        return Block(start, tensors, base, self._workspace, self.shape, self.step)
+        beside = [self._copy(one[start:stop]) for one in self._beside]
+        return Block(start, tensors, base, self._workspace, self.shape, self.step, beside)
+
+    def statistic(self, model: int) -> Tensor | None:
+        """A copy of what was given."""
+        return self._statistics[model].to(torch.float32, copy=True) if self._statistics else None
 
     def _copy(self, tensor: Tensor) -> Tensor:
         return self._workspace.take(tensor.numel()).copy_(tensor)

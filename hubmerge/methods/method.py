@@ -29,6 +29,10 @@ SPARE_BLOCKS = 9
 Unit = Literal["block", "row", "tensor"]
 """What a method must see at once: any run of elements, whole rows (of the last dimension), or the whole tensor."""
 
+Statistic = Literal["gram", "fisher"]
+"""What is measured of a model, on texts: the Gram matrix of the inputs of each linear module, (in, in), or the Fisher
+information of each number of its weights."""
+
 
 def step_of(unit: Unit, shape: Sequence[int]) -> int:
     """How many elements of a tensor of this shape are merged at a time; the last time fewer.
@@ -102,6 +106,7 @@ class Method:
     looks at whole tensors first. `selects`: that it finds entries of some rank, and takes memory for it. `unit`: what
     must be seen at once. `held`: what it holds of a tensor meanwhile, in float32 tensors of its size, for the merge and
     for each model. `placed`: that it is told which share of the model's elements comes before a tensor.
+    `statistic`: what it needs measured of each model; its second function looks at no more than that.
 
     For readers: `formula` in plain text, `use`: when to choose it, `differs`: from mergekit, in what.
     """
@@ -119,6 +124,7 @@ class Method:
     unit: Unit = "block"
     held: tuple[float, float] = (0.0, 0.0)
     placed: bool = False
+    statistic: Statistic | None = None
     formula: str = ""
     use: str = ""
     differs: str = ""
@@ -133,6 +139,11 @@ class Method:
     def measure(self) -> Callable[..., Any] | None:
         """Is asked first and reads all blocks; None where there is nothing to measure."""
         return getattr(import_module(f".{self.family}", __package__), self.measures) if self.measures else None
+
+    @property
+    def reads_twice(self) -> bool:
+        """Whether it looks at the models' tensors before it merges them."""
+        return self.measures is not None and self.statistic is None
 
     @property
     def takes_base(self) -> bool:
@@ -162,6 +173,11 @@ class Method:
             blocks = (tensors + SPARE_BLOCKS) * max(BLOCK, step_of("row", shape))
         if self.unit == "tensor":
             blocks += (tensors + 2) * elements  # two: the result, and what is written of it
+        if self.statistic == "fisher":
+            blocks += tensors * BLOCK
+        if self.statistic == "gram":
+            # One of each model and, in float64, their sum and its factor; blocks of rows are in float64 too.
+            blocks += (tensors + 4) * (shape[-1] if shape else 1) ** 2 + 6 * max(BLOCK, step_of("row", shape))
         alone, each = self.held
         return int((blocks + elements * (alone + each * tensors)) * FLOAT32_BYTES)
 
@@ -173,6 +189,8 @@ class Method:
     def work(self, shape: Sequence[int]) -> float:
         """What computing a tensor of this shape costs, in a unit of the method's own."""
         elements = math.prod(shape)
+        if self.statistic == "gram":
+            return float(elements * shape[-1]) if shape else 1.0
         return float(elements * max(1, min(shape, default=1))) if self.unit == "tensor" else float(elements)
 
     def prepared(
@@ -194,18 +212,24 @@ class Method:
             arguments["measured"] = measure(blocks, **arguments)
         return lambda block: merge(block, **arguments)
 
-    def __call__(self, tensors: "Sequence[Tensor]", base: "Tensor | None", **arguments: Any) -> "Tensor":
+    def __call__(
+        self,
+        tensors: "Sequence[Tensor]",
+        base: "Tensor | None",
+        statistics: "Sequence[Tensor]" = (),
+        **arguments: Any,
+    ) -> "Tensor":
         """Merges one tensor in memory.
 
-        tensors: one a model, of one shape; base: the same shape, None where the method takes none. Inputs are not
-        changed. Returns a float32 tensor of that shape. The other arguments are those of
-        `prepared`.
+        tensors: one a model, of one shape; base: the same shape, None where the method takes none; statistics: what was
+        measured of each model, where the method needs that. Inputs are not changed. Returns a float32 tensor of that
+        shape. The other arguments are those of `prepared`.
         """
         import torch
 
         from .blocks import Whole, each
 
-        blocks = Whole(tensors, base if self.takes_base else None, self.unit)
+        blocks = Whole(tensors, base if self.takes_base else None, self.unit, statistics)
         merged = torch.empty_like(tensors[0], dtype=torch.float32, memory_format=torch.contiguous_format)
         merge = self.prepared(blocks, **arguments)
         for block in each(blocks):

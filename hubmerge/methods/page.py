@@ -12,6 +12,11 @@ _UNITS = {
     "tensor": "one whole tensor at a time",
 }
 
+_STATISTICS = {
+    "gram": "; holds a matrix of columns x columns for each model and four more; each model is run on its texts before",
+    "fisher": "; each model is run on its texts before, forwards twice and backwards once",
+}
+
 _NEEDS = {
     "required": "a `base_model`",
     "optional": "a `base_model` or none; with one it merges what each model learnt",
@@ -88,12 +93,12 @@ def _models(method: Method) -> str:
 
 
 def _cost(method: Method) -> str:
-    passes = "reads each tensor once" if method.measures is None else "reads each tensor again after measuring it"
+    passes = "reads each tensor again after measuring it" if method.reads_twice else "reads each tensor once"
     alone, each = method.held
     held = f"; holds {alone:g} tensors" if alone else ""
     held += f"; holds {each:.3g} of a tensor for each model" if each and not alone else ""
     held += f" and {each:.3g} for each model" if each and alone else ""
-    return f"{passes}, {_UNITS[method.unit]}{held}"
+    return f"{passes}, {_UNITS[method.unit]}{held}{_STATISTICS.get(method.statistic or '', '')}"
 
 
 def _row(parameter: Parameter) -> str:

@@ -1,8 +1,11 @@
 """Parameters that several methods share."""
 
+from dataclasses import replace
+
 from .method import Parameter
 
 WEIGHT = Parameter("weight", 1.0, "How much of this model goes in.", per_model=True, typical=(0.0, 2.0), fills=False)
+WEIGHT_ABOVE = replace(WEIGHT, low=0.0)
 DENSITY = Parameter(
     "density",
     1.0,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from .data_table import DATA
 from .method import Method, Parameter
 from .parameters import (
     CHANGED,
@@ -367,6 +368,7 @@ _METHODS = (
         use="The best of the methods without data in its paper, at the cost of 300 products a matrix; "
         "`hubmerge plan` tells the time. What is no matrix as in tsv_m.",
     ),
+    *DATA,
     Method(
         "passthrough",
         "linear",
@@ -392,8 +394,6 @@ IGNORED_PARAMETERS: Mapping[str, str] = {
 """Parameters that recipes of other tools carry and that change nothing here, with the reason."""
 
 UNBUILT: Mapping[str, str] = {
-    "fisher": "it needs data; sce weighs models without",
-    "regmean": "it needs data",
     "adamerging": "it trains weights on data; `hubmerge evolve` searches for them",
     "emr": "its result is one mask a model, no model",
 }

@@ -12,6 +12,7 @@
     values.py       Recipe and its parts: models, slices, stages, modules
     parameters.py   weight, density, t, ...: a number, a gradient, values by the tensor's name
     output.py       how the result is written: dtype, tokenizer, chat template
+    calibration.py  the texts by which methods that need data measure models
     tokenizer.py    whose tokens it has, and whose row stands for single ones
     templates.py    chat templates that a recipe names
     settings.py     parameters, read from plain values
@@ -19,6 +20,7 @@
     document.py     a recipe, written as plain values
 """
 
+from .calibration import Calibration
 from .output import AS_GIVEN, DTYPES, OUTPUT_KEYS, Output
 from .parameters import Conditional, Parameters, Scalar, Setting, value_at
 from .templates import TEMPLATES, Template
@@ -33,6 +35,7 @@ __all__ = [
     "SHORTEST",
     "TEMPLATES",
     "UNION",
+    "Calibration",
     "Conditional",
     "ModelEntry",
     "Module",

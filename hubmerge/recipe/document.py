@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .parameters import Conditional, Parameters, Setting
-from .values import Module, Recipe, Slice
+from .values import ModelEntry, Module, Recipe, Slice
 
 
 def recipe_document(recipe: Recipe) -> dict[str, Any]:
@@ -18,13 +18,13 @@ def recipe_document(recipe: Recipe) -> dict[str, Any]:
     document |= _inputs_document(recipe)
     if recipe.modules:
         document["modules"] = {module.name: _module_document(module) for module in recipe.modules}
-    return _with_parameters(document, recipe.parameters) | recipe.output.to_dict()
+    return _with_own(document, recipe) | recipe.output.to_dict()
 
 
 def _inputs_document(merge: Recipe | Module) -> dict[str, Any]:
     document: dict[str, Any] = {}
     if merge.models:
-        document["models"] = [_with_parameters({"model": str(e.model)}, e.parameters) for e in merge.models]
+        document["models"] = [_with_own({"model": str(entry.model)}, entry) for entry in merge.models]
     if merge.slices:
         document["slices"] = list(map(_slice_document, merge.slices))
     return document
@@ -46,6 +46,12 @@ def _slice_document(piece: Slice) -> dict[str, Any]:
         for source in piece.sources
     ]
     return _with_parameters(document, piece.parameters)
+
+
+def _with_own(document: dict[str, Any], given: Recipe | ModelEntry) -> dict[str, Any]:
+    """With parameters and calibration of a recipe, or of one of its models."""
+    document = _with_parameters(document, given.parameters)
+    return document | ({} if given.calibration is None else {"calibration": given.calibration.to_dict()})
 
 
 def _with_parameters(document: dict[str, Any], parameters: Parameters) -> dict[str, Any]:

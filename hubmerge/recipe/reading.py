@@ -2,7 +2,8 @@
 
 mergekit leaves out what it does not know without a word. Where a recipe is written for it, this is left out here too,
 with a remark, so that the same file makes the same model; `strict` refuses it. A recipe with what hubmerge alone has -
-`stages`, a module with a method or a base of its own - was written for hubmerge, which knows every key of it.
+`stages`, `calibration`, a module with a method or a base of its own - was written for hubmerge, which knows every key
+of it.
 
 >>> text = {"merge_method": "linear", "models": [{"model": "org/a", "weight": 0.5}]}
 >>> read_recipe(text).remarks
@@ -17,6 +18,7 @@ from ..errors import RecipeError
 from ..guesses import missing_colon, nearest
 from ..reference import ModelRef
 from ..text import brief
+from .calibration import Calibration
 from .output import OUTPUT_KEYS, Output
 from .parameters import Conditional
 from .settings import read_parameters
@@ -24,7 +26,10 @@ from .values import RECIPE, ModelEntry, Module, Recipe, Slice, SliceSource, Stag
 
 T = TypeVar("T")
 
-_KEYS = ("merge_method", "models", "slices", "base_model", "parameters", "stages", "modules", *OUTPUT_KEYS)
+_KEYS = (
+    *("merge_method", "models", "slices", "base_model", "parameters", "calibration", "stages", "modules"),
+    *OUTPUT_KEYS,
+)
 _MODULE_KEYS = ("merge_method", "base_model", "models", "slices", "parameters")
 
 _MOST_REPEATS = 1000
@@ -120,7 +125,7 @@ def _is_ours(document: Mapping[str, Any]) -> bool:
     modules = document.get("modules")
     own = modules.values() if isinstance(modules, Mapping) else ()
     alone = any(isinstance(one, Mapping) and ("merge_method" in one or "base_model" in one) for one in own)
-    return bool(document.get("stages")) or alone
+    return bool(document.get("stages")) or bool(document.get("calibration")) or alone
 
 
 class _Reader:
@@ -146,6 +151,7 @@ class _Reader:
         base_model = self._tried(_optional_model, document)
         parameters = self._tried(read_parameters, document.get("parameters"), "parameters")
         output = self._tried(Output.read, document, RECIPE)
+        calibration = self._tried(_calibration, document)
         if not (self.faults or any(inputs.values())):
             if stages:
                 self.faults["Beside its `stages` the recipe needs `models`, which the last merge makes one of."] = None
@@ -154,7 +160,13 @@ class _Reader:
         self._require_right()
         assert method is not None and parameters is not None and output is not None
         recipe = Recipe(
-            method, base_model=base_model, parameters=parameters, output=output, stages=tuple(stages), **inputs
+            method,
+            base_model=base_model,
+            parameters=parameters,
+            output=output,
+            stages=tuple(stages),
+            calibration=calibration,
+            **inputs,
         )
         if [module.name for module in recipe.modules] == [_WHOLE] and recipe.modules[0].merge_method is None:
             recipe = _of_whole_models(recipe, recipe.modules[0])
@@ -234,7 +246,8 @@ class _Reader:
             raise RecipeError(f"Each entry of `models` needs `model: org/name`, got {brief(item)}.")
         model = read_model(item["model"], "models")
         self._beside(item, ModelEntry.__dataclass_fields__, model, f"the entry of {model}")
-        return ModelEntry(model, read_parameters(item.get("parameters"), f"the parameters of {model}"))
+        parameters = read_parameters(item.get("parameters"), f"the parameters of {model}")
+        return ModelEntry(model, parameters, _calibration(item))
 
     def _beside(self, item: Mapping[str, Any], known: Iterable[str], model: ModelRef, where: str) -> None:
         """Leaves a remark on what stands beside a model where it belongs under its parameters."""
@@ -303,6 +316,11 @@ def _path(value: Any) -> str | None:
 def _optional_model(document: Mapping[str, Any]) -> ModelRef | None:
     given = document.get("base_model")
     return None if given is None else read_model(given, "base_model")
+
+
+def _calibration(document: Mapping[str, Any]) -> Calibration | None:
+    given = document.get("calibration")
+    return None if given is None else Calibration.read(given, RECIPE)
 
 
 def _items(document: Mapping[str, Any], key: str) -> Sequence[Any]:

@@ -10,6 +10,7 @@ import yaml
 from ..documents import DocumentKind, named_file
 from ..errors import RecipeError
 from ..reference import ModelRef
+from .calibration import Calibration
 from .output import Output
 from .parameters import Parameters
 
@@ -23,10 +24,11 @@ RECIPE = DocumentKind("recipe", RecipeError)
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model of a `models:` recipe with its own parameters."""
+    """One model of a `models:` recipe with its own parameters, and texts of its own to measure it by."""
 
     model: ModelRef
     parameters: Parameters = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Recipe:
 
     Exactly one of `models` (whole models), `slices` (layer ranges) and `modules` (parts of models) is filled. All
     merging is done in float32; `output` says how it is written. `stages` are merged before, in their order.
+    `calibration`: the texts by which models are measured, where the method needs that and a model has none of its own.
     `forgiving`: it is written for mergekit, so that a parameter which its method does not have is left out with a
     warning; `remarks`: what was left out as it was read. Raises `RecipeError` at construction.
     """
@@ -126,6 +129,7 @@ class Recipe:
     output: Output = field(default_factory=Output)
     stages: tuple[Stage, ...] = ()
     modules: tuple[Module, ...] = ()
+    calibration: Calibration | None = None
     remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
     forgiving: bool = field(default=False, compare=False, repr=False)
 
@@ -156,6 +160,19 @@ class Recipe:
             named += [source.model for source in piece.sources]
         named += [ref for module in self.modules for ref in module.recipe(self).merged]
         return tuple(dict.fromkeys(named))
+
+    @property
+    def calibrations(self) -> dict[ModelRef, Calibration | None]:
+        """The texts that each merged model is measured by, its own or the recipe's."""
+        own = {entry.model: entry.calibration for entry in self.models if entry.calibration is not None}
+        return {ref: own.get(ref, self.calibration) for ref in self.merged}
+
+    @property
+    def local_texts(self) -> tuple[str, ...]:
+        """Files and folders of this machine that its models are measured by."""
+        merges = self.merges.values()
+        given = [merge.calibration for merge in merges] + [one.calibration for each in merges for one in each.models]
+        return tuple(dict.fromkeys(name for one in given if one is not None for name in one.local))
 
     @property
     def giver(self) -> ModelRef:
@@ -237,6 +254,19 @@ class Recipe:
             ),
             base_model=pin(self.base_model) if self.base_model else None,
             output=self.output.with_pins(pinned),
+        )
+
+    def with_calibrations(self, change: Callable[[Calibration], Calibration]) -> "Recipe":
+        """The same recipe with each calibration as `change` makes it."""
+
+        def changed(given: Calibration | None) -> Calibration | None:
+            return None if given is None else change(given)
+
+        return replace(
+            self,
+            stages=tuple(replace(one, recipe=one.recipe.with_calibrations(change)) for one in self.stages),
+            models=tuple(replace(entry, calibration=changed(entry.calibration)) for entry in self.models),
+            calibration=changed(self.calibration),
         )
 
     @classmethod

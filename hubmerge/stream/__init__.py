@@ -45,6 +45,7 @@ draws the way of a merge.
     spill.py           what a stage made of one tensor, kept on disk where it is read twice
     stage.py           one merge of a plan, and its result as weights for the next one
     staging.py         how one merge of a recipe becomes a stage: its tensors, of what, in which dtype
+    statistics.py      what was measured of a model on texts, kept on disk and read like weights
     tensors.py         one output tensor: what it is computed from, and how
     tokenizer.py       what the tokenizers, chat templates and endings of merged models say of each other
     tokens.py          what the small files beside a model say

@@ -188,14 +188,17 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
     before = [one.stage for one in map(_innermost, stage.weights) if isinstance(one, Merged)]
     seconds = sum(compute_seconds(one, at_a_time) for one in before)
     merged = [tensor for tensor in stage.tensors if not tensor.copied]
+    merged = [tensor for tensor in merged if tensor.statistics] or merged  # beside which averages take no time
     if not merged:
         return seconds
     largest = max(merged, key=lambda tensor: tensor.parameters * len(tensor.reads))
-    shape = _TRIAL_SHAPES[stage.method.unit]
+    shape = _TRIAL_SHAPES["tensor" if stage.method.statistic == "gram" else stage.method.unit]
     trial = replace(largest, shape=shape)
     # Each of its own: equal models have learnt nothing, and nothing is quickly merged.
     random = torch.Generator().manual_seed(0)
     stored = {one: torch.randn(_TRIAL, generator=random).to(torch.bfloat16) for one in trial.reads}
+    # What may be a Gram matrix, or Fisher information.
+    stored |= {one: torch.eye(shape[-1]).view(-1) for one in trial.statistics}
     with one_thread():
         fastest = math.inf
         for _ in range(2):  # the first time is slower than those that follow

@@ -103,6 +103,7 @@ class _Inputs:
 
     def __init__(self, method: Method, plan: TensorPlan, read: Read, workspace: Workspace) -> None:
         self.step = step_of(method.unit, plan.shape)
+        self._by_element = method.statistic == "fisher"
         self._plan = plan
         self._read = read
         self._workspace = workspace
@@ -127,7 +128,17 @@ class _Inputs:
                 tensor[at - start : end - start].copy_(self._read(*one, at, end))
             at = end
         base = None if plan.base is None else tensors.pop(0)
-        return Block(start, tensors, base, self._workspace, plan.shape, self.step)
+        statistics = []
+        for one in plan.statistics if self._by_element else ():
+            statistics.append(self._workspace.take(stop - start).copy_(self._read(*one, start, stop)))
+        return Block(start, tensors, base, self._workspace, plan.shape, self.step, statistics)
+
+    def statistic(self, model: int) -> Tensor | None:
+        columns = self._plan.shape[-1] if self._plan.shape else 1
+        if not self._plan.statistics:
+            return None
+        whole = self._read(*self._plan.statistics[model], 0, columns**2).view(columns, columns)
+        return whole.to(self._workspace.device, torch.float32, copy=True)
 
 
 def is_finite(tensor: Tensor) -> bool:

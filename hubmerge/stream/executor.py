@@ -109,6 +109,8 @@ def merge(
     require_path(out, PlanError)
     out = Path(os.path.realpath(out))
     _refuse_sources(plan, out)
+    for one in plan.statistics:
+        one.check()
     reads = [*files_read(plan), *keep]
     with disk_errors(out):
         if upload is not None:
@@ -350,12 +352,22 @@ def _manifest(plan: Plan, journal: Journal, files: Mapping[str, bytes]) -> bytes
                 {"model": pin.repo_id, "commit": pin.revision, "license": part.licence.id}
                 for part, pin in zip(parts_of(plan.sources), pins_of(plan.sources), strict=True)
             ],
+            **_calibration(plan),
             "device": plan.device,
             "versions": {library: version(library) for library in _LIBRARIES},
             "shards": {shard.file: asdict(journal.shards[shard.file]) for shard in plan.shards},
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
     )
+
+
+def _calibration(plan: Plan) -> dict[str, object]:
+    """By which texts the models were measured, and what that gave."""
+    told = [
+        {"model": str(one.source.pinned), "kind": one.kind, **asdict(one.texts), "sha256": one.digest}
+        for one in plan.statistics
+    ]
+    return {"calibration": told} if told else {}
 
 
 def _message(plan: Plan) -> str:

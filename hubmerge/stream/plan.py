@@ -34,7 +34,8 @@ from .laid import Laid, is_laid_out
 from .lora import Adapted
 from .shards import ShardPlan
 from .stage import Merged, Stage
-from .staging import plan_merge, with_template
+from .staging import Measured, plan_merge, with_template
+from .statistics import Statistics
 from .tensors import TensorPlan
 from .weights import Part, Stored, Weights
 
@@ -184,9 +185,15 @@ class Plan(Shown):
             ("to fetch", size(self.fetch_bytes)),
             ("peak memory", f"{size(self.peak_memory)}, {self.threads} at a time on {self.device}"),
             ("disk", size(self.disk_bytes)),
+            *(("measured", one.told) for one in self.statistics),
             *((finding.level, finding.message) for finding in self.findings),
         ]
         return f"Plan: {before}{', '.join(self.methods)}", rows
+
+    @property
+    def statistics(self) -> tuple[Statistics, ...]:
+        """What is, or is to be, measured of models on texts before they are merged."""
+        return tuple(one for stage in self.stages for one in stage.weights if isinstance(one, Statistics))
 
     def require(self) -> None:
         """Raises the errors, all in one: `RecipeError`, `ResourceError` or `PlanError`. Does nothing without any."""
@@ -218,19 +225,26 @@ def make_plan(
     *,
     token: str | None = None,
     sources: Mapping[ModelRef, Source] | None = None,
+    measured: Measured | None = None,
     **settings: "Unpack[Settings]",
 ) -> Plan:
     """Plans `recipe`, reading no weights; `settings`: see `Settings`.
 
-    `sources` are models already open, by the recipe's references; the others are opened here. What is wrong with the
+    `sources` are models already open, by the recipe's references; the others are opened here. `measured`: what methods
+    that need data know of the models (`calibration.plan_recipe` gives it). What is wrong with the
     recipe or between the models is listed in `findings`; a model that cannot be opened raises `SourceError` or
     `HubError`, an unknown merge method or an amount that is none `RecipeError`.
     """
     require_amounts(settings)
     opened = _open(recipe, sources or {}, token)
-    stages, findings = _check(recipe, opened)
+    stages, findings = _check(recipe, opened, measured or {})
     recipe = with_template(recipe, stages[-1].tokenizer.template).with_pins(pins_by(opened))
     return assess(recipe, tuple(opened.values()), stages, findings, **settings)
+
+
+def rekeyed(plan: Plan) -> Plan:
+    """The same plan once what it needs is measured: by that its key tells its bytes."""
+    return replace(plan, key=_key(plan.recipe, plan.sources, plan.stages, plan.shards, plan.device))
 
 
 def require_amounts(settings: Settings) -> None:
@@ -289,7 +303,7 @@ def assess(
         fetch_bytes=fetch,
         disk_bytes=disk,
         spill_bytes=spill,
-        key=_key(recipe, sources, files, _joined(devices)),
+        key=_key(recipe, sources, stages, files, _joined(devices)),
         shard_size=shard_size,
         ranged=ranged,
         effort=effort,
@@ -306,14 +320,14 @@ def _open(recipe: Recipe, sources: Mapping[ModelRef, Source], token: str | None)
     return {ref: sources.get(ref) or open_source(ref, token=token) for ref in recipe.references}
 
 
-def _check(recipe: Recipe, opened: Mapping[ModelRef, Source]) -> tuple[list[Stage], list[Finding]]:
+def _check(recipe: Recipe, opened: Mapping[ModelRef, Source], measured: Measured) -> tuple[list[Stage], list[Finding]]:
     """The merges of a recipe in their order, and what is wrong with them; none after the first that cannot be."""
     made: dict[ModelRef, Weights] = {ref: weights_of(source) for ref, source in opened.items()}
     stages: list[Stage] = []
     findings: list[Finding] = []
     for name, merge in recipe.merges.items():
         made |= {ref: _part_of(made[ref.whole_stage], ref) for ref in merge.named if ref.stage and ref.component}
-        stage, found = plan_merge(name, merge, made)
+        stage, found = plan_merge(name, merge, made, measured)
         found = [*map(warning, merge.remarks), *found]
         stages.append(stage)
         if name:
@@ -369,12 +383,16 @@ def _joined(devices: Sequence[str]) -> str:
     return "+".join(dict.fromkeys(devices))
 
 
-def _key(recipe: Wanted, sources: Sequence[Source], files: Sequence[ShardPlan], device: str) -> str:
-    content = {
+def _key(
+    recipe: Wanted, sources: Sequence[Source], stages: Sequence[Stage], files: Sequence[ShardPlan], device: str
+) -> str:
+    content: dict[str, Any] = {
         "hubmerge": __version__,
         "recipe": recipe.to_dict(),
         "sources": [source.identity for source in sources],
         "device": device,
         "shards": [[shard.file, *shard.names] for shard in files],
     }
+    if measured := [one.digest for stage in stages for one in stage.weights if isinstance(one, Statistics)]:
+        content["statistics"] = measured
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

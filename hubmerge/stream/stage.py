@@ -82,7 +82,7 @@ class Stage:
     @property
     def measures(self) -> bool:
         """Whether its method reads each tensor twice."""
-        return self.method.measures is not None
+        return self.method.reads_twice
 
     def spills(self, tensor: TensorPlan) -> int:
         """Bytes on disk that making one of its tensors takes: results of stages that are read twice."""
@@ -101,7 +101,7 @@ class Stage:
     def reads_again(self, tensor: TensorPlan) -> bool:
         """Whether what one of its tensors needs is read more than once, or in another order than `needs` gives."""
         again = any(self.weights[index].reads_again(name) for index, name in tensor.reads)
-        return again or self.method.measures is not None
+        return again or self.measures
 
     @property
     def block_memory(self) -> int:

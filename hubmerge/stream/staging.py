@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from .. import layers
+from ..errors import RecipeError
 from ..methods import Method, find_method
 from ..recipe import TEMPLATES, Parameters, Recipe
 from ..reference import ModelRef
@@ -16,12 +17,13 @@ from .component import ComponentPlan
 from .configuration import check_restacked, output_config, renumbered
 from .dtypes import DTYPES, RECIPE_DTYPES, widest
 from .effect import check_effect
-from .findings import Finding
+from .findings import Finding, error, some, warning
 from .layout import Layout, Origin, lay_out
 from .modules import has_modules, plan_modules
 from .roles import with_roles
 from .shortest import rows_of, shortened
 from .stage import Merged, Stage
+from .statistics import Statistics
 from .tensors import TensorPlan
 from .tokenizer import check_tokenizer, check_tokens, common_template, with_ending, with_endings
 from .transplanted import transplant
@@ -29,19 +31,29 @@ from .views import View, view_all
 from .vocabulary import choose
 from .weights import Weights
 
+Measured = Mapping[tuple[str, ModelRef], Statistics]
+"""What is measured of models, by the stage that it is for ("" for the last merge) and the model."""
 
-def plan_merge(name: str, recipe: Recipe, made: Mapping[ModelRef, Weights]) -> tuple[Stage, list[Finding]]:
+
+def plan_merge(
+    name: str, recipe: Recipe, made: Mapping[ModelRef, Weights], measured: Measured
+) -> tuple[Stage, list[Finding]]:
     """One merge of a recipe, of whole models or of parts, over weights that are `made`, and what is wrong with it."""
     if has_modules(recipe, made):
         return plan_modules(name, recipe, made, plan_stage)
-    return plan_stage(name, recipe, made)
+    return plan_stage(name, recipe, made, (), measured)
 
 
 def plan_stage(
-    name: str, recipe: Recipe, made: Mapping[ModelRef, Weights], outer: tuple[Parameters, ...] = ()
+    name: str,
+    recipe: Recipe,
+    made: Mapping[ModelRef, Weights],
+    outer: tuple[Parameters, ...] = (),
+    measured: Measured | None = None,
 ) -> tuple[Stage, list[Finding]]:
-    """One merge of models; `outer`: parameters that count after the recipe's own."""
+    """One merge of models; `outer`: parameters that count after the recipe's own; `measured`: what was of models."""
     written, asked = recipe, find_method(recipe.merge_method)
+    measured = measured or {}
     recipe, method, findings = with_roles(written, asked)
     refs = recipe.named
     weights = [made[ref] for ref in refs]
@@ -54,6 +66,7 @@ def plan_stage(
         finding for one in weights if not isinstance(one, Merged) for finding in check_source(one.tokenizer.source)
     ]
     findings += settings.check_settings(written, asked)
+    findings += _check_measured(written, asked, [measured.get((name, ref)) for ref in merged_refs])
     views = view_all({indices[ref]: made[ref] for ref in merged_refs})
     for index, view in views.views.items():
         weights[index] = view.weights
@@ -101,6 +114,10 @@ def plan_stage(
         findings += [*layout.findings, *found]
         if not any(finding.level == "error" for finding in findings):
             findings += check_effect(recipe, method, tensors)
+        beside = {indices[ref]: one for ref in merged_refs if (one := measured.get((name, ref))) is not None}
+        tensors = tuple(_with_statistics(tensors, beside, len(weights)))
+        weights += beside.values()
+        findings += _check_averaged(method, tensors)
         findings += settings.check_filters(written, {name for one in layout.origins for name in _names(one)})
         findings += check_restacked(giver, layout.layer_map, views.views)
         findings += check_tensors(tensors, weights, choice.advice)
@@ -118,6 +135,46 @@ def plan_stage(
     carried = replace(carried, template=template or carried.template)
     components = (ComponentPlan("", config, tensors),)
     return Stage(name, method, tuple(weights), components, carried, is_restacked=bool(recipe.slices)), findings
+
+
+def _check_measured(recipe: Recipe, method: Method, measured: Sequence[Statistics | None]) -> Iterator[Finding]:
+    """Whether a method that needs data has it, and no other is given any."""
+    if method.statistic is None:
+        if recipe.calibration is not None or any(entry.calibration for entry in recipe.models):
+            yield error(f"{method.name} measures no model; leave `calibration` out.", RecipeError)
+    elif not all(measured):
+        yield error(
+            f"{method.name} needs models measured on texts, as `hubmerge merge` and `hubmerge.merge` do for a recipe "
+            "with `calibration`.",
+            RecipeError,
+        )
+
+
+def _check_averaged(method: Method, tensors: Sequence[TensorPlan]) -> Iterator[Finding]:
+    """What of the layers is averaged, although the method would do better."""
+    inside = [one.name for one in tensors if layers.parse(one.name).layer is not None and len(one.shape) > 1]
+    measured = {one.name for one in tensors if one.statistics}
+    if method.statistic and measured and (left := [name for name in inside if name not in measured]):
+        yield warning(
+            f"{len(left):,} tensors of layers are not measured by {method.name}, and averaged ({some(left)})."
+        )
+
+
+def _with_statistics(
+    tensors: Sequence[TensorPlan], measured: Mapping[int, Statistics], first: int
+) -> Iterator[TensorPlan]:
+    """The same, each with what was measured of its inputs; the statistics of models stand among the weights from the
+    place `first` on. A head that a model ties may be measured under the name that the result has of it."""
+    places = {index: first + number for number, index in enumerate(measured)}
+    for tensor in tensors:
+        found = []
+        for index, stored in tensor.inputs if not tensor.copied else ():
+            names = (stored, tensor.name) if layers.parse(stored).layer is not None else (tensor.name, stored)
+            known = measured[index].shapes if index in measured else {}
+            found += [(places[index], one) for one in names if one in known][:1]
+        shapes = {measured[list(measured)[place - first]].shapes[one] for place, one in found}
+        fits = shapes == {tensor.shape} or shapes == {tensor.shape[-1:] * 2}
+        yield replace(tensor, statistics=tuple(found)) if fits and len(found) == len(tensor.inputs) else tensor
 
 
 def with_template(recipe: Recipe, template: str | None) -> Recipe:

@@ -18,6 +18,7 @@ class TensorPlan:
     `dtype` is a safetensors name ("BF16"). `inputs` are the tensors to merge, `base` the one that task vectors start
     from (None where the method takes none). `per_model` has one mapping an input. `carried`: it is what the one input
     is, byte for byte. `inner`: what the models that are merged call it, where the result calls it otherwise.
+    `statistics`: what was measured of each input, where the method needs that and it was.
     """
 
     name: str
@@ -29,6 +30,7 @@ class TensorPlan:
     shared: Mapping[str, float] = field(default_factory=dict)
     carried: bool = False
     inner: str = ""
+    statistics: tuple[TensorId, ...] = ()
 
     @property
     def key(self) -> str:

@@ -277,6 +277,11 @@ def _plan_again(
             f"{source.name} was merged from folders of its maker's machine ({some(map(shown, folders))}), "
             "so it cannot be merged again here; verify it without recomputing."
         )
+    if not source.is_folder and isinstance(recipe, Recipe) and recipe.local_texts:
+        raise SourceError(
+            f"{source.name} was merged by texts of its maker's machine ({some(map(shown, recipe.local_texts))}), so it "
+            "cannot be merged again here; verify it without recomputing."
+        )
     # The number of a device is that of its maker's machine; its kind is what results depend on.
     plan = plan_of(recipe, token=token, ranged=True, device=manifest.device.partition(":")[0])
     plan.require()

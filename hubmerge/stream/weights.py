@@ -9,6 +9,7 @@
     Rows(weights, made)       the vocabulary by the tokens of the result (rows.py)
     Transplanted(weights, made)  the vocabulary of another model (transplanted.py)
     Experts(weights, made)    experts of a mixture in one tensor, or in one each (experts.py)
+    Statistics(source, ...)   what was measured of a model on texts, beside the models (statistics.py)
     Merged(stage)             the result of an earlier merge, made block by block (stage.py)
 
 Whoever moves bytes - reader, prefetch, budget - asks `needs` and knows no kind of them. A new kind is a class here or

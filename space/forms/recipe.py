@@ -80,6 +80,11 @@ def _used(stages: Sequence[Stage], named: Iterable[ModelRef]) -> tuple[Stage, ..
     return tuple(reversed(kept))
 
 
+def offered() -> list[str]:
+    """The methods that the page merges with: not those for which models are run first."""
+    return [name for name, method in METHODS.items() if method.statistic is None]
+
+
 def fields(recipe: Recipe) -> list[Field]:
     """What the form can show of `recipe`: parameters of its method that are a number, a switch or a short gradient."""
     method = METHODS.get(recipe.merge_method)

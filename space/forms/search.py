@@ -24,7 +24,8 @@ SHARES = {"search": 0.3, "validation": 0.3, "test": 0.4}
 
 def searchable() -> list[str]:
     """Methods that mix models and have something to vary."""
-    return [name for name, method in METHODS.items() if method.max_models != 1 and gene_names(method)]
+    mixing = [name for name, method in METHODS.items() if method.max_models != 1 and not method.statistic]
+    return [name for name in mixing if gene_names(METHODS[name])]
 
 
 def gene_names(method: Method) -> list[str]:

@@ -10,7 +10,7 @@ from hubmerge.errors import HubmergeError, RecipeError
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 
-from ..forms.recipe import DEFAULT_METHOD, Field, compose, fields
+from ..forms.recipe import DEFAULT_METHOD, Field, compose, fields, offered
 from ..forms.share import QUERY, pack, read_file, unpack
 from ..state import Page, owner_of, title_of
 from ..theme import html, into_view
@@ -64,7 +64,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
     redraw = gr.State(0)
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
-            method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label="Method", elem_id="hm-method")
+            method = gr.Dropdown(offered(), value=DEFAULT_METHOD, label="Method", elem_id="hm-method")
             about = html(_about(DEFAULT_METHOD))
             form = gr.Column(elem_classes="hm-form")
         with gr.Column(scale=6, min_width=300):
@@ -163,7 +163,7 @@ def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
             made = Recipe.from_text(text)
         except RecipeError as error:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), _said(str(error)), gr.skip()
-        name = made.merge_method if made.merge_method in METHODS else None
+        name = made.merge_method if made.merge_method in offered() else None
         base = str(made.base_model) if made.base_model else None
         return (
             gr.Dropdown(value=picked(made)),

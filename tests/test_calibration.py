@@ -1,0 +1,412 @@
+"""Models measured on texts, layer by layer: as the whole model run by torch says; kept, gone on with, merged by."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from architectures import CASES, folder_of
+from huggingface_hub import constants
+from safetensors.torch import load_file
+from torch import nn
+
+from hubmerge.calibration import planning
+from hubmerge.calibration.needs import naming, statistics_of
+from hubmerge.calibration.stack import Stack
+from hubmerge.calibration.sweep import Sweep
+from hubmerge.errors import HubmergeError, Interrupted
+from hubmerge.hub.source import open_source
+from hubmerge.planning import plan_again, read_again
+from hubmerge.progress import Event, silent
+from hubmerge.publish import measured, merge, planned
+from hubmerge.recipe import Calibration, Recipe
+from hubmerge.reference import ModelRef
+from hubmerge.stream.plan import make_plan
+from hubmerge.stream.statistics import RECORD, Statistics, Texts
+from hubmerge.stream.verify import verify
+from hubmerge.stream.weights import Reads
+
+METHODS = ("regmean", "fisher")
+KINDS = {"regmean": "gram", "fisher": "fisher"}
+LENGTHS = ((9, 1), (5, 3), (9, 2), (12, 1))
+DRAWN = torch.Generator().manual_seed(0)
+ROWS = [(torch.randint(3, 64, (count,), generator=DRAWN).tolist(), start) for count, start in LENGTHS]
+BY_TEXT = Calibration(file="x", labels="text")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    """A place of this test's own for what is measured."""
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "hubmerge" / "statistics"
+
+
+@pytest.fixture
+def texts(tmp_path) -> Path:
+    """A file with a dozen texts."""
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{n} w{n} {n + 1} w3 {n}"}) + "\n" for n in range(12)))
+    return path
+
+
+def recipe(siblings, texts: Path, method: str = "regmean", **more: Any) -> Recipe:
+    document = {
+        "merge_method": method,
+        "models": [{"model": str(siblings["math"])}, {"model": str(siblings["japanese"])}],
+        "calibration": {"file": str(texts), "examples": 8, "tokens": 16},
+    }
+    return Recipe.from_dict(document | more)
+
+
+def whole(model: Any, kind: str) -> dict[str, torch.Tensor]:
+    """The same statistics of a whole model in memory, by what torch says of it."""
+    found: dict[str, torch.Tensor] = {}
+
+    def add(name: str, value: torch.Tensor) -> None:
+        found[name] = found.get(name, torch.zeros_like(value)) + value
+
+    def watch(name: str) -> Callable[..., None]:
+        def seen(_: nn.Module, given: tuple[torch.Tensor]) -> None:
+            inputs = given[0].detach().flatten(0, -2)
+            add(f"{name}.weight", inputs.T @ inputs / sum(len(ids) for ids, _ in ROWS))
+
+        return seen
+
+    linear = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.Linear)]
+    handles = [one.register_forward_pre_hook(watch(name)) for name, one in linear if kind == "gram"]
+    for ids, start in ROWS:
+        said = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
+        sum(said[place - 1, ids[place]] for place in range(start, len(ids))).backward()
+        for name, weight in model.named_parameters() if kind == "fisher" else ():
+            add(name, weight.grad**2 / len(ROWS))
+        model.zero_grad()
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def sweep(folder: Path, model: Any, kind: str, calibration: Calibration = BY_TEXT) -> Statistics:
+    source = open_source(str(folder))
+    texts = Texts("x", None, len(ROWS), sum(len(ids) for ids, _ in ROWS))
+    found = statistics_of(source, kind, calibration, ROWS, texts)
+    found.folder.mkdir(parents=True)
+    Sweep(Stack(model, source.name), found, ROWS, calibration, naming(source.tensors), silent).run()
+    return found
+
+
+def read(statistics: Statistics, name: str) -> torch.Tensor:
+    """A statistic in the units that it was measured in."""
+    shape = statistics.shapes[name]
+    unit = statistics._record["mean"] if statistics.kind == "fisher" else 1.0
+    return statistics.read(name, 0, shape.numel() if isinstance(shape, torch.Size) else _size(shape), _READS).view(
+        shape
+    ) * float(unit)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(torch.tensor(shape).prod())
+
+
+_READS = Reads(lambda extent: torch.empty(0))
+
+FAMILIES = (
+    *("llama-tied", "llama-untied", "llama-other", "mistral-untied", "qwen3-tied", "gemma3-tied", "phi-untied"),
+    *("gpt_neox-untied", "falcon-tied", "bloom-tied", "opt-untied", "mamba-untied", "mixtral-untied", "cohere-tied"),
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["gram", "fisher"])
+@pytest.mark.parametrize("case", FAMILIES)
+def test_a_layer_at_a_time_measures_what_the_whole_model_does(case: str, kind: str, home: Path) -> None:
+    architecture, _ = CASES[case]
+    folder = folder_of(case, 0)
+    model, _ = architecture.load(folder)
+    found = sweep(folder, model, kind)
+    stored = naming(open_source(str(folder)).tensors)
+    wanted = whole(model, kind)
+    compared = 0
+    for label, value in wanted.items():
+        name = stored(label) or label
+        if name in found.shapes:
+            torch.testing.assert_close(read(found, name), value, rtol=1e-4, atol=1e-6 * float(value.abs().max()))
+            compared += 1
+    assert compared >= (10 if kind == "gram" else 20)
+    # What goes from layer to layer is gone, what stays is named in the record.
+    assert {path.name for path in found.folder.iterdir()} == {RECORD, *found._record["files"]}
+    assert len(found._record["files"]) == len(Stack(model, "x").layers) + 1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("case", "kind", "said"),
+    [
+        ("gpt2-tied", "gram", "the other way round, as GPT-2 does"),
+        ("t5-tied", "fisher", "no language model of layers one after another"),
+        ("vit", "gram", "no language model of layers one after another"),
+    ],
+)
+def test_models_of_other_kinds_are_refused(case: str, kind: str, said: str) -> None:
+    with pytest.raises(HubmergeError, match=said):
+        statistics_of(open_source(str(folder_of(case, 0))), kind, BY_TEXT, ROWS, Texts("x", None, 1, 1))
+
+
+def test_gpt2_is_measured_by_fisher() -> None:
+    model, _ = CASES["gpt2-tied"][0].load(folder_of("gpt2-tied", 0))
+    found = sweep(folder_of("gpt2-tied", 0), model, "fisher")
+    name = "transformer.h.1.mlp.c_fc.weight"
+    torch.testing.assert_close(read(found, name), whole(model, "fisher")[name], rtol=1e-4, atol=1e-8)
+
+
+def test_the_models_own_labels_are_drawn_by_the_seed() -> None:
+    model, _ = CASES["llama-untied"][0].load(folder := folder_of("llama-untied", 0))
+    own = [Calibration(file="x", seed=seed) for seed in (0, 1)]
+    texts = read(sweep(folder, model, "fisher"), "lm_head.weight")
+    first, second = (read(sweep(folder, model, "fisher", one), "lm_head.weight") for one in own)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, texts)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_merge_is_the_method_of_what_was_measured(method: str, siblings, texts, tmp_path, home: Path) -> None:
+    plan = planned(recipe(siblings, texts, method))
+    assert not any(one.is_here for one in plan.statistics)
+    before = plan.key
+    assert plan.compute_seconds > 0
+    done = merge(plan, tmp_path / "out")
+    assert done.plan.key != before
+    inputs = [load_file(siblings[name] / "model.safetensors") for name in ("math", "japanese")]
+    result = load_file(tmp_path / "out" / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj.weight"
+    given = [one[name].double() for one in inputs]
+    known = [
+        one.read(name, 0, _size(one.shapes[name]), _READS).view(one.shapes[name]).double() for one in plan.statistics
+    ]
+    if method == "regmean":
+        known = [0.9 * one + 0.1 * torch.diag(one.diag()) for one in known]
+        wanted = sum(w @ g for w, g in zip(given, known, strict=True)) @ torch.linalg.inv(sum(known))
+        average = [one for one in result if not one.endswith("_proj.weight")]
+    else:
+        known = [one.clamp(min=1e-6) for one in known]
+        wanted = sum(w * f for w, f in zip(given, known, strict=True)) / sum(known)
+        average = []
+    torch.testing.assert_close(result[name].double(), wanted, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(result[name], sum(given).float() / 2, atol=1e-5)
+    for one in average:
+        torch.testing.assert_close(result[one], (inputs[0][one] + inputs[1][one]) / 2)
+    assert len(list(home.iterdir())) == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_measured_is_used_again_until_model_or_texts_change(
+    method: str, siblings, texts, tiny_llama, tmp_path, home: Path
+) -> None:
+    first = merge(recipe(siblings, texts, method), tmp_path / "out")
+    kept = {path.name: (path / RECORD).stat().st_mtime_ns for path in home.iterdir()}
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("measured again")
+
+    again = planned(recipe(siblings, texts, method))
+    assert [one.is_here for one in again.statistics] == [True, True]
+    assert again.key == first.plan.key
+    assert [one.by(fail).digest for one in again.statistics] == [one.digest for one in first.plan.statistics]
+    assert merge(again, tmp_path / "out").kept == 1
+    assert {path.name: (path / RECORD).stat().st_mtime_ns for path in home.iterdir()} == kept
+    others = [
+        recipe(siblings, texts, method, calibration={"file": str(texts), "examples": 8, "tokens": 4}),
+        recipe(siblings, texts, method, calibration={"file": str(texts), "examples": 8, "tokens": 16, "seed": 3}),
+        recipe({**siblings, "math": tiny_llama(tmp_path / "other", 9, sibling_of=siblings["base"])}, texts, method),
+    ]
+    assert [[one.is_here for one in planned(other).statistics] for other in others] == [
+        [False, False],
+        [False, False],
+        [False, True],
+    ]
+
+
+def test_each_model_may_have_texts_of_its_own(siblings, texts, tmp_path) -> None:
+    rows = [{"question": f"{n} w{n}", "answer": str(n)} for n in range(9)]
+    task = {"name": "tiny", "examples": {"search": rows[:6], "test": rows[6:]}, "metric": "exact_match"}
+    own = {"model": str(siblings["math"]), "calibration": {"task": task, "examples": 4}}
+    document = recipe(siblings, texts).to_dict()
+    document["models"][0] = own
+    read_back = Recipe.from_dict(Recipe.from_dict(document).to_dict())
+    assert read_back == Recipe.from_dict(document)
+    by_task, by_file = planned(read_back).statistics
+    assert (by_task.texts.source, by_task.texts.examples) == ("the task tiny", 4)
+    assert (by_file.texts.source, by_file.texts.examples) == ("the local file texts.jsonl", 8)
+
+
+def test_a_test_split_is_never_read(siblings, texts) -> None:
+    rows = [{"question": f"{n} w{n}", "answer": str(n)} for n in range(4)]
+    task = {"name": "tested", "examples": {"test": rows}}
+    with pytest.raises(HubmergeError, match=r"The task tested has no search split"):
+        planned(recipe(siblings, texts, calibration={"task": task}))
+
+
+def test_a_task_that_is_graded_by_code_runs_none(siblings, texts, tmp_path) -> None:
+    script = tmp_path / "score.py"
+    script.write_text("raise SystemExit('run')")
+    rows = [{"question": f"{n} w{n}", "answer": str(n)} for n in range(4)]
+    task = {"name": "coded", "examples": {"search": rows}, "python": f"{script}:grade"}
+    assert planned(recipe(siblings, texts, calibration={"task": task})).statistics[0].texts.examples == 4
+
+
+@dataclass
+class Stop:
+    """Ends the work after so many events of measuring."""
+
+    after: int
+
+    def __call__(self, event: Event) -> None:
+        self.after -= event.stage == "measure"
+        if self.after < 0:
+            raise Interrupted("stopped")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_measuring_that_was_stopped_goes_on_and_ends_in_the_same(method: str, siblings, texts, monkeypatch) -> None:
+    wanted = [one.digest for one in measured(planned(recipe(siblings, texts, method))).statistics]
+    ran: list[int] = []
+    run = Stack.run
+    monkeypatch.setattr(Stack, "run", lambda self, number, *rest: ran.append(number) or run(self, number, *rest))
+    for after in (3, 20, 30, 45):
+        monkeypatch.setattr(constants, "HF_HOME", f"{constants.HF_HOME}-{after}")
+        plan = planned(recipe(siblings, texts, method))
+        with pytest.raises(Interrupted):
+            measured(plan, Stop(after))
+        assert not all(one.is_here for one in plan.statistics)
+        before = len(ran)
+        assert [one.digest for one in measured(planned(recipe(siblings, texts, method))).statistics] == wanted
+        if after > 20:
+            assert len(ran) - before < (2 if method == "fisher" else 1) * 2 * 3 * 8
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_that_does_not_fit_is_read_layer_by_layer(
+    method: str, tiny_llama, texts, tmp_path, monkeypatch
+) -> None:
+    base = tiny_llama(tmp_path / "base", 1, hidden_size=64, intermediate_size=256, num_hidden_layers=6)
+    others = {name: tiny_llama(tmp_path / name, seed, sibling_of=base) for name, seed in (("math", 2), ("japanese", 3))}
+    whole = measured(planned(recipe(others, texts, method)))
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "tight"))
+    loaded = []
+    load = planning.load_model
+    monkeypatch.setattr(planning, "load_model", lambda *a, **k: loaded.append(load(*a, **k)) or loaded[-1])
+    limit = max(one.cost.memory for one in whole.statistics)
+    monkeypatch.setattr(planning, "free_memory", lambda: int(limit / planning.FREE) + 1)
+    plan = measured(planned(recipe(others, texts, method)))
+    assert all("disk" in model.hf_device_map.values() for model, _ in loaded)
+    assert all(weight.is_meta for model, _ in loaded for weight in model.model.layers[-1].parameters())
+    for one, other in zip(whole.statistics, plan.statistics, strict=True):
+        for name in one.shapes:
+            torch.testing.assert_close(read(other, name), read(one, name), rtol=1e-4, atol=1e-8)
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "none"))
+    monkeypatch.setattr(planning, "free_memory", lambda: limit // 50)
+    plan = planned(recipe(others, texts, method))
+    with pytest.raises(HubmergeError, match=r"Measuring .* takes .* of memory, for its largest layer"):
+        measured(plan)
+
+
+def test_broken_statistics_are_refused(siblings, texts, tmp_path, home: Path) -> None:
+    plan = measured(planned(recipe(siblings, texts)))
+    folder = plan.statistics[0].folder
+    layer = folder / "layer-00001.safetensors"
+    content = bytearray(layer.read_bytes())
+    content[-3] ^= 1
+    layer.write_bytes(content)
+    with pytest.raises(
+        HubmergeError, match=r"layer-00001.safetensors does not hold what was written; delete that folder"
+    ):
+        merge(planned(recipe(siblings, texts)), tmp_path / "out")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    (folder / RECORD).write_text("{}")
+    with pytest.raises(HubmergeError, match=r"statistics.json is none; delete that folder"):
+        merge(planned(recipe(siblings, texts)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_manifest_card_and_verify_tell_of_the_texts(method: str, siblings, texts, tmp_path, home: Path) -> None:
+    merge(recipe(siblings, texts, method), out := tmp_path / "out")
+    manifest = json.loads((out / "hubmerge.json").read_text())
+    told = manifest["calibration"]
+    assert [(one["kind"], one["source"], one["examples"]) for one in told] == [
+        (KINDS[method], "the local file texts.jsonl", 8)
+    ] * 2
+    assert all(len(one["sha256"]) == 64 and one["model"].startswith("./") for one in told)
+    card = (out / "README.md").read_text()
+    assert "## By which texts" in card and "the local file texts.jsonl" in card
+    assert str(tmp_path) not in card + json.dumps(manifest)
+    assert verify(ModelRef.parse(str(out)), recompute=True, read=read_again, plan=plan_again).ok
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"calibration": None}, r"regmean needs `calibration`, the texts that .* is measured by"),
+    ({"merge_method": "linear"}, r"linear measures no model; leave `calibration` out"),
+    ({"calibration": {"examples": 3}}, r"`calibration` needs `task: NAME`, or `dataset"),
+    ({"calibration": {"file": "x.jsonl", "examples": 0}}, r"examples of `calibration` must be a whole number from 1"),
+    ({"calibration": {"file": "nothing.jsonl"}}, r"There is no example file .*nothing.jsonl"),
+    ({"calibration": {"fil": "x"}}, r"Unknown key 'fil' in `calibration`: did you mean 'file'\?"),
+    ({"calibration": {"task": "gsm9k"}}, r"There is no task 'gsm9k'"),
+    ({"calibration": {"file": "x", "labels": "texts"}}, r"labels of `calibration` must be model or text"),
+    ({"parameters": {"weight": -1.0}}, r"weight must be at least 0.0, got -1.0"),
+]
+
+
+@pytest.mark.parametrize(("changed", "said"), REFUSED, ids=[said[:30] for _, said in REFUSED])
+def test_recipes_that_cannot_be_measured_are_refused(changed: dict[str, Any], said: str, siblings, texts) -> None:
+    with pytest.raises(HubmergeError, match=said):
+        planned(recipe(siblings, texts, **changed)).require()
+
+
+def test_stages_are_no_models_to_measure_but_may_measure(siblings, texts, tmp_path) -> None:
+    models = [{"model": str(siblings[name])} for name in ("math", "japanese")]
+    stage = {"name": "mean", "merge_method": "linear", "models": models, "parameters": {"weight": 1.0}}
+    with pytest.raises(
+        HubmergeError, match=r"regmean measures models of the Hub or in folders, and stage:mean is none"
+    ):
+        planned(recipe(siblings, texts, stages=[stage], models=[{"model": "stage:mean"}, models[0]]))
+    stage = {"name": "mean", "merge_method": "regmean", "models": models, "calibration": {"file": str(texts)}}
+    document = {"stages": [stage], "merge_method": "passthrough", "models": [{"model": "stage:mean"}]}
+    alone = {key: value for key, value in stage.items() if key != "name"}
+    found = [merge(Recipe.from_dict(one), tmp_path / str(n)).tensors for n, one in enumerate((document, alone))]
+    assert found[0] == found[1]
+
+
+def test_other_tokenizers_are_refused(siblings, texts, tiny_llama, tmp_path) -> None:
+    other = tiny_llama(tmp_path / "other", 5, sibling_of=siblings["base"])
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    words = tokenizer["model"]["vocab"]
+    words["w5"], words["w6"] = words["w6"], words["w5"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(HubmergeError, match=r"regmean merges models of one tokenizer, and those of"):
+        planned(recipe({**siblings, "math": other}, texts))
+
+
+def test_a_merge_that_measures_nothing_says_who_does(siblings, texts) -> None:
+    with pytest.raises(HubmergeError, match=r"regmean needs models measured on texts"):
+        make_plan(recipe(siblings, texts)).require()
+
+
+def test_one_model_may_tie_its_head(siblings, tiny_llama, texts, tmp_path) -> None:
+    untied = tiny_llama(tmp_path / "untied", 4, tie_word_embeddings=False)
+    for method in METHODS:
+        plan = measured(planned(recipe({"math": untied, "japanese": siblings["japanese"]}, texts, method)))
+        heads = [one for one in plan.tensors if one.name == "lm_head.weight"]
+        assert [len(one.statistics) for one in heads] == [2]
+        merge(plan, tmp_path / method)
+
+
+def test_the_command_measures_and_goes_on(siblings, texts, tmp_path, call, home: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe(siblings, texts).to_yaml())
+    told: SimpleNamespace = call("plan", path)
+    assert "forwards once, a layer at a time" in told.stdout and not home.exists()
+    assert call("merge", path, "--out", tmp_path / "out").returncode == 0
+    assert "done already" in call("plan", path).stdout
+    assert "Already merged" in call("merge", path, "--out", tmp_path / "out").stdout
