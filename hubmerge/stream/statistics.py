@@ -147,8 +147,9 @@ class Statistics(Stored):
             raise self._broken(f"{RECORD} cannot be read ({exc.strerror})") from None
         record = parse_object(text, f"{RECORD} of {self.folder}", SourceError, largest=_LARGEST)
         places, files, mean = (record.get(key) for key in ("places", "files", "mean"))
-        known = isinstance(files, dict) and isinstance(mean, (int, float)) and mean > 0
-        if not known or not isinstance(places, dict) or not all(map(_is_place, places.values())):
+        if not isinstance(files, dict) or not isinstance(places, dict) or not isinstance(mean, (int, float)):
+            raise self._broken(f"{RECORD} is none")
+        if not mean > 0 or not all(map(_is_place, places.values())):
             raise self._broken(f"{RECORD} is none")
         if any(Path(file).name != file for file in files):
             raise self._broken(f"{RECORD} names files elsewhere")
