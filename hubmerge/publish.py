@@ -14,7 +14,7 @@ from .hub.card import Card, listed, render
 from .hub.markdown import fence
 from .hub.push import PushResult, Upload, push_folder
 from .places import folder_name
-from .progress import Progress, silent
+from .progress import Event, Progress, silent
 from .recipe import Recipe
 from .reference import ModelRef
 from .stream.manifest import MANIFEST, Manifest
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what follows brings torch, which takes seconds and a push d
     from typing_extensions import Unpack
 
     from .evolve.result import EvolveResult
+    from .gguf.conversion import Conversion
     from .hub.source import Source
     from .stream.executor import MergeResult
     from .stream.plan import Plan, Settings
@@ -211,6 +212,20 @@ def merge_to_hub(
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
     files = {"README.md": (card or render(card_of(plan, repo_id))).encode()}
     return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
+
+
+def push_gguf(conversion: "Conversion", file: Path, upload: Upload, progress: Progress = silent) -> PushResult:
+    """Pushes a GGUF file that was written, beside those that the repository holds already, with a card of all; `upload`
+    is started."""
+    from .gguf.card import render as render_gguf
+
+    size = file.stat().st_size
+    progress(Event("push", 0, size, "B", file.name))
+    upload.add(file.name, file)
+    files = sorted({file.name, *(name for name in upload.present if name.endswith(".gguf"))})
+    upload.add("README.md", render_gguf(conversion, upload.repo_id, files).encode())
+    progress(Event("push", size, size, "B", "commit"))
+    return upload.commit(f"Upload {file.name} with hubmerge")
 
 
 def push_result(

@@ -17,8 +17,10 @@ from hubmerge.evaluate.models import load_model
 from hubmerge.gguf import conversion
 from hubmerge.gguf.formats import BLOCK, FORMATS, allowed, find_format
 from hubmerge.gguf.settings import keys_of
+from hubmerge.gguf.tensors import ROWS
 from hubmerge.hub import open_source
 from hubmerge.hub.gguf.naming import ARCHITECTURES
+from hubmerge.hub.source import Source
 from hubmerge.stream.architecture import completed
 from hubmerge.zoo.publish import publish
 
@@ -75,6 +77,21 @@ def test_what_is_allowed_is_enough_and_not_much_more(kind: str) -> None:
     off = (torch.from_numpy(gguf.quants.dequantize(packed, gguf.GGMLQuantizationType[kind])) - numbers).abs()
     most = allowed(numbers, FORMATS[kind])
     assert bool((off <= most).all()) and float((off / most).max()) > 0.4
+
+
+def test_no_more_than_some_rows_are_held(tmp_path: Path, monkeypatch) -> None:
+    folder, _ = build(tmp_path / "own", "llama", vocab_size=40_000)
+    read, seen = Source.read_range, []
+
+    def counted(source: Source, file: str, start: int, stop: int) -> memoryview:
+        seen.append(stop - start)
+        return read(source, file, start, stop)
+
+    planned = conversion.plan_gguf(open_source(str(folder)), "Q8_0")
+    monkeypatch.setattr(Source, "read_range", counted)
+    conversion.write_gguf(planned, tmp_path / "m.gguf")
+    assert 2 * max(seen) < 64 * 40_000 * 4 and max(seen) <= 4 * ROWS
+    assert sum(seen) > 2 * 64 * 40_000 * 4, "written once and compared once"
 
 
 def test_what_reading_back_finds(tmp_path: Path, monkeypatch) -> None:
@@ -205,13 +222,21 @@ def test_the_page_runs(call, hub, tmp_path: Path, monkeypatch) -> None:
     blocks = dict(re.findall(r"^```(yaml|bash)\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
     monkeypatch.chdir(tmp_path)
     Path("recipe.yaml").write_text(blocks["yaml"], encoding="utf-8")
-    for line in blocks["bash"].splitlines():
+    for line in blocks["bash"].replace("you/", "alice/").splitlines():
         done = call(*line.split()[1:])
         assert done.returncode == 0, done.stderr
-    made = {"merged/merged-Q8_0.gguf", "merged-BF16.gguf", "zoo-math-Q4_0.gguf"}
+    made = {"merged/merged-Q8_0.gguf", "merged-BF16.gguf", "zoo-math-Q4_0.gguf", "merged-F16.gguf"}
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.gguf")} == made
     call("push", "merged", "alice/merged")
     assert "merged-Q8_0.gguf" in {file.rfilename for file in HfApi().model_info("alice/merged").siblings}
+    assert call("gguf", "alice/merged", "--type", "Q5_0", "--push", "alice/merged-GGUF").returncode == 0
+    pushed = HfApi().model_info("alice/merged-GGUF")
+    assert {"merged-F16.gguf", "merged-Q5_0.gguf"} < {file.rfilename for file in pushed.siblings}
+    card = pushed.card_data.to_dict()
+    assert card["library_name"] == "gguf" and card["base_model"] == ["alice/merged"] and "gguf" in card["tags"]
+    assert card["base_model_relation"] == "quantized" and card["license"] == "apache-2.0"
+    # From there a file is a model like others.
+    assert open_source("alice/merged-GGUF/merged-Q5_0.gguf").config["model_type"] == "llama"
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch) -> None:

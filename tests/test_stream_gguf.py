@@ -23,6 +23,18 @@ from hubmerge.stream.plan import make_plan
 from hubmerge.stream.unpacking.ggml import dequantise
 
 MADE = load_file(Path(__file__).parent / "quantised" / "gguf.safetensors")
+TOKENS = {
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "llama-bpe",
+    "tokenizer.ggml.tokens": [*(chr(place) for place in range(33, 96)), "AB"],
+    "tokenizer.ggml.token_type": [1] * 60 + [3, 4, 6, 1],
+    "tokenizer.ggml.scores": [0.5] * 64,
+    "tokenizer.ggml.merges": ["A B"],
+    "tokenizer.ggml.bos_token_id": 60,
+    "tokenizer.ggml.eos_token_id": 61,
+    "tokenizer.ggml.add_bos_token": True,
+    "tokenizer.chat_template": "{{ messages }}",
+}
 KINDS = {"embed_tokens": F16, "down_proj": Q4_0, "proj": Q8_0}
 
 
@@ -155,13 +167,14 @@ def test_a_block_without_a_matrix_is_not_made_up(wide: Siblings, tmp_path: Path)
         open_source(ModelRef.parse(str(tmp_path / "model.gguf")))
 
 
-def test_harmed_files(wide: Siblings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", [{}, TOKENS])
+def test_harmed_files(tokens: dict, wide: Siblings, tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
-    write_gguf(wide["math"], file, KINDS)
+    write_gguf(wide["math"], file, KINDS, more=tokens)
     content = file.read_bytes()
     header = 2000 + content.index(b"output_norm")
     generator = torch.Generator().manual_seed(1)
-    for _ in range(300):
+    for _ in range(100 if tokens else 300):
         harmed = bytearray(content)
         for at in torch.randint(0, header, (3,), generator=generator).tolist():
             harmed[at] = int(torch.randint(0, 256, (1,), generator=generator))

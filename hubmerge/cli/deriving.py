@@ -20,6 +20,7 @@ from .options import (
     Token,
     app,
     opened,
+    show_push,
 )
 
 
@@ -198,10 +199,13 @@ def gguf(
         typer.Option("--type", help="From the finest to the smallest: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0."),
     ] = "Q8_0",
     out: Annotated[
-        Path | None,
-        typer.Option(help="The file, or a folder for it; else NAME-TYPE.gguf here.", show_default=False),
+        Path | None, typer.Option(help="The file, or a folder for it; else NAME-TYPE.gguf here.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file, if it is there.")] = False,
+    push: Push = None,
+    public: Public = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file, if it is there, or what --push finds.")
+    ] = False,
     token: Token = None,
 ) -> None:
     """Write a model as one GGUF file for llama.cpp, ollama and LM Studio, and read it back.
@@ -216,4 +220,17 @@ def gguf(
     file = out or Path()
     if file.suffix != ".gguf":
         file /= file_name(conversion)
+    upload = None
+    if push:  # whoever may not write there is told before the work
+        from ..hub.push import Upload
+
+        upload = Upload(push, token=token, private=not public, overwrite=overwrite)
+        upload.start()
     write_as_gguf(conversion, file, overwrite)
+    if upload is not None:
+        from ..publish import push_gguf
+        from ..terminal import progress_bars
+
+        with progress_bars() as progress:
+            pushed = push_gguf(conversion, file, upload, progress)
+        show_push(pushed, "Run it: llama-cli -hf ")

@@ -1,7 +1,7 @@
 """Texts that tokenizers are compared on: what cuts text differently cuts at least one of these differently."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog. It's what they'd've said: we'll see, I'm sure you're right.",
@@ -29,10 +29,11 @@ TEXTS = (
 )
 
 
-def drawn(words: Sequence[str], count: int = 400, seed: int = 7) -> list[str]:
-    """Texts of eight `words` each, in a drawn order, joined with spaces and without."""
+def drawn(numbers: Sequence[int], word: Callable[[int], str], count: int = 400, seed: int = 7) -> list[str]:
+    """Texts of eight words each, by their `numbers` in a drawn order, joined with spaces and without."""
     rng = random.Random(seed)
-    usable = [word for word in words if word and "\ufffd" not in word]
-    if not usable:
-        return []
-    return [(" " if number % 2 else "").join(rng.choice(usable) for _ in range(8)) for number in range(count)]
+    texts = []
+    for number in range(count if numbers else 0):
+        words = [word(rng.choice(numbers)) for _ in range(8)]
+        texts.append((" " if number % 2 else "").join(one for one in words if "\ufffd" not in one))
+    return texts

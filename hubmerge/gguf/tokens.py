@@ -56,7 +56,7 @@ def keys_of(carried: Carried, config: Mapping[str, Any], rows: int, what: str) -
     if carried.chat_template:
         keys["tokenizer.chat_template"] = carried.chat_template
     tried = _ways(document, names, rows)
-    sample = [*TEXTS, *drawn([own.decode([n]) for n in range(rows) if names.get(n) and not names[n][1]])]
+    sample = [*TEXTS, *drawn([n for n in sorted(names) if not names[n][1]], lambda number: own.decode([number]))]
     expected = [one.ids for one in own.encode_batch(sample, add_special_tokens=False)]
     first = None
     for way in tried:

@@ -180,12 +180,12 @@ def _method_link(name: str) -> str:
 def _summary(card: Card) -> str:
     merged = [source for source in card.sources if source.name not in (card.base_model, *card.speakers)]
     base = next((source for source in card.sources if source.name == card.base_model), None)
-    names = [_source_link(source) for source in merged or card.sources]
+    names = [source_link(source) for source in merged or card.sources]
     text = f"This model is {f'a {card.kind} of ' if names[1:] or base else ''}{listed(names)}"
     if base is not None and merged:
-        text += f", built on {_source_link(base)}"
+        text += f", built on {source_link(base)}"
     if card.speakers:
-        text += f", with the tokenizer of {listed([_source_link(s) for s in card.sources if s.name in card.speakers])}"
+        text += f", with the tokenizer of {listed([source_link(s) for s in card.sources if s.name in card.speakers])}"
     methods = ", then ".join(map(_method_link, (*card.before, card.method)))
     text += f". No training took place: each weight is computed from the parents' weights with {methods}."
     if card.calibration:
@@ -200,7 +200,7 @@ def _summary(card: Card) -> str:
         parts = [part.replace("_", " ") for part in card.parts or ([own.name] if own else [])]
         were = "were" if parts[1:] else "was"
         text += (
-            f" Only the {listed(parts)} of {_source_link(card.whole)} {were} merged; all else of it is here as it was."
+            f" Only the {listed(parts)} of {source_link(card.whole)} {were} merged; all else of it is here as it was."
         )
     if card.search:
         tried = card.search.get("evaluations")
@@ -218,7 +218,8 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def _source_link(source: Source) -> str:
+def source_link(source: Source) -> str:
+    """What went in, with its LoRA: links to the Hub, and names of folders."""
     return " + ".join(map(_part_link, source.parts))
 
 

@@ -131,8 +131,11 @@ class Listing:
         cache. Raises `SourceError` where there is none."""
         if name not in self.made:
             return self.store.path(self.file(name))
-        digest = hashlib.sha256(repr(sorted(self.made.items())).encode()).hexdigest()
-        folder = Path(constants.HF_HOME) / "hubmerge" / "made" / digest[:16]
+        digest = hashlib.sha256()
+        for one, content in sorted(self.made.items()):
+            digest.update(b"%s %d\0" % (one.encode(), len(content)))
+            digest.update(content)
+        folder = Path(constants.HF_HOME) / "hubmerge" / "made" / digest.hexdigest()[:16]
         for one, content in self.made.items():
             if not (folder / one).is_file():
                 write_file(folder / one, content)

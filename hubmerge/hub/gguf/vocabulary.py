@@ -88,7 +88,8 @@ _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 def _written(files: Mapping[str, Any]) -> dict[str, bytes]:
-    return {name: (json.dumps(one, ensure_ascii=False, indent=1) + "\n").encode() for name, one in files.items()}
+    # In one line, which takes a tenth of the time: a vocabulary may have half a million.
+    return {name: (json.dumps(one, ensure_ascii=False) + "\n").encode() for name, one in files.items()}
 
 
 def _id(values: Values, key: str, tokens: Sequence[str]) -> int | None:
