@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +14,11 @@ import pytest
 from huggingface_hub.cli import extensions
 
 from hubmerge.typed import EXTENSION, typed
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
 
 ROOT = Path(__file__).parent.parent
 HF = Path(sys.executable).with_name("hf")
@@ -65,6 +71,24 @@ def test_registering_twice_is_registering_once_and_leaves_others_alone(home, cal
     assert [path.name for path in root.iterdir()] == ["hf-other"] and other.read_text() == "{}"
 
 
+def test_a_tool_that_lies_behind_a_link_registers_where_it_lies(home, call, tmp_path, monkeypatch) -> None:
+    """As pipx and uv install one: its environment out of sight, a link to its program in a folder on the path."""
+    made, shown = tmp_path / "tools/hubmerge/bin", tmp_path / "bin"
+    for folder in (made, shown):
+        folder.mkdir(parents=True)
+    for name in ("hubmerge", "hf-merge"):
+        (made / name).touch(mode=0o755)
+    (shown / "hubmerge").symlink_to(made / "hubmerge")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(shown))
+    assert call("register").returncode == 0
+    manifest = json.loads((home / ".local/share/hf/extensions/hf-merge/manifest.json").read_text())
+    assert manifest["executable_path"] == str(made / "hf-merge")
+    (made / "hf-merge").unlink()
+    done = call("register")
+    assert done.returncode == 2 and "which hf would run" in done.stderr
+
+
 @pytest.mark.parametrize("manifest", [None, "{", '{"owner": "somebody"}'])
 def test_what_somebody_else_installed_as_hf_merge_stays(home, call, manifest) -> None:
     folder = home / ".local/share/hf/extensions/hf-merge"
@@ -97,6 +121,11 @@ def test_a_hint_is_what_was_typed(home, call, monkeypatch, program, registered, 
         call("register")
     monkeypatch.setattr(sys, "argv", [program])
     assert typed("push") == said
+
+
+def test_the_file_that_hf_installs_says_so_where_it_was_not() -> None:
+    done = subprocess.run([ROOT / "hf-merge", "--version"], capture_output=True, text=True)
+    assert done.returncode == 2 and "hf extensions install OWNER/hf-merge" in done.stderr
 
 
 class GitHub(BaseHTTPRequestHandler):
@@ -149,12 +178,30 @@ main()
 """
 
 
+def editable(folder: Path) -> Path:
+    """A wheel of hubmerge with nothing in it but its programs and the way to this checkout."""
+    made = folder / "hubmerge-0-py3-none-any.whl"
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    info = {
+        "METADATA": "Metadata-Version: 2.1\nName: hubmerge\nVersion: 0\nProvides-Extra: all\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "entry_points.txt": "\n".join(["[console_scripts]", *(f"{name} = {at}" for name, at in scripts.items())]),
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(made, "w") as wheel:
+        wheel.writestr("hubmerge_here.pth", f"{ROOT}\n")
+        for name, text in info.items():
+            wheel.writestr(f"hubmerge-0.dist-info/{name}", text)
+    return made
+
+
 @pytest.mark.slow
-def test_hf_installs_it_from_a_repository_and_it_installs_itself_once(home, github, tmp_path) -> None:
+@pytest.mark.parametrize("tool", ["uv", pytest.param("pip", marks=pytest.mark.thorough)])
+def test_hf_installs_it_from_a_repository_and_it_installs_itself_once(home, github, tmp_path, tool) -> None:
     def there(*words: str) -> subprocess.CompletedProcess[str]:
         # The environment that it makes for itself gets hubmerge alone; what that needs is lent from ours.
         lent = os.pathsep.join(path for path in sys.path if path.endswith("-packages"))
-        path = os.pathsep.join([str(Path(sys.executable).resolve().parent), "/usr/bin", "/bin"])
+        path = os.pathsep.join([str(tools), str(Path(sys.executable).resolve().parent), "/usr/bin", "/bin"])
         more = {"HUBMERGE_FROM": wheel.as_uri(), "HUBMERGE_TORCH": "", "PIP_NO_DEPS": "1", "PATH": path}
         return subprocess.run(
             [sys.executable, "-c", HF_THERE, github, *words],
@@ -164,8 +211,11 @@ def test_hf_installs_it_from_a_repository_and_it_installs_itself_once(home, gith
             timeout=300,
         )
 
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel, tools = editable(tmp_path), tmp_path / "tools"
+    tools.mkdir()
+    if tool == "uv":
+        (tools / "uv").write_text(f'#!/bin/sh\nexec "{Path(sys.executable).with_name("uv")}" "$@" --offline\n')
+        (tools / "uv").chmod(0o755)
     done = there("extensions", "install", "someone/hf-merge")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = home / ".local/share/hf/extensions/hf-merge"
