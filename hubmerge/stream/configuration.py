@@ -2,13 +2,13 @@
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import layers
 from ..hub.config import setting, text_config
 from .dtypes import DTYPES, config_name
-from .findings import Finding, error
+from .findings import Finding, error, some
 from .numbering import Numbering
 from .tensors import TensorPlan
 from .tokenizer import SPECIAL_IDS
@@ -29,7 +29,12 @@ _LAYERS_OF_A_KIND = (
     "full_attention_idxs",
     "attn_layer_indices",
     "cross_attention_layers",
+    "hybrid_layer_ids",
 )
+# The number of the last layer that is of a kind.
+_LAST_OF_A_KIND = ("moe_layer_end_index",)
+# Weights of one layer that all others use, too.
+_SHARED = "shared_transformer."
 # Families whose first layer lacks a norm, whatever their lists say of it.
 _FIRST_UNLIKE = ("modernbert", "modernbert-decoder")
 # Tensors outside the stack whose shape depends on the number of layers.
@@ -133,8 +138,8 @@ def _restacked(first: Weights, weights: Sequence[Weights], layer_map: Sequence[t
     counts = [key for key in _LAYER_COUNTS if setting(first.config, key) is not None]
     # A configuration may leave out what its class has by default.
     changes: dict[str, Any] = dict.fromkeys(counts or _LAYER_COUNTS[:1], len(layer_map))
-    ours = _listed(first.config)
-    theirs = [ours | _listed(one.config) for one in weights]
+    ours = _listed(first)
+    theirs = [ours | _listed(one) for one in weights]
     for key in ours:
         changes[key] = [_at(theirs[index][key], layer) for index, layer in layer_map]
     for key in _LAYERS_OF_A_KIND:
@@ -142,14 +147,23 @@ def _restacked(first: Weights, weights: Sequence[Weights], layer_map: Sequence[t
             given = [setting(one.config, key) for one in weights]
             chosen = [layers if isinstance(layers, list) else [] for layers in given]
             changes[key] = [at for at, (index, layer) in enumerate(layer_map) if layer in chosen[index]]
+    for key in _LAST_OF_A_KIND:
+        if setting(first.config, key) == _count(first) - 1:
+            changes[key] = len(layer_map) - 1
     if isinstance(setting(first.config, "attention_types"), list) and "attention_layers" in changes:
         changes["attention_types"] = [[[kind], 1] for kind in changes["attention_layers"]]  # GPT-Neo counts by it
     return changes
 
 
-def _listed(config: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _count(weights: Weights) -> int:
+    """How many layers a model has."""
+    told = next((n for key in _LAYER_COUNTS if (n := setting(weights.config, key)) is not None), None)
+    return told if isinstance(told, int) else layers.depth(weights.tensors)
+
+
+def _listed(weights: Weights) -> dict[str, list[Any]]:
     """The lists with an entry a layer that a configuration gives, or implies where its layers differ in attention."""
-    count = next((n for key in _LAYER_COUNTS if (n := setting(config, key)) is not None), None)
+    config, count = weights.config, _count(weights)
     text = text_config(config)
     found = {
         key: v
@@ -161,7 +175,7 @@ def _listed(config: Mapping[str, Any]) -> dict[str, list[Any]]:
         and key not in _LAYERS_OF_A_KIND
     }
     kind = str(text.get("model_type"))
-    if not isinstance(count, int) or "layer_types" in found:
+    if "layer_types" in found:
         return found
     if kind in _FULL_EVERY:
         every = setting(config, "sliding_window_pattern")
@@ -193,20 +207,51 @@ def check_restacked(
         yield error(
             f"{deep[0]} of {first.name} has a part for each of {count} layers; the result would have another depth."
         )
-    moved = [*_listed(first.config).values(), *(setting(first.config, key) for key in _LAYERS_OF_A_KIND)]
-    varied = any(isinstance(values, list) and any(value != values[0] for value in values) for values in moved)
-    if varied and first.config.get("model_type") not in _FIRST_UNLIKE:
         return
+    if len(shared := [at for at, (index, layer) in enumerate(layer_map) if _has_shared(views[index], layer)]) > 1:
+        yield error(
+            f"Layers {some(map(str, shared))} of the result would each bring weights that all layers of a "
+            f"{first.config.get('model_type')} model share; choose layer ranges with one of them."
+        )
+        return
+    unlike = first.config.get("model_type") in _FIRST_UNLIKE
     kinds = {index: _kinds(view) for index, view in views.items()}
-    expected = _kinds(own)
+    told = {index: _told(first, view.weights) for index, view in views.items()}
+    index_of_own = next(index for index, view in views.items() if view is own)
+    expected, ours = kinds[index_of_own], told[index_of_own]
     for at, (index, layer) in enumerate(layer_map):
-        if kinds[index].get(layer) != expected.get(at, expected[count - 1]):
+        alike = [one for one in range(count) if unlike or ours(one) == told[index](layer)]
+        place = at if at < count else _continued(expected, count, at)
+        # Of the layers that are told to be of this kind, the one whose place is nearest tells what a rule adds.
+        nearest = min(alike, key=lambda one: (abs(one - place), -one), default=None)
+        if nearest is not None and kinds[index].get(layer) != expected.get(nearest):
             yield error(
                 f"Layer {layer} of {views[index].name} would be layer {at} of the result, where a "
                 f"{first.config.get('model_type')} model has a layer with other tensors; choose layer ranges that keep "
                 "such layers in their place."
             )
             return
+
+
+def _told(first: Weights, weights: Weights) -> Callable[[int], tuple[Any, ...]]:
+    """What configurations list of a layer, which moves with it: `first` says which lists there are."""
+    ours = _listed(first)
+    theirs = ours | _listed(weights)
+    chosen = [setting(weights.config, key) for key in _LAYERS_OF_A_KIND if isinstance(setting(first.config, key), list)]
+    chosen = [numbers if isinstance(numbers, list) else [] for numbers in chosen]
+    return lambda layer: (*(_at(theirs[key], layer) for key in ours), *(layer in numbers for numbers in chosen))
+
+
+def _continued(kinds: Mapping[int, object], count: int, at: int) -> int:
+    """The layer of a stack of `count` that one behind it is like: by the order that comes again, or else the last."""
+    again = (p for p in range(1, count // 2 + 1) if all(kinds.get(n) == kinds.get(n + p) for n in range(count - p)))
+    period = next(again, 0)
+    return count - period + (at - count) % period if period else count - 1
+
+
+def _has_shared(view: View, layer: int) -> bool:
+    parsed = map(layers.parse, view.tensors)
+    return any(one.layer == layer and one.suffix.startswith(_SHARED) for one in parsed)
 
 
 def _kinds(view: View) -> dict[int, frozenset[tuple[str, int]]]:
