@@ -87,12 +87,14 @@ def check_layers(first: View, others: Sequence[View]) -> Iterator[Finding]:
     """Compares the numbers of layers, for recipes that merge whole models."""
     for other in others:
         ours, theirs = first.stacks, other.stacks
-        for prefix in ours.keys() & theirs.keys():
-            if ours[prefix] != theirs[prefix]:
-                yield error(
-                    f"{other.name} has {theirs[prefix]} layers and {first.name} has {ours[prefix]} ({prefix}*): "
-                    "models with different depths can only be stacked, with `slices`."
-                )
+        unlike = [prefix for prefix in ours if theirs.get(prefix, ours[prefix]) != ours[prefix]]
+        if unlike:
+            prefix = unlike[0]
+            advice = "can only be stacked, with `slices`" if len(ours) == 1 else "cannot be merged; choose one depth"
+            yield error(
+                f"{other.name} has {theirs[prefix]} layers and {first.name} has {ours[prefix]} ({prefix}*): "
+                f"models with different depths {advice}."
+            )
 
 
 def check_names(first: str, names: Collection[str], other: str, other_names: Collection[str]) -> Iterator[Finding]:

@@ -148,22 +148,23 @@ def _restacked(first: Weights, weights: Sequence[Weights], layer_map: Sequence[t
             chosen = [layers if isinstance(layers, list) else [] for layers in given]
             changes[key] = [at for at, (index, layer) in enumerate(layer_map) if layer in chosen[index]]
     for key in _LAST_OF_A_KIND:
-        if setting(first.config, key) == _count(first) - 1:
+        if (count := _told_count(first)) is not None and setting(first.config, key) == count - 1:
             changes[key] = len(layer_map) - 1
     if isinstance(setting(first.config, "attention_types"), list) and "attention_layers" in changes:
         changes["attention_types"] = [[[kind], 1] for kind in changes["attention_layers"]]  # GPT-Neo counts by it
     return changes
 
 
-def _count(weights: Weights) -> int:
-    """How many layers a model has."""
-    told = next((n for key in _LAYER_COUNTS if (n := setting(weights.config, key)) is not None), None)
-    return told if isinstance(told, int) else layers.depth(weights.tensors)
+def _told_count(weights: Weights) -> int | None:
+    """How many layers a model's configuration says that it has."""
+    return next((n for key in _LAYER_COUNTS if type(n := setting(weights.config, key)) is int), None)
 
 
 def _listed(weights: Weights) -> dict[str, list[Any]]:
     """The lists with an entry a layer that a configuration gives, or implies where its layers differ in attention."""
-    config, count = weights.config, _count(weights)
+    config, told = weights.config, _told_count(weights)
+    # Where nothing says how many there are (Nemotron-H), a list of their kinds does; one of widths is of something else.
+    count = layers.depth(weights.tensors) if told is None else told
     text = text_config(config)
     found = {
         key: v
@@ -171,6 +172,7 @@ def _listed(weights: Weights) -> dict[str, list[Any]]:
         if isinstance(v, list)
         and v
         and len(v) == count
+        and (told is not None or all(isinstance(one, str) for one in v))
         and not _NOT_BY_LAYER.search(key)
         and key not in _LAYERS_OF_A_KIND
     }
@@ -208,27 +210,35 @@ def check_restacked(
             f"{deep[0]} of {first.name} has a part for each of {count} layers; the result would have another depth."
         )
         return
-    if len(shared := [at for at, (index, layer) in enumerate(layer_map) if _has_shared(views[index], layer)]) > 1:
+    kinds = {index: _kinds(view) for index, view in views.items()}
+    shared = [
+        at
+        for at, (index, layer) in enumerate(layer_map)
+        if any(name.startswith(_SHARED) for name, _ in kinds[index].get(layer, ()))
+    ]
+    if len(shared) > 1:
         yield error(
             f"Layers {some(map(str, shared))} of the result would each bring weights that all layers of a "
             f"{first.config.get('model_type')} model share; choose layer ranges with one of them."
         )
         return
     unlike = first.config.get("model_type") in _FIRST_UNLIKE
-    kinds = {index: _kinds(view) for index, view in views.items()}
     told = {index: _told(first, view.weights) for index, view in views.items()}
-    index_of_own = next(index for index, view in views.items() if view is own)
-    expected, ours = kinds[index_of_own], told[index_of_own]
+    (index_of_own,) = (index for index, view in views.items() if view is own)
+    expected, ours = kinds[index_of_own], list(map(told[index_of_own], range(count)))
+    behind = _continued([expected.get(layer) for layer in range(count)])
     for at, (index, layer) in enumerate(layer_map):
-        alike = [one for one in range(count) if unlike or ours(one) == told[index](layer)]
-        place = at if at < count else _continued(expected, count, at)
+        place = at if at < count else behind(at)
         # Of the layers that are told to be of this kind, the one whose place is nearest tells what a rule adds.
+        alike = [one for one in range(count) if unlike or ours[one] == told[index](layer)]
         nearest = min(alike, key=lambda one: (abs(one - place), -one), default=None)
-        if nearest is not None and kinds[index].get(layer) != expected.get(nearest):
+        has = kinds[index].get(layer, frozenset())
+        if nearest is not None and (odd := has ^ expected.get(nearest, frozenset())):
             yield error(
                 f"Layer {layer} of {views[index].name} would be layer {at} of the result, where a "
-                f"{first.config.get('model_type')} model has a layer with other tensors; choose layer ranges that keep "
-                "such layers in their place."
+                f"{first.config.get('model_type')} model has a layer with other tensors "
+                f"({some(sorted({name for name, _ in odd}), 1)}); choose layer ranges that keep such layers in their "
+                "place."
             )
             return
 
@@ -242,25 +252,24 @@ def _told(first: Weights, weights: Weights) -> Callable[[int], tuple[Any, ...]]:
     return lambda layer: (*(_at(theirs[key], layer) for key in ours), *(layer in numbers for numbers in chosen))
 
 
-def _continued(kinds: Mapping[int, object], count: int, at: int) -> int:
-    """The layer of a stack of `count` that one behind it is like: by the order that comes again, or else the last."""
-    again = (p for p in range(1, count // 2 + 1) if all(kinds.get(n) == kinds.get(n + p) for n in range(count - p)))
-    period = next(again, 0)
-    return count - period + (at - count) % period if period else count - 1
+def _continued(kinds: Sequence[object]) -> Callable[[int], int]:
+    """Which layer of a stack one behind it is like: by the order that comes again, or else the last.
+
+    >>> [_continued(["mamba", "attention"] * 2)(at) for at in (4, 5, 6)], _continued(["dense", "experts", "experts"])(3)
+    ([2, 3, 2], 2)
+    """
+    count = len(kinds)
+    period = next((p for p in range(1, count // 2 + 1) if kinds[p:] == kinds[: count - p]), 1)
+    return lambda at: count - period + (at - count) % period
 
 
-def _has_shared(view: View, layer: int) -> bool:
-    parsed = map(layers.parse, view.tensors)
-    return any(one.layer == layer and one.suffix.startswith(_SHARED) for one in parsed)
-
-
-def _kinds(view: View) -> dict[int, frozenset[tuple[str, int]]]:
-    """By layer: its tensors' names in it, with their number of dimensions."""
-    found: dict[int, set[tuple[str, int]]] = {}
+def _kinds(view: View) -> dict[int, frozenset[tuple[str, tuple[int, ...]]]]:
+    """By layer: its tensors' names in it, with their shapes."""
+    found: dict[int, set[tuple[str, tuple[int, ...]]]] = {}
     for name, tensor in view.tensors.items():
         parsed = layers.parse(name)
         if parsed.layer is not None:
-            found.setdefault(parsed.layer, set()).add((parsed.suffix, len(tensor.shape)))
+            found.setdefault(parsed.layer, set()).add((parsed.suffix, tuple(tensor.shape)))
     return {layer: frozenset(names) for layer, names in found.items()}
 
 
