@@ -163,7 +163,7 @@ def _told_count(weights: Weights) -> int | None:
 def _listed(weights: Weights) -> dict[str, list[Any]]:
     """The lists with an entry a layer that a configuration gives, or implies where its layers differ in attention."""
     config, told = weights.config, _told_count(weights)
-    # Where nothing says how many there are (Nemotron-H), a list of their kinds does; one of widths is of something else.
+    # Where nothing says how many there are (Nemotron-H), a list of kinds does; one of widths is of something else.
     count = layers.depth(weights.tensors) if told is None else told
     text = text_config(config)
     found = {
