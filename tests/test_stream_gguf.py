@@ -15,6 +15,7 @@ from test_stream_merge import Siblings, recipe
 from hubmerge.errors import PlanError, SourceError
 from hubmerge.evaluate.models import load_model
 from hubmerge.hub import open_source
+from hubmerge.hub.gguf.naming import ARCHITECTURES
 from hubmerge.hub.quantised.ggml import TYPES
 from hubmerge.reference import ModelRef
 from hubmerge.stream.carried import Carried
@@ -142,6 +143,11 @@ def test_a_merge_of_bare_files_can_be_asked(wide: Siblings, tmp_path: Path) -> N
     [
         ({"general.architecture": "mamba"}, "is a 'mamba' in GGUF, which is not read; use the model"),
         ({"llama.rope.scaling.type": "yarn"}, "does not tell all of its configuration"),
+        ({"llama.rope.scaling.type": "linear"}, "does not tell all of its configuration"),
+        ({"llama.rope.freq_base": -1.0}, "differs from layer to layer in its heads or positions"),
+        ({"llama.expert_count": 4, "llama.expert_used_count": 2}, r"lacks blk\.0\.ffn_down_exps\.weight"),
+        ({"llama.expert_count": 5000}, "is a 'llama' with experts in GGUF, which is not read"),
+        ({"llama.attention.head_count_kv": [2, 2]}, "differs from layer to layer in num_key_value_heads"),
         ({"llama.block_count": "two"}, "does not tell llama.block_count"),
         ({"split.count": 2}, "is one of several parts of a model; join them"),
         ({"llama.attention.head_count": 3}, "has 64 rows, not those of its heads"),
@@ -155,6 +161,19 @@ def test_what_is_refused(more: dict, reason: str, wide: Siblings, tmp_path: Path
     write_gguf(wide["math"], tmp_path / "model.gguf", {}, more=more)
     with pytest.raises(SourceError, match=reason):
         open_source(ModelRef.parse(str(tmp_path)))
+
+
+def test_experts_in_a_tensor_each_as_older_files_have_them() -> None:
+    known = ARCHITECTURES["mixtral"]
+    place = "model.layers.3.block_sparse_moe.experts"
+    assert known.names("blk.3.ffn_down.7.weight", 8) == [f"{place}.7.w2.weight"]
+    assert known.names("blk.3.ffn_gate_exps.weight", 2) == [f"{place}.{one}.w1.weight" for one in (0, 1)]
+    assert (
+        known.names("blk.3.ffn_gate.weight", 2) is None
+        and ARCHITECTURES["llama"].names("blk.3.ffn_gate.0.weight") is None
+    )
+    assert known.stored(f"{place}.7.w3.weight") == ("blk.3.ffn_up_exps.weight", 7)
+    assert known.stored("model.layers.3.mlp.gate.weight") == known.stored("model.layers.3.block_sparse_moe.gate.weight")
 
 
 def test_a_block_without_a_matrix_is_not_made_up(wide: Siblings, tmp_path: Path) -> None:

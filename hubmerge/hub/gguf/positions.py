@@ -77,10 +77,10 @@ def read(values: Mapping[str, Any], small: Mapping[str, Sequence[float]], width:
     if small.keys() == {_FREQUENCIES}:
         frequencies = small[_FREQUENCIES]
         rope |= {"rope_type": "llama3", "factor": max(frequencies), **_LLAMA_3}
-        expected = llama3_factors(rope, width)
-        alike = len(expected) == len(frequencies) and kind == "none"
-        same = alike and all(math.isclose(*pair, rel_tol=1e-5) for pair in zip(expected, frequencies, strict=True))
-        return rope if same else None
+        if 2 * len(frequencies) != width or kind != "none":
+            return None
+        pairs = zip(llama3_factors(rope, width), frequencies, strict=True)
+        return rope if all(math.isclose(*pair, rel_tol=1e-5) for pair in pairs) else None
     if small:
         longest = values.get("context_length")
         if small.keys() != {_LONG, _SHORT} or type(before) is not int or type(longest) is not int or before <= 0:

@@ -18,7 +18,7 @@ SPACE = "\u2581"
 ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "</s>")
 """Tokens that end an answer wherever a vocabulary has them, as llama.cpp takes it."""
 
-_LONGEST = 512
+_LONGEST = 128
 """Characters of a token that is made of others; SentencePiece's have 16 at most, unless somebody asked for more."""
 
 Values = Mapping[str, Any]
