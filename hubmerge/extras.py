@@ -25,8 +25,8 @@ def require(*names: str) -> None:
 
 def lack(*names: str) -> HubmergeError:
     """The error of libraries that are not installed."""
-    what, extras = ", ".join(names), ",".join(sorted({EXTRAS[name] for name in names}))
-    return HubmergeError(f"Not installed here: {what}. This needs it; pip install 'hubmerge[{extras}]' brings it.")
+    what, extras = " and ".join(names), ",".join(sorted({EXTRAS[name] for name in names}))
+    return HubmergeError(f"This needs {what}, not installed here; run pip install 'hubmerge[{extras}]'.")
 
 
 def told(exc: ImportError) -> HubmergeError | None:

@@ -39,8 +39,8 @@ def test_what_is_missing_is_said_with_the_line_that_brings_it(words: str, extras
     )
     done = light(*words.split(), cwd=tmp_path)
     said = " ".join(done.stderr.split())
-    assert done.returncode == 2 and said.startswith("hubmerge: Not installed here: "), done.stderr
-    assert said.endswith(f"pip install 'hubmerge[{extras}]' brings it.")
+    assert done.returncode == 2 and said.startswith("hubmerge: This needs "), done.stderr
+    assert said.endswith(f", not installed here; run pip install 'hubmerge[{extras}]'.")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["task.yaml"], "nothing was begun"
 
 
@@ -58,4 +58,4 @@ def test_python_says_the_same(tmp_path: Path) -> None:
         "import hubmerge; [getattr(hubmerge, name) for name in dir(hubmerge) if name != 'LocalHub']; hubmerge.LocalHub"
     )
     done = light(code=code, cwd=tmp_path)
-    assert done.stderr.splitlines()[-1].startswith("hubmerge.errors.HubmergeError: Not installed here: uvicorn.")
+    assert done.stderr.splitlines()[-1].startswith("hubmerge.errors.HubmergeError: This needs uvicorn, ")

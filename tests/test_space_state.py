@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import sys
 import threading
 import weakref
 import zlib
@@ -12,7 +13,7 @@ import gradio as gr
 import pytest
 from waiting import until
 
-from hubmerge.demo import space_examples
+from hubmerge.demo import demo_search, space_examples
 from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError, SearchError
 from hubmerge.evaluate.demand import Demand
 from hubmerge.evolve.plan import Phase, SearchPlan
@@ -30,7 +31,7 @@ from space.forms.search import SearchForm, explain_genes, gene_names, searchable
 from space.forms.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
 from space.limits import Limits
 from space.settings import Settings
-from space.tabs import chat, merge, pick
+from space.tabs import chat, evolve, merge, pick
 from space.theme import HEAD
 from space.upkeep import round_of
 from space.views.draw import curve, interval, ribbons
@@ -258,6 +259,20 @@ def test_the_plan_of_a_search_says_what_it_takes_and_what_stops_it():
         assert fact in shown
     shown = describe_search_plan(Limits(disk_gb=0.001).on_search(outlook))
     assert "HUBMERGE_SPACE_MAX_DISK_GB" in shown and "hm-fine" not in shown
+
+
+def test_the_page_says_what_a_search_lacks(tmp_path, monkeypatch):
+    page = SimpleNamespace(settings=Settings(tmp_path), examples=SimpleNamespace(task=None), jobs=None)
+    search = demo_search()
+    monkeypatch.setitem(sys.modules, "evotorch", None)
+    for asked in (
+        lambda: evolve.plan_search(page, search, None),
+        lambda: evolve.submit_search(page, "me", search, None),
+    ):
+        with pytest.raises(
+            HubmergeError, match=r"needs evotorch, not installed here; run pip install 'hubmerge\[evolve\]'"
+        ):
+            asked()
 
 
 def test_every_gene_is_explained():

@@ -305,7 +305,7 @@ def _connect(address: str | None, cpus: int) -> tuple[ModuleType, bool]:
     try:
         import ray
     except ImportError as exc:
-        raise ResourceError("Actors need Ray, which is not installed here; pip install ray.") from exc
+        raise ResourceError("Actors need Ray, which is not installed; run pip install 'hubmerge[evolve]'.") from exc
     if ray.is_initialized():
         return ray, False
     if address is not None:
