@@ -2,6 +2,7 @@
 
     HUBMERGE_MERGEKIT=.../mergekit-yaml python benchmarks/methods.py
     python benchmarks/methods.py --methods ties della --rounds 5
+    python benchmarks/methods.py --methods regmean fisher      # hubmerge's alone; what is measured of models is given
 
 Each round merges --tensors tensors of --size x --size, of three models (two where a method takes no more) and the base,
 float32, into bfloat16. hubmerge merges as many of them at a time as there are cores, as it does in a merge; mergekit
@@ -18,8 +19,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from merge import conditions, find_mergekit, table_row
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GIVEN = {
     **{name: {"weight": 0.5} for name in ("linear", "nuslerp", "multislerp", "task_arithmetic")},
@@ -87,6 +92,8 @@ class Ours:
         torch.manual_seed(0)
         base = torch.randn(size, size) * 0.02
         self.inputs = [base, *(base + torch.randn(size, size) * 0.002 for _ in range(3))]
+        given = torch.randn(2 * size, size)
+        self.statistic = given.T @ given  # of inputs, and what may be Fisher information as well
         self.tensors, self.size = tensors, size
 
     def seconds(self, method: str, given: dict[str, float], count: int, based: bool) -> float:
@@ -106,12 +113,15 @@ class Ours:
             (0, "weight") if based else None,
             (own,) * count,
             {name: value for name, value in values.items() if name not in own},
+            statistics=tuple((n, "statistic") for n in range(count)) if table.statistic else (),
         )
 
+        def read(index: int, name: str, start: int, stop: int) -> "Tensor":
+            held = self.statistic if name == "statistic" else self.inputs[index]
+            return held.view(-1)[start:stop]
+
         def merge(_: int) -> None:
-            for _block in merge_blocks(
-                table, plan, lambda index, _, start, stop: self.inputs[index].view(-1)[start:stop], Workspace()
-            ):
+            for _block in merge_blocks(table, plan, read, Workspace()):
                 pass
 
         with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:

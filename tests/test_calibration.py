@@ -1,6 +1,9 @@
 """Models measured on texts, layer by layer: as the whole model run by torch says; kept, gone on with, merged by."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +36,22 @@ from hubmerge.stream.weights import Reads
 METHODS = ("regmean", "fisher")
 KINDS = {"regmean": "gram", "fisher": "fisher"}
 LENGTHS = ((9, 1), (5, 3), (9, 2), (12, 1))
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from huggingface_hub import constants
+from hubmerge.publish import measured, planned
+from hubmerge.recipe import Recipe
+constants.HF_HOME = sys.argv[2]
+left = 40
+def progress(event):
+    global left
+    left -= event.stage == "measure"
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+measured(planned(Recipe.from_yaml(Path(sys.argv[1]))), progress)
+"""
+
 DRAWN = torch.Generator().manual_seed(0)
 ROWS = [(torch.randint(3, 64, (count,), generator=DRAWN).tolist(), start) for count, start in LENGTHS]
 BY_TEXT = Calibration(file="x", labels="text")
@@ -285,6 +304,16 @@ def test_measuring_that_was_stopped_goes_on_and_ends_in_the_same(method: str, si
         assert [one.digest for one in measured(planned(recipe(siblings, texts, method))).statistics] == wanted
         if after > 20:
             assert len(ran) - before < (2 if method == "fisher" else 1) * 2 * 3 * 8
+
+
+def test_a_run_that_is_killed_goes_on(siblings, texts, tmp_path, home: Path) -> None:
+    (path := tmp_path / "recipe.yaml").write_text(recipe(siblings, texts, "fisher").to_yaml())
+    command = [sys.executable, "-c", KILLED, str(path), constants.HF_HOME]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    assert list(home.glob("*/hidden-*")) and not list(home.glob(f"*/{RECORD}"))
+    found = measured(planned(Recipe.from_yaml(path)))
+    left = {path.name for one in found.statistics for path in one.folder.iterdir()}
+    assert left == {".lock", RECORD, "rest.safetensors", *(f"layer-0000{number}.safetensors" for number in range(3))}
 
 
 @pytest.mark.parametrize("method", METHODS)

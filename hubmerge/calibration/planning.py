@@ -1,6 +1,7 @@
 """A recipe planned with the statistics that its methods need, and these measured."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,14 @@ from ..methods import find_method
 from ..progress import Progress, silent
 from ..recipe import Calibration, Recipe
 from ..reference import ModelRef
+from ..stream.budget import check_disk
 from ..stream.carried import Carried
 from ..stream.device import free_memory
+from ..stream.findings import Finding, error
 from ..stream.plan import Plan, Settings, make_plan, rekeyed, weights_of
 from ..stream.roles import with_roles
 from ..stream.statistics import Statistics
+from ..stream.tensors import FLOAT32_BYTES
 from .needs import naming, statistics_of
 from .stack import Stack
 from .sweep import Sweep
@@ -38,7 +42,8 @@ def plan_recipe(
     """Plans a recipe as `make_plan` does, with what its methods need to know of the models: texts are read and counted,
     and no model is run before `measured`.
 
-    The memory among `settings` bounds measuring too. Raises what `make_plan` does, and `TaskError` for texts.
+    The memory among `settings` bounds measuring too. Raises what `make_plan` does, and `TaskError` for texts; what this
+    machine lacks for measuring is in the findings.
     """
     recipe.require_stages()
     wanted = list(_wanted(recipe))
@@ -53,13 +58,15 @@ def plan_recipe(
         measured[stage, ref] = found.by(partial(measure, rows=read, calibration=calibration))
     _require_one_tokenizer(recipe, [(stage, opened[ref]) for stage, ref, _, _ in wanted])
     pinned = recipe.with_calibrations(lambda one: texts.chosen(one).calibration)
-    return make_plan(pinned, token=token, sources=opened, measured=measured, **settings)
+    plan = make_plan(pinned, token=token, sources=opened, measured=measured, **settings)
+    unfit = tuple(_check_room(plan.statistics, settings.get("memory")))
+    return replace(plan, findings=(*plan.findings, *unfit)) if unfit else plan
 
 
 def measured(plan: Plan, progress: Progress = silent) -> Plan:
     """The same plan once all that it needs is measured, which may take long; what was measured before is kept.
 
-    Raises `ResourceError` where a model does not fit into the memory, `SourceError` for one that cannot be measured.
+    Raises what `Plan.require` does, and `SourceError` for a model that cannot be measured.
     """
     plan.require()
     missing = [one for one in plan.statistics if not one.is_here]
@@ -91,6 +98,26 @@ def _wanted(recipe: Recipe) -> Iterator[tuple[str, ModelRef, str, Calibration]]:
                     "{{task: NAME}}` in the recipe, or beside the model."
                 )
             yield stage, ref, method.statistic, calibration
+
+
+def _check_room(statistics: Sequence[Statistics], memory: int | None) -> Iterator[Finding]:
+    """Whether this machine has what measuring takes."""
+    missing = [one for one in statistics if not one.is_here]
+    room = _room(memory)
+    for one in missing:
+        if one.cost.memory > room:
+            yield error(
+                f"Measuring {one.name} takes {size(one.cost.memory)} of memory, for its largest layer and what is "
+                f"known of it, and may take {size(room)}; allow that much, or read fewer tokens of each text.",
+                ResourceError,
+            )
+    if missing:
+        most = sum(one.cost.disk for one in missing) + max(one.cost.spill for one in missing)
+        yield from check_disk(missing[0].folder, most, 0)
+
+
+def _room(memory: int | None) -> int:
+    return int(free_memory() * FREE) if memory is None else memory
 
 
 class _Texts:
@@ -140,12 +167,6 @@ def _measure(
 ) -> None:
     """Runs a model on its texts, and keeps what its statistics are."""
     source, cost, folder = statistics.source, statistics.cost, statistics.folder
-    room = free_memory() * FREE if memory is None else memory
-    if cost.memory > room:
-        raise ResourceError(
-            f"Measuring {source.name} takes {size(cost.memory)} of memory, for its largest layer and what is known of "
-            f"it, and may take {size(room)}; allow that much, or read fewer tokens of each text."
-        )
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / ".lock", "w") as held:
@@ -156,8 +177,8 @@ def _measure(
             if statistics.is_here:
                 return
             limit = memory
-            if limit is None and cost.memory + 4 * source.parameters > room:
-                limit = int(room)  # not all of it at once
+            if limit is None and cost.memory + FLOAT32_BYTES * source.parameters > _room(None):
+                limit = _room(None)  # not all of it at once
             model, _ = load_model(source, token=token, memory=limit)
             stored = naming(weights_of(source).tensors)
             Sweep(Stack(model, source.name), statistics, rows, calibration, stored, progress).run()
