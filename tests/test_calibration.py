@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from architectures import CASES, folder_of
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file
 from torch import nn
 
@@ -32,6 +33,8 @@ from hubmerge.stream.plan import make_plan
 from hubmerge.stream.statistics import RECORD, Statistics, Texts
 from hubmerge.stream.verify import verify
 from hubmerge.stream.weights import Reads
+from space.forms.recipe import offered
+from space.forms.search import searchable
 
 METHODS = ("regmean", "fisher")
 KINDS = {"regmean": "gram", "fisher": "fisher"}
@@ -374,6 +377,38 @@ def test_manifest_card_and_verify_tell_of_the_texts(method: str, siblings, texts
     assert verify(ModelRef.parse(str(out)), recompute=True, read=read_again, plan=plan_again).ok
 
 
+def test_a_dataset_is_pinned_and_named(siblings, texts, tmp_path, hub) -> None:
+    api = HfApi()
+    api.create_repo("alice/texts", repo_type="dataset", exist_ok=True)
+    api.upload_file(path_or_fileobj=texts, path_in_repo="texts.jsonl", repo_id="alice/texts", repo_type="dataset")
+    commit = api.dataset_info("alice/texts").sha
+    by_dataset = {"dataset": "alice/texts", "file": "texts.jsonl", "examples": 5}
+    task = {"name": "own", "examples": {"repo_id": "alice/texts", "search": "texts.jsonl"}, "prompt": "{text}"}
+    document = recipe(siblings, texts, calibration=by_dataset).to_dict()
+    document["models"][0]["calibration"] = {"task": task | {"answer": "", "metric": "exact_match"}, "examples": 4}
+    done = merge(Recipe.from_dict(document), tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "hubmerge.json").read_text())["recipe"]
+    assert written["calibration"]["dataset"] == f"alice/texts@{commit}"
+    assert written["models"][0]["calibration"]["task"]["examples"]["revision"] == commit
+    assert [one.texts.dataset for one in done.plan.statistics] == ["alice/texts"] * 2
+    front = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])
+    assert front["datasets"] == ["alice/texts"]
+
+
+def test_a_strangers_manifest_reads_no_texts_of_this_machine(siblings, texts, tmp_path, hub) -> None:
+    api = HfApi()
+    for name in ("math", "japanese"):
+        api.create_repo(f"alice/cal-{name}", exist_ok=True)
+        api.upload_folder(folder_path=siblings[name], repo_id=f"alice/cal-{name}")
+    document = recipe(siblings, texts).to_dict()
+    document["models"] = [{"model": f"alice/cal-{name}"} for name in ("math", "japanese")]
+    merge(Recipe.from_dict(document), tmp_path / "out")
+    api.create_repo("alice/cal-merged", exist_ok=True)
+    api.upload_folder(folder_path=tmp_path / "out", repo_id="alice/cal-merged")
+    with pytest.raises(HubmergeError, match=r"was merged by texts of its maker's machine \(\./texts.jsonl@sha256:"):
+        verify(ModelRef.parse("alice/cal-merged"), recompute=True, read=read_again, plan=plan_again)
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"calibration": None}, r"regmean needs `calibration`, the texts that .* is measured by"),
     ({"merge_method": "linear"}, r"linear measures no model; leave `calibration` out"),
@@ -420,6 +455,13 @@ def test_other_tokenizers_are_refused(siblings, texts, tiny_llama, tmp_path) -> 
 def test_a_merge_that_measures_nothing_says_who_does(siblings, texts) -> None:
     with pytest.raises(HubmergeError, match=r"regmean needs models measured on texts"):
         make_plan(recipe(siblings, texts)).require()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_searches_and_the_page_measure_nothing(method: str, tiny_search) -> None:
+    with pytest.raises(HubmergeError, match=rf"{method} measures models on texts, which a search does not"):
+        tiny_search(merge_method=method, base_model=None)
+    assert method not in offered() + searchable()
 
 
 def test_one_model_may_tie_its_head(siblings, tiny_llama, texts, tmp_path) -> None:
