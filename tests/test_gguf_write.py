@@ -10,7 +10,7 @@ import torch
 from ggufmodels import MODELS, build, bytewise, pieces
 from huggingface_hub import HfApi
 from streamtools import rewrite, weights
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlavaConfig, LlavaForConditionalGeneration
 
 from hubmerge.errors import HubmergeError, PlanError, RecipeError, SourceError
 from hubmerge.evaluate.models import load_model
@@ -257,6 +257,24 @@ def test_keys_say_what_the_configuration_says(name: str, tmp_path: Path) -> None
     assert keys["attention.head_count_kv"] == 2 and keys["embedding_length"] == 64
     assert ("expert_count" in keys) == bool(ARCHITECTURES[kind].experts)
     assert isinstance(model, AutoModelForCausalLM._model_mapping[type(model.config)])
+
+
+def test_the_language_model_of_one_that_sees(tmp_path: Path) -> None:
+    plain, _ = build(tmp_path / "plain", "llama")
+    config = LlavaConfig(
+        text_config=json.loads((plain / "config.json").read_text()),
+        vision_config={"model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 32}
+        | {"num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 8, "projection_dim": 8},
+        image_token_index=519,
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(tmp_path / "seeing")
+    bytewise().save_pretrained(tmp_path / "seeing")
+    with pytest.raises(SourceError, match=r"is a llava model, .* inside write .*/seeing#language_model"):
+        conversion.plan_gguf(open_source(str(tmp_path / "seeing")), "BF16")
+    file = tmp_path / "part.gguf"
+    part = open_source(f"{tmp_path / 'seeing'}#language_model")
+    conversion.write_gguf(conversion.plan_gguf(part, "F32"), file)
+    assert open_source(str(file)).config["hidden_size"] == 64
 
 
 def test_a_model_whose_head_is_its_embedding(tmp_path: Path) -> None:

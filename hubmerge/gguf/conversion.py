@@ -61,7 +61,7 @@ def plan_gguf(source: Source, kind: str) -> Conversion:
     chosen = require_gguf(kind)
     weights = each_apart(weights_of(source))
     what = source.name
-    known = settings.architecture(weights.config, what)
+    known = settings.architecture(weights.config, what, weights.components)
     config = completed(weights.config)
     tensors = lay_out(weights, known, config, chosen)
     embedding = next((one for one in tensors if one.name == "token_embd.weight"), None)
@@ -93,8 +93,8 @@ def require_gguf(kind: str, plan: Plan | None = None) -> Format:
             "GGUF is written with the package gguf, which is not installed; run pip install 'hubmerge[gguf]'."
         )
     if plan is not None:
-        config = completed(plan.config)
-        settings.keys_of(config, settings.architecture(config, "The result"), "The result")
+        known = settings.architecture(plan.config, "The result")
+        settings.keys_of(completed(plan.config), known, "The result")
     return chosen
 
 

@@ -1,9 +1,10 @@
 """config.json as the keys of a GGUF header, for models that llama.cpp computes as transformers does."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import SourceError
+from ..hub.component import LANGUAGE_MODEL
 from ..hub.gguf import positions
 from ..hub.gguf.model import query_scale
 from ..hub.gguf.naming import ARCHITECTURES, Architecture
@@ -11,14 +12,16 @@ from ..hub.gguf.naming import ARCHITECTURES, Architecture
 Keys = dict[str, Any]
 
 
-def architecture(config: Mapping[str, Any], what: str) -> Architecture:
-    """llama.cpp's architecture for a model. Raises `SourceError` where there is none that is written here."""
+def architecture(config: Mapping[str, Any], what: str, parts: Collection[str] = ()) -> Architecture:
+    """llama.cpp's architecture for a model that has these `parts`. Raises `SourceError` where there is none that is
+    written here."""
     kind = str(config.get("model_type"))
-    if kind not in ARCHITECTURES:
-        raise SourceError(
-            f"{what} is a {kind} model, which is not written as GGUF; the kinds that are: {', '.join(ARCHITECTURES)}."
-        )
-    return ARCHITECTURES[kind]
+    if kind in ARCHITECTURES:
+        return ARCHITECTURES[kind]
+    kinds = ", ".join(ARCHITECTURES)
+    if LANGUAGE_MODEL in parts:
+        kinds = f"{kinds}. For the language model inside write {what}#{LANGUAGE_MODEL}"
+    raise SourceError(f"{what} is a {kind} model, which is not written as GGUF; the kinds that are: {kinds}.")
 
 
 def keys_of(
