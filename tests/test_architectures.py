@@ -75,12 +75,15 @@ def _first_heads() -> list[str]:
     return [case for case, (architecture, head) in CASES.items() if head == architecture.heads[0]]
 
 
-def test_the_page_lists_the_families() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+def test_the_pages_tell_the_families() -> None:
+    root = Path(__file__).parent.parent
+    page, all_names = (root / "docs" / "checkpoints.md").read_text(encoding="utf-8"), set[str]()
     for kind, architectures in FAMILIES.items():
-        names = dict.fromkeys(one.name.removesuffix("-labels") for one in architectures)
+        names = {one.name.removesuffix("-labels") for one in architectures}
         assert f"| {kind} | {', '.join(sorted(names))} |" in page
-    assert len(ARCHITECTURES) >= 170
+        all_names |= names
+    promise = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    assert f"computes what the source computes, in {len(all_names)} families of models" in promise
     assert {*_FAST} <= CASES.keys() and {*_SELDOM.split()} <= {one.name for one in ARCHITECTURES}
 
 
