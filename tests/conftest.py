@@ -43,7 +43,7 @@ _hub = LocalHub(
     users={"alice": "hf_alice", "bob": "hf_bob", "SFconvertbot": "hf_SFconvertbot"},
     organizations={
         name: ["alice"]
-        for name in ("hubmerge-demo", "openai", "juletxara", "mistralai", "augmxnt", "WizardLMTeam", "GAIR")
+        for name in ("hubmerge-demo", "openai", "juletxara", "mistralai", "augmxnt", "WizardLMTeam", "GAIR", "SakanaAI")
     },
 )
 _hub.start()

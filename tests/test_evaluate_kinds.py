@@ -242,10 +242,9 @@ def test_every_task_of_the_docs_is_one(document: dict, tmp_path: Path) -> None:
         pytest.skip("its data set is on the Hub")
     (tmp_path / "score.py").write_text("def grade(outputs, examples): return [1.0 for _ in outputs]")
     names = [name for name in ("search", "validation", "test") if name in document["examples"]]
-    rows = {
-        name: [{"question": f"{name} {i}", "text": f"{name} {i}", "answer": 1, "options": ["a", "b"]} for i in range(3)]
-        for name in names
-    }
+    (tmp_path / "photo.bmp").write_bytes(b"BM:\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\1\0\0\0\1\0\0\0\1\0\x18" + bytes(29))
+    more = {"answer": 1, "options": ["a", "b"], "photo": "photo.bmp"}
+    rows = {name: [{"question": f"{name} {i}", "text": f"{name} {i}", **more} for i in range(3)] for name in names}
     here = {**document, "examples": rows}
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(here, allow_unicode=True))
     task = load_task(tmp_path / "task.yaml")

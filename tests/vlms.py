@@ -12,6 +12,7 @@ WORDS = 32
 """Tokens of a plain sibling; a model that sees has eight more."""
 ROWS = WORDS + 8
 MARK = WORDS
+MARKS = ("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>")
 """The token that a picture, or a sound, is put in the place of."""
 
 _TEXT = {
@@ -274,7 +275,7 @@ def _save(kind: Any, config: Any, folder: Path, seed: int, words: int, **how: bo
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))  # norms and biases differ, too
     model.save_pretrained(folder, **how)
-    known = ["<pad>", "<s>", "</s>", "<unk>", *(f"w{number}" for number in range(WORDS - 4)), "<image>"]
+    known = ["<pad>", "<s>", "</s>", "<unk>", *(f"w{number}" for number in range(WORDS - 4)), *MARKS]
     known += [f"<mark{number}>" for number in range(len(known), words)]
     core = Tokenizer(models.WordLevel({word: at for at, word in enumerate(known[:words])}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -297,3 +298,38 @@ def spoken(model: Any) -> dict[str, torch.Tensor]:
     """The language model's weights in memory, by the names of a plain one; a head that is tied is there as well."""
     own = {f"model.{name}": tensor for name, tensor in model.get_decoder().named_parameters()}
     return {**own, "lm_head.weight": model.get_output_embeddings().weight}
+
+
+def add_processor(family: str, folder: Path, template: bool = True) -> Path:
+    """Saves what makes tokens and pixels for a model of those families whose processor needs no torchvision."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)})
+    kind: Any
+    if family == "llava":
+        size = {"shortest_edge": 16}
+        kind = transformers.CLIPImageProcessor(size=size, crop_size={"height": 16, "width": 16})
+        marks = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+        processor: Any = transformers.LlavaProcessor(kind, tokenizer, image_token="<image>", **marks)
+    elif family == "smolvlm":
+        size = {"longest_edge": 16}
+        kind = transformers.SmolVLMImageProcessor(size=size, max_image_size=size, do_image_splitting=False)
+        processor = transformers.Idefics3Processor(kind, tokenizer, image_seq_len=4)
+    else:
+        kind = transformers.SiglipImageProcessor(size={"height": 16, "width": 16})
+        kind.image_seq_length = 4
+        processor = transformers.PaliGemmaProcessor(kind, tokenizer)
+    if template:
+        processor.tokenizer.chat_template = TEMPLATE
+    processor.save_pretrained(folder)
+    return folder
+
+
+TEMPLATE = (
+    "{% for message in messages %}{{ '<s> ' }}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<image> ' }}"
+    "{% else %}{{ part['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '</s> ' }}{% endif %}"
+)
+"""A chat template that puts a mark where a picture is."""

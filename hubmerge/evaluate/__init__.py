@@ -19,13 +19,16 @@ measurement.py       what is known of a model after it was asked examples
 metrics.py           the metrics a task can name: what each asks a model for, and what a reply is worth
 models.py            a model and its tokenizer by Hub ID or folder, ready to answer
 numerals.py          numbers in text of any script
+pictures.py          pictures of examples: where they lie, and how one is opened
 placement.py         where the weights of a model lie while it is asked
 python_function.py   a metric of the user's own
 rouge.py             ROUGE-L: how much of a reference an answer says in the same order
 score.py             scores of one model on a set of examples
+seeing.py            questions about pictures, and what a tower has made of these before
 splits.py            rows made into examples, and examples into splits: cut to size, no question twice
 spool.py             folders for weights that do not fit into memory, gone when nobody uses them
 statistics.py        how sure a score is (intervals), and whether two models differ (paired tests)
+strict.py            the right words and nothing foreign: the metric `strict_words`
 table.py             the score table: a line for each model, with intervals and odds
 task.py              a task: examples in three splits that share nothing, how a model is asked
 texts.py             prompts as a model reads them: through its chat template, and as tokens

@@ -24,6 +24,23 @@ BUILTIN: Mapping[str, Mapping[str, Any]] = {
         "language": "ja",
         "max_new_tokens": 512,
     },
+    # What the paper's Japanese model that sees was tested on (arXiv 2403.13187, section 4.2): only ever test splits.
+    "ja-vg-vqa-500": {
+        "name": "ja-vg-vqa-500",
+        "examples": {"repo_id": "SakanaAI/JA-VG-VQA-500", "test": "*test-*.parquet", "each": "qas"},
+        "image": "image",
+        "metric": "rouge_l",
+        "language": "ja",
+        "max_new_tokens": 128,
+    },
+    "ja-vlm-bench-in-the-wild": {
+        "name": "ja-vlm-bench-in-the-wild",
+        "examples": {"repo_id": "SakanaAI/JA-VLM-Bench-In-the-Wild", "test": "*test-*.parquet"},
+        "image": "image",
+        "metric": "rouge_l",
+        "language": "ja",
+        "max_new_tokens": 256,
+    },
     # GSM8K (Cobbe et al. 2021, arXiv 2110.14168). Its answers end in "#### 18": the last number counts.
     "gsm8k": {
         "name": "gsm8k",

@@ -3,8 +3,9 @@
 import csv
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..errors import NotFoundError, TaskError
 from ..links import leaving
 from ..reference import ModelRef
 from ..text import brief
+from .pictures import Picture, Place, cell_picture, is_picture_type
 
 TASK = DocumentKind("task", TaskError)
 
@@ -24,6 +26,9 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _LARGEST = 2**30
 """Bytes of a .json file."""
 
+_AT_ONCE = 16
+"""Rows of a Parquet file with pictures that are in memory at the same time."""
+
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
@@ -32,7 +37,8 @@ class Example:
     """One question and its right answer.
 
     `choices`: the answers to choose from, the right one among them, for multiple choice. `id` names the row where it
-    comes from, for tasks that look it up there again; `where` names it to people ("row 3 of test.jsonl").
+    comes from, for tasks that look it up there again; `where` names it to people ("row 3 of test.jsonl"). `image`: a
+    picture that is shown with the question.
     """
 
     prompt: str
@@ -40,20 +46,69 @@ class Example:
     choices: tuple[str, ...] = ()
     id: str = ""
     where: str = field(default="", compare=False)
+    image: Picture | None = None
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Where a task's rows come from. `locate` maps a file name to a local path; `source` names it for people."""
+    """Where a task's rows come from.
+
+    `locate` maps a file name to a local path, `names` lists those that there are; `source` names it for people.
+    `image`: the field that holds a picture, or the path of one from where the rows stand. `each`: the field with a list
+    of rows, which have the other fields in common.
+    """
 
     locate: Callable[[str], Path]
     source: str | None
     columns: tuple[str, ...] | None
+    names: Callable[[], Iterable[str]] = tuple
+    image: str | None = None
+    each: str | None = None
 
     def read(self, file: str | Sequence[Row], split: str) -> list[Row]:
-        """The rows of one file, or of a list written in place. Raises `TaskError` where it is not such a table."""
-        if isinstance(file, str):
-            return read_rows(self.locate(file), columns=self.columns)
+        """The rows of one file, of all that a pattern (data/test-*.parquet) names, or of a list written in place.
+
+        Raises `TaskError` where it is not such a table.
+        """
+        rows: list[Row] = []
+        for name in self._files(file) if isinstance(file, str) else [None]:
+            read = self._listed(file, split) if name is None else read_rows(self.locate(name), columns=self.columns)
+            beside = PurePosixPath(name or "").parent
+            for number, row in enumerate(read, start=1):
+                where = f"row {number} of {name or f'the {split} rows'}"
+                rows += self._each(self._with_picture(row, beside, where), where)
+        return rows
+
+    def _files(self, file: str) -> list[str]:
+        if not is_pattern(file):
+            return [file]
+        if not (found := sorted(name for name in self.names() if fnmatchcase(name, _plain_path(file)))):
+            raise TaskError(f"No file {'of ' + self.source if self.source else 'here'} is called like {file}.")
+        return found
+
+    def _with_picture(self, row: Row, beside: PurePosixPath, where: str) -> Row:
+        """The row with its picture in place of the path to it."""
+        if self.image is None:
+            return row
+        value = row.get(self.image)
+        if isinstance(value, str) and value:
+            place = Place(self.locate((beside / value).as_posix()))
+            value = Picture.of(place.read(), place)
+        if not isinstance(value, Picture):
+            told = "there is no" if value is None else "no picture and no path to one is the"
+            raise TaskError(f"{where}: {told} field {self.image!r}, which `image` of the task names.")
+        return {**row, self.image: value}
+
+    def _each(self, row: Row, where: str) -> list[Row]:
+        """The rows that one row holds; itself where it holds none."""
+        if self.each is None:
+            return [row]
+        listed = row.get(self.each)
+        if not isinstance(listed, Sequence) or not all(isinstance(one, Mapping) for one in listed):
+            raise TaskError(f"{where}: the field {self.each!r}, which `each` names, holds no list of rows.")
+        return [{**row, **one} for one in listed]
+
+    def _listed(self, file: Any, split: str) -> list[Row]:
         if not isinstance(file, Sequence) or not all(isinstance(row, Mapping) for row in file):
             raise TaskError(
                 f"`{split}` of the task's examples must be a file name or a list of rows, got {type(file).__name__}."
@@ -61,17 +116,28 @@ class Rows:
         return [row for row in file if isinstance(row, Mapping)]
 
 
-def open_rows(where: Mapping[str, Any], *, token: str | None) -> Rows:
-    """Opens `{repo_id, revision}`, pinned to its commit now, or `{folder}`."""
+def open_rows(where: Mapping[str, Any], *, token: str | None, image: str | None = None) -> Rows:
+    """Opens `{repo_id, revision}`, pinned to its commit now, or `{folder}`; `image`: the field with pictures."""
     names = tuple(TASK.listed(where.get("columns") or [], "columns")) or None
     if wrong := [name for name in names or () if not isinstance(name, str)]:
         raise TaskError(f"`columns` names the columns of a file without a header, each by text, got {brief(wrong[0])}.")
-    repo_id, folder, revision = (text_or_none(where, key) for key in ("repo_id", "folder", "revision"))
+    repo_id, folder, revision, each = (text_or_none(where, key) for key in ("repo_id", "folder", "revision", "each"))
     if repo_id is not None and folder is not None:
         raise TaskError("The task's examples name both `repo_id` and `folder`; keep one.")
     if repo_id is not None:
-        return _open_repository(repo_id, revision, names, token)
-    return Rows(lambda file: _local(Path(folder or ""), file), folder, names)
+        return replace(_open_repository(repo_id, revision, names, token), image=image, each=each)
+    base = Path(folder or "")
+    return Rows(lambda file: _local(base, file), folder, names, lambda: files_in(base), image, each)
+
+
+def files_in(folder: Path) -> Iterable[str]:
+    """The names of all files in a folder and those in it."""
+    return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def is_pattern(file: str) -> bool:
+    """Whether a name stands for all files that are called alike."""
+    return any(sign in file for sign in "*?[")
 
 
 def text_or_none(where: Mapping[str, Any], key: str) -> str | None:
@@ -103,7 +169,7 @@ def _open_repository(repo_id: str, revision: str | None, columns: tuple[str, ...
             raise NotFoundError(f"The dataset {ref} has no file {file}; check the file names of the task.")
         return store.path(known or FileInfo(file, 0))
 
-    return Rows(locate, str(ref.pinned(store.commit)), columns)
+    return Rows(locate, str(ref.pinned(store.commit)), columns, lambda: facts.files)
 
 
 def _local(base: Path, file: str) -> Path:
@@ -177,7 +243,14 @@ def _parquet(path: Path) -> list[Row]:
             f"{path.name} needs pyarrow, which is not installed; run pip install 'hubmerge[parquet]'."
         ) from None
     try:
-        return parquet.read_table(path).to_pylist()
+        with parquet.ParquetFile(path) as file:
+            pictures = [one.name for one in file.schema_arrow if is_picture_type(one.type)]
+            rows: list[Row] = []
+            for batch in file.iter_batches(batch_size=_AT_ONCE if pictures else 65536):
+                for row in batch.to_pylist():
+                    own = {name: cell_picture(row[name], Place(path, name, len(rows))) for name in pictures}
+                    rows.append({**row, **own})
+            return rows
     except (ArrowException, OSError) as exc:
         raise TaskError(
             f"The example file {path.name} is no Parquet that can be read ({type(exc).__name__})."

@@ -15,8 +15,7 @@ from .demand import Demand
 from .placement import execution_device, memory_left
 from .texts import chat_texts, encode_prompts, has_template
 
-# A repository's generation_config.json may ask for sampling or penalties; greedy scoring must not depend on it.
-_GREEDY = {
+GREEDY: dict[str, Any] = {
     "do_sample": False,
     "num_beams": 1,
     "temperature": 1.0,
@@ -26,6 +25,7 @@ _GREEDY = {
     "no_repeat_ngram_size": 0,
     "min_new_tokens": 0,
 }
+"""A repository's generation_config.json may ask for sampling or penalties; greedy scoring must not depend on it."""
 
 _BLOCKS = 2
 """Blocks in work at a time: a step for few rows takes nearly as long as one for twice as many."""
@@ -81,8 +81,8 @@ def answers(
     from .greedy import Decoder, can_decode
 
     encoded = encode_prompts(tokenizer, prompt_texts(tokenizer, prompts, system))
-    _check_length(model, max(map(len, encoded), default=0), max_new_tokens)
-    stops = _eos_ids(model, tokenizer)
+    check_length(model, max(map(len, encoded), default=0), max_new_tokens)
+    stops = eos_ids(model, tokenizer)
     blocks = list(pairwise((0, *(block_ends or (len(encoded),)))))
     # The longest first: they pad each other little, and if memory is short, the first batch shows it.
     order = [at for start, end in blocks for at in sorted(range(start, end), key=lambda i: -len(encoded[i]))]
@@ -129,12 +129,12 @@ def generate_batch(
         max_new_tokens=max_new_tokens,
         pad_token_id=pad,
         eos_token_id=ends,
-        **_GREEDY,
+        **GREEDY,
     )
-    return [_until_end(row, ends or ()) for row in made[:, width:].tolist()]
+    return [until_end(row, ends or ()) for row in made[:, width:].tolist()]
 
 
-def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+def until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
     """The tokens up to and including the first that ends an answer: what follows is padding."""
     return ids[: next((at for at, token in enumerate(ids, 1) if token in ends), len(ids))]
 
@@ -152,7 +152,8 @@ def position_limit(model: Any) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def _check_length(model: Any, longest: int, max_new_tokens: int) -> None:
+def check_length(model: Any, longest: int, max_new_tokens: int) -> None:
+    """Raises `TaskError` where a prompt of `longest` tokens and its answer are more than the model reads."""
     limit = position_limit(model)
     if limit and longest + max_new_tokens > limit:
         raise TaskError(
@@ -161,7 +162,7 @@ def _check_length(model: Any, longest: int, max_new_tokens: int) -> None:
         )
 
 
-def _eos_ids(model: Any, tokenizer: Any) -> list[int] | None:
+def eos_ids(model: Any, tokenizer: Any) -> list[int] | None:
     """Every token that ends an answer: the model's and the tokenizer's (chat models often differ in the two)."""
     own = getattr(model.generation_config, "eos_token_id", None)
     ids = [*(own if isinstance(own, (list, tuple)) else [own]), tokenizer.eos_token_id]
@@ -173,7 +174,7 @@ def pad_id(model: Any, tokenizer: Any) -> int:
     # The attention mask hides padding, so any token will do where the tokenizer has none of its own.
     if tokenizer.pad_token_id is not None:
         return int(tokenizer.pad_token_id)
-    return (_eos_ids(model, tokenizer) or [0])[0]
+    return (eos_ids(model, tokenizer) or [0])[0]
 
 
 def stream_chat(
@@ -202,7 +203,7 @@ def stream_chat(
     else:
         text = "\n".join(message["content"] for message in messages)
     ids = torch.tensor(encode_prompts(tokenizer, [text]))
-    _check_length(model, ids.shape[1], 1)
+    check_length(model, ids.shape[1], 1)
     if memory is not None:
         # All of it is read at once, as transformers does.
         Demand(1, ids.shape[1], 1, ids.shape[1]).within(memory_left(model, memory), model)
@@ -212,7 +213,7 @@ def stream_chat(
 
     def pieces() -> Iterator[str]:
         with turn or nullcontext():
-            yield from _pieces(model, tokenizer, ids, {"max_new_tokens": room, **_GREEDY, **sampling}, stop)
+            yield from _pieces(model, tokenizer, ids, {"max_new_tokens": room, **GREEDY, **sampling}, stop)
 
     return pieces()
 
@@ -236,7 +237,7 @@ def _pieces(
                     input_ids=ids.to(execution_device(model)),
                     attention_mask=torch.ones_like(ids).to(execution_device(model)),
                     pad_token_id=pad_id(model, tokenizer),
-                    eos_token_id=_eos_ids(model, tokenizer),
+                    eos_token_id=eos_ids(model, tokenizer),
                     streamer=streamer,
                     stopping_criteria=StoppingCriteriaList([ended]),
                     **settings,

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import SourceError, TaskError
 from ..stream.architecture import read_text_architecture
+from . import seeing
 from .examples import Example
 from .generation import prompt_texts
 from .likelihood import encode_pairs
@@ -41,7 +42,8 @@ class Longest:
 def longest(tokenizer: Any, task: Task, splits: tuple[str, ...] = SPLITS) -> Longest | None:
     """The longest example of these splits as a model with this tokenizer reads it; None where they are empty.
 
-    None too where lm-eval asks, which cuts prompts to what fits. Raises `TaskError` for what cannot be asked at all.
+    None too where lm-eval asks, which cuts prompts to what fits. Where the task shows pictures, `tokenizer` is the
+    processor, and all of them are opened. Raises `TaskError` for what cannot be asked at all.
     """
     found: Longest | None = None
     for split in splits if task.asked.asks != "lm_eval" else ():
@@ -53,6 +55,8 @@ def longest(tokenizer: Any, task: Task, splits: tuple[str, ...] = SPLITS) -> Lon
 
 def _lengths(tokenizer: Any, task: Task, split: str) -> list[tuple[Example, int]]:
     examples = task.split(split)
+    if task.sees:
+        return list(zip(examples, seeing.lengths(tokenizer, examples, task.system), strict=True))
     if task.asked.asks == "text":
         prompts = [example.prompt for example in examples]
         rows = encode_prompts(tokenizer, prompt_texts(tokenizer, prompts, task.system))

@@ -8,12 +8,14 @@ this machine saw it last, or beside the file that names it.
 import os
 import re
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ..errors import TaskError
 from ..files import expand
 from ..places import files_digest, find, folder_name, note
+from .examples import files_in, is_pattern
 
 _SHARED = re.compile(r"\./(?P<name>[^/]+?)@(?P<digest>sha256:[0-9a-f]{12})")
 _LM_EVAL = (".yaml", ".yml", ".py", ".json", ".jsonl")
@@ -48,7 +50,10 @@ def shared_task(document: Mapping[str, Any]) -> dict[str, Any]:
     """The plain values of a task for others: its folder and files by name and digest."""
     task, examples = dict(document), document["examples"]
     if isinstance(examples.get("folder"), str):
-        task["examples"] = {**examples, "folder": _shared(examples["folder"], example_files(examples))}
+        task["examples"] = {
+            **examples,
+            "folder": _shared(examples["folder"], example_files(examples, task.get("image"))),
+        }
     if isinstance(task.get("python"), str):
         path, colon, function = task["python"].rpartition(":")
         task["python"] = f"{_shared(path, one_file)}{colon}{function}"
@@ -63,11 +68,18 @@ def shared_path(text: str) -> str:
     return _shared(text, one_file)
 
 
-def example_files(examples: Mapping[str, Any]) -> Files:
-    """Those that the splits name."""
-    found = (examples.get(split) for split in ("search", "validation", "test"))
-    names = sorted({name for name in found if isinstance(name, str) and name})
-    return lambda folder: {name: folder / name for name in names}
+def example_files(examples: Mapping[str, Any], image: object = None) -> Files:
+    """Those that the splits name, and the pictures that rows written in place name in the field `image`."""
+    found = [examples.get(split) for split in ("search", "validation", "test")]
+    rows = [row for listed in found if isinstance(listed, list) for row in listed if isinstance(row, Mapping)]
+    named = {name for name in [*found, *(row.get(image) for row in rows)] if isinstance(name, str) and name}
+
+    def files(folder: Path) -> dict[str, Path]:
+        alike = [pattern for pattern in named if is_pattern(pattern)]
+        more = [name for name in files_in(folder) if any(fnmatchcase(name, one) for one in alike)] if alike else []
+        return {name: folder / name for name in sorted({*named.difference(alike), *more})}
+
+    return files
 
 
 def one_file(path: Path) -> Mapping[str, Path]:

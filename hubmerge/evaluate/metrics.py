@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .examples import Example
 from .numerals import numbers
 from .rouge import rouge_l
+from .strict import has_words, strict_words
 
 Grade = Callable[[Sequence[str], Sequence[Example]], list[float]]
 """(outputs, their examples) -> what each output is worth, 0..1; NaN where it could not be graded."""
@@ -63,6 +64,10 @@ def _no_text(example: Example) -> str | None:
     return None if example.answer.strip() else "is empty"
 
 
+def _no_words(example: Example) -> str | None:
+    return None if has_words(example.answer) else "holds no word"
+
+
 def _no_choice(example: Example) -> str | None:
     if len(set(example.choices)) < 2 or len(set(example.choices)) < len(example.choices):
         return f"belongs to {len(example.choices)} choices where two or more different ones are needed"
@@ -73,6 +78,7 @@ METRICS: Mapping[str, Metric] = {
     "exact_number": Metric("text", _each(exact_number), flaw=_no_number),
     "exact_match": Metric("text", _each(exact_match)),
     "rouge_l": Metric("text", _each(rouge_l), flaw=_no_text),
+    "strict_words": Metric("text", _each(strict_words), flaw=_no_words),
     "judge": Metric("text", settings=True),
     "python": Metric("text", settings=True),
     # The names are ours, the figures lm-eval's: acc_norm (per character) and acc (the plain sum).

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,23 @@ def load_tokenizer(carried: Carried, files: Mapping[str, bytes] | None = None) -
         save_files(folder, files or tokenizer_files(carried))
         with transformers_errors(f"The tokenizer of {carried.source.name} cannot be loaded"):
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def load_processor(carried: Carried) -> Any:
+    """What reads pictures and text for a model, as the merge would write it. Raises `SourceError` for a broken one."""
+    from transformers import AutoProcessor
+
+    files = tokenizer_files(carried)
+    if not any(name.endswith("processor_config.json") for name in files):
+        raise SourceError(
+            f"{carried.source.name} has no processor_config.json or preprocessor_config.json, so it cannot be shown "
+            "pictures; name a model that sees."
+        )
+    hint = "" if find_spec("torchvision") else " (torchvision, which many need, is not installed)"
+    with tempfile.TemporaryDirectory(prefix="hubmerge-processor-") as folder:
+        save_files(folder, files)
+        with transformers_errors(f"The processor of {carried.source.name} cannot be loaded{hint}"):
+            return AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
 def save_files(folder: str, files: Mapping[str, bytes]) -> None:

@@ -8,12 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 from ..progress import Event, Progress, silent
-from . import harness, statistics
+from . import harness, seeing, statistics
 from .generation import answers
 from .harness import HarnessTask
 from .language import THRESHOLD, probability
 from .likelihood import Likelihood, loglikelihoods
 from .metrics import METRICS
+from .seeing import Seen
 from .task import Example, Task
 
 
@@ -85,11 +86,13 @@ def evaluate(
     block_ends: Sequence[int] = (),
     stop: Callable[[Sequence[float]], bool] | None = None,
     memory: int | None = None,
+    seen: Seen | None = None,
     progress: Progress = silent,
 ) -> Scores:
     """Asks `model` the examples as `task` says, and values the replies.
 
-    `memory`: bytes that the model and its answers may take, to which batches are fitted.
+    `memory`: bytes that the model and its answers may take, to which batches are fitted. `tokenizer`: where the task
+    shows pictures, the model's processor; `seen`: what its tower has made of them before.
 
     `block_ends`: after how many examples a block ends, rising, the last all. After each block `stop` is told the values
     so far, and where it says so the scores are of these examples alone. The next block may have begun by then: what
@@ -102,7 +105,7 @@ def evaluate(
     assert examples
     started = time.perf_counter()
     parts: list[Scores] = []
-    asking = _Asking(model, tokenizer, task, batch_size, memory, progress)
+    asking = _Asking(model, tokenizer, task, batch_size, memory, progress, seen)
     for replies in _ask(asking, examples, block_ends or (len(examples),)):
         asked = examples[sum(part.n for part in parts) :][: len(replies.texts)]
         values = replies.values if replies.values is not None else _grade(replies.texts, asked, task)
@@ -148,6 +151,7 @@ class _Asking:
     batch_size: int
     memory: int | None
     progress: Progress
+    seen: Seen | None = None
 
     @property
     def how(self) -> dict[str, Any]:
@@ -163,9 +167,11 @@ def _ask(asking: _Asking, examples: Sequence[Example], ends: Sequence[int]) -> I
         for start, end in pairwise((0, *ends)):
             yield ask(asking, examples[start:end])
         return
-    prompts = [example.prompt for example in examples]
-    new_tokens = task.max_new_tokens
-    asked = answers(asking.model, asking.tokenizer, prompts, max_new_tokens=new_tokens, block_ends=ends, **asking.how)
+    how = {"max_new_tokens": task.max_new_tokens, "block_ends": ends, **asking.how}
+    if task.sees:
+        asked = seeing.answers(asking.model, asking.tokenizer, examples, seen=asking.seen, **how)
+    else:
+        asked = answers(asking.model, asking.tokenizer, [example.prompt for example in examples], **how)
     texts: dict[int, str] = {}
     made, counted = 0, 0
     for start, end in pairwise((0, *ends)):

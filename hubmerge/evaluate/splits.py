@@ -36,13 +36,14 @@ class Template:
     """How a row becomes an example: templates with {fields} of the row.
 
     `choices`: the name of a field that holds them, or a list of templates; None where the task has none. `asks`: what
-    the task's metric asks for (see metrics.py).
+    the task's metric asks for (see metrics.py). `image`: the name of the field that holds a picture.
     """
 
     prompt: str = "{question}"
     answer: str = "{answer}"
     choices: str | Sequence[str] | None = None
     asks: str = "text"
+    image: str | None = None
 
     def __post_init__(self) -> None:
         given = self.choices
@@ -60,14 +61,15 @@ class Template:
             choices, answer = (), fill(self.answer, row, place)
         if not prompt.strip() and self.asks != "likelihood":
             raise TaskError(f"{place}: the prompt is empty.")
-        return Example(prompt, answer, choices, str(row["id"]) if self.asks == "lm_eval" else "", where)
+        picture = None if self.image is None else row[self.image]
+        return Example(prompt, answer, choices, str(row["id"]) if self.asks == "lm_eval" else "", where, picture)
 
 
 def identity(example: Example, asks: str) -> str:
-    """What two examples share that are one: prompt and choices; where only likelihood is asked, the text too."""
-    return fingerprint(
-        "\n".join([example.prompt, *sorted(example.choices), *([example.answer] if asks == "likelihood" else [])])
-    )
+    """What two examples share that are one: prompt, choices, picture; where only likelihood is asked, the text too."""
+    more = [example.image.digest] if example.image is not None else []
+    more += [example.answer] if asks == "likelihood" else []
+    return fingerprint("\n".join([example.prompt, *sorted(example.choices), *more]))
 
 
 def problem_id(example: Example, asks: str) -> str:

@@ -8,6 +8,7 @@ examples:
   validation: validation.jsonl
   test: test.jsonl
 prompt: "{question}"          # fields of a row in braces
+image: photo                  # optional: the field with a picture, or with the path to one
 answer: "{answer}"
 metric: exact_number
 language: ja                  # optional: the answer must also be in this language
@@ -16,6 +17,7 @@ max_new_tokens: 32
 The kinds of tasks, by what stands in place of `metric: exact_number`:
 
 metric: exact_match           # the whole reply is the answer
+metric: strict_words          # the right words in their order, and no letter of another script
 metric: rouge_l               # the longest common subsequence of words, Japanese too
 metric: loglikelihood         # multiple choice; needs `choices:`, a field with a list or a list of templates
 metric: loglikelihood_sum     # the same without dividing by the choices' lengths (lm-eval: acc; above: acc_norm)
@@ -91,6 +93,10 @@ class Task:
             )
         if self.language is not None and self.asked.asks != "text":
             raise TaskError(f"Task {self.name}: with {self.metric} the model writes nothing; leave out `language`.")
+        if self.sees and self.asked.asks != "text":
+            raise TaskError(
+                f"Task {self.name}: {self.metric} asks without pictures; leave out `image`, or name another metric."
+            )
         if self.max_new_tokens < 1:
             raise TaskError(f"Task {self.name}: max_new_tokens must be at least 1, got {self.max_new_tokens}.")
         if not any(self.split(name) for name in SPLITS):
@@ -106,6 +112,11 @@ class Task:
     def asked(self) -> Metric:
         """How a model is asked and its replies valued."""
         return METRICS[self.metric]
+
+    @cached_property
+    def sees(self) -> bool:
+        """Whether a picture is shown with a question."""
+        return any(example.image is not None for name in SPLITS for example in self.split(name))
 
     def split(self, name: str) -> tuple[Example, ...]:
         """The examples of one split: "search", "validation" or "test"."""
@@ -123,7 +134,7 @@ class Task:
     @property
     def key(self) -> str:
         """A sha256 of the task's content: two tasks with one key ask and judge the same."""
-        content = asdict(self, dict_factory=lambda items: {key: value for key, value in items if key != "where"})
+        content = asdict(self, dict_factory=_of_content)
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def _require_disjoint(self) -> None:
@@ -139,12 +150,18 @@ class Task:
                     )
 
 
+def _of_content(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """What counts of a value: not where it comes from, and no picture where there is none."""
+    return {key: value for key, value in items if key != "where" and (key != "image" or value is not None)}
+
+
 _WITH_SETTINGS = tuple(name for name, metric in METRICS.items() if metric.settings)
 _KEYS = (
     "name",
     "examples",
     "prompt",
     "answer",
+    "image",
     "choices",
     "metric",
     *_WITH_SETTINGS,
@@ -152,7 +169,7 @@ _KEYS = (
     "max_new_tokens",
     "system",
 )
-_EXAMPLE_KEYS = ("repo_id", "folder", "revision", "columns", *SPLITS)
+_EXAMPLE_KEYS = ("repo_id", "folder", "revision", "columns", "each", *SPLITS)
 
 
 def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path()) -> dict[str, Any]:
@@ -178,9 +195,9 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
     if (
         document.get("lm_eval") is None
         and text_or_none(where, "repo_id") is None
-        and any(isinstance(where.get(split), str) for split in SPLITS)
+        and (document.get("image") is not None or any(isinstance(where.get(split), str) for split in SPLITS))
     ):
-        folder = absolute(text_or_none(where, "folder") or "", relative_to, example_files(where))
+        folder = absolute(text_or_none(where, "folder") or "", relative_to, example_files(where, document.get("image")))
         document["examples"] = {**where, "folder": folder}
     if isinstance(document.get("python"), str):
         file, colon, function = document["python"].rpartition(":")
@@ -222,9 +239,12 @@ def load_task(
     asks = METRICS[metric].asks if metric in METRICS else "text"  # Task refuses an unknown one
     if harness := settings if isinstance(settings, HarnessTask) else None:
         _require_harness_keys(document)
-    rows: RowSource = harness or open_rows(document["examples"], token=token)
+    image = TASK.text(document, "image")
+    rows: RowSource = harness or open_rows(document["examples"], token=token, image=image)
     name = str(document.get("name") or (harness.task if harness else "task"))
-    template = Template(**{key: document[key] for key in ("prompt", "answer", "choices") if key in document}, asks=asks)
+    template = Template(
+        **{key: document[key] for key in ("prompt", "answer", "choices") if key in document}, asks=asks, image=image
+    )
     if (template.choices is not None) != (asks == "choices"):
         raise TaskError(f"Task {name}: `choices` and the metric loglikelihood go together; the metric is {metric}.")
     splits = cut(name, rows, document["examples"], template, counts or {}, seed)

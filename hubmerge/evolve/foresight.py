@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import HubmergeError, PlanError, SearchError
+from ..errors import HubmergeError, PlanError, SearchError, TaskError
 from ..evaluate.lengths import Longest, longest, positions
 from ..evaluate.llm_judge import LlmJudge
-from ..evaluate.models import load_tokenizer, tokenizer_files
+from ..evaluate.models import load_processor, load_tokenizer, tokenizer_files
 from ..evaluate.task import SPLITS, Task
+from ..hub.auto_class import SEEING, auto_class
 from ..hub.source import Source
 from ..recipe import Recipe
 from ..reference import ModelRef
@@ -88,11 +89,13 @@ def _longest(
     """The longest example for whoever is asked, with a name for messages and the tokens that it reads at most."""
     tokenizers: dict[tuple[tuple[str, bytes], ...], Any] = {}
     known: dict[tuple[int, tuple[str, ...]], Longest | None] = {}
-    for name, carried, config, splits in _asked(search, plan, sources):
+    for name, carried, config, splits in _asked(search, plan, sources, task.sees):
         # Models that were tuned from one base mostly share its tokenizer, and loading one takes a second.
         files = tokenizer_files(carried)
         if (made := tuple(sorted(files.items()))) not in tokenizers:
-            tokenizers[made] = load_tokenizer(carried, files)
+            if task.sees:
+                require_eyes(config, name, task)
+            tokenizers[made] = load_processor(carried) if task.sees else load_tokenizer(carried, files)
         tokenizer = tokenizers[made]
         if (asked := (id(tokenizer), splits)) not in known:
             known[asked] = longest(tokenizer, task, splits)
@@ -100,17 +103,26 @@ def _longest(
             yield most, name, positions(config)
 
 
+def require_eyes(config: Mapping[str, object], name: str, task: Task) -> None:
+    """Raises `TaskError` where a task shows pictures to a model that has no eyes."""
+    if auto_class(config) != SEEING:
+        raise TaskError(
+            f"Task {task.name} shows pictures, and {name} is a {config.get('model_type')} model, which has no eyes; "
+            "search the language model of one that sees: org/sees#language_model."
+        )
+
+
 _Asked = tuple[str, Carried, Mapping[str, object], tuple[str, ...]]
 """Who is asked: its name in messages, tokenizer and chat template, configuration, and the splits."""
 
 
-def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source]) -> Iterator[_Asked]:
+def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source], sees: bool) -> Iterator[_Asked]:
     """Everyone that the search asks, once where several are asked in the same way."""
     yield "a candidate", plan.tokenizer, plan.config, SPLITS
     # Models and merges beside it are asked the search split where they choose the examples.
     splits = SPLITS if search.economy is not None and search.economy.examples is not None else ("test",)
     seen = {(plan.tokenizer.key, positions(plan.config))}
-    for name, other in contestants(search).items():
+    for name, other in contestants(search, sees).items():
         if isinstance(other, Recipe):
             one: _Asked | None = None
             with suppress(PlanError):  # such a merge has no row

@@ -32,12 +32,12 @@ draws the way of a merge.
     names.py           what a tensor is called in the result, and in the file that it lies in
     numbering.py       which number each token of a tokenizer has, read once a model: a search plans every candidate
     owned.py           what hubmerge may take away or write over: only what it wrote itself
+    own_rows.py        rows that only one model has, in a model made of parts
     plan.py            the plan of a merge: every tensor, byte and finding of it
     prefetch.py        weights read from the Hub by range ahead of their use
     pursuit.py         a vector as the sum of a few given ones
     reader.py          the sources' tensors, read a part at a time
     roles.py        what part each model plays where a recipe leaves it open
-    own_rows.py        rows that only one model has, in a model made of parts
     rows.py            weights whose vocabulary tensors are by the tokens of the result
     settings.py        the parameters of each tensor: the nearest that is given
     shards.py          how the output tensors are spread over files, and the header of such a file

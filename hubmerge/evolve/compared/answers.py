@@ -33,7 +33,8 @@ def open_chosen(search: Search, task: Task, pool: Pool, folder: Path, key: str, 
             f"economy.examples is {count}, but the search split has {len(task.search)} examples; ask for fewer, or "
             "leave it out."
         )
-    answers = measure_by_name(contestants(replace(search, baselines=UNTUNED)), EVERYTHING, pool, progress, "examples")
+    everyone = contestants(replace(search, baselines=UNTUNED), task.sees)
+    answers = measure_by_name(everyone, EVERYTHING, pool, progress, "examples")
     found = {name: measured for name, measured in answers.items() if measured.error is None}
     if not found:
         raise SearchError(f"No model could be asked to choose examples: {next(iter(answers.values())).error}")

@@ -38,7 +38,8 @@ def baseline(name: str, search: Search) -> Recipe | None:
     )
     # An average has no base model of its own, but speaks the search's language: the base gives the tokenizer.
     block = search.output.vocabulary or TokenizerBlock(BASE)
-    if name == "average" and search.base_model is not None and block.source == BASE:
+    seeing = any(model.component is not None for model in search.models)  # its own tokens are needed
+    if name == "average" and search.base_model is not None and block.source == BASE and not seeing:
         block = replace(block, source=str(search.base_model))
         return replace(plain, output=replace(search.output, tokenizer_source=None, tokenizer=block))
     return plain

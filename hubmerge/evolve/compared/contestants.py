@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from ...evaluate.measurement import Measurement
 from ...progress import Event, Progress
-from ...recipe import Recipe
+from ...recipe import ModelEntry, Recipe
+from ...reference import ModelRef
 from ..examples.asked import Asked
 from ..search import Search
 from ..spaces.candidate import Contestant
@@ -15,14 +16,27 @@ EVOLVED_RECIPE = "evolved in parameter space"
 COMPARED_LABELS = {"random": "random search, same budget", "grid": "grid of two scalars, same budget"}
 
 
-def contestants(search: Search) -> dict[str, Contestant]:
-    """What the winner is compared with, by the name it has in tables: base, models, untuned merges."""
+def contestants(search: Search, sees: bool = False) -> dict[str, Contestant]:
+    """What the winner is compared with, by the name it has in tables: base, models, untuned merges.
+
+    `sees`: pictures are shown. A plain model is then asked with the eyes of the first that sees, in the place of its
+    language model.
+    """
     found: dict[str, Contestant] = {}
+    eyes = next((model for model in search.models if model.component is not None), None) if sees else None
+
+    def add(name: str, model: ModelRef) -> None:
+        if eyes is None or model.component is not None:
+            found[name] = model
+            return
+        entries = (ModelEntry(eyes, {"weight": 0.0}), ModelEntry(model, {"weight": 1.0}))
+        found[f"{name} with the eyes of {eyes.title}"] = Recipe("linear", models=entries, output=search.output)
+
     if search.base_model is not None:
-        found[f"{search.base_model.title} (base)"] = search.base_model
+        add(f"{search.base_model.title} (base)", search.base_model)
     titles = [model.title for model in search.models]
     for model in search.models:
-        found[model.title if titles.count(model.title) == 1 else str(model)] = model
+        add(model.title if titles.count(model.title) == 1 else str(model), model)
     for name in search.baselines:
         if name in LABELS and (recipe := baseline(name, search)) is not None:
             found[LABELS[name]] = recipe

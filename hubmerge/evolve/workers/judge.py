@@ -6,7 +6,9 @@ from typing import Any
 
 from ...evaluate.language import THRESHOLD
 from ...evaluate.measurement import Measurement
+from ...evaluate.models import load_processor, load_tokenizer
 from ...evaluate.score import Scores, evaluate
+from ...evaluate.seeing import SHARE, Seen
 from ...evaluate.task import Task
 from ...hub.patience import check_stopped
 from ...hub.source import Source, open_source
@@ -47,11 +49,15 @@ class Judge:
         self._progress = progress
         self._resident: ResidentModel | None = None
         self._paths: PathModel | None = None
+        self._load = load_processor if task.sees else load_tokenizer
+        self._seen = Seen(None if memory is None else int(memory * SHARE)) if task.sees else None
 
     def measure(self, candidate: Contestant, asked: Asked) -> Measurement:
         """The candidate's measurement; a task that asks for no language gives no share in it. Raises what building it
         and asking it raise."""
         model, tokenizer = self._become(candidate)
+        holder = self._resident or self._paths
+        seen = self._seen.by(holder.untouched) if self._seen is not None and holder is not None else None
         examples = self._task.split(asked.split)
         if asked.positions is not None:
             examples = tuple(examples[position] for position in asked.positions)
@@ -64,6 +70,7 @@ class Judge:
             block_ends=asked.race.ends if asked.race else (),
             stop=asked.race.lost if asked.race else None,
             memory=self._memory,
+            seen=seen,
             progress=_until_stopped,
         )
         return measurement(scores, self._task, asked)
@@ -77,7 +84,12 @@ class Judge:
             if self._paths is None:
                 stages, models = self._search.stages, self._search.models
                 self._paths = PathModel(
-                    models, self._sources, stages=stages, memory=self._memory, progress=self._progress
+                    models,
+                    self._sources,
+                    stages=stages,
+                    memory=self._memory,
+                    progress=self._progress,
+                    load=self._load,
                 )
             if isinstance(candidate, LayerPath):
                 self._paths.load(candidate)
@@ -87,7 +99,7 @@ class Judge:
         self._paths = None
         if self._resident is None:
             plan = make_plan(self._everything, sources=self._sources)
-            self._resident = ResidentModel(plan, memory=self._memory, progress=self._progress)
+            self._resident = ResidentModel(plan, memory=self._memory, progress=self._progress, load=self._load)
         if isinstance(candidate, ModelRef):
             tokenizer = self._resident.load_source(candidate)
             return self._resident.model, tokenizer

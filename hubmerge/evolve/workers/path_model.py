@@ -1,6 +1,6 @@
 """The layers of several models in memory, once, that become any path through them without copying a weight."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -17,6 +17,7 @@ from ...methods.blocks import BLOCK, Workspace
 from ...progress import Event, Progress, silent
 from ...recipe import ModelEntry, Output, Recipe, Stage
 from ...reference import ModelRef
+from ...stream.carried import Carried
 from ...stream.compute import merge_blocks, merge_tensor, one_thread
 from ...stream.dtypes import DTYPES
 from ...stream.mapped import map_tensors
@@ -29,6 +30,7 @@ from ..spaces.layer_path import LayerPath
 from .building import build_model
 from .footprint import fits, memory_for, offload
 from .offloaded import Offloaded
+from .resident import untouched
 
 Place = tuple[int, int]
 """A layer: the number of its model, and its own number there."""
@@ -42,7 +44,8 @@ class PathModel:
     parameters, with its own place in the KV cache. Scales act where the export puts them (see `blocks`): what is scored
     is what is exported, up to rounding.
 
-    models: the first gives embeddings, final norm, head, and the settings of the result; the vocabularies of the
+    load: what gives the tokenizer, or a processor in its place. `untouched`: as of a `ResidentModel`. models: the first
+    gives embeddings, final norm, head, and the settings of the result; the vocabularies of the
     others do not matter. sources: models that are already open. stages: merges that the models may name. memory: bytes
     that this process may take beside what its libraries need: what of the pool does not fit is read from the models'
     files as it is computed with. The weights are read at the first path. Raises `PlanError` for models that do not fit
@@ -58,6 +61,7 @@ class PathModel:
         device: str | None = None,
         memory: int | None = None,
         progress: Progress = silent,
+        load: Callable[[Carried], Any] = load_tokenizer,
     ) -> None:
         self.models = tuple(models)
         self.device = torch.device(device or best_device())
@@ -65,6 +69,7 @@ class PathModel:
         self._stages = tuple(stages)
         self._memory = memory
         self._progress = progress
+        self._load = load
         self._offloaded: list[Offloaded] = []
         for ref in (ref for ref in self.models if not ref.stage and ref not in self._sources):
             self._sources[ref] = open_source(ref)
@@ -76,6 +81,7 @@ class PathModel:
         self._pool: _Pool | None = None
         self.model: Any = None
         self.tokenizer: Any = None
+        self.untouched: object = None
 
     def load(self, path: LayerPath) -> None:
         """Makes the model the one of `path`; takes milliseconds after the first.
@@ -95,10 +101,12 @@ class PathModel:
             self.model = self._pool = None
             self._let_go()
             plan = self._plan(path)
-            self.tokenizer = load_tokenizer(plan.tokenizer)
+            self.tokenizer = self._load(plan.tokenizer)
+            self._untouched = untouched(plan)
             self._pool = _Pool(self._build(plan), pool_places(self.layer_counts), self.family)
             self._output = path.output
         self.model = self._pool.become(path)
+        self.untouched = self._untouched
 
     def load_source(self, ref: ModelRef) -> Any:
         """Makes the model one of the models as it is, and returns that model's own tokenizer.
@@ -114,7 +122,8 @@ class PathModel:
         plan = make_plan(Recipe("passthrough", models=(ModelEntry(ref),), stages=own), sources=self._sources)
         plan.require()
         self.model = self._build(plan)
-        return load_tokenizer(plan.tokenizer)
+        self.untouched = untouched(plan)
+        return self._load(plan.tokenizer)
 
     def _named(self, ref: ModelRef) -> Weights:
         return named_weights(ref, self._sources, self._made)

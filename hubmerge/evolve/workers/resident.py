@@ -39,12 +39,19 @@ class ResidentModel:
     plan: of any candidate (its sources are the ones kept; candidates may name other methods and subsets of them).
     memory: bytes that this process may take beside what its libraries need: nothing stays mapped then, and what of the
     model does not fit lies in a file (see offloaded.py), which is slow; without a limit, so does a model that does not
-    fit into what is free. Raises `ResourceError` where not even that fits, `PlanError` for models that do not fit
-    together and `SourceError` for an architecture that transformers does not know.
+    fit into what is free. load: what gives the tokenizer, or a processor in its place. `untouched` tells what of the
+    model, as it is now, is in no merge. Raises `ResourceError` where not even that fits, `PlanError` for models that do
+    not fit together and `SourceError` for an architecture that transformers does not know.
     """
 
     def __init__(
-        self, plan: Plan, *, device: str | None = None, memory: int | None = None, progress: Progress = silent
+        self,
+        plan: Plan,
+        *,
+        device: str | None = None,
+        memory: int | None = None,
+        progress: Progress = silent,
+        load: Callable[[Carried], Any] = load_tokenizer,
     ) -> None:
         plan.require()
         self.device = torch.device(device or best_device())
@@ -54,7 +61,9 @@ class ResidentModel:
         self._memory = memory_for(plan, self.device, memory)
         self._progress = progress
         self._tensors = _map_all(plan, progress) if self._memory is None else {}
-        self.tokenizer = load_tokenizer(plan.tokenizer)
+        self._load = load
+        self.tokenizer = load(plan.tokenizer)
+        self.untouched: object = None
         self._sinks: dict[str, Sink] = {}
         self._held: dict[str, object] = {}
         self._workspaces = threading.local()
@@ -72,7 +81,7 @@ class ResidentModel:
         """Makes the model one of the sources, and returns that source's own tokenizer."""
         source = self._sources[ref]
         self.load(Recipe("linear", models=(ModelEntry(ref),)))
-        return load_tokenizer(Carried(source))
+        return self._load(Carried(source))
 
     @property
     def is_written_in_place(self) -> bool:
@@ -80,6 +89,7 @@ class ResidentModel:
         return bool(self._sinks)
 
     def _write(self, plan: Plan) -> None:
+        self.untouched = untouched(plan)
         if self._sinks and self._form(plan) == self._held:
             self._merge(plan, self._sinks)
             return
@@ -101,11 +111,8 @@ class ResidentModel:
     def _form(self, plan: Plan) -> dict[str, object]:
         """What must be alike for one candidate to take another's place: in a file, dtypes too; and what is in no merge,
         which stays."""
-        untouched: dict[str, object] = {
-            tensor.name: [extent.stored for extent in plan.stage.needs_all(tensor)] for tensor in plan.stage.untouched
-        }
         if self._offloaded is None:
-            return {tensor.name: tensor.shape for tensor in plan.tensors} | untouched
+            return {tensor.name: tensor.shape for tensor in plan.tensors} | {"": untouched(plan)}
         return {tensor.name: (tensor.shape, tensor.dtype) for tensor in plan.tensors}
 
     def _write_offloaded(self, plan: Plan, memory: int) -> None:
@@ -164,6 +171,13 @@ class ResidentModel:
         if not hasattr(self._workspaces, "own"):
             self._workspaces.own = Workspace()
         return self._workspaces.own
+
+
+def untouched(plan: Plan) -> object:
+    """What the tensors are that are in no merge, such as a tower's: equal for equal ones; None where there are none."""
+    stage = plan.stage
+    found = [extent.stored for tensor in stage.untouched for extent in stage.needs_all(tensor)]
+    return (stage.weights[-1].name, found) if found else None
 
 
 def _map_all(plan: Plan, progress: Progress) -> dict[tuple[tuple[str, str], str], Tensor]:

@@ -1,0 +1,273 @@
+"""Questions about pictures, asked through a model's own processor and chat template.
+
+What the tower makes of a picture does not depend on the language model: it is computed once, and kept within a limit,
+for as long as the tower stays the same (see `Seen`).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from ..errors import TaskError
+from ..stream.device import free_memory
+from .demand import Demand
+from .examples import Example
+from .generation import GREEDY, Answer, check_length, eos_ids, pad_id, until_end
+from .placement import execution_device, memory_left
+from .texts import chat_texts, encode_prompts, has_template
+
+TOGETHER = 8
+"""Questions that are asked at a time at most: pictures take many tokens each."""
+
+SHARE = 0.25
+"""The share of what memory is left beside a model that is kept of its pictures."""
+
+_NOT_READ = ("labels", "num_crops", "offset_mapping")
+_PIXELS = "pixel_values"
+_BESIDE = ("last_hidden_state", "hidden_states", "attentions")
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some questions as a model reads them: `inputs` without pixels, and what the tower makes of these."""
+
+    inputs: dict[str, Any]
+    features: Any
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps."""
+        return sum(one.nbytes for one in _tensors([self.inputs, self.features]))
+
+
+class Seen:
+    """What a tower has made of pictures. `limit`: bytes that are kept; None: a share of what is free as it starts.
+
+    `key` tells whose tower it was; another one's pictures are forgotten.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = int(free_memory(torch.device("cpu")) * SHARE) if limit is None else limit
+        self.key: object = None
+        self.made = 0
+        self._kept: dict[object, _Batch] = {}
+        self._held = 0
+
+    def by(self, key: object) -> "Seen":
+        """For a tower that `key` names; None is a tower that nobody knows, of which nothing is kept from before."""
+        if key is None or key != self.key:
+            self._kept.clear()
+            self._held = 0
+        self.key = key
+        return self
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept now."""
+        return self._held
+
+    def get(self, name: object) -> _Batch | None:
+        """What is known of a batch."""
+        return self._kept.get(name)
+
+    def keep(self, name: object, batch: _Batch) -> None:
+        """Keeps what was made of a batch, if there is room: what was there first is asked first again."""
+        self.made += 1
+        if self._held + batch.nbytes <= self.limit:
+            self._kept[name] = batch
+            self._held += batch.nbytes
+
+
+def answers(
+    model: Any,
+    processor: Any,
+    examples: Sequence[Example],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+    system: str | None = None,
+    block_ends: Sequence[int] = (),
+    memory: int | None = None,
+    seen: Seen | None = None,
+) -> Iterator[Answer]:
+    """Yields the greedy answer to each question when it is made; parameters and errors as of `generation.answers`.
+
+    Raises `TaskError`, too, for a picture that is broken and for a model that does not see.
+    """
+    require_seeing(model, processor)
+    seen = Seen() if seen is None else seen
+    tokenizer = processor.tokenizer
+    texts = question_texts(processor, examples, system)
+    lengths = [len(row) for row in encode_prompts(tokenizer, texts)]
+    stops, pad = eos_ids(model, tokenizer), pad_id(model, tokenizer)
+    made = 0
+    for start, end in pairwise((0, *(block_ends or (len(examples),)))):
+        # What has no picture is another kind of question to a processor; then alike in length.
+        order = sorted(range(start, end), key=lambda at: (examples[at].image is None, -lengths[at]))
+        size = _fitting(model, min(batch_size, TOGETHER), max(lengths, default=0), max_new_tokens, memory, seen)
+        at = 0
+        while at < len(order):
+            alike = examples[order[at]].image is None
+            batch = [one for one in order[at : at + size] if (examples[one].image is None) is alike]
+            at += len(batch)
+            with _shown(
+                model, processor, [examples[one] for one in batch], [texts[one] for one in batch], seen
+            ) as shown:
+                width = shown["input_ids"].shape[1]
+                check_length(model, width, max_new_tokens)
+                with torch.inference_mode():
+                    found = model.generate(
+                        **shown, max_new_tokens=max_new_tokens, pad_token_id=pad, eos_token_id=stops, **GREEDY
+                    )
+            for one, row in zip(batch, found[:, width:].tolist(), strict=True):
+                ids = until_end(row, stops or ())
+                made += len(ids)
+                yield Answer(one, str(tokenizer.decode(ids, skip_special_tokens=True)).strip(), made)
+
+
+def question_texts(processor: Any, examples: Sequence[Example], system: str | None) -> list[str]:
+    """Each question as the model reads it, with a mark where its picture is."""
+    tokenizer, mark = processor.tokenizer, _mark(processor)
+
+    def turns(example: Example, content: Any) -> list[dict[str, Any]]:
+        first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+        return [*first, {"role": "user", "content": content}]
+
+    if not has_template(tokenizer):
+        before = f"{system}\n\n" if system else ""
+        return [f"{mark}\n{before}{one.prompt}" if one.image else f"{before}{one.prompt}" for one in examples]
+    parts = [[*([{"type": "image"}] if one.image else []), {"type": "text", "text": one.prompt}] for one in examples]
+    asked = [turns(one, content) for one, content in zip(examples, parts, strict=True)]
+    texts = chat_texts(tokenizer, asked)
+    if all(mark in text and repr("image") not in text for text, one in zip(texts, examples, strict=True) if one.image):
+        return texts
+    # A template of a plain model knows text alone.
+    first = [{"role": "system", "content": system}] if system else []
+    plain = [f"{mark}\n{one.prompt}" if one.image else one.prompt for one in examples]
+    return chat_texts(tokenizer, [[*first, {"role": "user", "content": content}] for content in plain])
+
+
+def lengths(processor: Any, examples: Sequence[Example], system: str | None) -> list[int]:
+    """How many tokens each question is, its picture included; all pictures are decoded. Raises `TaskError`."""
+    texts = question_texts(processor, examples, system)
+    encode_prompts(processor.tokenizer, texts)
+    pairs = zip(examples, texts, strict=True)
+    return [int(_processed(processor, [one], [text])["input_ids"].shape[1]) for one, text in pairs]
+
+
+def require_seeing(model: Any, processor: Any) -> None:
+    """Raises `TaskError` for what is shown no picture."""
+    if _eyes(model) is None or not hasattr(processor, "image_processor"):
+        raise TaskError("The task shows pictures, and this model has no eyes; ask one that sees.")
+
+
+def _mark(processor: Any) -> str:
+    """What stands in a text where a picture is."""
+    tokenizer = processor.tokenizer
+    for owner, name in ((processor, "boi_token"), (processor, "image_token"), (tokenizer, "image_token")):
+        if isinstance(mark := getattr(owner, name, None), str):
+            return mark
+    return "<image>"
+
+
+def _fitting(model: Any, size: int, longest: int, new: int, memory: int | None, seen: Seen) -> int:
+    if memory is None:
+        return size
+    return Demand(size, longest, new).within(memory_left(model, memory) - seen.nbytes, model).prompts
+
+
+@contextmanager
+def _shown(
+    model: Any, processor: Any, examples: Sequence[Example], texts: Sequence[str], seen: Seen
+) -> Iterator[dict[str, Any]]:
+    """What a model is given of some questions, and its tower in whose place stands what it made of the same before."""
+    name = tuple((one.image.digest if one.image else "", text) for one, text in zip(examples, texts, strict=True))
+    device = execution_device(model)
+    known = seen.get(name)
+    if known is None:
+        inputs = {
+            key: _moved(value, device, model.dtype) for key, value in _processed(processor, examples, texts).items()
+        }
+        if _PIXELS not in inputs:
+            yield inputs
+            return
+        eyes = _eyes(model)
+        with torch.inference_mode(), _in_place_of(eyes, None) as made:
+            yield inputs
+        rest = {key: value for key, value in inputs.items() if key != _PIXELS}
+        if len(made) == 1:
+            seen.keep(name, _Batch(rest, _needed(made[0])))
+        return
+    # Whoever reads the pixels finds them read.
+    with _in_place_of(_eyes(model), known.features):
+        yield {**known.inputs, _PIXELS: torch.zeros(1, device=device, dtype=model.dtype)}
+
+
+@contextmanager
+def _in_place_of(eyes: Any, features: Any) -> Iterator[list[Any]]:
+    """While it lasts, a model's pictures are `features`; None: what the tower makes of them is listed."""
+    made: list[Any] = []
+    look = eyes.get_image_features
+
+    @wraps(look)  # transformers reads which arguments it takes
+    def given(*arguments: Any, **named: Any) -> Any:
+        if features is not None:
+            return features
+        made.append(look(*arguments, **named))
+        return made[-1]
+
+    eyes.get_image_features = given
+    try:
+        yield made
+    finally:
+        del eyes.get_image_features
+
+
+def _needed(features: Any) -> Any:
+    """What the language model reads of what the tower gives; not all that the tower's layers made."""
+    if getattr(features, "pooler_output", None) is None:
+        return features
+    return type(features)(**{name: value for name, value in features.items() if name not in _BESIDE})
+
+
+def _eyes(model: Any) -> Any | None:
+    """The part of a model that looks at pictures."""
+    inner = getattr(model, "model", None)
+    return next((one for one in (inner, model) if hasattr(one, "get_image_features")), None)
+
+
+def _processed(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any]:
+    """Tokens and pixels of some questions, which all have a picture or all have none. Raises `TaskError`."""
+    images = [[one.image.load()] for one in examples if one.image is not None]
+    processor.tokenizer.padding_side = "left"
+    how = {"return_tensors": "pt", "padding": True, "add_special_tokens": not has_template(processor.tokenizer)}
+    try:
+        made = processor(text=list(texts), images=images, **how) if images else processor.tokenizer(list(texts), **how)
+    except Exception as exc:  # of transformers, which trips over strangers' pictures and settings in many ways
+        where = examples[0].where or "An example"
+        told = (str(exc) or type(exc).__name__).splitlines()[0][:200]
+        raise TaskError(f"{where}: the model's processor does not take the question or its picture: {told}") from exc
+    return {key: value for key, value in made.items() if key not in _NOT_READ}
+
+
+def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in values of transformers."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):  # its outputs are
+        for one in value.values():
+            yield from _tensors(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _tensors(one)
