@@ -98,19 +98,26 @@ def _cost(source: Source, model: Any, kind: str, shapes: Mapping[str, tuple[int,
     logits = 3 * longest * int(text.vocab_size)
     reading = 2 * reading_bytes(text, longest, longest, torch.float32)
     states = tokens * int(text.hidden_size) * _FLOAT32
+    module = max(_parameters(one.parameters(recurse=False)) for one in model.modules()) * _FLOAT32
+    stay = 2 * module  # of weights that stay in memory, at least
     if kind == "gram":
         sums = max(sum(one.in_features**2 for one in layer.modules() if isinstance(one, nn.Linear)) for layer in layers)
         held = max(largest + sums, outside + logits + int(text.hidden_size) ** 2)
         disk = sum(rows * columns for rows, columns in shapes.values())
         return Cost(
-            "all texts forwards once, a layer at a time", disk * _FLOAT32, 2 * states, held * _FLOAT32 + reading
+            "all texts forwards once, a layer at a time",
+            disk * _FLOAT32,
+            2 * states,
+            held * _FLOAT32 + reading + stay,
+            module,
         )
     held = max(3 * largest, 3 * outside + 2 * logits)
     return Cost(
         "all texts forwards twice and backwards once, a layer at a time",
         _parameters(model.parameters()) * _FLOAT32,
         (len(layers) + 3) * states,
-        held * _FLOAT32 + 3 * reading,
+        held * _FLOAT32 + 3 * reading + stay,
+        module,
     )
 
 

@@ -176,9 +176,9 @@ def _measure(
                 )
             if statistics.is_here:
                 return
-            limit = memory
-            if limit is None and cost.memory + FLOAT32_BYTES * source.parameters > _room(None):
-                limit = _room(None)  # not all of it at once
+            left = _room(memory) - cost.memory
+            # Where not all of it stays, half of what is given are weights that do.
+            limit = None if FLOAT32_BYTES * source.parameters <= left else 4 * cost.module + max(0, left)
             model, _ = load_model(source, token=token, memory=limit)
             stored = naming(weights_of(source).tensors)
             Sweep(Stack(model, source.name), statistics, rows, calibration, stored, progress).run()

@@ -48,12 +48,13 @@ class Texts:
 @dataclass(frozen=True)
 class Cost:
     """What measuring a model takes: how often texts go through it, bytes on disk that stay and that are there
-    meanwhile, and bytes of memory beside the bare process."""
+    meanwhile, and bytes of memory beside the bare process; `module`: bytes of the largest module's weights."""
 
     passes: str
     disk: int
     spill: int
     memory: int
+    module: int
 
 
 @dataclass(frozen=True, eq=False)
