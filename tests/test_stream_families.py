@@ -110,6 +110,20 @@ def test_what_no_other_knows_comes_byte_for_byte(method: str, tmp_path: Path) ->
     verify(ModelRef(str(tmp_path / "out")), recompute=True).require()
 
 
+def test_by_range_from_the_hub_the_bytes_are_the_same(hub, tmp_path: Path) -> None:
+    """Rows of two models, of which one is a merge, fetched ahead by several threads."""
+    from hubmerge.hub import push_folder
+
+    names = [f"alice/families-{name}" for name in ("whole", "base", "ja")]
+    for name, folder in zip(names, _three("llava", tmp_path), strict=True):
+        push_folder(folder, name, message="Upload", private=False)
+    models = [{"model": f"{names[0]}#language_model", "parameters": {"weight": 0.7}}, {"model": names[2]}]
+    document = {"merge_method": "ties", "base_model": names[1], "models": models}
+    recipe = Recipe.from_dict({**document, "parameters": {"weight": 0.4, "density": 0.5}})
+    ranged = merge(make_plan(recipe, ranged=True, threads=3, shard_size=20_000), tmp_path / "ranged")
+    assert ranged.tensors == merge(make_plan(recipe, threads=1), tmp_path / "here").tensors
+
+
 @pytest.mark.parametrize("family", ["llava", "smolvlm"])
 def test_what_a_stage_makes_goes_on_as_a_part(family: str, tmp_path: Path) -> None:
     """Of two that see, merged whole or by the language model: the same as if that had been written."""

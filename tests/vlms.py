@@ -32,6 +32,14 @@ _TEXT = {
 }
 _EYE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 _SQUARE = {**_EYE, "image_size": 16, "patch_size": 8}
+_QWEN_EYE = {
+    "depth": 2,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_heads": 2,
+    "patch_size": 4,
+    "out_hidden_size": 16,
+}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 _QWEN_MARKS = {"video_token_id": MARK + 1, "vision_start_token_id": MARK + 2, "vision_end_token_id": MARK + 3}
 _GRID = {"image_grid_thw": torch.tensor([[1, 4, 4]])}
@@ -113,16 +121,7 @@ FAMILIES: dict[str, Family] = {
         "Qwen2ForCausalLM",
         {"model_type": "qwen2_5_vl_text", "rope_parameters": _ROPE, "max_window_layers": 2},
         {
-            "vision_config": {
-                "depth": 2,
-                "hidden_size": 16,
-                "intermediate_size": 32,
-                "num_heads": 2,
-                "patch_size": 4,
-                "out_hidden_size": 16,
-                "window_size": 16,
-                "fullatt_block_indexes": [1],
-            },
+            "vision_config": {**_QWEN_EYE, "window_size": 16, "fullatt_block_indexes": [1]},
             **_QWEN_MARKS,
         },
         _qwen(2, 4),
@@ -134,16 +133,7 @@ FAMILIES: dict[str, Family] = {
         "Qwen3ForCausalLM",
         {"model_type": "qwen3_vl_text", "rope_parameters": {**_ROPE, "mrope_interleaved": True}},
         {
-            "vision_config": {
-                "depth": 2,
-                "hidden_size": 16,
-                "intermediate_size": 32,
-                "num_heads": 2,
-                "patch_size": 4,
-                "out_hidden_size": 16,
-                "num_position_embeddings": 16,
-                "deepstack_visual_indexes": [0],
-            },
+            "vision_config": {**_QWEN_EYE, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
             **_QWEN_MARKS,
         },
         _qwen(2, 4),

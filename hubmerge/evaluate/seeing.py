@@ -29,6 +29,7 @@ SHARE = 0.25
 
 _NOT_READ = ("labels", "num_crops", "offset_mapping")
 _PIXELS = "pixel_values"
+_MAIN = torch.device("cpu")
 _BESIDE = ("last_hidden_state", "hidden_states", "attentions")
 
 
@@ -52,7 +53,7 @@ class Seen:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self.limit = int(free_memory(torch.device("cpu")) * SHARE) if limit is None else limit
+        self.limit = int(free_memory(_MAIN) * SHARE) if limit is None else limit
         self.key: object = None
         self.made = 0
         self._kept: dict[object, _Batch] = {}
@@ -201,11 +202,12 @@ def _shown(
             yield inputs
         rest = {key: value for key, value in inputs.items() if key != _PIXELS}
         if len(made) == 1:
-            seen.keep(name, _Batch(rest, _needed(made[0])))
+            # In the machine's memory, which the limit is about, wherever the model computes.
+            seen.keep(name, _Batch(_on(rest, _MAIN), _on(_needed(made[0]), _MAIN)))
         return
     # Whoever reads the pixels finds them read.
-    with _in_place_of(_eyes(model), known.features):
-        yield {**known.inputs, _PIXELS: torch.zeros(1, device=device, dtype=model.dtype)}
+    with _in_place_of(_eyes(model), _on(known.features, device)):
+        yield {**_on(known.inputs, device), _PIXELS: torch.zeros(1, device=device, dtype=model.dtype)}
 
 
 @contextmanager
@@ -259,6 +261,15 @@ def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    """Values of transformers with their tensors on a device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):  # its outputs are
+        return type(value)(**{name: _on(one, device) for name, one in value.items()})
+    return type(value)(_on(one, device) for one in value) if isinstance(value, (list, tuple)) else value
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
