@@ -13,7 +13,8 @@ from PIL import Image
 from vlms import add_processor, loaded, make_plain, make_whole
 
 from hubmerge.errors import HubmergeError, TaskError
-from hubmerge.evaluate import pictures, seeing
+from hubmerge.evaluate import pictures, placement, seeing
+from hubmerge.evaluate.demand import Demand
 from hubmerge.evaluate.models import load_model, load_processor
 from hubmerge.evaluate.score import evaluate
 from hubmerge.evaluate.seeing import Seen, answers
@@ -26,6 +27,7 @@ from hubmerge.reference import ModelRef
 from hubmerge.stream.carried import Carried
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # a processor's
+CPU = torch.device("cpu")
 COLOURS = ["red", "green", "blue", "white", "black", "yellow", "purple", "orange"]
 
 
@@ -231,9 +233,17 @@ def test_a_picture_is_looked_at_once(sees: Path, album: Path, monkeypatch) -> No
     ask("tower")
     ask("tower")
     assert sum(looked) == 4 and seen.nbytes <= held // 2
-    from hubmerge.evaluate.placement import held as weights
-
-    assert ask("tower", memory=weights(model) + 50_000_000) == first
+    roomy = placement.held(model) + 50_000_000
+    seen = Seen()
+    assert ask("tower", memory=roomy) == first
+    assert 0 < seen.nbytes <= seen.limit <= placement.memory_left(model, roomy) * seeing.SHARE
+    # Where an answer would not fit beside them, they go.
+    processed = seeing.lengths(processor, task.test, None)
+    answer = Demand(1, max(processed), task.max_new_tokens, 1)
+    beside = answer.nbytes_of(model.config.text_config, model.dtype, CPU)
+    tight = placement.held(model) + beside + beside // 10
+    assert ask("tower", memory=tight) == first and seen.nbytes == seen.limit == 0
+    assert ask("tower", memory=tight) == first and sum(looked) == 8
 
 
 def test_a_broken_picture_is_one_sentence(sees: Path, album: Path, tmp_path: Path) -> None:

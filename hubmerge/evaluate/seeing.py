@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..errors import TaskError
+from ..errors import ResourceError, TaskError
 from ..stream.device import free_memory
 from .demand import Demand
 from .examples import Example
@@ -62,10 +62,19 @@ class Seen:
     def by(self, key: object) -> "Seen":
         """For a tower that `key` names; None is a tower that nobody knows, of which nothing is kept from before."""
         if key is None or key != self.key:
-            self._kept.clear()
-            self._held = 0
+            self._forget()
         self.key = key
         return self
+
+    def hold(self, limit: int) -> None:
+        """Keeps no more than this from now on; where more is kept, all is forgotten."""
+        self.limit = min(self.limit, limit)
+        if self._held > self.limit:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        self._held = 0
 
     @property
     def nbytes(self) -> int:
@@ -106,11 +115,13 @@ def answers(
     texts = question_texts(processor, examples, system)
     lengths = [len(row) for row in encode_prompts(tokenizer, texts)]
     stops, pad = eos_ids(model, tokenizer), pad_id(model, tokenizer)
-    made = 0
+    made, size = 0, min(batch_size, TOGETHER)
+    if memory is not None and examples:
+        longest = _longest(processor, examples, texts, lengths)
+        size = _fitting(model, Demand(size, longest, max_new_tokens), memory, seen)
     for start, end in pairwise((0, *(block_ends or (len(examples),)))):
         # What has no picture is another kind of question to a processor; then alike in length.
         order = sorted(range(start, end), key=lambda at: (examples[at].image is None, -lengths[at]))
-        size = _fitting(model, min(batch_size, TOGETHER), max(lengths, default=0), max_new_tokens, memory, seen)
         at = 0
         while at < len(order):
             alike = examples[order[at]].image is None
@@ -176,10 +187,25 @@ def _mark(processor: Any) -> str:
     return "<image>"
 
 
-def _fitting(model: Any, size: int, longest: int, new: int, memory: int | None, seen: Seen) -> int:
-    if memory is None:
-        return size
-    return Demand(size, longest, new).within(memory_left(model, memory) - seen.nbytes, model).prompts
+def _longest(processor: Any, examples: Sequence[Example], texts: Sequence[str], lengths: Sequence[int]) -> int:
+    """Tokens of the longest question, about: one picture is taken to be as many as another."""
+    shown = [at for at, one in enumerate(examples) if one.image is not None]
+    first = max(shown, key=lambda at: lengths[at], default=None)
+    if first is None:
+        return max(lengths)
+    whole = int(_processed(processor, [examples[first]], [texts[first]])["input_ids"].shape[1])
+    return max(lengths) + whole - lengths[first]
+
+
+def _fitting(model: Any, asked: Demand, memory: int, seen: Seen) -> int:
+    """How many questions are asked at a time, beside what is kept of pictures: nothing, where none would fit."""
+    left = max(0, memory_left(model, memory))
+    seen.hold(int(left * SHARE))
+    try:
+        return asked.within(left - seen.limit, model).prompts
+    except ResourceError:
+        seen.hold(0)
+        return asked.within(left, model).prompts
 
 
 @contextmanager
