@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from streamtools import weights
 from test_stream_component import seeing
 from test_stream_merge import Siblings, recipe
+from tokenizertools import words
 
 from hubmerge.errors import PlanError
 from hubmerge.recipe import Recipe
@@ -69,3 +70,34 @@ def test_what_is_no_sibling_stays_so(siblings: Siblings, tmp_path: Path) -> None
         save_file({**state, extra: state["model.norm.weight"].clone()}, folder / "model.safetensors", {"format": "pt"})
         with pytest.raises(PlanError, match=f"has tensors that are not in .*{re.escape(extra)}"):
             make_plan(recipe({**siblings, "math": folder})).require()
+
+
+def test_tokens_are_told_apart_under_names_that_begin_otherwise(tmp_path: Path) -> None:
+    said = [f"word{number}" for number in range(40)]
+    first, second = (words(tmp_path / name, said[at : at + 30], at) for name, at in (("first", 0), ("second", 10)))
+    document = {"merge_method": "linear", "tokenizer_source": "union", "parameters": {"weight": 0.5}}
+
+    def union(*models: Path) -> dict[str, str]:
+        recipe = Recipe.from_dict({**document, "models": [{"model": str(one)} for one in models]})
+        return merge(recipe, tmp_path / "-".join(one.name for one in models)).tensors
+
+    other = renamed(second, tmp_path / "other", lambda name: name.removeprefix("model."))
+    assert union(first, other) == union(first, second)
+
+
+def test_a_part_under_names_that_begin_otherwise(tiny_llama, tmp_path: Path) -> None:
+    """As transformers 5.20 writes Qwen2-Audio and Voxtral; and behind a plain model whose names begin otherwise."""
+    plain, other = (tiny_llama(tmp_path / f"plain-{seed}", seed=seed, tie_word_embeddings=False) for seed in (1, 2))
+    sees = seeing(tmp_path / "sees", plain, 3)
+    twice = renamed(sees, tmp_path / "twice", lambda name: name.replace("_model.model.", "_model.model.model."))
+    bare = renamed(other, tmp_path / "bare", lambda name: name.removeprefix("model."))
+
+    def average(*models: object) -> set[str]:
+        document = {"merge_method": "linear", "models": [{"model": str(model)} for model in models]}
+        out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
+        return set(merge(Recipe.from_dict(document), out).tensors.values())
+
+    expected = average(other, f"{sees}#language_model")  # a plain model
+    for part, beside in ((sees, other), (twice, other), (sees, bare), (twice, bare)):
+        assert average(f"{part}#language_model", beside) >= expected
+        assert average(beside, f"{part}#language_model") >= expected

@@ -24,8 +24,10 @@ ALIASES = {"text_decoder": LANGUAGE_MODEL}
 """Other names of parts: mergekit's."""
 
 # How transformers has stored them: (name in a plain model, name in the whole), the first that fits a name wins.
-# LLaVA, models of transformers 4.52 and later, Idefics and SmolVLM, Qwen2-VL.
+# Qwen2-Audio and Voxtral as transformers 5.20 writes them, LLaVA, models of transformers 4.52 and later, Idefics and
+# SmolVLM, Qwen2-VL.
 _LAYOUTS = (
+    (("model.", "language_model.model.model."), ("", "language_model.")),
     (("", "language_model."),),
     (("model.", "model.language_model."), ("lm_head.", "lm_head.")),
     (("model.", "model.text_model."), ("lm_head.", "lm_head.")),

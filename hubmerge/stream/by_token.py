@@ -169,8 +169,9 @@ class ByToken:
         """How the tokens of a view and those of the result differ."""
         if (embedding := embedding_of(view.tensors.values())) is None:
             return
-        rows = self._rows[embedding.name]
-        has, _ = self._has([model.tensor(embedding.name) for model in self._models], embedding, rows)
+        name = next(name for name, tensor in view.tensors.items() if tensor is embedding)
+        rows = self._rows[name]
+        has, _ = self._has([model.tensor(name) for model in self._models], embedding, rows)
         ours, theirs = self._vocabulary.numbering.ids, self._models[self._places[view.weights]].numbering.ids
         own = has[self._places[view.weights]].tolist()
         lacks = [text for text, number in ours.items() if number < rows and not own[number]]

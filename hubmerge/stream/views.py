@@ -118,7 +118,7 @@ def _drop_second_names(weights: Mapping[int, Weights], stored: dict[int, dict[st
         tie = setting(weights[index].config, "tie_word_embeddings")
         first: dict[object, str] = {}
         for name, tensor in sorted(tensors.items(), key=lambda item: embedding is None or item[1] is not embedding):
-            if not isinstance(tensor, TensorHeader) or not tensor.nbytes or not weights[index].is_stored(name):
+            if not isinstance(tensor, TensorHeader) or not tensor.nbytes or not weights[index].is_stored(tensor.name):
                 continue
             one = first.setdefault((tensor.file, tensor.start, tensor.shape), name)
             tied = _repeats(tensor, embedding) and not (tie is False and layers.is_head(name))
