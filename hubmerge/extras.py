@@ -14,6 +14,8 @@ EXTRAS = {
     "pandas": "space",
     "starlette": "space",
     "uvicorn": "space",
+    "PIL": "pictures",
+    "pyarrow": "parquet",
 }
 """The extra that brings a library, by the name that the library is imported by."""
 

@@ -171,11 +171,11 @@ def test_the_zoo_is_published_over_nothing_of_others(hub, tmp_path: Path) -> Non
     folder.mkdir()
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# zoo\n")
     api = HfApi()
-    assert zoo_publish._upload(api, folder, "alice/written-zoo", "model") == "alice/written-zoo"
+    assert zoo_publish.upload(api, folder, "alice/written-zoo", "model") == "alice/written-zoo"
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# zoo\n")
-    zoo_publish._upload(api, folder, "alice/written-zoo", "model")
+    zoo_publish.upload(api, folder, "alice/written-zoo", "model")
     api.create_repo("alice/written-theirs")
     api.upload_file(path_or_fileobj=MINE, path_in_repo="notes.txt", repo_id="alice/written-theirs")
     with pytest.raises(HubError, match="already holds what hubmerge did not push"):
-        zoo_publish._upload(api, folder, "alice/written-theirs", "model")
+        zoo_publish.upload(api, folder, "alice/written-theirs", "model")
     assert "notes.txt" in api.list_repo_files("alice/written-theirs")

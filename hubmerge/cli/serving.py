@@ -12,7 +12,7 @@ from ..typed import typed
 from ..zoo import SEED
 from .options import Port, Token, app
 
-zoo = typer.Typer(help="The demo models: train them anew.", no_args_is_help=True)
+zoo = typer.Typer(help="The demo models: train them anew; and a benchmark of pictures.", no_args_is_help=True)
 app.add_typer(zoo, name="zoo")
 space = typer.Typer(invoke_without_command=True)
 app.add_typer(space, name="space")
@@ -213,6 +213,31 @@ def train(
 
     with progress_bars() as progress:
         train_zoo(out, seed=seed, progress=progress)
+
+
+@zoo.command()
+def bench(
+    out: Annotated[Path | None, typer.Option(help="Folder for the dataset.", show_default=False)] = None,
+    push: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Put it into this dataset repository.")] = None,
+    token: Token = None,
+) -> None:
+    """Draw ja-vlm-bench: pictures with questions in Japanese and English, for models that see."""
+    from ..terminal import marked, progress_bars
+    from ..terminal import out as console
+    from ..zoo.pictures.bench import publish_bench, write_bench
+
+    if push is not None and out is None:
+        with progress_bars() as progress:
+            console.print(marked("Pushed: [bold]{}[/]", publish_bench(push, token, progress=progress)))
+        return
+    if out is None or push is not None:
+        raise HubmergeError("Give one of --out DIR and --push ORG/NAME: where the dataset should be.")
+    with progress_bars() as progress:
+        made = write_bench(out, progress=progress)
+    for split, nbytes in made.nbytes.items():
+        console.print(f"  {split:<10} {made.pictures[split]:>6,} pictures {nbytes:>12,} bytes")
+    every = made.baselines[-1]
+    console.print(f"Without the picture: blind {every.blind:.1%}, other pictures {every.other_pictures:.1%}.")
 
 
 def _launch_space(port: int, open_browser: bool, examples: dict[str, Any] | None) -> None:

@@ -30,10 +30,10 @@ def publish(endpoint: str, token: str, namespace: str = NAMESPACE, zoo: Path = C
     with tempfile.TemporaryDirectory() as scratch:
         for name, repo in REPOS.items():
             folder = model_folder(name, Path(scratch) / repo, namespace, zoo)
-            repos[name] = _upload(api, folder, f"{namespace}/{repo}", "model")
+            repos[name] = upload(api, folder, f"{namespace}/{repo}", "model")
         for lang, (repo, *_) in DATASETS.items():
             folder = dataset_folder(lang, Path(scratch) / repo)
-            repos[lang] = _upload(api, folder, f"{namespace}/{repo}", "dataset")
+            repos[lang] = upload(api, folder, f"{namespace}/{repo}", "dataset")
     return repos
 
 
@@ -61,7 +61,13 @@ def dataset_folder(lang: str, folder: Path) -> Path:
     return folder
 
 
-def _upload(api: "HfApi", folder: Path, repo_id: str, repo_type: str) -> str:
+def upload(
+    api: "HfApi", folder: Path, repo_id: str, repo_type: str, message: str = "Upload the hubmerge demo zoo"
+) -> str:
+    """Uploads a folder, but for hidden files, to a repository, made where there is none; its ID.
+
+    Raises `HubError` where it holds what hubmerge did not put there.
+    """
     from ..hub.errors import hub_errors
     from ..hub.holdings import marked, require_own
 
@@ -73,7 +79,8 @@ def _upload(api: "HfApi", folder: Path, repo_id: str, repo_type: str) -> str:
             repo_id=repo_id,
             folder_path=folder,
             repo_type=repo_type,
-            commit_message="Upload the hubmerge demo zoo",
+            commit_message=message,
             commit_description=marked(""),
+            ignore_patterns=[".*"],
         )
     return repo_id

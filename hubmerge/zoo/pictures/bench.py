@@ -1,0 +1,123 @@
+"""Makes ja-vlm-bench as a dataset repository, and puts it on a Hub.
+
+One Parquet file a split, with pictures as the `datasets` library and the Hub's viewer read them, and a card.
+"""
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import PlanError
+from ...extras import require
+from ...files import make_folder
+from ...progress import Event, Progress, silent
+from ...stream.written import Written
+from ..cards import NAMESPACE
+from .baselines import baselines
+from .card import Made, bench_card
+from .painter import paint
+from .rows import ASKED, SCENES, Row, rows
+from .scenes import KINDS, Scene
+
+NAME = "ja-vlm-bench"
+TEXTS = ("id", "kind", "template", "question", "question_en", "answer", "answer_en")
+"""The columns beside `image`."""
+CARD = "README.md"
+
+
+def write_bench(
+    out: Path, scenes: Mapping[str, int] = SCENES, progress: Progress = silent, repo_id: str = f"{NAMESPACE}/{NAME}"
+) -> Made:
+    """Draw the benchmark into the folder `out`, with `scenes` pictures of each kind in a split; what was made.
+
+    The card names `repo_id`. The same bytes every time, where Pillow, pyarrow and zlib are the same. Reports pictures.
+    Raises `PlanError` where a file in `out` is somebody else's, `HubmergeError` where Pillow or pyarrow is missing.
+    """
+    require("PIL", "pyarrow")
+    make_folder(out / "data", PlanError)
+    written = Written(out)
+    names = {split: f"data/{split}-00000-of-00001.parquet" for split in scenes}
+    written.require([*names.values(), CARD])
+    written.remove(CARD)  # while files are being replaced, nothing says what is in them
+    asked = {split: [*rows(split, scenes)] for split in scenes}
+    made = Made({}, {}, {}, baselines(asked["train"], asked["test"]), baselines(asked["test"], asked["test"])[-1].blind)
+    total = len(KINDS) * sum(scenes.values())
+    for split, listed in asked.items():
+        pictures: list[bytes] = []
+        for scene in _scenes(listed):
+            done = sum(made.pictures.values()) + len(pictures)
+            progress(Event("draw", done, total, "pictures", split))
+            pictures.append(paint(scene).png())
+        content = _parquet(listed, pictures)
+        written.write(names[split], content)
+        made.pictures[split] = len(pictures)
+        made.nbytes[split] = len(content)
+        made.digests[split] = _digest(listed, pictures)
+    written.write(CARD, bench_card(made, repo_id).encode())
+    progress(Event("draw", total, total, "pictures"))
+    return made
+
+
+def publish_bench(
+    repo_id: str,
+    token: str | None = None,
+    endpoint: str | None = None,
+    scenes: Mapping[str, int] = SCENES,
+    progress: Progress = silent,
+) -> str:
+    """Make the benchmark and upload it to the dataset repository `repo_id` of a Hub; its ID.
+
+    Running it again makes no new commit. Raises `HubError` where the repository holds what hubmerge did not put there.
+    """
+    from ...hub.agent import hub_api
+    from ..publish import upload
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_bench(folder, scenes, progress, repo_id)
+        return upload(hub_api(token, endpoint), folder, repo_id, "dataset", f"Upload {NAME}")
+
+
+def _scenes(listed: Sequence[Row]) -> Iterator[Scene]:
+    return (row.scene for row in listed[::ASKED])
+
+
+def _digest(listed: Sequence[Row], pictures: Sequence[bytes]) -> str:
+    """sha256 of all texts and pictures of a split, whatever file they are in."""
+    digest = hashlib.sha256()
+    for row in listed:
+        digest.update(json.dumps([getattr(row, name) for name in TEXTS], ensure_ascii=False).encode())
+    for picture in pictures:
+        digest.update(picture)
+    return digest.hexdigest()
+
+
+def features() -> dict[str, Any]:
+    """The columns as the `datasets` library describes them."""
+    return {"image": {"_type": "Image"}, **{name: {"dtype": "string", "_type": "Value"} for name in TEXTS}}
+
+
+def _parquet(listed: Sequence[Row], pictures: Sequence[bytes]) -> bytes:
+    """A split as Parquet; the picture that two rows share is stored once."""
+    import pyarrow
+    from pyarrow import parquet
+
+    stored = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    images = [
+        {"bytes": picture, "path": f"{row.id.rpartition('-')[0]}.png"}
+        for row, picture in zip(listed, (picture for picture in pictures for _ in range(ASKED)), strict=True)
+    ]
+    columns = [
+        pyarrow.array(images, stored),
+        *(pyarrow.array([getattr(row, name) for row in listed]) for name in TEXTS),
+    ]
+    table = pyarrow.table(columns, names=["image", *TEXTS])
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features()}})})
+    file = io.BytesIO()
+    # Rows of a hundred, as the viewer likes pictures; a dictionary of a group's pictures never falls back to plain.
+    parquet.write_table(table, file, row_group_size=100, dictionary_pagesize_limit=2**24, compression="zstd")
+    return file.getvalue()
