@@ -14,7 +14,6 @@ EXTRAS = {
     "pandas": "space",
     "starlette": "space",
     "uvicorn": "space",
-    "PIL": "pictures",
     "pyarrow": "parquet",
 }
 """The extra that brings a library, by the name that the library is imported by."""

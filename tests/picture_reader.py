@@ -135,7 +135,8 @@ class Reader:
             return self.called(part)
         one, other = self.inside(text)
         assert re.search("差|違い", text)
-        return (str(max(one.number, other.number) - min(one.number, other.number)),) * 2
+        gap = max(one.number, other.number) - min(one.number, other.number)
+        return f"{gap}つ", str(gap)
 
     def colour(self, text: str) -> Answer:
         corners = {"左上": 0, "右上": 1, "左下": 2, "右下": 3}

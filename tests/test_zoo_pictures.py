@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from hubmerge.cli.commands import app
 from hubmerge.errors import PlanError
+from hubmerge.evaluate.task import load_task
 from hubmerge.zoo.pictures import things, words
 from hubmerge.zoo.pictures.baselines import baselines, blind, other_pictures
 from hubmerge.zoo.pictures.bench import TEXTS, publish_bench, write_bench
@@ -211,18 +212,25 @@ def test_what_others_put_there_stays(made, tmp_path: Path) -> None:
 def test_published_twice_it_is_one_commit(hub, made) -> None:
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+    repo_id, api = "hubmerge-demo/ja-vlm-bench", HfApi(endpoint=hub.endpoint, token="hf_alice")
 
     def publish() -> str | None:
-        repo = publish_bench("alice/ja-vlm-bench", "hf_alice", hub.endpoint, FEW)
+        repo = publish_bench(repo_id, "hf_alice", hub.endpoint, FEW)
         return api.repo_info(repo, repo_type="dataset").sha
 
     head = publish()
-    names = set(api.list_repo_files("alice/ja-vlm-bench", repo_type="dataset")) - {".gitattributes"}
+    names = set(api.list_repo_files(repo_id, repo_type="dataset")) - {".gitattributes"}
     assert names == {"README.md", *(f"data/{split}-00000-of-00001.parquet" for split in SPLITS)}
-    card = Path(api.hf_hub_download("alice/ja-vlm-bench", "README.md", repo_type="dataset")).read_text(encoding="utf-8")
-    assert 'load_dataset("alice/ja-vlm-bench"' in card
+    card = Path(api.hf_hub_download(repo_id, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
+    assert f'load_dataset("{repo_id}"' in card
     assert publish() == head
+
+    task = load_task("ja-vlm-bench")  # as it is found by its name
+    for split, examples in (("train", task.search), ("validation", task.validation), ("test", task.test)):
+        # In another order, so that a part of a split has all kinds.
+        expected = Counter((row.question, row.answer) for row in rows(split, FEW))
+        assert Counter((one.prompt.partition("答えだけ")[0], one.answer) for one in examples) == expected
+        assert all(one.image is not None for one in examples)
 
 
 def test_the_sheet_in_the_docs_is_of_these_pictures() -> None:

@@ -41,6 +41,20 @@ BUILTIN: Mapping[str, Mapping[str, Any]] = {
         "language": "ja",
         "max_new_tokens": 256,
     },
+    # The project's own (docs/ja-vlm-bench.md): one short answer each, so that nothing but it counts.
+    "ja-vlm-bench": {
+        "name": "ja-vlm-bench",
+        "examples": {
+            "repo_id": "hubmerge-demo/ja-vlm-bench",
+            "search": "data/train-*.parquet",
+            "validation": "data/validation-*.parquet",
+            "test": "data/test-*.parquet",
+        },
+        "image": "image",
+        "prompt": "{question}答えだけを短く書いてください。",
+        "metric": "exact_match",
+        "max_new_tokens": 32,
+    },
     # GSM8K (Cobbe et al. 2021, arXiv 2110.14168). Its answers end in "#### 18": the last number counts.
     "gsm8k": {
         "name": "gsm8k",

@@ -129,7 +129,7 @@ def _gap(parts: Parts) -> Iterator[Asked]:
         for other in parts:
             if one is not other:
                 number = str(abs(one.number - other.number))
-                yield (_many(one), _many(other)), Word(number, number)
+                yield (_many(one), _many(other)), Word(number, f"{number}つ")
 
 
 def _neighbour(parts: Parts) -> Iterator[Asked]:
