@@ -26,7 +26,16 @@ MARKER = "hubmerge-space.json"
 
 _PACKAGE = Path(__file__).parent
 _TOP = ("app.py", "README.md", "requirements.txt", "LICENSE")
-_NEEDED = (".py", ".typed", ".css", ".yaml", ".md", ".jinja")  # of the packages; the demo's models stay behind
+_NEEDED = (
+    ".py",
+    ".typed",
+    ".css",
+    ".yaml",
+    ".md",
+    ".jinja",
+    ".txt",
+    ".otf",
+)  # of the packages; the demo's models stay behind
 _UNTOUCHED = {".gitattributes", "README.md"}  # what the Hub itself puts into a new Space
 
 

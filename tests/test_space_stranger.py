@@ -78,6 +78,8 @@ TASKS: list[Any] = [
         for key, value in itertools.product(("folder", "path", "token", ""), (None, "/etc", 0))
     ),
     *({"examples": {"repo_id": "a/b", **FILES, "revision": value}} for value in (0, [], None, {"a": 1}, False)),
+    *({"examples": {"repo_id": "a/b", **FILES, "each": value}} for value in (0, [], None, {"a": 1}, False)),
+    *({"examples": {"repo_id": "a/b", **FILES}, "image": value} for value in (0, [], None, {"a": 1}, False)),
     *({"examples": {"repo_id": "a/b", **FILES, "columns": value}} for value in (0, "a", [[1]], None, {"a": 1})),
     *(
         {"examples": value}
@@ -107,6 +109,7 @@ TASKS: list[Any] = [
             ("choices", 0),
             ("choices", [[1]]),
             ("examples2", 1),
+            ("image", "a"),
         )
     ),
     "secret.jsonl",

@@ -76,6 +76,7 @@ _FROM_HUB = table(
     {"repo_id": repository},
     {
         "revision": text(),
+        "each": text(),
         **_OPTIONS,
         **dict.fromkeys(
             ("search", "validation", "test"),
@@ -99,6 +100,7 @@ _TASK = table(
     {"examples": _examples},
     {
         "name": text(),
+        "image": text(),
         "prompt": text(LONGEST_PROMPT),
         "answer": text(LONGEST_PROMPT),
         "choices": either("the name of a field or a list of templates", text(), listed(text(LONGEST_PROMPT), 100)),
@@ -198,4 +200,7 @@ def require_task(document: Any) -> None:
         for key in ("python", "judge", "lm_eval"):
             if key in document:
                 raise AccessError(f"A task with `{key}` runs on your own machine only: use the command line there.")
+        examples = document.get("examples")
+        if "image" in document and not (isinstance(examples, Mapping) and "repo_id" in examples):
+            raise AccessError("Rows with pictures name files of this server; give examples with a repo_id.")
     _TASK(document, "the task")
