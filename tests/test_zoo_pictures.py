@@ -16,8 +16,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hubmerge.cli.commands import app
-from hubmerge.errors import PlanError
+from hubmerge.errors import HubError, PlanError
 from hubmerge.evaluate.task import load_task
+from hubmerge.progress import Event
 from hubmerge.zoo.pictures import things, words
 from hubmerge.zoo.pictures.baselines import baselines, blind, other_pictures
 from hubmerge.zoo.pictures.bench import TEXTS, publish_bench, write_bench
@@ -219,6 +220,7 @@ def test_published_twice_it_is_one_commit(hub, made) -> None:
         return api.repo_info(repo, repo_type="dataset").sha
 
     head = publish()
+    assert api.repo_info(repo_id, repo_type="dataset").private
     names = set(api.list_repo_files(repo_id, repo_type="dataset")) - {".gitattributes"}
     assert names == {"README.md", *(f"data/{split}-00000-of-00001.parquet" for split in SPLITS)}
     card = Path(api.hf_hub_download(repo_id, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
@@ -231,6 +233,23 @@ def test_published_twice_it_is_one_commit(hub, made) -> None:
         expected = Counter((row.question, row.answer) for row in rows(split, FEW))
         assert Counter((one.prompt.partition("答えだけ")[0], one.answer) for one in examples) == expected
         assert all(one.image is not None for one in examples)
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "told"),
+    [("alice/own-pictures", "did not push"), ("alice/seen-pictures", "is public"), ("no name", "no name")],
+)
+def test_where_it_cannot_be_published_nothing_is_drawn(hub, repo_id: str, told: str) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub.endpoint, token="hf_alice")
+    for name in ("alice/own-pictures", "alice/seen-pictures"):
+        api.create_repo(name, repo_type="dataset", exist_ok=True)
+    api.upload_file(path_or_fileobj=b"mine", path_in_repo="a.txt", repo_id="alice/own-pictures", repo_type="dataset")
+    events: list[Event] = []
+    with pytest.raises(HubError, match=told):
+        publish_bench(repo_id, "hf_alice", hub.endpoint, FEW, events.append)
+    assert not events
 
 
 def test_the_sheet_in_the_docs_is_of_these_pictures() -> None:

@@ -10,7 +10,7 @@ import typer
 from ..errors import HubError, HubmergeError, ResourceError
 from ..typed import typed
 from ..zoo import SEED
-from .options import Port, Token, app
+from .options import Port, Public, Token, app
 
 zoo = typer.Typer(help="The demo models: train them anew; and a benchmark of pictures.", no_args_is_help=True)
 app.add_typer(zoo, name="zoo")
@@ -219,6 +219,7 @@ def train(
 def bench(
     out: Annotated[Path | None, typer.Option(help="Folder for the dataset.", show_default=False)] = None,
     push: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Put it into this dataset repository.")] = None,
+    public: Public = False,
     token: Token = None,
 ) -> None:
     """Draw ja-vlm-bench: pictures with questions in Japanese and English, for models that see."""
@@ -228,7 +229,7 @@ def bench(
 
     if push is not None and out is None:
         with progress_bars() as progress:
-            console.print(marked("Pushed: [bold]{}[/]", publish_bench(push, token, progress=progress)))
+            console.print(marked("Pushed: [bold]{}[/]", publish_bench(push, token, progress=progress, public=public)))
         return
     if out is None or push is not None:
         raise HubmergeError("Give one of --out DIR and --push ORG/NAME: where the dataset should be.")

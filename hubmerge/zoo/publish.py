@@ -61,20 +61,31 @@ def dataset_folder(lang: str, folder: Path) -> Path:
     return folder
 
 
+def claim(api: "HfApi", repo_id: str, repo_type: str, private: bool = False) -> None:
+    """Makes a repository, where there is none.
+
+    Raises `HubError` where it holds what hubmerge did not put there, or should be `private` and is not.
+    """
+    from ..hub.errors import hub_errors
+    from ..hub.holdings import require_own, require_private
+
+    with hub_errors(f"uploading {repo_id}"):
+        api.create_repo(repo_id, repo_type=repo_type, exist_ok=True, private=private)
+        present = frozenset(api.list_repo_files(repo_id, repo_type=repo_type))
+        require_own(api, repo_id, repo_type, None, present)
+        if private:
+            require_private(repo_id, bool(api.repo_info(repo_id, repo_type=repo_type).private))
+
+
 def upload(
     api: "HfApi", folder: Path, repo_id: str, repo_type: str, message: str = "Upload the hubmerge demo zoo"
 ) -> str:
-    """Uploads a folder, but for hidden files, to a repository, made where there is none; its ID.
-
-    Raises `HubError` where it holds what hubmerge did not put there.
-    """
+    """Uploads a folder, but for hidden files, to a repository that is made or our own (`claim`); its ID."""
     from ..hub.errors import hub_errors
-    from ..hub.holdings import marked, require_own
+    from ..hub.holdings import marked
 
+    claim(api, repo_id, repo_type)
     with hub_errors(f"uploading {repo_id}"):
-        api.create_repo(repo_id, repo_type=repo_type, exist_ok=True)
-        present = frozenset(api.list_repo_files(repo_id, repo_type=repo_type))
-        require_own(api, repo_id, repo_type, None, present)
         api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,

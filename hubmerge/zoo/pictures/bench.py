@@ -68,18 +68,23 @@ def publish_bench(
     endpoint: str | None = None,
     scenes: Mapping[str, int] = SCENES,
     progress: Progress = silent,
+    public: bool = False,
 ) -> str:
     """Make the benchmark and upload it to the dataset repository `repo_id` of a Hub; its ID.
 
-    Running it again makes no new commit. Raises `HubError` where the repository holds what hubmerge did not put there.
+    Running it again makes no new commit. Raises `HubError` where the repository holds what hubmerge did not put there,
+    or is public and was not asked to be.
     """
     from ...hub.agent import hub_api
-    from ..publish import upload
+    from ..publish import claim, upload
 
+    require("PIL", "pyarrow")
+    api = hub_api(token, endpoint)
+    claim(api, repo_id, "dataset", private=not public)  # before the drawing, not after it
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_bench(folder, scenes, progress, repo_id)
-        return upload(hub_api(token, endpoint), folder, repo_id, "dataset", f"Upload {NAME}")
+        return upload(api, folder, repo_id, "dataset", f"Upload {NAME}")
 
 
 def _scenes(listed: Sequence[Row]) -> Iterator[Scene]:
