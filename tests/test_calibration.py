@@ -1,6 +1,8 @@
 """Models measured on texts, layer by layer: as the whole model run by torch says; kept, gone on with, merged by."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,14 +17,14 @@ import torch
 import yaml
 from architectures import CASES, folder_of
 from huggingface_hub import HfApi, constants
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hubmerge.calibration import planning
 from hubmerge.calibration.needs import naming, statistics_of
 from hubmerge.calibration.stack import Stack
 from hubmerge.calibration.sweep import Sweep
-from hubmerge.errors import HubmergeError, Interrupted
+from hubmerge.errors import HubmergeError, Interrupted, SourceError
 from hubmerge.hub.source import open_source
 from hubmerge.planning import plan_again, read_again
 from hubmerge.progress import Event, silent
@@ -481,3 +483,23 @@ def test_the_command_measures_and_goes_on(siblings, texts, tmp_path, call, home:
     assert call("merge", path, "--out", tmp_path / "out").returncode == 0
     assert "done already" in call("plan", path).stdout
     assert "Already merged" in call("merge", path, "--out", tmp_path / "out").stdout
+
+
+@pytest.mark.parametrize("labels", ["model", "text"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.weight", "model.norm.weight", "lm_head.weight"])
+def test_a_model_with_nan_is_refused_by_the_name_of_its_weight(
+    name: str, method: str, labels: str, siblings, texts, tmp_path, home: Path
+) -> None:
+    broken = shutil.copytree(siblings["math"], tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    if name not in weights:
+        name = "model.embed_tokens.weight"
+    weights[name].view(-1)[:] = float("nan")
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    calibration = {"file": str(texts), "examples": 8, "tokens": 16, "labels": labels}
+    for _ in range(2):
+        with pytest.raises(SourceError, match=rf"^{re.escape(name)} of .*broken has NaN or infinite values"):
+            merge(recipe({**siblings, "math": broken}, texts, method, calibration=calibration), tmp_path / "out")
+    assert not [path for path in home.rglob("*") if "broken" in path.parent.name and path.suffix == ".safetensors"]
+    assert not list(home.rglob("hidden-*")) and not list(home.rglob("slope-*"))

@@ -22,7 +22,7 @@ from ..stream.statistics import Cost, Statistics, Texts
 from .stack import find_layers, turned, unlike
 from .texts import Row
 
-_FORMAT = 1
+_FORMAT = 2
 """Of what is kept: another number is measured anew."""
 
 _FLOAT32 = 4

@@ -23,10 +23,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..errors import SourceError
 from ..evaluate.placement import execution_device
 from ..files import TEMPORARY, atomic, write_file
 from ..progress import Event, Progress
 from ..recipe import Calibration
+from ..stream.compute import is_finite
+from ..stream.reader import check_finite
 from ..stream.statistics import RECORD, Statistics, file_digest, record
 from .grams import Grams
 from .stack import Call, Stack, in_memory
@@ -58,11 +61,17 @@ class Sweep:
         self.done = 0
 
     def run(self) -> None:
-        """Measures all that is not there yet, and writes the record."""
-        if self.statistics.kind == "gram":
-            self._grams()
-        else:
-            self._fisher()
+        """Measures all that is not there yet, and writes the record. Raises `SourceError` for a model that makes NaN or
+        infinite values of the texts, of which nothing is kept."""
+        try:
+            if self.statistics.kind == "gram":
+                self._grams()
+            else:
+                self._fisher()
+        except SourceError:
+            for path in self._between() + list(self.folder.glob("*.safetensors")):
+                path.unlink()
+            raise
         totals = [self.totals[name] for name in sorted(self.totals)]
         mean = sum(total for total, _ in totals) / max(1, sum(count for _, count in totals))
         mean = mean if mean > 0 else 1.0
@@ -187,6 +196,7 @@ class Sweep:
         start = self.rows[number][1]
         digest = hashlib.sha256(f"{self.seed} {number}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "little"))
+        self._require_finite(logits)
         chances = logits[start - 1 : -1].detach().float().softmax(-1).cpu()
         drawn: list[int] = torch.multinomial(chances, 1, generator=generator)[:, 0].tolist()
         return drawn
@@ -219,6 +229,7 @@ class Sweep:
         with atomic(self._path(kind, number)) as file:
             for state in states:
                 self.progress(Event("measure", self.done, self.steps, "layers", self.stack.name))
+                self._require_finite(state)
                 flat = state.detach().to("cpu", self.stack.model.dtype).contiguous()
                 file.write(flat.view(-1).view(torch.uint8).numpy().data)
 
@@ -237,12 +248,26 @@ class Sweep:
         path = self.folder / f"{name}.safetensors"
         fresh = path.with_name(f".{path.name}{TEMPORARY}")
         used = {key: found[key] for key in dict.fromkeys(places.values())}
+        for one in used.values():
+            self._require_finite(one)
         total = sum(float(one.double().sum()) for one in used.values())
         facts = {"places": places, "total": total, "count": sum(one.numel() for one in used.values())}
         # All in one: several would be written in another order each time.
         save_file(used or {"nothing": torch.zeros(0)}, fresh, {"facts": json.dumps(facts)})
         os.replace(fresh, path)
         self._note(name)
+
+    def _require_finite(self, values: Tensor) -> None:
+        """Raises `SourceError` where what a model makes has NaN or infinite values, with the weight that has them."""
+        if is_finite(values.detach()):
+            return
+        for label, weight in self.stack.model.named_parameters():
+            if not weight.is_meta:
+                check_finite(self.statistics.source, self.stored(label) or label, weight.detach())
+        raise SourceError(
+            f"{self.stack.name} makes NaN or infinite values of the texts, and is not measured; take other texts, or "
+            "merge it with a method that needs no data."
+        )
 
     def _weight(self, label: str) -> str:
         name = label if self.statistics.kind == "fisher" else f"{label}.weight"
