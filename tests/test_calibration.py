@@ -503,3 +503,21 @@ def test_a_model_with_nan_is_refused_by_the_name_of_its_weight(
             merge(recipe({**siblings, "math": broken}, texts, method, calibration=calibration), tmp_path / "out")
     assert not [path for path in home.rglob("*") if "broken" in path.parent.name and path.suffix == ".safetensors"]
     assert not list(home.rglob("hidden-*")) and not list(home.rglob("slope-*"))
+
+
+@pytest.mark.parametrize(
+    ("template", "row", "said"),
+    [
+        ("hello", {"text": "a"}, "names no field, so all texts would be the same"),
+        ("{text", {"text": "a"}, "names no field"),
+        ("{text.__class__}", {"text": "a"}, "names no field"),
+        ("{text}", {"text": None}, r"row 1 of the calibration's .*given.jsonl has null as 'text', which is no text"),
+        ("{text}", {"text": ["a", "b"]}, r"has a list as 'text', which is no text"),
+        ("{text}", {"text": {"en": "a"}}, r"has a dict as 'text', which is no text"),
+    ],
+)
+def test_what_is_no_text_is_refused(template: str, row: dict[str, Any], said: str, siblings, tmp_path) -> None:
+    (tmp_path / "given.jsonl").write_text(json.dumps(row) + "\n")
+    given = {"file": str(tmp_path / "given.jsonl"), "text": template}
+    with pytest.raises(HubmergeError, match=said):
+        planned(recipe(siblings, tmp_path, calibration=given))

@@ -226,3 +226,12 @@ def test_hf_installs_it_from_a_repository_and_it_installs_itself_once(home, gith
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace("a" * 40, "b" * 40))  # as `hf extensions update` leaves it
     assert "installing hubmerge" in there("merge", "--version").stderr
+
+
+def test_unregister_takes_away_what_register_wrote_and_nothing_else(home, call) -> None:
+    folder = home / ".local/share/hf/extensions/hf-merge"
+    assert call("register").returncode == 0
+    (folder / "my-notes.txt").write_text("mine")
+    done = call("unregister")
+    assert done.returncode == 0 and "keeps what register did not write: my-notes.txt" in done.stdout
+    assert [path.name for path in folder.iterdir()] == ["my-notes.txt"]

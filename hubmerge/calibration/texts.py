@@ -1,13 +1,13 @@
 """The texts that models are measured by: where they come from, and how a model reads them."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError, TaskError
-from ..evaluate.examples import fill, open_rows
+from ..evaluate.examples import FIELD, fill, open_rows
 from ..evaluate.likelihood import encode_pairs
 from ..evaluate.located import absolute, one_file, require_here, shared_path, shared_task
 from ..evaluate.task import load_task, task_document
@@ -96,10 +96,29 @@ def _of_file(calibration: Calibration, token: str | None) -> Chosen:
     if not table:
         raise RecipeError(f"The calibration's {file} has no rows; give a file with texts.")
     drawn = random.Random(calibration.seed).sample(range(len(table)), min(calibration.examples, len(table)))
+    _require_texts(calibration.text, [(number, table[number]) for number in drawn], file)
     texts = [fill(calibration.text, table[number], f"row {number + 1} of {file}") for number in drawn]
     if not all(text.strip() for text in texts):
         raise RecipeError(f"A text of the calibration's {file} is empty; take it out, or name another field as `text`.")
     return Chosen([("", text) for text in texts], None, pinned, source, dataset)
+
+
+def _require_texts(template: str, rows: Sequence[tuple[int, Mapping[str, Any]]], file: str) -> None:
+    """Raises `RecipeError` where a text would be the same for each row, or has something in it that is no text."""
+    fields = FIELD.findall(template)
+    if not fields:
+        raise RecipeError(
+            f"`calibration.text` {template!r} names no field, so all texts would be the same; write the name of one in "
+            "braces, such as '{text}'."
+        )
+    for number, row in rows:
+        for field in fields:
+            if field in row and not isinstance(row[field], (str, int, float)):
+                what = "null" if row[field] is None else f"a {type(row[field]).__name__}"
+                raise RecipeError(
+                    f"row {number + 1} of the calibration's {file} has {what} as {field!r}, which is no text; take it "
+                    "out, or name another field as `text`."
+                )
 
 
 def _shown(source: str) -> str:

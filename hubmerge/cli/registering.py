@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PROGRAM = "hf-merge.exe" if os.name == "nt" else "hf-merge"
 _OWNER = "_"
 """No account of GitHub can be called so: hf never takes an update of somebody else's for ours."""
+_FILE = "manifest.json"
 _LATEST = ".latest_commit"
 _NEVER = datetime(2100, 1, 1, tzinfo=timezone.utc).timestamp()
 
@@ -45,22 +46,29 @@ def register() -> None:
         (folder / _LATEST).touch()
         os.utime(folder / _LATEST, (_NEVER, _NEVER))
     except OSError as exc:
-        raise HubmergeError(f"{folder} cannot be written ({exc.strerror}); check the rights.") from None
+        raise HubmergeError(
+            f"{folder} cannot be written ({exc.strerror}); make that folder, or let you write there."
+        ) from None
     out.print(marked("[bold]hf merge[/] runs {} now. Try: hf merge --help", program), soft_wrap=True)
 
 
 @app.command()
 def unregister() -> None:
     """Undo `register`."""
-    from ..terminal import out
+    from ..terminal import marked, out
 
     folder = EXTENSION.expanduser()
     if not folder.exists():
         out.print("hf merge was not registered.")
         return
     _require_own(_manifest(), folder)
-    shutil.rmtree(folder)
+    for name in (_FILE, _LATEST):
+        (folder / name).unlink(missing_ok=True)
     out.print("hf merge is no command any more; hubmerge is.")
+    if left := sorted(path.name for path in folder.iterdir()):
+        out.print(marked("{} keeps what register did not write: {}", folder, ", ".join(left)), soft_wrap=True)
+    else:
+        folder.rmdir()
 
 
 def _manifest() -> "type[ExtensionManifest]":

@@ -29,7 +29,7 @@ _LARGEST = 2**30
 _AT_ONCE = 16
 """Rows of a Parquet file with pictures that are in memory at the same time."""
 
-_FIELD = re.compile(r"\{(\w+)\}")
+FIELD = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -270,4 +270,4 @@ def fill(template: str, row: Row, where: str) -> str:
 
     if not isinstance(template, str):
         raise TaskError(f"{where}: `prompt` and `answer` must be text with {{fields}}, got {brief(template)}.")
-    return _FIELD.sub(value, template)
+    return FIELD.sub(value, template)
