@@ -67,7 +67,8 @@ def warnings_before_push(folder: Path) -> Iterator[str]:
 
 
 def require_sound(folder: Path, progress: Progress = silent) -> None:
-    """Raises `SourceError` where `folder` is not what a merge of hubmerge wrote there (see `stream.verify`).
+    """Raises `SourceError` where `folder` is not what a merge of hubmerge wrote there (see `stream.verify`), or a
+    GGUF file in it another model.
 
     A folder without its manifest was made otherwise: nothing is known of it.
     """
@@ -75,6 +76,10 @@ def require_sound(folder: Path, progress: Progress = silent) -> None:
         from .stream.verify import verify
 
         verify(ModelRef(os.path.realpath(folder)), progress=progress).require()
+        if any(folder.glob("*.gguf")):
+            from .gguf.beside import require_same
+
+            require_same(Path(os.path.realpath(folder)), progress)
 
 
 def card_of(plan: "Plan", repo_id: str | None = None) -> Card:

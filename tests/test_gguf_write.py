@@ -216,6 +216,36 @@ def test_the_command_and_the_flag(call, tmp_path: Path) -> None:
     assert call("gguf", tmp_path / "small.gguf", "--type", "BF16", "--out", tmp_path / "large.gguf").returncode == 0
 
 
+def test_a_gguf_of_a_merge_before_is_not_pushed(call, hub, tmp_path: Path) -> None:
+    models = []
+    for seed in range(2):
+        folder, _ = build(tmp_path / f"model-{seed}", "llama")
+        drawn = torch.Generator().manual_seed(seed)
+        rewrite(folder, {k: t + 0.05 * torch.randn(t.shape, generator=drawn) for k, t in weights(folder).items()})
+        models.append({"model": str(folder), "parameters": {"weight": 1 + seed}})
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    document = {"merge_method": "linear", "models": models, "dtype": "bfloat16"}
+    recipe.write_text(json.dumps(document))
+    assert call("merge", recipe, "--out", out, "--gguf", "Q8_0").returncode == 0
+    assert call("gguf", out, "--type", "F16", "--out", out / "out-F16.gguf").returncode == 0
+    done = call("push", out, "alice/fresh-gguf")
+    assert done.returncode == 0, done.stderr
+    models[0]["parameters"]["weight"] = 5
+    recipe.write_text(json.dumps(document))
+    assert call("merge", recipe, "--out", out, "--overwrite").returncode == 0
+    for name in ("out-F16.gguf", "out-Q8_0.gguf"):
+        done = call("push", out, "alice/stale-gguf")
+        assert done.returncode == 2 and f"{name} in {out} is another model than" in " ".join(done.stderr.split())
+        (out / name).unlink()
+    content = written(out, "Q8_0", tmp_path / "whole.gguf").read_bytes()
+    (out / "broken.gguf").write_bytes(content[:1000])
+    done = call("push", out, "alice/stale-gguf")
+    assert done.returncode == 2 and "broken.gguf" in done.stderr and "Traceback" not in done.stderr
+    (out / "broken.gguf").write_bytes(content)
+    done = call("push", out, "alice/stale-gguf")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_page_runs(call, hub, tmp_path: Path, monkeypatch) -> None:
     publish(hub.endpoint, "hf_alice")
     page = (Path(__file__).parent.parent / "docs" / "gguf.md").read_text(encoding="utf-8")

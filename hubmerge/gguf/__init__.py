@@ -9,5 +9,6 @@ few rows at a time, and what was written is read back and compared. What llama.c
     texts.py       what the two tokenizers are compared on
     tensors.py     llama.cpp's tensors, and which of transformers' each is made of
     conversion.py  all of it: planned, written, read back
+    beside.py      whether files that lie beside weights are that model
     card.py        the card of a repository of such files
 """

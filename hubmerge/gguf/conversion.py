@@ -236,6 +236,12 @@ def check(conversion: Conversion, file: Path, progress: Progress = silent) -> No
             raise PlanError(f"{file.name} was read back with {key}: {told.get(key)!r}, and not {config.get(key)!r}.")
     if made.listing.read_bytes("tokenizer.json") != conversion.tokenizer:
         raise PlanError(f"{file.name} was read back with another tokenizer.")
+    compare(conversion, back, file, progress)
+
+
+def compare(conversion: Conversion, back: Weights, file: Path, progress: Progress = silent) -> None:
+    """Compares the numbers `back` that a file holds with those that it was made of; raises what `check` does."""
+    own = conversion.weights
     done, total = 0, conversion.nbytes
     for laid in conversion.tensors:
         progress(Event("read back", done, total, "B", laid.name))
