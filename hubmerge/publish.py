@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import constants
 
-from .errors import HubmergeError
+from .errors import HubError, HubmergeError
 from .hub.card import Card, listed, render
 from .hub.markdown import fence
 from .hub.push import PushResult, Upload, push_folder
@@ -217,6 +217,19 @@ def merge_to_hub(
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
     files = {"README.md": (card or render(card_of(plan, repo_id))).encode()}
     return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
+
+
+def require_no_model(upload: Upload) -> None:
+    """Raises `HubError` where a started upload of a GGUF file would replace the card of a model, unless `overwrite`."""
+    if upload.overwrite:
+        return
+    if model := next(
+        (name for name in sorted(upload.present) if name == MANIFEST or name.endswith(".safetensors")), None
+    ):
+        raise HubError(
+            f"{upload.repo_id} holds a model ({model}), whose card this one of GGUF files would replace; choose "
+            "another name, write the file into the model's folder and push that, or replace the card (--overwrite)."
+        )
 
 
 def push_gguf(conversion: "Conversion", file: Path, upload: Upload, progress: Progress = silent) -> PushResult:

@@ -19,6 +19,7 @@ from architectures import CASES, folder_of
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from hubmerge.calibration import planning
 from hubmerge.calibration.needs import naming, statistics_of
@@ -521,3 +522,18 @@ def test_what_is_no_text_is_refused(template: str, row: dict[str, Any], said: st
     given = {"file": str(tmp_path / "given.jsonl"), "text": template}
     with pytest.raises(HubmergeError, match=said):
         planned(recipe(siblings, tmp_path, calibration=given))
+
+
+@pytest.mark.parametrize("kind", ["gram", "fisher"])
+def test_a_model_without_its_head_is_refused(kind: str, tmp_path) -> None:
+    folder = shutil.copytree(folder_of("llama-untied", 0), tmp_path / "headless")
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SourceError, match=r"headless has no lm_head.weight, and says no tokens without"):
+        statistics_of(open_source(str(folder)), kind, BY_TEXT, ROWS, Texts("x", None, 1, 1))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=64, **sizes)).save_pretrained(tmp_path / "bert")
+    with pytest.raises(SourceError, match=r"bert has no cls\.predictions\..*, and says no tokens without"):
+        statistics_of(open_source(str(tmp_path / "bert")), kind, BY_TEXT, ROWS, Texts("x", None, 1, 1))

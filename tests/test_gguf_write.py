@@ -259,6 +259,10 @@ def test_the_page_runs(call, hub, tmp_path: Path, monkeypatch) -> None:
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.gguf")} == made
     call("push", "merged", "alice/merged")
     assert "merged-Q8_0.gguf" in {file.rfilename for file in HfApi().model_info("alice/merged").siblings}
+    card = HfApi().model_info("alice/merged").card_data.to_dict()
+    done = call("gguf", "merged", "--type", "Q4_0", "--push", "alice/merged")
+    assert done.returncode == 3 and "alice/merged holds a model (hubmerge.json), whose card" in done.stderr
+    assert HfApi().model_info("alice/merged").card_data.to_dict() == card and not Path("merged-Q4_0.gguf").exists()
     assert call("gguf", "alice/merged", "--type", "Q5_0", "--push", "alice/merged-GGUF").returncode == 0
     pushed = HfApi().model_info("alice/merged-GGUF")
     assert {"merged-F16.gguf", "merged-Q5_0.gguf"} < {file.rfilename for file in pushed.siblings}

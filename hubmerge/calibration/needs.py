@@ -19,6 +19,7 @@ from ..recipe import Calibration
 from ..stream.architecture import answering_class, read_architecture, read_text_architecture
 from ..stream.plan import weights_of
 from ..stream.statistics import Cost, Statistics, Texts
+from ..stream.weights import Described
 from .stack import find_layers, turned, unlike
 from .texts import Row
 
@@ -33,9 +34,10 @@ def statistics_of(source: Source, kind: str, calibration: Calibration, rows: Seq
     if type(read_architecture(source.config)) not in answering_class(source.config)._model_mapping:
         raise SourceError(unlike(source.name))
     model = outline(source.config, torch.float32)
-    find_layers(model, source.name)
+    layers, _ = find_layers(model, source.name)
     weights = weights_of(source).tensors
     stored = naming(weights)
+    _require_whole(model, layers, weights, source.name)
     shapes: dict[str, tuple[int, ...]] = {}
     if kind == "gram":
         if (label := turned(model)) is not None:
@@ -56,6 +58,26 @@ def statistics_of(source: Source, kind: str, calibration: Calibration, rows: Seq
                 shapes[name] = tuple(weight.shape)
     folder = Path(constants.HF_HOME) / "hubmerge" / "statistics" / _name(source, kind, calibration, rows)
     return Statistics(source, kind, shapes, folder, texts, _cost(source, model, kind, shapes, rows))
+
+
+def _require_whole(model: Any, layers: str, weights: Mapping[str, Described], name: str) -> None:
+    """Raises `SourceError` where transformers would draw what is beside the `layers` at random, such as a head.
+
+    One that is stored under a name of former times is there: a weight of that shape is left over.
+    """
+    stored = naming(weights)
+    labels: dict[nn.Parameter, list[str]] = {}
+    for label, weight in model.named_parameters(remove_duplicate=False):
+        labels.setdefault(weight, []).append(label)
+    known = {stored(label) for tied in labels.values() for label in tied}
+    left = {tuple(one.shape) for stored_name, one in weights.items() if stored_name not in known}
+    for weight, tied in labels.items():
+        is_there = tuple(weight.shape) in left or any(label.startswith(layers) or stored(label) for label in tied)
+        if not is_there:
+            raise SourceError(
+                f"{name} has no {tied[0]}, and says no tokens without; it is not measured. Merge it with a method that "
+                "needs no data, or name a model with its head."
+            )
 
 
 def naming(weights: Iterable[str]) -> Callable[[str], str | None]:

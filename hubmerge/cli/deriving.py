@@ -223,9 +223,11 @@ def gguf(
     upload = None
     if push:  # whoever may not write there is told before the work
         from ..hub.push import Upload
+        from ..publish import require_no_model
 
         upload = Upload(push, token=token, private=not public, overwrite=overwrite)
         upload.start()
+        require_no_model(upload)
     write_as_gguf(conversion, file, overwrite)
     if upload is not None:
         from ..publish import push_gguf
