@@ -40,7 +40,8 @@ class Merge:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """A recipe on the page, by the components that show it. `redraw` counts drawings of the sliders."""
+    """A recipe on the page, by the components that show it. `redraw` counts drawings of the sliders; `told` holds the
+    models that the text and the Pick tab were last made to agree on."""
 
     models: gr.Dropdown
     base: gr.Dropdown
@@ -50,18 +51,19 @@ class _Recipe:
     picture: gr.HTML
     said: gr.HTML
     redraw: gr.State
+    told: gr.State
 
     @property
     def all_but_text(self) -> list[Any]:
         """What follows from an edited text."""
-        return [self.models, self.base, self.method, self.about, self.picture, self.said, self.redraw]
+        return [self.models, self.base, self.method, self.about, self.picture, self.said, self.redraw, self.told]
 
 
 def merge_tab(page: Page, pick: Pick) -> Merge:
     """Builds the tab."""
     first = compose(METHODS[DEFAULT_METHOD], page.examples.models, page.examples.base_model)
     html(lead("Set how much of each model goes in. The recipe is what runs; edit either side."))
-    redraw = gr.State(0)
+    redraw, told = gr.State(0), gr.State([])
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
             method = gr.Dropdown(offered(), value=DEFAULT_METHOD, label="Method", elem_id="hm-method")
@@ -82,7 +84,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
             with gr.Row():
                 plan = gr.Button("Plan", elem_id="hm-plan-button", min_width=120)
                 go = gr.Button("Merge", variant="primary", elem_id="hm-merge-button", min_width=120)
-            recipe = _Recipe(pick.models, pick.base, method, about, text, picture, said, redraw)
+            recipe = _Recipe(pick.models, pick.base, method, about, text, picture, said, redraw, told)
             files = _files()
     planned = html(elem_id="hm-plan")
     job = panel(page, "merge")
@@ -135,24 +137,28 @@ def _follow_picks(recipe: _Recipe) -> None:
         try:
             made = compose(METHODS[name], models or (), base, before)
         except HubmergeError as error:
-            return gr.skip(), gr.skip(), _about(name), _said(str(error)), gr.skip()
+            return gr.skip(), gr.skip(), _about(name), _said(str(error)), gr.skip(), gr.skip()
         # Drawn anew only where it shows something else: a control that is replaced loses what is set meanwhile.
         same = before is not None and made is not None and _shown(before) == _shown(made)
         next_form = gr.skip() if same else drawn + 1
-        return (made.to_yaml() if made else ""), ribbons(made), _about(name), _missing(made), next_form
+        text = made.to_yaml() if made else ""
+        return text, ribbons(made), _about(name), _missing(made), next_form, models or []
 
-    def changed(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
+    def changed(
+        name: str, models: list[str] | None, base: str | None, text: str, drawn: int, told: list[str]
+    ) -> tuple[Any, ...]:
         before = read(text)
         held = set(picked(before)) if before else set()
-        return (gr.skip(),) * 5 if held == set(models or ()) else chosen(name, models, base, text, drawn)
+        # What a text picked, which may have been edited again since, rewrites none either.
+        return (gr.skip(),) * 6 if set(models or ()) in (held, set(told)) else chosen(name, models, base, text, drawn)
 
     inputs = [recipe.method, recipe.models, recipe.base, recipe.text, recipe.redraw]
-    outputs = [recipe.text, recipe.picture, recipe.about, recipe.said, recipe.redraw]
+    outputs = [recipe.text, recipe.picture, recipe.about, recipe.said, recipe.redraw, recipe.told]
     # `input`, or what differs: only what a person picks rewrites the recipe, never what an edited recipe picks.
     events = [recipe.method.input, recipe.models.input, recipe.base.input]
     gr.on(events, chosen, inputs, outputs, trigger_mode="always_last", **_QUIET)
     # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
-    recipe.models.change(changed, inputs, outputs, trigger_mode="always_last", **_QUIET)
+    recipe.models.change(changed, [*inputs, recipe.told], outputs, trigger_mode="always_last", **_QUIET)
 
 
 def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
@@ -162,7 +168,7 @@ def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
         try:
             made = Recipe.from_text(text)
         except RecipeError as error:
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), _said(str(error)), gr.skip()
+            return (*(gr.skip(),) * 5, _said(str(error)), gr.skip(), gr.skip())
         name = made.merge_method if made.merge_method in offered() else None
         base = str(made.base_model) if made.base_model else None
         return (
@@ -173,6 +179,7 @@ def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
             ribbons(made),
             _missing(made),
             drawn + 1,
+            picked(made),
         )
 
     whole = [recipe.text, *recipe.all_but_text]
