@@ -514,6 +514,7 @@ def test_a_model_with_nan_is_refused_by_the_name_of_its_weight(
         ("{text.__class__}", {"text": "a"}, "names no field"),
         ("{text}", {"text": None}, r"row 1 of the calibration's .*given.jsonl has null as 'text', which is no text"),
         ("{text}", {"text": ["a", "b"]}, r"has a list as 'text', which is no text"),
+        ("{txt}", {"text": "a"}, r"there is no field 'txt' in this row \(did you mean text\?\)"),
         ("{text}", {"text": {"en": "a"}}, r"has a dict as 'text', which is no text"),
     ],
 )

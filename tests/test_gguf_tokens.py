@@ -143,3 +143,11 @@ def test_expressions_of_other_steps() -> None:
     assert expressions({"type": "Whitespace"}) is None and expressions(None) is None
     assert expressions({"type": "ByteLevel", "add_prefix_space": True}) is None
     assert Split((GPT_2,)) == SPLITS["gpt-2"]
+
+
+def test_a_tokenizer_of_bytes_without_its_merges_is_refused() -> None:
+    told = {"model": "gpt2", "pre": next(iter(SPLITS)), "tokens": ["a", "b", "ab"]}
+    values = {f"tokenizer.ggml.{key}": value for key, value in told.items()}
+    with pytest.raises(SourceError, match=r"^it has a tokenizer of bytes without tokenizer\.ggml\.merges"):
+        files_of(Header(values, {}, ()), {}, "it")
+    files_of(Header({**values, "tokenizer.ggml.merges": ["a b"]}, {}, ()), {}, "it")

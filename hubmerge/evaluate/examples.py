@@ -11,6 +11,7 @@ from typing import Any
 
 from ..documents import DocumentKind, parse_json
 from ..errors import NotFoundError, TaskError
+from ..guesses import guess
 from ..links import leaving
 from ..reference import ModelRef
 from ..text import brief
@@ -264,7 +265,8 @@ def fill(template: str, row: Row, where: str) -> str:
         field = match[1]
         if field not in row:
             raise TaskError(
-                f"{where}: there is no field {field!r} in this row; name one of its fields in the template."
+                f"{where}: there is no field {field!r} in this row{guess(field, row)}; name one of its fields in the "
+                "template."
             )
         return str(row[field])
 

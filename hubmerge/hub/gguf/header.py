@@ -99,7 +99,7 @@ def _placed(content: "_Content", data: int, size: int, name: str, shape: tuple[i
     stop = data + at + elements // told.elements * told.nbytes
     if stop > size:
         raise SourceError(
-            f"{content.what} was cut short: it should have {stop:,} bytes and has {size:,}; fetch it again."
+            f"{content.what} was cut short: it should have at least {stop:,} bytes and has {size:,}; fetch it again."
         )
     return Tensor(name, shape, told, data + at, stop)
 

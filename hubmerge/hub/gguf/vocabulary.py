@@ -137,7 +137,12 @@ _PLAIN = {
 
 def _of_bytes(values: Values, tokens: Sequence[str], what: str) -> dict[str, Any]:
     known = set(tokens)
-    pairs = [(one[: (at := one.find(" ", 1))], one[at + 1 :]) for one in values.get("merges") or ()]
+    if values.get("merges") is None:
+        raise SourceError(
+            f"{what} has a tokenizer of bytes without tokenizer.ggml.merges, so each would be a token; fetch or "
+            "convert it again."
+        )
+    pairs = [(one[: (at := one.find(" ", 1))], one[at + 1 :]) for one in values["merges"]]
     if lost := [pair for pair in pairs if not {*pair, "".join(pair)} <= known]:
         raise SourceError(f"{what} has a tokenizer that joins {lost[0]}, which are no tokens of it; fetch it again.")
     bytewise = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
