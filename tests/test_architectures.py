@@ -82,7 +82,7 @@ def test_the_pages_tell_the_families() -> None:
         names = {one.name.removesuffix("-labels") for one in architectures}
         assert f"| {kind} | {', '.join(sorted(names))} |" in page
         all_names |= names
-    promise = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    promise = " ".join((root / "docs" / "promises.md").read_text(encoding="utf-8").split())
     assert f"computes what the source computes, in {len(all_names)} families of models" in promise
     assert {*_FAST} <= CASES.keys() and {*_SELDOM.split()} <= {one.name for one in ARCHITECTURES}
 

@@ -46,11 +46,17 @@ def test_every_command_is_one_of_the_program(line: str) -> None:
 def test_the_yaml_of_the_readme_is_taken_as_it_stands(hub) -> None:
     publish(hub.endpoint, "hf_alice")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    *recipes, search = [block for kind, block in FENCE.findall(text) if kind == "yaml"]
-    # Of models too large to fetch here.
-    ties, stages, seeing = map(Recipe.from_yaml, recipes)
-    assert ties.merge_method == "ties" and len(stages.stages) == 1 and seeing.giver.component == "language_model"
+    recipe, search = [block for kind, block in FENCE.findall(text) if kind == "yaml"]
+    assert Recipe.from_yaml(recipe).merge_method == "ties"  # of models too large to fetch here
     outlook = plan_search(Search.from_yaml(search))
     outlook.require()
     assert not outlook.findings
     assert outlook.demand.prompt_tokens + outlook.demand.new_tokens <= 256
+
+
+def test_the_recipes_of_their_page_are_taken_as_they_stand() -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    stages, modules, seeing = [Recipe.from_yaml(block) for kind, block in FENCE.findall(text) if kind == "yaml"]
+    assert (
+        len(stages.stages) == 1 and len(modules.modules) == 2 and seeing.models[0].model.component == "language_model"
+    )

@@ -1,4 +1,4 @@
-"""The house keeps its shape: imports go down only, the bare import is light, the README's map is true."""
+"""The house keeps its shape: imports go down only, the bare import is light, each room has a floor."""
 
 import ast
 import subprocess

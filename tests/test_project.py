@@ -15,6 +15,7 @@ import yaml
 import hubmerge
 from hubmerge.deploy import space_files
 from hubmerge.extras import EXTRAS
+from tests.test_floors import FLOORS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -93,12 +94,43 @@ def test_readme_is_the_card_of_the_space() -> None:
 
 
 def test_map_of_files_matches_the_folder() -> None:
-    rows = re.findall(r"^\| `([^`]+)` +\|", README.split("## Map")[1].split("\n## ")[0], re.MULTILINE)
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Map")[1].split("\n## ")[0]
+    floors = dict(re.findall(r"^\| `([^`]+)` +\| *([\d.]*) *\|", page, re.MULTILINE))
+    assert {row: float(floor) for row, floor in floors.items() if floor} == {
+        f"hubmerge/{room}" + (".py" if (ROOT / "hubmerge" / f"{room}.py").is_file() else "/"): floor
+        for room, floor in FLOORS.items()
+    }
+    rows = list(floors)
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert all(any(name == row or name.startswith(row) for name in tracked) for row in rows)
     parts = {path.relative_to(ROOT / "hubmerge").parts[0] for path in (ROOT / "hubmerge").rglob("*.py")}
     rooms = {f"hubmerge/{part}" + ("" if part.endswith(".py") else "/") for part in parts} - {"hubmerge/__init__.py"}
     assert {row for row in rows if row.startswith("hubmerge/")} == rooms
+
+
+def test_readme_is_read_in_a_few_minutes() -> None:
+    assert len(README.splitlines()) < 120
+
+
+def test_no_link_between_the_pages_is_dead() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for page in pages:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+            name, _, part = target.partition("#")
+            there = page.parent / name if name else page
+            assert there.exists(), f"{page.name}: {target}"
+            if part:
+                heads = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+                assert part in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}, target
+
+
+def test_every_promise_names_the_test_that_holds_it() -> None:
+    promises = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8").split("\n- ")[1:]
+    assert len(promises) >= 9
+    for promise in promises:
+        tests = re.findall(r"`(tests/[\w.]+)`", promise)
+        assert tests and all((ROOT / test).is_file() for test in tests), promise
 
 
 def test_changelog_knows_the_version() -> None:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HOUSES = [ROOT / "hubmerge" / "evolve", ROOT / "hubmerge" / "localhub", ROOT / "space"]
 ROOMS = [path.parent for top in (ROOT / "hubmerge", ROOT / "space") for path in sorted(top.rglob("__init__.py"))]
-ROOMS.remove(ROOT / "hubmerge")  # README.md has its map
+ROOMS.remove(ROOT / "hubmerge")  # CONTRIBUTING.md has its map
 
 
 def mapped(room: Path) -> list[str]:
