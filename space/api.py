@@ -51,7 +51,7 @@ class Endpoints:
         return _readable(search_hub(query, self._token(request, oauth)), request)
 
     def plan_merge(self, recipe: str, request: gr.Request, oauth: gr.OAuthToken | None) -> dict[str, Any]:
-        """What a merge takes, from headers alone: sizes in bytes, memory, sources with commits, problems.
+        """What a merge takes, from headers: sizes in bytes, memory, sources with commits, measuring, problems.
 
         Args:
             recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
@@ -67,6 +67,7 @@ class Endpoints:
             "output_bytes": made.output_bytes,
             "peak_memory": made.peak_memory,
             "disk_bytes": made.disk_bytes,
+            "measured": [one.told for one in made.statistics],
             "problems": [{"level": finding.level, "message": finding.message} for finding in made.findings],
         }
         return _readable(told, request)

@@ -8,9 +8,10 @@ from hubmerge.amounts import size
 from hubmerge.errors import ResourceError
 from hubmerge.evolve.search import Search
 from hubmerge.hub import Source
+from hubmerge.publish import planned
 from hubmerge.recipe import Recipe
 from hubmerge.stream.findings import Finding
-from hubmerge.stream.plan import Plan, make_plan
+from hubmerge.stream.plan import Plan
 
 if TYPE_CHECKING:
     from hubmerge.evolve.plan import SearchPlan
@@ -38,10 +39,12 @@ class Limits:
         return int(self.memory_gb * GIGABYTE) or None
 
     def plan(self, recipe: Recipe, token: str | None) -> Plan:
-        """The plan of a recipe, made from headers alone with a visitor's rights, and a finding for each limit that it
-        goes over."""
-        plan = make_plan(recipe, token=token, memory=self.memory)
-        found = [*self._of_models(plan.sources), *self._of_disk(plan.disk_bytes, "The merge")]
+        """The plan of a recipe, made from headers and texts with a visitor's rights, and a finding for each limit that
+        it goes over."""
+        plan = planned(recipe, token=token, memory=self.memory)
+        measuring = [one.cost for one in plan.statistics if not one.is_here]
+        disk = sum(cost.disk for cost in measuring) + max((cost.spill for cost in measuring), default=0)
+        found = [*self._of_models(plan.sources), *self._of_disk(plan.disk_bytes + disk, "The merge")]
         over = tuple(Finding("error", message, ResourceError) for message in found)
         return replace(plan, findings=(*plan.findings, *over)) if over else plan
 

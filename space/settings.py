@@ -21,9 +21,9 @@ class Settings:
 
     `folder` holds jobs and their results. `workers` jobs run at once, in threads; `active_jobs` bounds one person's
     queued and running jobs, and `limits` what each may take; a job makes room after `shift_minutes` at work where
-    others wait (0: never). Finished jobs older than `keep_hours` are deleted (0:
-    never), and downloaded models beyond `cache_gb` gigabytes, those used longest ago first (0: never). `on_space` means
-    the process serves strangers: its own token and the machine's folders are then out of their reach.
+    others wait (0: never). Finished jobs older than `keep_hours` are deleted (0: never), and of downloaded models, and
+    of statistics of models, what is beyond `cache_gb` gigabytes, those used longest ago first (0: never). `on_space`
+    means the process serves strangers: its own token and the machine's folders are then out of their reach.
     """
 
     folder: Path

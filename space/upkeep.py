@@ -1,4 +1,4 @@
-"""What a page lets go of while it runs: models that nobody talks to or downloads again, old jobs, and free memory."""
+"""What a page lets go of while it runs: models that nobody talks to, downloads or measures again, old jobs, memory."""
 
 import ctypes
 import sys
@@ -30,7 +30,8 @@ def start_upkeep(page: Page) -> None:
                 return
             round_of(page)
             if number % _TRIMMED_EVERY == 0 and page.settings.cache_gb:
-                cache.trim(int(page.settings.cache_gb * GIGABYTE))
+                for trim in (cache.trim, cache.trim_statistics):
+                    trim(int(page.settings.cache_gb * GIGABYTE))
 
     threading.Thread(target=work, name="hubmerge-upkeep", daemon=True).start()
 

@@ -29,7 +29,6 @@ from hubmerge.reference import ModelRef
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.statistics import RECORD
 from hubmerge.stream.verify import verify
-from space.forms.recipe import offered
 from space.forms.search import searchable
 
 METHODS = ("regmean", "fisher")
@@ -343,10 +342,10 @@ def test_a_merge_that_measures_nothing_says_who_does(siblings, texts) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_searches_and_the_page_measure_nothing(method: str, tiny_search) -> None:
+def test_searches_measure_nothing(method: str, tiny_search) -> None:
     with pytest.raises(HubmergeError, match=rf"{method} measures models on texts, which a search does not"):
         tiny_search(merge_method=method, base_model=None)
-    assert method not in offered() + searchable()
+    assert method not in searchable()
 
 
 def test_one_model_may_tie_its_head(siblings, tiny_llama, texts, tmp_path) -> None:

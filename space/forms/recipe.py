@@ -6,9 +6,10 @@ recipe untouched.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hubmerge.methods import METHODS, Method, Parameter
-from hubmerge.recipe import ModelEntry, Output, Recipe, Setting, Stage
+from hubmerge.recipe import Calibration, ModelEntry, Output, Recipe, Setting, Stage
 from hubmerge.reference import ModelRef
 
 DEFAULT_METHOD = "dare_ties"
@@ -49,12 +50,13 @@ def compose(method: Method, models: Iterable[str], base: str | None, previous: R
     if not chosen:
         return None
     known = {entry.model: entry.parameters for entry in previous.models} if previous else {}
+    texts = {entry.model: entry.calibration for entry in previous.models} if previous and method.statistic else {}
     kept = previous.parameters if previous else {}
     entries = []
     for ref in chosen:
         own = known.get(ref, {})
         values = {p.name: own.get(p.name, kept.get(p.name, start(p))) for p in method.parameters if p.per_model}
-        entries.append(ModelEntry(ref, values))
+        entries.append(ModelEntry(ref, values, texts.get(ref)))
     shared: dict[str, Setting] = {
         p.name: kept.get(p.name, start(p)) for p in method.parameters if not p.per_model and p.name != "seed"
     }
@@ -67,6 +69,7 @@ def compose(method: Method, models: Iterable[str], base: str | None, previous: R
         base_model=base_model,
         parameters=shared,
         output=previous.output if previous else Output(),
+        calibration=previous.calibration if previous and method.statistic else None,
     )
 
 
@@ -78,11 +81,6 @@ def _used(stages: Sequence[Stage], named: Iterable[ModelRef]) -> tuple[Stage, ..
             kept.append(stage)
             needed.update(stage.recipe.named)
     return tuple(reversed(kept))
-
-
-def offered() -> list[str]:
-    """The methods that the page merges with: not those for which models are run first."""
-    return [name for name, method in METHODS.items() if method.statistic is None]
 
 
 def fields(recipe: Recipe) -> list[Field]:
@@ -125,6 +123,42 @@ def spread(recipe: Recipe, model: int, name: str) -> Recipe:
     numbers = [float(value) for value in now if isinstance(value, (int, float))] if isinstance(now, tuple) else None
     then: Setting = round(sum(numbers) / len(numbers), 2) if numbers else (float(now),) * ANCHORS  # type: ignore[arg-type]
     changed = replace(entry, parameters={**entry.parameters, name: then})
+    return replace(recipe, models=(*recipe.models[:model], changed, *recipe.models[model + 1 :]))
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What the form shows of a calibration: where its texts come from, a task or org/name/file of a dataset, and what
+    of a row is read."""
+
+    where: str = ""
+    template: str = "{text}"
+
+    @property
+    def are_rows(self) -> bool:
+        """Whether they come from a dataset, of whose rows something is read."""
+        return self.where.count("/") >= 2 and self.where[0] not in "/.~"
+
+
+def texts_of(given: Calibration | None) -> Texts | None:
+    """The form of a calibration; None for one that it cannot show."""
+    if given is None:
+        return Texts()
+    if given.dataset is not None:
+        return Texts(f"{given.dataset}/{given.file}", given.text)
+    return Texts(given.task) if isinstance(given.task, str) else None
+
+
+def measured_by(recipe: Recipe, model: int, texts: Texts) -> Recipe:
+    """`recipe` with one model measured by other texts; how many and how long they are stays. Raises `RecipeError`."""
+    entry = recipe.models[model]
+    before, where = entry.calibration or recipe.calibration, texts.where.strip().strip("/")
+    kept = {key: getattr(before, key) for key in ("labels", "examples", "tokens", "seed")} if before else {}
+    given: dict[str, Any] = {"task": where}
+    if texts.are_rows:
+        owner, name, file = where.split("/", 2)
+        given = {"dataset": f"{owner}/{name}", "file": file, "text": texts.template}
+    changed = replace(entry, calibration=Calibration(**given, **kept) if where else None)
     return replace(recipe, models=(*recipe.models[:model], changed, *recipe.models[model + 1 :]))
 
 

@@ -23,6 +23,10 @@ def pack(text: str) -> str:
     """A valid recipe's YAML as characters that an address may hold. Raises `RecipeError` for any other text, and
     `SourceError` where a folder that it names cannot be opened."""
     recipe = Recipe.from_text(text)
+    if recipe.local_texts:
+        raise RecipeError(
+            "This recipe's `calibration` names texts of this machine, which nobody else has; name a task or a dataset."
+        )
     # A folder of this machine goes by its name and digest: an address is shared.
     recipe = recipe.with_pins({ref: open_source(ref).pinned for ref in recipe.references if ref.reads_folder})
     packed = base64.urlsafe_b64encode(zlib.compress(recipe.to_yaml().encode(), 9)).decode().rstrip("=")

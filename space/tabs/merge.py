@@ -10,7 +10,7 @@ from hubmerge.errors import HubmergeError, RecipeError
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 
-from ..forms.recipe import DEFAULT_METHOD, Field, compose, fields, offered
+from ..forms.recipe import DEFAULT_METHOD, Field, Texts, compose, fields, texts_of
 from ..forms.share import QUERY, pack, read_file, unpack
 from ..state import Page, owner_of, title_of
 from ..theme import html, into_view
@@ -66,7 +66,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
     redraw, told = gr.State(0), gr.State([])
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
-            method = gr.Dropdown(offered(), value=DEFAULT_METHOD, label="Method", elem_id="hm-method")
+            method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label="Method", elem_id="hm-method")
             about = html(_about(DEFAULT_METHOD))
             form = gr.Column(elem_classes="hm-form")
         with gr.Column(scale=6, min_width=300):
@@ -169,7 +169,7 @@ def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
             made = Recipe.from_text(text)
         except RecipeError as error:
             return (*(gr.skip(),) * 5, _said(str(error)), gr.skip(), gr.skip())
-        name = made.merge_method if made.merge_method in offered() else None
+        name = made.merge_method if made.merge_method in METHODS else None
         base = str(made.base_model) if made.base_model else None
         return (
             gr.Dropdown(value=picked(made)),
@@ -258,9 +258,11 @@ def picked(recipe: Recipe) -> list[str]:
     return [str(ref) for ref in recipe.named if ref != recipe.base_model]
 
 
-def _shown(recipe: Recipe) -> tuple[list[str], list[Field]]:
+def _shown(recipe: Recipe) -> tuple[list[str], list[Field], list[Texts | None] | None]:
     """All that the form shows of a recipe."""
-    return [str(entry.model) for entry in recipe.models], fields(recipe)
+    method = METHODS.get(recipe.merge_method)
+    texts = list(map(texts_of, recipe.calibrations.values())) if method and method.statistic else None
+    return [str(entry.model) for entry in recipe.models], fields(recipe), texts
 
 
 def _required(text: str) -> Recipe:

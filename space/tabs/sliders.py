@@ -6,9 +6,11 @@ from typing import Any
 import gradio as gr
 
 from hubmerge.errors import RecipeError
+from hubmerge.evaluate.task import BUILTIN
+from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 
-from ..forms.recipe import Field, apply, fields, spread
+from ..forms.recipe import Field, Texts, apply, fields, measured_by, spread, texts_of
 from ..theme import colour, html
 from ..views.draw import curve, ribbons
 from ..views.parts import note, render
@@ -35,12 +37,14 @@ def draw_controls(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State
     shown = fields(made)
     controls: list[Any] = []
     curves: list[tuple[list[int], gr.HTML]] = []
+    method = METHODS.get(made.merge_method)
+    measures = method is not None and method.statistic is not None
     for index, entry in enumerate(made.models):
         own = {
             name: [place for place, field in enumerate(shown) if (field.model, field.parameter.name) == (index, name)]
             for name in dict.fromkeys(field.parameter.name for field in shown if field.model == index)
         }
-        if own:
+        if own or measures:
             with gr.Group(elem_classes="hm-model"):
                 html(render("model_name", colour=colour(index), name=short(str(entry.model))))
                 for name, places in own.items():
@@ -50,6 +54,8 @@ def draw_controls(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State
                     controls += [_control(shown[place]) for place in places]
                     if not shown[places[0]].parameter.is_switch:
                         _switch(by_layer, index, name, recipe, picture, redraw)
+                if measures:
+                    _texts(index, texts_of(entry.calibration or made.calibration), recipe)
     rest = [field for field in shown if field.model is None]
     if rest:
         with gr.Accordion("Settings of the whole merge", open=not controls):
@@ -100,6 +106,42 @@ def _switch(by_layer: bool, model: int, name: str, recipe: gr.Code, picture: gr.
     label = f"{name}: one value for all layers" if by_layer else f"{name}: layer by layer"
     button = gr.Button(label, size="sm", variant="secondary", elem_classes="hm-by-layer")
     button.click(turn, [recipe, redraw], [recipe, picture, redraw], **_QUIET)
+
+
+def _texts(model: int, shown: Texts | None, recipe: gr.Code) -> None:
+    """The texts that a model is measured by."""
+    if shown is None:
+        html(note("Measured by texts that are set up in YAML alone.", "quiet", "hm-help"))
+        return
+    where = gr.Dropdown(
+        list(dict.fromkeys([*([shown.where] if shown.where else []), *BUILTIN])),
+        value=shown.where or None,
+        allow_custom_value=True,
+        label="Measured by",
+        info="texts like those it was tuned on: a task, or a file of a dataset, as org/name/train.jsonl",
+        interactive=True,
+        elem_classes="hm-texts",
+    )
+    template = gr.Textbox(
+        shown.template,
+        label="What is read of a row",
+        info="with the names of its {fields}",
+        visible=shown.are_rows,
+        interactive=True,
+        elem_classes="hm-texts",
+    )
+
+    @shows_errors
+    def set_texts(text: str, where: str | None, template: str) -> tuple[Any, Any]:
+        now, chosen = read(text), Texts((where or "").strip(), template.strip() or Texts.template)
+        if now is None or model >= len(now.models):
+            return gr.skip(), gr.skip()
+        same = texts_of(now.models[model].calibration or now.calibration) == chosen
+        text = gr.skip() if same else measured_by(now, model, chosen).to_yaml()
+        return text, gr.Textbox(visible=chosen.are_rows)
+
+    for event in (where.change, template.blur, template.submit):
+        event(set_texts, [recipe, where, template], [recipe, template], trigger_mode="always_last", **_QUIET)
 
 
 def _curve(shown: Sequence[Field], places: Sequence[int], values: Sequence[Any]) -> str:

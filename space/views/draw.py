@@ -57,7 +57,7 @@ def ribbons(recipe: Recipe | None) -> Markup:
     return render(
         "ribbons",
         ribbons=drawn,
-        width=right + 24 + _NOTE * max(len("merged"), len(recipe.merge_method)),
+        width=right + 24 + max(_LETTER * len("merged"), _NOTE * len(recipe.merge_method)),
         height=height,
         left=left,
         right=right,

@@ -6,8 +6,8 @@ from ..wording import duration, size
 from ..work.job import Job
 from .parts import render
 
-_MEASURED = {"merge": "merge", "evolve": "search", "publish": "push"}
-"""The stage of each kind of job whose share done is that of the whole; what is before and after it has none."""
+_MEASURED = {"merge": ("measure", "merge"), "evolve": ("search",), "publish": ("push",)}
+"""The long stages of each kind of job, whose share is drawn; what is before, between and after them has none."""
 _ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "interrupted"}
 
 
@@ -25,9 +25,9 @@ def describe_job(job: Job) -> Markup:
 
 
 def _share(job: Job, done: int, total: int) -> float | None:
-    """How much is done, in percent; None where nobody can say. A full bar would say that a job is done which is at
-    work."""
-    whole = job.event.get("stage") == _MEASURED.get(job.kind) and total > 0
+    """How much of its stage is done, in percent; None where nobody can say. A full bar would say that a job is done
+    which is at work."""
+    whole = job.event.get("stage") in _MEASURED.get(job.kind, ()) and total > 0
     if job.status == "running" and not (whole and done < total):
         return None
     return 100.0 if job.status == "done" else min(100.0, 100.0 * done / total) if whole else 0.0

@@ -15,7 +15,7 @@ from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 
 from ..settings import Settings
-from .stranger import require_search
+from .stranger import require_calibration, require_search
 
 Token = str | None
 """An access token of the visitor, or None for none."""
@@ -65,10 +65,10 @@ def require_hub_id(settings: Settings, ref: ModelRef) -> ModelRef:
 
 
 def require_hub_ids(settings: Settings, recipe: Recipe) -> Recipe:
-    """`recipe`, or an `AccessError` where it names a folder of a machine that is not the visitor's."""
+    """`recipe`, or an `AccessError` where it names a folder of a machine that is not the visitor's, or texts there."""
     for ref in recipe.references:
         require_hub_id(settings, ref)
-    return recipe
+    return recipe.with_calibrations(require_calibration) if settings.on_space else recipe
 
 
 def read_search(settings: Settings, text: str) -> Search:

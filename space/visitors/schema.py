@@ -130,5 +130,12 @@ def repository(value: Any, where: str) -> None:
     _unless(fits and plain and ".." not in value, where, "the ID of a repository of the Hub, as org/name,")
 
 
+def dataset(value: Any, where: str) -> None:
+    """A dataset of the Hub by its ID, with or without a revision."""
+    name, _, revision = value.partition("@") if isinstance(value, str) else (value, "", "")
+    repository(name, where)
+    text()(revision, where)
+
+
 def _is_name(key: Any) -> bool:
     return isinstance(key, str) and 0 < len(key) <= 60 and key.isprintable()

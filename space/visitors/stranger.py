@@ -1,6 +1,6 @@
-"""What a stranger's search may say: a schema of all keys, with types and bounds.
+"""What a stranger's search, and the texts of a merge, may say: a schema of all keys, with types and bounds.
 
-A search can name files, functions and addresses, which is right on a person's own machine. On a page for everybody
+Both can name files, functions and addresses, which is right on a person's own machine. On a page for everybody
 only this is taken; nothing is opened before.
 """
 
@@ -14,9 +14,12 @@ from hubmerge.evolve.spec.data_flow import SCALINGS
 from hubmerge.evolve.spec.fitness import OBJECTIVES
 from hubmerge.evolve.spec.genes import GRANULARITIES
 from hubmerge.evolve.spec.searcher import SEARCHERS
+from hubmerge.recipe import Calibration
+from hubmerge.recipe.calibration import LABELS
 
 from .schema import (
     Shape,
+    dataset,
     either,
     file_inside,
     flag,
@@ -37,6 +40,8 @@ LONGEST_ANSWER = 4_096
 """Tokens of one answer that a stranger may ask for."""
 LONGEST_PROMPT = 20_000
 """Characters of a system prompt or a template."""
+MOST_TEXTS, LONGEST_TEXT = 1_000, 4_096
+"""Texts that a stranger's model is measured by, and tokens of each."""
 
 _MODEL = text(1_000)  # read by ModelRef, and refused there where it is a folder
 _TOKENIZER = table(
@@ -183,6 +188,32 @@ _SEARCH = table(
         ),
     },
 )
+
+
+_CALIBRATION = table(
+    {},
+    {
+        "task": lambda value, where: require_task(value),
+        "dataset": dataset,
+        "file": file_inside,
+        "text": text(LONGEST_PROMPT),
+        "labels": one_of(*LABELS),
+        "examples": whole(1, MOST_TEXTS),
+        "tokens": whole(2, LONGEST_TEXT),
+        "seed": whole(0, 2**32),
+    },
+    _THERE,
+)
+
+
+def require_calibration(given: Calibration) -> Calibration:
+    """`given`, or an `AccessError` where it says anything else than what is allowed."""
+    if given.file is not None and given.dataset is None:
+        raise AccessError(
+            "`calibration` names a file of this server; give a task, or a dataset of the Hub as org/name."
+        )
+    _CALIBRATION(given.to_dict(), "`calibration`")
+    return given
 
 
 def require_search(document: Any) -> None:

@@ -8,6 +8,6 @@ runners.py      what each kind of job does
 zero_gpu.py     a GPU that is lent for the length of one call
 turns.py        places that people take in turn, as in chat
 timed_cache.py  values kept for a while
-cache.py        downloaded models that nobody uses make room
+cache.py        downloaded models, and statistics of models, that nobody uses make room
 health.py       jobs, memory and disk of the machine
 """

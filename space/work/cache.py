@@ -1,6 +1,8 @@
-"""The Hub cache of a machine that many share: models that nobody has used for a while make room for others."""
+"""The disk of a machine that many share: models and statistics of models that nobody has used for a while make room."""
 
+import shutil
 import time
+from pathlib import Path
 
 from huggingface_hub import CachedRepoInfo, constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
@@ -27,6 +29,25 @@ def trim(most: int, *, spared: float = SPARED) -> int:
     freed = cache.delete_revisions(*spent)
     freed.execute()
     return freed.expected_freed_size
+
+
+def trim_statistics(most: int, *, spared: float = SPARED) -> int:
+    """As `trim`, of what was measured of models for merges; what goes is measured again when it is asked for."""
+    folder, freed = Path(constants.HF_HOME) / "hubmerge" / "statistics", 0
+    kept = [(*_files(one), one) for one in folder.iterdir() if one.is_dir()] if folder.is_dir() else []
+    over = sum(size for _, size, _ in kept) - most
+    for used, size, one in sorted(kept):
+        if over <= 0 or time.time() - used < spared:
+            break
+        shutil.rmtree(one, ignore_errors=True)
+        over, freed = over - size, freed + size
+    return freed
+
+
+def _files(folder: Path) -> tuple[float, int]:
+    """When any file of a folder was last used, and the bytes of all."""
+    found = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return max((max(one.st_atime, one.st_mtime) for one in found), default=0.0), sum(one.st_size for one in found)
 
 
 def _last_used(repo: CachedRepoInfo) -> float:

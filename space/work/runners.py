@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hubmerge.errors import ResourceError
 from hubmerge.evolve.result import read_result
 from hubmerge.evolve.search import Search
 from hubmerge.hub import push_folder, render
-from hubmerge.publish import card_of, merge, push_result, require_sound
+from hubmerge.publish import card_of, merge, planned, push_result, require_sound
 from hubmerge.recipe import Recipe
-from hubmerge.stream.plan import make_plan
 
 from ..limits import Limits
 from ..wording import duration, size
@@ -24,10 +24,16 @@ JOURNAL = f"{RUN_FOLDER}/journal.jsonl"
 """Where a search writes every evaluation, inside its job's folder."""
 
 
-def run_merge(work: Work, limits: Limits) -> Mapping[str, Any]:
-    """Merges `spec["recipe"]` into the job's folder; run again there, it goes on where it stopped."""
+def run_merge(work: Work, limits: Limits, gpu: ZeroGpu | None = None) -> Mapping[str, Any]:
+    """Merges `spec["recipe"]` into the job's folder, once models are measured; run again there, it goes on where it
+    stopped."""
     plan = limits.plan(Recipe.from_text(work.spec["recipe"]), work.token)
     plan.require()
+    if gpu is not None and not all(one.is_here for one in plan.statistics):
+        raise ResourceError(
+            f"{plan.recipe.merge_method} runs models to measure them, which a page on ZeroGPU does not do; choose "
+            "another method, or run your own copy on other hardware."
+        )
     done = merge(plan, work.folder / "model", token=work.token, progress=work.report)
     return {
         "folder": str(done.folder),
@@ -72,7 +78,7 @@ def run_publish(work: Work) -> Mapping[str, Any]:
         result = read_result(folder.parent, Search.from_dict(spec["search"]), token=work.token)
         done = push_result(result, repo_id, **shared)
     else:
-        plan = make_plan(Recipe.from_text(spec["recipe"]), token=work.token)
+        plan = planned(Recipe.from_text(spec["recipe"]), token=work.token)
         card = {"README.md": render(card_of(plan, repo_id)).encode()}
         require_sound(folder)
         done = push_folder(folder, repo_id, files=card, message="Upload a merge made with hubmerge", **shared)
@@ -82,7 +88,7 @@ def run_publish(work: Work) -> Mapping[str, Any]:
 def runners(limits: Limits, gpu: ZeroGpu | None = None) -> Mapping[str, Runner]:
     """The runner of each kind of job, on a page with these limits."""
     return {
-        "merge": partial(run_merge, limits=limits),
+        "merge": partial(run_merge, limits=limits, gpu=gpu),
         "evolve": partial(run_evolve, limits=limits, gpu=gpu),
         "publish": run_publish,
     }
