@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from ggufmodels import MODELS, build, bytewise, pieces
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hubmerge.gguf.conversion import plan_gguf, write_gguf
-from hubmerge.gguf.texts import TEXTS
+from hubmerge.gguf.texts import TEXTS, around
 from hubmerge.hub import open_source
 from hubmerge.hub.gguf.splits import DISTINCT
+from hubmerge.hub.source import open_alone
 from hubmerge.zoo import word_problems
 
 pytest.importorskip("gguf", reason="the extra gguf is not installed")
@@ -50,6 +52,57 @@ def test_the_same_tokens(make, tmp_path: Path) -> None:
     for text in TEXTS:
         found = theirs.tokenize(text.encode(), add_bos=own is pieces(), special=True)
         assert found == own(text)["input_ids"], text
+
+
+def added(make, *tokens: AddedToken | str, normalizer=None):
+    core = Tokenizer.from_str(make().backend_tokenizer.to_str())
+    core.add_tokens(list(tokens))
+    core.normalizer = normalizer or core.normalizer
+    return type(make())(tokenizer_object=core, eos_token=make().eos_token)
+
+
+PHI = [AddedToken(one, rstrip=True, normalized=False, special=True) for one in ("</s>", "<|user|>", "<|end|>")]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda: added(bytewise, "<foo>"),
+        lambda: added(
+            pieces, AddedToken("<foo>", normalized=False), AddedToken("<|a|>", normalized=False, special=True)
+        ),
+        lambda: added(lambda: pieces(False), *(AddedToken("▁" * n, normalized=False) for n in (2, 3)), "\n\n"),
+        lambda: added(pieces, *PHI, AddedToken("<|endoftext|>", normalized=False, special=True)),
+    ],
+    ids=["bytes", "pieces", "runs", "phi-3"],
+)
+def test_the_same_tokens_around_added_ones(own, tmp_path: Path) -> None:
+    tokenizer = own()
+    folder, _ = build(tmp_path / "phi3", "llama", tokenizer)
+    theirs = opened(folder, "F32", vocab_only=True)
+    for text in (*TEXTS, *(around(one) for one in tokenizer.get_added_vocab())):
+        found = theirs.tokenize(text.encode(), add_bos=False, special=True)
+        assert found == tokenizer(text, add_special_tokens=False)["input_ids"], text
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: added(lambda: bytewise("qwen2"), normalizer=normalizers.NFC()), lambda: metaspace("first")]
+)
+def test_what_is_read_back_is_what_llama_cpp_does(make, tmp_path: Path) -> None:
+    """Where it does otherwise than the model's own tokenizer, which is told."""
+    folder, _ = build(tmp_path / "own", "llama", make())
+    assert plan_gguf(open_source(str(folder)), "F32").remarks
+    theirs = opened(folder, "F32", vocab_only=True)
+    made = Tokenizer.from_str(open_alone(folder.with_name("made.gguf")).listing.read_bytes("tokenizer.json").decode())
+    for text in (*TEXTS, *(around(one.content) for one in made.get_added_tokens_decoder().values())):
+        found = theirs.tokenize(text.encode(), add_bos=False, special=True)
+        assert found == made.encode(text, add_special_tokens=False).ids, text
+
+
+def metaspace(scheme: str):
+    core = Tokenizer.from_str(pieces().backend_tokenizer.to_str())
+    core.normalizer, core.pre_tokenizer = None, pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    return type(pieces())(tokenizer_object=core, eos_token="</s>")
 
 
 def test_the_zoo_answers_alike(tmp_path: Path) -> None:

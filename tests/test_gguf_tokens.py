@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from ggufmodels import ROWS, SPECIAL, TEMPLATE, bytewise, pieces
-from tokenizers import AddedToken, Regex, Tokenizer, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from hubmerge.errors import SourceError
-from hubmerge.gguf.texts import TEXTS
+from hubmerge.gguf.texts import TEXTS, around
 from hubmerge.gguf.tokens import keys_of
 from hubmerge.hub import open_source
 from hubmerge.hub.gguf.header import Header
@@ -19,12 +19,12 @@ from hubmerge.stream.carried import Carried
 from hubmerge.zoo.tokenizer import WORDS
 
 
-def keys(tokenizer, like: Path, out: Path) -> dict:
-    """The keys of a header for a model that has the tokenizer."""
+def keys(tokenizer, like: Path, out: Path, name: str = "it") -> dict:
+    """The keys of a header for a model of a `name` that has the tokenizer."""
     tokenizer.save_pretrained(out)
-    for name in ("config.json", "model.safetensors"):
-        (out / name).write_bytes((like / name).read_bytes())
-    return keys_of(Carried(open_source(str(out))), {}, ROWS, "it").keys
+    for file in ("config.json", "model.safetensors"):
+        (out / file).write_bytes((like / file).read_bytes())
+    return keys_of(Carried(open_source(str(out))), {}, ROWS, "it", name).keys
 
 
 def back(told: dict, out: Path):
@@ -96,6 +96,80 @@ def test_what_llama_cpp_cannot_cut(siblings, tmp_path: Path) -> None:
     )
     with pytest.raises(SourceError, match=r"the nearest of those it has \(.*\), \d+ of \d+ texts"):
         keys(type(bytewise())(tokenizer_object=own), siblings["base"], tmp_path / "own")
+
+
+def changed(tokenizer, *tokens: AddedToken | str, **parts):
+    """The tokenizer with tokens added and parts of it put in."""
+    core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    for name, part in parts.items():
+        setattr(core, name, part)
+    core.add_tokens(list(tokens))
+    return type(tokenizer)(tokenizer_object=core, eos_token=tokenizer.eos_token)
+
+
+@pytest.mark.parametrize(
+    ("make", "how", "named"),
+    [
+        (pieces, {}, "normalized"),
+        (bytewise, {"rstrip": True}, "rstrip"),
+        (bytewise, {"lstrip": True}, "lstrip"),
+        (bytewise, {"single_word": True}, "single_word"),
+        (pieces, {"single_word": True, "normalized": False}, "single_word"),
+    ],
+)
+def test_an_added_token_that_llama_cpp_finds_otherwise(make, how: dict, named: str, siblings, tmp_path: Path) -> None:
+    own = changed(make(), AddedToken("<foo>", **how), AddedToken("<bar>", normalized=False))
+    with pytest.raises(SourceError, match=rf"the added token '<foo>', which .* it knows no {named}\. Where"):
+        keys(own, siblings["base"], tmp_path / "own")
+
+
+def test_added_tokens_that_llama_cpp_finds_alike(siblings, tmp_path: Path) -> None:
+    for number, own in enumerate(
+        [
+            changed(bytewise(), "<foo>", AddedToken("<bar>", normalized=False)),
+            changed(pieces(), AddedToken("<foo>", normalized=False)),
+            changed(pieces(False), AddedToken("▁▁", normalized=False), "\n\n"),
+        ]
+    ):
+        again = back(keys(own, siblings["base"], tmp_path / f"own{number}"), tmp_path / f"again{number}")
+        for text in (*TEXTS, *map(around, own.get_added_vocab())):
+            found = again(text, add_special_tokens=False)["input_ids"]
+            assert found == own(text, add_special_tokens=False)["input_ids"], text
+
+
+def test_spaces_after_tokens_go_by_the_name(siblings, tmp_path: Path) -> None:
+    stripped = [AddedToken(one, rstrip=True, normalized=False, special=True) for one in ("</s>", "<|user|>")]
+    own = changed(pieces(), *stripped, AddedToken("<|endoftext|>", normalized=False, special=True))
+    told = keys(own, siblings["base"], tmp_path / "own")
+    assert told["general.name"] == "it (Phi-3)"
+    again = back(told, tmp_path / "again")
+    for text in map(around, own.get_added_vocab()):
+        found = again(text, add_special_tokens=False)["input_ids"]
+        assert found == own(text, add_special_tokens=False)["input_ids"], text
+    # llama.cpp does not open another model of that name.
+    assert keys(bytewise(), siblings["base"], tmp_path / "other", "My-Phi3")["general.name"] == "My-Phi 3"
+    assert keys(bytewise(), siblings["base"], tmp_path / "other", "mine")["general.name"] == "mine"
+
+
+def test_what_is_only_said(siblings, tmp_path: Path) -> None:
+    def remarks(own) -> tuple[str, ...]:
+        own.save_pretrained(tmp_path)
+        for name in ("config.json", "model.safetensors"):
+            (tmp_path / name).write_bytes((siblings["base"] / name).read_bytes())
+        return keys_of(Carried(open_source(str(tmp_path))), {}, ROWS, "it").remarks
+
+    assert remarks(pieces()) == remarks(bytewise()) == ()
+    (said,) = remarks(changed(bytewise("qwen2"), normalizer=normalizers.NFC()))
+    assert said == "llama.cpp leaves letters and accents apart, which the model's own tokenizer composes (NFC)."
+    for scheme, where in (("first", "begins with a space and after each special token"), ("always", "with a space")):
+        own = changed(
+            pieces(),
+            "<foo>",
+            normalizer=None,
+            pre_tokenizer=pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False),
+        )
+        (said,) = remarks(own)
+        assert f"{where} llama.cpp puts one more" in said
 
 
 def test_a_tokenizer_of_another_kind_is_refused(siblings) -> None:

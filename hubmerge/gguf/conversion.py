@@ -69,7 +69,7 @@ def plan_gguf(source: Source, kind: str) -> Conversion:
         raise SourceError(f"{what} has no embedding of tokens, so llama.cpp cannot run it.")
     config["vocab_size"] = embedding.shape[0]
     keys, small, remarks = settings.keys_of(config, known, what)
-    words = tokens.keys_of(weights.tokenizer, config, embedding.shape[0], what)
+    words = tokens.keys_of(weights.tokenizer, config, embedding.shape[0], what, _name(source))
     keys = {f"{known.name}.{key}": value for key, value in keys.items()}
     return Conversion(
         source,
@@ -100,14 +100,17 @@ def require_gguf(kind: str, plan: Plan | None = None) -> Format:
 
 def file_name(conversion: Conversion) -> str:
     """What the file of a model is called, if nobody says: after the model and the format."""
-    return f"{conversion.keys['general.name']}-{conversion.format.name}.gguf"
+    return f"{_name(conversion.source)}-{conversion.format.name}.gguf"
+
+
+def _name(source: Source) -> str:
+    return folder_name(source.listing.name) if source.is_folder else source.title.rpartition("/")[2]
 
 
 def _general(source: Source, kind: Format) -> dict[str, Any]:
     licence = combine([source])
     keys: dict[str, Any] = {
         "general.type": "model",
-        "general.name": folder_name(source.listing.name) if source.is_folder else source.title.rpartition("/")[2],
         "general.license": licence.license,
         "general.license.name": licence.license_name,
         "general.license.link": licence.license_link,

@@ -37,3 +37,8 @@ def drawn(numbers: Sequence[int], word: Callable[[int], str], count: int = 400, 
         words = [word(rng.choice(numbers)) for _ in range(8)]
         texts.append((" " if number % 2 else "").join(one for one in words if "\ufffd" not in one))
     return texts
+
+
+def around(token: str) -> str:
+    """A text that has a token at its begin and end, in words, beside spaces and twice."""
+    return f"{token}one{token}two {token}three{token} four {token} {token}{token}\n{token}"

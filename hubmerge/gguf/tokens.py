@@ -5,19 +5,33 @@ alike, or the model is refused: a model that is given other tokens than it learn
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from ..documents import parse_object
 from ..errors import SourceError
 from ..hub.gguf.header import Header
 from ..hub.gguf.splits import DISTINCT, name_of
-from ..hub.gguf.vocabulary import BYTE, CONTROL, ENDS, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED, files_of
+from ..hub.gguf.vocabulary import (
+    BYTE,
+    CONTROL,
+    ENDS,
+    NORMAL,
+    PHI_3,
+    SPACE,
+    UNKNOWN,
+    UNSTRIPPED,
+    UNUSED,
+    USER_DEFINED,
+    files_of,
+    strips_by,
+)
 from ..stream import tokens as texts_of
 from ..stream.carried import Carried
-from .texts import TEXTS, drawn
+from .texts import TEXTS, around, drawn
 
 _GGML = "tokenizer.ggml."
 _SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator", "mask": "mask"}
@@ -34,8 +48,8 @@ class Vocabulary(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def keys_of(carried: Carried, config: Mapping[str, Any], rows: int, what: str) -> Vocabulary:
-    """The tokenizer of a model of so many `rows` in its embedding.
+def keys_of(carried: Carried, config: Mapping[str, Any], rows: int, what: str, name: str = "") -> Vocabulary:
+    """The tokenizer of a model of so many `rows` in its embedding; `name`: what the header calls the model.
 
     Raises `SourceError` for one of a kind that llama.cpp lacks, and where llama.cpp would number a text otherwise.
     """
@@ -50,28 +64,71 @@ def keys_of(carried: Carried, config: Mapping[str, Any], rows: int, what: str) -
     if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
         kind = model.get("type") if isinstance(model, dict) else None
         raise SourceError(f"{what} has a tokenizer of the kind {kind}, which is not written as GGUF; BPE is.")
-    own = _loaded(files["tokenizer.json"], what)
+    told, remark = _told_alike(document)
+    own = _loaded(files["tokenizer.json"] if told is document else json.dumps(told).encode(), what)
     names = _names(own, rows, what)
     keys = _shared(document, files, config, names)
     if carried.chat_template:
         keys["tokenizer.chat_template"] = carried.chat_template
-    tried = _ways(document, names, rows)
+    composed = own.normalizer.normalize_str if told.get("normalizer") == _NFC else str
+    added = own.get_added_tokens_decoder()
     sample = [*TEXTS, *drawn([n for n in sorted(names) if not names[n][1]], lambda number: own.decode([number]))]
+    sample = [composed(text) for text in (*sample, *(around(one.content) for one in added.values()))]
+    culprits: list[AddedToken | None] = [*[None] * (len(sample) - len(added)), *added.values()]
     expected = [one.ids for one in own.encode_batch(sample, add_special_tokens=False)]
-    first = None
-    for way in tried:
+    fewest: list[tuple[str, AddedToken | None]] | None = None
+    nearest = ""
+    for way in _ways(told, names, rows, name):
         made = files_of(Header({**keys, **way}, {}, ()), config, what).get("tokenizer.json")
         assert made is not None
         found = [one.ids for one in _loaded(made, what).encode_batch(sample, add_special_tokens=False)]
-        apart = [text for text, *ids in zip(sample, expected, found, strict=True) if ids[0] != ids[1]]
+        compared = zip(sample, culprits, expected, found, strict=True)
+        apart = [(text, culprit) for text, culprit, wanted, ids in compared if wanted != ids]
         if not apart:
-            return Vocabulary({**keys, **way}, made, tuple(_remarks(document, way)))
-        if first is None or len(apart) < first[0]:
-            first = len(apart), min(apart, key=len), way.get(f"{_GGML}pre")
-    assert first is not None
+            return Vocabulary({**keys, **way}, made, (remark,) if remark else ())
+        if fewest is None or len(apart) < len(fewest):
+            fewest, nearest = apart, way[f"{_GGML}pre"]
+    assert fewest is not None
+    text, culprit = min(fewest, key=lambda one: (one[1] is not None, len(one[0])))
+    if culprit is not None:
+        raise SourceError(_told_otherwise([one for _, one in fewest if one is not None], told, what))
     raise SourceError(
-        f"{what} has a tokenizer that llama.cpp has no pre-tokenizer for: by the nearest of those it has ({first[2]}), "
-        f"{first[0]} of {len(sample)} texts come out otherwise, such as {first[1][:40]!r}."
+        f"{what} has a tokenizer that llama.cpp has no pre-tokenizer for: by the nearest of those it has ({nearest}), "
+        f"{len(fewest)} of {len(sample)} texts come out otherwise, such as {text[:40]!r}."
+    )
+
+
+_NFC = {"type": "NFC"}
+
+
+def _told_alike(document: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The tokenizer.json as far as llama.cpp goes along with it, and the remark on what it does otherwise."""
+    if document.get("normalizer") == _NFC:
+        return document, "llama.cpp leaves letters and accents apart, which the model's own tokenizer composes (NFC)."
+    cut = document.get("pre_tokenizer")
+    if not isinstance(cut, Mapping) or cut.get("type") != "Metaspace" or document.get("normalizer") is not None:
+        return document, ""
+    if (scheme := cut.get("prepend_scheme")) == "never":
+        return document, ""
+    told = {
+        **document,
+        "normalizer": {"type": "Prepend", "prepend": SPACE},
+        "pre_tokenizer": {**cut, "prepend_scheme": "never"},
+        "added_tokens": [{**one, "normalized": False} for one in document.get("added_tokens") or ()],
+    }
+    where = "a text that begins with a space" + " and after each special token" * (scheme == "first")
+    return told, f"Before {where} llama.cpp puts one more, which the model's own tokenizer does not."
+
+
+def _told_otherwise(tokens: Sequence[AddedToken], told: Mapping[str, Any], what: str) -> str:
+    flags = [flag for flag in ("lstrip", "rstrip", "single_word") if any(getattr(one, flag) for one in tokens)]
+    if told.get("normalizer") is not None and any(one.normalized for one in tokens):
+        flags.append("normalized")
+    more = f" and {len(tokens) - 1:,} more" if len(tokens) > 1 else ""
+    return (
+        f"{what} has the added token {tokens[0].content!r}{more}, which llama.cpp cuts out of texts otherwise: of an "
+        f"added token it knows no {' and no '.join(flags) or 'more than its text'}. Where the model was not taught so, "
+        "set that to false in tokenizer.json; else there is no GGUF of it."
     )
 
 
@@ -137,8 +194,12 @@ def _around(processor: Any) -> tuple[bool, bool]:
     return False, False
 
 
-def _ways(document: Mapping[str, Any], names: Names, rows: int) -> Iterator[Keys]:
+def _ways(document: Mapping[str, Any], names: Names, rows: int, name: str) -> Iterator[Keys]:
     """Keys of the tokenizer in each of the ways that llama.cpp may have it, the likeliest first."""
+    # What llama.cpp strips after tokens goes by the model's name, and is the same for all but three.
+    added = {one["content"]: one.get("rstrip") for one in document.get("added_tokens") or ()}
+    strips = added.keys() >= PHI_3 and all(told == (one not in UNSTRIPPED) for one, told in added.items())
+    called = _named(name, strips)
     model = document["model"]
     pieces = bool(model.get("byte_fallback"))
     tokens, kinds = [], []
@@ -148,19 +209,26 @@ def _ways(document: Mapping[str, Any], names: Names, rows: int) -> Iterator[Keys
         unknown = pieces and text == model.get("unk_token")
         tokens.append(text)
         kinds.append(UNKNOWN if unknown else BYTE if is_byte and kind in (0, USER_DEFINED) else kind or NORMAL)
-    keys = {f"{_GGML}tokens": tokens, f"{_GGML}token_type": kinds}
+    keys = {f"{_GGML}tokens": tokens, f"{_GGML}token_type": kinds, "general.name": called}
     pairs = [tuple(one.split(" ", 1)) if isinstance(one, str) else tuple(one) for one in model.get("merges") or ()]
     if pieces:
         keys |= {f"{_GGML}model": "llama", f"{_GGML}pre": "default", f"{_GGML}scores": _scores(tokens, pairs)}
-        prefixed = _begins_with_space(document)
+        prefixed = '"Prepend"' in json.dumps(document.get("normalizer"))
         for one in (prefixed, not prefixed):
             yield keys | {f"{_GGML}add_space_prefix": one}
         return
     keys |= {f"{_GGML}model": "gpt2", f"{_GGML}merges": [" ".join(pair) for pair in pairs]}
     named = name_of(document.get("pre_tokenizer"), bool(model.get("ignore_merges")))
     # One that is written otherwise may cut alike.
-    for name in DISTINCT if named is None else [named]:
-        yield keys | {f"{_GGML}pre": name}
+    for cut in DISTINCT if named is None else [named]:
+        yield keys | {f"{_GGML}pre": cut}
+
+
+def _named(name: str, strips: bool) -> str:
+    """A name by which llama.cpp strips what follows tokens, or does not."""
+    if strips == strips_by(name):
+        return name
+    return f"{name} (Phi-3)" if strips else re.sub("phi-?3", "Phi 3", name, flags=re.IGNORECASE)
 
 
 def _scores(tokens: Sequence[str], pairs: Sequence[tuple[str, ...]]) -> list[float]:
@@ -169,15 +237,3 @@ def _scores(tokens: Sequence[str], pairs: Sequence[tuple[str, ...]]) -> list[flo
     for pair in pairs:
         ranks.setdefault("".join(pair), len(ranks))
     return [-float(ranks.get(token, len(ranks))) for token in tokens]
-
-
-def _begins_with_space(document: Mapping[str, Any]) -> bool:
-    return f'"prepend": "{SPACE}"' in json.dumps(document.get("normalizer"), ensure_ascii=False) or (
-        json.dumps(document.get("pre_tokenizer")).find('"prepend_scheme": "never"') < 0
-        and "Metaspace" in json.dumps(document.get("pre_tokenizer"))
-    )
-
-
-def _remarks(document: Mapping[str, Any], way: Mapping[str, Any]) -> Iterator[str]:
-    if way.get(f"{_GGML}add_space_prefix") and '"prepend_scheme": "first"' in json.dumps(document.get("pre_tokenizer")):
-        yield "After a special token llama.cpp puts a space before the text, which the model's own tokenizer does not."

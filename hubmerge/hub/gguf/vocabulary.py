@@ -18,6 +18,12 @@ SPACE = "\u2581"
 ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "</s>")
 """Tokens that end an answer wherever a vocabulary has them, as llama.cpp takes it."""
 
+_CUT_OUT = (UNKNOWN, CONTROL, USER_DEFINED)
+"""Kinds of tokens that are found in a text before it is cut into words."""
+UNSTRIPPED = frozenset({"<unk>", "<s>", "<|endoftext|>"})
+"""Tokens of Phi-3 that leave the spaces after them."""
+PHI_3 = UNSTRIPPED | {"</s>"}
+"""Tokens without which llama.cpp does not open a model that is called so."""
 _LONGEST = 128
 """Characters of a token that is made of others; SentencePiece's have 16 at most, unless somebody asked for more."""
 
@@ -46,12 +52,13 @@ def files_of(header: Header, config: Mapping[str, Any], what: str) -> dict[str, 
         made, begins = _of_pieces(values, tokens, kinds, ids["unk_token"], what), True
     # Rows without a token have a name for llama.cpp alone.
     vocabulary = {token: number for number, token in enumerate(tokens) if kinds[number] != UNUSED}
+    strips = strips_by(str(header.values.get("general.name"))) and vocabulary.keys() >= PHI_3
     made["model"]["vocab"] = vocabulary
     before = [ids["bos_token"]] if values.get("add_bos_token", begins) else []
     after = [ids["eos_token"]] if values.get("add_eos_token", False) else []
     files["tokenizer.json"] = {
         "version": "1.0",
-        "added_tokens": [_added(n, t, kinds[n]) for t, n in vocabulary.items() if kinds[n] in (CONTROL, USER_DEFINED)],
+        "added_tokens": [_added(n, t, kinds[n], strips) for t, n in vocabulary.items() if kinds[n] in _CUT_OUT],
         "normalizer": None,
         "pre_tokenizer": None,
         "post_processor": _around(before, after, tokens),
@@ -97,9 +104,14 @@ def _id(values: Values, key: str, tokens: Sequence[str]) -> int | None:
     return number if type(number) is int and 0 <= number < len(tokens) else None
 
 
-def _added(number: int, token: str, kind: int) -> dict[str, Any]:
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {"id": number, "content": token, **plain, "special": kind == CONTROL}
+def strips_by(name: str) -> bool:
+    """Whether llama.cpp drops spaces after the tokens that it cuts out of texts, by what the header calls the model."""
+    return any(one in name.lower() for one in ("phi-3", "phi3"))
+
+
+def _added(number: int, token: str, kind: int, strips: bool) -> dict[str, Any]:
+    plain = {"single_word": False, "lstrip": False, "rstrip": strips and token not in UNSTRIPPED, "normalized": False}
+    return {"id": number, "content": token, **plain, "special": kind != USER_DEFINED}
 
 
 def _around(before: Sequence[int | None], after: Sequence[int | None], tokens: Sequence[str]) -> dict[str, Any] | None:
@@ -182,7 +194,7 @@ def _of_pieces(
 def merges_of(tokens: Sequence[str], kinds: Sequence[int], scores: Sequence[float]) -> list[tuple[str, str]]:
     """Pairs of tokens that make a token, in the order that llama.cpp joins them in: by the score of what they make."""
     numbers = {token: number for number, token in enumerate(tokens) if kinds[number] in (NORMAL, USER_DEFINED)}
-    by_score = sorted((n for n in numbers.values() if kinds[n] == NORMAL), key=lambda n: (-scores[n], n))
+    by_score = sorted(numbers.values(), key=lambda n: (-scores[n], n))
     return [
         (token[:at], token[at:])
         for token in (tokens[number] for number in by_score)
