@@ -1,21 +1,16 @@
-"""Any document that a result was made from, read and planned again by what it says."""
+"""Any document that a result was made from, planned again by what it says."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .experts.document import Moe, is_moe
+from .experts.document import Moe
 from .experts.mixture import plan_moe
-from .extract.adapter import EXTRACT, extract
+from .extract import EXTRACT
+from .extract.adapter import extract
 from .publish import measured, planned
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     from .stream.plan import Plan, Wanted
-
-
-def read_again(document: Mapping[str, Any]) -> "Wanted":
-    """The recipe of a merge, or of what else it is. Raises `RecipeError`."""
-    return Moe.from_dict(document) if is_moe(document) else Recipe.from_dict(document)
 
 
 def plan_again(wanted: "Wanted", *, token: str | None = None, ranged: bool = False, device: str = "cpu") -> "Plan":

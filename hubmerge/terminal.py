@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .evolve.plan import SearchPlan
     from .extract.adapter import Extraction
     from .hub.source import Source
+    from .reproduce import Reproduction
     from .stream.findings import Finding
     from .stream.plan import Plan
     from .stream.verify import Verification
@@ -318,6 +319,17 @@ def show_verification(result: Verification) -> None:
     out.print(f"{result.matching:,} tensor(s) as the merge wrote them", style="green")
     if result.unreproduced == ():
         out.print("merged again, all came out the same", style="green")
+    for finding in result.findings:
+        out.print(finding, style="red")
+
+
+def show_reproduction(result: Reproduction) -> None:
+    """Prints how many tensors came out as they are stored, and which did not."""
+    where = marked(" into [bold]{}[/]", result.folder) if result.folder else ""
+    told = marked("[bold]{}[/]: {} merged again by {}", result.model, size(result.nbytes), result.file)
+    out.print(told.append(where).append(f" in {result.seconds:.1f} s"), soft_wrap=True)
+    all_of = "all " if result.ok else ""
+    out.print(f"{all_of}{result.identical:,} tensor(s) identical", style="green")
     for finding in result.findings:
         out.print(finding, style="red")
 

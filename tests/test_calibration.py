@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 from hubmerge.calibration import planning
 from hubmerge.calibration.stack import Stack
 from hubmerge.errors import HubmergeError, Interrupted, SourceError
-from hubmerge.planning import plan_again, read_again
+from hubmerge.planning import plan_again
 from hubmerge.progress import Event
 from hubmerge.publish import measured, merge, planned
+from hubmerge.published import read_again
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.plan import make_plan

@@ -14,8 +14,9 @@ from hubmerge.errors import HubmergeError
 from hubmerge.experts.document import Moe
 from hubmerge.experts.mixture import plan_moe
 from hubmerge.hub.card import render
-from hubmerge.planning import plan_again, read_again
+from hubmerge.planning import plan_again
 from hubmerge.publish import card_of, merge
+from hubmerge.published import read_again
 from hubmerge.reference import ModelRef
 from hubmerge.stream.verify import verify
 

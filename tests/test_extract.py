@@ -16,8 +16,9 @@ from hubmerge.extract import factoring
 from hubmerge.extract.adapter import Extraction, extract, recipe_of
 from hubmerge.extract.kept import Kept
 from hubmerge.extract.lowrank import low_rank
-from hubmerge.planning import plan_again, read_again
+from hubmerge.planning import plan_again
 from hubmerge.publish import merge
+from hubmerge.published import read_again
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.verify import verify

@@ -19,10 +19,11 @@ from hubmerge.hub.headers import FIRST_READ
 from hubmerge.localhub import Fault
 from hubmerge.progress import Event
 from hubmerge.reference import ModelRef
-from hubmerge.stream import verify as module
+from hubmerge.stream import hashing as module
 from hubmerge.stream.executor import merge
+from hubmerge.stream.hashing import hash_weights
 from hubmerge.stream.manifest import Manifest
-from hubmerge.stream.verify import hash_weights, verify
+from hubmerge.stream.verify import verify
 
 MANIFEST = "hubmerge.json"
 NORM = "model.norm.weight"

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import deriving, merging, registering, searching, serving, talking  # noqa: F401 - each adds its commands
+from . import deriving, merging, registering, searching, serving, talking, telling  # noqa: F401 - each adds its commands
 from .options import app as app
 
 

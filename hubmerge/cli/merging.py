@@ -1,5 +1,7 @@
-"""Commands that merge: plan, merge, push, verify."""
+"""Commands that merge: plan, merge, push."""
 
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +14,6 @@ from .options import (
     SHARD_SIZE,
     Device,
     Memory,
-    Model,
     Public,
     Push,
     Replace,
@@ -34,10 +35,27 @@ if TYPE_CHECKING:
     from ..stream.plan import Plan
 
 
+_REPOSITORY = re.compile(r"[\w-][^/\s]*/[^/\s]+(?<!\.yaml)(?<!\.yml)(?<!\.json)")
+
+
+def _published(named: str, token: str | None, strict: bool) -> "Value | None":
+    """The recipe of the merge of the Hub, or in a folder, that is named in place of a recipe's file; None of a file."""
+    if not os.path.isdir(named) and (os.path.exists(named) or not _REPOSITORY.fullmatch(named)):
+        return None
+    from ..published import read_published
+    from ..reference import ModelRef
+
+    return read_published(ModelRef.parse(named), token=token, strict=strict).to_merge()
+
+
 @app.command()
 def plan(
     recipe: Annotated[
-        Path, typer.Argument(help="A recipe in mergekit's YAML format, or a search.", show_default=False)
+        str,
+        typer.Argument(
+            help="A recipe in mergekit's YAML format, or a search; or a merge of the Hub, of its own recipe.",
+            show_default=False,
+        ),
     ],
     shard_size: ShardSize = SHARD_SIZE,
     stream: Stream = False,
@@ -54,13 +72,18 @@ def plan(
     from ..errors import RecipeError
     from ..recipe import Recipe as Value
 
-    document = load_mappings(recipe, "recipe", RecipeError)[0]
+    how: dict[str, Any] = {"shard_size": shard_size, "ranged": stream, "threads": threads, "memory": memory}
+    if (published := _published(recipe, token, strict)) is not None:
+        _shown_plan(published, token, **how)
+        return
+    file = Path(recipe)
+    document = load_mappings(file, "recipe", RecipeError)[0]
     if "experts" in document:
         raise RecipeError(f"{recipe} is of a mixture of experts; show it with: {typed(f'moe {recipe} --dry-run')}")
     if "task" in document:
         from ..evolve.search import Search
 
-        search = Search.from_yaml(recipe)
+        search = Search.from_yaml(file)
         sources = opened(search.references, token)
 
         from ..evolve.plan import plan_search
@@ -70,14 +93,17 @@ def plan(
         show_search_plan(plan)
         plan.require()
         return
-    _shown_plan(
-        Value.from_yaml(recipe, strict), token, shard_size=shard_size, ranged=stream, threads=threads, memory=memory
-    )
+    _shown_plan(Value.from_yaml(file, strict), token, **how)
 
 
 @app.command()
 def merge(
-    recipe: Annotated[Path, typer.Argument(help="A recipe in mergekit's YAML format.", show_default=False)],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe in mergekit's YAML format, or a merge of the Hub, to be made again.", show_default=False
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder for the merged model.", show_default=False)] = None,
     push: Push = None,
     public: Public = False,
@@ -100,8 +126,9 @@ def merge(
     """
     from ..recipe import Recipe as Value
 
+    published = _published(recipe, token, strict)
     merge_or_push(
-        Value.from_yaml(recipe, strict),
+        published or Value.from_yaml(Path(recipe), strict),
         out,
         push,
         public=public,
@@ -112,7 +139,7 @@ def merge(
         threads=threads,
         memory=memory,
         device=device,
-        keep=[recipe],
+        keep=[] if published else [Path(recipe)],
         gguf=gguf,
     )
 
@@ -278,30 +305,3 @@ def push(
             progress=progress,
         )
     show_push(pushed)
-
-
-@app.command()
-def verify(
-    model: Model,
-    recompute: Annotated[
-        bool, typer.Option("--recompute", help="Also merge it again from its recipe, in memory, and compare.")
-    ] = False,
-    token: Token = None,
-) -> None:
-    """Check every tensor of a merged model against the sha256 that its merge noted; on the Hub nothing is kept."""
-    from ..planning import plan_again, read_again
-    from ..reference import ModelRef
-    from ..stream.verify import verify
-    from ..terminal import progress_bars, show_verification
-
-    with progress_bars() as progress:
-        result = verify(
-            ModelRef.parse(model),
-            token=token,
-            recompute=recompute,
-            read=read_again,
-            plan=plan_again,
-            progress=progress,
-        )
-    show_verification(result)
-    result.require()

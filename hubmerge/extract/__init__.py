@@ -11,3 +11,6 @@ written as a merge is (../stream/), which pushes, resumes and verifies. Hu et al
     summary.py      how near it comes, by kinds of modules
     card.py         the card of a LoRA: of what it is, and how near it comes
 """
+
+EXTRACT = "extract_lora"
+"""What a recipe calls it."""

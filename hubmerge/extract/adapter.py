@@ -45,6 +45,7 @@ from ..stream.plan import Plan, Settings, assess, pins_by, require_amounts, weig
 from ..stream.stage import Stage
 from ..stream.tensors import TensorPlan
 from ..stream.weights import Extent, Reads, Weights
+from . import EXTRACT
 from .candidates import Candidate, Rest, find_candidates, targets
 from .factoring import Wish, factor_all
 from .kept import Facts, Kept
@@ -52,9 +53,6 @@ from .lowrank import memory as memory_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-EXTRACT = "extract_lora"
-"""What a recipe calls it."""
 
 _LIBRARY_BYTES = 80 * 2**20
 """What LAPACK, threads and reading take beside the matrices."""

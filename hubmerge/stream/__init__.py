@@ -3,6 +3,7 @@
 Nothing is imported here: torch takes seconds, and not all of it is needed for everything. docs/architecture.md
 draws the way of a merge.
 
+    again.py           a merge done again in memory, to be compared with what is stored
     agreement.py       whether the settings of all models mean the same
     alignment.py       the same tensors under names that begin otherwise: generations of transformers
     architecture.py    a stranger's config.json as transformers has it
@@ -20,6 +21,7 @@ draws the way of a merge.
     executor.py        the merge itself: read, compute, write - tensor by tensor, shard by shard, the index last
     experts.py         experts of a mixture, one tensor each or all in one
     findings.py        what is wrong with a merge, found before a byte of weights moves
+    hashing.py         every tensor of a model hashed
     in_memory.py       models that are in memory already, merged there
     journal.py         what of a merge is already finished in its output folder: noted before a shard takes its place
     kindred.py         which token of one tokenizer is which of another

@@ -3,11 +3,16 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..documents import parse_object
 from ..errors import SourceError
+from ..recipe import Recipe
+from .findings import some
 from .names import name_of
+
+if TYPE_CHECKING:  # which brings torch
+    from .plan import Wanted
 
 MANIFEST = "hubmerge.json"
 
@@ -63,6 +68,18 @@ class Manifest:
         sizes = {file: record["nbytes"] for file, record in shards.items()}
         headers = {file: record["header"] for file, record in shards.items()}
         return cls(sizes, headers, tensors, recipe, versions, document["device"])
+
+
+def require_public(recipe: "Wanted", name: str, instead: str) -> None:
+    """Raises `SourceError` where the recipe of the repository `name` means folders or texts of its maker's machine."""
+    texts = recipe.local_texts if isinstance(recipe, Recipe) else ()
+    folders = [str(model) for model in recipe.references if model.reads_folder]
+    if folders or texts:
+        of = "from folders" if folders else "by texts"
+        raise SourceError(
+            f"{name} was merged {of} of its maker's machine ({some(map(shown, folders or texts))}), so it cannot be "
+            f"merged again here; {instead}."
+        )
 
 
 def _is_sha256(value: object) -> bool:
