@@ -14,6 +14,7 @@ from hubmerge.errors import RecipeError
 from hubmerge.methods import METHODS, find_method
 from hubmerge.methods.method import step_of
 from hubmerge.methods.page import methods_page
+from hubmerge.methods.sparsify import draws, mask_seed
 
 
 def siblings(count: int, *shape: int, seed: int = 0) -> tuple[Tensor, list[Tensor]]:
@@ -175,6 +176,18 @@ def test_della_keeps_large_entries_more_often() -> None:
     scaled = run("della_linear", [model], base, **given)
     assert float(scaled.abs().sum()) == pytest.approx(float(model.abs().sum()), rel=1e-5)
     assert torch.equal(scaled != 0, kept)
+
+
+@pytest.mark.parametrize("shape", [(50, 40), (3, 70_000)], ids=str)
+def test_della_ranks_a_row_by_magnitude_and_equal_entries_by_their_place(shape: tuple[int, int]) -> None:
+    few = torch.tensor([3.0, -1e-40, 1.0, 2.0, -2.0, 1.0 + 2**-20, 1.0 + 2**-9, -7e30])
+    model = few[torch.randint(len(few), shape, generator=torch.Generator().manual_seed(5))]
+    ranks = model.abs().numpy().argsort(axis=1, kind="stable").argsort(axis=1)
+    chance = 0.5 - 0.3 + 0.6 * ranks / (shape[1] - 1)
+    drawn = draws(mask_seed(4, "layers.0.weight", 0), 0, out=torch.empty(model.numel())).view(shape).numpy()
+    given = {"density": 0.5, "epsilon": 0.3, "weight": 1.0, "rescale": False, "seed": 4}
+    kept = run("della_linear", [model], torch.zeros(shape), **given) != 0
+    assert np.array_equal(kept.numpy(), drawn + 32768 >= 65536 - np.round(chance.astype(np.float32) * 65536))
 
 
 def test_della_draws_the_same_masks_for_one_seed_and_others_for_another() -> None:

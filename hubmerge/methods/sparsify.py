@@ -225,10 +225,14 @@ def draws(seed: int, block: int, *, out: Tensor) -> Tensor:
     return out.copy_(torch.from_numpy(words.view(np.int16)[: out.numel()]))
 
 
-def kept_draws(drawn: Tensor, chance: Tensor) -> Tensor:
-    """1 where a draw keeps its element, which has a `chance` of its own, else 0: in place of both; `random_mask`."""
-    highest_dropped = chance.mul_(_LEVELS).round_().sub_(_LEVELS // 2 - 1)
-    return drawn.add_(highest_dropped).clamp_(0, 1)
+def kept_draws(drawn: Tensor, highest_dropped: Tensor) -> Tensor:
+    """1 where a draw keeps its element, which has a limit of its own, else 0: in place; `random_mask`."""
+    return drawn.sub_(highest_dropped).clamp_(0, 1)
+
+
+def highest_dropped(chance: Tensor) -> Tensor:
+    """The highest draw that drops an element, for the `chance` of each to be kept, in place."""
+    return chance.mul_(-_LEVELS).round_().add_(_LEVELS // 2 - 1)
 
 
 def mask_seed(seed: int, tensor_name: str, model: int) -> int:
