@@ -80,6 +80,27 @@ def test_one_file_of_several(siblings: Siblings, hub, tmp_path: Path) -> None:
     assert merge(make_plan(named, ranged=True), tmp_path / "ranged").tensors == expected
 
 
+def test_links_beside_a_file_concern_it_where_they_are_read(siblings: Siblings, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(siblings["math"], tmp_path / "downloads"))
+    (folder / "pictures").mkdir()
+    (tmp_path / "elsewhere.json").write_bytes((folder / "generation_config.json").read_bytes())
+    for name in ("pictures/link.png", "notes.txt", "README.md"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(tmp_path / "elsewhere.json")
+    named = ModelRef.parse(str(folder / "model.safetensors"))
+    assert open_source(named).tensors == open_source(ModelRef(str(siblings["math"]))).tensors
+    merge(recipe({**siblings, "math": folder / "model.safetensors"}), tmp_path / "merged")
+    with pytest.raises(SourceError, match="a link that leads out of its folder"):
+        open_source(ModelRef(str(folder)))
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+        with pytest.raises(SourceError, match=f"{name} is a link that leads out of its folder"):
+            open_source(named)
+        (folder / name).unlink()
+        (tmp_path / name).rename(folder / name)
+
+
 def test_one_variant_of_several(siblings: Siblings, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(siblings["math"], tmp_path / "math"))
     state = weights(folder)

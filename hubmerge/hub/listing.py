@@ -20,7 +20,7 @@ from .answers import Facts, FileInfo, ask_about
 from .errors import hub_errors
 from .frontmatter import read_front_matter
 from .session import find_token, patiently
-from .store import Folder, Inside, Repository, Store
+from .store import Folder, Inside, Repository, Store, require_inside
 from .unfound import helped
 
 LARGEST_TEXT = 64 * 2**20
@@ -261,18 +261,19 @@ def _folder(ref: ModelRef) -> Listing:
         raise SourceError(f"There is no folder {ref.repo_id}; check the path.")
     try:
         # Two levels are all that a transformers model uses, and keep a home folder given by mistake from being walked.
-        paths = sorted([*root.glob("*"), *root.glob("*/*")])
+        # Of a file it is what lies beside it, which may be whatever people have: its links are looked at when read.
+        alone = bool(ref.inside) and (root / ref.inside).is_file()
+        paths = sorted([*root.glob("*"), *([] if alone else root.glob("*/*"))])
         names = {path: path.relative_to(root) for path in paths if path.is_file()}
         visible = {path: name for path, name in names.items() if not any(part.startswith(".") for part in name.parts)}
-        if (leaves := leaving(root, visible)) is not None:
-            raise SourceError(
-                f"{leaves} is a link that leads out of its folder, so it is not read; put the file itself there."
-            )
+        if not alone:
+            require_inside(root, visible)
         stats = {name.as_posix(): path.stat() for path, name in visible.items()}
         files = {name: FileInfo(name, stat.st_size) for name, stat in stats.items()}
         state = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()])
         identity = f"folder:{hashlib.sha256(state.encode()).hexdigest()}"
-        card, remark = read_front_matter(root / "README.md", ref.repo_id)
-        return Listing(ref, None, files, card, identity, Folder(root), remark=remark)
+        readme = root / "README.md"
+        card, remark = ({}, None) if leaving(root, [readme]) else read_front_matter(readme, ref.repo_id)
+        return Listing(ref, None, files, card, identity, Folder(root, alone), remark=remark)
     except OSError as exc:
         raise SourceError(f"The folder {ref.repo_id} cannot be read: {exc.strerror or exc}.") from exc

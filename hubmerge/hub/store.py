@@ -1,7 +1,7 @@
 """Where a model's files are - a repository at one commit, or a folder - behind the same two questions."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Protocol
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from ..errors import NetworkError, ResourceError, SourceError, remedy
+from ..links import leaving
 from .agent import NAME, VERSION
 from .answers import FileInfo
 from .cache import keep_revision
@@ -154,15 +155,24 @@ def _cache_errors() -> Iterator[None]:
         ) from exc
 
 
+def require_inside(root: Path, paths: Iterable[Path]) -> None:
+    """Raises `SourceError` for the first of `paths` in `root` that a link leads out of it."""
+    if (leaves := leaving(root, paths)) is not None:
+        raise SourceError(
+            f"{leaves} is a link that leads out of its folder, so it is not read; put the file itself there."
+        )
+
+
 @dataclass(frozen=True)
 class Folder:
-    """A model in a folder on disk."""
+    """A model in a folder on disk. `guarded`: whether the links of a file are looked at when it is read."""
 
     root: Path
+    guarded: bool = False
 
     def path(self, file: FileInfo) -> Path:
         """The file itself."""
-        path = self.root / file.path
+        path = self._place(file)
         size = path.stat().st_size if path.is_file() else None
         if size != file.size:
             raise self._changed(path)
@@ -170,7 +180,7 @@ class Folder:
 
     def read(self, file: FileInfo, start: int, stop: int) -> memoryview:
         """Reads just these bytes."""
-        path = self.root / file.path
+        path = self._place(file)
         try:
             with open(path, "rb") as opened:
                 opened.seek(start)
@@ -186,6 +196,12 @@ class Folder:
     def is_here(self, name: str) -> bool:
         """Always."""
         return True
+
+    def _place(self, file: FileInfo) -> Path:
+        path = self.root / file.path
+        if self.guarded:
+            require_inside(self.root, [path])
+        return path
 
     @staticmethod
     def _changed(path: Path) -> SourceError:
