@@ -66,20 +66,23 @@ def warnings_before_push(folder: Path) -> Iterator[str]:
         yield f"{listed(telling)} would tell everybody a place of this machine; edit that out first."
 
 
-def require_sound(folder: Path, progress: Progress = silent) -> None:
+def require_sound(folder: Path, progress: Progress = silent) -> str | None:
     """Raises `SourceError` where `folder` is not what a merge of hubmerge wrote there (see `stream.verify`), or a
-    GGUF file in it another model.
+    GGUF file in it another model. Gives a remark on what was edited since, as people may.
 
     A folder without its manifest was made otherwise: nothing is known of it.
     """
     if (folder / MANIFEST).is_file():
         from .stream.verify import verify
 
-        verify(ModelRef(os.path.realpath(folder)), progress=progress).require()
+        found = verify(ModelRef(os.path.realpath(folder)), progress=progress)
+        found.require()
         if any(folder.glob("*.gguf")):
             from .gguf.beside import require_same
 
             require_same(Path(os.path.realpath(folder)), progress)
+        return found.remark
+    return None
 
 
 def card_of(plan: "Plan", repo_id: str | None = None) -> Card:

@@ -319,6 +319,8 @@ def show_verification(result: Verification) -> None:
     out.print(f"{result.matching:,} tensor(s) as the merge wrote them", style="green")
     if result.unreproduced == ():
         out.print("merged again, all came out the same", style="green")
+    if result.remark is not None:
+        out.print(result.remark, style="yellow")
     for finding in result.findings:
         out.print(finding, style="red")
 

@@ -133,6 +133,38 @@ def test_tensors_and_files_that_do_not_belong(merged: Path) -> None:
     assert "model.safetensors" in result.stray
 
 
+def test_small_files_that_were_changed_or_taken_away(merged: Path) -> None:
+    config = json.loads((merged / "config.json").read_text())
+    (merged / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    (merged / "README.md").write_text("# Mine")
+    (merged / "generation_config.json").write_text('{"temperature": 0.5}')
+    (merged / "tokenizer.json").unlink()
+    result = verify(ref(merged))
+    assert result.beside == (("tokenizer.json",), ("config.json",), ("generation_config.json",))
+    assert result.findings == ("1 file missing (tokenizer.json)", "1 file with other content (config.json)")
+    with pytest.raises(SourceError, match=r"fetch or merge it again, or, where that is meant, delete hubmerge\.json"):
+        result.require()
+    (merged / "generation_config.json").write_text("{")
+    assert verify(ref(merged)).beside.changed == ("generation_config.json", "config.json")
+    # Early versions noted no files.
+    edit(merged, lambda document: document.pop("files"))
+    assert verify(ref(merged)).ok
+
+
+def test_what_people_edit_is_only_said(call, merged: Path, hub) -> None:
+    (merged / "generation_config.json").write_text('{"temperature": 0.5}')
+    assert verify(ref(merged)).ok
+    done = call("verify", merged)
+    assert done.returncode == 0 and "Edited since the merge: generation_config.json." in done.stdout
+    done = call("push", merged, "alice/edited")
+    assert done.returncode == 0 and "warning: Edited since the merge: generation_config.json." in done.stderr
+    (merged / "config.json").write_text((merged / "config.json").read_text() + " ")
+    done = call("push", merged, "alice/changed")
+    assert done.returncode == 2 and "1 file with other content (config.json)" in done.stderr
+    found = verify(ModelRef.parse("alice/edited"))
+    assert found.ok and found.beside.edited == ("generation_config.json",)
+
+
 def test_tensors_that_only_the_manifest_has(merged: Path) -> None:
     shard = next(iter(json.loads((merged / MANIFEST).read_text())["shards"]))
     outside = merged.parent / "outside.safetensors"

@@ -294,7 +294,9 @@ def push(
     for warning in warnings_before_push(folder):
         show_warning(warning)
     with progress_bars() as progress:
-        require_sound(folder, progress)
+        edited = require_sound(folder, progress)
+    show_warning(edited)
+    with progress_bars() as progress:
         pushed = push_folder(
             folder,
             repo_id,

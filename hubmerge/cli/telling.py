@@ -16,7 +16,11 @@ def verify(
     ] = False,
     token: Token = None,
 ) -> None:
-    """Check every tensor of a merged model against the sha256 that its merge noted; on the Hub nothing is kept."""
+    """Check every tensor and small file of a merged model against the sha256 that its merge noted; of the Hub nothing
+    is kept.
+
+    The card may be edited; so may the chat template and how answers are written, which is said.
+    """
     from ..planning import plan_again
     from ..published import read_again
     from ..reference import ModelRef

@@ -7,6 +7,7 @@ draws the way of a merge.
     agreement.py       whether the settings of all models mean the same
     alignment.py       the same tensors under names that begin otherwise: generations of transformers
     architecture.py    a stranger's config.json as transformers has it
+    beside.py          whether the small files beside the weights of a merge are still those that it wrote
     budget.py          what a merge will cost: bytes to fetch, memory, disk - and whether this machine has them
     by_token.py        the merged models as the result's vocabulary has them
     carried.py         the small files that go with weights

@@ -24,13 +24,15 @@ class Manifest:
     """What a merge says it wrote, and from what.
 
     `sizes` maps each shard to its bytes, `headers` to the sha256 of its safetensors header, which has the tensors'
-    names, dtypes and shapes; `tensors` maps each tensor to the sha256 of its bytes; `recipe` is pinned to commits;
-    `versions` are those of hubmerge and of the libraries that computed it, on `device` as torch names it.
+    names, dtypes and shapes; `tensors` maps each tensor to the sha256 of its bytes, `files` each small file to that of
+    its content (nothing in manifests of early versions); `recipe` is pinned to commits; `versions` are those of
+    hubmerge and of the libraries that computed it, on `device` as torch names it.
     """
 
     sizes: Mapping[str, int]
     headers: Mapping[str, str]
     tensors: Mapping[str, str]
+    files: Mapping[str, str]
     recipe: Mapping[str, Any]
     versions: Mapping[str, str]
     device: str
@@ -65,9 +67,11 @@ class Manifest:
                 expect(_is_sha256(digest), f"the tensor {shown(name)} has no sha256")
                 expect(name not in tensors, f"the tensor {shown(name)} is in two shards")
                 tensors[name] = digest
+        files = document.get("files", {})
+        expect(isinstance(files, dict) and all(map(_is_sha256, files.values())), "it has a file without a sha256")
         sizes = {file: record["nbytes"] for file, record in shards.items()}
         headers = {file: record["header"] for file, record in shards.items()}
-        return cls(sizes, headers, tensors, recipe, versions, document["device"])
+        return cls(sizes, headers, tensors, files, recipe, versions, document["device"])
 
 
 def require_public(recipe: "Wanted", name: str, instead: str) -> None:

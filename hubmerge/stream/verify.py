@@ -21,6 +21,7 @@ from ..progress import Progress, silent
 from ..recipe import Recipe
 from ..reference import ModelRef
 from .again import Made, merge_again, plan_again, reasons
+from .beside import Beside
 from .findings import some
 from .hashing import hash_weights
 from .manifest import MANIFEST, Manifest, shown
@@ -35,7 +36,8 @@ class Verification:
     bytes, `missing` are only in the manifest, `extra` only in the model, `unreproduced` came out otherwise when the
     recipe was merged again (None: nobody asked for that, or something else was wrong already). Names of files:
     `altered` shards are missing or have another size or header, `stray` weight files are not of this merge, and
-    transformers may load them all the same. `nbytes`: bytes hashed. `reasons`: what may make a rightly merged tensor
+    transformers may load them all the same. `beside`: what became of the small files. `nbytes`: bytes of weights that
+    were hashed. `reasons`: what may make a rightly merged tensor
     come out otherwise here, such as another version of torch.
     """
 
@@ -46,6 +48,7 @@ class Verification:
     extra: tuple[str, ...]
     altered: tuple[str, ...]
     stray: tuple[str, ...]
+    beside: Beside
     nbytes: int
     seconds: float
     unreproduced: tuple[str, ...] | None = None
@@ -61,6 +64,8 @@ class Verification:
             (self.extra, "tensor", "that the manifest does not know"),
             (self.altered, "shard", "missing or with another size or header"),
             (self.stray, "weight file", "that the manifest does not know"),
+            (self.beside.lost, "file", "missing"),
+            (self.beside.changed, "file", "with other content"),
             (self.unreproduced or (), "tensor", f"that the recipe{made} does not give again"),
         )
         return tuple(
@@ -71,15 +76,24 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether the weights are byte for byte what the merge wrote."""
+        """Whether the model is what the merge wrote: its weights byte for byte, and what they are computed by."""
         return not self.findings
 
     def require(self) -> None:
         """Raises `SourceError` naming the first things that are wrong; does nothing where all is right."""
         if self.findings:
+            small = bool(self.beside.lost) + bool(self.beside.changed)
+            meant = f", or, where that is meant, delete {MANIFEST}, which tells of the merge"
             raise SourceError(
-                f"{self.model} is not what its merge wrote: {', '.join(self.findings)}; fetch or merge it again."
+                f"{self.model} is not what its merge wrote: {', '.join(self.findings)}; fetch or merge it again"
+                f"{meant if len(self.findings) == small else ''}."
             )
+
+    @property
+    def remark(self) -> str | None:
+        """What people changed by hand, as they may."""
+        edited = self.beside.edited
+        return f"Edited since the merge: {some(map(shown, edited))}." if edited else None
 
 
 def verify(
@@ -128,6 +142,7 @@ def verify(
             if (sizes.get(file), headers.get(file)) != (size, manifest.headers[file])
         ),
         stray=tuple(file for file in sizes if file not in manifest.sizes),
+        beside=Beside.of(manifest, source),
         nbytes=sum(sizes[file] for file in headers),
         seconds=time.monotonic() - began,
     )
