@@ -230,8 +230,13 @@ def test_a_gguf_of_a_merge_before_is_not_pushed(call, hub, tmp_path: Path) -> No
     assert call("gguf", out, "--type", "F16", "--out", out / "out-F16.gguf").returncode == 0
     done = call("push", out, "alice/fresh-gguf")
     assert done.returncode == 0, done.stderr
+    shutil.copy(out / "out-Q8_0.gguf", tmp_path / "mine.gguf")
     models[0]["parameters"]["weight"] = 5
     recipe.write_text(json.dumps(document))
+    assert call("merge", recipe, "--out", out, "--overwrite").returncode == 0
+    assert not [*out.glob("*.gguf")], "what was made of a merge goes with it"
+    for name in ("out-F16.gguf", "out-Q8_0.gguf"):
+        shutil.copy(tmp_path / "mine.gguf", out / name)
     assert call("merge", recipe, "--out", out, "--overwrite").returncode == 0
     for name in ("out-F16.gguf", "out-Q8_0.gguf"):
         done = call("push", out, "alice/stale-gguf")

@@ -180,7 +180,7 @@ def merge_or_push(
 
     file = out / f"{out.resolve().name}-{find_format(gguf).name}.gguf"
     card = with_gguf(card_of(plan), file.name)
-    write_or_push(plan, out, None, public=public, token=token, overwrite=overwrite, keep=[*keep, file], card=card)
+    write_or_push(plan, out, None, public=public, token=token, overwrite=overwrite, keep=keep, card=card)
     write_as_gguf(plan_gguf(open_source(str(out)), gguf), file, overwrite)
 
 
@@ -188,6 +188,8 @@ def write_as_gguf(conversion: "Conversion", file: Path, overwrite: bool) -> None
     """Writes a model as GGUF, reads it back, and says what to do with it; a file that is there stays, if it is that."""
     from .. import amounts
     from ..gguf.conversion import check, write_gguf
+    from ..stream.journal import note_made
+    from ..stream.manifest import MANIFEST
     from ..terminal import marked, progress_bars
     from ..terminal import out as console
 
@@ -204,6 +206,9 @@ def write_as_gguf(conversion: "Conversion", file: Path, overwrite: bool) -> None
                 ) from exc
         else:
             write_gguf(conversion, file, progress)
+    root = conversion.source.listing.root
+    if root is not None and (root / MANIFEST).is_file() and root.samefile(file.parent):
+        note_made(file)
     said = "\n{} [bold]{}[/] ({}), read back and compared. Run it: llama-cli -m {}"
     size = amounts.size(file.stat().st_size)
     console.print(marked(said, "Already there:" if there else "Written", file, size, file), soft_wrap=True)

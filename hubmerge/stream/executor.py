@@ -357,6 +357,7 @@ def _manifest(plan: Plan, journal: Journal, files: Mapping[str, bytes]) -> bytes
             "versions": {library: version(library) for library in _LIBRARIES},
             "shards": {shard.file: asdict(journal.shards[shard.file]) for shard in plan.shards},
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+            **({"made": journal.made} if journal.made else {}),
         }
     )
 

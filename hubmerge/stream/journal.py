@@ -24,7 +24,7 @@ from ..files import TEMPORARY, atomic, write_file
 from .carried import is_carried
 from .findings import some
 from .manifest import MANIFEST
-from .owned import LARGEST, Kept, holds, inside, is_plain, read_plain, remove
+from .owned import LARGEST, Kept, digest, holds, inside, is_plain, read_plain, remove
 from .writer import ShardRecord, is_whole
 
 WORK_FOLDER = ".hubmerge"
@@ -40,8 +40,9 @@ class Journal:
 
     `shards`: records by file; `uploaded`: of the shards that are on the Hub and may be gone here, at which target
     (repository and branch) and with which sha256 the Hub has them; `files`: the small files written beside them, by
-    name, with the sha256 of their content. `noted`: shards that were noted when it was opened, whole or not. `kept`:
-    what must not be written over. `is_finished`: the folder held the whole result when it was opened.
+    name, with the sha256 of their content; `made`: files made of the finished result since, likewise. `noted`: shards
+    that were noted when it was opened, whole or not. `kept`: what must not be written over. `is_finished`: the folder
+    held the whole result when it was opened.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Journal:
     shards: dict[str, ShardRecord] = field(default_factory=dict)
     uploaded: dict[str, tuple[str, str]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
     noted: frozenset[str] = frozenset()
     kept: Kept = field(default_factory=lambda: Kept(()))
     overwrite: bool = False
@@ -182,6 +184,14 @@ def open_journal(
         lock.release()
 
 
+def note_made(path: Path) -> None:
+    """Notes in the manifest of a finished merge a file beside it that was made of it, and goes when it goes."""
+    content = read_plain(path.parent / MANIFEST) or b"{}"
+    document = parse_object(content, MANIFEST, SourceError)
+    document["made"] = {**document.get("made", {}), path.name: digest(path)}
+    write_file(path.parent / MANIFEST, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+
+
 def require_room(folder: Path) -> None:
     """Raises `PlanError` where a merge into `folder` with `again` would find what is somebody's; it changes nothing."""
     if not folder.is_dir():
@@ -234,6 +244,7 @@ def _load(folder: Path, key: str, target: str | None, overwrite: bool, again: bo
                 folder, key, files=files, noted=frozenset(state["shards"]), kept=kept, overwrite=overwrite
             )
             journal.is_finished = state is finished
+            journal.made = finished["made"] if finished["key"] == key else {}
             for record in state["shards"].values():
                 uploaded = state["uploaded"].get(record.file)
                 _keep(journal, record, uploaded, target)
@@ -272,7 +283,8 @@ def _own(folder: Path, state: Mapping[str, Any]) -> set[str]:
         for record in state["shards"].values()
         if is_plain(folder, record.file) and is_whole(folder / record.file, record)
     }
-    return shards | {name for name, sha256 in state["files"].items() if holds(folder, name, sha256)}
+    files = {**state["files"], **state["made"]}
+    return shards | {name for name, sha256 in files.items() if holds(folder, name, sha256)}
 
 
 def _keep(journal: Journal, record: ShardRecord, uploaded: tuple[str, str] | None, target: str | None) -> None:
@@ -284,15 +296,16 @@ def _keep(journal: Journal, record: ShardRecord, uploaded: tuple[str, str] | Non
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """key, shards, uploaded and files of a journal or manifest; all empty where it is none."""
-    nothing: dict[str, Any] = {"key": "", "shards": {}, "uploaded": {}, "files": {}}
+    """key, shards, uploaded, files and made of a journal or manifest; all empty where it is none."""
+    nothing: dict[str, Any] = {"key": "", "shards": {}, "uploaded": {}, "files": {}, "made": {}}
     try:
         document = parse_object(read_plain(path, LARGEST) or b"{}", str(path), SourceError)
         shards = {file: ShardRecord(**record) for file, record in document.get("shards", {}).items()}
-        files = document.get("files", {})
+        files, made = document.get("files", {}), document.get("made", {})
         uploaded = {file: (str(at), str(sha256)) for file, (at, sha256) in document.get("uploaded", {}).items()}
-        fits = isinstance(document.get("key"), str) and isinstance(files, dict)
+        fits = isinstance(document.get("key"), str) and isinstance(files, dict) and isinstance(made, dict)
         fits = fits and all(record.fits(file) for file, record in shards.items())
     except (SourceError, ValueError, TypeError, AttributeError):
         return nothing
-    return {"key": document["key"], "shards": shards, "uploaded": uploaded, "files": files} if fits else nothing
+    found = {"shards": shards, "uploaded": uploaded, "files": files, "made": made}
+    return {"key": document["key"], **found} if fits else nothing

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import PlanError, SourceError
 from ..hub.checkpoint import check_name
@@ -56,23 +57,38 @@ def inside(folder: Path, name: str) -> Path:
 
 def read_plain(path: Path, limit: int = LARGEST) -> bytes | None:
     """The content of an ordinary file; None for a link, a device, a pipe, nothing, or more than `limit` bytes."""
+    if (file := _open_plain(path)) is None:
+        return None
+    with file:
+        return file.read() if os.fstat(file.fileno()).st_size <= limit else None
+
+
+def digest(path: Path) -> str | None:
+    """The sha256 (hex) of an ordinary file, read a piece at a time; None where there is none."""
+    if (file := _open_plain(path)) is None:
+        return None
+    found = hashlib.sha256()
+    with file:
+        while piece := file.read(_PIECE):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def _open_plain(path: Path) -> BinaryIO | None:
     try:
         # A pipe would be waited for, and a link may be changed between looking and opening.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         return None
-    with open(handle, "rb") as file:
-        return file.read()
+    return open(handle, "rb")
 
 
 def holds(folder: Path, name: str, sha256: object) -> bool:
-    """Whether `name` is a plain small file in `folder` with exactly the content of this sha256 (hex)."""
-    content = read_plain(folder / name) if is_plain(folder, name) else None
-    return content is not None and hashlib.sha256(content).hexdigest() == sha256
+    """Whether `name` is a plain file in `folder` with exactly the content of this sha256 (hex)."""
+    return is_plain(folder, name) and digest(folder / name) == sha256
 
 
 class Kept:
