@@ -92,6 +92,57 @@ def test_a_recipe_with_what_hubmerge_alone_has_is_read_strictly() -> None:
         )
 
 
+MISSPELT = """
+merge_method: ties
+base_model: org/b
+out_dtpe: float16
+models:
+- {model: org/a, weight: 0.5, parameters: {densty: 0.5}}
+- {model: org/c, parametrs: {weight: 1}, parameters: {weihgt: 1}}
+parameters: {normalise: true}
+"""
+KEYS_OF_IT = [
+    "Unknown key 'out_dtpe' in the recipe: did you mean 'out_dtype'?",
+    "`weight` beside `model: org/a` is not read; write it under `parameters`.",
+    "Unknown key 'parametrs' in the entry of org/c: did you mean 'parameters'?",
+]
+NAMES_OF_IT = ["'normalise' (in `parameters`)", "'densty' (at org/a)", "'weihgt' (at org/c)"]
+
+
+def test_all_that_is_misspelt_is_told_at_once(call, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as told:
+        Recipe.from_yaml(MISSPELT, strict=True)
+    assert str(told.value).splitlines() == KEYS_OF_IT
+    (path := tmp_path / "recipe.yaml").write_text(MISSPELT)
+    for command in (["plan"], ["merge", "--out", tmp_path / "out"]):
+        done = call(*command, path, "--strict")
+        assert done.returncode == 2
+        keys, names = (done.stdout + done.stderr).strip().splitlines()[:3], (done.stdout + done.stderr).splitlines()[3:]
+        assert [line.removeprefix("hubmerge: ") for line in keys] == KEYS_OF_IT
+        assert all(one in line and "did you mean" in line for one, line in zip(NAMES_OF_IT, names, strict=True))
+
+
+def test_what_is_misspelt_in_stages_modules_and_tokens_is_told_with_its_place(call, tmp_path: Path) -> None:
+    stage = "{name: one, foo: 1, merge_method: linear, models: [{model: org/a, parameters: {wight: 1}}]}"
+    module = "{text: {modelss: [], models: [{model: org/a, wght: 1}], parameters: {normalze: true}}}"
+    (path := tmp_path / "recipe.yaml").write_text(
+        f"stages: [{stage}]\nmerge_method: linear\nbase_model: 'stage:one'\nmodules: {module}"
+    )
+    done = call("plan", path)
+    for one in (
+        "In the stage one: Unknown key 'foo'",
+        "Unknown key 'modelss' in the module text",
+        "In the module text: `wght` beside",
+        "In the stage one: linear has no parameter 'wight'",
+        "In the module text: linear has no parameter 'normalze'",
+    ):
+        assert one in done.stdout + done.stderr
+    block = "{sorce: union, tokens: {<x>: {source: org/a, frce: 1}, <y>: 1}}"
+    with pytest.raises(RecipeError) as told:
+        Recipe.from_yaml(f"merge_method: linear\n{TWO}\ntokenizer: {block}")
+    assert len(str(told.value).splitlines()) == 3
+
+
 def test_a_module_that_is_the_whole_model() -> None:
     recipe = Recipe.from_yaml(
         f"merge_method: linear\nparameters: {{weight: .5, normalize: false}}\n"

@@ -48,6 +48,18 @@ def _published(named: str, token: str | None, strict: bool) -> "Value | None":
     return read_published(ModelRef.parse(named), token=token, strict=strict).to_merge()
 
 
+def _recipe_in(file: Path, strict: bool) -> "Value":
+    """The recipe in a file. Raises `RecipeError` for all at once that nothing reads of it, unless that is left out."""
+    from ..recipe import Recipe as Value
+
+    recipe = Value.as_written(file, strict)
+    if recipe.remarks and not recipe.forgiving:
+        from ..stream.settings import require_written
+
+        require_written(recipe)
+    return recipe
+
+
 @app.command()
 def plan(
     recipe: Annotated[
@@ -70,7 +82,6 @@ def plan(
     """
     from ..documents import load_mappings
     from ..errors import RecipeError
-    from ..recipe import Recipe as Value
 
     how: dict[str, Any] = {"shard_size": shard_size, "ranged": stream, "threads": threads, "memory": memory}
     if (published := _published(recipe, token, strict)) is not None:
@@ -93,7 +104,7 @@ def plan(
         show_search_plan(plan)
         plan.require()
         return
-    _shown_plan(Value.from_yaml(file, strict), token, **how)
+    _shown_plan(_recipe_in(file, strict), token, **how)
 
 
 @app.command()
@@ -124,11 +135,9 @@ def merge(
 
     Interrupted, the same command goes on where it stopped.
     """
-    from ..recipe import Recipe as Value
-
     published = _published(recipe, token, strict)
     merge_or_push(
-        published or Value.from_yaml(Path(recipe), strict),
+        published or _recipe_in(Path(recipe), strict),
         out,
         push,
         public=public,

@@ -61,7 +61,7 @@ class DocumentKind:
         check_plain(document, self.what, self.error)
 
     def require_known(self, given: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-        """Raises for the first key of `given` that is not in `known`, naming the nearest known one."""
+        """Raises for the keys of `given` that are not in `known`, naming the nearest known one of each."""
         refuse_unknown(given, known, where, self.error)
 
     def mapping(self, value: Any, where: str) -> dict[str, Any]:
@@ -113,13 +113,17 @@ class DocumentKind:
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Iterable[str], where: str, error: type[HubmergeError]) -> None:
-    """Raises `error` for the first key of `given` that is not in `known`, naming the nearest known one."""
+    """Raises `error` for the keys of `given` that are not in `known`, in a line each with the nearest known one."""
     names = list(known)
-    for key in given:
-        if key not in names:
-            near = nearest(str(key), names)
-            hint = f"did you mean {near!r}?" if near else f"known keys: {', '.join(sorted(names))}."
-            raise error(f"Unknown key {str(key)[:60]!r} in {where}: {missing_colon(key, given[key]) or hint}")
+    if unknown := [unknown_key(key, given[key], names, where) for key in given if key not in names]:
+        raise error("\n".join(unknown))
+
+
+def unknown_key(key: object, value: object, known: Iterable[str], where: str) -> str:
+    """The sentence about a key that is not among the `known` ones."""
+    near = nearest(str(key), known)
+    hint = f"did you mean {near!r}?" if near else f"known keys: {', '.join(sorted(known))}."
+    return f"Unknown key {str(key)[:60]!r} in {where}: {missing_colon(key, value) or hint}"
 
 
 def _is_required(item: Field[Any]) -> bool:

@@ -1,7 +1,8 @@
 """A recipe from plain values: mergekit's format, as people write it.
 
 mergekit leaves out what it does not know without a word. Where a recipe is written for it, this is left out here too,
-with a remark, so that the same file makes the same model; `strict` refuses it. A recipe with what hubmerge alone has -
+with a remark, so that the same file makes the same model; `strict` refuses it. Where it does, remarks are what is
+refused, so that all of it is told at once. A recipe with what hubmerge alone has -
 `stages`, `calibration`, a module with a method or a base of its own - was written for hubmerge, which knows every key
 of it.
 
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from ..documents import unknown_key
 from ..errors import RecipeError
 from ..guesses import missing_colon, nearest
 from ..reference import ModelRef
@@ -60,7 +62,8 @@ _ENTRIES: Mapping[str, str] = {
 
 
 def read_recipe(document: Mapping[str, Any], strict: bool = False) -> Recipe:
-    """The recipe that plain values describe. Raises `RecipeError`; `strict`: for keys that are not known, too."""
+    """The recipe that plain values describe. Raises `RecipeError`; `strict`: what nothing reads is an error, which the
+    recipe's `remarks` hold (`Recipe.require_read`)."""
     return _Reader(forgiving=not strict and not _is_ours(document)).recipe(document)
 
 
@@ -129,7 +132,8 @@ def _is_ours(document: Mapping[str, Any]) -> bool:
 
 
 class _Reader:
-    """Reads one recipe; `remarks` are what it leaves out, `faults` what is wrong, which is raised all at once."""
+    """Reads one recipe; `remarks` are what it leaves out, `faults` what is wrong, which is raised all at once, with the
+    remarks where it is not `forgiving`."""
 
     def __init__(self, forgiving: bool) -> None:
         self.forgiving = forgiving
@@ -174,7 +178,7 @@ class _Reader:
 
     def _require_right(self) -> None:
         if self.faults:
-            raise RecipeError("\n".join(self.faults))
+            raise RecipeError("\n".join(self.faults if self.forgiving else self.remarks | self.faults))
 
     def _tried(self, read: Callable[..., T], *given: Any, where: str = "") -> T | None:
         """What `read` gives; None where it raises, which is kept with `where` before each line."""
@@ -203,13 +207,16 @@ class _Reader:
         return method
 
     def _known(self, given: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-        """Leaves a remark on each key that is not known, or a fault."""
+        """Leaves a remark on each key that is not known."""
         names = list(known)
         for key in (key for key in given if key not in names):
-            if missing_colon(key, given[key]) or not self.forgiving:
+            if missing_colon(key, given[key]):
                 self._tried(RECIPE.require_known, {key: given[key]}, names, where)
                 continue
             if (instead := _ELSEWHERE.get(str(key))) is None:
+                if not self.forgiving:
+                    self.remarks[unknown_key(key, given[key], names, where)] = None
+                    continue
                 near = nearest(str(key), names)
                 instead = f"did you mean {near!r}?" if near else "mergekit leaves it out, too"
             end = "" if instead.endswith(("?", ".")) else "."
@@ -221,17 +228,21 @@ class _Reader:
             got = brief(item) if name is None else f"the name {brief(name)}, which is no text"
             raise RecipeError(f"Each entry of `stages` needs `name: NAME` beside a merge of its own, got {got}.")
         document = {key: value for key, value in item.items() if key != _LABEL}
-        read = _Reader(self.forgiving).recipe
-        return self._tried(lambda: Stage(name, read(document)), where=f"In the stage {name}: ")
+        where = f"In the stage {name}: "
+        made = self._tried(_Reader(self.forgiving).recipe, document, where=where)
+        if made is None:
+            return None
+        self.remarks |= dict.fromkeys(where + remark for remark in made.remarks)
+        return self._tried(Stage, name, replace(made, remarks=()), where=where)
 
     def _module(self, name: str, item: Any) -> Module:
         document = RECIPE.mapping(item, f"modules.{name}")
         self._known(document, _MODULE_KEYS, f"the module {name}")
         reader = _Reader(self.forgiving)
-        reader.remarks = self.remarks
         models = reader._each(document, "models", reader._model_entry)
         slices = [piece for few in reader._each(document, "slices", reader._slices) for piece in few]
         reader._require_right()
+        self.remarks |= dict.fromkeys(f"In the module {name}: {remark}" for remark in reader.remarks)
         return Module(
             name,
             models=tuple(models),
@@ -253,9 +264,9 @@ class _Reader:
         """Leaves a remark on what stands beside a model where it belongs under its parameters."""
         names = [*known]
         misplaced = [key for key in item if key not in names and _is_setting(key, item[key])]
-        for key in misplaced if self.forgiving else ():
+        for key in misplaced:
             self.remarks[f"`{key}` beside `model: {model}` is not read; write it under `parameters`."] = None
-        self._known(item, [*names, *(misplaced if self.forgiving else ())], where)
+        self._known(item, [*names, *misplaced], where)
 
     def _slices(self, item: Any) -> tuple[Slice, ...]:
         """A slice, as many times as its `repeat` says."""

@@ -9,15 +9,17 @@
 (True, ['org/chat'])
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..documents import DocumentKind
-from ..errors import RecipeError
+from ..errors import HubmergeError, RecipeError
 from ..guesses import guess, nearest
 from ..reference import ModelRef
 from ..text import brief
+
+T = TypeVar("T")
 
 BASE, UNION, SHORTEST = _WORDS = ("base", "union", "shortest")
 
@@ -105,14 +107,26 @@ class TokenizerBlock:
     def read(cls, value: Any, kind: DocumentKind) -> "TokenizerBlock":
         """The block that plain values describe, in a document of this kind; raises its error, or `RecipeError`."""
         given = kind.mapping(value, "tokenizer")
-        kind.require_known(given, _KEYS, "`tokenizer`")
+        faults: list[str] = []
+
+        def tried(read: Callable[..., T], *args: Any) -> T | None:
+            try:
+                return read(*args)
+            except HubmergeError as exc:
+                faults.extend(str(exc).splitlines())
+                return None
+
+        tried(kind.require_known, given, _KEYS, "`tokenizer`")
         source = UNION if given.get("source") is None else given["source"]
         if not isinstance(source, str):
             raise kind.error(f"`tokenizer.source` must be base, union or a model as text, got {brief(source)}.")
         tokens = kind.mapping(given.get("tokens") or {}, "tokenizer.tokens")
+        rows = [(text, tried(_row, row, f"`tokenizer.tokens` of {text!r}", kind)) for text, row in tokens.items()]
+        if faults:
+            raise kind.error("\n".join(faults))
         return cls(
             source,
-            tuple((text, _row(row, f"`tokenizer.tokens` of {text!r}", kind)) for text, row in tokens.items()),
+            tuple((text, row) for text, row in rows if row is not None),
             given.get("pad_to_multiple_of"),
             given.get("transplant"),
         )

@@ -276,22 +276,27 @@ class Recipe:
         Several documents, of which later ones name earlier ones, become stages. What a recipe in mergekit's format
         holds that nothing reads is left out and stands in `remarks`; `strict` raises for it.
         """
-        return (
-            cls.from_text(found, strict) if isinstance(found := named_file(source), str) else cls._read(found, strict)
-        )
+        return cls.as_written(named_file(source), strict).require_read()
 
     @classmethod
     def from_text(cls, text: str, strict: bool = False) -> "Recipe":
         """Reads a recipe from YAML text that somebody else wrote: whatever it holds, it is no path."""
-        return cls._read(text, strict)
+        return cls.as_written(text, strict).require_read()
 
     @classmethod
-    def _read(cls, source: str | Path, strict: bool) -> "Recipe":
+    def as_written(cls, source: str | Path, strict: bool = False) -> "Recipe":
+        """Reads a recipe from YAML text or a `Path`, and leaves it to the caller to refuse what nothing reads."""
         from .reading import read_documents
 
         recipe = read_documents(RECIPE.load_all(source), strict)
         recipe.require_stages()
         return recipe
+
+    def require_read(self) -> "Recipe":
+        """The recipe. Raises `RecipeError` for what it held that nothing reads, unless that is left out."""
+        if self.remarks and not self.forgiving:
+            raise RecipeError("\n".join(self.remarks))
+        return self
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], strict: bool = False) -> "Recipe":
@@ -301,7 +306,7 @@ class Recipe:
         RECIPE.require_plain(document)
         recipe = read_recipe(document, strict)
         recipe.require_stages()
-        return recipe
+        return recipe.require_read()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML or JSON; `Recipe.from_dict` reads them back to an equal recipe."""
