@@ -98,7 +98,7 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         method=plan.methods[-1],
         before=(*(name for stage in plan.stages[:-1] for name in stage.methods), *plan.methods[:-1]),
         parts=tuple(name for name, _ in plan.stage.modules),
-        carried_from=plan.stage.weights[-1].tokenizer.source if plan.stage.modules else None,
+        carried_from=plan.stage.weights[-1].tokenizer.source if plan.stage.modules and plan.stage.carried else None,
         repo_id=repo_id,
         base_model=next((s.name for s in plan.sources if s.pinned == base), None),
         commands=("hubmerge merge recipe.yaml --out merged",),
@@ -111,11 +111,21 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         processor=not {"processor_config.json", "preprocessor_config.json"}.isdisjoint(plan.tokenizer.files()),
     )
     if isinstance(plan.recipe, Recipe):
-        merged = {ref for merge in plan.recipe.merges.values() for ref in merge.merged}
+        written = plan.recipe.merges.values()
+        merged = {ref for merge in written for ref in merge.merged}
+        mixed = {ref for merge in written for ref in merge.mixed}
         block = plan.recipe.output.vocabulary
         card = replace(
             card,
             speakers=[source.name for source in plan.sources if source.pinned not in merged],
+            copied={
+                part: source
+                for merge in written
+                for part, ref in merge.copied.items()
+                for source in plan.sources
+                if source.pinned == ref
+            },
+            givers=[source.name for source in plan.sources if source.pinned in merged - mixed],
             transplanted=block is not None and block.transplant is not None,
         )
     else:
@@ -139,7 +149,8 @@ def with_gguf(card: Card, file: str) -> str:
 
 def _title(card: Card, plan: "Plan") -> str:
     """What a model without a name is called: what was done, to which models."""
-    named = [s for s in plan.sources if s.name not in (card.base_model, *card.speakers)] or list(plan.sources)
+    beside = (card.base_model, *card.speakers, *card.givers)
+    named = [s for s in plan.sources if s.name not in beside] or list(plan.sources)
     names = listed([source.title.split("/")[-1] for source in named])
     if card.transplanted:
         return f"{names} with another tokenizer"

@@ -216,6 +216,8 @@ def show_plan(plan: Plan) -> None:
     before = "".join(f"{', '.join(stage.methods)} (stage:{stage.name}), then " for stage in plan.stages[:-1])
     named = isinstance(plan.recipe, Recipe) and plan.recipe.modules
     parts = [f"{', '.join(stage.methods)} ({name})" for name, stage in plan.stage.modules if named]
+    if isinstance(plan.recipe, Recipe) and (taken := plan.recipe.copied):
+        parts.append(f"copied ({', '.join(taken)})")
     carried = plan.stage.carried
     result = (
         f"{len(plan.tensors)} tensors{f' ({carried} of them carried as they are)' if carried else ''}, "
@@ -295,6 +297,8 @@ def _show_findings(findings: Sequence[Finding]) -> None:
 
 
 def _show_sources(sources: Iterable[Source]) -> None:
+    from .hub.auto_class import class_of
+
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
     for heading in ("source", "commit", "architecture", "parameters", "dtype", "licence"):
         justify: Literal["left", "right"] = "right" if heading == "parameters" else "left"
@@ -304,7 +308,7 @@ def _show_sources(sources: Iterable[Source]) -> None:
         table.add_row(
             "\n+ ".join(part.name for part in source.parts),
             "\n".join(part.commit[:8] if part.commit else "folder" for part in source.parts),
-            _architecture(source.config.get("architectures")),
+            _architecture([own] if (own := class_of(source.config)) else source.config.get("architectures")),
             f"{source.parameters:,}",
             ", ".join(dtypes),
             "\n".join(part.licence.id or "unknown" for part in source.parts),

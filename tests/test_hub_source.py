@@ -191,7 +191,7 @@ REFUSED = {
     "has 2 GGUF files; name the one": {"model-q4.gguf": b"GGUF", "model-q8.gguf": b"GGUF"},
     "no weights": {"config.json": b"{}", "README.md": b"hello"},
     "is an adapter": {"adapter_config.json": b"{}", "adapter_model.safetensors": shard(["a"])},
-    "diffusers pipeline": {"model_index.json": b"{}", "unet/diffusion.safetensors": shard(["a"])},
+    "names no part with its class": {"model_index.json": b"{}", "unet/diffusion.safetensors": shard(["a"])},
     "so it is not a transformers model": {"model.safetensors": shard(["a"])},
     "config.json of .* cannot be read: not valid JSON": {**checkpoint(), "config.json": b"{"},
     "it is not a JSON object": {**checkpoint(), "config.json": b"[]"},

@@ -62,6 +62,7 @@ def load_model(
     named = ModelRef.parse(name) if isinstance(name, str) else name
     source = named if isinstance(named, Source) else open_source(named, token=token)
     ref = source.ref
+    source.require_words()
     if ref.component is not None:
         raise SourceError(
             f"{ref} is a part of a model, which can be merged but not asked; ask all of {source.listing.name}."

@@ -33,6 +33,8 @@ class Opened:
 def open_search(search: Search, token: str | None, sources: Mapping[ModelRef, Source] | None = None) -> Opened:
     """Opens the models of a search, but for `sources`, which are open, and loads its task."""
     opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in search.references}
+    for source in opened.values():
+        source.require_words()
     task = load_task(search.task, token=token, counts=search.splits, seed=search.searcher.seed)
     if not task.search:
         raise SearchError(f"The task {task.name} has no search split, so candidates cannot be scored.")

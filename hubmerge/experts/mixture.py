@@ -281,7 +281,8 @@ class _Build:
                 "AutoModel": f"{modelling}.{kind}Model",
                 "AutoModelForCausalLM": f"{modelling}.{self.layout.architecture}",
             }
-        return changed(config, dtype_changes(one for one in tensors if parse(one.name).suffix not in self.layout.zeros))
+        told = [one for one in tensors if parse(one.name).suffix not in self.layout.zeros]
+        return changed(config, dtype_changes(config, told))
 
 
 def _by_layer(tensors: Sequence[TensorPlan]) -> list[TensorPlan]:

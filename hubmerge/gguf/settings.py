@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import SourceError
+from ..hub.auto_class import auto_class
 from ..hub.component import LANGUAGE_MODEL
 from ..hub.gguf import positions
 from ..hub.gguf.model import query_scale
@@ -15,7 +16,7 @@ Keys = dict[str, Any]
 def architecture(config: Mapping[str, Any], what: str, parts: Collection[str] = ()) -> Architecture:
     """llama.cpp's architecture for a model that has these `parts`. Raises `SourceError` where there is none that is
     written here."""
-    kind = str(config.get("model_type"))
+    kind = str(config.get("model_type", auto_class(config)))
     if kind in ARCHITECTURES:
         return ARCHITECTURES[kind]
     kinds = ", ".join(ARCHITECTURES)

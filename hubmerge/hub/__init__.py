@@ -23,9 +23,11 @@
     listing.py       what a repository or a folder holds: its files, and the text of the small ones
     lora.py          a LoRA of the Hub: which tensors of its model it changes, and by what
     markdown.py      small pieces of Markdown that hold whatever text they are given
+    parallel.py      several small requests at a time, their answers in order
     patience.py      network reads that end: a least speed, a largest answer, a longest time
     pickled.py       weights that torch.save wrote: which tensor lies where, nothing of them run
     pins.py          folders pinned as repositories are: by what is in them
+    pipeline.py      pipelines of diffusers: checkpoints in folders, and model_index.json
     push.py          files onto the Hub: a model's shards go up one by one as they are written
     quantised/       weights that are stored in few bits: what they are unpacked from
     ranges.py        byte ranges of one file of the Hub, asked for in any order by any number of threads

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -13,14 +13,16 @@ from huggingface_hub import EvalResult, ModelCardData, constants
 from .. import amounts
 from ..methods import METHODS
 from ..places import folder_name
-from .auto_class import CAUSAL, SEEING, auto_class
+from .auto_class import TO_IMAGE, auto_class, class_of, task_of
 from .licences import LicenceResult, combine
 from .listing import Listing
 from .markdown import escape, fence, link, table
 from .source import Source, parts_of, pins_of
-from .usage import usage
+from .usage import usage, usage_of_diffusers
 
 PAPER = "https://arxiv.org/abs/2403.13187"
+DRAWN = "A red fox in the snow"
+"""What a pipeline is asked to draw."""
 PURSUIT = "https://arxiv.org/abs/2506.06607"
 
 _METADATA_ORDER = [
@@ -80,7 +82,8 @@ class Card:
     `before`: the methods of the merges whose results `method` was given, in their order. `parts`: what was merged of
     `carried_from`, where all else of it is in the result as it was. `speakers`: names of sources whose tokens the
     result has and nothing else; `transplanted`: whether rows of them were made of other rows. `kind`: what it is of its
-    parents. `calibration`: by which texts the parents were measured.
+    parents. `calibration`: by which texts the parents were measured. `copied`: parts that are here as another model has
+    them, by their names; `givers`: names of sources of which there is nothing else.
     """
 
     title: str
@@ -105,6 +108,8 @@ class Card:
     carried_from: Source | None = None
     kind: str = "merge"
     speakers: Sequence[str] = ()
+    copied: Mapping[str, Source] = field(default_factory=dict)
+    givers: Sequence[str] = ()
     transplanted: bool = False
     calibration: Sequence[CalibrationRow] = ()
 
@@ -155,8 +160,8 @@ def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
     return ModelCardData(
         base_model=hub_ids or None,
         base_model_relation="merge" if hub_ids else None,
-        library_name="transformers",
-        pipeline_tag={SEEING: "image-text-to-text", CAUSAL: "text-generation"}.get(_auto_class(card)),
+        library_name=giver.convention.library if (giver := _giver(card)) else "transformers",
+        pipeline_tag=task_of(giver.config if giver else {}),
         tags=list(dict.fromkeys(["merge", "hubmerge", *card.before, card.method, *card.tags])),
         datasets=list(dict.fromkeys(row[2] for row in card.calibration if row[2])) or None,
         language=list(card.languages) or None,
@@ -178,7 +183,8 @@ def _method_link(name: str) -> str:
 
 
 def _summary(card: Card) -> str:
-    merged = [source for source in card.sources if source.name not in (card.base_model, *card.speakers)]
+    beside = (card.base_model, *card.speakers, *card.givers)
+    merged = [source for source in card.sources if source.name not in beside]
     base = next((source for source in card.sources if source.name == card.base_model), None)
     names = [source_link(source) for source in merged or card.sources]
     text = f"This model is {f'a {card.kind} of ' if names[1:] or base else ''}{listed(names)}"
@@ -199,14 +205,21 @@ def _summary(card: Card) -> str:
         own = card.whole.component
         parts = [part.replace("_", " ") for part in card.parts or ([own.name] if own else [])]
         were = "were" if parts[1:] else "was"
-        text += (
-            f" Only the {listed(parts)} of {source_link(card.whole)} {were} merged; all else of it is here as it was."
-        )
+        text += f" Only the {listed(parts)} of {source_link(card.whole)} {were} merged; {_copied(card)}"
+        text += "all else of it is here as it was."
     if card.search:
         tried = card.search.get("evaluations")
         count = f"{tried:,} candidates" if isinstance(tried, int) else "many candidates"
         text += f" How much of each parent goes in was found by an evolutionary search that scored {count}."
     return text
+
+
+def _copied(card: Card) -> str:
+    """What is here as another model has it, by that model."""
+    by_source: dict[str, list[str]] = {}
+    for part, source in card.copied.items():
+        by_source.setdefault(source_link(source), []).append(part.replace("_", " "))
+    return "".join(f"its {listed(parts)} {'are' if parts[1:] else 'is'} of {one}; " for one, parts in by_source.items())
 
 
 def listed(names: Sequence[str]) -> str:
@@ -234,6 +247,8 @@ def _parents(card: Card, licence: LicenceResult) -> str:
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for source in card.sources:
         role = "tokenizer" if source.name in card.speakers else "merged"
+        if source.name in card.givers:
+            role = ", ".join(part for part, giver in card.copied.items() if giver is source)
         role = "base" if source.name == card.base_model else role
         found.setdefault(
             (source.listing.name, source.listing.identity),
@@ -312,15 +327,17 @@ def _fact(key: str, value: Any) -> str:
 
 def _usage(card: Card) -> str:
     model_id = card.repo_id or "."
-    code = usage(
-        _auto_class(card), model_id, card.example, chat=card.chat, tokenizer=card.tokenizer, processor=card.processor
-    )
+    config = giver.config if (giver := _giver(card)) else {}
+    kind = auto_class(config)
+    if class_of(config) is not None:
+        code = usage_of_diffusers(kind, model_id, DRAWN, task_of(config) == TO_IMAGE)
+    else:
+        code = usage(kind, model_id, card.example, chat=card.chat, tokenizer=card.tokenizer, processor=card.processor)
     return f"## Use it\n\n{code}"
 
 
-def _auto_class(card: Card) -> str:
-    giver = card.whole or next(iter(card.sources), None)
-    return auto_class(giver.config if giver else {})
+def _giver(card: Card) -> Source | None:
+    return card.whole or next(iter(card.sources), None)
 
 
 def _reproduction(card: Card) -> str:

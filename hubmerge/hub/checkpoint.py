@@ -19,7 +19,16 @@ INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 PICKLED = "pytorch_model.bin"
-_VARIANT = r"{}\w+\.json"
+DIFFUSION = "diffusion_pytorch_model"
+"""What diffusers calls the files of one model, whose endings are those of transformers."""
+_NAMES = (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)
+ORDER = (*_NAMES, *(DIFFUSION + name[name.index(".") :] for name in _NAMES))
+"""Files that say where the weights are: of several, the first is read, as transformers and diffusers do."""
+# Indices of a variant, spelt in both ways.
+_VARIANTS = {
+    INDEX: re.compile(rf"(?:model|{DIFFUSION})\.(?:safetensors\.index\.\w+|\w+\.safetensors\.index)\.json"),
+    PICKLED_INDEX: re.compile(rf"(?:pytorch_model|{DIFFUSION})\.(?:bin\.index\.\w+|\w+\.bin\.index)\.json"),
+}
 # Weights that are no transformers model's: a LoRA beside it, Mistral's own format, what a training leaves.
 _OTHERS = re.compile(
     r"adapter_model\.(safetensors|bin)|consolidated.*\.(safetensors|pth)|(training_args|optimizer|scheduler|scaler"
@@ -57,23 +66,22 @@ def weight_files(files: Collection[str], endings: str | tuple[str, ...]) -> list
     return sorted(name for name in files if name.endswith(endings) and "/" not in name and not _OTHERS.fullmatch(name))
 
 
+def is_torch(name: str) -> bool:
+    """Whether a file, or those that an index names, are what torch.save wrote."""
+    return name.endswith(TORCH) or ".bin." in name
+
+
 def find_weights(files: Collection[str], where: str) -> str:
     """The file that says where the weights are: the one file of weights, or the index.
 
     safetensors are preferred to what torch.save wrote, as transformers prefers them. Raises `SourceError` where there
     are none, only other pickles, or several files without an index.
     """
-    if "model_index.json" in files and CONFIG not in files:
-        raise SourceError(f"{where} is a diffusers pipeline (model_index.json); expected a transformers model.")
-    # In transformers' order: of several, the first is read.
-    for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX):
-        if name in files:
-            return name
+    if (first := next((name for name in ORDER if name in files), None)) is not None:
+        return first
     for endings, index, kind in ((SAFE, INDEX, "safetensors"), (TORCH, PICKLED_INDEX, "PyTorch")):
         # Weights in a narrower dtype, as some are published beside those in float32, or alone.
-        variants = [
-            name for name in files if re.fullmatch(_VARIANT.format(re.escape(index.removesuffix("json"))), name)
-        ]
+        variants = [name for name in files if _VARIANTS[index].fullmatch(name)]
         if len(variants) == 1:
             return variants[0]
         found = weight_files(files, endings)
@@ -159,7 +167,7 @@ def parse_index(
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise SourceError(f"{name} of {where} has no weight_map of tensor names to files; save the model again.")
-    endings, kind = (TORCH, "PyTorch") if name.startswith("pytorch_model.") else (SAFE, "safetensors")
+    endings, kind = (TORCH, "PyTorch") if is_torch(name) else (SAFE, "safetensors")
     for shard in sorted(set(weight_map.values())):
         check_name(shard, f"{name} of {where}")
         require(shard)

@@ -59,7 +59,8 @@ class Component:
 
     `names`: its tensors by the names they have in a plain model of its kind, to those in the whole; `config`: the
     configuration of such a model, which the whole keeps under `key` (None: it keeps none). `folder`: where it lies,
-    where that is a folder of its own; the names in the whole begin with it. `stem`: what its weight files are called.
+    where that is a folder of its own; the names in the whole begin with it. `stem`: what its weight files are called;
+    `files`: small files that go with it, by their names in that folder.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Component:
     key: str | None = None
     folder: str = ""
     stem: str = "model"
+    files: tuple[str, ...] = ()
 
     def outer(self, name: str) -> str:
         """What the whole model calls a tensor that a plain one calls `name`, also where it stores none yet."""
@@ -77,10 +79,14 @@ class Component:
 
 @dataclass(frozen=True)
 class Folder:
-    """A checkpoint in a folder of its own, as a pipeline has several: its config.json, and the stem of its files."""
+    """A checkpoint in a folder of its own, as a pipeline has several: its config.json, and the stem of its files.
+
+    `files`: small files that go with it, which are all of what has no weights, such as a tokenizer.
+    """
 
     config: Mapping[str, Any]
     stem: str = "model"
+    files: tuple[str, ...] = ()
 
 
 def components(
@@ -100,6 +106,7 @@ def components(
                 (("", f"{name}/"),),
                 folder=name,
                 stem=folder.stem,
+                files=folder.files,
             )
             for name, folder in folders.items()
         }

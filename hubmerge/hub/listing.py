@@ -177,9 +177,7 @@ def _inside(listing: Listing) -> Listing:
     inside, files, store = listing.ref.inside, listing.files, listing.store
     folder, _, name = inside.rpartition("/") if inside in files else (inside, "", "")
     if folder:
-        files = {one.removeprefix(f"{folder}/"): info for one, info in files.items() if one.startswith(f"{folder}/")}
-        files = {one: replace(info, path=one) for one, info in files.items()}
-        store = Inside(store, folder)
+        files, store = _of_folder(listing, folder)
     if not files:
         raise SourceError(f"{listing.name} has no folder or file called {inside}; see what it has on its page.")
     if name:
@@ -189,6 +187,19 @@ def _inside(listing: Listing) -> Listing:
         ]
         files = {one: info for one, info in files.items() if one == name or one not in others}
     return replace(listing, files=files, store=store, identity=f"{listing.identity}/{inside}")
+
+
+def within(listing: Listing, folder: str) -> Listing:
+    """A folder of a repository or folder, its files by their names there."""
+    ref = replace(listing.ref, inside=f"{listing.ref.inside}/{folder}".removeprefix("/"))
+    files, store = _of_folder(listing, folder)
+    return replace(listing, ref=ref, files=files, store=store, identity=f"{listing.identity}/{folder}")
+
+
+def _of_folder(listing: Listing, folder: str) -> tuple[dict[str, FileInfo], Inside]:
+    start = f"{folder}/"
+    names = {one.removeprefix(start): info for one, info in listing.files.items() if one.startswith(start)}
+    return {one: replace(info, path=one) for one, info in names.items()}, Inside(listing.store, folder)
 
 
 def open_repository(ref: ModelRef, token: str | None, kind: str = "model") -> tuple[Repository, Facts]:

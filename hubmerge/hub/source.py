@@ -5,22 +5,23 @@
 ('6f2c...', (32000, 4096))
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import SourceError
 from ..reference import ModelRef
 from .answers import FileInfo
+from .auto_class import auto_class
 from .checkpoint import (
     CONFIG,
+    DIFFUSION,
     GGUF,
     INDEX,
     OLDER,
+    ORDER,
     PICKLED,
     PICKLED_INDEX,
     SAFE,
@@ -29,6 +30,7 @@ from .checkpoint import (
     WEIGHTS,
     collect,
     find_weights,
+    is_torch,
     parse_config,
     parse_index,
     parse_older,
@@ -40,16 +42,27 @@ from .content import HashedFile
 from .conversion import find_conversion
 from .gguf.model import read_gguf
 from .headers import LONGEST_HEADER, TensorHeader, read_headers
-from .listing import Licence, Listing, list_files
+from .listing import Licence, Listing, list_files, within
 from .lora import Adapter, is_adapter, open_adapter, trained_on
+from .parallel import in_parallel
 from .pickled import read_pickled
 from .pins import open_pinned, pin
+from .pipeline import (
+    MODEL_INDEX,
+    PIPELINE,
+    TRANSFORMERS,
+    Convention,
+    convention_of,
+    entry_of,
+    is_pipeline,
+    own_code,
+    small_files,
+)
+from .pipeline import (
+    parse_index as parse_model_index,
+)
 from .quantised.kinds import find_quantised
 from .quantised.packed import Quantised, Stored
-
-_READERS = 8
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,8 @@ class Source:
     (the commit, or for a folder a digest of its files' names, sizes and times). `adapter`: a LoRA that changes some of
     the tensors when they are read; files, config and tokenizer are the model's own. `folders`: of a model made of
     checkpoints in folders of their own, with which the names of their tensors begin ("unet/conv_in.weight").
-    `quantised`: how weights in few bits are read; `config` is that of the model without.
+    `quantised`: how weights in few bits are read; `config` is that of the model without. `convention`: whose files
+    they are.
     """
 
     ref: ModelRef
@@ -70,6 +84,7 @@ class Source:
     adapter: Adapter | None = None
     folders: Mapping[str, Folder] = field(default_factory=dict, repr=False)
     quantised: Quantised | None = field(default=None, repr=False)
+    convention: Convention = field(default=TRANSFORMERS, repr=False)
 
     @property
     def name(self) -> str:
@@ -102,6 +117,11 @@ class Source:
     def components(self) -> Mapping[str, Component]:
         """All parts of it, by name; none of a plain model."""
         return components(self.config, self.weights, self.folders)
+
+    @property
+    def entry(self) -> list[str] | None:
+        """What the settings of a model made of several say of this one, as one of them; None where nobody can tell."""
+        return entry_of(self.config)
 
     @cached_property
     def weights(self) -> Mapping[str, TensorHeader]:
@@ -178,6 +198,14 @@ class Source:
         not send exactly these bytes of the file that it listed.
         """
         return self.listing.store.read(self.listing.file(file), start, stop)
+
+    def require_words(self) -> None:
+        """Raises `SourceError` where it is no model that is asked in words, such as a pipeline that draws."""
+        if not self.convention.speaks:
+            raise SourceError(
+                f"{self.name} is a {auto_class(self.config)}, which answers nothing in words: it can be merged, and is "
+                f"opened with {self.convention.library}."
+            )
 
     def hashing(self, file: str) -> HashedFile | None:
         """What compares `file`, read in order from its first tensor to its last, with its sha256.
@@ -269,15 +297,17 @@ def _with_lora(source: Source, token: str | None) -> Source:
     return replace(source, adapter=open_pinned(lora, open_at) if pinned else open_at(lora))
 
 
-def _open(ref: ModelRef, listing: Listing) -> Source:
-    where, files = listing.name, listing.files
+def _open(ref: ModelRef, listing: Listing, where: str = "") -> Source:
+    where, files = where or listing.name, listing.files
+    if is_pipeline(files):
+        return _open_pipeline(ref, listing)
     if not any(name.endswith(GGUF) for name in files):
         listing.require(CONFIG)
         _require_weights(listing)
     weights = find_weights(files, where)
     if weights.endswith(GGUF):
         return _open_gguf(ref, listing, weights)
-    if weights.endswith(TORCH) or weights.startswith("pytorch_model."):
+    if is_torch(weights):
         copy = find_conversion(listing)
         if copy is not None:
             return _open(ref, copy)
@@ -297,16 +327,52 @@ def _open(ref: ModelRef, listing: Listing) -> Source:
         read = read_pickled if shard.endswith(TORCH) else read_headers
         return read(lambda start, stop: listing.store.read(file, start, stop), shard, file.size, where)
 
-    tensors = collect(_in_parallel(headers, shards), weight_map, where, scaled=how is not None)
+    tensors = collect(in_parallel(headers, shards), weight_map, where, scaled=how is not None)
+    convention = convention_of(config)
     if how is None:
-        return Source(ref, listing, tensors, config)
+        return Source(ref, listing, tensors, config, convention=convention)
 
     def read_small(small: Sequence[TensorHeader]) -> list[bytes]:
-        return list(_in_parallel(lambda one: bytes(listing.store.read(files[one.file], one.start, one.stop)), small))
+        return list(in_parallel(lambda one: bytes(listing.store.read(files[one.file], one.start, one.stop)), small))
 
     quantised = find_quantised(Stored(tensors, config, how, where, read_small))
     require_unpacked(quantised.weights(tensors) if quantised else tensors, where)
-    return Source(ref, listing, tensors | (quantised.parts if quantised else {}), config, quantised=quantised)
+    tensors |= quantised.parts if quantised else {}
+    return Source(ref, listing, tensors, config, quantised=quantised, convention=convention)
+
+
+def _open_pipeline(ref: ModelRef, listing: Listing) -> Source:
+    """A pipeline: the tensors of all its parts under names that begin with their folders."""
+    where = listing.name
+    config, named = parse_model_index(listing.read_text(MODEL_INDEX), where)
+    inner = {name: within(listing, name) for name in named}
+    for name, one in inner.items():
+        if not one.files:
+            listing.require(f"{name}/")
+            raise SourceError(f"{where} lacks the folder {name} that its {MODEL_INDEX} names; it may be half uploaded.")
+    models = [name for name, entry in named.items() if entry.holds_weights]
+    opened = dict(
+        zip(models, in_parallel(lambda name: _open(ref, inner[name], f"{where}/{name}"), models), strict=True)
+    )
+    tensors: dict[str, TensorHeader] = {}
+    folders = {}
+    for name, one in inner.items():
+        part = opened.get(name)
+        small = small_files(one.files, part is not None)
+        if part is None:
+            folders[name] = Folder({}, files=small)
+            continue
+        if part.quantised is not None or part.folders:
+            what = "quantised" if part.quantised else "a pipeline itself"
+            raise SourceError(f"The part {name} of {where} is {what}, which is not read within a pipeline.")
+        folders[name] = Folder(part.config, part.convention.stem, small)
+        for tensor in part.tensors.values():
+            stored = f"{name}/{tensor.name}"
+            tensors[stored] = replace(tensor, name=stored, file=f"{name}/{tensor.file}")
+    if (code := own_code(config, named, listing.files)) is not None and listing.remark is None:
+        remark = f"{where} comes with code of its own ({code}); hubmerge neither runs nor copies it."
+        listing = replace(listing, remark=remark)
+    return Source(ref, listing, tensors, config, folders=folders, convention=PIPELINE)
 
 
 def _open_gguf(ref: ModelRef, listing: Listing, name: str) -> Source:
@@ -319,20 +385,6 @@ def _open_gguf(ref: ModelRef, listing: Listing, name: str) -> Source:
     return Source(ref, listing.having(made), model.tensors, model.config, quantised=model.quantised)
 
 
-def _in_parallel(read: Callable[[T], R], these: Sequence[T]) -> Iterator[R]:
-    """What reading each of them gives, in their order; several requests at a time."""
-    if not these:
-        return
-    with ThreadPoolExecutor(min(_READERS, len(these))) as pool:
-        # Each in a copy of this thread's context, so that what stops this thread stops them.
-        reading = [pool.submit(copy_context().run, read, one) for one in these]
-        try:
-            yield from (future.result() for future in reading)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 def _require_weights(listing: Listing) -> None:
     """Raises `NetworkError` where the weights may be on the Hub, and the cache, which is all that is known, lacks them.
 
@@ -341,6 +393,6 @@ def _require_weights(listing: Listing) -> None:
     for endings, whole, index in ((SAFE, WEIGHTS, INDEX), (TORCH, PICKLED, PICKLED_INDEX)):
         if stored := weight_files(listing.files, endings):
             if whole not in stored and any("-of-" in name for name in stored):
-                listing.require(index)
+                listing.require(index, DIFFUSION + index[index.index(".") :])
             return
-    listing.require(WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)
+    listing.require(*ORDER)

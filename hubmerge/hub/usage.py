@@ -1,9 +1,22 @@
-"""The code of a model card that loads the model with plain transformers and asks it something."""
+"""The code of a model card that loads the model with plain transformers or diffusers and asks it something."""
 
 import json
 
 from .auto_class import ANSWERING, BOTH_ENDS, SEEING
 from .markdown import fence
+
+
+def usage_of_diffusers(model_class: str, model_id: str, example: str, draws: bool) -> str:
+    """A fence of Python that opens a pipeline, or a part of one, with diffusers; `draws`: and makes a picture."""
+    name = "pipeline" if model_class.endswith("Pipeline") else "model"
+    code = [f"from diffusers import {model_class}", ""]
+    code.append(f"{name} = {model_class}.from_pretrained({json.dumps(model_id)})")
+    if draws:
+        code.append(f"image = pipeline({json.dumps(example, ensure_ascii=False)}).images[0]")
+        code.append('image.save("picture.png")')
+    else:
+        code.append(f"print({name})")
+    return fence("\n".join(code), "python")
 
 
 def usage(model_class: str, model_id: str, example: str, *, chat: bool, tokenizer: bool, processor: bool) -> str:

@@ -30,7 +30,9 @@ def _inputs_document(merge: Recipe | Module) -> dict[str, Any]:
     return document
 
 
-def _module_document(module: Module) -> dict[str, Any]:
+def _module_document(module: Module) -> dict[str, Any] | str:
+    if module.copied is not None:
+        return str(module.copied)
     document: dict[str, Any] = {}
     if module.merge_method:
         document["merge_method"] = module.merge_method

@@ -2,9 +2,9 @@
 
 mergekit leaves out what it does not know without a word. Where a recipe is written for it, this is left out here too,
 with a remark, so that the same file makes the same model; `strict` refuses it. Where it does, remarks are what is
-refused, so that all of it is told at once. A recipe with what hubmerge alone has -
-`stages`, `calibration`, a module with a method or a base of its own - was written for hubmerge, which knows every key
-of it.
+refused, so that all of it is told at once. A recipe with what hubmerge alone has - `stages`, `calibration`,
+`components`, a module with a method or a base of its own, or one that is copied - was written for hubmerge, which knows
+every key of it.
 
 >>> text = {"merge_method": "linear", "models": [{"model": "org/a", "weight": 0.5}]}
 >>> read_recipe(text).remarks
@@ -32,6 +32,8 @@ _KEYS = (
     *("merge_method", "models", "slices", "base_model", "parameters", "calibration", "stages", "modules"),
     *OUTPUT_KEYS,
 )
+_OWN = {"merge_method", "base_model"}
+"""What a module has in hubmerge alone."""
 _MODULE_KEYS = ("merge_method", "base_model", "models", "slices", "parameters")
 
 _MOST_REPEATS = 1000
@@ -39,6 +41,9 @@ _MOST_REPEATS = 1000
 
 _LABEL = "name"
 """What people call a recipe by: it changes nothing."""
+
+_PARTS = "components"
+"""What diffusers calls parts: another word for `modules`."""
 
 _WHOLE = "default"
 """How mergekit calls the one module of a model without parts."""
@@ -127,8 +132,14 @@ def _texts(value: Any) -> set[str]:
 def _is_ours(document: Mapping[str, Any]) -> bool:
     modules = document.get("modules")
     own = modules.values() if isinstance(modules, Mapping) else ()
-    alone = any(isinstance(one, Mapping) and ("merge_method" in one or "base_model" in one) for one in own)
-    return bool(document.get("stages")) or bool(document.get("calibration")) or alone
+    alone = any(isinstance(one, str) or (isinstance(one, Mapping) and _OWN & one.keys()) for one in own)
+    return alone or any(document.get(key) for key in ("stages", "calibration", _PARTS))
+
+
+def _modules(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    if document.get("modules") and document.get(_PARTS):
+        raise RecipeError(f"`{_PARTS}` is another word for `modules`; write one of them.")
+    return RECIPE.mapping(document.get("modules") or document.get(_PARTS) or {}, "modules")
 
 
 class _Reader:
@@ -142,9 +153,9 @@ class _Reader:
 
     def recipe(self, document: Mapping[str, Any]) -> Recipe:
         """The recipe of one document."""
-        self._known(document, (*_KEYS, _LABEL), "the recipe")
+        self._known(document, (*_KEYS, _LABEL, _PARTS), "the recipe")
         method = self._tried(self._method, document)
-        given = self._tried(RECIPE.mapping, document.get("modules") or {}, "modules") or {}
+        given = self._tried(_modules, document) or {}
         modules = [self._tried(self._module, name, one, where=f"In the module {name}: ") for name, one in given.items()]
         inputs: dict[str, Any] = {
             "models": tuple(self._each(document, "models", self._model_entry)),
@@ -236,6 +247,8 @@ class _Reader:
         return self._tried(Stage, name, replace(made, remarks=()), where=where)
 
     def _module(self, name: str, item: Any) -> Module:
+        if isinstance(item, str):
+            return Module(name, copied=read_model(item, name))
         document = RECIPE.mapping(item, f"modules.{name}")
         self._known(document, _MODULE_KEYS, f"the module {name}")
         reader = _Reader(self.forgiving)

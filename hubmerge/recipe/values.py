@@ -82,7 +82,7 @@ class Module:
 
     `name`: the part's, as mergekit (text_decoder, vision_tower) or hubmerge calls it (see hub/component.py). What it
     does not say itself - method, base model, parameters - is the recipe's; parameters are its own alone where it has a
-    method of its own.
+    method of its own. `copied`: the model that it is taken from as it is, in place of a merge.
     """
 
     name: str
@@ -91,11 +91,12 @@ class Module:
     parameters: Parameters = field(default_factory=dict)
     merge_method: str | None = None
     base_model: ModelRef | None = None
+    copied: ModelRef | None = None
 
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise RecipeError("A part under `modules` has no name; write that of a part, such as language_model.")
-        if bool(self.models) == bool(self.slices):
+        if self.copied is None and bool(self.models) == bool(self.slices):
             raise RecipeError(f"The module {self.name} needs either `models` or `slices`, and not both.")
 
     def recipe(self, outer: "Recipe") -> "Recipe":
@@ -153,13 +154,23 @@ class Recipe:
     @property
     def merged(self) -> tuple[ModelRef, ...]:
         """The models and stages whose weights the last merge is about, once each, base_model first."""
+        return tuple(dict.fromkeys([*self.mixed, *self.copied.values()]))
+
+    @property
+    def mixed(self) -> tuple[ModelRef, ...]:
+        """Of these, the ones that are merged with others, and not only copied from."""
         named = [self.base_model] if self.base_model else []
         named += [entry.model for entry in self.models]
         for piece in self.slices:
             named += [piece.base_model] if piece.base_model else []
             named += [source.model for source in piece.sources]
-        named += [ref for module in self.modules for ref in module.recipe(self).merged]
+        named += [ref for module in self.modules if not module.copied for ref in module.recipe(self).mixed]
         return tuple(dict.fromkeys(named))
+
+    @property
+    def copied(self) -> dict[str, ModelRef]:
+        """The parts that the last merge takes as they are, by their names in `modules`, and where each is from."""
+        return {module.name: module.copied for module in self.modules if module.copied}
 
     @property
     def calibrations(self) -> dict[ModelRef, Calibration | None]:
@@ -178,12 +189,14 @@ class Recipe:
     def giver(self) -> ModelRef:
         """The model whose configuration the result keeps: the first of which only a part is merged, for the result is
         the whole of it; else base_model, else the first model."""
-        if (part := next((ref for ref in self.named if ref.component is not None), None)) is not None:
-            return part
+        parts = [ref for ref in self.named if ref.component is not None and ref not in self.copied.values()]
+        if parts:
+            return parts[0]
         if self.base_model is not None:
             return self.base_model
         if self.modules:
-            return self.modules[0].recipe(self).giver
+            first = next((module for module in self.modules if module.copied is None), self.modules[0])
+            return first.copied or first.recipe(self).giver
         return self.models[0].model if self.models else self.slices[0].sources[0].model
 
     @property
@@ -249,6 +262,7 @@ class Recipe:
                     models=_pinned_models(module.models, pin),
                     slices=_pinned_slices(module.slices, pin),
                     base_model=pin(module.base_model) if module.base_model else None,
+                    copied=pin(module.copied) if module.copied else None,
                 )
                 for module in self.modules
             ),

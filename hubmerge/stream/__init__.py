@@ -15,6 +15,7 @@ draws the way of a merge.
     component.py       one checkpoint that a merge writes
     compute.py         the merge of one tensor: the only place where weights are computed
     configuration.py   config.json of the result: that of the base or the first model, with what the merge changes
+    copied.py          a part in a folder of its own that is taken from another model as it is
     dequantised.py     weights that are stored in few bits, unpacked as they are read
     device.py          where blocks are computed, and how much memory there is: accelerate's view of this machine
     dtypes.py          the dtypes of safetensors files: their sizes and their names in torch
@@ -44,7 +45,7 @@ draws the way of a merge.
     rows.py            weights whose vocabulary tensors are by the tokens of the result
     settings.py        the parameters of each tensor: the nearest that is given
     shards.py          how the output tensors are spread over files, and the header of such a file
-    shortest.py     vocabularies of different lengths, merged by number
+    shortest.py        vocabularies of different lengths, merged by number
     spill.py           what a stage made of one tensor, kept on disk where it is read twice
     stage.py           one merge of a plan, and its result as weights for the next one
     staging.py         how one merge of a recipe becomes a stage: its tensors, of what, in which dtype

@@ -55,10 +55,15 @@ def _is_told_by_header(weights: Weights) -> bool:
     return CONFIG in weights.tokenizer.source.listing.made
 
 
+def _kind(weights: Weights) -> Any:
+    """What a model says that it is: its type, or the class that opens it."""
+    return weights.config.get("model_type", weights.config.get("_class_name"))
+
+
 def check_configs(first: Weights, others: Sequence[Weights]) -> Iterator[Finding]:
     """Compares the settings of `others` with those of `first`, which the result keeps."""
     for other in others:
-        kinds = first.config.get("model_type"), other.config.get("model_type")
+        kinds = _kind(first), _kind(other)
         if kinds[0] != kinds[1] and not (set(kinds) == _ALIKE and any(map(_is_told_by_header, (first, other)))):
             yield error(
                 f"{other.name} is a {kinds[1]} model and {first.name} a {kinds[0]} model: "

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..hub.checkpoint import TOKENIZERS
@@ -44,13 +44,15 @@ class Carried:
     """The small files of `source`, or of its LoRA where that comes with a tokenizer.
 
     `template`: Jinja text in place of its chat template. `united`: a tokenizer made of several in place of its own.
-    `ends`: numbers of tokens that end an answer, beside those that it names itself.
+    `ends`: numbers of tokens that end an answer, beside those that it names itself. `placed`: folders whose files come
+    from another's folder, or from nowhere (None).
     """
 
     source: Source
     template: str | None = None
     united: United | None = None
     ends: tuple[int, ...] = ()
+    placed: Mapping[str, "tuple[Carried, str] | None"] = field(default_factory=dict)
 
     @property
     def listing(self) -> Listing:
@@ -89,7 +91,8 @@ class Carried:
     def key(self) -> tuple[object, ...]:
         """Equal for equal files."""
         united = None if self.united is None else self.united.numbering.key
-        return self.source.name, self.source.identity, self.template, united, self.ends
+        placed = tuple((folder, one and (one[0].key, one[1])) for folder, one in self.placed.items())
+        return self.source.name, self.source.identity, self.template, united, self.ends, placed
 
     def check(self) -> None:
         """Raises `SourceError` for the first of its files that is broken."""
@@ -112,7 +115,19 @@ class Carried:
                 files[SETTINGS_FILE] = _json(settings)
         if (generation := self.generation_file) is not None:
             files[GENERATION_FILE] = generation
+        for folder, taken in self.placed.items():
+            there = {} if taken is None else taken[0].in_folder(taken[1])
+            files |= {f"{folder}/{name}": content for name, content in there.items()}
         return files
+
+    def in_folder(self, folder: str) -> dict[str, bytes]:
+        """The files of a part in a folder of its own, by their names there. Raises `SourceError` as `files` does."""
+        if folder in self.placed:
+            taken = self.placed[folder]
+            return {} if taken is None else taken[0].in_folder(taken[1])
+        listing, names = self.source.listing, self.source.folders[folder].files
+        tokens.check_files(listing, [f"{folder}/{name}" for name in names])
+        return {name: listing.read_bytes(f"{folder}/{name}") for name in names}
 
     @property
     def generation_file(self) -> bytes | None:
@@ -129,6 +144,8 @@ class Carried:
         """The names of the files, by where they are."""
         giver, model = self.listing, self.source.listing
         names = [name for name in sorted(model.files) if is_carried(name)]
+        folders = {name: one for name, one in self.source.folders.items() if name not in self.placed}
+        names += [f"{folder}/{name}" for folder, one in folders.items() for name in one.files]
         if giver is model:
             yield model, names
             return

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..hub.checkpoint import CONFIG
 from .findings import Finding, error, some
 from .shards import ShardPlan, fill_shards
 from .tensors import TensorPlan
@@ -23,12 +24,17 @@ class ComponentPlan:
     config: Mapping[str, Any]
     tensors: tuple[TensorPlan, ...]
     stem: str = "model"
-    settings: str = "config.json"
+    settings: str = CONFIG
     shards: tuple[ShardPlan, ...] = ()
 
     def sized(self, shard_size: int) -> "ComponentPlan":
         """The same with its tensors spread over files of `shard_size` bytes."""
         return replace(self, shards=fill_shards(self.tensors, shard_size, self.file(self.stem)))
+
+    @property
+    def is_described(self) -> bool:
+        """Whether its settings are written: a config.json alone would say nothing."""
+        return bool(self.tensors) or self.settings != CONFIG
 
     def file(self, name: str) -> str:
         """The path of one of its files in the result."""

@@ -66,7 +66,7 @@ def output_config(
     It tells the result's dtype where all its weights share one, the special tokens of `tokenizer`, whether the head
     is `tied` (None: as `first` says), and for slices the number of layers and what is listed layer by layer.
     """
-    changes = dtype_changes(tensors)
+    changes = dtype_changes(first.config, tensors)
     if tied is not None:
         changes[TIED] = tied
     if tokenizer is not first:
@@ -82,10 +82,11 @@ def kept(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in _DROPPED}
 
 
-def dtype_changes(tensors: Iterable[TensorPlan]) -> dict[str, Any]:
-    """What a configuration says of the dtype of these, where they share one."""
+def dtype_changes(config: Mapping[str, Any], tensors: Iterable[TensorPlan]) -> dict[str, Any]:
+    """What a configuration says of the dtype of these, where they share one; those of diffusers say none."""
     dtypes = {tensor.dtype for tensor in tensors if DTYPES[tensor.dtype].is_float}
-    return dict.fromkeys(DTYPE_KEYS, config_name(dtypes.pop())) if len(dtypes) == 1 else {}
+    said = DTYPE_KEYS if "model_type" in config else [key for key in DTYPE_KEYS if key in config]
+    return dict.fromkeys(said, config_name(dtypes.pop())) if len(dtypes) == 1 else {}
 
 
 def changed(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

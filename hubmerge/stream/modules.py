@@ -18,6 +18,7 @@ from ..reference import ModelRef
 from .agreement import check_configs
 from .component import ComponentPlan
 from .configuration import DTYPE_KEYS, TIED, changed, dtype_changes, kept, renumbered
+from .copied import Copy, copies
 from .findings import Finding, error
 from .own_rows import with_own_rows
 from .rows import Rows
@@ -39,6 +40,7 @@ class _Module:
     part: str
     recipe: Recipe
     outer: tuple[Parameters, ...] = ()
+    copied: ModelRef | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,13 @@ class _Done:
 
 
 def has_modules(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> bool:
-    """Whether parts are merged, and not whole models."""
-    return bool(recipe.modules) or made[recipe.giver].whole is not None
+    """Whether parts are merged, and not whole models; of models in several folders, each folder is one."""
+    giver = made[recipe.giver]
+    return bool(recipe.modules) or giver.whole is not None or _has_folders(giver)
+
+
+def _has_folders(weights: Weights) -> bool:
+    return any(part.folder for part in weights.components.values())
 
 
 def plan_modules(
@@ -63,23 +70,30 @@ def plan_modules(
     Raises `RecipeError` for modules that the model which is carried does not have.
     """
     modules = list(_modules(recipe, made))
+    merged = [module for module in modules if module.copied is None]
     whole = _whole(recipe, modules, made)
+    taken = list(copies(recipe, whole, made, {module.name: module.part for module in modules}))
     done: list[_Done] = []
     findings: dict[str, Finding] = {}
-    for module in modules:
+    for module in merged:
         component = whole.components[module.part]
+        if not component.names:
+            raise RecipeError(
+                f"The part {module.name} of {whole.name} has no weights to merge; name the one model that it comes "
+                f"from: `{module.name}: {module.recipe.named[0].repo_id}`."
+            )
         merge, alone = _of_parts(module, made)
-        stage, told = plan(module.name if recipe.modules else name, merge, alone, module.outer)
+        stage, told = plan(module.name or name, merge, alone, module.outer)
         giver = alone[merge.giver]
         if merge.giver.component is None:
             told += check_configs(Alone(Part(whole, component), True), [giver])
         told += _check_names(whole, component, merge, stage) if stage.tensors else ()
         done.append(_Done(component, stage, giver))
-        where = f"In the module {module.name}: " if recipe.modules else ""
+        where = f"In the module {module.name}: " if module.name else ""
         for one in told:
             # What is wrong with a model is wrong in each of its parts.
             findings.setdefault(one.message, replace(one, message=where + one.message))
-    stage, told = _put_together(name, recipe, whole, done)
+    stage, told = _put_together(name, recipe, whole, done, taken)
     return stage, [*findings.values(), *told]
 
 
@@ -93,9 +107,23 @@ def _modules(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Iterator[_Modu
             )
         named[part] = module.name
         outer = () if module.merge_method else (recipe.parameters,)
-        yield _Module(module.name, part, module.recipe(recipe), outer)
-    if not recipe.modules and (whole := made[recipe.giver].whole) is not None:
+        own = recipe if module.copied else module.recipe(recipe)
+        yield _Module(module.name, part, own, outer, module.copied)
+    if recipe.modules:
+        return
+    giver = made[recipe.giver]
+    if (whole := giver.whole) is not None:
         yield _Module("", whole.component.name, recipe)
+        return
+    for ref in recipe.merged:
+        if not _has_folders(made[ref]):
+            raise RecipeError(
+                f"{ref} is one model, and {recipe.giver} is made of {', '.join(giver.components)}; say under `modules` "
+                "which of them it is merged with."
+            )
+    for name, component in giver.components.items():
+        if component.names and all(name in made[ref].components for ref in recipe.merged):
+            yield _Module(name, name, recipe)
 
 
 def _whole(recipe: Recipe, modules: Sequence[_Module], made: Mapping[ModelRef, Weights]) -> Weights:
@@ -155,15 +183,17 @@ def _check_names(whole: Weights, component: Component, recipe: Recipe, stage: St
             return
 
 
-def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Done]) -> tuple[Stage, list[Finding]]:
-    """The stage that copies - the modules' results under their names in the whole, and all else of it - and what is
-    wrong with it."""
+def _put_together(
+    name: str, recipe: Recipe, whole: Weights, done: Sequence[_Done], taken: Sequence[Copy]
+) -> tuple[Stage, list[Finding]]:
+    """The stage that copies - the modules' results under their names in the whole, what is `taken` from other models,
+    and all else of the whole - and what is wrong with it."""
     method = find_method("passthrough")
     results = [with_own_rows(one.stage) if one.component.name == LANGUAGE_MODEL else Merged(one.stage) for one in done]
-    weights: tuple[Weights, ...] = (*results, whole)
+    weights: tuple[Weights, ...] = (*results, *(one.giver for one in taken), whole)
     per_model, shared = Resolver(method).resolve([{}], [], "", 0.0)
 
-    def taken(tensor: Described, index: int, exact: bool) -> TensorPlan:
+    def read(tensor: Described, index: int, exact: bool) -> TensorPlan:
         inputs = ((index, tensor.name),)
         if exact:
             return TensorPlan(tensor.name, tensor.shape, tensor.dtype, inputs, carried=True)
@@ -172,18 +202,24 @@ def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Don
 
     placed = [
         replace(
-            taken(tensor, index, not _is_made(results[index], tensor)),
+            read(tensor, index, not _is_made(results[index], tensor)),
             name=one.component.outer(tensor.name),
             inner=tensor.name,
         )
         for index, one in enumerate(done)
         for tensor in one.stage.tensors
     ]
-    merged = {stored for one in done for stored in one.component.names.values()}
+    placed += [
+        replace(read(tensor, index, not one.giver.rounds(tensor.name)), name=one.component.outer(tensor.name))
+        for index, one in enumerate(taken, len(done))
+        for tensor in one.giver.tensors.values()
+    ]
+    parts = [*(one.component for one in done), *(one.component for one in taken)]
+    made = {stored for part in parts for stored in part.names.values()}
     rest = [
-        taken(tensor, len(done), not whole.rounds(tensor.name))
+        read(tensor, len(weights) - 1, not whole.rounds(tensor.name))
         for tensor in whole.tensors.values()
-        if tensor.name not in merged
+        if tensor.name not in made
     ]
     tensors: tuple[TensorPlan, ...] = (*placed, *rest)
     if not any(one.stage.is_restacked for one in done):
@@ -192,7 +228,9 @@ def _put_together(name: str, recipe: Recipe, whole: Weights, done: Sequence[_Don
     tokenizer = speaking.tokenizer if speaking else whole.tokenizer
     if speaking is None and recipe.output.chat_template not in (None, "auto"):
         tokenizer = replace(tokenizer, template=recipe.output.template)
-    own, *folders = _component_plans(whole, done, tensors)
+    if taken:
+        tokenizer = replace(tokenizer, placed={**tokenizer.placed, **{one.folder: one.files for one in taken}})
+    own, *folders = _component_plans(whole, done, taken, tensors)
     found: list[Finding] = []
     if speaking is not None and speaking.tokenizer is not whole.tokenizer:
         ours, theirs = speaking.tokenizer.numbering, whole.tokenizer.numbering
@@ -206,7 +244,9 @@ def _is_made(weights: Weights, tensor: Described) -> bool:
     return isinstance(weights, Rows) and tensor.name in weights.made
 
 
-def _component_plans(whole: Weights, done: Sequence[_Done], tensors: Sequence[TensorPlan]) -> tuple[ComponentPlan, ...]:
+def _component_plans(
+    whole: Weights, done: Sequence[_Done], taken: Sequence[Copy], tensors: Sequence[TensorPlan]
+) -> tuple[ComponentPlan, ...]:
     """What is written: the result itself, and each part that lies in a folder of its own."""
     config = kept(whole.config)
     own = {part.folder: kept(part.config) for part in whole.components.values() if part.folder}
@@ -228,13 +268,19 @@ def _component_plans(whole: Weights, done: Sequence[_Done], tensors: Sequence[Te
     parts = [(part, tuple(one for one in tensors if one.name.startswith(f"{part.folder}/"))) for part in folders]
     named = {one.name for _, few in parts for one in few}
     rest = tuple(one for one in tensors if one.name not in named)
+    config |= {one.folder: entry for one in taken if (entry := one.entry) is not None}
+    copied = {one.folder: one for one in taken}
     return (
-        ComponentPlan("", changed(config, dtype_changes(rest)), rest),
-        *(ComponentPlan(part.folder, _of_dtype(own[part.folder], few), few, part.stem) for part, few in parts),
+        ComponentPlan("", _of_dtype(config, rest), rest, settings=whole.tokenizer.source.convention.settings),
+        *(
+            copied[part.folder].planned(few)
+            if part.folder in copied
+            else ComponentPlan(part.folder, _of_dtype(own[part.folder], few), few, part.stem)
+            for part, few in parts
+        ),
     )
 
 
 def _of_dtype(config: dict[str, Any], tensors: Sequence[TensorPlan]) -> dict[str, Any]:
-    """A folder's configuration with the dtype of its tensors; those of diffusers say none."""
-    says = {key: value for key, value in dtype_changes(tensors).items() if key in config or "model_type" in config}
-    return changed(config, says)
+    """A configuration with the dtype of its tensors."""
+    return changed(config, dtype_changes(config, tensors))

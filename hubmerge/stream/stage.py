@@ -153,6 +153,11 @@ class Merged(Weights):
         """The small files that it would be written with."""
         return self.stage.tokenizer
 
+    @property
+    def speaks(self) -> bool:
+        """As the convention has it that it would be written by."""
+        return self.tokenizer.source.convention.speaks
+
     def needs(self, name: str, start: int, stop: int) -> Iterator[Extent]:
         """What the stage needs for all blocks that these elements lie in."""
         tensor = self.tensors[name]

@@ -221,6 +221,11 @@ class Stored(Weights):
         """The source's."""
         return self.source.components
 
+    @property
+    def speaks(self) -> bool:
+        """As the source's convention has it."""
+        return self.source.convention.speaks
+
 
 @dataclass(frozen=True, eq=False)
 class Over(Weights):
@@ -278,6 +283,11 @@ class Over(Weights):
     def components(self) -> Mapping[str, Component]:
         """Those of `inner`."""
         return self.inner.components
+
+    @property
+    def speaks(self) -> bool:
+        """As `inner` says."""
+        return self.inner.speaks
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,111 @@
+"""Pipelines of diffusers: checkpoints in folders of their own, and model_index.json, which says what each of them is.
+
+>>> text = '{"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"], "image_encoder": [null, null]}'
+>>> config, parts = parse_index(text, "org/name")
+>>> parts["vae"].holds_weights, list(parts)
+(True, ['vae'])
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..documents import parse_object
+from ..errors import SourceError
+from .checkpoint import CONFIG, SAFE, TORCH, weight_files
+
+MODEL_INDEX = "model_index.json"
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# What of a pipeline has settings and vocabularies, and no weights.
+_WEIGHTLESS = re.compile(r"Tokenizer|Processor|Extractor|Scheduler")
+_SMALL = re.compile(r"[^/]+\.(?:json|txt|model|jinja|tiktoken)")
+_INDEX = re.compile(r"[^/]+\.index(?:\.\w+)?\.json")
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a library has a model in files: `settings` say what it is, and `stem` is what its weights' files are called.
+
+    `speaks`: whether it is taken for a model with a vocabulary and a tokenizer beside it.
+    """
+
+    library: str
+    settings: str
+    stem: str
+    speaks: bool
+
+
+TRANSFORMERS = Convention("transformers", CONFIG, "model", True)
+DIFFUSERS = Convention("diffusers", CONFIG, "diffusion_pytorch_model", False)
+PIPELINE = Convention("diffusers", MODEL_INDEX, "model", False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What model_index.json says of one part: the library and the class that open it."""
+
+    library: str
+    kind: str
+
+    @property
+    def holds_weights(self) -> bool:
+        """Whether it is a model, and no scheduler, tokenizer or processor."""
+        return _WEIGHTLESS.search(self.kind) is None
+
+
+def convention_of(config: Mapping[str, Any]) -> Convention:
+    """Whose a model is, by its config.json: diffusers writes the class into it."""
+    return DIFFUSERS if "_class_name" in config else TRANSFORMERS
+
+
+def entry_of(config: Mapping[str, Any]) -> list[str] | None:
+    """What model_index.json says of a part with this config.json; None where that does not tell its class."""
+    if isinstance(kind := config.get("_class_name"), str):
+        return ["diffusers", kind]
+    kinds = config.get("architectures")
+    return ["transformers", kinds[0]] if isinstance(kinds, list) and kinds else None
+
+
+def is_pipeline(files: Collection[str]) -> bool:
+    """Whether these are the files of a pipeline, and not of one model with its weights beside config.json."""
+    return MODEL_INDEX in files and not (CONFIG in files and weight_files(files, (*SAFE, *TORCH)))
+
+
+def parse_index(text: str | None, where: str) -> tuple[Mapping[str, Any], Mapping[str, Entry]]:
+    """model_index.json as a mapping, and the parts that it names, each of which is a folder.
+
+    Raises `SourceError` where it is broken, or names a part as no folder is called.
+    """
+    config = parse_object(text or "", f"{MODEL_INDEX} of {where}", SourceError, finite=False, hint="fetch it again")
+    parts = {}
+    for name, value in config.items():
+        match value:
+            case [str(library), str(kind)] if not name.startswith("_"):
+                if not _NAME.fullmatch(name):
+                    raise SourceError(
+                        f"{MODEL_INDEX} of {where} names a part {name[:60]!r}; expected small letters, digits and _ "
+                        "alone, as each is a folder."
+                    )
+                parts[name] = Entry(library, kind)
+    if not parts:
+        raise SourceError(f"{MODEL_INDEX} of {where} names no part with its class; save the pipeline again.")
+    return config, parts
+
+
+def own_code(config: Mapping[str, Any], parts: Mapping[str, Entry], files: Collection[str]) -> str | None:
+    """The file of a pipeline that is code of its own; None where it has none."""
+    kind = config.get("_class_name")
+    named = [f"{kind[0]}.py"] if isinstance(kind, list) and kind else ["pipeline.py"]
+    named += [f"{name}/{one.library}.py" for name, one in parts.items() if one.library not in _LIBRARIES]
+    return next((name for name in named if name in files), None)
+
+
+def small_files(files: Iterable[str], holds_weights: bool) -> tuple[str, ...]:
+    """Of the files in a part's folder those that go with it as they are; a config.json beside weights is written."""
+    return tuple(
+        name
+        for name in sorted(files)
+        if _SMALL.fullmatch(name) and not _INDEX.fullmatch(name) and not (holds_weights and name == CONFIG)
+    )

@@ -1,0 +1,147 @@
+"""Pipelines of diffusers by Hub ID: merged part by part, streamed, and loaded by plain diffusers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from streamtools import weights
+
+from hubmerge.errors import Interrupted
+from hubmerge.hub import push_folder, render
+from hubmerge.publish import card_of, merge_to_hub
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
+from hubmerge.stream.executor import merge
+from hubmerge.stream.plan import make_plan
+from hubmerge.stream.verify import verify
+
+diffusers = pytest.importorskip("diffusers")
+
+from pipelines import PIPELINES, picture, save  # noqa: E402
+
+KINDS = tuple(PIPELINES)
+DRAWN = ("sd15", "z_image")
+"""Pipelines that draw; drawing takes a second each."""
+
+
+@pytest.fixture(scope="module")
+def pairs(hub, tmp_path_factory) -> dict[str, tuple[Path, Path]]:
+    """Two pipelines of each kind, in folders and as alice/KIND-a and alice/KIND-b on the Hub."""
+    root, made = tmp_path_factory.mktemp("pipelines"), {}
+    for kind in KINDS:
+        made[kind] = tuple(save(kind, root / f"{kind}-{name}", seed) for seed, name in enumerate("ab", 1))
+        for folder in made[kind]:
+            push_folder(folder, f"alice/{folder.name}", message="Upload", private=False)
+    return made
+
+
+def recipe(kind: str, main: str) -> Recipe:
+    """The main part linear, a text encoder in task arithmetic, VAE and tokenizer of b, the rest of a."""
+    a, b = f"alice/{kind}-a", f"alice/{kind}-b"
+    return Recipe.from_dict(
+        {
+            "merge_method": "linear",
+            "base_model": a,
+            "components": {
+                main: {
+                    "models": [
+                        {"model": a, "parameters": {"weight": 0.25}},
+                        {"model": b, "parameters": {"weight": 0.75}},
+                    ]
+                },
+                "text_encoder": {
+                    "merge_method": "task_arithmetic",
+                    "models": [{"model": b}],
+                    "parameters": {"weight": 0.5},
+                },
+                "vae": b,
+                "tokenizer": b,
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_merged_part_by_part(kind: str, pairs, tmp_path: Path) -> None:
+    a, b = pairs[kind]
+    (b / "tokenizer" / "extra.txt").write_text("of b")
+    push_folder(b, f"alice/{b.name}", message="One more file", private=False)
+    main = "unet" if (a / "unet").is_dir() else "transformer"
+    plan = make_plan(recipe(kind, main), ranged=kind != "sdxl", shard_size=100_000)
+    plan.require()
+    merge(plan, out := tmp_path / "out")
+    loaded = diffusers.DiffusionPipeline.from_pretrained(out)
+    parts = [path.parent.name for path in sorted(a.glob("*/*.safetensors"))]
+    assert {main, "vae", "text_encoder"} <= set(parts)
+    for part in parts:
+        first, second, found = (weights(folder / part) for folder in (a, b, out))
+        shares = {main: 0.75, "text_encoder": 0.5, "vae": 1.0}.get(part, 0.0)
+        assert found.keys() == first.keys()
+        for name, tensor in found.items():
+            torch.testing.assert_close(tensor, torch.lerp(first[name], second[name], shares), atol=1e-6, rtol=0)
+    assert_copied(b, out, "vae", "tokenizer")
+    assert_copied(a, out, "scheduler", *(part for part in parts if part in ("text_encoder_2", "text_encoder_3")))
+    assert json.loads((out / "model_index.json").read_text()) == json.loads((a / "model_index.json").read_text())
+    if kind in DRAWN:
+        by_hand = diffusers.DiffusionPipeline.from_pretrained(a, vae=diffusers.AutoencoderKL.from_pretrained(b / "vae"))
+        for part, share in ((main, 0.75), ("text_encoder", 0.5)):
+            module, other = getattr(by_hand, part), weights(b / part)
+            module.load_state_dict({n: torch.lerp(t, other[n], share) for n, t in module.state_dict().items()})
+        torch.testing.assert_close(picture(loaded), picture(by_hand), atol=1e-4, rtol=0)
+
+
+def assert_copied(source: Path, out: Path, *parts: str) -> None:
+    """Each file of these parts is there as it was, and nothing beside."""
+    for part in parts:
+        one, other = ({path.name: path.read_bytes() for path in (root / part).iterdir()} for root in (source, out))
+        assert one == other, part
+
+
+def test_pushed_and_loaded_by_its_name(pairs, tmp_path: Path, hub, monkeypatch) -> None:
+    """Straight onto the Hub a shard at a time, with a card that has the pipeline's class, and opened there."""
+    plan = make_plan(recipe("sdxl", "unet"), ranged=True, shard_size=60_000, pushing=True)
+    monkeypatch.chdir(tmp_path)
+    merge_to_hub(plan, "alice/sdxl-merged", private=False)
+    merge(make_plan(recipe("sdxl", "unet")), tmp_path / "out")
+    loaded = diffusers.DiffusionPipeline.from_pretrained("alice/sdxl-merged")
+    assert isinstance(loaded, diffusers.StableDiffusionXLPipeline)
+    for part in ("unet", "vae", "text_encoder"):
+        state = getattr(loaded, part).state_dict()
+        assert all(torch.equal(state[name], tensor) for name, tensor in weights(tmp_path / "out" / part).items())
+    card = render(card_of(plan, "alice/sdxl-merged"))
+    assert "library_name: diffusers\npipeline_tag: text-to-image\n" in card
+    assert 'StableDiffusionXLPipeline.from_pretrained("alice/sdxl-merged")' in card
+    assert "Only the unet and text encoder of [alice/sdxl-a" in card
+    assert "were merged; its vae and tokenizer are of [alice/sdxl-b" in card
+    verify(ModelRef("alice/sdxl-merged"), recompute=True).require()
+
+
+def test_it_goes_on_where_it_stopped_and_replaces_another(pairs, tmp_path: Path, call) -> None:
+    def stop(event) -> None:
+        if event.stage == "merge" and event.done > 150_000:
+            raise Interrupted("stopped")
+
+    plan = make_plan(recipe("sd15", "unet"), shard_size=50_000)
+    with pytest.raises(Interrupted):
+        merge(plan, tmp_path / "out", progress=stop)
+    assert not (tmp_path / "out" / "model_index.json").exists()
+    result = merge(plan, tmp_path / "out")
+    assert result.kept > 0 and result.tensors == merge(recipe("sd15", "unet"), tmp_path / "whole").tensors
+    merge(recipe("flux", "transformer"), tmp_path / "out", again=True)
+    assert not (tmp_path / "out" / "unet" / "config.json").exists()
+    assert isinstance(diffusers.DiffusionPipeline.from_pretrained(tmp_path / "out"), diffusers.FluxPipeline)
+    (tmp_path / "r.yaml").write_text(recipe("sd15", "unet").to_yaml())
+    told = call("plan", tmp_path / "r.yaml", "--stream")
+    assert told.returncode == 0 and "StableDiffusionPipeline" in told.stdout
+    assert "linear (unet), task_arithmetic (text_encoder), copied (vae, tokenizer)" in " ".join(told.stdout.split())
+    search = {
+        "models": ["alice/sd15-a", "alice/sd15-b"],
+        "merge_method": "linear",
+        "genome": {"granularity": "model", "genes": {"weight": [0, 1]}},
+        "task": {"name": "words", "examples": {"search": [{"question": "a", "answer": "b"}]}},
+    }
+    (tmp_path / "s.yaml").write_text(json.dumps(search))
+    for command in (("plan", tmp_path / "s.yaml"), ("gguf", "alice/sd15-a", "--out", tmp_path / "x.gguf")):
+        asked = call(*command)
+        assert asked.returncode == 2 and "a StableDiffusionPipeline" in asked.stderr
