@@ -126,7 +126,7 @@ def _run(out: Path, search: "Search") -> None:
     console.rule("2. Evolve and merge", align="left")
     with progress_bars() as progress:
         result = evolve(search, out / "run", resume=True, progress=progress)
-    show_results(result.rows, "Held-out Japanese word problems: number right and answer in Japanese")
+    show_results(result.rows, "Held-out Japanese word problems: number right and answer in Japanese", True)
     console.print(f"\nrun folder {out / 'run'}   curve {out / 'run' / 'curve.png'}   took {result.seconds:.0f} s")
 
     console.rule("3. Push", align="left")

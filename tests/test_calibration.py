@@ -1,6 +1,7 @@
 """Merges of models that were measured on texts: what is kept, gone on with, told and refused."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -366,6 +367,21 @@ def test_the_command_measures_and_goes_on(siblings, texts, tmp_path, call, home:
     assert call("merge", path, "--out", tmp_path / "out").returncode == 0
     assert "done already" in call("plan", path).stdout
     assert "Already merged" in call("merge", path, "--out", tmp_path / "out").stdout
+
+
+def test_other_weights_of_the_same_size_and_time_are_measured_anew(siblings, texts, tmp_path, home: Path) -> None:
+    folder = shutil.copytree(siblings["math"], tmp_path / "math")
+    file = folder / "model.safetensors"
+
+    def is_here() -> bool:
+        os.utime(file, (0, 0))
+        return planned(recipe({**siblings, "math": folder}, texts)).statistics[0].is_here
+
+    assert not is_here()
+    measured(planned(recipe({**siblings, "math": folder}, texts)))
+    assert is_here()
+    file.write_bytes((siblings["japanese"] / "model.safetensors").read_bytes())
+    assert not is_here()
 
 
 @pytest.mark.parametrize("labels", ["model", "text"])

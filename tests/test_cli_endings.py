@@ -201,7 +201,7 @@ def test_no_text_of_anybody_is_an_emoji_or_markup(monkeypatch) -> None:
         monkeypatch.setattr(console, "_file", StringIO())
         monkeypatch.setattr(console, "_width", 300, raising=False)
     terminal._show_findings([Finding("warning", NAMES)])
-    terminal.show_results([Row(NAMES, 1.0, 1.0, 1.0, 1, 1.0, 1.0, None, None, [1.0], ("a",), NAMES)], NAMES)
+    terminal.show_results([Row(NAMES, 1.0, 1.0, 1.0, 1, 1.0, 1.0, None, None, [1.0], ("a",), NAMES)], NAMES, True)
     terminal.out.print(NAMES, end="")
     terminal.out.rule(NAMES)
     show_warning(NAMES)

@@ -22,6 +22,7 @@ from hubmerge.evolve.report import (
     fitness,
     forest,
     heatmap,
+    page,
     palette,
     pareto,
     pathway,
@@ -117,6 +118,16 @@ def test_page_stands_alone_and_tells_the_story(finished: Path) -> None:
     title = "dare_ties of math-tuned-7b + japanese-instruct-7b + code-7b for ja-word-problems"
     assert text.count(title) == 2, "in the window's title and above the page: not the folder's name"
     assert "hubmerge version 9.8.7" in text and "journal version 2" in text
+
+
+@pytest.mark.parametrize(("language", "told"), [("ja", True), (None, False)])
+def test_a_share_in_a_language_is_told_where_the_task_asks_for_one(language, told: bool, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rising(20), rows=ROWS)
+    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    (folder / "results.json").write_text(json.dumps({**document, "task": {"language": language}}), encoding="utf-8")
+    table = page._contestants(Run.read(folder))
+    assert table is not None
+    assert {row[table["header"].index("Language>")] for row in table["rows"]} == ({"95.0%"} if told else {"–"})
 
 
 def test_page_has_both_themes_and_both_widths(finished: Path) -> None:

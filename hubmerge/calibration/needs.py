@@ -104,7 +104,9 @@ def naming(weights: Iterable[str]) -> Callable[[str], str | None]:
 def _name(source: Source, kind: str, calibration: Calibration, rows: Sequence[Row]) -> str:
     """Names what is kept: the same name is the same model, measured in the same way by the same tokens."""
     labels = [calibration.labels, calibration.seed if calibration.labels == "model" else 0] if kind == "fisher" else []
-    content = json.dumps([_FORMAT, kind, labels, source.name, source.identity, [list(row) for row in rows]])
+    # Of a folder, size and time of its files tell less than a sample of their bytes.
+    which = [source.name, source.identity, *([str(source.pinned)] if source.is_folder else [])]
+    content = json.dumps([_FORMAT, kind, labels, *which, [list(row) for row in rows]])
     what = "".join(char if char.isalnum() or char in "-_." else "-" for char in folder_name(source.name))
     commit = f"-{source.commit[:12]}" if source.commit else ""
     return f"{kind}-{what[:60]}{commit}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -99,7 +99,7 @@ def evolve(
         result = evolve(spec, out, resume=resume, token=token, workers=workers, sources=sources, progress=progress)
     if isinstance(copy, Mirror):
         console.print(copy.summary)
-    show_results(result.rows, "Held-out test set")
+    show_results(result.rows, "Held-out test set", bool(result.card.languages))
     console.print(
         marked("\nWinner: [bold]{}[/]   recipe: {}   curve: {}", result.folder, out / "best.yaml", out / "curve.png"),
         soft_wrap=True,
@@ -195,4 +195,5 @@ def evaluate(
     show_results(
         [Row.of(model, Measurement.of(scores, loaded, split), None)],
         f"{loaded.name}, {split} split, {scores.seconds:.1f} s",
+        loaded.language is not None,
     )

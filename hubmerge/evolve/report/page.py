@@ -133,6 +133,8 @@ def _contestants(run: Run) -> Mapping[str, Any] | None:
     if picture is None:
         return None
     rows = []
+    # Of a task that asks for no language, 0 is no share.
+    spoken = "task" not in run.results or bool(mapping(run.results, "task").get("language"))
     for row in run.rows:
         gain = row.get("gain")
         bounds = gain if isinstance(gain, list) and len(gain) == 2 and all(map(is_number, gain)) else None
@@ -143,7 +145,7 @@ def _contestants(run: Run) -> Mapping[str, Any] | None:
                 f"{html.percent(row.get('low'))} – {html.percent(row.get('high'))}",
                 row.get("n", "–"),
                 html.percent(row.get("metric", row.get("number"))),
-                html.percent(row.get("language")),
+                html.percent(row.get("language")) if spoken else "–",
                 f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}" if bounds else "–",
                 html.probability(row.get("p_value")),
             )
