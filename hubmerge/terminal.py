@@ -86,11 +86,9 @@ class _Record(logging.LogRecord):
         return sentences(super().getMessage())
 
 
-def _formatted_warning(*args: Any, **kwargs: Any) -> str:
-    return sentences(_format_warning(*args, **kwargs))
-
-
-_format_warning = warnings.formatwarning
+def _formatted_warning(message: Warning | str, *_: Any, **__: Any) -> str:
+    # Where in a library it comes from tells people nothing.
+    return f"warning: {sentences(' '.join(str(message).split()))}\n"
 
 
 def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -306,7 +304,7 @@ def _show_sources(sources: Iterable[Source]) -> None:
     for source in sources:
         dtypes = sorted({tensor.dtype for tensor in source.tensors.values()})
         table.add_row(
-            "\n+ ".join(part.name for part in source.parts),
+            "\n+ ".join(part.ref.whole for part in source.parts),
             "\n".join(part.commit[:8] if part.commit else "folder" for part in source.parts),
             _architecture([own] if (own := class_of(source.config)) else source.config.get("architectures")),
             f"{source.parameters:,}",

@@ -243,6 +243,9 @@ def test_broken_statistics_are_refused(siblings, texts, tmp_path, home: Path) ->
     ):
         merge(planned(recipe(siblings, texts)), tmp_path / "out")
     assert not (tmp_path / "out" / "model.safetensors").exists()
+    (folder / RECORD).write_text("{")
+    with pytest.raises(HubmergeError, match=r"statistics.json: it cannot be read: not valid JSON .*; delete that"):
+        planned(recipe(siblings, texts))
     (folder / RECORD).write_text("{}")
     with pytest.raises(HubmergeError, match=r"statistics.json is none; delete that folder"):
         merge(planned(recipe(siblings, texts)), tmp_path / "out")
@@ -301,6 +304,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"calibration": {"examples": 3}}, r"`calibration` needs `task: NAME`, or `dataset"),
     ({"calibration": {"file": "x.jsonl", "examples": 0}}, r"examples of `calibration` must be a whole number from 1"),
     ({"calibration": {"file": "nothing.jsonl"}}, r"There is no example file .*nothing.jsonl"),
+    (
+        {"models": [{"model": "org/llava#language_model"}, {"model": "org/other"}]},
+        r"whole models, and org/llava#language_model is a part of a model; merge it with a method that needs no data",
+    ),
     ({"calibration": {"fil": "x"}}, r"Unknown key 'fil' in `calibration`: did you mean 'file'\?"),
     ({"calibration": {"task": "gsm9k"}}, r"There is no task 'gsm9k'"),
     ({"calibration": {"file": "x", "labels": "texts"}}, r"labels of `calibration` must be model or text"),
@@ -318,7 +325,7 @@ def test_stages_are_no_models_to_measure_but_may_measure(siblings, texts, tmp_pa
     models = [{"model": str(siblings[name])} for name in ("math", "japanese")]
     stage = {"name": "mean", "merge_method": "linear", "models": models, "parameters": {"weight": 1.0}}
     with pytest.raises(
-        HubmergeError, match=r"regmean measures models of the Hub or in folders, and stage:mean is none"
+        HubmergeError, match=r"regmean measures whole models, and stage:mean is made on the way; merge it on its own"
     ):
         planned(recipe(siblings, texts, stages=[stage], models=[{"model": "stage:mean"}, models[0]]))
     stage = {"name": "mean", "merge_method": "regmean", "models": models, "calibration": {"file": str(texts)}}

@@ -289,7 +289,8 @@ def test_what_libraries_log_is_cleaned(restored, caplog, capsys) -> None:
     (said,) = caplog.messages
     assert said.startswith(r"unknown key \x1b[2Jxxx") and "aB3" not in said and len(said) == 500
     told = warnings.formatwarning(EVIL, UserWarning, "library.py", 1)
-    assert r"UserWarning: \x1b[2J of hf_***" in told
+    assert told == "warning: \\x1b[2J of hf_***\n"
+    assert warnings.formatwarning("two\nlines", UserWarning, "library.py", 1) == "warning: two lines\n"
     try:
         raise ValueError(EVIL)
     except ValueError:

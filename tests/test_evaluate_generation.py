@@ -1,6 +1,9 @@
 """Batched answers equal one-by-one greedy decoding; loading, scoring and the streamed chat."""
 
 import gc
+import json
+import logging
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +16,12 @@ import torch
 from hubmerge.errors import NotFoundError, ResourceError, SourceError, TaskError
 from hubmerge.evaluate import apart
 from hubmerge.evaluate.generation import answers, generate, stream_chat
-from hubmerge.evaluate.models import load_model
+from hubmerge.evaluate.models import load_model, load_tokenizer
 from hubmerge.evaluate.score import evaluate, grade
 from hubmerge.evaluate.spool import spool_root
 from hubmerge.evaluate.task import Example, Task
+from hubmerge.hub import open_source
+from hubmerge.stream.carried import Carried
 
 PROMPTS = ["w1 w2", "w3", "w4 w5 w6 w7 w8 w9 10", "1 2 3", "w20 w21 5", "29"]
 
@@ -185,6 +190,29 @@ def test_chat_raises_what_the_model_raises(loaded, monkeypatch) -> None:
     monkeypatch.setattr(model, "forward", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(stream_chat(model, tokenizer, [{"role": "user", "content": "w1"}], max_new_tokens=4))
+
+
+def test_a_model_without_a_tokenizer_is_told_so(siblings, tmp_path: Path) -> None:
+    folder = shutil.copytree(siblings["math"], tmp_path / "math")
+    for file in folder.glob("*token*"):
+        file.unlink()
+    for load in (load_model, lambda name: load_tokenizer(Carried(open_source(name)))):
+        with pytest.raises(SourceError, match=r"math has no tokenizer \(tokenizer\.json\), .*; put the files of"):
+            load(str(folder))
+
+
+def test_a_text_longer_than_the_model_reads_frightens_nobody(siblings, tmp_path: Path, caplog) -> None:
+    folder = shutil.copytree(siblings["math"], tmp_path / "math")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 2}))
+    library = logging.getLogger("transformers")
+    library.addHandler(caplog.handler)
+    try:
+        for tokenizer in (load_model(str(folder))[1], load_tokenizer(Carried(open_source(str(folder))))):
+            assert len(tokenizer("1 2 3 4")["input_ids"]) > 2
+    finally:
+        library.removeHandler(caplog.handler)
+    assert "Token indices" not in caplog.text
 
 
 def test_load_model_says_what_is_wrong(tmp_path: Path) -> None:

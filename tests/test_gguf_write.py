@@ -212,8 +212,29 @@ def test_the_command_and_the_flag(call, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     done = call("gguf", tmp_path / "out", "--type", "BF16", "--out", tmp_path / "small.gguf")
     assert done.returncode == 2 and "is there already, and is not this model in BF16" in done.stderr
+    done = call("gguf", tmp_path / "out", "--out", tmp_path / "small.txt")
+    assert done.returncode == 2 and "small.txt is no GGUF file and no folder" in done.stderr
+    assert not (tmp_path / "small.txt").exists()
     # A file of few bits is a model like others.
     assert call("gguf", tmp_path / "small.gguf", "--type", "BF16", "--out", tmp_path / "large.gguf").returncode == 0
+
+
+def test_a_configuration_of_another_model(tmp_path: Path) -> None:
+    folder, _ = build(tmp_path / "own", "llama")
+    config = json.loads((folder / "config.json").read_text())
+    for key, told, held in (("num_hidden_layers", 2, 3), ("hidden_size", 32, 64)):
+        (folder / "config.json").write_text(json.dumps({**config, key: told, "head_dim": 16}))
+        with pytest.raises(SourceError, match=rf"config\.json of .*own says {key}: {told}, its weights say {held}"):
+            conversion.plan_gguf(open_source(str(folder)), "F32")
+
+
+def test_a_model_without_its_head_is_told_so(tmp_path: Path) -> None:
+    folder, model = build(tmp_path / "own", "llama")
+    model.model.save_pretrained(folder)
+    with pytest.raises(
+        SourceError, match=r"in place of model\..*: it was saved without its head, .* save the whole model"
+    ):
+        conversion.plan_gguf(open_source(str(folder)), "F32")
 
 
 def test_a_gguf_of_a_merge_before_is_not_pushed(call, hub, tmp_path: Path) -> None:

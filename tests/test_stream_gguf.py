@@ -16,12 +16,14 @@ from hubmerge.errors import PlanError, SourceError
 from hubmerge.evaluate.models import load_model
 from hubmerge.hub import open_source
 from hubmerge.hub.gguf.naming import ARCHITECTURES
+from hubmerge.hub.listing import Licence
 from hubmerge.hub.quantised.ggml import TYPES
 from hubmerge.reference import ModelRef
 from hubmerge.stream.carried import Carried
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
 from hubmerge.stream.unpacking.ggml import dequantise
+from hubmerge.terminal import show_plan
 
 MADE = load_file(Path(__file__).parent / "quantised" / "gguf.safetensors")
 TOKENS = {
@@ -93,6 +95,19 @@ def test_what_the_header_tells(wide: Siblings, tmp_path: Path) -> None:
         load_model(str(small))
     (small / "config.json").write_text(json.dumps({**theirs, "rms_norm_eps": 0.5}))
     assert open_source(ModelRef.parse(str(small))).config["rms_norm_eps"] == 0.5
+
+
+def test_files_of_one_folder_are_told_apart_with_their_licences(wide: Siblings, tmp_path: Path, capsys) -> None:
+    told = {"general.license": "other", "general.license.name": "mine", "general.license.link": "https://example.org"}
+    write_gguf(wide["math"], tmp_path / "one.gguf", KINDS, more=told)
+    write_gguf(wide["math"], tmp_path / "two.gguf", KINDS, more={"general.license": "mit"})
+    plan = make_plan(recipe({"base": wide["base"], "math": tmp_path / "one.gguf", "japanese": tmp_path / "two.gguf"}))
+    assert plan.sources[1].licence == Licence("other", "mine", "https://example.org")
+    show_plan(plan)
+    shown = "".join(capsys.readouterr().out.split())
+    assert "one.gguf" in shown and "two.gguf" in shown and "No licence is stated by ./base" not in shown
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    assert open_source(ModelRef.parse(str(tmp_path / "one.gguf"))).licence.id == "apache-2.0"
 
 
 def test_mistral_is_llama_to_llama_cpp(wide: Siblings, tmp_path: Path) -> None:

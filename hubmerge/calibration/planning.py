@@ -88,10 +88,12 @@ def _wanted(recipe: Recipe) -> Iterator[tuple[str, ModelRef, str, Calibration]]:
         merge, _, _ = with_roles(written, method)
         for ref, calibration in merge.calibrations.items():
             if ref.stage or ref.component is not None:
-                raise RecipeError(
-                    f"{method.name} measures models of the Hub or in folders, and {ref} is none; merge it on its own "
-                    "first, and name the result."
+                what, instead = (
+                    ("made on the way", "merge it on its own first, and name the result")
+                    if ref.stage
+                    else ("a part of a model", "merge it with a method that needs no data")
                 )
+                raise RecipeError(f"{method.name} measures whole models, and {ref} is {what}; {instead}.")
             if calibration is None:
                 raise RecipeError(
                     f"{method.name} needs `calibration`, the texts that {ref} is measured by; write `calibration: "

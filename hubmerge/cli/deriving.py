@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import HubmergeError
 from .merging import merge_or_push, require_one_place, write_as_gguf, write_or_push
 from .options import (
     SHARD_SIZE,
@@ -219,6 +220,8 @@ def gguf(
     conversion = plan_gguf(source, kind)
     file = out or Path()
     if file.suffix != ".gguf":
+        if file.suffix[1:].isalpha() and not file.is_dir():
+            raise HubmergeError(f"{file} is no GGUF file and no folder that is there; let its name end in .gguf.")
         file /= file_name(conversion)
     upload = None
     if push:  # whoever may not write there is told before the work

@@ -167,7 +167,7 @@ def _open_repository(repo_id: str, revision: str | None, columns: tuple[str, ...
     def locate(file: str) -> Path:
         known = facts.files.get(_plain_path(file))
         if known is None and not facts.partial:
-            raise NotFoundError(f"The dataset {ref} has no file {file}; check the file names of the task.")
+            raise NotFoundError(f"The dataset {ref} has no file {file}; see what it has on its page.")
         return store.path(known or FileInfo(file, 0))
 
     return Rows(locate, str(ref.pinned(store.commit)), columns, lambda: facts.files)
@@ -179,7 +179,7 @@ def _local(base: Path, file: str) -> Path:
     if is_file and leaving(base, [path]):
         raise TaskError(f"The example file {file!r} is a link that leads out of its folder; put the file itself there.")
     if not is_file:
-        raise TaskError(f"There is no example file {path}; check `folder` and the file names of the task.")
+        raise TaskError(f"There is no example file {path}; check its name, and the folder that it is in.")
     return path
 
 

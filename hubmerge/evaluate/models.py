@@ -106,7 +106,10 @@ def load_model(
     apart.start()  # ready by the time that the model is
     with transformers_errors(f"transformers cannot load {ref}"), loading(), hub_errors(f"loading {ref}"):
         plain = source.adapter is None
-        tokenizer = AutoTokenizer.from_pretrained(where, **shared) if plain else load_tokenizer(Carried(source))
+        with _tokenizer_errors(Carried(source)):
+            tokenizer = (
+                _calm(AutoTokenizer.from_pretrained(where, **shared)) if plain else load_tokenizer(Carried(source))
+            )
         if not _is_plain(source):
             model: Any = _load_read(source, where, wanted)
         else:
@@ -146,6 +149,27 @@ def tokenizer_files(carried: Carried) -> dict[str, bytes]:
     return {**carried.files(), CONFIG: json.dumps(dict(carried.source.config)).encode()}
 
 
+def _calm(tokenizer: Any) -> Any:
+    # Of a text that is too long transformers says that errors will come; it is cut, or refused in a sentence.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer
+
+
+@contextmanager
+def _tokenizer_errors(carried: Carried) -> Iterator[None]:
+    """Around the loading of a tokenizer, of which there may be none."""
+    try:
+        with transformers_errors(f"The tokenizer of {carried.source.name} cannot be loaded"):
+            yield
+    except SourceError as exc:
+        if carried.has_tokenizer:
+            raise
+        raise SourceError(
+            f"{carried.source.name} has no tokenizer (tokenizer.json), so no text can be given to it; put the files of "
+            "the one that it was trained with beside its weights."
+        ) from exc
+
+
 def load_tokenizer(carried: Carried, files: Mapping[str, bytes] | None = None) -> Any:
     """The tokenizer as the merge would write it, from its `tokenizer_files` where they are known.
 
@@ -155,8 +179,8 @@ def load_tokenizer(carried: Carried, files: Mapping[str, bytes] | None = None) -
 
     with tempfile.TemporaryDirectory(prefix="hubmerge-tokenizer-") as folder:
         save_files(folder, files or tokenizer_files(carried))
-        with transformers_errors(f"The tokenizer of {carried.source.name} cannot be loaded"):
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with _tokenizer_errors(carried):
+            return _calm(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
 
 
 def load_processor(carried: Carried) -> Any:
@@ -173,7 +197,10 @@ def load_processor(carried: Carried) -> Any:
     with tempfile.TemporaryDirectory(prefix="hubmerge-processor-") as folder:
         save_files(folder, files)
         with transformers_errors(f"The processor of {carried.source.name} cannot be loaded{hint}"):
-            return AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if hasattr(processor, "tokenizer"):
+        _calm(processor.tokenizer)
+    return processor
 
 
 def save_files(folder: str, files: Mapping[str, bytes]) -> None:

@@ -67,6 +67,13 @@ def plan_gguf(source: Source, kind: str) -> Conversion:
     embedding = next((one for one in tensors if one.name == "token_embd.weight"), None)
     if embedding is None:
         raise SourceError(f"{what} has no embedding of tokens, so llama.cpp cannot run it.")
+    blocks = {one.name.split(".")[1] for one in tensors if one.name.startswith("blk.")}
+    for key, told, held in (
+        ("num_hidden_layers", config["num_hidden_layers"], len(blocks)),
+        ("hidden_size", config["hidden_size"], embedding.shape[1]),
+    ):
+        if told != held:
+            raise SourceError(f"config.json of {what} says {key}: {told}, its weights say {held}; mend config.json.")
     config["vocab_size"] = embedding.shape[0]
     keys, small, remarks = settings.keys_of(config, known, what)
     words = tokens.keys_of(weights.tokenizer, config, embedding.shape[0], what, _name(source))

@@ -76,6 +76,11 @@ def lay_out(weights: Weights, known: Architecture, config: Mapping[str, Any], ki
         if _LEFT_OUT.fullmatch(name):
             continue
         found = known.stored(name)
+        if found is None and known.stored(f"model.{name}") is not None:
+            raise SourceError(
+                f"{weights.name} has {name} in place of model.{name}: it was saved without its head, which llama.cpp "
+                "computes answers with; save the whole model (AutoModelForCausalLM), or name one with a head."
+            )
         if found is None or (found[0] == "output.weight" and known.headless):
             raise SourceError(f"{weights.name} has {name}, for which llama.cpp has no place in a {known.name}.")
         pieces.setdefault(found[0], {})[found[1]] = name

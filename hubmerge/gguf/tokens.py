@@ -55,10 +55,12 @@ def keys_of(carried: Carried, config: Mapping[str, Any], rows: int, what: str, n
     """
     files = carried.files()
     if "tokenizer.json" not in files:
-        raise SourceError(
-            f"{what} has no tokenizer.json, which a GGUF file's tokenizer is made of; save the tokenizer again with "
-            "AutoTokenizer.from_pretrained(...).save_pretrained(...)."
+        instead = (
+            "put that of the model that it was made from beside it"
+            if what.endswith(".gguf")
+            else "save the tokenizer again with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
+        raise SourceError(f"{what} has no tokenizer.json, which a GGUF file's tokenizer is made of; {instead}.")
     document = parse_object(files["tokenizer.json"], f"tokenizer.json of {what}", SourceError, finite=False)
     model = document.get("model")
     if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):

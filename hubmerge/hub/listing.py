@@ -40,6 +40,10 @@ _silent_since: float | None = None
 """When the Hub last gave no answer to somebody who waited for it."""
 
 
+LICENCE = ("license", "license_name", "license_link")
+"""What a card says of its licence."""
+
+
 @dataclass(frozen=True)
 class Licence:
     """What a model's card says about its licence: the Hub's identifier, and for "other" a name and a link."""
@@ -94,7 +98,7 @@ class Listing:
             value = value[0] if isinstance(value, list) and len(value) == 1 else value
             return value.strip() or None if isinstance(value, str) else None
 
-        return Licence(text("license"), text("license_name"), text("license_link"))
+        return Licence(*map(text, LICENCE))
 
     @property
     def base_models(self) -> tuple[str, ...]:
@@ -146,6 +150,10 @@ class Listing:
         made = {name: content for name, content in made.items() if name not in self.files}
         files = {name: FileInfo(name, len(content)) for name, content in made.items()}
         return replace(self, files={**self.files, **files}, made=made)
+
+    def licensed(self, told: Mapping[str, str]) -> "Listing":
+        """The same with the licence that something else than its card tells, where that states none."""
+        return self if self.licence != Licence() else replace(self, card={**self.card, **told})
 
     def require(self, *names: str) -> None:
         """Raises `NetworkError` where only the cache is known of the repository and holds none of these files."""

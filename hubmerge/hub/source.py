@@ -382,7 +382,9 @@ def _open_gguf(ref: ModelRef, listing: Listing, name: str) -> Source:
     model = read_gguf(lambda start, stop: listing.store.read(file, start, stop), name, file.size, listing.name, config)
     beside = any(one in listing.files for one in TOKENIZERS)
     made = {name: content for name, content in model.files.items() if name == CONFIG or not beside}
-    return Source(ref, listing.having(made), model.tensors, model.config, quantised=model.quantised)
+    return Source(
+        ref, listing.having(made).licensed(model.licence), model.tensors, model.config, quantised=model.quantised
+    )
 
 
 def _require_weights(listing: Listing) -> None:

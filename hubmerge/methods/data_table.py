@@ -43,6 +43,7 @@ DATA = (
         base="none",
         statistic="fisher",
         formula="sum(weight F model) / sum(weight F), F = max(floor, mean over texts of (d log p / d model)^2)",
-        use="As regmean; all of a model is weighed, embeddings and norms too. Measuring takes gradients.",
+        use="As regmean; all of a model is weighed, embeddings and norms too, but for a mixture's experts, which are "
+        "averaged. Measuring takes gradients.",
     ),
 )

@@ -100,8 +100,8 @@ class Statistics(Stored):
 
     @property
     def is_here(self) -> bool:
-        """Whether they were measured, and wholly."""
-        return (self.folder / RECORD).is_file()
+        """Whether they were measured, and wholly. Raises `SourceError` where what is there is broken."""
+        return (self.folder / RECORD).is_file() and bool(self._record)
 
     @property
     def digest(self) -> str | None:
@@ -146,7 +146,10 @@ class Statistics(Stored):
             text = (self.folder / RECORD).read_bytes()
         except OSError as exc:
             raise self._broken(f"{RECORD} cannot be read ({exc.strerror})") from None
-        record = parse_object(text, f"{RECORD} of {self.folder}", SourceError, largest=_LARGEST)
+        try:
+            record = parse_object(text, "it", SourceError, largest=_LARGEST)
+        except SourceError as exc:
+            raise self._broken(f"{RECORD}: {str(exc).rstrip('.')}") from None
         places, files, mean = (record.get(key) for key in ("places", "files", "mean"))
         if not isinstance(files, dict) or not isinstance(places, dict) or not isinstance(mean, (int, float)):
             raise self._broken(f"{RECORD} is none")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ...documents import is_number
 from ...errors import SourceError
 from ..headers import ReadRange, TensorHeader
+from ..listing import LICENCE
 from ..quantised.ggml import FLOATS, Ggml
 from ..quantised.packed import INSTEAD, Packed, Part, Quantised, Stored
 from . import positions
@@ -26,12 +27,14 @@ _LARGE = {"gemma2": 46, "gemma3_text": 62}
 
 class Model(NamedTuple):
     """What the file holds: stored tensors by the names of their weights, what is told of the model, how weights in few
-    bits are read, and small files that other models have beside their weights, by name."""
+    bits are read, small files that other models have beside their weights, by name, and what is told of the licence, as
+    a card tells it."""
 
     tensors: dict[str, TensorHeader]
     config: Mapping[str, Any]
     quantised: Quantised | None
     files: Mapping[str, bytes]
+    licence: Mapping[str, str]
 
 
 def read_gguf(read: ReadRange, file: str, size: int, where: str, config: Mapping[str, Any] | None) -> Model:
@@ -74,7 +77,9 @@ def read_gguf(read: ReadRange, file: str, size: int, where: str, config: Mapping
     kinds = ", ".join(sorted({one.type.name for one in packed.values() if one.type.name not in FLOATS}) or ["floats"])
     by_name: dict[str, Packed] = dict(packed)
     found = Stored(tensors, config, {}, where, lambda _: []).quantised(f"GGUF ({kinds})", by_name)
-    return Model(tensors, config, found, files_of(header, config, what))
+    told = {key: header.values.get(f"general.{key.replace('_', '.')}") for key in LICENCE}
+    licence = {key: value for key, value in told.items() if isinstance(value, str)}
+    return Model(tensors, config, found, files_of(header, config, what), licence)
 
 
 def _part(tensor: Tensor, number: int, count: int) -> Tensor:
