@@ -18,10 +18,10 @@ import numpy as np
 
 from hubmerge.evaluate.measurement import Measurement
 from hubmerge.evolve.explore import MakeGenome, explore
+from hubmerge.evolve.genomes import path_genome
 from hubmerge.evolve.records.journal import Journal
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.spaces.candidate import candidate_key
-from hubmerge.evolve.spaces.data_flow import DataFlow
 from hubmerge.evolve.spaces.recipes import ParameterGenome
 from hubmerge.evolve.workers.pool import LocalPool
 
@@ -64,7 +64,7 @@ def numbers(value: Any) -> Iterator[float]:
 def stages_of(search: Search) -> list[MakeGenome]:
     """The genomes of a search for recipes or paths over models that do not exist."""
     if search.data_flow is not None:
-        flow = DataFlow(search.data_flow, search.models, (3,) * len(search.models))
+        flow = path_genome(search, search.models, (3,) * len(search.models))
         return [lambda start: flow]
     return [lambda start, name=name: ParameterGenome(search, NAMES, name, start) for name in search.granularity]
 

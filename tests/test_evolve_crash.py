@@ -60,7 +60,7 @@ def told(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("name", "space"),
-    [*((name, RECIPES) for name in SEARCHERS), *((name, PATHS) for name in ("cmaes", "ga", "nsga2", "m2n2"))],
+    [*((name, RECIPES) for name in SEARCHERS), *((name, PATHS) for name in ("cmaes", "ga", "nsga2", "m2n2", "edits"))],
     ids=lambda value: value if isinstance(value, str) else "paths" if value is PATHS else "recipes",
 )
 def test_a_killed_search_ends_like_one_that_was_not(

@@ -40,11 +40,23 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma2": {**SLIDING, "query_pre_attn_scalar": 8},
     "gemma3_text": {**SLIDING, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
     "gpt_neox": {"hidden_act": "gelu"},
+    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
+    "granite": {
+        "residual_multiplier": 0.3,
+        "embedding_multiplier": 2.0,
+        "attention_multiplier": 0.2,
+        "logits_scaling": 3.0,
+    },
+    "helium": {"head_dim": 8},
+    "hunyuan_v1_dense": {"head_dim": 8},
+    "ministral": {"head_dim": 8, "sliding_window": 5},
     "mistral": {"sliding_window": 5},
     "mixtral": {"num_local_experts": 2},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
     "phi": {"num_key_value_heads": 4},
     "qwen2": {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
     "qwen3": {"head_dim": 8},
+    "qwen3_moe": {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
     "smollm3": {"no_rope_layers": [1, 0, 1]},
 }
 
@@ -102,6 +114,11 @@ def reloaded(path: LayerPath, out: Path) -> Any:
 
     merge(path.recipe(family_of(open_source(path.models[0]).config)), out)
     return AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+
+
+def test_the_page_names_every_family() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "evolve.md").read_text(encoding="utf-8")
+    assert f"Families, by `model_type`: {', '.join(sorted(FAMILIES))};" in " ".join(page.split())
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from hubmerge.errors import SearchError
 from hubmerge.evolve import searchers
 from hubmerge.evolve.pareto import best_first, fronts
 from hubmerge.evolve.records.evaluation import WORST, Evaluation
-from hubmerge.evolve.searchers import elites, niches, operators
+from hubmerge.evolve.searchers import edits, elites, niches, operators
 from hubmerge.evolve.spec.searcher import SEARCHERS, Searcher
 
 NAMES = list(searchers.SEARCHERS)
@@ -107,6 +107,8 @@ def survivors(searcher) -> list[np.ndarray]:
         return [elite.vector for archive in searcher.archives for elite in archive.elites.values()]
     if isinstance(searcher, niches.NaturalNiches):
         return [member.vector for member in searcher.archive]
+    if isinstance(searcher, edits.Edits):
+        return [vector for vector, _ in searcher.members]
     return [] if searcher.has_status_key("center") else list(searcher.population.values.numpy())
 
 
@@ -136,7 +138,11 @@ def test_popsize_follows_the_spec_or_the_rule() -> None:
 @pytest.mark.parametrize(
     ("name", "count", "message"),
     [
-        ("cmaes", 2, "cmaes takes one objective, got 2; for these use nsga2, map_elites, cycleqd, random, grid."),
+        (
+            "cmaes",
+            2,
+            "cmaes takes one objective, got 2; for these use nsga2, map_elites, cycleqd, edits, random, grid.",
+        ),
         ("m2n2", 3, "m2n2 takes one objective, got 3"),
         ("nsga2", 1, "nsga2 takes 2 objectives or more, got 1; for these use cmaes, snes, xnes, ga, map_elites, m2n2"),
         ("cycleqd", 1, "cycleqd takes 2 objectives or more, got 1"),

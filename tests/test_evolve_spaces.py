@@ -92,7 +92,7 @@ SPACES: dict[str, dict[str, Any]] = {
     },
     "dfs": {"data_flow": {"repeats": 2, "max_layers": 6}},
 }
-SPACES["ps-dfs"] = SPACES["ps"] | SPACES["dfs"]
+SPACES["ps-dfs"] = SPACES["ps"] | {"data_flow": {**SPACES["dfs"]["data_flow"], "paper": True}}
 SPACES["nsga2"] = SPACES["ps"] | {
     "fitness": {"objectives": ["metric", "language"]},
     "searcher": {"name": "nsga2", "evaluations": 16, "popsize": 8, "seed": 1},

@@ -186,7 +186,7 @@ def test_a_stage_of_the_recipe_is_picked_but_has_no_card(siblings):
 
 def test_a_form_is_one_value_and_a_search():
     given = {"models": ["org/base", "org/math"], "base": "org/base", "task": "ja-word-problems", "file": None}
-    budget = {"searcher": "cmaes", "evaluations": 24.0, "popsize": 6.0, "minutes": None, "seed": 3.0}
+    budget = {"searcher": "usual", "evaluations": 24.0, "popsize": 6.0, "minutes": None, "seed": 3.0}
     asked = {"spaces": "ps", "method": "ties", "genes": ["weight"], "granularity": "model", "objectives": ["score"]}
     rest = {"language": "", "longest": 64, "search": 6, "validation": 6, "test": 6, "compared": False, "economy": True}
     values = {**given, **budget, **asked, **rest}
@@ -194,6 +194,9 @@ def test_a_form_is_one_value_and_a_search():
     search = form.to_search(None)
     assert (search.searcher.evaluations, search.merge_method, len(search.models)) == (24, "ties", 1)
     assert search.base_model == ModelRef("org/base") and search.economy.racing
+    paths = replace(form, spaces="dfs", economy=False)
+    assert (search.searcher.name, paths.to_search(None).searcher.name) == ("cmaes", "edits")
+    assert replace(paths, searcher="ga").to_search(None).searcher.name == "ga"
     with pytest.raises(SearchError, match="Choose at least one model"):
         replace(form, models=["org/base"]).to_search(None)
     for wrong, said in (({"seed": "x"}, "`seed` must be a number"), ({"genes": "weight"}, "`genes` must be a list")):

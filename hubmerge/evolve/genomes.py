@@ -1,6 +1,6 @@
 """The genomes of a search, one a stage, and the way from their candidates to recipes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..hub.source import Source
 from ..recipe import Recipe
@@ -10,6 +10,7 @@ from .explore import MakeGenome
 from .search import Search
 from .spaces.candidate import Candidate
 from .spaces.data_flow import DataFlow
+from .spaces.edits import Edits
 from .spaces.families import family_of
 from .spaces.genome import Genome
 from .spaces.recipes import ParameterGenome
@@ -35,11 +36,17 @@ def stages_of(search: Search, sources: Mapping[ModelRef, Source], token: str | N
     return [recipes(granularity) for granularity in search.granularity]
 
 
-def _paths(search: Search, sources: Mapping[ModelRef, Source], token: str | None) -> DataFlow:
+def path_genome(search: Search, models: Sequence[ModelRef], layer_counts: Sequence[int]) -> DataFlow | Edits:
+    """The genome of the search's paths through models with so many layers each."""
     assert search.data_flow is not None
+    made = Edits if search.by_edits else DataFlow
+    return made(search.data_flow, models, layer_counts, search.output)
+
+
+def _paths(search: Search, sources: Mapping[ModelRef, Source], token: str | None) -> DataFlow | Edits:
     made = made_by(search.stages, sources, token)
     counts = tuple(layer_count(named_weights(ref, sources, made)) for ref in search.models)
-    return DataFlow(search.data_flow, search.models, counts, search.output)
+    return path_genome(search, search.models, counts)
 
 
 def recipe_of(candidate: Candidate, search: Search, sources: Mapping[ModelRef, Source]) -> Recipe:

@@ -12,10 +12,9 @@ from ..stream.plan import weights_of
 from . import searchers
 from .explore import share
 from .foresight import foresee
-from .genomes import stages_of
+from .genomes import path_genome, stages_of
 from .opened import open_search
 from .search import Search
-from .spaces.data_flow import DataFlow
 from .spaces.genome import Genome
 from .workers.footprint import Footprint, footprint
 from .workers.path_model import layer_count
@@ -93,11 +92,10 @@ def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Ph
         spec = search.searcher
         genomes = [make(None) for make in stages_of(replace(search, data_flow=None, path_searcher=None), sources, None)]
     else:
-        assert search.data_flow is not None
         spec = search.path_searcher or search.searcher
         # The winner among recipes, which joins, has the first model's layers.
         models = search.models[:1] * (len(search.spaces) - 1) + search.models
-        genomes = [DataFlow(search.data_flow, models, [layer_count(weights_of(sources[ref])) for ref in models])]
+        genomes = [path_genome(search, models, [layer_count(weights_of(sources[ref])) for ref in models])]
     stages = range(len(genomes))
     planned = (searchers.planned(share(spec, stage, len(genomes)), genomes[stage])[1] for stage in stages)
     return Phase(space, spec.name, tuple(genome.size for genome in genomes), sum(planned), spec.minutes)

@@ -15,6 +15,7 @@ from .records.evaluation import WORST, Evaluation
 from .records.journal import Journal
 from .spaces.candidate import Candidate, candidate_key
 from .spaces.data_flow import DataFlow
+from .spaces.edits import Edits
 from .spaces.genome import Genome
 from .spaces.layer_path import LayerPath
 from .spec.fitness import Fitness
@@ -151,7 +152,7 @@ class Recorder:
         bonus = self._fitness.number_bonus * measured.metric + self._fitness.language_bonus * measured.language
         parts = {"score": measured.score + bonus, "metric": measured.metric, "language": measured.language}
         if "short" in self._fitness.objectives:
-            assert isinstance(candidate, LayerPath) and isinstance(self._genome, DataFlow)
+            assert isinstance(candidate, LayerPath) and isinstance(self._genome, DataFlow | Edits)
             parts["short"] = max(0.0, 1 - len(candidate.layers) / self._genome.slots)
         return tuple(parts[name] for name in self._fitness.objectives)
 

@@ -8,7 +8,7 @@ genome:
   granularity: [model, layer]           # model | group | layer | layer_group | filter; a list grows from the best point
   genes: {weight: [0, 2], density: [0.1, 1]}
   start: {weight: 0.5}                  # default: the middle of each range
-data_flow: {repeats: 2}                 # data-flow space: candidates are paths through the layers; alone or next
+data_flow: {max_layers: 14}             # data-flow space: candidates are paths through the layers; alone or next
 task: ja-word-problems                  # a built-in name, a YAML file, or the task itself
 splits: {search: 100, validation: 150, test: 300}
 searcher: {name: cmaes, evaluations: 300, seed: 1}
@@ -34,7 +34,7 @@ from .spec.economy import Economy
 from .spec.fields import SEARCH
 from .spec.fitness import Fitness
 from .spec.genes import Gene, genome_document, require_genes, require_granularity
-from .spec.searcher import Searcher
+from .spec.searcher import BY_EDITS, Searcher
 
 FIRST_STAGE = "recipe"
 """What the search for paths calls the winner among recipes, which is a stage of its candidates."""
@@ -80,6 +80,8 @@ class Search:
             self._check_recipes()
         elif self.genes or self.parameters:
             raise SearchError("`genome` and `parameters` belong to a merge_method; name one, or leave them out.")
+        if self.data_flow is not None:
+            self._check_paths()
         if "short" in self.fitness.objectives and self.spaces != ("dfs",):
             raise SearchError("The objective `short` counts the layers of paths; it needs `data_flow` alone.")
         if self.economy is not None and self.economy.racing and self.fitness.objectives != ("score",):
@@ -133,6 +135,13 @@ class Search:
         named += [*self.models, *self.output.models]
         return tuple(dict.fromkeys(ref for ref in named if not ref.stage))
 
+    @property
+    def by_edits(self) -> bool:
+        """Whether paths are changed as they stand, instead of by the paper's genome."""
+        if self.data_flow is None or self.data_flow.paper is not None:
+            return self.data_flow is not None and not self.data_flow.paper
+        return (self.path_searcher or self.searcher).name == BY_EDITS
+
     def within(self, minutes: float) -> "Search":
         """The same search, ended after so many minutes of evaluating: recipes and paths have half each."""
         if self.spaces != ("ps", "dfs"):
@@ -144,8 +153,9 @@ class Search:
         """The search with another searcher, for comparison: as many evaluations, or `made` where minutes ended it."""
         budget = made if self.searcher.minutes is not None else self.searcher.evaluations
         other = replace(self.searcher, name=name, sigma=None, evaluations=budget, minutes=None)
+        flow = self.data_flow and replace(self.data_flow, paper=not self.by_edits)
         grain = self.granularity[-1:] if self.merge_method is not None else self.granularity
-        return replace(self, searcher=other, granularity=grain)
+        return replace(self, searcher=other, granularity=grain, data_flow=flow)
 
     def compared(self) -> "Search":
         """The same search with other searchers of the same budget among its baselines."""
@@ -224,6 +234,14 @@ class Search:
     def to_yaml(self) -> str:
         """The search as YAML text."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def _check_paths(self) -> None:
+        assert self.data_flow is not None
+        name, paper = (self.path_searcher or self.searcher).name, self.data_flow.paper
+        if paper and name == BY_EDITS:
+            raise SearchError(f"{name} is not for the paper's genome; leave out data_flow.paper, or take cmaes.")
+        if paper is False and name not in (BY_EDITS, *COMPARED):
+            raise SearchError(f"{name} searches the paper's genome; set data_flow.paper to true, or leave it out.")
 
     def _check_recipes(self) -> None:
         if self.merge_method not in METHODS:

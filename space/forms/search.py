@@ -18,6 +18,8 @@ from .upload import read_upload
 
 MOST_BYTES, MOST_ROWS = 5_000_000, 20_000
 """How large a file of examples may be."""
+USUAL = "usual"
+"""The searcher of somebody who names none: cmaes for recipes, edits for paths."""
 SHARES = {"search": 0.3, "validation": 0.3, "test": 0.4}
 """How the examples of a file are shared out."""
 
@@ -124,7 +126,8 @@ class SearchForm:
         if not names:
             raise SearchError("Choose at least one model in step 1.")
         whole = {name: int(getattr(self, name)) for name in ("evaluations", "popsize", "seed")}
-        document: dict[str, Any] = {"models": names, "task": task, "searcher": {"name": self.searcher, **whole}}
+        named = {} if self.searcher == USUAL else {"name": self.searcher}
+        document: dict[str, Any] = {"models": names, "task": task, "searcher": {**named, **whole}}
         examples = task["examples"]
         document["splits"] = {
             name: _at_most(examples.get(name), int(getattr(self, name))) for name in SPLITS if name in examples

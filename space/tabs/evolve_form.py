@@ -9,7 +9,7 @@ from hubmerge.evaluate.task import BUILTIN
 from hubmerge.evolve.spec.searcher import SEARCHERS
 from hubmerge.methods import METHODS
 
-from ..forms.search import explain_genes, gene_names, searchable
+from ..forms.search import USUAL, explain_genes, gene_names, searchable
 from ..theme import html
 from ..views.parts import note
 
@@ -22,6 +22,7 @@ _OBJECTIVES = [
     ("right language", "language"),
     ("short paths", "short"),
 ]
+_SEARCHERS = [("usual (recipes: cmaes, paths: edits)", USUAL), *((name, name) for name in SEARCHERS)]
 _LANGUAGES = [("any language", ""), ("Japanese", "ja"), ("English", "en"), ("German", "de"), ("French", "fr")]
 _LANGUAGES += [("Spanish", "es"), ("Chinese", "zh"), ("Korean", "ko")]
 _BUDGET_HELP = (
@@ -99,7 +100,7 @@ def _genome() -> Controls:
 
 def _budget() -> Controls:
     with gr.Group():
-        searcher = gr.Dropdown(list(SEARCHERS), value="cmaes", label="Searcher", elem_id="hm-searcher")
+        searcher = gr.Dropdown(_SEARCHERS, value=USUAL, label="Searcher", elem_id="hm-searcher")
         with gr.Row():
             evaluations = gr.Number(120, label="Evaluations", precision=0, minimum=4, min_width=120, elem_id="hm-evals")
             popsize = gr.Number(12, label="Popsize", precision=0, minimum=4, min_width=120, elem_id="hm-popsize")

@@ -156,6 +156,7 @@ _SEARCH = table(
                 "scaling": one_of(*SCALINGS),
                 "scale_range": _GENE,
                 "max_layers": either("left out or a whole number", whole(2, 10_000), nothing),
+                "paper": either("left out, true or false", flag, nothing),
                 "searcher": _SEARCHER,
             },
         ),

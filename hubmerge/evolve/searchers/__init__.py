@@ -9,7 +9,9 @@ operators.py  crossover, mutation, tournaments
 gaussian.py   distributions that move: cmaes, snes, xnes
 genetic.py    populations that breed: ga, nsga2
 elites.py     archives of the best of each kind: map_elites, cycleqd
+steady.py     searchers without generations
 niches.py     candidates that compete for examples: m2n2
+edits.py      the best few, changed a little: edits
 proposals.py  candidates that follow nothing: random, grid
 """
 
@@ -23,7 +25,7 @@ from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 from ...errors import SearchError
 from ..spaces.genome import Genome
 from ..spec.searcher import Searcher
-from . import elites, gaussian, genetic, niches, proposals
+from . import edits, elites, gaussian, genetic, niches, proposals
 from .problem import MergeProblem
 
 POPULATION = 20
@@ -51,6 +53,7 @@ SEARCHERS = {
     "map_elites": Kind(elites.map_elites, most=None, population=POPULATION),
     "cycleqd": Kind(elites.cycleqd, least=2, most=None, population=POPULATION),
     "m2n2": Kind(niches.NaturalNiches, population=POPULATION, steady=True),
+    "edits": Kind(edits.Edits, most=None, steady=True),
     "random": Kind(proposals.random, most=None),
     "grid": Kind(proposals.grid, most=None),
 }

@@ -1,16 +1,16 @@
 """M2N2: models of natural niches, a searcher without generations (Abrantes et al. 2025,
 https://arxiv.org/abs/2508.16204)."""
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
+from ..records.evaluation import Evaluation
 from ..spaces.genome import Genome
 from ..spec.searcher import Searcher
 from .operators import beginners, mutate, step_size
 from .problem import MergeProblem
+from .steady import Steady
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Member:
     values: np.ndarray
 
 
-class NaturalNiches(SearchAlgorithm):
+class NaturalNiches(Steady):
     """An archive of `width` members that compete for the examples; `step()` collects one evaluation.
 
     Every example is a resource of size 1 that the members share in proportion to their scores on it, so one that
@@ -31,32 +31,15 @@ class NaturalNiches(SearchAlgorithm):
     are mixed, linearly, which equals mixing the weights for methods that are linear in their genes. The archive is
     filled first, with the genome's seeds and vectors around its start, and children are mutated, as in the paper's runs
     from scratch: mixing alone never leaves the box that those span.
-
-    It waits for no generation: up to `lag` evaluations are under way, they are collected in the order asked, and a
-    child is made of what was collected before it. So the run depends on `lag`, but not on what ends first.
     """
 
     def __init__(self, spec: Searcher, genome: Genome, problem: MergeProblem, width: int) -> None:
-        SearchAlgorithm.__init__(self, problem)
+        super().__init__(spec, problem)
         self.archive: list[Member] = []
-        self._spec = spec
         self._genome = genome
         self._sigma = step_size(spec, genome)
         self._width = width
-        self._generator = np.random.default_rng(spec.seed)
         self._first = beginners(genome, self._sigma, width, self._generator)
-        self._asked = 0
-        self._under_way: deque[tuple[int, np.ndarray]] = deque()
-
-    def _step(self) -> None:
-        while self._asked < self._spec.evaluations and len(self._under_way) < self._spec.lag:
-            vector = self._next()
-            self._under_way.append((self.problem.evaluator.submit(vector.copy()), vector))
-            self._asked += 1
-        number, vector = self._under_way.popleft()
-        told = self.problem.evaluator.collect(number)
-        if not told.failed:
-            self._admit(Member(vector, np.maximum(told.values, 0.0)))
 
     def _next(self) -> np.ndarray:
         if self._asked < self._width:
@@ -75,7 +58,8 @@ class NaturalNiches(SearchAlgorithm):
         # Mixed, a binary gene would keep the sign of the larger number; the larger part is what should count.
         return np.where(self._genome.binary, np.where(part < 0.5, a, b), (1 - part) * a + part * b)
 
-    def _admit(self, member: Member) -> None:
+    def _admit(self, vector: np.ndarray, told: Evaluation) -> None:
+        member = Member(vector, np.maximum(told.values, 0.0))
         meanings = self._meanings([member, *self.archive])
         if (meanings[1:] == meanings[0]).all(axis=1).any():
             return

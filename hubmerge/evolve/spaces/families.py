@@ -78,16 +78,31 @@ _GEMMA = Family(
     output_norms=True,
     plus_one=True,
 )
+_MIXED = replace(_LLAMA, outputs=("self_attn.o_proj.", ".down_proj."), modules=("self_attn.o_proj", "mlp"))
+_SAME = (
+    *("arcee", "ernie4_5", "glm", "granite", "helium", "hunyuan_v1_dense", "llama", "ministral", "ministral3"),
+    *("mistral", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm"),
+)
 
 FAMILIES: Mapping[str, Family] = {
-    **dict.fromkeys(("llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3"), _LLAMA),
+    **dict.fromkeys(_SAME, _LLAMA),
+    **dict.fromkeys(("olmoe", "qwen3_moe"), _MIXED),
+    "apertus": replace(_LLAMA, input_norms=("attention_layernorm.weight", "feedforward_layernorm.weight")),
     "cohere": replace(_LLAMA, input_norms=_NORMS[:1]),
     "gemma": replace(_LLAMA, plus_one=True),
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
+    "glm4": replace(
+        _GEMMA,
+        outputs=("post_self_attn_layernorm.weight", "post_mlp_layernorm.weight"),
+        input_norms=_NORMS,
+        plus_one=False,
+    ),
     "gpt2": Family(("attn.c_proj.", "mlp.c_proj."), ("ln_1.weight", "ln_2.weight"), "ln_f.weight"),
     "gpt_neox": Family(("attention.dense.", "mlp.dense_4h_to_h."), _NORMS, "final_layer_norm.weight"),
+    "gpt_oss": replace(_MIXED, outputs=("self_attn.o_proj.", "mlp.experts.down_proj")),
     "mixtral": replace(_LLAMA, outputs=("self_attn.o_proj.", ".w2."), modules=("self_attn.o_proj", "mlp.experts")),
+    "nemotron": replace(_LLAMA, plus_one=True),
     "phi": Family(("self_attn.dense.", "mlp.fc2."), _NORMS[:1], "final_layernorm.weight"),
     "starcoder2": replace(_LLAMA, outputs=("self_attn.o_proj.", "mlp.c_proj.")),
 }

@@ -16,13 +16,17 @@ class DataFlowSpace:
     repeats: how often the sequence of all layers is laid out (the paper's r). scaling: "matrix" has a gene for the
     scale from each layer to each, "network" the weights of a small network that computes it (for many layers), "none"
     leaves inputs as they are. scale_range: of the scales. max_layers: of a path, both ends included; None:
-    as many as there are slots. Raises `SearchError` at construction.
+    as many as there are slots. paper: whether candidates are vectors of the paper's genome; None: unless the searcher
+    is `edits`. Where they are not, paths are changed as they stand: `repeats` says nothing, each place has a scale of
+    its own (with "none" there are none), and `max_layers` None is twice the layers of the first model. Raises
+    `SearchError` at construction.
     """
 
     repeats: int = 3
     scaling: str = "matrix"
     scale_range: tuple[float, float] = (0.5, 1.5)
     max_layers: int | None = None
+    paper: bool | None = None
 
     def __post_init__(self) -> None:
         if self.repeats < 1:

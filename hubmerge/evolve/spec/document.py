@@ -16,7 +16,7 @@ from .economy import Economy
 from .fields import SEARCH
 from .fitness import Fitness
 from .genes import read_genome
-from .searcher import Searcher
+from .searcher import BY_EDITS, Searcher
 
 KEYS = (
     "models",
@@ -53,7 +53,7 @@ def read_search(document: Mapping[str, Any], relative_to: Path) -> dict[str, Any
     found = {"output": Output.read(document, SEARCH), **_recipes(given), **_models(given), **_paths(given)}
     found["task"] = task_document(given["task"], relative_to)
     found["splits"] = _splits(given)
-    found["searcher"] = SEARCH.build(Searcher, given.get("searcher"), "searcher")
+    found["searcher"] = SEARCH.build(Searcher, _searcher(given), "searcher")
     found["fitness"] = SEARCH.build(Fitness, given.get("fitness"), "fitness")
     if "economy" in given:
         found["economy"] = SEARCH.build(Economy, given["economy"], "economy")
@@ -99,9 +99,24 @@ def _paths(given: Mapping[str, Any]) -> dict[str, Any]:
     if "data_flow" not in given:
         return {}
     data_flow, found = SEARCH.mapping(given["data_flow"] or {}, "data_flow"), {}
-    if "searcher" in data_flow:
-        found["path_searcher"] = SEARCH.build(Searcher, data_flow.pop("searcher"), "data_flow.searcher")
+    own = data_flow.pop("searcher", None)
+    if "merge_method" in given and not data_flow.get("paper"):
+        # A step's size and a generation's are the recipes' own.
+        shared = SEARCH.mapping(given.get("searcher") or {}, "searcher")
+        budget = {key: shared[key] for key in ("evaluations", "seed", "lag", "minutes") if key in shared}
+        own = {"name": BY_EDITS, **(budget if own is None else SEARCH.mapping(own, "data_flow.searcher"))}
+    if own is not None:
+        found["path_searcher"] = SEARCH.build(Searcher, own, "data_flow.searcher")
     return {**found, "data_flow": SEARCH.build(DataFlowSpace, data_flow, "data_flow")}
+
+
+def _searcher(given: Mapping[str, Any]) -> Any:
+    """What stands under `searcher`; of paths alone it is by edits where no other is named."""
+    said = given.get("searcher")
+    paths = given.get("data_flow")
+    if "data_flow" not in given or "merge_method" in given or (isinstance(paths, Mapping) and paths.get("paper")):
+        return said
+    return {"name": BY_EDITS, **said} if isinstance(said, Mapping) else said or {"name": BY_EDITS}
 
 
 def _splits(given: Mapping[str, Any]) -> dict[str, Any]:

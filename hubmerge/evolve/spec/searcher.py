@@ -6,7 +6,10 @@ from typing import Any
 from ...errors import SearchError
 from ...guesses import guess
 
-SEARCHERS = ("cmaes", "snes", "xnes", "ga", "nsga2", "map_elites", "cycleqd", "m2n2", "random", "grid")
+SEARCHERS = ("cmaes", "snes", "xnes", "ga", "nsga2", "map_elites", "cycleqd", "m2n2", "edits", "random", "grid")
+
+BY_EDITS = "edits"
+"""What searches for paths, where nothing else is said."""
 
 
 @dataclass(frozen=True)

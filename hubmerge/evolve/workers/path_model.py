@@ -274,11 +274,16 @@ def _occurrence(layer: nn.Module, number: int, factor: float, family: Family) ->
             module.layer_idx = number  # type: ignore[assignment]
     if factor != 1:
         for name in family.writers:
-            made.get_submodule(name).register_forward_hook(lambda _, inputs, output: output / factor)
+            made.get_submodule(name).register_forward_hook(lambda _, inputs, output: _divided(output, factor))
     if factor < 0:
         for name in family.input_norms:
             made.get_submodule(module_of(name)).register_forward_pre_hook(_negated)
     return made
+
+
+def _divided(output: Any, factor: float) -> Any:
+    """What a module writes, over `factor`; a mixture's router may say behind it what it chose."""
+    return (output[0] / factor, *output[1:]) if isinstance(output, tuple) else output / factor
 
 
 def _negated(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

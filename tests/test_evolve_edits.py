@@ -1,0 +1,173 @@
+"""Searches by edits: paths as they stand, each a small change away from what is tried next."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from searchertools import run, told
+
+from hubmerge.errors import SearchError
+from hubmerge.evolve.records.evaluation import Evaluation
+from hubmerge.evolve.search import Search
+from hubmerge.evolve.spaces.data_flow import DataFlow
+from hubmerge.evolve.spaces.edits import Edits
+from hubmerge.evolve.spaces.layer_path import LayerPath
+from hubmerge.evolve.spec.data_flow import DataFlowSpace
+from hubmerge.evolve.spec.searcher import Searcher
+from hubmerge.reference import ModelRef
+
+TASK = {"examples": {"search": [{"question": "1+1?", "answer": 2}]}}
+COUNTS = [(8, 8), (1,), (1, 1), (2, 3), (3, 2, 9)]
+
+
+def genome(counts: tuple[int, ...] = (8, 8), **options: Any) -> Edits:
+    return Edits(DataFlowSpace(**options), [ModelRef(f"org/m{n}") for n in range(len(counts))], counts)
+
+
+def names(path: LayerPath) -> list[str]:
+    return [f"{'abc'[model]}{layer}" for model, layer in path.layers]
+
+
+@pytest.mark.parametrize("most", [None, 2, 5])
+@pytest.mark.parametrize("counts", COUNTS)
+def test_every_edit_of_a_path_is_a_path(counts: tuple[int, ...], most: int | None) -> None:
+    made, generator = genome(counts, max_layers=most, scale_range=(0.4, 2)), np.random.default_rng(1)
+    found = set()
+    for vector in (made.start, *made.seeds(), *made.grid(7)):
+        for _ in range(20):
+            path = made.decode(vector)
+            assert len(path.layers) <= made.most_layers == (most or 2 * counts[0])
+            assert all(0.4 <= scale <= 2 for scale in path.scales)
+            found.add((path.layers, path.scales))
+            vector = made.edited(vector, generator)
+        assert len(made.decode(made.random(generator)).layers) <= made.most_layers
+    assert len(found) > 5
+
+
+def test_a_vector_is_the_path_and_an_edit_leaves_the_rest_alone() -> None:
+    made, generator = genome(), np.random.default_rng(3)
+    far = made.seeds()[20]
+    kinds = set()
+    for _ in range(300):
+        before, after = made.decode(far), made.decode(made.edited(far, generator))
+        assert (before.layers, before.scales) != (after.layers, after.scales)
+        assert abs(len(after.layers) - len(before.layers)) <= 3  # two edits, and the last layer
+        kinds.add((len(after.layers) - len(before.layers), set(after.scales) == {1.0}))
+    assert {(0, False), (1, True), (-1, True), (0, True)} <= kinds
+
+
+def test_a_search_begins_with_the_first_model_and_with_what_people_make_by_hand() -> None:
+    first, *others = (names(made) for made in map(genome().decode, genome().seeds()))
+    assert first == [f"a{layer}" for layer in range(8)]
+    assert ["a0", "a1", "b2", "b3", "b4", "b5", "b6", "b7", "a7"] in others  # a splice
+    assert ["a0", "b0", "b1", "a4", "a5", "a6", "a7"] in others  # the other way round
+    assert ["a0", "a1", "a2", "a3", "a2", "a3", "a4", "a5", "a6", "a7"] in others  # a block twice
+    assert ["a0", "a1", "b2", "b3", "b4", "b5", "a6", "a7"] in others  # inner layers between outer ones
+    assert len({tuple(path) for path in others}) == len(others) and first not in others
+
+
+def test_of_what_another_search_ended_with_only_that() -> None:
+    winner = Edits(DataFlowSpace(), [ModelRef.parse("stage:recipe"), ModelRef("org/a")], (4, 4))
+    assert [names(winner.decode(vector)) for vector in winner.seeds()] == [["a0", "a1", "a2", "a3"]]
+
+
+def test_without_scales_there_are_none() -> None:
+    made, generator = genome(scaling="none"), np.random.default_rng(5)
+    vector = made.start
+    for _ in range(100):
+        vector = made.edited(vector, generator)
+        assert set(made.decode(vector).scales) == set(made.decode(made.random(generator)).scales) == {1.0}
+
+
+def near(target: list[str]):
+    """A judge that counts which neighbours of the path that is looked for a candidate has, and its length."""
+    wanted = set(pairwise(target))
+
+    def judge(made: Edits, vector: np.ndarray) -> Evaluation:
+        path = names(made.decode(vector))
+        pairs = set(pairwise(path))
+        return told((len(wanted & pairs) / len(wanted | pairs),), (1.0,))
+
+    return judge
+
+
+TARGETS = [
+    ["a0", "b1", "b2", "b3", "b3", "a3", "a4", "b4", "b5", "a7"],
+    ["a0", "a1", "a2", "b2", "b3", "b4", "b5", "b4", "b6", "a6", "a7"],
+    ["a0", "b4", "b5", "a2", "a3", "b1", "b6", "a5", "a7"],
+]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids="-".join)
+def test_a_known_path_is_found_where_chance_and_the_hand_come_nowhere_near(target: list[str]) -> None:
+    def best(name: str, budget: int, seed: int) -> float:
+        made = genome(scaling="none")
+        asked = run(Searcher(name, budget, seed=seed), made, lambda vector: near(target)(made, vector))
+        return max(one.fitness[0] for one in asked.told)
+
+    found = [best("edits", 800, seed) for seed in range(4)]
+    assert min(found) > 0.5 and max(found) == 1
+    assert max(best("random", 800, seed) for seed in range(4)) < 0.45
+    assert best("grid", 800, 0) < 0.45
+
+
+def test_nothing_is_asked_twice() -> None:
+    made = genome()
+    asked = run(Searcher("edits", 160, seed=2), made, lambda vector: near(TARGETS[0])(made, vector))
+    assert len({vector.tobytes() for vector in asked.vectors}) == 160
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    return {"models": ["org/a", "org/b"], "task": TASK, "data_flow": {"max_layers": 9}, **changes}
+
+
+RECIPES = {"merge_method": "linear", "genome": {"genes": {"weight": [0, 1]}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "by_edits"),
+    [
+        ({}, ("edits", None), True),
+        ({"searcher": {"seed": 4}}, ("edits", None), True),
+        ({"data_flow": {"paper": True}}, ("cmaes", None), False),
+        ({"searcher": {"name": "cmaes"}}, ("cmaes", None), False),
+        ({"searcher": {"name": "random"}}, ("random", None), False),
+        (RECIPES, ("cmaes", "edits"), True),
+        (RECIPES | {"searcher": {"name": "nsga2", "popsize": 9}}, ("nsga2", "edits"), True),
+        (RECIPES | {"data_flow": {"searcher": {"evaluations": 60}}}, ("cmaes", "edits"), True),
+        (RECIPES | {"data_flow": {"searcher": {"name": "ga"}}}, ("cmaes", "ga"), False),
+        (RECIPES | {"data_flow": {"paper": True}}, ("cmaes", None), False),
+    ],
+)
+def test_paths_are_searched_by_edits_unless_another_is_named(changes, names, by_edits) -> None:
+    search = Search.from_dict(document(**changes))
+    assert (search.searcher.name, search.path_searcher and search.path_searcher.name) == names
+    assert search.by_edits is by_edits
+    assert Search.from_dict(search.to_dict()) == search
+    assert search.beside("random", 50).by_edits is by_edits  # what it is compared with draws from the same paths
+
+
+def test_the_second_part_takes_budget_and_seed_of_the_first() -> None:
+    given = {"name": "cmaes", "evaluations": 90, "popsize": 9, "seed": 4}
+    search = Search.from_dict(document(**RECIPES, searcher=given))
+    assert search.path_searcher == Searcher("edits", 90, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data_flow": {"paper": True}, "searcher": {"name": "edits"}}, "edits is not for the paper's genome"),
+        ({"data_flow": {"paper": False}, "searcher": {"name": "cmaes"}}, "cmaes searches the paper's genome"),
+        ({"data_flow": {"paper": "yes"}}, "data_flow.paper"),
+        ({"searcher": "edits"}, "searcher"),
+    ],
+)
+def test_what_does_not_go_together_is_said(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(SearchError, match=said):
+        Search.from_dict(document(**changes))
+
+
+def test_the_papers_genome_is_still_there() -> None:
+    paper = DataFlow(DataFlowSpace(repeats=2, paper=True), (ModelRef("org/a"),), (3,))
+    assert paper.size == 2 * 3 + 3 * 3
