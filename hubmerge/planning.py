@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from .stream.plan import Plan, Wanted
 
 
+def plan_only(wanted: "Wanted", *, token: str | None = None) -> "Plan":
+    """The plan of a merge or a mixture, of headers alone: nothing is fetched and nothing measured."""
+    if isinstance(wanted, Moe):
+        return plan_moe(wanted, token=token, ranged=True)
+    assert isinstance(wanted, Recipe)
+    return planned(wanted, token=token, ranged=True)
+
+
 def plan_again(wanted: "Wanted", *, token: str | None = None, ranged: bool = False, device: str = "cpu") -> "Plan":
     """The plan of it; what is extracted is factored anew, and what methods need to know of models is measured.
 

@@ -1,20 +1,28 @@
 """A merge or the winner of a search, with its model card, into a folder or onto the Hub."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants
 
-from .errors import HubError, HubmergeError
-from .hub.card import Card, listed, render
+from . import __version__
+from .amounts import count, size
+from .documents import parse_object
+from .errors import HubError, HubmergeError, SourceError
+from .extract import EXTRACT
+from .hub.card import Card, listed, named, render
 from .hub.markdown import fence
 from .hub.push import PushResult, Upload, push_folder
 from .places import folder_name
 from .progress import Event, Progress, silent
+from .published import MERGEKIT, MERGEKIT_MOE
 from .recipe import Recipe
 from .reference import ModelRef
 from .stream.manifest import MANIFEST, Manifest
@@ -101,7 +109,8 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         carried_from=plan.stage.weights[-1].tokenizer.source if plan.stage.modules and plan.stage.carried else None,
         repo_id=repo_id,
         base_model=next((s.name for s in plan.sources if s.pinned == base), None),
-        commands=("hubmerge merge recipe.yaml --out merged",),
+        commands=_commands(plan, repo_id),
+        made=_made(plan),
         chat=plan.tokenizer.chat_template is not None,
         tokenizer=plan.tokenizer.has_tokenizer,
         calibration=[
@@ -133,9 +142,60 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
             card,
             method=plan.recipe.merge_method,
             kind="mixture of experts",
-            commands=(f"hubmerge {plan.recipe.merge_method} recipe.yaml --out mixture",),
         )
     return replace(card, title=repo_id.split("/")[-1] if repo_id else _title(card, plan))
+
+
+def _commands(plan: "Plan", repo_id: str | None) -> tuple[str, ...]:
+    """What makes it again, from its repository or from the recipe beside it."""
+    if repo_id is not None:
+        out = f"hubmerge reproduce {repo_id} --out merged"
+        return (f"hubmerge merge {repo_id} --out merged", out) if isinstance(plan.recipe, Recipe) else (out,)
+    command, out = ("merge", "merged") if isinstance(plan.recipe, Recipe) else (plan.recipe.merge_method, "mixture")
+    return tuple(f"hubmerge {command} {name} --out {out}" for name in recipe_file(plan))
+
+
+def _made(plan: "Plan") -> str:
+    files = f"{len(plan.shards)} files" if len(plan.shards) > 1 else "one file"
+    return (
+        f"That gives {len(plan.tensors):,} tensors, {count(plan.parameters)} parameters, {size(plan.output_bytes)} in "
+        f"{files}, made by hubmerge {__version__} with torch {version('torch')} on {plan.device}; `{MANIFEST}` has the "
+        "sha256 of each."
+    )
+
+
+def recipe_file(plan: "Plan") -> dict[str, bytes]:
+    """The recipe for the repository of what the plan makes, under the name that mergekit gives it; of what mergekit has
+    no recipe for, nothing."""
+    if plan.recipe.merge_method == EXTRACT:
+        return {}
+    return {MERGEKIT if isinstance(plan.recipe, Recipe) else MERGEKIT_MOE: plan.recipe.to_yaml().encode()}
+
+
+def renamed(folder: Path, repo_id: str) -> dict[str, bytes]:
+    """The card in `folder` in the name of the repository `repo_id`, and the manifest that knows it, by file.
+
+    Nothing where there is no manifest, or the card is not the one that was written with it.
+    """
+    card, manifest = folder / "README.md", folder / MANIFEST
+    with suppress(OSError, UnicodeDecodeError, HubmergeError):
+        text = card.read_bytes().decode()
+        return noted(manifest.read_text(encoding="utf-8"), text, named(text, repo_id))
+    return {}
+
+
+def noted(manifest: str, before: str, card: str) -> dict[str, bytes]:
+    """Card and manifest, by file, where a `card` takes the place of the one that the manifest knows; else nothing.
+
+    Raises `SourceError` for a manifest that is none.
+    """
+    document: Any = parse_object(manifest, MANIFEST, SourceError)
+    known = document.get("files")
+    if not isinstance(known, dict) or known.get("README.md") != hashlib.sha256(before.encode()).hexdigest():
+        return {}
+    known["README.md"] = hashlib.sha256(card.encode()).hexdigest()
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return {"README.md": card.encode(), MANIFEST: text.encode()}
 
 
 def with_gguf(card: Card, file: str) -> str:
@@ -205,7 +265,10 @@ def merge(
     from .stream import executor
 
     plan = measured(planned(plan, token=token) if isinstance(plan, Recipe) else plan, progress)
-    files = {"README.md": (card or render(card_of(plan))).encode()}
+    files = {"README.md": (card or render(card_of(plan))).encode(), **recipe_file(plan)}
+    keep = list(keep)
+    beside = {os.path.realpath(path) for path in keep}  # a recipe that lies there already is the user's
+    files = {name: content for name, content in files.items() if os.path.realpath(out / name) not in beside}
     return executor.merge(plan, out, token=token, overwrite=overwrite, keep=keep, files=files, progress=progress)
 
 
@@ -229,7 +292,7 @@ def merge_to_hub(
     plan = measured(plan, progress)
     work = Path(constants.HF_HOME) / "hubmerge" / f"{plan.key[:16]}"
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
-    files = {"README.md": (card or render(card_of(plan, repo_id))).encode()}
+    files = {"README.md": (card or render(card_of(plan, repo_id))).encode(), **recipe_file(plan)}
     return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
 
 
@@ -276,13 +339,18 @@ def push_result(
     from .evolve.result import card_for
 
     require_sound(result.folder, progress)
+    card = card_for(result, repo_id)
+    before, manifest = (
+        (result.folder / "README.md").read_bytes().decode(),
+        (result.folder / MANIFEST).read_text("utf-8"),
+    )
     return push_folder(
         result.folder,
         repo_id,
         token=token,
         private=private,
         overwrite=overwrite,
-        files={"README.md": card_for(result, repo_id).encode()},
+        files={"README.md": card.encode(), **noted(manifest, before, card)},
         message="Upload the winner of a search with hubmerge",
         progress=progress,
     )

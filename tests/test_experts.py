@@ -283,4 +283,6 @@ def test_its_card_says_what_it_is_and_how_it_is_made_again(dense) -> None:
     base, other = dense("llama"), dense("llama", 1)
     card = render(card_of(plan_moe(Moe.from_dict(document(base, [base, other], gate_mode="random")))))
     assert "# mixture of experts of local folder llama-1" in card
-    assert "This model is a mixture of experts of" in card and "hubmerge moe recipe.yaml --out mixture" in card
+    assert (
+        "This model is a mixture of experts of" in card and "hubmerge moe mergekit_moe_config.yml --out mixture" in card
+    )

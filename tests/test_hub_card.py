@@ -94,7 +94,7 @@ def test_the_story_is_told(card: Card, parents: dict[str, Source]) -> None:
 def test_every_table_is_a_table(card: Card) -> None:
     tokens = MarkdownIt("commonmark").enable("table").parse(render(card).split("---\n", 2)[2])
     assert sum(token.type == "table_open" for token in tokens) == 3
-    assert sum(token.type == "fence" for token in tokens) == 3
+    assert sum(token.type == "fence" for token in tokens) == 4
 
 
 def test_the_least_card(parents: dict[str, Source]) -> None:

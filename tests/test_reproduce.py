@@ -152,7 +152,8 @@ def test_what_is_pushed_from_a_folder_comes_out_the_same_and_is_kept(parents, tm
     assert said.returncode == 0, said.stderr
     assert f"all {len(done.tensors)} tensor(s) identical" in said.stdout and str(tmp_path / "again") in said.stdout
     assert load_file(tmp_path / "again" / "model.safetensors").keys() == done.tensors.keys()
-    assert (tmp_path / "again" / "README.md").read_bytes() == (tmp_path / "out" / "README.md").read_bytes()
+    card = open_source(ModelRef.parse(f"{A}folder")).read_text("README.md")
+    assert (tmp_path / "again" / "README.md").read_text() == card and f'model_id = "{A}folder"' in card
     assert reproduce(ModelRef.parse(str(tmp_path / "again"))).ok
 
 

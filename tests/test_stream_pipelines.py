@@ -111,7 +111,7 @@ def test_pushed_and_loaded_by_its_name(pairs, tmp_path: Path, hub, monkeypatch) 
         assert all(torch.equal(state[name], tensor) for name, tensor in weights(tmp_path / "out" / part).items())
     card = render(card_of(plan, "alice/sdxl-merged"))
     assert "library_name: diffusers\npipeline_tag: text-to-image\n" in card
-    assert 'StableDiffusionXLPipeline.from_pretrained("alice/sdxl-merged")' in card
+    assert 'model_id = "alice/sdxl-merged"' in card and "StableDiffusionXLPipeline.from_pretrained(model_id)" in card
     assert "Only the unet and text encoder of [alice/sdxl-a" in card
     assert "were merged; its vae and tokenizer are of [alice/sdxl-b" in card
     verify(ModelRef("alice/sdxl-merged"), recompute=True).require()

@@ -302,7 +302,7 @@ def push(
     What `hubmerge verify` rejects of a merge is not sent. A folder that hubmerge did not make has nothing to verify.
     """
     from ..hub.push import push_folder
-    from ..publish import require_sound, warnings_before_push
+    from ..publish import renamed, require_sound, warnings_before_push
     from ..terminal import progress_bars
 
     for warning in warnings_before_push(folder):
@@ -317,6 +317,7 @@ def push(
             token=token,
             private=not public,
             overwrite=overwrite,
+            files=renamed(folder, repo_id),
             message="Upload with hubmerge",
             progress=progress,
         )

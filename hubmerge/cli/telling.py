@@ -1,4 +1,4 @@
-"""Commands that tell what a model is and was made of: verify, reproduce."""
+"""Commands that tell what a model is and was made of: verify, reproduce, card."""
 
 from pathlib import Path
 from typing import Annotated
@@ -70,3 +70,50 @@ def reproduce(
         result = reproduce(ref, token=token, out=out, overwrite=overwrite, device=device, progress=progress)
     show_reproduction(result)
     result.require()
+
+
+@app.command()
+def card(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe that is not merged yet, a folder with a merge or a search, or a merge of the Hub.",
+            show_default=False,
+        ),
+    ],
+    repo: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="The repository that it is to be pushed to.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put it in the place of the card in the folder, or on the Hub.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --write: also over a card that somebody changed.")
+    ] = False,
+    token: Token = None,
+) -> None:
+    """Show the card of a merge, before it is merged or pushed, or made anew from its recipe.
+
+    Nothing is merged: parents are read by their headers alone.
+    """
+    from ..errors import RecipeError
+    from ..reference import ModelRef
+    from ..terminal import marked
+    from ..terminal import out as console
+
+    file = Path(model)
+    is_file = file.is_file() or file.suffix in (".yaml", ".yml")
+    if is_file and write:
+        raise RecipeError(f"{model} is a recipe, which has no card to replace; merge it first.")
+    from ..cards import card_again, card_before, write_card
+
+    if is_file:
+        console.print(card_before(file, repo, token=token), end="", soft_wrap=True)
+        return
+    ref = ModelRef.parse(model)
+    text = card_again(ref, repo, token=token)
+    if not write:
+        console.print(text, end="", soft_wrap=True)
+        return
+    said = write_card(ref, text, token=token, overwrite=overwrite)
+    console.print(marked("Written: [bold]{}[/]", said), soft_wrap=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import SearchError
 from ..evaluate.table import Row
-from ..hub.card import Card, CardRow, render
+from ..hub.card import Card, render
+from ..hub.scores import CardRow
 from ..hub.source import Source, open_source
 from ..recipe import Recipe
 from ..reference import ModelRef
@@ -88,10 +89,13 @@ def card_for(result: EvolveResult, repo_id: str) -> str:
     return render(replace(result.card, repo_id=repo_id, title=repo_id.split("/")[-1], evaluations=evaluations))
 
 
-def card_rows(rows: Sequence[Row], title: str, metric: str, task: str) -> tuple[CardRow, ...]:
-    """The table in the card's terms; the evolved model goes by `title`."""
+def card_rows(
+    rows: Sequence[Row], title: str, metric: str, task: str, dataset: str | None = None
+) -> tuple[CardRow, ...]:
+    """The table in the card's terms; the evolved model goes by `title`, the examples' dataset by "org/name@commit"."""
     return tuple(
-        CardRow(_in_card(row, title), metric, row.value, row.low, row.high, row.n, "test", task) for row in rows
+        CardRow(_in_card(row, title), metric, row.value, row.low, row.high, row.n, "test", task, dataset)
+        for row in rows
     )
 
 
@@ -109,7 +113,7 @@ def _card(search: Search, sources: Mapping[ModelRef, Source], title: str, recipe
         method=recipe.merge_method,
         before=tuple(stage.recipe.merge_method for stage in recipe.stages),
         base_model=sources[search.base_model].name if search.base_model else None,
-        evaluations=card_rows(results.rows, title, task["metric"], task["name"]),
+        evaluations=card_rows(results.rows, title, task["metric"], task["name"], task.get("dataset")),
         curve_image=CURVE_FILE,
         commands=(merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
         search=_told(results.facts),

@@ -7,6 +7,7 @@ import yaml
 from huggingface_hub import constants
 
 from ..amounts import count
+from ..hub.card import HERE
 from ..hub.licences import combine
 from ..hub.listing import Listing
 from ..hub.markdown import escape, fence, link, table
@@ -75,8 +76,9 @@ def _usage(base: Source, repo_id: str | None) -> str:
     return f"""from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+model_id = {json.dumps(repo_id or HERE)}
 model = AutoModelForCausalLM.from_pretrained({name}, dtype="auto")
-model = PeftModel.from_pretrained(model, "{repo_id or "."}")"""
+model = PeftModel.from_pretrained(model, model_id)"""
 
 
 def _command(extraction: Extraction) -> str:

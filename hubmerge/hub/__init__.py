@@ -32,6 +32,7 @@
     quantised/       weights that are stored in few bits: what they are unpacked from
     ranges.py        byte ranges of one file of the Hub, asked for in any order by any number of threads
     search.py        finding models on the Hub by a few letters of their name
+    scores.py        scores of models on a card: in its metadata, and as a table
     session.py       requests to the Hub that end: time limits, and repeats where repeating is safe
     source.py        a model to merge from, opened: `open_source`
     store.py         where a model's files are - a repository at one commit, or a folder
@@ -43,11 +44,12 @@
 """
 
 from .answers import FileInfo
-from .card import Card, CardRow, render
+from .card import Card, render
 from .errors import explain, hub_errors
 from .headers import TensorHeader
 from .licences import LicenceResult, combine
 from .push import PushResult, Upload, push_folder
+from .scores import CardRow
 from .search import ModelSummary, search_models
 from .session import find_token
 from .source import Source, open_source

@@ -1,24 +1,53 @@
-"""Which class of transformers or diffusers opens a model: told by its settings, without these libraries."""
+"""Which class of transformers or diffusers opens a model, and for which task the Hub lists it: told by its settings,
+without these libraries."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 CAUSAL, SEEING, BOTH_ENDS = "AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2SeqLM"
-HEARING = "AutoModelForMultimodalLM"
+HEARING, WRITING = "AutoModelForMultimodalLM", "AutoModelForSpeechSeq2Seq"
 ANSWERING = (CAUSAL, SEEING, HEARING)
 """Classes of what hubmerge can ask: text goes in, more text comes out."""
+IMAGES = ("AutoModelForImageClassification", "AutoModelForObjectDetection", "AutoModelForSemanticSegmentation")
+SOUNDS = ("AutoModelForCTC", "AutoModelForAudioClassification", WRITING)
+"""Classes of what is shown a picture alone, and of what hears alone."""
 
 TO_IMAGE = "text-to-image"
-_TASKS = (
+_DRAWING = (
     ("text-to-video", re.compile(r"Video|^(?:Wan|LTX|Mochi|Allegro|SkyReels)")),
     ("text-to-audio", re.compile(r"Audio|Music")),
     ("image-to-image", re.compile(r"Img2Img|Inpaint|Edit|Upscale|Kontext")),
 )
 """What pipelines do other than make a picture of words."""
 
-_HEADS = ("CausalLM", "MaskedLM", "SequenceClassification", "TokenClassification", "QuestionAnswering")
+_TASKS: Mapping[str, str] = {
+    CAUSAL: "text-generation",
+    SEEING: "image-text-to-text",
+    BOTH_ENDS: "text-generation",
+    HEARING: "audio-text-to-text",
+    WRITING: "automatic-speech-recognition",
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForImageClassification": "image-classification",
+    "AutoModelForObjectDetection": "object-detection",
+    "AutoModelForSemanticSegmentation": "image-segmentation",
+    "AutoModelForDepthEstimation": "depth-estimation",
+    "AutoModelForVideoClassification": "video-classification",
+    "AutoModelForCTC": "automatic-speech-recognition",
+    "AutoModelForAudioClassification": "audio-classification",
+}
+"""The Hub's tasks (https://huggingface.co/tasks); text2text-generation is no longer one of them."""
+
+_HEADS = tuple(
+    name.removeprefix("AutoModelFor") for name in _TASKS if name not in (SEEING, BOTH_ENDS, HEARING, WRITING)
+)
 _WITH_PICTURES = ("ForConditionalGeneration", "ForVisionText2Text", "ForImageTextToText")
+_WRITES_DOWN = ("Whisper", "Moonshine", "Speech2Text", "KyutaiSpeechToText")
+_HEARD = ("conv_dim", "feature_projection_input_dim")
+"""Settings of encoders of sound, whose classes are called as those of text."""
 
 
 def class_of(config: Mapping[str, Any]) -> str | None:
@@ -45,11 +74,15 @@ def auto_class(config: Mapping[str, Any]) -> str:
         return own
     stated = config.get("architectures")
     name = str(stated[0]) if isinstance(stated, list) and stated else ""
+    if name.endswith("ForSequenceClassification") and not config.keys().isdisjoint(_HEARD):
+        return "AutoModelForAudioClassification"
     for head in _HEADS:
         if name.endswith(f"For{head}"):
             return f"AutoModelFor{head}"
     if name.endswith("LMHeadModel"):
-        return CAUSAL
+        return "AutoModelForMaskedLM" if name.startswith("Flaubert") else CAUSAL
+    if name.startswith(_WRITES_DOWN) and name.endswith("ForConditionalGeneration"):
+        return WRITING
     if isinstance(config.get("vision_config"), Mapping) and (name.endswith(_WITH_PICTURES) or not name):
         return SEEING
     if isinstance(config.get("audio_config"), Mapping) and name.endswith("ForConditionalGeneration"):
@@ -60,12 +93,20 @@ def auto_class(config: Mapping[str, Any]) -> str:
 
 
 def task_of(config: Mapping[str, Any]) -> str | None:
-    """The Hub's word for what a model or a pipeline does; None where its class does not tell.
+    """The Hub's name of what a model or a pipeline is for (`pipeline_tag`); None where its class does not tell.
 
     >>> [task_of({"_class_name": name}) for name in ("FluxPipeline", "WanPipeline", "UNet2DConditionModel")]
     ['text-to-image', 'text-to-video', None]
+    >>> task_of({"architectures": ["BertForMaskedLM"]}), task_of({"architectures": ["CLIPModel"], "vision_config": {}})
+    ('fill-mask', 'zero-shot-image-classification')
     """
-    name = auto_class(config)
-    if not name.endswith("Pipeline"):
-        return {SEEING: "image-text-to-text", CAUSAL: "text-generation"}.get(name)
-    return next((task for task, pattern in _TASKS if pattern.search(name)), TO_IMAGE)
+    if (own := class_of(config)) is not None:
+        drawn = next((task for task, pattern in _DRAWING if pattern.search(own)), TO_IMAGE)
+        return drawn if own.endswith("Pipeline") else None
+    if (name := auto_class(config)) != "AutoModel":
+        return _TASKS[name]
+    if config.get("vision_config") is not None:
+        return "zero-shot-image-classification"
+    if config.get("image_size") is not None:
+        return "image-feature-extraction"
+    return "feature-extraction" if isinstance(config.get("vocab_size"), int) else None

@@ -3,27 +3,28 @@
 `render` turns a `Card` into a README.md whose metadata the Hub understands (lineage, licence, results).
 """
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
-from huggingface_hub import EvalResult, ModelCardData, constants
+from huggingface_hub import ModelCardData, constants
 
 from .. import amounts
 from ..methods import METHODS
+from ..methods.papers import EVOLUTION, PURSUIT, bibtex
 from ..places import folder_name
 from .auto_class import TO_IMAGE, auto_class, class_of, task_of
 from .licences import LicenceResult, combine
 from .listing import Listing
 from .markdown import escape, fence, link, table
+from .scores import CardRow, eval_results, render_results
 from .source import Source, parts_of, pins_of
 from .usage import usage, usage_of_diffusers
 
-PAPER = "https://arxiv.org/abs/2403.13187"
 DRAWN = "A red fox in the snow"
 """What a pipeline is asked to draw."""
-PURSUIT = "https://arxiv.org/abs/2506.06607"
 
 _METADATA_ORDER = [
     "license",
@@ -37,36 +38,13 @@ _METADATA_ORDER = [
     "base_model_relation",
     "tags",
 ]
+HERE = "."
+"""What the usage code of a card calls a model that has no repository yet: the folder that it is run in."""
+
+_TASK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
 CalibrationRow = tuple[str, str, str | None, int, int]
 """A model, the texts that it was measured by, their dataset on the Hub, and how many: texts and tokens."""
-
-_SEARCH_LABELS = {
-    "searcher": "Searcher",
-    "popsize": "Candidates a generation",
-    "evaluations": "Candidates scored",
-    "examples": "Examples a candidate was scored on",
-    "seed": "Seed",
-    "seconds": "Time",
-}
-
-
-@dataclass(frozen=True)
-class CardRow:
-    """One model's score on one split: `value` in 0..1 with its 95% interval `low`..`high`, over `n` examples."""
-
-    model: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    n: int
-    split: str
-    task: str = ""
-
-    def __post_init__(self) -> None:
-        within = -1e-9  # an interval computed in floating point may miss its own end by a rounding
-        if min(self.low, self.value - self.low, self.high - self.value, 1 - self.high) < within or self.n < 1:
-            raise ValueError(f"expected 0 <= low <= value <= high <= 1 and n >= 1, got {self}")
 
 
 @dataclass(frozen=True)
@@ -75,15 +53,17 @@ class Card:
 
     `title`: the model's name; evaluations whose `model` is the title or `repo_id` are this model's own results.
     `sources`: the models that went in, the base included; `base_model`: the name (`Source.name`) of the base.
-    `curve_image`: a file beside the card. `commands`: shell lines that make the model again from `recipe_yaml`.
-    `search`: facts about the search (searcher, popsize, evaluations, examples, seed, seconds). `languages`: ISO codes.
+    `curve_image`: a file beside the card. `commands`: shell lines that make the model again, from a file beside
+    it or from its repository. `search`: facts about the search (searcher, popsize, evaluations, examples, seed,
+    seconds). `languages`: ISO codes.
     `example`: a prompt for the usage code; `chat`: whether the tokenizer has a chat template; `tokenizer`,
     `processor`: whether there is one. `notes`: Markdown.
     `before`: the methods of the merges whose results `method` was given, in their order. `parts`: what was merged of
     `carried_from`, where all else of it is in the result as it was. `speakers`: names of sources whose tokens the
     result has and nothing else; `transplanted`: whether rows of them were made of other rows. `kind`: what it is of its
     parents. `calibration`: by which texts the parents were measured. `copied`: parts that are here as another model has
-    them, by their names; `givers`: names of sources of which there is nothing else.
+    them, by their names; `givers`: names of sources of which there is nothing else. `made`: how large it is, and by
+    which versions.
     """
 
     title: str
@@ -112,6 +92,7 @@ class Card:
     givers: Sequence[str] = ()
     transplanted: bool = False
     calibration: Sequence[CalibrationRow] = ()
+    made: str = ""
 
     @property
     def whole(self) -> Source | None:
@@ -122,8 +103,7 @@ class Card:
 
 def render(card: Card) -> str:
     """The README.md of `card`: YAML front matter, then Markdown. Text from the Hub is escaped; no token gets in."""
-    page = f"{constants.ENDPOINT}/{card.repo_id}#licence" if card.repo_id else None
-    licence = combine(card.sources, page)
+    licence = combine(card.sources, _licence_page(card.repo_id) if card.repo_id else None)
     parts = [
         f"---\n{_metadata(card, licence).to_yaml(original_order=_METADATA_ORDER)}\n---",
         f"# {escape(card.title)}",
@@ -131,37 +111,27 @@ def render(card: Card) -> str:
         _parents(card, licence),
         _merging(card),
         _measuring(card),
-        _results(card),
+        render_results(card.evaluations, (card.title, card.repo_id), card.curve_image, card.search),
         _usage(card),
         _reproduction(card),
         _licence(licence),
         *card.notes,
-        f"Made with hubmerge, after [Evolutionary Optimization of Model Merging Recipes]({PAPER}) (Akiba et al. 2024).",
+        _citation(card),
+        "Made with hubmerge, after [Evolutionary Optimization of Model Merging Recipes]"
+        f"({EVOLUTION}) (Akiba et al. 2024).",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
     hub_ids = list(dict.fromkeys(part.name for part in parts_of(card.sources) if part.commit is not None))
-    own = [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=row.task or row.metric,
-            dataset_name=row.task or row.metric,
-            dataset_split=row.split,
-            metric_type=row.metric,
-            metric_value=round(row.value, 4),
-            metric_name=f"{row.metric} (95% interval {row.low:.3f} to {row.high:.3f}, n={row.n})",
-            metric_args={"n": row.n, "interval_95": [round(row.low, 4), round(row.high, 4)]},
-        )
-        for row in card.evaluations
-        if _is_own(card, row)
-    ]
+    task = _task(card)
+    own = eval_results((row for row in card.evaluations if row.model in (card.title, card.repo_id)), task)
     return ModelCardData(
         base_model=hub_ids or None,
         base_model_relation="merge" if hub_ids else None,
         library_name=giver.convention.library if (giver := _giver(card)) else "transformers",
-        pipeline_tag=task_of(giver.config if giver else {}),
+        pipeline_tag=task,
         tags=list(dict.fromkeys(["merge", "hubmerge", *card.before, card.method, *card.tags])),
         datasets=list(dict.fromkeys(row[2] for row in card.calibration if row[2])) or None,
         language=list(card.languages) or None,
@@ -171,10 +141,6 @@ def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
         model_name=card.title if own else None,
         eval_results=own or None,
     )
-
-
-def _is_own(card: Card, row: CardRow) -> bool:
-    return row.model in (card.title, card.repo_id)
 
 
 def _method_link(name: str) -> str:
@@ -279,6 +245,7 @@ def _merging(card: Card) -> str:
     return (
         f"## How it was merged\n\nThe recipe, in [mergekit](https://github.com/arcee-ai/mergekit)'s format{own}, "
         f"with every model at its commit:\n\n{fence(card.recipe_yaml, 'yaml')}"
+        + (f"\n\n{card.made}" if card.made else "")
     )
 
 
@@ -299,40 +266,20 @@ def _measuring(card: Card) -> str:
     )
 
 
-def _results(card: Card) -> str:
-    parts = []
-    if card.evaluations:
-        rows = []
-        for row in card.evaluations:
-            name = f"**{escape(row.model)}**" if _is_own(card, row) else escape(row.model)
-            score, interval = f"{100 * row.value:.1f}%", f"{100 * row.low:.1f}% to {100 * row.high:.1f}%"
-            task = " / ".join(escape(text) for text in (row.task, row.metric) if text)
-            rows.append((name, task, escape(row.split), f"{row.n:,}", score, interval))
-        parts.append(table(("Model", "Measure", "Split", "n>", "Score>", "95% interval>"), rows))
-    if card.curve_image:
-        parts.append(f"![Best score so far, by candidates scored]({quote(card.curve_image)})")
-    if card.search:
-        facts = [(escape(_SEARCH_LABELS.get(key, key)), _fact(key, value)) for key, value in card.search.items()]
-        parts.append("### The search\n\n" + table(("Fact", "Value"), facts))
-    return "## Results\n\n" + "\n\n".join(parts) if parts else ""
-
-
-def _fact(key: str, value: Any) -> str:
-    if key == "seconds":
-        minutes, seconds = divmod(round(float(value)), 60)
-        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    # A seed is a name, not an amount: no thousands separators.
-    return f"{value:,}" if isinstance(value, int) and key != "seed" else escape(value)
-
-
 def _usage(card: Card) -> str:
-    model_id = card.repo_id or "."
-    config = giver.config if (giver := _giver(card)) else {}
-    kind = auto_class(config)
+    config, model_id = _config(card), card.repo_id or HERE
+    kind, task = auto_class(config), task_of(config)
     if class_of(config) is not None:
-        code = usage_of_diffusers(kind, model_id, DRAWN, task_of(config) == TO_IMAGE)
-    else:
-        code = usage(kind, model_id, card.example, chat=card.chat, tokenizer=card.tokenizer, processor=card.processor)
+        return f"## Use it\n\n{usage_of_diffusers(kind, model_id, DRAWN, task == TO_IMAGE)}"
+    code = usage(
+        kind,
+        model_id,
+        card.example,
+        chat=card.chat,
+        tokenizer=card.tokenizer,
+        processor=card.processor,
+        images=task == "image-feature-extraction",
+    )
     return f"## Use it\n\n{code}"
 
 
@@ -340,13 +287,35 @@ def _giver(card: Card) -> Source | None:
     return card.whole or next(iter(card.sources), None)
 
 
+def _config(card: Card) -> Mapping[str, Any]:
+    return giver.config if (giver := _giver(card)) else {}
+
+
+def _task(card: Card) -> str | None:
+    """What the model is for: as the parents' cards say, where those that do agree and open alike; else by its class."""
+    kind = auto_class(_config(card))
+    stated = {
+        tag if auto_class(source.config) == kind else ""
+        for source in card.sources
+        if isinstance(tag := source.listing.card.get("pipeline_tag"), str)
+    }
+    only = stated.pop() if len(stated) == 1 else ""
+    return only if _TASK.fullmatch(only) else task_of(_config(card))
+
+
 def _reproduction(card: Card) -> str:
     if not card.commands:
         return ""
     recipe = card.commands[0].split()[2]
-    # What a search writes beside its model is there; a merge's recipe stands in the card alone.
-    first = f"With `{recipe}` of this repository:" if card.search else f"Save the recipe above as `{recipe}`; then"
+    is_here = recipe.endswith((".yaml", ".yml"))
+    first = f"With `{recipe}` of this repository:" if is_here else "From this repository alone:"
     return "\n\n".join(("## Make it again", first, fence("\n".join(card.commands), "bash")))
+
+
+def _citation(card: Card) -> str:
+    methods = [METHODS[name].paper for name in (*card.before, card.method) if name in METHODS]
+    entries = bibtex([*methods, *([PURSUIT] if card.transplanted else []), *([EVOLUTION] if card.search else [])])
+    return f"## Cite\n\nThe papers of what made it:\n\n{fence(entries, 'bibtex')}" if entries else ""
 
 
 def _licence(licence: LicenceResult) -> str:
@@ -359,6 +328,20 @@ def _licence(licence: LicenceResult) -> str:
     if licence.warnings:
         parts.append("\n".join(f"- {escape(text)}" for text in licence.warnings))
     return "\n\n".join(("## Licence", *parts)) if parts else ""
+
+
+def named(text: str, repo_id: str) -> str:
+    """The card of a folder as that of the repository `repo_id`: its code opens that, and its licence has an address."""
+    text = text.replace(f"model_id = {json.dumps(HERE)}", f"model_id = {json.dumps(repo_id)}")
+    front, end, rest = text.partition("\n---\n")
+    if "\nlicense: other\n" in front and "\nlicense_link:" not in front:
+        link = f"\nlicense_link: {_licence_page(repo_id)}"
+        front = re.sub(r"(\nlicense_name: .*)", lambda found: found[1] + link, front, count=1)
+    return front + end + rest
+
+
+def _licence_page(repo_id: str) -> str:
+    return f"{constants.ENDPOINT}/{repo_id}#licence"
 
 
 def _differ(licence: LicenceResult) -> bool:

@@ -16,6 +16,7 @@ and an entry in table.py. The table imports no family before one of its methods 
     method.py         what there is to know of a merge method, and how it is called
     page.py           docs/methods.md, made from the table: `python -m hubmerge.methods.page > docs/methods.md`
     parameters.py     parameters that several methods share
+    papers.py         the papers of the methods, to be cited
     ram.py            Reinforced Agent Merging: what one model alone changed stays whole
     sce.py            SCE: select where the models differ, calculate weights, erase the minority
     selection.py      where the largest magnitudes end, and which of equal ones are kept, in tensors too large to order

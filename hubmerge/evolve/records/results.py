@@ -1,6 +1,7 @@
 """results.json: the end of a search - its winner, what it took, and the final table."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from ...errors import SearchError
 from ...evaluate.table import Row
 from ...evaluate.task import Task
 from .folder import RESULTS_FILE
+
+_DATASET = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
 EVOLVED = "evolved"
 """What the winner is called in the table."""
@@ -84,9 +87,10 @@ def is_finished(out: Path, key: str) -> bool:
 
 
 def told_of(task: Task) -> dict[str, Any]:
-    """What a card says of the task: its name, metric and language, and an example for the usage code."""
+    """What a card says of the task: its name, metric, language and dataset, and an example for the usage code."""
     example = (task.test or task.validation or task.search)[0].prompt
-    return {"name": task.name, "metric": task.metric, "language": task.language, "example": example}
+    told = {"name": task.name, "metric": task.metric, "language": task.language, "example": example}
+    return told | {"dataset": task.source if _DATASET.fullmatch(task.source or "") else None}
 
 
 def _require_sound(row: Row) -> None:

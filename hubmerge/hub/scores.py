@@ -1,0 +1,98 @@
+"""Scores of models on a card: as its metadata has them, and as a table."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from huggingface_hub import EvalResult
+
+from .markdown import escape, table
+
+_SEARCH_LABELS = {
+    "searcher": "Searcher",
+    "popsize": "Candidates a generation",
+    "evaluations": "Candidates scored",
+    "examples": "Examples a candidate was scored on",
+    "seed": "Seed",
+    "seconds": "Time",
+}
+
+
+@dataclass(frozen=True)
+class CardRow:
+    """One model's score on one split: `value` in 0..1 with its 95% interval `low`..`high`, over `n` examples.
+
+    `dataset`: where the examples come from, "org/dataset@commit"; None where they are in no dataset of the Hub.
+    """
+
+    model: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    split: str
+    task: str = ""
+    dataset: str | None = None
+
+    def __post_init__(self) -> None:
+        within = -1e-9  # an interval computed in floating point may miss its own end by a rounding
+        if min(self.low, self.value - self.low, self.high - self.value, 1 - self.high) < within or self.n < 1:
+            raise ValueError(f"expected 0 <= low <= value <= high <= 1 and n >= 1, got {self}")
+
+
+def eval_results(rows: Iterable[CardRow], task: str | None) -> list[EvalResult]:
+    """Rows as the Hub's model-index has them; `task`: the Hub's name of what the model is for.
+
+    An example set that is no dataset of the Hub goes by its task's name.
+    """
+    return [
+        EvalResult(
+            task_type=task or "text-generation",
+            dataset_type=_dataset(row)[0] or row.task or row.metric,
+            dataset_name=row.task or row.metric,
+            dataset_split=row.split,
+            dataset_revision=_dataset(row)[1],
+            metric_type=row.metric,
+            metric_value=round(row.value, 4),
+            metric_name=f"{row.metric} (95% interval {row.low:.3f} to {row.high:.3f}, n={row.n})",
+            metric_args={"n": row.n, "interval_95": [round(row.low, 4), round(row.high, 4)]},
+        )
+        for row in rows
+    ]
+
+
+def _dataset(row: CardRow) -> tuple[str | None, str | None]:
+    name, _, revision = (row.dataset or "").partition("@")
+    return name or None, revision or None
+
+
+def render_results(
+    rows: Sequence[CardRow], own: Collection[str | None], curve: str | None, search: Mapping[str, Any] | None
+) -> str:
+    """The section with all scores, those of the model itself (by one of the names `own`) in bold, the `curve` of the
+    search and what is to know of it; nothing where there is none."""
+    parts = []
+    if rows:
+        cells = []
+        for row in rows:
+            name = f"**{escape(row.model)}**" if row.model in own else escape(row.model)
+            score, interval = f"{100 * row.value:.1f}%", f"{100 * row.low:.1f}% to {100 * row.high:.1f}%"
+            task = " / ".join(escape(text) for text in (row.task, row.metric) if text)
+            cells.append((name, task, escape(row.split), f"{row.n:,}", score, interval))
+        parts.append(table(("Model", "Measure", "Split", "n>", "Score>", "95% interval>"), cells))
+    if curve:
+        parts.append(f"![Best score so far, by candidates scored]({quote(curve)})")
+    if search:
+        facts = [(escape(_SEARCH_LABELS.get(key, key)), _fact(key, value)) for key, value in search.items()]
+        parts.append("### The search\n\n" + table(("Fact", "Value"), facts))
+    return "## Results\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def _fact(key: str, value: Any) -> str:
+    if key == "seconds":
+        minutes, seconds = divmod(round(float(value)), 60)
+        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    # A seed is a name, not an amount: no thousands separators.
+    return f"{value:,}" if isinstance(value, int) and key != "seed" else escape(value)
