@@ -1,6 +1,7 @@
 """Tiny models of each architecture that is written as GGUF, with tokenizers of the kinds that llama.cpp has."""
 
 import json
+import struct
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from hubmerge.gguf.texts import TEXTS
 from hubmerge.hub.gguf.splits import SPLITS, Split, pre_tokenizer
-from hubmerge.hub.gguf.vocabulary import BYTE, CONTROL, NORMAL, merges_of
+from hubmerge.hub.gguf.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, merges_of
 
 TEMPLATE = "{% for m in messages %}{{ '<|im_start|>' + m['content'] + '<|im_end|>' }}{% endfor %}<|im_start|>"
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|pad|>"]
@@ -125,6 +126,34 @@ def pieces(begins: bool = True, **how: Any) -> PreTrainedTokenizerFast:
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", core.token_to_id("<s>"))]
     )
     return _whole(core, bos_token="<s>", eos_token="</s>", unk_token="<unk>", **how)
+
+
+def sentencepiece(tokenizer: PreTrainedTokenizerFast, begins: bool = True, kind: int = 2, **normal: Any) -> bytes:
+    """The file that SentencePiece has of `pieces`: messages of numbered fields. `kind`: 2 for BPE."""
+
+    def number(value: int) -> bytes:
+        return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + number(value >> 7)
+
+    def field(place: int, value: bytes | int | float) -> bytes:
+        if isinstance(value, float):
+            return number(place << 3 | 5) + struct.pack("<f", value)
+        return (
+            number(place << 3 | 2) + number(len(value)) + value
+            if isinstance(value, bytes)
+            else number(place << 3) + number(value)
+        )
+
+    document = json.loads(tokenizer.backend_tokenizer.to_str())
+    ranks: dict[str, int] = {}
+    for pair in document["model"]["merges"]:
+        ranks.setdefault("".join(pair), len(ranks))
+    content = b""
+    for text, place in sorted(document["model"]["vocab"].items(), key=lambda one: one[1]):
+        told = UNKNOWN if place == 0 else CONTROL if place < 3 else BYTE if place < 259 else NORMAL
+        piece = field(1, text.encode()) + field(2, -float(ranks.get(text, len(ranks))))
+        content += field(1, piece + (b"" if told == NORMAL else field(3, told)))
+    spec = {"charsmap": b"", "begins": int(begins), "extra": 0, **normal}
+    return content + field(2, field(3, kind)) + field(3, b"".join(map(field, (2, 3, 4), spec.values())))
 
 
 def _whole(core: Tokenizer, **special: Any) -> PreTrainedTokenizerFast:

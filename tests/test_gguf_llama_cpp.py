@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ggufmodels import MODELS, build, bytewise, pieces
+from ggufmodels import MODELS, build, bytewise, pieces, sentencepiece
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -97,6 +97,15 @@ def test_what_is_read_back_is_what_llama_cpp_does(make, tmp_path: Path) -> None:
     for text in (*TEXTS, *(around(one.content) for one in made.get_added_tokens_decoder().values())):
         found = theirs.tokenize(text.encode(), add_bos=False, special=True)
         assert found == made.encode(text, add_special_tokens=False).ids, text
+
+
+def test_the_file_of_sentencepiece_alone(tmp_path: Path) -> None:
+    folder, _ = build(tmp_path / "own", "llama", pieces())
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(sentencepiece(pieces()))
+    theirs = opened(folder, "F32", vocab_only=True)
+    for text in TEXTS:
+        assert theirs.tokenize(text.encode(), add_bos=True, special=True) == pieces()(text)["input_ids"], text
 
 
 def metaspace(scheme: str):

@@ -1,14 +1,16 @@
 """Tokenizers as keys of a GGUF header and back: the same numbers for all texts, or a sentence."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from ggufmodels import ROWS, SPECIAL, TEMPLATE, bytewise, pieces
+from ggufmodels import ROWS, SPECIAL, TEMPLATE, bytewise, pieces, sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from hubmerge.errors import SourceError
+from hubmerge.gguf.sentencepiece import tokenizer_of
 from hubmerge.gguf.texts import TEXTS, around
 from hubmerge.gguf.tokens import keys_of
 from hubmerge.hub import open_source
@@ -170,6 +172,62 @@ def test_what_is_only_said(siblings, tmp_path: Path) -> None:
         )
         (said,) = remarks(own)
         assert f"{where} llama.cpp puts one more" in said
+
+
+def alone(tokenizer, like: Path, out: Path, content: bytes) -> Path:
+    """A model with SentencePiece's own file in place of tokenizer.json."""
+    keys(tokenizer, like, out)
+    (out / "tokenizer.json").unlink()
+    (out / "tokenizer.model").write_bytes(content)
+    return out
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_the_file_of_sentencepiece_alone(begins: bool, siblings, tmp_path: Path) -> None:
+    own = pieces(begins)
+    folder = alone(own, siblings["base"], tmp_path / "own", sentencepiece(own, begins))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    count = len(own)
+    settings["added_tokens_decoder"] = {
+        str(count): {"content": "<|user|>", "special": True},
+        str(count + 2): {"content": "<think>", "special": False},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    told = keys_of(Carried(open_source(str(folder))), {}, ROWS, "it").keys
+    assert told["tokenizer.ggml.tokens"][count : count + 3] == ["<|user|>", f"[PAD{count + 1}]", "<think>"]
+    assert told["tokenizer.ggml.token_type"][count : count + 3] == [CONTROL, UNUSED, USER_DEFINED]
+    assert told["tokenizer.ggml.add_space_prefix"] is begins
+    again = back(told, tmp_path / "again")
+    for text in TEXTS:
+        assert again(text)["input_ids"] == own(text)["input_ids"], text
+    assert again("a<think>")["input_ids"][-1] == count + 2
+    settings["added_tokens_decoder"][str(count)]["rstrip"] = True
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(SourceError, match=r"the added token '<\|user\|>', which .* knows no rstrip"):
+        keys_of(Carried(open_source(str(folder))), {}, ROWS, "it")
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"kind": 1}, "is of the kind Unigram, words or characters; BPE is written"),
+        ({"charsmap": b"abc"}, "changes characters"),
+        ({"extra": 1}, "drops spaces that follow another"),
+        (None, "is not SentencePiece's"),
+    ],
+)
+def test_a_file_of_sentencepiece_that_llama_cpp_reads_otherwise(how, reason: str, siblings, tmp_path: Path) -> None:
+    content = b"IQ== 0\nIg== 1\n" if how is None else sentencepiece(pieces(), **how)
+    folder = alone(pieces(), siblings["base"], tmp_path / "own", content)
+    with pytest.raises(SourceError, match=rf"^tokenizer\.model of it {reason}"):
+        keys_of(Carried(open_source(str(folder))), {}, ROWS, "it")
+
+
+def test_no_cut_of_a_file_of_sentencepiece_is_a_traceback(siblings, tmp_path: Path) -> None:
+    content = sentencepiece(pieces())
+    for size in (*range(60), *range(60, len(content), 331)):
+        with suppress(SourceError):
+            tokenizer_of({"tokenizer.model": content[:size]}, {}, "it")
 
 
 def test_a_tokenizer_of_another_kind_is_refused(siblings) -> None:

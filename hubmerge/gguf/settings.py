@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import SourceError
-from ..hub.auto_class import auto_class
+from ..hub.auto_class import ANSWERING, auto_class
 from ..hub.component import LANGUAGE_MODEL
 from ..hub.gguf import positions
 from ..hub.gguf.model import query_scale
@@ -22,7 +22,12 @@ def architecture(config: Mapping[str, Any], what: str, parts: Collection[str] = 
     kinds = ", ".join(ARCHITECTURES)
     if LANGUAGE_MODEL in parts:
         kinds = f"{kinds}. For the language model inside write {what}#{LANGUAGE_MODEL}"
-    raise SourceError(f"{what} is a {kind} model, which is not written as GGUF; the kinds that are: {kinds}.")
+    why = ""
+    if config.get("is_encoder_decoder"):
+        why = " (it reads and writes by two stacks of layers)"
+    elif auto_class(config) not in ANSWERING:
+        why = " (it writes no text)"
+    raise SourceError(f"{what} is a {kind} model{why}, which is not written as GGUF; the kinds that are: {kinds}.")
 
 
 def keys_of(

@@ -31,11 +31,19 @@ from ..hub.gguf.vocabulary import (
 )
 from ..stream import tokens as texts_of
 from ..stream.carried import Carried
+from . import sentencepiece
+from .sentencepiece import object_of
 from .texts import TEXTS, around, drawn
 
 _GGML = "tokenizer.ggml."
 _SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator", "mask": "mask"}
 """Roles of tokens, as transformers names them and llama.cpp does."""
+
+_WHY = {
+    "Unigram": ". llama.cpp's, for T5, has no bytes for characters that are no tokens",
+    "WordPiece": ". llama.cpp's is for encoders such as BERT",
+}
+"""What llama.cpp has of other kinds."""
 
 Keys = dict[str, Any]
 
@@ -54,6 +62,8 @@ def keys_of(carried: Carried, config: Mapping[str, Any], rows: int, what: str, n
     Raises `SourceError` for one of a kind that llama.cpp lacks, and where llama.cpp would number a text otherwise.
     """
     files = carried.files()
+    if "tokenizer.json" not in files and sentencepiece.FILE in files:
+        files["tokenizer.json"] = sentencepiece.tokenizer_of(files, config, what)
     if "tokenizer.json" not in files:
         instead = (
             "put that of the model that it was made from beside it"
@@ -65,7 +75,8 @@ def keys_of(carried: Carried, config: Mapping[str, Any], rows: int, what: str, n
     model = document.get("model")
     if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
         kind = model.get("type") if isinstance(model, dict) else None
-        raise SourceError(f"{what} has a tokenizer of the kind {kind}, which is not written as GGUF; BPE is.")
+        why = _WHY.get(str(kind), "")
+        raise SourceError(f"{what} has a tokenizer of the kind {kind}, which is not written as GGUF; BPE is{why}.")
     told, remark = _told_alike(document)
     own = _loaded(files["tokenizer.json"] if told is document else json.dumps(told).encode(), what)
     names = _names(own, rows, what)
@@ -156,8 +167,8 @@ def _names(own: Tokenizer, rows: int, what: str) -> Names:
 
 def _shared(document: Mapping[str, Any], files: Mapping[str, bytes], config: Mapping[str, Any], names: Names) -> Keys:
     """What is told alike of all kinds of tokenizers: special tokens, and what is put before and after a text."""
-    settings = _object(files, texts_of.SETTINGS_FILE) | _object(files, texts_of.SPECIAL_FILE)
-    generation = _object(files, texts_of.GENERATION_FILE)
+    settings = object_of(files, texts_of.SETTINGS_FILE) | object_of(files, texts_of.SPECIAL_FILE)
+    generation = object_of(files, texts_of.GENERATION_FILE)
     ids = {text: number for number, (text, _) in names.items()}
     keys: Keys = {}
     for role, theirs in _SPECIAL.items():
@@ -176,10 +187,6 @@ def _shared(document: Mapping[str, Any], files: Mapping[str, bytes], config: Map
     keys[f"{_GGML}add_bos_token"] = before
     keys[f"{_GGML}add_eos_token"] = after
     return {key: value for key, value in keys.items() if value is not None}
-
-
-def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    return parse_object(files[name], name, SourceError, finite=False) if name in files else {}
 
 
 def _list(value: Any) -> list[Any]:
