@@ -1,6 +1,8 @@
 """Searches by edits: paths as they stand, each a small change away from what is tried next."""
 
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,13 +10,20 @@ import pytest
 from searchertools import run, told
 
 from hubmerge.errors import SearchError
+from hubmerge.evaluate.measurement import Measurement
+from hubmerge.evolve.explore import Exploration, explore
 from hubmerge.evolve.records.evaluation import Evaluation
+from hubmerge.evolve.records.journal import Journal
+from hubmerge.evolve.report import repeats
+from hubmerge.evolve.report.repeats import repeated
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.spaces.data_flow import DataFlow
 from hubmerge.evolve.spaces.edits import Edits
 from hubmerge.evolve.spaces.layer_path import LayerPath
 from hubmerge.evolve.spec.data_flow import DataFlowSpace
+from hubmerge.evolve.spec.fitness import Fitness
 from hubmerge.evolve.spec.searcher import Searcher
+from hubmerge.evolve.workers.pool import LocalPool
 from hubmerge.reference import ModelRef
 
 TASK = {"examples": {"search": [{"question": "1+1?", "answer": 2}]}}
@@ -78,6 +87,48 @@ def test_without_scales_there_are_none() -> None:
     for _ in range(100):
         vector = made.edited(vector, generator)
         assert set(made.decode(vector).scales) == set(made.decode(made.random(generator)).scales) == {1.0}
+
+
+def test_of_one_model_every_block_is_tried_twice_over() -> None:
+    alone = genome((16,), scaling="none")
+    blocks = [repeated(alone.decode(vector).layers, 16) for vector in alone.seeds()]
+    assert blocks[0] == (0, 0) and len(blocks) == len(set(blocks)) == 37
+    assert set(blocks[1:]) == {(start, stop) for stop in range(2, 17, 2) for start in range(0, stop, 2)}
+    assert repeated([(0, 0), (0, 2), (0, 1), (0, 3)], 4) is None and repeated([(0, 0), (1, 0), (0, 1)], 2) is None
+
+
+def searched(spec: Searcher, objectives: tuple[str, ...], made: Edits, measure, folder: Path) -> Exploration:
+    worker = SimpleNamespace(measure=lambda candidate, job: measure(candidate))
+    with Journal(folder / "journal.jsonl", "key", {}, resume=False) as journal, LocalPool(lambda: worker) as pool:
+        return explore(spec, Fitness(objectives), [lambda start: made], journal, pool, longest=10)
+
+
+def test_what_a_block_is_worth_twice_over_is_drawn(tmp_path: Path) -> None:
+    """Layers 2 and 3 of four are worth ten points the second time, the others cost five each."""
+
+    def measure(path: LayerPath) -> Measurement:
+        more = [layer for place, (_, layer) in enumerate(path.layers) if (0, layer) in path.layers[:place]]
+        return Measurement(0.5 + sum(0.1 if layer > 1 else -0.05 for layer in more), 0.0, 0.0, 1)
+
+    made = genome((4,), scaling="none")
+    found = searched(Searcher("edits", 60, seed=1), ("score",), made, measure, tmp_path)
+    drawn = repeats.panel(found.evaluations, ["org/a"])
+    assert drawn is not None and drawn.columns == ("0", "1", "2", "3")
+    table = {(start, stop): value for start, row in enumerate(drawn.cells) for stop, value in enumerate(row)}
+    assert table[2, 3] == pytest.approx(20) and table[0, 1] == pytest.approx(-10) and table[1, 2] == pytest.approx(5)
+    assert table[3, 0] is None and max(e.score for e in found.evaluations) >= 0.7
+    assert repeats.panel(found.evaluations, ["org/a", "org/b"]) is None
+    assert repeats.panel(found.evaluations[1:], ["org/a"]) is None  # the model itself is not known
+
+
+def test_brief_is_how_much_shorter_answers_are_than_they_may_be(tmp_path: Path) -> None:
+    def measure(path: LayerPath) -> Measurement:
+        return Measurement(0.5, 0.0, 0.0, 4, (0.5,) * 4, tokens=2 * len(path.layers))
+
+    found = searched(Searcher("edits", 40, seed=1), ("score", "brief"), genome((4,)), measure, tmp_path)
+    for evaluation in found.evaluations:
+        assert evaluation.fitness[1] == pytest.approx(1 - 2 * len(evaluation.solution["layers"]) / 40)
+    assert found.front[0].fitness[1] == max(e.fitness[1] for e in found.evaluations)
 
 
 def near(target: list[str]):

@@ -72,19 +72,21 @@ def explore(
     pool: Pool,
     *,
     progress: Progress = silent,
+    longest: int = 0,
     examples: SearchExamples = SearchExamples(),  # noqa: B008 - a frozen value
 ) -> Exploration:
     """Runs a search through its stages, going on after what `journal` already holds.
 
     The budget, in evaluations and in minutes, is shared equally; a later stage starts where the one before ended, with
     smaller steps. A searcher starts from its seed each time and is told the journaled evaluation of candidates it asks
-    for again, so a resumed run walks the same path. `examples`: what candidates are asked. `progress` gets one event an
-    evaluation; its data are the generation, the best fitness and plain score so far, and the mean fitness of the
-    generation. Raises `SearchError` where no candidate of the first generation can be evaluated, or where the journal
+    for again, so a resumed run walks the same path. `examples`: what candidates are asked; `longest`: of how many
+    tokens an answer may be. `progress` gets one event an evaluation; its data are the generation, the best fitness and
+    plain score so far, and the mean fitness of the generation. Raises `SearchError` where no candidate of the first
+    generation can be evaluated, or where the journal
     does not fit the searcher.
     """
     specs = [share(spec, stage, len(stages)) for stage in range(len(stages))]
-    recorder = Recorder(journal, pool, fitness, seed=spec.seed, progress=progress, examples=examples)
+    recorder = Recorder(journal, pool, fitness, seed=spec.seed, progress=progress, longest=longest, examples=examples)
     genomes: list[Genome] = []
     centre, best = None, None
     for stage, (own, make_genome) in enumerate(zip(specs, stages, strict=True)):

@@ -40,12 +40,14 @@ class Recorder:
         *,
         seed: int,
         progress: Progress,
+        longest: int = 0,
         examples: SearchExamples = SearchExamples(),  # noqa: B008 - a frozen value
     ) -> None:
         self._journal = journal
         self._pool = pool
         self._fitness = fitness
         self._seed = seed
+        self._longest = longest
         self._examples = examples
         self._total = 0
         self._progress = progress
@@ -154,6 +156,7 @@ class Recorder:
         if "short" in self._fitness.objectives:
             assert isinstance(candidate, LayerPath) and isinstance(self._genome, DataFlow | Edits)
             parts["short"] = max(0.0, 1 - len(candidate.layers) / self._genome.slots)
+        parts["brief"] = max(0.0, 1 - measured.tokens / (max(measured.n, 1) * max(self._longest, 1)))
         return tuple(parts[name] for name in self._fitness.objectives)
 
     def _check(self, known: Evaluation, vector: np.ndarray) -> None:

@@ -163,6 +163,7 @@ class _Run:
             journal,
             pool,
             progress=self.progress,
+            longest=self.opened.task.max_new_tokens,
             examples=self.examples.of_searcher(search.searcher.name),
         )
         self.spent += found.evaluations

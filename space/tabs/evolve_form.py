@@ -21,6 +21,7 @@ _OBJECTIVES = [
     ("right answers", "metric"),
     ("right language", "language"),
     ("short paths", "short"),
+    ("brief answers", "brief"),
 ]
 _SEARCHERS = [("usual (recipes: cmaes, paths: edits)", USUAL), *((name, name) for name in SEARCHERS)]
 _LANGUAGES = [("any language", ""), ("Japanese", "ja"), ("English", "en"), ("German", "de"), ("French", "fr")]

@@ -8,6 +8,7 @@ fitness.py   picture: fitness against evaluations
 curve.py     the same for the run's own folder and card
 forest.py    picture: the winner and what it is compared with, with intervals
 heatmap.py   picture: weights over layers
+repeats.py   what it is worth to run a model's layers twice
 pathway.py   picture: a path through the layers
 pareto.py    picture: the front of several objectives
 cost.py      picture: what the search spent and saved

@@ -29,6 +29,7 @@ _OBJECTIVES = {
     "metric": "right answers",
     "language": "in the right language",
     "short": "shortness",
+    "brief": "brevity",
 }
 
 

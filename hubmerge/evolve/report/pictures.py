@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ...markup import Markup
-from . import canvas, cost, fitness, forest, heatmap, html, pareto, pathway, weights
+from . import canvas, cost, fitness, forest, heatmap, html, pareto, pathway, repeats, weights
 from .data import Run, mapping, model_name
 
 
@@ -107,6 +107,18 @@ def _path(run: Run) -> Picture:
     )
 
 
+def blocks(run: Run) -> Picture | None:
+    """What it is worth to run each block of a single model twice."""
+    found = repeats.panel(run.evaluations, run.models)
+    if found is None:
+        return None
+    caption = (
+        "Points of the search score above the model as it is, where the layers from the row's to the column's come "
+        "twice; blue is better, red is worse. These are of the search split, and noisy: the final table tells what holds."
+    )
+    return Picture("blocks", "Each block of layers twice", caption, partial(heatmap.draw, [found]))
+
+
 def front(run: Run) -> Picture | None:
     """The Pareto plot of a search with several objectives."""
     if len(run.objectives) < 2 or not run.measured:
@@ -131,5 +143,5 @@ def costs(run: Run, spent: cost.Cost) -> Picture | None:
 
 def of_stage(run: Run) -> Sequence[Picture]:
     """All pictures of one stage."""
-    found = [curve(run), winner(run), front(run), costs(run, cost.Cost.of(run))]
+    found = [curve(run), winner(run), blocks(run), front(run), costs(run, cost.Cost.of(run))]
     return [picture for picture in found if picture is not None]

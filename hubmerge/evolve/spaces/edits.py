@@ -23,6 +23,8 @@ _NONE = -1.0
 """What stands in a place that a path does not reach."""
 _JITTER = 0.35
 """By how much a scale's logarithm moves, one standard deviation."""
+_SCANNED = 9
+"""At how many depths a single model is cut: the blocks between two of them are tried twice over."""
 _DEPTHS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
 """Where models are cut for the first paths, in parts of their depth."""
 
@@ -95,8 +97,8 @@ class Edits:
 
     def seeds(self) -> list[np.ndarray]:
         """What a search begins with: the first model, then splices of every two models in both orders, repeats of a
-        block of each model, and the inner layers of each between the outer ones of another. Where the first model is
-        what another search ended with, that alone."""
+        block of each model, and the inner layers of each between the outer ones of another. Of a single model it is
+        every block between two of nine depths. Where the first model is what another search ended with, that alone."""
         if self.models[0].stage:
             return [self.start]
         return list({vector.tobytes(): vector for vector in (self.start, *self._by_hand())}.values())
@@ -142,6 +144,8 @@ class Edits:
 
     def _cuts(self, model: int) -> list[int]:
         count = self.layer_counts[model]
+        if len(self.models) == 1:
+            return _evenly(0, count, min(_SCANNED, count + 1))
         return sorted({max(1, round(depth * count)) for depth in _DEPTHS} & set(range(1, count)))
 
     def _run(self, model: int, start: int, stop: int | None = None) -> list[int]:

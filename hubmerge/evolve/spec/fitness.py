@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ...errors import SearchError
 from ...guesses import guess
 
-OBJECTIVES = ("score", "metric", "language", "short")
+OBJECTIVES = ("score", "metric", "language", "short", "brief")
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class Fitness:
     """What the searcher maximises: one number per objective.
 
     Objectives are shares 0..1: "score" (right and in the language), "metric" (right), "language", and for paths
-    "short" (1 for no layers, 0 for every slot). Two small terms guide the score where it is still flat at zero: it
+    "short" (1 for no layers, 0 for every slot); "brief" is 1 for answers of no tokens, 0 where all are as long as the
+    task lets them be. Two small terms guide the score where it is still flat at zero: it
     becomes score + number_bonus * metric + language_bonus * language. Only the plain score is ever reported.
     """
 
