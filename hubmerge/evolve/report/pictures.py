@@ -114,7 +114,7 @@ def blocks(run: Run) -> Picture | None:
         return None
     caption = (
         "Points of the search score above the model as it is, where the layers from the row's to the column's come "
-        "twice; blue is better, red is worse. These are of the search split, and noisy: the final table tells what holds."
+        "twice; blue is better, red is worse. Of the search split, and noisy: the final table tells what holds."
     )
     return Picture("blocks", "Each block of layers twice", caption, partial(heatmap.draw, [found]))
 
