@@ -112,8 +112,14 @@ def test_readme_is_read_in_a_few_minutes() -> None:
     assert len(README.splitlines()) < 120
 
 
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", index)) == pages
+
+
 def test_no_link_between_the_pages_is_dead() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
     for page in pages:
         text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
@@ -131,6 +137,26 @@ def test_every_promise_names_the_test_that_holds_it() -> None:
     for promise in promises:
         tests = re.findall(r"`(tests/[\w.]+)`", promise)
         assert tests and all((ROOT / test).is_file() for test in tests), promise
+
+
+def test_every_threat_names_the_test_that_holds_it() -> None:
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
+    assert len(rows) >= 15
+    for row in rows:
+        tests = re.findall(r"`(tests/[\w.]+)`", row)
+        assert tests and all((ROOT / test).is_file() for test in tests), row
+
+
+def test_what_a_platform_reads_of_the_project_is_as_it_should_be() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "title", "message", "authors"} <= set(cited) and cited["license"] == "Apache-2.0"
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"):
+        document = yaml.safe_load(form.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= set(document)
+        assert len({field["id"] for field in document["body"]}) == len(document["body"])
+    release = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
+    assert release["jobs"]["publish"]["permissions"] == {"id-token": "write"} and "bash .ci/run" in str(release)
 
 
 def test_changelog_knows_the_version() -> None:
