@@ -4,6 +4,7 @@
     api.py       what the buttons do, as named endpoints, and as tools for MCP clients
     state.py     what the handlers of one page share, and what belongs to one visitor
     settings.py  where the page keeps its work and how much it takes on
+    downloads.py files of finished jobs, by an address that only their owner is told
     limits.py    what one job may take on a shared machine
     upkeep.py    what a running page lets go of
     theme.py     colours, fonts, where the style sheet is
@@ -12,7 +13,7 @@
     work/        jobs that outlive the page that started them, their line, their limits of time
     forms/       what a form says, as a recipe or a search, and back
     views/       a plan, a search, a recipe drawn: what a visitor looks at
-    tabs/        Pick, Merge, Evolve, Chat, Publish, and the panel of a job
+    tabs/        Pick, Merge, Evolve, Chat, Publish, Tools, and the panel of a job
 
 A room imports only from those above it, `app.py` and `api.py` from all.
 """

@@ -14,12 +14,14 @@ import gradio as gr
 
 from hubmerge.recipe import Recipe
 
+from .forms import tools as asked
 from .state import PRODUCT, Owner, Page, owner_of
 from .tabs.answer import WAITING, reply
 from .tabs.evolve import submit_search
 from .tabs.merge import submit_merge
 from .tabs.pick import search as search_hub
 from .tabs.publish import known_user, submit_publish
+from .tabs.tools import submit_tool
 from .visitors.access import Token, read_search, require_hub_ids, require_token, visitor_token
 from .visitors.guard import shows_errors
 from .work.health import health as look
@@ -89,11 +91,59 @@ class Endpoints:
         spec = read_search(self._page.settings, search)
         return submit_search(self._page, self._owner(request), spec, self._token(request, oauth)).id
 
+    def extract_lora(
+        self,
+        model: str,
+        base: str,
+        request: gr.Request,
+        oauth: gr.OAuthToken | None,
+        rank: int = 16,
+        energy: float = 0.0,
+    ) -> str:
+        """Starts making a LoRA of what a model learnt on top of its base; returns the job's id. Keep it.
+
+        Args:
+            model: The Hub ID of the tuned model, as org/name.
+            base: The Hub ID of the model that it was tuned from.
+            rank: Rank of each module, or the highest with energy; 0 for as high as that takes.
+            energy: The share of each change's square to hold, such as 0.9; 0 to go by the rank alone.
+        """
+        return self._make(asked.extract(self._page.settings, model, base, rank, energy), request, oauth)
+
+    def moe(self, mixture: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
+        """Starts making a mixture of experts of dense models; returns the job's id. Keep it.
+
+        Args:
+            mixture: A mixture in mergekit-moe's YAML format; models are Hub IDs as org/name or org/name@revision.
+        """
+        return self._make(asked.mixture(self._page.settings, mixture), request, oauth)
+
+    def transplant(self, model: str, tokenizer: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
+        """Starts giving a model the tokenizer of another; returns the job's id. Keep it.
+
+        Args:
+            model: The Hub ID of the model, as org/name.
+            tokenizer: The Hub ID of the model whose tokens it is to have.
+        """
+        return self._make(asked.transplant(self._page.settings, model, tokenizer), request, oauth)
+
+    def gguf(self, model: str, request: gr.Request, oauth: gr.OAuthToken | None, type: str = "Q8_0") -> str:
+        """Starts writing a model as one GGUF file for llama.cpp; returns the job's id, for publish. Keep it.
+
+        Args:
+            model: The Hub ID of the model, as org/name.
+            type: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0.
+        """
+        return self._make(asked.gguf(self._page.settings, model, type), request, oauth)
+
+    def _make(self, wanted: asked.Asked, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
+        return submit_tool(self._page, self._owner(request), wanted, self._token(request, oauth)).id
+
     def job(self, job_id: str, request: gr.Request) -> dict[str, Any]:
         """How far a job is, and its result or error. Its status is queued, running, done, failed, cancelled or lost.
 
         Args:
-            job_id: The id that merge, evolve or publish returned.
+            job_id: The id that any of those that start a job returned.
         """
         return _readable(_told(self._page.jobs.get(self._owner(request), job_id)), request)
 
@@ -101,7 +151,7 @@ class Endpoints:
         """Stops a job.
 
         Args:
-            job_id: The id that merge, evolve or publish returned.
+            job_id: The id that any of those that start a job returned.
         """
         return _readable(_told(self._page.jobs.cancel(self._owner(request), job_id)), request)
 
@@ -153,10 +203,10 @@ class Endpoints:
         private: bool = True,
         overwrite: bool = False,
     ) -> str:
-        """Starts pushing the model of a finished merge or search to the Hub; returns the id of the new job.
+        """Starts pushing what a finished job made to the Hub; returns the id of the new job.
 
         Args:
-            job_id: The id that merge or evolve returned.
+            job_id: The id that merge, evolve, extract_lora, moe, transplant or gguf returned.
             repo_id: The repository as org/name; it is created if it is not there.
             private: Whether a repository created by this is private; a public one is refused unless this is false.
             overwrite: Whether to push over what others put into the repository.
@@ -174,7 +224,8 @@ def add_endpoints(page: Page) -> None:
     """Registers the endpoints of the page."""
     made = Endpoints(page)
     gr.api(shows_errors(made.plan_merge, html=False), api_name="plan")
-    for endpoint in (made.search, made.merge, made.evolve, made.job, made.cancel, made.publish, made.health):
+    makes = made.merge, made.evolve, made.extract_lora, made.moe, made.transplant, made.gguf
+    for endpoint in (made.search, *makes, made.job, made.cancel, made.publish, made.health):
         gr.api(shows_errors(endpoint, html=False), api_name=endpoint.__name__)
     gr.api(shows_errors(made.chat, html=False), api_name="chat", concurrency_limit=WAITING, concurrency_id="chat")
 

@@ -4,7 +4,7 @@ import atexit
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from time import sleep
 from typing import Any
@@ -19,6 +19,7 @@ from hubmerge.hub.cache import serve_many
 from hubmerge.terminal import clean_output
 
 from .api import add_endpoints
+from .downloads import add_downloads
 from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
 from .tabs.answer import WAITING
@@ -28,6 +29,7 @@ from .tabs.merge import merge_tab
 from .tabs.panel import watch
 from .tabs.pick import pick_tab
 from .tabs.publish import publish_tab
+from .tabs.tools import tools_tab
 from .theme import HEAD, STYLE, html, theme
 from .upkeep import rest, share_memory, start_upkeep
 from .views.parts import note, render
@@ -36,14 +38,15 @@ from .visitors.guard import shows_errors
 from .work.health import health
 from .work.jobs import Jobs
 from .work.runners import runners
+from .work.tools import TOOLS
 from .work.zero_gpu import QUEUE, ZeroGpu, on_zero_gpu
 
 TICK = 1.0
 """Seconds between two looks at the jobs; nobody looks where no job is under way and all is drawn as it is."""
 SESSIONS = 1000
 """Visits that gradio remembers, each a quarter of a megabyte, also after they have ended."""
-_SHOWN = ("merge", "evolve", "publish")
-"""The kinds of jobs that have a panel."""
+_SHOWN = ("merge", "evolve", "publish", "tool")
+"""The panels of jobs, in the order in which they are watched."""
 BEAT = 30.0
 """Seconds between two looks at the machine's health, and at the jobs also where none is known to be under way."""
 ENDING = 20.0
@@ -81,7 +84,7 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
         shift_minutes=settings.shift_minutes,
     )
     # On a Space nobody's token outlives the server: a push waits until its owner is back.
-    kinds = ("merge", "evolve") if settings.on_space else tuple(work)
+    kinds = tuple(kind for kind in work if kind != "publish" or not settings.on_space)
     jobs.restart_lost(kinds, visitor_token(settings, None))
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as blocks:
         owner = gr.BrowserState(None, storage_key="hubmerge-owner", secret=settings.secret())
@@ -102,12 +105,14 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
                 chat = chat_tab(page, pick, tab)
             with gr.Tab("5 Publish", id="publish") as tab:
                 publish = publish_tab(page, tab)
+            with gr.Tab("Tools", id="tools") as tab:
+                tools = tools_tab(page, pick, tab)
 
         refresh = merge.panel.refresh, merge.panel.inputs, merge.panel.outputs
         evolve.made.success(lambda: gr.Tabs(selected="merge"), None, [tabs], **_QUIET).then(*refresh, **_QUIET)
-        for panel, kind in ((merge.panel, "merge"), (evolve.panel, "evolve")):
+        for panel, kinds in ((merge.panel, ("merge",)), (evolve.panel, ("evolve",)), (tools, TOOLS)):
             for button, place, model in ((panel.chat, "chat", chat.model), (panel.publish, "publish", publish.model)):
-                button.click(_go(page, kind, place), [owner], [tabs, model], **_QUIET)
+                button.click(_go(page, kinds, place), [owner], [tabs, model], **_QUIET)
 
         def told() -> str:
             """The machine's health."""
@@ -121,7 +126,7 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
 
         beat = gr.Timer(BEAT)
         beat.tick(told, None, [line], **_QUIET)
-        watch(page, (merge.panel, evolve.panel, publish.panel), beat)
+        watch(page, (merge.panel, evolve.panel, publish.panel, tools), beat)
         for event in blocks.fns.values():  # a program can call each of them, with anything
             if event.fn is not None:
                 event.fn = shows_errors(event.fn)
@@ -145,7 +150,7 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
     waiting = QUEUE if on_zero_gpu() else None
     page.blocks.queue(default_concurrency_limit=8, max_size=waiting)
     rest(page.blocks)
-    page.blocks.launch(
+    app, _, _ = page.blocks.launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         server_port=port or None,  # 0 is any free one
         inbrowser=open_browser,
@@ -164,6 +169,7 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
         run_history=False,
         enable_monitoring=False,
     )
+    add_downloads(page, app)
     _serve(page)
 
 
@@ -201,12 +207,12 @@ def _where(page: Page) -> list[str]:
     return lines
 
 
-def _go(page: Page, kind: str, place: str) -> Callable[..., Any]:
-    """A handler that opens the tab `place` on the newest finished model of `kind`."""
+def _go(page: Page, kinds: Sequence[str], place: str) -> Callable[..., Any]:
+    """A handler that opens the tab `place` on the newest finished model of these kinds."""
 
     def go(key: str | None, request: gr.Request) -> tuple[gr.Tabs, gr.Dropdown]:
-        listed = products(page.jobs, owner_of(key, request))
-        newest = next((f"{PRODUCT}{job.id}" for job in page.jobs.of(owner_of(key, request), kind)), None)
+        listed = products(page.jobs, owner_of(key, request), answering=place == "chat")
+        newest = next((f"{PRODUCT}{job.id}" for job in page.jobs.of(owner_of(key, request), *kinds)), None)
         return gr.Tabs(selected=place), gr.Dropdown(choices=listed, value=newest)
 
     return go

@@ -41,16 +41,19 @@ class Limits:
     def plan(self, recipe: Recipe, token: str | None) -> Plan:
         """The plan of a recipe, made from headers and texts with a visitor's rights, and a finding for each limit that
         it goes over."""
-        plan = planned(recipe, token=token, memory=self.memory)
+        return self.on_plan(planned(recipe, token=token, memory=self.memory))
+
+    def on_plan(self, plan: Plan) -> Plan:
+        """The plan, with a finding for each limit that it goes over."""
         measuring = [one.cost for one in plan.statistics if not one.is_here]
         disk = sum(cost.disk for cost in measuring) + max((cost.spill for cost in measuring), default=0)
         found = [*self._of_models(plan.sources), *self._of_disk(plan.disk_bytes + disk, "The merge")]
         over = tuple(Finding("error", message, ResourceError) for message in found)
         return replace(plan, findings=(*plan.findings, *over)) if over else plan
 
-    def require_model(self, source: Source) -> None:
-        """Raises `ResourceError` for a model that is too large."""
-        for message in self._of_models([source]):
+    def require_model(self, *sources: Source, disk: int = 0) -> None:
+        """Raises `ResourceError` for a model that is too large, or where so many bytes of `disk` are too many."""
+        for message in [*self._of_models(sources), *self._of_disk(disk, "This")]:
             raise ResourceError(message)
 
     def require_search(self, search: Search, token: str | None) -> None:

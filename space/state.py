@@ -19,6 +19,7 @@ from .wording import short
 from .work.job import Job
 from .work.jobs import USER, Jobs
 from .work.timed_cache import TimedCache
+from .work.tools import FILES, TOOLS
 from .work.turns import Turns
 from .work.zero_gpu import ZeroGpu
 
@@ -113,16 +114,18 @@ PRODUCT = "job:"
 """Begins the value of a choice that is the result of a job rather than a model of the Hub."""
 
 
-def products(jobs: Jobs, owner: str) -> list[tuple[str, str]]:
-    """(label, value) of every finished merge and evolved model of the owner, newest first."""
-    done = [job for job in jobs.of(owner, "merge", "evolve") if job.status == "done"]
-    return [(f"{'Evolved' if job.kind == 'evolve' else 'Merged'}: {job.title}", PRODUCT + job.id) for job in done]
+def products(jobs: Jobs, owner: str, *, answering: bool = False) -> list[tuple[str, str]]:
+    """(label, value) of all that the owner's jobs have made, newest first; `answering`: of models alone."""
+    kinds = ["merge", "evolve", *(kind for kind in TOOLS if not (answering and kind in FILES))]
+    words = {"merge": "Merged", "evolve": "Evolved"}
+    done = [job for job in jobs.of(owner, *kinds) if job.status == "done"]
+    return [(f"{words.get(job.kind, 'Made')}: {job.title}", PRODUCT + job.id) for job in done]
 
 
 def product_job(jobs: Jobs, owner: str, value: str | None) -> Job:
     """The finished job behind a choice. Raises `NotFoundError` for anything else."""
     if not value or not value.startswith(PRODUCT):
-        raise NotFoundError("Choose a model that was merged or evolved on this page.")
+        raise NotFoundError("Choose a model that was made on this page.")
     job = jobs.get(owner, value.removeprefix(PRODUCT))
     if job.status != "done" or "folder" not in job.result:
         raise NotFoundError(f"{job.title!r} has no finished model; run it again.")

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 MERGED = "Merged: dare_linear of space-math + space-japanese"
-TABS = ("Pick", "Merge", "Evolve", "Chat", "Publish")
+TABS = ("Pick", "Merge", "Evolve", "Chat", "Publish", "Tools")
 BASE, MATH, JAPANESE, SUMS = (f"alice/space-{name}" for name in ("base", "math", "japanese", "sums"))
 
 

@@ -10,6 +10,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
 from space_server import ended, in_this_process
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from space import app
@@ -26,6 +27,10 @@ TOOLS = {
     "plan_merge": {"recipe": "string"},
     "merge": {"recipe": "string"},
     "evolve": {"search": "string"},
+    "extract_lora": {"model": "string", "base": "string", "rank": "integer", "energy": "number"},
+    "moe": {"mixture": "string"},
+    "transplant": {"model": "string", "tokenizer": "string"},
+    "gguf": {"model": "string", "type": "string"},
     "job": {"job_id": "string"},
     "cancel": {"job_id": "string"},
     "chat": {
@@ -181,9 +186,10 @@ def test_the_page_starts_without_mcp_and_stops(tmp_path, monkeypatch, capsys) ->
     in_this_process(monkeypatch, tmp_path)
     find, started = importlib.util.find_spec, []
 
-    def launch(blocks, **settings) -> None:
+    def launch(blocks, **settings) -> tuple[Starlette, str, str]:
         started.append((blocks, settings))
         blocks.is_running, blocks.local_url = True, "http://127.0.0.1:7/"
+        return Starlette(), "", ""
 
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt

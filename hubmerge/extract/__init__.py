@@ -9,6 +9,7 @@ written as a merge is (../stream/), which pushes, resumes and verifies. Hu et al
     lowrank.py      the best product of two thin matrices for one difference
     adapter.py      what is written: factors by peft's names, adapter_config.json, the plan of it
     summary.py      how near it comes, by kinds of modules
+    asked.py        what is asked for, of which tensors, and what that takes
     card.py         the card of a LoRA: of what it is, and how near it comes
 """
 

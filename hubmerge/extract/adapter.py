@@ -28,8 +28,7 @@ from .. import __version__
 from ..amounts import size
 from ..errors import RecipeError, ResourceError
 from ..hub.lora import CONFIG, PREFIX
-from ..hub.source import Source, open_source
-from ..layers import depth
+from ..hub.source import Source
 from ..methods import find_method
 from ..places import folder_name
 from ..progress import Progress, silent
@@ -40,24 +39,22 @@ from ..stream.carried import Carried
 from ..stream.component import ComponentPlan
 from ..stream.device import cores, find_devices
 from ..stream.dtypes import DTYPES, RECIPE_DTYPES
-from ..stream.findings import Finding, error, raise_errors, some, warning
-from ..stream.plan import Plan, Settings, assess, pins_by, require_amounts, weights_of
+from ..stream.findings import Finding, some, warning
+from ..stream.plan import Plan, Settings, assess, pins_by, require_amounts
 from ..stream.stage import Stage
 from ..stream.tensors import TensorPlan
 from ..stream.weights import Extent, Reads, Weights
 from . import EXTRACT
-from .candidates import Candidate, Rest, find_candidates, targets
-from .factoring import Wish, factor_all
+from .asked import memory_of_largest, prepare
+from .candidates import Candidate, Rest, targets
+from .factoring import factor_all
 from .kept import Facts, Kept
-from .lowrank import memory as memory_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _LIBRARY_BYTES = 80 * 2**20
 """What LAPACK, threads and reading take beside the matrices."""
-
-_SETTINGS = ("rank", "energy", "whole")
 
 # Kinds of models whose linear layers store their weights the other way round.
 _TURNED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
@@ -119,16 +116,10 @@ def extract(
     Raises `RecipeError`, `SourceError`, `HubError` or `ResourceError`.
     """
     require_amounts(settings)
-    memory = settings.get("memory")
-    wish, saves = _read(recipe)
-    opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in recipe.references}
+    wish, saves, opened, base, model, candidates = prepare(recipe, token, sources)
     assert recipe.base_model is not None
-    base, model = weights_of(opened[recipe.base_model]), weights_of(opened[recipe.models[0].model])
-    raise_errors(_kinds(base, model))
-    candidates = find_candidates(base, model)
-    raise_errors(candidates.findings)
-    each = max(memory_of(one.shape, None if wish.energy is not None else wish.rank) for one in candidates.found)
-    at_a_time = _threads(each, settings.get("threads") or cores(), memory)
+    each = memory_of_largest(candidates, wish)
+    at_a_time = _threads(each, settings.get("threads") or cores(), settings.get("memory"))
     devices = find_devices(settings.get("device", "cpu"), each, at_a_time)
     kept = Kept(work and work / _key(recipe, opened.values()))
     try:
@@ -178,23 +169,6 @@ def _gone(kept: Kept) -> Facts:
     raise ResourceError(f"What was kept in {kept.folder} is gone; run the same again.")
 
 
-def _read(recipe: Recipe) -> tuple[Wish, bool]:
-    """What a recipe asks for. Raises `RecipeError` where it is none of an extraction."""
-    given = recipe.parameters
-    if unknown := [key for key in given if key not in _SETTINGS]:
-        raise RecipeError(f"{EXTRACT} has no parameter {unknown[0]!r}; it takes: {', '.join(_SETTINGS)}.")
-    if recipe.base_model is None or len(recipe.models) != 1 or recipe.stages or recipe.models[0].parameters:
-        raise RecipeError(f"{EXTRACT} takes a `base_model` and one model, and its parameters in `parameters`.")
-    rank, energy = given.get("rank"), given.get("energy")
-    if rank is None and energy is None:
-        raise RecipeError("Say how near the LoRA is to come: --rank N, or --energy .9 (of the change that it holds).")
-    if rank is not None and not (type(rank) is int and rank >= 1):
-        raise RecipeError(f"rank must be a whole number of at least 1, got {rank!r}.")
-    if energy is not None and not (type(energy) in (int, float) and 0 < energy <= 1):  # type: ignore[operator]
-        raise RecipeError(f"energy must be a share above 0 and up to 1, got {energy!r}.")
-    return Wish(rank, None if energy is None else float(energy)), bool(given.get("whole"))  # type: ignore[arg-type]
-
-
 def _threads(each: int, most: int, memory: int | None) -> int:
     """Tensors at a time of which each takes so many bytes."""
     if memory is None:
@@ -225,21 +199,6 @@ def _left_out(
         yield warning(
             f"{len(names):,} tensor(s) {what} differ between {model.name} and {base.name} and are not in the LoRA "
             f"({some(names)}){advice}."
-        )
-
-
-def _kinds(base: Weights, model: Weights) -> Iterator[Finding]:
-    """Whether one can have been tuned from the other."""
-    kinds = base.config.get("model_type"), model.config.get("model_type")
-    if kinds[0] != kinds[1]:
-        yield error(
-            f"{model.name} is a {kinds[1]} model and {base.name} a {kinds[0]} model; name the base that it was tuned "
-            "from."
-        )
-    ours, theirs = (depth(one.tensors) for one in (base, model))
-    if ours != theirs:
-        yield error(
-            f"{model.name} has {theirs} layers and {base.name} has {ours}; name the base that it was tuned from."
         )
 
 

@@ -80,6 +80,12 @@ class Kept:
             found: torch.Tensor = file.get_tensor(side)
             return found
 
+    def forget_factors(self) -> None:
+        """Gives the factors' disk back, and keeps what is known of each tensor: enough to tell of what was written."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if (facts := self.facts(int(path.stem))) is not None:
+                self.note(int(path.stem), facts)
+
     def clear(self) -> None:
         """Gives the disk back."""
         shutil.rmtree(self.folder, ignore_errors=True)

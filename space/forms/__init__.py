@@ -2,6 +2,7 @@
 
 recipe.py  the merge form and a recipe, each made of the other
 search.py  the Evolve form, as a search
+tools.py   the Tools form, as what a job makes
 filled.py  a form's fields as one value
 share.py   a recipe as a link
 upload.py  a small text file that a visitor sent

@@ -8,5 +8,6 @@ evolve.py   what may vary and how a candidate is judged; the search live
 answer.py  what a model says to a question, in turns
 chat.py     talk to a model, token by token
 publish.py  the card, a name, the link at the end
+tools.py    a LoRA, a mixture of experts, another tokenizer, a GGUF file
 panel.py    a job: how far, how it ended, Cancel and Resume
 """

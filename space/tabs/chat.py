@@ -168,7 +168,7 @@ def _answer(page: Page, ui: _Talk) -> None:
 
 def _choices(page: Page, owner: str, models: Sequence[str], base: str | None) -> list[tuple[str, str]]:
     hub = [(name, name) for name in dict.fromkeys([*models, *([base] if base else [])])]
-    return [*products(page.jobs, owner), *hub]
+    return [*products(page.jobs, owner, answering=True), *hub]
 
 
 def _questions(page: Page) -> list[Any]:

@@ -23,7 +23,7 @@ from ..work.job import Job
 from ..work.runners import RUN_FOLDER
 from .evolve_form import search_controls
 from .merge import submit_recipe
-from .panel import Panel, panel
+from .panel import Panel, begins, panel
 from .pick import Pick
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -68,9 +68,7 @@ def evolve_tab(page: Page, pick: Pick, tab: gr.Tab) -> Evolve:
         concurrency_limit=1,
         api_visibility="private",
     ).success(None, js=into_view("hm-search-plan"), **_QUIET)
-    go.click(_with_search(page, start), inputs, [page.timer], **_QUIET).success(
-        job.refresh, job.inputs, job.outputs, **_QUIET
-    ).success(None, js=into_view("hm-evolve-job"), **_QUIET)
+    begins(page, job, go, _with_search(page, start), inputs)
 
     # A curve that is drawn while its tab is hidden has no width, and keeps none.
     def enter(key: str | None, request: gr.Request) -> Sequence[Any]:

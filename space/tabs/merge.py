@@ -20,7 +20,7 @@ from ..views.plan import describe_plan
 from ..visitors.access import require_hub_ids, visitor_token
 from ..visitors.guard import shows_errors
 from ..work.job import Job
-from .panel import Panel, panel
+from .panel import Panel, begins, panel
 from .pick import Pick
 from .sliders import draw_controls, read
 
@@ -236,9 +236,7 @@ def _run(page: Page, recipe: _Recipe, plan: gr.Button, go: gr.Button, planned: g
     plan.click(show_plan, [recipe.text], [planned], show_progress="minimal", api_visibility="private").success(
         None, js=into_view("hm-plan"), **_QUIET
     )
-    go.click(start, [recipe.text, page.owner], [page.timer], **_QUIET).success(
-        job.refresh, job.inputs, job.outputs, **_QUIET
-    ).success(None, js=into_view("hm-merge-job"), **_QUIET)
+    begins(page, job, go, start, [recipe.text, page.owner])
 
 
 def submit_merge(page: Page, owner: str, text: str, token: str | None) -> Job:

@@ -1,7 +1,7 @@
 """Pick: type to search the Hub, choose models and a base, see at once what they are and whether they fit together."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -68,41 +68,45 @@ def pick_tab(page: Page) -> Pick:
         )
     cards = html(describe_models(None, (), ()), elem_id="hm-cards")
 
-    def finder() -> Callable[..., Any]:
-        newest: dict[str, str] = {}
-
-        def find(
-            kept: Any, before: list[str], event: gr.KeyUpData, request: gr.Request, oauth: gr.OAuthToken | None
-        ) -> Any:
-            query, session = (event.input_value or "").strip(), request.session_hash or ""
-            newest[session] = query
-            time.sleep(PAUSE)
-            if newest.get(session) != query:
-                return gr.skip(), gr.skip()  # another key came meanwhile
-            del newest[session]
-            if len(query) < 2 or "@" in query:
-                return gr.skip(), gr.skip()
-            found = search(query, visitor_token(page.settings, oauth))
-            held = [kept] if isinstance(kept, str) else list(kept or ())
-            listed = offered(found, held, before)
-            return gr.Dropdown(choices=listed), listed
-
-        return shows_errors(find)
-
     def show(chosen: list[str] | None, base: str | None, oauth: gr.OAuthToken | None) -> str:
         return describe(page, list(chosen or ()), base or None, visitor_token(page.settings, oauth))
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for box in (models, base):
-        # Not "always_last": gradio repeats the event with the text of an earlier key.
-        before = gr.State([choice for choice, _ in box.choices])
-        box.key_up(finder(), [box, before], [box, before], trigger_mode="multiple", concurrency_limit=32, **quiet)
+        search_as_typed(page, box)
         box.change(show, [models, base], [cards], trigger_mode="always_last", **quiet)
-        # What was found would lie over the cards until the visitor clicks elsewhere. Not `input`: an ID that is typed
-        # and entered is none to gradio.
-        box.select(None, js=_CLOSE_LIST, **quiet)
     page.ready.then(show, [models, base], [cards], **quiet)
     return Pick(models, base)
+
+
+def search_as_typed(page: Page, box: gr.Dropdown) -> None:
+    """Lists in `box` the models of the Hub that fit what is typed there."""
+    newest: dict[str, str] = {}
+
+    @shows_errors
+    def find(
+        kept: Any, before: list[str], event: gr.KeyUpData, request: gr.Request, oauth: gr.OAuthToken | None
+    ) -> Any:
+        query, session = (event.input_value or "").strip(), request.session_hash or ""
+        newest[session] = query
+        time.sleep(PAUSE)
+        if newest.get(session) != query:
+            return gr.skip(), gr.skip()  # another key came meanwhile
+        del newest[session]
+        if len(query) < 2 or "@" in query:
+            return gr.skip(), gr.skip()
+        found = search(query, visitor_token(page.settings, oauth))
+        held = [kept] if isinstance(kept, str) else list(kept or ())
+        listed = offered(found, held, before)
+        return gr.Dropdown(choices=listed), listed
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    # Not "always_last": gradio repeats the event with the text of an earlier key.
+    before = gr.State([choice for choice, _ in box.choices])
+    box.key_up(find, [box, before], [box, before], trigger_mode="multiple", concurrency_limit=32, **quiet)
+    # What was found would lie over the page until the visitor clicks elsewhere. Not `input`: an ID that is typed and
+    # entered is none to gradio.
+    box.select(None, js=_CLOSE_LIST, **quiet)
 
 
 def search(query: str, token: Token) -> list[str]:

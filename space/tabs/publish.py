@@ -14,12 +14,12 @@ from hubmerge.hub.user import user_of
 from hubmerge.publish import warnings_before_push
 
 from ..state import Page, owner_of, product_job, products
-from ..theme import html, into_view
+from ..theme import html
 from ..views.parts import lead, render
 from ..visitors.access import Token, require_token, visitor_token
 from ..visitors.guard import shows_errors
 from ..work.job import Job
-from .panel import Panel, panel
+from .panel import Panel, begins, panel
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -34,12 +34,10 @@ class Publish:
 
 def publish_tab(page: Page, tab: gr.Tab) -> Publish:
     """Builds the tab."""
-    html(lead("Put a merged or evolved model on the Hub; its card tells recipe, sources and scores."))
+    html(lead("Put what you made on the Hub; its card tells recipe, sources and scores."))
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
-            model = gr.Dropdown(
-                [], value=None, label="Model", info="merged or evolved here", elem_id="hm-publish-model"
-            )
+            model = gr.Dropdown([], value=None, label="Model", info="made here", elem_id="hm-publish-model")
             repo = gr.Textbox(
                 label="Repository",
                 info="org/name; it is created if it is not there",
@@ -101,9 +99,7 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         introduce, [model, page.owner], [suggested, who], **_QUIET
     ).then(None, [repo, suggested], [repo], js="(typed, suggested) => typed || suggested", **_QUIET)
     model.change(preview, [model, page.owner], [card], **_QUIET)
-    go.click(start, [model, repo, private, overwrite, page.owner], [page.timer], **_QUIET).success(
-        job.refresh, job.inputs, job.outputs, **_QUIET
-    ).success(None, js=into_view("hm-publish-job"), **_QUIET)
+    begins(page, job, go, start, [model, repo, private, overwrite, page.owner])
     return Publish(model, job)
 
 
@@ -118,7 +114,7 @@ def submit_publish(
     spec = {
         "kind": product.kind,
         "folder": product.result["folder"],
-        "recipe": product.result["recipe"],
+        **{name: product.result[name] for name in ("recipe", "document") if name in product.result},
         "search": product.spec.get("search"),
         "repo_id": repo_id,
         "private": bool(private),
@@ -173,4 +169,4 @@ def _slug(label: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name).strip("-.")[:80]
 
 
-_NO_CARD = "*The card of a model that was merged or evolved appears here.*"
+_NO_CARD = "*The card of a model that was made here appears here.*"

@@ -6,7 +6,15 @@ from ..wording import duration, size
 from ..work.job import Job
 from .parts import render
 
-_MEASURED = {"merge": ("measure", "merge"), "evolve": ("search",), "publish": ("push",)}
+_MEASURED = {
+    "merge": ("measure", "merge"),
+    "evolve": ("search",),
+    "publish": ("push",),
+    "extract": ("factor", "merge"),
+    "moe": ("gates", "merge"),
+    "transplant": ("merge",),
+    "gguf": ("write", "read back"),
+}
 """The long stages of each kind of job, whose share is drawn; what is before, between and after them has none."""
 _ENDED = {"done": "done", "failed": "failed", "cancelled": "stopped", "lost": "interrupted"}
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from hubmerge.extract.asked import Estimate
+from hubmerge.gguf.conversion import Conversion
 from hubmerge.markup import Markup
 from hubmerge.stream.plan import Plan
 
@@ -25,6 +27,31 @@ def describe_plan(plan: Plan) -> Markup:
         (size(plan.disk_bytes), "disk"),
     )
     return render("plan", plan=plan, facts=facts, size=size, hub_url=hub_url)
+
+
+def describe_estimate(found: Estimate) -> Markup:
+    """What an extraction takes, as HTML."""
+    facts = (
+        (f"{found.modules:,}", "modules, at most"),
+        (count(found.parameters), "parameters, at most"),
+        (size(sum(source.nbytes for source in found.sources)), "to fetch"),
+        (size(found.output), "to write, at most"),
+        (size(found.memory), "memory for a tensor"),
+        (size(found.disk), "disk, at most"),
+    )
+    return render("estimate", facts=facts, remarks=())
+
+
+def describe_file(found: Conversion) -> Markup:
+    """A GGUF file that is to be written, as HTML."""
+    facts = (
+        (count(found.source.parameters), "parameters"),
+        (f"{len(found.tensors):,}", "tensors"),
+        (found.format.name, "format"),
+        (size(found.source.nbytes), "to fetch"),
+        (size(found.nbytes), "to write"),
+    )
+    return render("estimate", facts=facts, remarks=found.remarks)
 
 
 def describe_search_plan(plan: "SearchPlan") -> Markup:

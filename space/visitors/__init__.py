@@ -1,7 +1,7 @@
 """Who is at the page, and what they may.
 
 access.py    whose token reads and writes the Hub; whose folders may be named
-stranger.py  what a stranger's search, task and calibration may say
+stranger.py  what a stranger's search, task, mixture and calibration may say
 schema.py    shapes of values, of which `stranger.py` is made
 guard.py     how a handler's error reaches the person: one sentence, never a traceback
 """

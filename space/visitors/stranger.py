@@ -1,6 +1,6 @@
-"""What a stranger's search, and the texts of a merge, may say: a schema of all keys, with types and bounds.
+"""What a stranger's search, mixture and texts of a merge may say: a schema of all keys, with types and bounds.
 
-Both can name files, functions and addresses, which is right on a person's own machine. On a page for everybody
+Some can name files, functions and addresses, which is right on a person's own machine. On a page for everybody
 only this is taken; nothing is opened before.
 """
 
@@ -205,6 +205,32 @@ _CALIBRATION = table(
     },
     _THERE,
 )
+
+
+_PROMPTS = listed(text(LONGEST_PROMPT), 100)
+_EXPERTS = listed(
+    table(
+        {"source_model": _MODEL},
+        {"positive_prompts": _PROMPTS, "negative_prompts": _PROMPTS, "residual_scale": number()},
+    ),
+    64,
+)
+_MIXTURE = table(
+    {"base_model": _MODEL, "experts": _EXPERTS},
+    {
+        "gate_mode": text(),
+        "dtype": text(),
+        "shared_experts": _EXPERTS,
+        "experts_per_token": whole(1, 64),
+        "architecture": text(),
+        "merge_method": text(),
+    },
+)
+
+
+def require_mixture(document: Any) -> None:
+    """Raises `AccessError` for a mixture's document that says anything else than what is allowed."""
+    _MIXTURE(document, "the mixture")
 
 
 def require_calibration(given: Calibration) -> Calibration:

@@ -5,6 +5,7 @@ jobs.py         the threads that do them, the folder that remembers them, and wh
 line.py         who is next
 shifts.py       how long a job stays at work while others wait
 runners.py      what each kind of job does
+tools.py        what is made of models beside merges
 zero_gpu.py     a GPU that is lent for the length of one call
 turns.py        places that people take in turn, as in chat
 timed_cache.py  values kept for a while

@@ -36,7 +36,7 @@ SAVE_EVERY = 1.0
 """Seconds between two writes of a running job's progress."""
 PEOPLE_AT_AN_ADDRESS = 4
 """How many people's jobs those who are known by their address alone have between them."""
-IN_SHIFTS = ("merge", "evolve")
+IN_SHIFTS = ("merge", "evolve", "extract", "moe", "transplant")
 """Kinds of work that go on from where they were, and so may make room for others in between."""
 
 
@@ -136,6 +136,11 @@ class Jobs:
         """One job of the owner. Raises `NotFoundError` for any other id."""
         with self._changed:
             return self._owned(owner, job_id)
+
+    def known(self, job_id: str) -> Job | None:
+        """One job, whosever it is; None where there is none. For whoever has been told its address."""
+        with self._changed:
+            return self._jobs.get(job_id)
 
     def of(self, owner: str, *kinds: str) -> list[Job]:
         """The owner's jobs, of these kinds where given, newest first."""

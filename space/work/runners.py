@@ -16,6 +16,7 @@ from hubmerge.recipe import Recipe
 from ..limits import Limits
 from ..wording import duration, size
 from .job import Runner, Work
+from .tools import TOOLS, publish, runners_of_tools
 from .zero_gpu import ZeroGpu
 
 RUN_FOLDER = "evolved"
@@ -64,19 +65,17 @@ def run_evolve(work: Work, limits: Limits, gpu: ZeroGpu | None = None) -> Mappin
     }
 
 
-def run_publish(work: Work) -> Mapping[str, Any]:
-    """Pushes the model that another job made to `spec["repo_id"]` as one commit, its card under that name."""
+def run_publish(work: Work, limits: Limits) -> Mapping[str, Any]:
+    """Pushes what another job made to `spec["repo_id"]` as one commit, its card under that name."""
     spec, repo_id = work.spec, work.spec["repo_id"]
     folder = Path(spec["folder"])
-    shared: dict[str, Any] = {
-        "token": work.token,
-        "private": spec["private"],
-        "overwrite": spec.get("overwrite", False),
-        "progress": work.report,
-    }
+    how = {"private": spec["private"], "overwrite": spec.get("overwrite", False), "progress": work.report}
+    shared: dict[str, Any] = {"token": work.token, **how}
     if spec["kind"] == "evolve":
         result = read_result(folder.parent, Search.from_dict(spec["search"]), token=work.token)
         done = push_result(result, repo_id, **shared)
+    elif spec["kind"] in TOOLS:
+        done = publish(spec["kind"], spec, limits, work.token, how)
     else:
         plan = planned(Recipe.from_text(spec["recipe"]), token=work.token)
         card = {"README.md": render(card_of(plan, repo_id)).encode()}
@@ -90,5 +89,6 @@ def runners(limits: Limits, gpu: ZeroGpu | None = None) -> Mapping[str, Runner]:
     return {
         "merge": partial(run_merge, limits=limits, gpu=gpu),
         "evolve": partial(run_evolve, limits=limits, gpu=gpu),
-        "publish": run_publish,
+        "publish": partial(run_publish, limits=limits),
+        **runners_of_tools(limits, measures=gpu is None),
     }
