@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
 
 from .errors import RecipeError
 from .places import folder_name
@@ -18,6 +19,10 @@ _STAGE_MARK = "stage:"
 _STAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 _FILE = re.compile(r".*(?:\.(?:safetensors|bin|pt|pth|gguf)|\.index(?:\.\w+)?\.json)", re.DOTALL)
 """A file with weights, or an index of some, which may be named itself."""
+_ADDRESS = re.compile(r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/(?:models/)?")
+_SHOWN = ("tree", "blob", "resolve", "raw", "commit")
+"""What stands before a revision in the address of a page of the Hub."""
+_NO_MODELS = ("datasets", "spaces", "buckets", "papers", "collections", "docs", "blog")
 _PINNED_FOLDER = re.compile(
     rf"(?P<folder>\./[^/]+?)(?:/(?P<inside>[^/]+?\.\w+))?@(?P<digest>{_DIGEST.pattern})(?:\#(?P<component>{_COMPONENT.pattern}))?(?:\+(?P<lora>.+))?",
     re.DOTALL,
@@ -83,10 +88,11 @@ class ModelRef:
 
     @classmethod
     def parse(cls, text: str) -> "ModelRef":
-        """Reads `org/name`, `org/name@revision` or a folder, each with `+` and the same for a LoRA on top of it."""
+        """Reads `org/name`, `org/name@revision` or a folder, each with `+` and the same for a LoRA on top of it; or the
+        address of a model's page on the Hub."""
         if not isinstance(text, str) or not text.strip():
             raise RecipeError(f"Expected a model (org/name or a folder), got {text!r}.")
-        text = text.strip()
+        text = _without_address(text.strip())
         if text.startswith(_STAGE_MARK):
             name, component = _parted(text.removeprefix(_STAGE_MARK))
             return cls(name, component=component, stage=True)
@@ -174,6 +180,27 @@ class ModelRef:
     def pinned(self, commit: str | None) -> "ModelRef":
         """The same model at `commit` (40 hex digits); a folder stays as it is."""
         return self if commit is None else replace(self, revision=commit)
+
+
+def _without_address(text: str) -> str:
+    """What the address of a page of the Hub names, as org/name/folder@revision; any other text as it is."""
+    hub = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    own = f"{hub}/" if hub and text.startswith(f"{hub}/") else None
+    begin = own or ((found := _ADDRESS.match(text)) and found.group())
+    if not begin or len(text) > _LONGEST_NAME or text.startswith((".", "/")):
+        return text
+    parts = re.split(r"[?#]", text[len(begin) :])[0].strip("/").split("/")
+    if parts[0] in _NO_MODELS:
+        raise RecipeError(
+            f"{text[:200]!r} is an address of the Hub's {parts[0]}, and of no model; name one as org/name."
+        )
+    at = next((at for at in (1, 2) if at < len(parts) and parts[at] in _SHOWN), None)
+    names, [kind, *rest] = parts[: at or 2], [unquote(part) for part in parts[at:]] if at else [""]
+    if not all(_REPO_ID.fullmatch(name.partition("@")[0]) for name in names):
+        return text  # a folder of this machine is no page of the Hub
+    inside = rest[1:] if kind == "tree" or _FILE.fullmatch(parts[-1]) else []
+    revision = f"@{rest[0]}" if rest and rest[0] != "main" else ""
+    return "/".join([*names, *inside]) + revision
 
 
 def _parted(text: str) -> tuple[str, str | None]:

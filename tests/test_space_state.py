@@ -188,7 +188,16 @@ def test_a_form_is_one_value_and_a_search():
     given = {"models": ["org/base", "org/math"], "base": "org/base", "task": "ja-word-problems", "file": None}
     budget = {"searcher": "usual", "evaluations": 24.0, "popsize": 6.0, "minutes": None, "seed": 3.0}
     asked = {"spaces": "ps", "method": "ties", "genes": ["weight"], "granularity": "model", "objectives": ["score"]}
-    rest = {"language": "", "longest": 64, "search": 6, "validation": 6, "test": 6, "compared": False, "economy": True}
+    rest = {
+        "language": "",
+        "longest": 64,
+        "picture": None,
+        "search": 6,
+        "validation": 6,
+        "test": 6,
+        "compared": False,
+        "economy": True,
+    }
     values = {**given, **budget, **asked, **rest}
     form = filled(SearchForm, [values[name] for name in names(SearchForm)])
     search = form.to_search(None)
@@ -202,7 +211,7 @@ def test_a_form_is_one_value_and_a_search():
     for wrong, said in (({"seed": "x"}, "`seed` must be a number"), ({"genes": "weight"}, "`genes` must be a list")):
         with pytest.raises(HubmergeError, match=said):
             filled(SearchForm, [{**values, **wrong}[name] for name in names(SearchForm)])
-    with pytest.raises(HubmergeError, match="21 fields, and 1 values"):
+    with pytest.raises(HubmergeError, match="22 fields, and 1 values"):
         filled(SearchForm, [None])
 
 

@@ -204,6 +204,9 @@ def test_what_a_stranger_may_say_is_taken(server: Settings, tmp_path: Path) -> N
     (tmp_path / "mine.csv").write_text("question,answer\n" + "".join(f"{n}?,{n}\n" for n in range(20)))
     require_task(task_of_file(tmp_path / "mine.csv", None, 32))
     require_task(task_of(None, "alice/data@main", "ja", 32))
+    seen = task_of(None, "alice/data", None, 32, " photo ")
+    require_task(seen)
+    assert seen["image"] == "photo" and "image" not in task_of(None, "alice/data", None, 32, " ")
 
 
 def test_the_pages_own_task_may_lie_on_the_server_and_no_other(server: Settings) -> None:

@@ -15,14 +15,17 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 
-BASE, TUNED, TEXTS = "alice/desk-base", "alice/desk-tuned", "alice/desk-texts"
+BASE, TUNED, THIRD, FOURTH, TEXTS = (f"alice/desk-{name}" for name in ("base", "tuned", "third", "fourth", "texts"))
 
 
 @pytest.fixture(scope="module")
 def visitor(own_page, hub, tmp_path_factory):
     root, api = tmp_path_factory.mktemp("desk"), HfApi()
     folder, _ = ggufmodels.build(root, "llama", ggufmodels.bytewise())
-    publish_models(api, {BASE: folder, TUNED: folder})
+    publish_models(api, {BASE: folder, TUNED: folder, THIRD: folder, FOURTH: folder})
+    for name in (THIRD, FOURTH):
+        card = f"---\nbase_model: {BASE}\n---\n".encode()
+        api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=name)
     api.create_repo(TEXTS, repo_type="dataset", exist_ok=True)
     rows = b'{"said": "one and two"}\n{"said": "three and four"}\n'
     api.upload_file(path_or_fileobj=rows, path_in_repo="train.jsonl", repo_id=TEXTS, repo_type="dataset")
@@ -95,3 +98,30 @@ def test_the_form_asks_for_what_a_tool_needs(visitor) -> None:
     visitor.see("#hm-mixture .cm-content", f"source_model: {TUNED}")
     visitor.page.locator("#hm-tool-plan-button").click()
     visitor.see("#hm-tool-plan", "Ready")
+
+
+def test_an_address_is_understood_and_the_base_of_all_cards_filled_in(visitor, hub) -> None:
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#hm-cards .hm-card")
+    visitor.open("Merge")
+    method = visitor.page.locator("#hm-method input")
+    method.click()
+    method.fill("ties")
+    visitor.page.locator('#hm-method [role=option][aria-label="ties"]').click()
+    visitor.see_recipe("merge_method: ties")
+    visitor.open("Pick")
+    box = visitor.page.locator("#hm-models input")
+    box.click()
+    box.press("Backspace")
+    box.press("Backspace")
+    for name in (THIRD, FOURTH):
+        box.fill(f"{hub.endpoint}/{name}/tree/main")
+        box.press("Enter")
+        visitor.see("#hm-cards", name.split("/")[1])
+    expect(visitor.page.locator("#hm-models")).not_to_contain_text("http")
+    expect(visitor.page.locator("#hm-base input")).to_have_value(BASE)
+    visitor.see("#hm-cards .hm-fine", "All 3 are LlamaForCausalLM")
+    visitor.open("Merge")
+    visitor.see_recipe(f"base_model: {BASE}")
+    visitor.see_recipe(f"model: {FOURTH}")
+    assert "http" not in visitor.recipe()

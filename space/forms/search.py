@@ -41,9 +41,14 @@ def explain_genes(method: Method) -> str:
 
 
 def task_of(
-    given: Mapping[str, Any] | str | None, name: str | None, language: str | None, max_new_tokens: int
+    given: Mapping[str, Any] | str | None,
+    name: str | None,
+    language: str | None,
+    max_new_tokens: int,
+    picture: str | None = None,
 ) -> Mapping[str, Any]:
-    """The task's document for what was chosen: `given` (the page's own), a built-in one, or a dataset of the Hub.
+    """The task's document for what was chosen: `given` (the page's own), a built-in one, or a dataset of the Hub;
+    `picture`: the field of its rows that has one.
 
     Never a file of this machine. Raises `TaskError` for anything else.
     """
@@ -58,7 +63,8 @@ def task_of(
     examples = {"repo_id": repo_id, **{split: f"{split}.jsonl" for split in SPLITS}}
     if revision:
         examples["revision"] = revision
-    return _document(short(repo_id), examples, language, max_new_tokens)
+    seen = {"image": picture.strip()} if picture and picture.strip() else {}
+    return {**_document(short(repo_id), examples, language, max_new_tokens), **seen}
 
 
 def task_of_file(path: Path, language: str | None, max_new_tokens: int) -> Mapping[str, Any]:
@@ -90,8 +96,9 @@ def task_of_file(path: Path, language: str | None, max_new_tokens: int) -> Mappi
 class SearchForm:
     """What the Evolve form says, a field for each of its components.
 
-    `file`: a visitor's own examples, in place of `task`. `spaces`: "ps" for recipes, "dfs" for paths, or both.
-    `search`, `validation` and `test` are examples of each split; `minutes` None or 0 is no limit.
+    `picture`: the field of a dataset's rows that has one. `file`: a visitor's own examples, in place of `task`.
+    `spaces`: "ps" for recipes, "dfs" for paths, or both. `search`, `validation` and `test` are examples of each split;
+    `minutes` None or 0 is no limit.
     """
 
     models: list[str] | None
@@ -100,6 +107,7 @@ class SearchForm:
     file: str | None
     language: str | None
     longest: float
+    picture: str | None
     spaces: str
     method: str
     genes: list[str]
@@ -155,7 +163,7 @@ class SearchForm:
         longest = int(self.longest)
         if self.file:
             return task_of_file(Path(self.file), self.language, longest)
-        return task_of(given, self.task, self.language, longest)
+        return task_of(given, self.task, self.language, longest, self.picture)
 
 
 def _document(name: str, examples: Mapping[str, Any], language: str | None, max_new_tokens: int) -> Mapping[str, Any]:

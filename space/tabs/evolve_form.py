@@ -64,13 +64,17 @@ def _task(given: Mapping[str, Any] | str | None) -> Controls:
             longest = gr.Number(
                 64, label="Longest answer, tokens", precision=0, minimum=1, min_width=130, elem_id="hm-longest"
             )
+        picture = gr.Textbox(
+            "", label="Field with a picture", placeholder="none", visible=False, elem_id="hm-picture-field"
+        )
 
     # A built-in task says these by itself.
-    def asks_more(name: str | None, file: str | None) -> gr.Row:
-        return gr.Row(visible=bool(file) or (bool(name) and name not in tasks))
+    def asks_more(name: str | None, file: str | None) -> tuple[gr.Row, gr.Textbox]:
+        own = bool(name) and name not in tasks
+        return gr.Row(visible=bool(file) or own), gr.Textbox(visible=own and not file)
 
-    gr.on([task.change, file.change], asks_more, [task, file], [asked], **_QUIET)
-    return {"task": task, "file": file, "language": language, "longest": longest}
+    gr.on([task.change, file.change], asks_more, [task, file], [asked, picture], **_QUIET)
+    return {"task": task, "file": file, "language": language, "longest": longest, "picture": picture}
 
 
 def _genome() -> Controls:

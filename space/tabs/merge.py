@@ -152,11 +152,19 @@ def _follow_picks(recipe: _Recipe) -> None:
         # What a text picked, which may have been edited again since, rewrites none either.
         return (gr.skip(),) * 6 if set(models or ()) in (held, set(told)) else chosen(name, models, base, text, drawn)
 
+    def rebased(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
+        before = read(text)
+        takes = before is not None and METHODS[name].base != "none" and base
+        same = before is None or str(before.base_model) == base or before.merge_method != name
+        return chosen(name, models, base, text, drawn) if takes and not same else (gr.skip(),) * 6
+
     inputs = [recipe.method, recipe.models, recipe.base, recipe.text, recipe.redraw]
     outputs = [recipe.text, recipe.picture, recipe.about, recipe.said, recipe.redraw, recipe.told]
     # `input`, or what differs: only what a person picks rewrites the recipe, never what an edited recipe picks.
     events = [recipe.method.input, recipe.models.input, recipe.base.input]
     gr.on(events, chosen, inputs, outputs, trigger_mode="always_last", **_QUIET)
+    # A base that the cards told of is no `input`.
+    recipe.base.change(rebased, inputs, outputs, trigger_mode="always_last", **_QUIET)
     # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
     recipe.models.change(changed, [*inputs, recipe.told], outputs, trigger_mode="always_last", **_QUIET)
 

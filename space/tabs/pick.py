@@ -41,7 +41,7 @@ class Pick:
 
 def pick_tab(page: Page) -> Pick:
     """Builds the tab."""
-    html(lead("Choose models that grew from the same base. Type to search the Hub, or enter an ID."))
+    html(lead("Choose models that grew from the same base. Type to search the Hub, or enter an ID or an address."))
     chosen = list(page.examples.models)
     base_name = page.examples.base_model
     with gr.Row(equal_height=True):
@@ -51,7 +51,7 @@ def pick_tab(page: Page) -> Pick:
             multiselect=True,
             allow_custom_value=True,
             label="Models to merge",
-            info="org/name, org/name@revision, or org/name+org/lora",
+            info="org/name, with @revision, +org/lora, or #language_model of one that sees",
             scale=3,
             min_width=280,
             elem_id="hm-models",
@@ -68,14 +68,29 @@ def pick_tab(page: Page) -> Pick:
         )
     cards = html(describe_models(None, (), ()), elem_id="hm-cards")
 
-    def show(chosen: list[str] | None, base: str | None, oauth: gr.OAuthToken | None) -> str:
-        return describe(page, list(chosen or ()), base or None, visitor_token(page.settings, oauth))
+    filled = gr.State("")
+
+    def show(
+        chosen: list[str] | None, base: str | None, filled: str, oauth: gr.OAuthToken | None
+    ) -> tuple[str, Any, Any, str]:
+        token, names, one = visitor_token(page.settings, oauth), list(map(plain, chosen or ())), plain(base or "")
+        # Filled in once: what a visitor takes out again stays out.
+        found = None if one else common_base(page, names, token)
+        fills = found is not None and found != filled
+        shown = describe(page, names, (found if fills else one) or None, token)
+        return (
+            shown,
+            gr.Dropdown(value=names) if names != (chosen or []) else gr.skip(),
+            gr.Dropdown(value=found) if fills else gr.Dropdown(value=one) if one != (base or "") else gr.skip(),
+            (found or filled) if fills else filled,
+        )
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    look = [show, [models, base, filled], [cards, models, base, filled]]
     for box in (models, base):
         search_as_typed(page, box)
-        box.change(show, [models, base], [cards], trigger_mode="always_last", **quiet)
-    page.ready.then(show, [models, base], [cards], **quiet)
+        box.change(*look, trigger_mode="always_last", **quiet)
+    page.ready.then(*look, **quiet)
     return Pick(models, base)
 
 
@@ -140,6 +155,34 @@ def describe(page: Page, models: Sequence[str], base: str | None, token: Token) 
 
     with ThreadPoolExecutor(8) as pool:
         return describe_models(base, names, list(pool.map(look, [*([base] if base else []), *names])))
+
+
+def plain(name: str) -> str:
+    """A name as the Hub has it: what is pasted may be the address of a page. What is none stays."""
+    try:
+        return str(ModelRef.parse(name))
+    except HubmergeError:
+        return name
+
+
+def common_base(page: Page, names: Sequence[str], token: Token) -> str | None:
+    """The model that the cards of all these models, two at least, name as their base; None where they do not agree."""
+    if len(names) < 2:
+        return None
+    told: set[str] = set()
+    for name in names:
+        try:
+            source = page.open(name, token)
+        except HubmergeError:
+            return None
+        bases = set(source.base_models) or {source.name}
+        told |= bases - {source.listing.name} or bases
+    (base, *others) = told
+    try:
+        # What a card says may be no model, or one that this visitor cannot read.
+        return base if not others and not ModelRef.parse(base).reads_folder and page.open(base, token) else None
+    except HubmergeError:
+        return None
 
 
 def _is_stage(name: str) -> bool:
