@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Span, Text
+from rich.tree import Tree as Branches
 
 from .amounts import duration, size
 from .progress import Event
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .evolve.plan import SearchPlan
     from .extract.adapter import Extraction
     from .hub.source import Source
+    from .lineage.tree import Tree as Lineage
     from .reproduce import Reproduction
     from .stream.findings import Finding
     from .stream.plan import Plan
@@ -325,6 +327,42 @@ def show_verification(result: Verification) -> None:
         out.print(result.remark, style="yellow")
     for finding in result.findings:
         out.print(finding, style="red")
+
+
+def show_tree(tree: Lineage) -> None:
+    """Draws what models come from, each under what was made of it; what several have in common, and their base."""
+    drawn: set[str] = set()
+
+    def grow(branch: Branches, name: str) -> None:
+        node = tree.nodes[name]
+        for doubt in node.doubted:
+            said = f"{doubt.told} says {doubt.repo_id}, whose weights are others' ({doubt.likeness:.2f})"
+            branch.add(Text(said, style="red"))
+        for parent in node.parents:
+            told = [parent.relation or "", f"by its {parent.told}" if parent.told != "likeness" else "by its weights"]
+            near = f"{parent.likeness:.3f} alike" if parent.likeness is not None else ""
+            gone = tree.nodes[parent.repo_id].gone if parent.repo_id in tree.nodes else None
+            seen = "drawn above" if parent.repo_id in drawn and tree.nodes[parent.repo_id].parents else ""
+            note = ", ".join(filter(None, [*told, near, gone, seen]))
+            below = branch.add(marked("{} [dim]{}[/]", parent.repo_id, note))
+            if parent.repo_id not in drawn and parent.repo_id in tree.nodes:
+                drawn.add(parent.repo_id)
+                grow(below, parent.repo_id)
+
+    for name in tree.asked:
+        top = Branches(marked("[bold]{}[/]", name))
+        drawn.add(name)
+        grow(top, name)
+        out.print(top)
+    if len(tree.asked) > 1:
+        common = ", ".join(tree.common) or "none that is known"
+        out.print(marked("\ncommon ancestors, the nearest first: {}", common), soft_wrap=True)
+    if tree.base is not None:
+        out.print(marked("base that fits: [bold]{}[/]", tree.base), soft_wrap=True)
+    for name, apart in (tree.distances or {}).items():
+        out.print(marked("{}: {} of its length from the base", name, f"{apart:.1%}"), soft_wrap=True)
+    for (one, other), value in (tree.kinship or {}).items():
+        out.print(marked("{} and {}: what they add to it is {} alike", one, other, f"{value:.2f}"), soft_wrap=True)
 
 
 def show_reproduction(result: Reproduction) -> None:

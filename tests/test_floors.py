@@ -35,6 +35,7 @@ FLOORS = {
     "experts": 5.5,
     "calibration": 5.5,
     "evaluate": 5,
+    "lineage": 5,
     "evolve": 6,
     "zoo": 7,
     "localhub": 7,

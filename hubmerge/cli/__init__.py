@@ -10,7 +10,7 @@ Only what ends a program well is imported here: all else is imported by `main`, 
     searching.py   commands that search and score: evolve, report, export, eval
     serving.py     commands that serve: hub, space and its deployment; and the demo and its models
     talking.py     the command that talks: chat
-    telling.py     commands that tell what a model is and was made of: verify, reproduce, card
+    telling.py     commands that tell what a model is and was made of: verify, reproduce, card, tree
 """
 
 import errno

@@ -1,5 +1,6 @@
-"""Commands that tell what a model is and was made of: verify, reproduce, card."""
+"""Commands that tell what a model is and was made of: verify, reproduce, card, tree."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -117,3 +118,31 @@ def card(
         return
     said = write_card(ref, text, token=token, overwrite=overwrite)
     console.print(marked("Written: [bold]{}[/]", said), soft_wrap=True)
+
+
+@app.command()
+def tree(
+    models: Annotated[
+        list[str], typer.Argument(metavar="ORG/NAME...", help="Models of the Hub, or folders.", show_default=False)
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    cards_only: Annotated[
+        bool, typer.Option("--cards-only", help="Believe what cards say; look at no weights.")
+    ] = False,
+    token: Token = None,
+) -> None:
+    """Show what models come from, up to the roots; of several, their common ancestors and the base that fits them.
+
+    Cards are compared with a few numbers of the weights, read by range: a wrong one is doubted, and the parent of a
+    model that names none is looked for.
+    """
+    from ..lineage.tree import trace
+    from ..terminal import out as console
+    from ..terminal import progress_bars, show_tree
+
+    with progress_bars() as progress:
+        found = trace(models, token=token, look=not cards_only, progress=progress)
+    if as_json:
+        console.print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False), soft_wrap=True)
+    else:
+        show_tree(found)

@@ -1,0 +1,61 @@
+"""Which models of the Hub may be the parent of one that names none: older ones of its kind and size."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from ..errors import HubError
+from ..hub.errors import hub_errors
+from ..hub.session import ask
+from ..hub.source import Source
+
+LISTED = 1000
+"""Models that are asked for, in one request."""
+SPREAD = 0.2
+"""How far the number of parameters may be from the model's own: vocabularies differ."""
+
+
+class Kin:
+    """Models of one kind and size as the Hub lists them, asked for once."""
+
+    def __init__(self, token: str | None = None) -> None:
+        self._token = token
+        self._listed: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+
+    def older(self, source: Source) -> list[str]:
+        """The names of older models of the kind and size of `source`: those that name no parent before those that do,
+        then those that are downloaded most, then the oldest. Empty where the Hub cannot say."""
+        kind = source.config.get("model_type")
+        if not isinstance(kind, str):
+            return []
+        listed = self._of(kind, source.parameters)
+        born = next((str(one.get("createdAt")) for one in listed if one.get("id") == source.name), None)
+        before = [
+            one for one in listed if one.get("id") != source.name and (born is None or str(one.get("createdAt")) < born)
+        ]
+        return [str(one["id"]) for one in sorted(before, key=_rank)]
+
+    def _of(self, kind: str, parameters: int) -> list[Mapping[str, Any]]:
+        size = round(parameters, 1 - len(str(parameters)))  # models of one size are asked for once
+        if (kind, size) not in self._listed:
+            answer: Any = None
+            wanted = {
+                "filter": kind,
+                "num_parameters": f"min:{int(size * (1 - SPREAD))},max:{int(size * (1 + SPREAD))}",
+                "sort": "downloads",
+                "limit": LISTED,
+                "expand": ["createdAt", "downloads", "cardData"],
+            }
+            with suppress(HubError), hub_errors(f"listing models of the kind {kind}"):
+                answer = ask("api/models", wanted, self._token)
+            found = answer if isinstance(answer, list) else []
+            self._listed[kind, size] = [
+                one for one in found if isinstance(one, Mapping) and isinstance(one.get("id"), str)
+            ]
+        return self._listed[kind, size]
+
+
+def _rank(one: Mapping[str, Any]) -> tuple[bool, int, str]:
+    card, downloads = one.get("cardData"), one.get("downloads")
+    claims = isinstance(card, Mapping) and bool(card.get("base_model"))
+    return claims, -downloads if isinstance(downloads, int) else 0, str(one.get("createdAt"))

@@ -1,0 +1,137 @@
+"""Trees of models: what cards say, what weights show where cards are silent or wrong, and the base of several."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hubtools import publish
+from lineagetools import beginning, files, population, publish_all, tuned
+
+from hubmerge.errors import NotFoundError
+from hubmerge.lineage.tree import Tracer, trace
+
+B = "bob/line-"
+
+
+@pytest.fixture(scope="module")
+def family(hub) -> None:
+    """A base, two tuned from it, a merge of both, a silent child, one with a wrong card, an adapter, and a stranger."""
+    base, other = beginning(1), beginning(2)
+    math, ja = tuned(base, 3), tuned(base, 4)
+    mixed = {name: (math[name] + ja[name]) / 2 for name in base}
+    for name, weights, said in (
+        ("base", base, []),
+        ("stranger", other, []),
+        ("math", math, ["base"]),
+        ("ja", ja, ["base"]),
+        ("merged", mixed, ["math", "ja"]),
+        ("silent", tuned(mixed, 5, 0.01), []),
+        ("wrong", tuned(ja, 6, 0.01), ["stranger"]),
+        ("lost", tuned(base, 7), ["gone"]),
+        ("loop-a", tuned(base, 8), ["loop-b"]),
+        ("loop-b", tuned(base, 8), ["loop-a"]),
+    ):
+        publish(B + name, files(weights, [f"{B}{one}" for one in said]), token="hf_bob")
+    adapter = json.dumps({"base_model_name_or_path": f"{B}math", "peft_type": "LORA"}).encode()
+    publish(f"{B}lora", {"adapter_config.json": adapter, "adapter_model.safetensors": b"\0" * 16}, token="hf_bob")
+
+
+def parents(tree, name: str) -> list[tuple[str, str]]:
+    return [(one.repo_id.removeprefix(B), one.told) for one in tree.nodes[B + name].parents]
+
+
+def test_cards_are_walked_to_the_roots(family) -> None:
+    tree = trace([f"{B}merged"])
+    assert parents(tree, "merged") == [("math", "card"), ("ja", "card")]
+    assert tree.roots(f"{B}merged") == (f"{B}base",)
+    assert tree.ancestors(f"{B}merged") == {f"{B}merged": 0, f"{B}math": 1, f"{B}ja": 1, f"{B}base": 2}
+    assert all(one.likeness and one.likeness > 0.9 for one in tree.nodes[f"{B}merged"].parents)
+    assert tree.nodes[f"{B}merged"].parents[0].relation == "merge"
+
+
+def test_a_silent_card_is_answered_by_the_weights(family) -> None:
+    tree = trace([f"{B}silent"])
+    assert parents(tree, "silent") == [("merged", "likeness")]
+    assert tree.roots(f"{B}silent") == (f"{B}base",)
+    assert trace([f"{B}silent"], look=False).roots(f"{B}silent") == (f"{B}silent",)
+
+
+def test_a_wrong_card_is_doubted(family) -> None:
+    tree = trace([f"{B}wrong"])
+    (doubt,) = tree.nodes[f"{B}wrong"].doubted
+    assert (doubt.repo_id, abs(doubt.likeness or 1) < 0.2) == (f"{B}stranger", True)
+    assert parents(tree, "wrong") == [("ja", "likeness")]
+    assert f"{B}stranger" not in tree.nodes
+    assert trace([f"{B}wrong"], look=False).roots(f"{B}wrong") == (f"{B}stranger",)
+
+
+def test_adapters_loops_and_what_is_gone(family) -> None:
+    assert parents(trace([f"{B}lora"]), "lora") == [("math", "adapter")]
+    tree = trace([f"{B}lost"])
+    assert tree.nodes[f"{B}gone"].gone == "not there"
+    assert parents(tree, "lost") == [("gone", "card")]
+    assert trace([f"{B}loop-a"]).roots(f"{B}loop-a") == ()
+    with pytest.raises(NotFoundError):
+        trace([f"{B}none"])
+
+
+def test_several_have_a_base(family) -> None:
+    tree = trace([f"{B}math", f"{B}wrong", f"{B}silent"])
+    assert tree.common == (f"{B}base",) and tree.base == f"{B}base"
+    assert set(tree.distances or {}) == {f"{B}math", f"{B}wrong", f"{B}silent"}
+    near = tree.kinship or {}
+    assert near[f"{B}math", f"{B}silent"] > 0.5 > abs(near[f"{B}math", f"{B}wrong"])
+    assert trace([f"{B}base", f"{B}math"]).base == f"{B}base"
+    apart = trace([f"{B}math", f"{B}stranger"])
+    assert apart.common == () and apart.base is None
+
+
+def test_only_headers_and_short_ranges_are_read(family, hub) -> None:
+    trace([f"{B}silent"])  # configurations are in the cache from here on
+    hub.clear_log()
+    trace([f"{B}silent", f"{B}wrong"])
+    weights = [one for one in hub.log if one.path.endswith(".safetensors")]
+    assert weights and {one.status for one in weights} == {206}
+    assert not any(one.method != "GET" and one.method != "HEAD" for one in hub.log)
+
+
+def test_the_command_draws_it(family, call) -> None:
+    drawn = call("tree", f"{B}silent", f"{B}wrong")
+    assert drawn.returncode == 0, drawn.stderr
+    assert f"card says {B}stranger, whose weights are others'" in drawn.stdout
+    assert "by its weights" in drawn.stdout and f"base that fits: {B}" in drawn.stdout
+    assert "drawn above" in drawn.stdout or f"{B}base" in drawn.stdout
+    document = json.loads(call("tree", f"{B}merged", "--json").stdout)
+    assert document["roots"] == {f"{B}merged": [f"{B}base"]}
+    assert document["nodes"][f"{B}merged"]["parents"][0]["told"] == "card"
+    assert call("tree", f"{B}none").returncode == 3
+    assert "by its weights" not in call("tree", f"{B}silent", "--cards-only").stdout
+
+
+def test_what_a_merge_of_ours_says_comes_first(family, siblings, tmp_path: Path, call) -> None:
+    for name in ("base", "math"):
+        own = {one.name: one.read_bytes() for one in siblings[name].iterdir()}
+        publish(f"alice/line-{name}", own)
+    (tmp_path / "a.yaml").write_text(
+        "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: alice/line-base}, {model: alice/line-math}]\n"
+    )
+    assert call("merge", tmp_path / "a.yaml", "--push", "alice/line-merged").returncode == 0
+    tree = trace(["alice/line-merged"])
+    assert [(one.repo_id, one.told, one.relation) for one in tree.nodes["alice/line-merged"].parents] == [
+        ("alice/line-base", "manifest", "merge"),
+        ("alice/line-math", "manifest", "merge"),
+    ]
+
+
+def test_a_small_hub(hub) -> None:
+    """The roots of all models of a made-up Hub, as `benchmarks/lineage.py` asks of a thousand."""
+    made = publish_all(
+        population(40, "SFconvertbot", roots=4, seed=3), lambda name, of: publish(name, of, token="hf_SFconvertbot")
+    )
+    tracer = Tracer()
+    tree = tracer.trace([one.repo_id for one in made])
+    right = [one for one in made if tree.roots(one.repo_id) == (one.root,)]
+    assert len(right) >= 0.97 * len(made)
+    assert {one.repo_id for one in made if tree.nodes[one.repo_id].doubted} == {
+        one.repo_id for one in made if one.said and not set(one.said) <= set(one.truth)
+    }
