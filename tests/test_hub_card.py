@@ -15,6 +15,7 @@ from hubmerge.hub import Card, CardRow, combine, open_source, push_folder, rende
 from hubmerge.hub.markdown import escape, fence, link, table
 from hubmerge.hub.search import similar_models
 from hubmerge.hub.source import Licence, Source
+from hubmerge.hub.spdx import alternatives
 from hubmerge.publish import merge
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
@@ -320,3 +321,57 @@ def test_the_code_of_any_kind_runs_as_it_is(kind, tiny_tokenizer, tmp_path, monk
         model, reader = load_model(str(tmp_path / "out"))
         assert len(generate(model, reader, ["w1 w2", "w3"], max_new_tokens=2)) == 2
         "".join(stream_chat(model, reader, [{"role": "user", "content": "w1"}], max_new_tokens=2))
+
+
+@pytest.mark.parametrize(
+    ("licences", "carried"),
+    [
+        (("MIT OR Apache-2.0", "apache-2.0"), "apache-2.0"),
+        (("Apache-2.0", "apache-2.0"), "apache-2.0"),
+        (("GPL-3.0-or-later", "gpl-3.0"), "gpl-3.0"),
+        (("mit", "gpl-3.0", "apache-2.0"), "gpl-3.0"),
+        (("mit", "cc-by-sa-4.0", "cc-by-4.0"), "cc-by-sa-4.0"),
+        (("mit AND bsd-3-clause", "agpl-3.0"), "agpl-3.0"),
+        (("apache-2.0", "gpl-2.0"), "other"),
+        (("cc-by-nc-4.0", "mit"), "other"),
+        (("mit", "llama3.1"), "other"),
+        (("gpl-3.0", None), "other"),
+        (("gpl-3.0", "cc-by-sa-4.0"), "other"),
+        (("MIT AND Apache-2.0", "MIT AND Apache-2.0"), "other"),
+    ],
+)
+def test_one_licence_for_all_where_there_is_one(parents: dict[str, Source], licences, carried: str) -> None:
+    result = combine(with_licences(parents["math"], *licences))
+    assert result.license == carried
+    assert (result.license_name is None) == (carried != "other")
+
+
+def test_a_list_of_licences_is_all_of_them(tmp_path) -> None:
+    for name, content in checkpoint(front_matter="license: [mit, cc-by-nc-4.0]").items():
+        (tmp_path / name).write_bytes(content)
+    result = combine([open_source(ModelRef(str(tmp_path)))])
+    assert (result.license, result.license_name) == ("other", "mit-and-cc-by-nc-4.0")
+    assert any("no commercial use" in text for text in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("licences", "said"),
+    [
+        (("gpl-3.0", "cc-by-nc-4.0"), "gpl-3.0 lets nobody add restrictions, and cc-by-nc-4.0 has some"),
+        (("cc-by-sa-4.0", "llama3.1", "gemma"), "cc-by-sa-4.0 lets nobody add restrictions, and gemma and llama3.1"),
+        (("gpl-2.0", "apache-2.0"), "patent terms"),
+    ],
+)
+def test_licences_that_contradict_each_other(parents: dict[str, Source], licences, said: str) -> None:
+    assert any(said in text for text in combine(with_licences(parents["math"], *licences)).warnings)
+
+
+def test_of_licences_that_are_offered_the_free_one_counts(parents: dict[str, Source]) -> None:
+    assert combine(with_licences(parents["math"], "MIT OR GPL-3.0-only", "mit")).warnings == ()
+
+
+def test_expressions_that_are_none_stand_for_themselves() -> None:
+    assert alternatives("MIT OR") == (("mit or",),)
+    assert alternatives("(MIT OR ISC AND") == (("(mit or isc and",),)
+    assert alternatives("GPL-2.0-only WITH Classpath-exception-2.0") == (("gpl-2.0",),)
+    assert len(alternatives(" AND ".join(["(A OR B)"] * 40))) <= 16

@@ -35,6 +35,7 @@
     scores.py        scores of models on a card: in its metadata, and as a table
     session.py       requests to the Hub that end: time limits, and repeats where repeating is safe
     source.py        a model to merge from, opened: `open_source`
+    spdx.py          licences as SPDX writes them, in the Hub's words
     store.py         where a model's files are - a repository at one commit, or a folder
     unfound.py       a repository that is not there: what its name may have been meant for, or where the demo's are
     unpickler.py     a pickle read as data: its instructions are followed as far as weights need them

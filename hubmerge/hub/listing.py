@@ -95,7 +95,8 @@ class Listing:
 
         def text(key: str) -> str | None:
             value = self.card.get(key)
-            value = value[0] if isinstance(value, list) and len(value) == 1 else value
+            if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+                value = " AND ".join(value)  # all of them, as far as anybody knows
             return value.strip() or None if isinstance(value, str) else None
 
         return Licence(*map(text, LICENCE))
