@@ -1,6 +1,7 @@
 """The house keeps its shape: imports go down only, the bare import is light, each room has a floor."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,29 @@ for command in {commands!r}:
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"{command} 2 set()" for command in commands], done.stderr
+
+
+def test_a_merge_of_folders_loads_nothing_that_it_does_without(siblings, tmp_path) -> None:
+    """Each of these takes its time, which a small merge has little of: the Hub's client, other kinds of models."""
+    recipe = {"merge_method": "linear", "models": [{"model": str(siblings[name])} for name in ("base", "math")]}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe | {"parameters": {"weight": 0.5}}))
+    script = """
+import sys
+from hubmerge.cli import main
+
+sys.argv = ["hubmerge", "merge", "recipe.yaml", "--out", "out"]
+try:
+    main()
+except SystemExit as stopped:
+    assert not stopped.code
+libraries = {"accelerate", "huggingface_hub.file_download", "huggingface_hub.hf_api", "transformers"}
+rooms = {"calibration", "evaluate", "evolve", "gguf", "hub.gguf", "hub.quantised", "stream.unpacking"}
+files = {"hub.pickled", "stream.by_token", "stream.lora", "stream.modules", "stream.transplanted", "stream.united"}
+print("loaded:", (libraries | {f"hubmerge.{one}" for one in rooms | files}) & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded: set()", done.stdout
+    assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def test_what_the_demo_reads_first_leaves_the_environment_to_it() -> None:

@@ -19,7 +19,7 @@ from huggingface_hub import constants
 
 from hubmerge.errors import HubError, Interrupted, NetworkError, ResourceError
 from hubmerge.evaluate.task import load_task
-from hubmerge.hub import open_source, patience, search_models, store
+from hubmerge.hub import open_source, patience, search_models
 from hubmerge.hub.errors import hub_errors
 from hubmerge.localhub import Fault, LocalHub
 from hubmerge.reference import ModelRef
@@ -298,7 +298,7 @@ def test_a_cache_whose_disk_refuses(number: int, monkeypatch: pytest.MonkeyPatch
         raise OSError(number, os.strerror(number))  # a write that fails names no file
 
     publish("alice/no-room", checkpoint())
-    monkeypatch.setattr(store, "hf_hub_download", refused)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refused)
     with pytest.raises(ResourceError, match=rf"The cache .* cannot be written \({os.strerror(number)}\); .*HF_HOME"):
         open_source(ModelRef.parse("alice/no-room"))
 

@@ -15,7 +15,7 @@ CPU, FIRST, SECOND = (torch.device(name) for name in ("cpu", "cuda:0", "cuda:1")
 def gpus(monkeypatch: pytest.MonkeyPatch) -> dict[object, int]:
     """A machine with one GPU that has 1 GB free, as accelerate would tell; more may be added."""
     memory: dict[object, int] = {0: 10**9, "cpu": 5 * 10**9}
-    monkeypatch.setattr(device, "get_max_memory", lambda: memory)
+    monkeypatch.setattr("accelerate.utils.get_max_memory", lambda: memory)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     return memory
 

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote
 
 from huggingface_hub import constants
-from huggingface_hub.file_download import repo_folder_name
 
 from ..documents import parse_json
 from ..errors import HubmergeError
@@ -111,11 +110,17 @@ def _snapshot(kind: str, repo_id: str, commit: str) -> Facts:
 
 
 def _cached(kind: str, repo_id: str) -> Path:
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type=kind)
+    return Path(constants.HF_HUB_CACHE) / _name(kind, repo_id)
 
 
 def _notes(kind: str, repo_id: str) -> Path:
-    return Path(constants.HF_HOME) / "hubmerge" / "repositories" / repo_folder_name(repo_id=repo_id, repo_type=kind)
+    return Path(constants.HF_HOME) / "hubmerge" / "repositories" / _name(kind, repo_id)
+
+
+def _name(kind: str, repo_id: str) -> str:
+    from huggingface_hub.file_download import repo_folder_name  # with all that downloads
+
+    return repo_folder_name(repo_id=repo_id, repo_type=kind)
 
 
 def _quoted(revision: str | None) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 from ..documents import parse_object
 from ..errors import SourceError
 from . import fields
-from .headers import TensorHeader
-from .quantised.kinds import is_known
-from .quantised.packed import INSTEAD
+from .headers import ReadRange, TensorHeader, read_headers
+
+INSTEAD = "use the model that it was made from (float16, bfloat16 or float32)"
+"""What to do with one that is quantised in a way that cannot be read."""
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -130,9 +131,15 @@ def parse_config(
         if found := part.pop("quantization_config", None) or part.pop("compression_config", None):
             how = found
     how = other() if how is None else how
-    if how is not None and not (isinstance(how, dict) and is_known(how)):
+    if how is not None and not _is_known(how):
         raise SourceError(f"{where} is quantised ({_in_words(how)}) in a way that cannot be read; {INSTEAD}.")
     return config, how
+
+
+def _is_known(how: Any) -> bool:
+    from .quantised.kinds import is_known  # most models are not quantised
+
+    return isinstance(how, dict) and is_known(how)
 
 
 def _in_words(how: Any) -> str:
@@ -176,6 +183,15 @@ def parse_index(
         if not shard.endswith(endings):
             raise SourceError(f"{name} of {where} names {shard}, which is not a {kind} file.")
     return weight_map
+
+
+def read_tensors(read: ReadRange, file: str, size: int, where: str) -> tuple[TensorHeader, ...]:
+    """The tensors of a weight file, by its ending; see `headers.read_headers` and `pickled.read_pickled`."""
+    if not file.endswith(TORCH):
+        return read_headers(read, file, size, where)
+    from .pickled import read_pickled
+
+    return read_pickled(read, file, size, where)
 
 
 def collect(

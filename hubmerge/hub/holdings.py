@@ -5,11 +5,14 @@ the Hub makes it with, holds nothing that others put there; so a push that broke
 again. Whatever else lies in it is somebody's.
 """
 
-from huggingface_hub import HfApi
+from typing import TYPE_CHECKING
 
 from ..errors import HubError
 from .errors import hub_errors
 from .session import patiently
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 MARK = "Pushed with hubmerge."
 
@@ -31,7 +34,7 @@ def require_private(repo_id: str, is_private: bool) -> None:
 
 
 def require_own(
-    api: HfApi,
+    api: "HfApi",
     repo_id: str,
     repo_type: str,
     revision: str | None,

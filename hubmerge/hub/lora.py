@@ -18,9 +18,9 @@ from ..layers import core
 from ..reference import ModelRef
 from ..text import shorten
 from . import fields
-from .headers import TensorHeader, read_headers
+from .checkpoint import read_tensors
+from .headers import TensorHeader
 from .listing import Listing
-from .pickled import read_pickled
 from .pins import pin
 
 CONFIG = "adapter_config.json"
@@ -181,8 +181,7 @@ def open_adapter(listing: Listing, tensors: Mapping[str, TensorHeader], where: s
     file = next((listing.files[one] for one in WEIGHTS if one in listing.files), None)
     if file is None:
         raise SourceError(f"{name} has no {WEIGHTS[0]}; save the adapter again with safe_serialization.")
-    read = read_headers if file.path == WEIGHTS[0] else read_pickled
-    headers = read(lambda start, stop: listing.store.read(file, start, stop), file.path, file.size, name)
+    headers = read_tensors(lambda start, stop: listing.store.read(file, start, stop), file.path, file.size, name)
     changes, tied = {}, _is_tied(tensors)
     for module, (embedding, pair) in _modules(headers, name).items():
         if tied and (embedding or module.rpartition(".")[2] == "lm_head"):

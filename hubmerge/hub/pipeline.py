@@ -1,7 +1,7 @@
 """Pipelines of diffusers: checkpoints in folders of their own, and model_index.json, which says what each of them is.
 
 >>> text = '{"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"], "image_encoder": [null, null]}'
->>> config, parts = parse_index(text, "org/name")
+>>> config, parts = parse_model_index(text, "org/name")
 >>> parts["vae"].holds_weights, list(parts)
 (True, ['vae'])
 """
@@ -73,7 +73,7 @@ def is_pipeline(files: Collection[str]) -> bool:
     return MODEL_INDEX in files and not (CONFIG in files and weight_files(files, (*SAFE, *TORCH)))
 
 
-def parse_index(text: str | None, where: str) -> tuple[Mapping[str, Any], Mapping[str, Entry]]:
+def parse_model_index(text: str | None, where: str) -> tuple[Mapping[str, Any], Mapping[str, Entry]]:
     """model_index.json as a mapping, and the parts that it names, each of which is a folder.
 
     Raises `SourceError` where it is broken, or names a part as no folder is called.

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+import huggingface_hub as client  # which loads each of its names when it is first used
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
-from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.lfs import UploadInfo
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import AccessError, HubError, SourceError
@@ -88,7 +86,7 @@ class Upload:
                 "or pass a token."
             )
         self._token, self._api = token, hub_api(token)
-        self._operations: dict[str, CommitOperationAdd] = {}
+        self._operations: dict[str, client.CommitOperationAdd] = {}
         self._parent: str | None = None
         self._deleted: set[str] = set()
         self._resumed = False
@@ -143,7 +141,7 @@ class Upload:
         """
         assert self._parent is not None, "start() comes first"
         check_name(path_in_repo, "The push")
-        operation = CommitOperationAdd(path_in_repo, content if isinstance(content, bytes) else str(content))
+        operation = client.CommitOperationAdd(path_in_repo, content if isinstance(content, bytes) else str(content))
         self._preupload([operation], path_in_repo)
         # What was uploaded is empty now; what is still a path goes inside the commit itself.
         if isinstance(operation.path_or_fileobj, str):
@@ -154,7 +152,7 @@ class Upload:
     def add_all(self, files: Mapping[str, bytes]) -> None:
         """Adds many small files, path in the repository -> content, with one request."""
         assert self._parent is not None, "start() comes first"
-        made = {name: CommitOperationAdd(check_name(name, "The push"), data) for name, data in files.items()}
+        made = {name: client.CommitOperationAdd(check_name(name, "The push"), data) for name, data in files.items()}
         self._preupload(list(made.values()), f"{len(made)} files")
         self._operations |= made
 
@@ -162,7 +160,7 @@ class Upload:
         """Makes the deletion of these files, those that are there, part of the commit."""
         self._deleted |= set(names) & self.present
 
-    def _preupload(self, operations: list[CommitOperationAdd], what: str) -> None:
+    def _preupload(self, operations: "list[client.CommitOperationAdd]", what: str) -> None:
         with self._doing(f"uploading {what}"):
             self._api.preupload_lfs_files(self.repo_id, operations, revision=self.revision, repo_type=self._type)
         # huggingface_hub leaves out, without an error, what the repository's .gitignore names.
@@ -179,8 +177,10 @@ class Upload:
         `nbytes` and `sha256` (hex) are those of its content, which is not needed again. Where the Hub has dropped
         the content meanwhile, `commit` fails and says so.
         """
+        from huggingface_hub.lfs import UploadInfo
+
         assert self._parent is not None, "start() comes first"
-        operation = CommitOperationAdd(check_name(path_in_repo, "The push"), b"")
+        operation = client.CommitOperationAdd(check_name(path_in_repo, "The push"), b"")
         # The state that preupload_lfs_files leaves an operation in.
         operation.upload_info = UploadInfo(sha256=bytes.fromhex(sha256), size=nbytes, sample=b"")
         operation._upload_mode = "lfs"
@@ -202,7 +202,7 @@ class Upload:
             try:
                 info = self._api.create_commit(
                     self.repo_id,
-                    operations=[*self._operations.values(), *(CommitOperationDelete(name) for name in stale)],
+                    operations=[*self._operations.values(), *(client.CommitOperationDelete(name) for name in stale)],
                     commit_message=message,
                     commit_description=marked(description),
                     revision=self.revision,
@@ -226,7 +226,7 @@ class Upload:
             found = patiently(
                 lambda: self._api.get_paths_info(self.repo_id, names, revision=info.oid, repo_type=self._type)
             )
-        present = {str(item.path): item for item in found if isinstance(item, RepoFile)}
+        present = {str(item.path): item for item in found if isinstance(item, client.RepoFile)}
         for name, operation in self._operations.items():
             # Where nothing changed, huggingface_hub makes no commit and answers with the newest one, whoever made it.
             if name not in present or not _same(present[name], operation):
@@ -308,7 +308,7 @@ def _role(user: Any) -> object:
     return user.get("role") if isinstance(user, Mapping) else None
 
 
-def _same(item: RepoFile, operation: CommitOperationAdd) -> bool:
+def _same(item: "client.RepoFile", operation: "client.CommitOperationAdd") -> bool:
     if item.lfs is not None:
         return item.lfs.sha256 == operation.upload_info.sha256.hex()
     return item.size == operation.upload_info.size

@@ -18,7 +18,7 @@ from functools import cached_property
 from http import HTTPStatus
 
 import httpx2
-from huggingface_hub import hf_hub_url
+import huggingface_hub as client  # which loads each of its names when it is first used
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import hf_raise_for_status
 
@@ -71,7 +71,7 @@ class RangedFile:
 
     @cached_property
     def _url(self) -> httpx2.URL:
-        return httpx2.URL(hf_hub_url(self.repo_id, self.name, revision=self.commit))
+        return httpx2.URL(client.hf_hub_url(self.repo_id, self.name, revision=self.commit))
 
     def read(self, start: int, stop: int) -> memoryview:
         """The bytes `start` up to but not including `stop`.

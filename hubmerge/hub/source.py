@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SourceError
 from ..reference import ModelRef
@@ -34,18 +34,16 @@ from .checkpoint import (
     parse_config,
     parse_index,
     parse_older,
+    read_tensors,
     require_unpacked,
     weight_files,
 )
 from .component import ALIASES, Component, Folder, components, lacks_part
 from .content import HashedFile
-from .conversion import find_conversion
-from .gguf.model import read_gguf
-from .headers import LONGEST_HEADER, TensorHeader, read_headers
+from .headers import LONGEST_HEADER, TensorHeader
 from .listing import Licence, Listing, list_files, within
 from .lora import Adapter, is_adapter, open_adapter, trained_on
 from .parallel import in_parallel
-from .pickled import read_pickled
 from .pins import open_pinned, pin
 from .pipeline import (
     MODEL_INDEX,
@@ -56,13 +54,12 @@ from .pipeline import (
     entry_of,
     is_pipeline,
     own_code,
+    parse_model_index,
     small_files,
 )
-from .pipeline import (
-    parse_index as parse_model_index,
-)
-from .quantised.kinds import find_quantised
-from .quantised.packed import Quantised, Stored
+
+if TYPE_CHECKING:  # what only some models need is imported where one does
+    from .quantised.packed import Quantised
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class Source:
     config: Mapping[str, Any] = field(repr=False)
     adapter: Adapter | None = None
     folders: Mapping[str, Folder] = field(default_factory=dict, repr=False)
-    quantised: Quantised | None = field(default=None, repr=False)
+    quantised: "Quantised | None" = field(default=None, repr=False)
     convention: Convention = field(default=TRANSFORMERS, repr=False)
 
     @property
@@ -271,8 +268,7 @@ def open_alone(file: Path) -> Source:
 
 def _part(source: Source) -> Source:
     """The source, if it has the part that its reference names."""
-    name = source.ref.component
-    if name is not None and source.component is None:
+    if (name := source.ref.component) is not None and source.component is None:
         raise SourceError(f"{source.name}: {lacks_part(source.listing.name, name, source.components)}")
     return source
 
@@ -308,13 +304,14 @@ def _open(ref: ModelRef, listing: Listing, where: str = "") -> Source:
     if weights.endswith(GGUF):
         return _open_gguf(ref, listing, weights)
     if is_torch(weights):
-        copy = find_conversion(listing)
-        if copy is not None:
+        from .conversion import find_conversion
+
+        if (copy := find_conversion(listing)) is not None:
             return _open(ref, copy)
 
     def older() -> dict[str, Any] | None:
-        found = next((name for name in OLDER if name in files), None)
-        return None if found is None else parse_older(found, listing.read_text(found), where)
+        found = [name for name in OLDER if name in files]
+        return parse_older(found[0], listing.read_text(found[0]), where) if found else None
 
     config, how = parse_config(listing.read_text(CONFIG), where, older)
     weight_map = None
@@ -324,13 +321,14 @@ def _open(ref: ModelRef, listing: Listing, where: str = "") -> Source:
 
     def headers(shard: str) -> tuple[TensorHeader, ...]:
         file = files[shard]
-        read = read_pickled if shard.endswith(TORCH) else read_headers
-        return read(lambda start, stop: listing.store.read(file, start, stop), shard, file.size, where)
+        return read_tensors(lambda start, stop: listing.store.read(file, start, stop), shard, file.size, where)
 
     tensors = collect(in_parallel(headers, shards), weight_map, where, scaled=how is not None)
     convention = convention_of(config)
     if how is None:
         return Source(ref, listing, tensors, config, convention=convention)
+    from .quantised.kinds import find_quantised
+    from .quantised.packed import Stored
 
     def read_small(small: Sequence[TensorHeader]) -> list[bytes]:
         return list(in_parallel(lambda one: bytes(listing.store.read(files[one.file], one.start, one.stop)), small))
@@ -376,6 +374,8 @@ def _open_pipeline(ref: ModelRef, listing: Listing) -> Source:
 
 
 def _open_gguf(ref: ModelRef, listing: Listing, name: str) -> Source:
+    from .gguf.model import read_gguf
+
     config, file = None, listing.files[name]
     if (text := listing.read_text(CONFIG)) is not None:
         config, _ = parse_config(text, listing.name)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+import huggingface_hub as client  # which loads each of its names when it is first used
+from huggingface_hub import constants
 
 from ..errors import NetworkError, ResourceError, SourceError, remedy
 from ..links import leaving
@@ -81,7 +82,7 @@ class Repository:
             bounded_session()
             # It repeats by itself what the network breaks, and goes on where a download stopped.
             with bounded(file.size):
-                path = hf_hub_download(
+                path = client.hf_hub_download(
                     self.repo_id,
                     file.path,
                     repo_type=self.kind,
@@ -123,7 +124,7 @@ class Repository:
         return self._find(name) is not None
 
     def _find(self, name: str) -> Path | None:
-        found = try_to_load_from_cache(self.repo_id, name, revision=self.commit, repo_type=self.kind)
+        found = client.try_to_load_from_cache(self.repo_id, name, revision=self.commit, repo_type=self.kind)
         return Path(found) if isinstance(found, str) else None
 
 

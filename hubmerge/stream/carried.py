@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..hub.checkpoint import TOKENIZERS
 from ..hub.fields import SPECIAL_TOKENS
@@ -13,7 +13,9 @@ from ..hub.source import Source
 from . import tokens
 from .numbering import Numbering, numbering_of
 from .tokens import GENERATION_FILE, SETTINGS_FILE, TEMPLATE_FILE
-from .united import United
+
+if TYPE_CHECKING:
+    from .united import United
 
 _CARRIED = re.compile(
     r"tokenizer(_config)?\.json|tokenizer\.model(\.v\d+)?|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)"
@@ -50,7 +52,7 @@ class Carried:
 
     source: Source
     template: str | None = None
-    united: United | None = None
+    united: "United | None" = None
     ends: tuple[int, ...] = ()
     placed: Mapping[str, "tuple[Carried, str] | None"] = field(default_factory=dict)
 
@@ -68,7 +70,7 @@ class Carried:
         return _has_tokenizer(self.listing)
 
     @property
-    def tokens(self) -> Listing | United:
+    def tokens(self) -> "Listing | United":
         """What has its tokens."""
         return self.united or self.listing
 

@@ -1,5 +1,6 @@
 """The merge of one tensor: the only place where weights are computed, for files and for a resident model alike."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -47,7 +48,7 @@ class Merging:
         first = start // step * step
         made = self._make(first)
         if stop <= first + made.numel():
-            return made[start - first : stop - first]
+            return made if made.numel() == stop - start else made[start - first : stop - first]
         if not self._result.numel():
             self._result = torch.empty(min(BLOCK, plan.parameters), dtype=made.dtype)
         at = start
@@ -105,6 +106,7 @@ class _Inputs:
         self.step = step_of(method.unit, plan.shape)
         self._by_element = method.statistic == "fisher"
         self._plan = plan
+        self._reads = plan.reads
         self._read = read
         self._workspace = workspace
 
@@ -119,13 +121,14 @@ class _Inputs:
     def read(self, start: int, stop: int) -> Block:
         self._workspace.clear()
         plan = self._plan
-        tensors = [self._workspace.take(stop - start) for _ in plan.reads]
+        tensors = [self._workspace.take(stop - start) for _ in self._reads]
         # However much the method wants at once, all are read together in parts of one block: that is how they come.
         at = start
         while at < stop:
             end = min(stop, (at // BLOCK + 1) * BLOCK)
-            for tensor, one in zip(tensors, plan.reads, strict=True):
-                tensor[at - start : end - start].copy_(self._read(*one, at, end))
+            parts = tensors if end - at == stop - start else [one[at - start : end - start] for one in tensors]
+            for part, (index, name) in zip(parts, self._reads, strict=True):
+                part.copy_(self._read(index, name, at, end))
             at = end
         base = None if plan.base is None else tensors.pop(0)
         statistics = []
@@ -146,7 +149,7 @@ def is_finite(tensor: Tensor) -> bool:
     if tensor.numel() == 0:
         return True
     low, high = torch.aminmax(tensor)
-    return bool(torch.isfinite(low)) and bool(torch.isfinite(high))
+    return math.isfinite(low) and math.isfinite(high)
 
 
 @contextmanager

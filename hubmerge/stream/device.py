@@ -4,7 +4,6 @@ import os
 
 import psutil
 import torch
-from accelerate.utils import get_max_memory
 
 from ..errors import ResourceError
 
@@ -25,6 +24,8 @@ def find_devices(name: str, each: int, threads: int) -> tuple[torch.device, ...]
     """
     if name == "cpu":
         return (torch.device("cpu"),) * threads
+    from accelerate.utils import get_max_memory  # much, and a merge on the processor does without
+
     kind = torch.accelerator.current_accelerator()
     found = {
         f"{kind}:{place}" if isinstance(place, int) else str(place): int(free)

@@ -52,16 +52,6 @@ class _Done:
     giver: Weights
 
 
-def has_modules(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> bool:
-    """Whether parts are merged, and not whole models; of models in several folders, each folder is one."""
-    giver = made[recipe.giver]
-    return bool(recipe.modules) or giver.whole is not None or _has_folders(giver)
-
-
-def _has_folders(weights: Weights) -> bool:
-    return any(part.folder for part in weights.components.values())
-
-
 def plan_modules(
     name: str, recipe: Recipe, made: Mapping[ModelRef, Weights], plan: PlanStage
 ) -> tuple[Stage, list[Finding]]:
@@ -116,7 +106,7 @@ def _modules(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Iterator[_Modu
         yield _Module("", whole.component.name, recipe)
         return
     for ref in recipe.merged:
-        if not _has_folders(made[ref]):
+        if not made[ref].in_folders:
             raise RecipeError(
                 f"{ref} is one model, and {recipe.giver} is made of {', '.join(giver.components)}; say under `modules` "
                 "which of them it is merged with."

@@ -27,11 +27,9 @@ from . import budget
 from .budget import Effort
 from .carried import Carried
 from .component import ComponentPlan, check_names, sized
-from .dequantised import Dequantised
 from .device import cores, find_devices
 from .findings import Finding, raise_errors, warning
 from .laid import Laid, is_laid_out
-from .lora import Adapted
 from .shards import ShardPlan
 from .stage import Merged, Stage
 from .staging import Measured, plan_merge, with_template
@@ -355,8 +353,7 @@ def made_by(
 
 def _part_of(stage: Weights, ref: ModelRef) -> Part:
     """A part of what a stage makes."""
-    name = ALIASES.get(str(ref.component), str(ref.component))
-    if (part := stage.components.get(name)) is None:
+    if (part := stage.components.get(name := ALIASES.get(str(ref.component), str(ref.component)))) is None:
         raise RecipeError(f"{ref}: {lacks_part(stage.name, name, stage.components)}")
     return Part(stage, part)
 
@@ -370,13 +367,18 @@ def named_weights(ref: ModelRef, sources: Mapping[ModelRef, Source], stages: Map
 
 def weights_of(source: Source) -> Weights:
     """What a reference stands for: a model, its tensors in order, or a part of one, with its LoRA."""
-    stored = Stored(source)
-    weights: Weights = Laid(stored) if is_laid_out(source) else stored
-    if source.quantised is not None:
+    weights: Weights = Laid(Stored(source)) if is_laid_out(source) else Stored(source)
+    if source.quantised is not None:  # most models ask for nothing of this
+        from .dequantised import Dequantised
+
         weights = Dequantised(weights, source.quantised)
     if source.component is not None:
         weights = Part(weights, source.component)
-    return weights if source.adapter is None else Adapted(weights, source.adapter)
+    if source.adapter is not None:
+        from .lora import Adapted
+
+        weights = Adapted(weights, source.adapter)
+    return weights
 
 
 def _joined(devices: Sequence[str]) -> str:

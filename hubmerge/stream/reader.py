@@ -74,15 +74,15 @@ class Reader:
 
             def stored(extent: Extent) -> Tensor:
                 self._check()
-                dtype = STORED[extent.tensor.dtype]
+                file, dtype = extent.file, STORED[extent.tensor.dtype]
                 if extent.start == extent.stop:
                     return torch.empty(0, dtype=dtype.torch)
-                if extent.file in self._far:
+                if file in self._far:
                     data = take(extent)
                 else:
                     begin, end = extent.bytes
                     data = self._buffer(end - begin)
-                    self._shard(extent).read(begin, data)
+                    (self._open.get(file) or self._shard(extent)).read(begin, data)
                 values = torch.frombuffer(data, dtype=dtype.torch)
                 if (part := (extent.stored, extent.start, extent.stop)) not in checked:
                     check_finite(extent.source, extent.tensor.name, values)

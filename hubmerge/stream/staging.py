@@ -1,4 +1,7 @@
-"""How one merge of a recipe becomes a `Stage`: which tensors it makes, of what, and what is wrong with it."""
+"""How one merge of a recipe becomes a `Stage`: which tensors it makes, of what, and what is wrong with it.
+
+What only some recipes ask for is imported where one does.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +14,6 @@ from ..recipe import TEMPLATES, Parameters, Recipe
 from ..reference import ModelRef
 from . import settings, shards
 from .agreement import check_configs, check_wholes
-from .by_token import ByToken
 from .compatibility import check_ends, check_source, check_tensors
 from .component import ComponentPlan
 from .configuration import check_restacked, output_config, renumbered
@@ -19,14 +21,11 @@ from .dtypes import DTYPES, RECIPE_DTYPES, widest
 from .effect import check_effect
 from .findings import Finding, error, some, warning
 from .layout import Layout, Origin, lay_out
-from .modules import has_modules, plan_modules
 from .roles import with_roles
-from .shortest import rows_of, shortened
 from .stage import Merged, Stage
 from .statistics import Statistics
 from .tensors import TensorPlan
 from .tokenizer import check_tokenizer, check_tokens, common_template, with_ending, with_endings
-from .transplanted import transplant
 from .views import View, view_all
 from .vocabulary import choose
 from .weights import Weights
@@ -39,7 +38,10 @@ def plan_merge(
     name: str, recipe: Recipe, made: Mapping[ModelRef, Weights], measured: Measured
 ) -> tuple[Stage, list[Finding]]:
     """One merge of a recipe, of whole models or of parts, over weights that are `made`, and what is wrong with it."""
-    if has_modules(recipe, made):
+    giver = made[recipe.giver]
+    if recipe.modules or giver.whole is not None or giver.in_folders:
+        from .modules import plan_modules
+
         return plan_modules(name, recipe, made, plan_stage)
     return plan_stage(name, recipe, made, (), measured)
 
@@ -96,6 +98,8 @@ def plan_stage(
     if not any(finding.level == "error" for finding in unfit):
         seen: Mapping[int, View] = views.views
         if choice.shortens:
+            from .shortest import shortened
+
             seen = shortened(seen)
             for index, view in seen.items():
                 weights[index] = view.weights
@@ -103,8 +107,12 @@ def plan_stage(
             base = made[recipe.base_model] if recipe.base_model else None
             ends = [indices[ref] for ref in _ends(recipe, merged_refs)]
             if (block := recipe.output.vocabulary) is not None and block.transplant is not None:
+                from .transplanted import transplant
+
                 seen, found = transplant(choice.vocabulary, seen, ends, block.transplant)
             else:
+                from .by_token import ByToken
+
                 seen, found = ByToken(choice.vocabulary, seen, base, made).views(ends)
             findings += found
             for index, view in seen.items():
@@ -127,6 +135,8 @@ def plan_stage(
         tensors = shards.in_stored_order(tensors, weights)
     config = output_config(giver, weights, tokenizer, tensors, layout.layer_map, views.tied)
     if choice.shortens:
+        from .shortest import rows_of
+
         config, _ = renumbered(config, giver.name, None, None, rows_of(tensors))
     if choice.vocabulary is not None:
         ours, theirs = choice.vocabulary.numbering, giver.tokenizer.numbering

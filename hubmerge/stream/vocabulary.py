@@ -12,7 +12,6 @@ from ..reference import ModelRef
 from .carried import Carried
 from .findings import Finding, error, warning
 from .numbering import Numbering
-from .united import unite
 from .views import embedding_of
 from .weights import Alone, Weights
 
@@ -79,6 +78,8 @@ def choose(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Choice:
     if (own := carried.numbering) is not None and own.highest + 1 > len(own.ids) + rows:
         message = f"{own.name} has {len(own.ids):,} tokens, {rows:,} rows and a token with the number {own.highest:,}"
         return Choice(carried, None, (error(f"{message}; choose a `tokenizer_source` whose rows fit its tokens."),))
+    from .united import unite
+
     others = [made[ref] for ref in recipe.merged if block.source == UNION and made[ref] is not giver]
     try:
         united = unite(carried.tokens, [one.tokenizer.tokens for one in others], block.rows, [*map(_rows, others)])

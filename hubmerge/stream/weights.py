@@ -173,6 +173,11 @@ class Weights(ABC):
         return components(self.config, self.tensors)
 
     @property
+    def in_folders(self) -> bool:
+        """Whether they are made of checkpoints in folders of their own, each a part of them."""
+        return any(part.folder for part in self.components.values())
+
+    @property
     def speaks(self) -> bool:
         """Whether they are a model with a vocabulary, and not a part without one."""
         return True

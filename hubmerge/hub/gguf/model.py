@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from ...documents import is_number
 from ...errors import SourceError
+from ..checkpoint import INSTEAD
 from ..headers import ReadRange, TensorHeader
 from ..listing import LICENCE
 from ..quantised.ggml import FLOATS, Ggml
-from ..quantised.packed import INSTEAD, Packed, Part, Quantised, Stored
+from ..quantised.packed import Packed, Part, Quantised, Stored
 from . import positions
 from .header import Header, Tensor, read_header
 from .naming import ARCHITECTURES, COMPUTED, Architecture, kind_of

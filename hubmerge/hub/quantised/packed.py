@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import SourceError
+from ..checkpoint import INSTEAD
 from ..headers import DTYPE_BITS, TensorHeader
 
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -118,6 +119,3 @@ class Stored:
     def odd(self, name: str, why: str) -> SourceError:
         """What to raise for a weight that is not laid out as it should be."""
         return SourceError(f"{self.where} stores {name} {why}; {INSTEAD}.")
-
-
-INSTEAD = "use the model that it was made from (float16, bfloat16 or float32)"
