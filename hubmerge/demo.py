@@ -61,23 +61,33 @@ def space_examples() -> dict[str, Any]:
     }
 
 
-def run(out: Path, search: "Search | None" = None) -> None:
+def run(out: Path, search: "Search | None" = None, memory: int | None = None) -> None:
     """Runs the demo in the folder `out` and prints what it does. Run again, it goes on or shows the finished run.
 
-    `search` replaces the demo's own search, over the same models.
+    `search` replaces the demo's own search, over the same models. `memory`: bytes that planning, searching and merging
+    may take beside the bare process.
     """
     make_folder(out, HubmergeError)
     with demo_hub(out / "hub") as server:
         from .terminal import out as console
 
         console.print(f"A Hub of your own at {server.endpoint}, with models trained for this demo.\n")
-        _run(out, search or demo_search())
+        _run(out, search or demo_search(), memory)
 
 
-def paper(out: Path, zoos: Sequence[Path], seeds: Sequence[int], evaluations: int, test: int, jobs: int) -> None:
+def paper(
+    out: Path,
+    zoos: Sequence[Path],
+    seeds: Sequence[int],
+    evaluations: int,
+    test: int,
+    jobs: int,
+    memory: int | None = None,
+) -> None:
     """Makes the paper's table over zoos (folders; none: the shipped one) in `out` and prints it; again, it goes on.
 
-    seeds, evaluations: of each search; test: held-out problems; jobs: searches at a time.
+    seeds, evaluations: of each search; test: held-out problems; jobs: searches at a time, each within `memory` bytes
+    beside its bare process.
     """
     from .zoo.paper import Zoo, run_all, runs
     from .zoo.publish import CHECKPOINTS
@@ -96,7 +106,7 @@ def paper(out: Path, zoos: Sequence[Path], seeds: Sequence[int], evaluations: in
         splits = {"search": 150, "validation": 200, "test": test}
         todo = {zoo: list(runs(zoo, seeds, evaluations, splits)) for zoo in found}
         with progress_bars() as progress:
-            run_all([run for every in todo.values() for run in every], out, jobs, progress)
+            run_all([run for every in todo.values() for run in every], out, jobs, progress, memory)
         heading = (
             f"Searches of {evaluations} candidates, each scored on {splits['search']} problems; winners chosen on "
             f"{splits['validation']} others and tested on {test}; seeds {', '.join(map(str, seeds))}."
@@ -106,11 +116,12 @@ def paper(out: Path, zoos: Sequence[Path], seeds: Sequence[int], evaluations: in
         console.print(f"{path} and paper.json, paper.png beside it", soft_wrap=True)
 
 
-def _run(out: Path, search: "Search") -> None:
+def _run(out: Path, search: "Search", memory: int | None) -> None:
     from .evaluate.metrics import exact_number
     from .evaluate.task import load_task
     from .evolve.compared.baselines import baseline
     from .evolve.run import evolve
+    from .evolve.workers.workers import Workers
     from .publish import push_result
     from .stream.plan import make_plan
     from .terminal import marked, progress_bars, show_plan, show_results
@@ -119,13 +130,13 @@ def _run(out: Path, search: "Search") -> None:
     console.rule("1. Plan", align="left")
     untuned = baseline("dare_ties", search)
     assert untuned is not None
-    plan = make_plan(untuned)
+    plan = make_plan(untuned, memory=memory)
     show_plan(plan)
     plan.require()
 
     console.rule("2. Evolve and merge", align="left")
     with progress_bars() as progress:
-        result = evolve(search, out / "run", resume=True, progress=progress)
+        result = evolve(search, out / "run", resume=True, workers=Workers(memory=memory), progress=progress)
     show_results(result.rows, "Held-out Japanese word problems: number right and answer in Japanese", True)
     console.print(f"\nrun folder {out / 'run'}   curve {out / 'run' / 'curve.png'}   took {result.seconds:.0f} s")
 

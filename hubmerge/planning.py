@@ -10,7 +10,9 @@ from .publish import measured, planned
 from .recipe import Recipe
 
 if TYPE_CHECKING:
-    from .stream.plan import Plan, Wanted
+    from typing_extensions import Unpack
+
+    from .stream.plan import Plan, Settings, Wanted
 
 
 def plan_only(wanted: "Wanted", *, token: str | None = None) -> "Plan":
@@ -21,13 +23,13 @@ def plan_only(wanted: "Wanted", *, token: str | None = None) -> "Plan":
     return planned(wanted, token=token, ranged=True)
 
 
-def plan_again(wanted: "Wanted", *, token: str | None = None, ranged: bool = False, device: str = "cpu") -> "Plan":
+def plan_again(wanted: "Wanted", *, token: str | None = None, **settings: "Unpack[Settings]") -> "Plan":
     """The plan of it; what is extracted is factored anew, and what methods need to know of models is measured.
 
-    Raises what `make_plan`, `extract` and `measured` do."""
+    `settings` as of `make_plan`. Raises what `make_plan`, `extract` and `measured` do."""
     if isinstance(wanted, Moe):
-        return plan_moe(wanted, token=token, ranged=ranged, device=device)
+        return plan_moe(wanted, token=token, **settings)
     assert isinstance(wanted, Recipe)
     if wanted.merge_method == EXTRACT:
-        return extract(wanted, token=token, ranged=ranged, device=device).plan
-    return measured(planned(wanted, token=token, ranged=ranged, device=device))
+        return extract(wanted, token=token, **settings).plan
+    return measured(planned(wanted, token=token, **settings))

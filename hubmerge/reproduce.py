@@ -6,6 +6,7 @@ True
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .errors import NotFoundError, SourceError
@@ -87,13 +88,14 @@ def reproduce(
     out: Path | None = None,
     overwrite: bool = False,
     device: str | None = None,
+    memory: int | None = None,
     progress: Progress = silent,
 ) -> Reproduction:
     """Merges a published model again, from the recipe in its repository or folder, and compares every tensor.
 
     Weights of the Hub are read by range, those of the parents and those of the result, and nothing is kept; with `out`
     what is merged is written there, with the model's own card. `device`: where to merge, in place of the kind that the
-    manifest names. `progress` may raise `Interrupted`.
+    manifest names. `memory`: bytes that it may take beside the bare process. `progress` may raise `Interrupted`.
 
     Raises `SourceError` for a model that tells no recipe or cannot be opened, `NotFoundError` naming the parents or
     commits that are gone, and what planning and merging raise.
@@ -103,7 +105,11 @@ def reproduce(
     source, manifest = open_weights(ref, token), published.manifest
     try:
         plan = again.plan_again(
-            published.recipe, source, token, plan_again, device or (manifest.device if manifest else "cpu")
+            published.recipe,
+            source,
+            token,
+            partial(plan_again, memory=memory),
+            device or (manifest.device if manifest else "cpu"),
         )
     except NotFoundError as exc:
         if gone := _gone(published, token):
@@ -111,7 +117,7 @@ def reproduce(
                 f"{source.name} cannot be merged again, for what it was made of is not there: {' '.join(gone)}"
             ) from exc
         raise
-    stored = {name: Made.of(source, name, digest) for name, digest in hash_weights(source, progress)[1].items()}
+    stored = {name: Made.of(source, name, digest) for name, digest in hash_weights(source, progress, memory)[1].items()}
     if out is None:
         made = merge_again(plan, progress)
     else:

@@ -22,7 +22,7 @@ search = replace(
     splits={"search": 10, "validation": 10, "test": 20},
     baselines=("average",),
 )
-demo.run(Path(sys.argv[1]), search)
+demo.run(Path(sys.argv[1]), search, memory=400_000_000)
 """
 
 

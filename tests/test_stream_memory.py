@@ -9,9 +9,11 @@ from hubmerge import amounts
 from hubmerge.errors import HubmergeError, ResourceError
 from hubmerge.hub import push_folder
 from hubmerge.localhub import LocalHub
-from hubmerge.stream import budget
+from hubmerge.reference import ModelRef
+from hubmerge.stream import budget, hashing
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
+from hubmerge.stream.verify import verify
 
 METHODS = ("dare_ties", "ties")
 
@@ -76,3 +78,50 @@ def test_a_window_holds_what_is_needed_at_once() -> None:
     ahead = budget.far_ahead()
     assert ahead.most(ahead.held(10**9, 3, reread=True), 3) > 10**9
     assert ahead.most(ahead.held(10**9, 3, reread=False), 3) == ahead.window
+
+
+def test_a_merge_is_verified_within_a_limit(
+    siblings: Siblings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call
+) -> None:
+    out = tmp_path / "out"
+    merge(recipe(siblings), out)
+    workers, in_order = [], hashing.in_order
+
+    def watched(jobs, at_a_time, *more):
+        workers.append(at_a_time)
+        return in_order(jobs, at_a_time, *more)
+
+    monkeypatch.setattr(hashing, "in_order", watched)
+    monkeypatch.setattr(hashing, "cores", lambda: 4)
+    for memory in (None, 3 * hashing.PIECE, hashing.PIECE):
+        assert verify(ModelRef(str(out)), memory=memory).ok
+    assert workers == [4, 3, 1]
+    done = call("verify", out, "--memory", "15MB")
+    assert done.returncode == 2
+    assert f"Hashing {out} takes 16 MB of memory at least, and may take 15 MB; allow that much." in done.stderr
+    done = call("verify", out, "--recompute", "--memory", "20MB")
+    assert done.returncode == 2 and "one tensor at a time, and may take 20 MB" in done.stderr
+    for command in ("verify --recompute", "reproduce"):
+        name, *more = command.split()
+        assert call(name, out, *more, "--memory", "100MB").returncode == 0
+
+
+def test_a_candidate_is_exported_within_a_limit(
+    siblings: Siblings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call
+) -> None:
+    monkeypatch.setattr("hubmerge.evolve.export.candidate_recipe", lambda *_, **__: recipe(siblings))
+    ask = ("export", tmp_path, "--candidate", 0, "--out", tmp_path / "out", "--memory")
+    done = call(*ask, "20MB")
+    assert done.returncode == 2 and "one tensor at a time, and may take 20 MB" in done.stderr
+    assert call(*ask, "100MB").returncode == 0
+    free = merge(recipe(siblings), tmp_path / "free")
+    assert verify(ModelRef(str(tmp_path / "out"))).matching == len(free.tensors)
+
+
+def test_the_demo_takes_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call) -> None:
+    given: list[object] = []
+    monkeypatch.setattr("hubmerge.demo.run", lambda out, memory: given.append(memory))
+    monkeypatch.setattr("hubmerge.demo.paper", lambda *values: given.append(values[-1]))
+    assert call("demo", "--out", tmp_path, "--memory", "200MB").returncode == 0
+    assert call("demo", "--paper", "--out", tmp_path, "--memory", "300MB").returncode == 0
+    assert given == [200_000_000, 300_000_000]

@@ -138,15 +138,15 @@ def export(
     push: Push = None,
     public: Public = False,
     overwrite: ReplaceModel = False,
+    memory: Memory = None,
     token: Token = None,
 ) -> None:
     """Make a model of any candidate of a search, such as another point of its Pareto front."""
     from ..evolve.export import candidate_recipe
     from .merging import merge_or_push
 
-    merge_or_push(
-        candidate_recipe(run, candidate, token=token), out, push, public=public, overwrite=overwrite, token=token
-    )
+    recipe = candidate_recipe(run, candidate, token=token)
+    merge_or_push(recipe, out, push, public=public, overwrite=overwrite, memory=memory, token=token)
 
 
 @app.command("eval")

@@ -10,7 +10,7 @@ import typer
 from ..errors import HubError, HubmergeError, ResourceError
 from ..typed import typed
 from ..zoo import SEED
-from .options import Port, Public, Token, app
+from .options import Memory, Port, Public, Token, app
 
 zoo = typer.Typer(help="The demo models: train them anew; and a benchmark of pictures.", no_args_is_help=True)
 app.add_typer(zoo, name="zoo")
@@ -117,6 +117,7 @@ def demo(
     evaluations: Annotated[int, typer.Option(min=32, help="With --paper: candidates of each search.")] = 240,
     test: Annotated[int, typer.Option(min=20, max=600, help="With --paper: held-out problems.")] = 600,
     jobs: Annotated[int, typer.Option(min=1, help="With --paper: searches at a time, each on one thread.")] = 2,
+    memory: Memory = None,
 ) -> None:
     """The whole product on tiny trained models: resolve, plan, merge, evolve, push, load back by Hub ID, chat."""
     from ..extras import require
@@ -125,13 +126,13 @@ def demo(
     from .. import demo
 
     if not paper:
-        demo.run(out or Path("runs/demo"))
+        demo.run(out or Path("runs/demo"), memory=memory)
         return
     try:
         numbers = list(dict.fromkeys(int(seed) for seed in seeds.split(",")))
     except ValueError:
         raise HubmergeError(f"--seeds must be whole numbers with commas between, got {seeds!r}.") from None
-    demo.paper(out or Path("runs/paper"), zoo_folders or (), numbers, evaluations, test, jobs)
+    demo.paper(out or Path("runs/paper"), zoo_folders or (), numbers, evaluations, test, jobs, memory)
 
 
 @space.callback()

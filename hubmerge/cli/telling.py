@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .options import Model, ReplaceModel, Token, app
+from .options import Memory, Model, ReplaceModel, Token, app
 
 
 @app.command()
@@ -15,6 +15,7 @@ def verify(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Also merge it again from its recipe, in memory, and compare.")
     ] = False,
+    memory: Memory = None,
     token: Token = None,
 ) -> None:
     """Check every tensor and small file of a merged model against the sha256 that its merge noted; of the Hub nothing
@@ -35,6 +36,7 @@ def verify(
             recompute=recompute,
             read=read_again,
             plan=plan_again,
+            memory=memory,
             progress=progress,
         )
     show_verification(result)
@@ -52,6 +54,7 @@ def reproduce(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or mps; by default the kind that it was merged on.")
     ] = None,
+    memory: Memory = None,
     token: Token = None,
 ) -> None:
     """Merge a published model again, from its repository alone, and compare every tensor: identical, or not.
@@ -68,7 +71,8 @@ def reproduce(
     from ..terminal import progress_bars, show_reproduction
 
     with progress_bars() as progress:
-        result = reproduce(ref, token=token, out=out, overwrite=overwrite, device=device, progress=progress)
+        how: dict[str, Any] = {"device": device, "memory": memory, "progress": progress}
+        result = reproduce(ref, token=token, out=out, overwrite=overwrite, **how)
     show_reproduction(result)
     result.require()
 

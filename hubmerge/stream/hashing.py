@@ -7,6 +7,8 @@ from functools import partial
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
+from ..amounts import size
+from ..errors import ResourceError
 from ..hub.source import Source
 from ..hub.store import FileInfo, Folder
 from ..progress import Event, Progress, silent
@@ -21,12 +23,19 @@ _TICK = 0.25  # seconds between events while nothing is finished
 T = TypeVar("T")
 
 
-def hash_weights(source: Source, progress: Progress = silent) -> tuple[dict[str, str], dict[str, str]]:
+def hash_weights(
+    source: Source, progress: Progress = silent, memory: int | None = None
+) -> tuple[dict[str, str], dict[str, str]]:
     """The sha256 of each shard's header by file, and of each tensor's stored bytes by name.
 
-    Several parts are read and hashed at a time. Raises `SourceError` for a file that cannot be read or changes
-    meanwhile, `HubError` for what the Hub refuses.
+    Several parts are read and hashed at a time, as many as `memory` has room for. Raises `SourceError` for a file that
+    cannot be read or changes meanwhile, `HubError` for what the Hub refuses, `ResourceError` without room for one.
     """
+    if memory is not None and memory < PIECE:
+        raise ResourceError(
+            f"Hashing {source.name} takes {size(PIECE)} of memory at least, and may take {size(memory)}; allow that "
+            "much."
+        )
     parts = _parts(source)
     here = {file: source.local_path(file) for file, _, _, _ in parts if source.is_here(file)}
     stopped = threading.Event()
@@ -52,6 +61,8 @@ def hash_weights(source: Source, progress: Progress = silent) -> tuple[dict[str,
 
     # On disk hashing is the work, and a core each is enough; the Hub is waited for.
     workers = cores() if len(here) == len({part.file for part in parts}) else _HUB_READERS
+    if memory is not None:
+        workers = min(workers, memory // PIECE)
     runs = list(_runs(parts))
     jobs = [(run[0].file, partial(hash_run, run)) for run in runs]
     headers: dict[str, str] = {}

@@ -10,6 +10,7 @@ forger who rewrites both. Against that, `recompute` merges again from the pinned
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ..errors import SourceError
@@ -103,13 +104,15 @@ def verify(
     recompute: bool = False,
     read: Callable[[Mapping[str, Any]], Wanted] = Recipe.from_dict,
     plan: Callable[..., Plan] = make_plan,
+    memory: int | None = None,
     progress: Progress = silent,
 ) -> Verification:
     """Hashes the weights of a merged model and compares them with the model's manifest (hubmerge.json).
 
     Files of a folder and of the Hub cache are read from disk; everything else is read from the Hub by range and not
     kept. With `recompute`, a model that is right is also merged again from its recipe, in memory; `read` and `plan`
-    are how a recipe is read and planned. `progress` may raise `Interrupted`.
+    are how a recipe is read and planned. `memory`: bytes that it may take beside the bare process. `progress` may raise
+    `Interrupted`.
 
     Raises `SourceError` for a model that has no manifest or a broken one, or that cannot be opened at all (a shard
     missing or cut short, no config.json, an index that lies), `HubError` for what the Hub refuses; with `recompute`
@@ -124,7 +127,7 @@ def verify(
             "hubmerge did not make it, or the file was not copied with it."
         )
     manifest = Manifest.parse(text, source.name)
-    headers, tensors = hash_weights(source, progress)
+    headers, tensors = hash_weights(source, progress, memory)
     both = manifest.tensors.keys() & tensors.keys()
     shards_read = {tensor.file for tensor in source.tensors.values()}
     sizes = {
@@ -148,7 +151,8 @@ def verify(
     )
     if not recompute or not result.ok:
         return result
-    again = merge_again(plan_again(read(manifest.recipe), source, token, plan, manifest.device), progress)
+    within = partial(plan, memory=memory)
+    again = merge_again(plan_again(read(manifest.recipe), source, token, within, manifest.device), progress)
     unreproduced = [name for name in tensors if again.get(name) != Made.of(source, name, tensors[name])]
     unreproduced += [name for name in again if name not in tensors]
     return replace(

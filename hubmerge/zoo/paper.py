@@ -116,13 +116,15 @@ def runs(zoo: Zoo, seeds: Sequence[int], evaluations: int, splits: Mapping[str, 
         yield Run("ps-dfs", zoo, seed, replace(both, path_searcher=second))
 
 
-def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = silent) -> None:
-    """Makes the runs that are not finished, `jobs` at a time, each on one thread in a process of its own."""
+def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = silent, memory: int | None = None) -> None:
+    """Makes the runs that are not finished, `jobs` at a time, each on one thread in a process of its own, with `memory`
+    bytes of its own."""
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes when they start
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_the_parent) as pool:
         doing = {
-            pool.submit(_make, run.search.to_dict(), run.zoo.namespace, run.folder(out), run.mixed): run for run in todo
+            pool.submit(_make, run.search.to_dict(), run.zoo.namespace, run.folder(out), run.mixed, memory): run
+            for run in todo
         }
         progress(Event("searches", 0, len(todo), "runs"))
         try:
@@ -149,17 +151,18 @@ def _end_with_the_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _make(document: Mapping[str, Any], namespace: str, folder: Path, mixed: bool) -> None:
+def _make(document: Mapping[str, Any], namespace: str, folder: Path, mixed: bool, memory: int | None) -> None:
     """Makes one run, or finds it finished, and asks its winner the same problems in English."""
     from ..evaluate.task import load_task
     from ..evolve.records.folder import MODEL_FOLDER
     from ..evolve.run import evolve
     from ..evolve.search import Search
+    from ..evolve.workers.workers import Workers
 
     search = Search.from_dict(document)
-    evolve(search, folder, resume=True)
+    evolve(search, folder, resume=True, workers=Workers(memory=memory))
     model = str(folder / MODEL_FOLDER)
     task = load_task(search.task, counts=search.splits)
-    english(model, namespace, task, folder / ENGLISH_FILE)
+    english(model, namespace, task, folder / ENGLISH_FILE, memory)
     if mixed:
-        trade_off(model, namespace, task, folder / TRADE_OFF_FILE)
+        trade_off(model, namespace, task, folder / TRADE_OFF_FILE, memory)

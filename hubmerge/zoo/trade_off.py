@@ -49,7 +49,7 @@ def english_task(namespace: str, japanese: "Task") -> "Task":
     return replace(task, test=tuple(asked[twin[example.prompt]] for example in japanese.test))
 
 
-def english(model: str, namespace: str, japanese: "Task", kept: Path) -> Mapping[str, Any]:
+def english(model: str, namespace: str, japanese: "Task", kept: Path, memory: int | None = None) -> Mapping[str, Any]:
     """The model's right numbers on `english_task`.
 
     {"n": examples, "value", "low", "high": share and 95% interval, "problems": their Japanese twins' names, "values":
@@ -62,8 +62,8 @@ def english(model: str, namespace: str, japanese: "Task", kept: Path) -> Mapping
         from ..files import write_file
 
         task = english_task(namespace, japanese)
-        made, tokenizer = load_model(model, dtype="float32")
-        scores = evaluate(made, tokenizer, task.test, task, batch_size=_BATCH)
+        made, tokenizer = load_model(model, dtype="float32", memory=memory)
+        scores = evaluate(made, tokenizer, task.test, task, batch_size=_BATCH, memory=memory)
         low, high = scores.interval
         found: dict[str, Any] = {"n": scores.n, "value": scores.score, "low": low, "high": high}
         found |= {"problems": japanese.problems(TEST), "values": pack(scores.values)}
@@ -71,7 +71,9 @@ def english(model: str, namespace: str, japanese: "Task", kept: Path) -> Mapping
     return parse_object(kept.read_bytes(), str(kept), SearchError)
 
 
-def trade_off(evolved: str, namespace: str, japanese: "Task", kept: Path) -> tuple[Point, ...]:
+def trade_off(
+    evolved: str, namespace: str, japanese: "Task", kept: Path, memory: int | None = None
+) -> tuple[Point, ...]:
     """Mixtures of the evolved model (a folder) and the math expert of `namespace`; kept in a file.
 
     japanese: the task that the model was evolved for; asked in English are its problems' twins.
@@ -90,10 +92,10 @@ def trade_off(evolved: str, namespace: str, japanese: "Task", kept: Path) -> tup
             return Recipe.from_dict({"merge_method": "linear", "models": models, "dtype": "float32"})
 
         asked = english_task(namespace, japanese)
-        resident, found = ResidentModel(make_plan(recipe(SHARES[0]))), []
+        resident, found = ResidentModel(make_plan(recipe(SHARES[0])), memory=memory), []
         for share in SHARES:
             resident.load(recipe(share))
-            ask = partial(evaluate, resident.model, resident.tokenizer, batch_size=_BATCH)
+            ask = partial(evaluate, resident.model, resident.tokenizer, batch_size=_BATCH, memory=memory)
             found.append(Point(share, ask(japanese.test, japanese).score, ask(asked.test, asked).score))
         write_file(kept, json.dumps([asdict(point) for point in with_front(found)]).encode())
     return read_points(kept)
