@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from test_stream_adapted import lora
 
 from hubmerge.errors import ResourceError
 from hubmerge.evaluate import placement
@@ -104,6 +106,32 @@ def test_a_limit_too_small_for_the_largest_module_says_the_least(large: Path) ->
     with pytest.raises(ResourceError, match=r"model needs 12\.6 MB of memory at least, for .*proj .* may take 9 MB"):
         load_model(str(large), memory=9_000_000)
     load_model(str(large), memory=12_700_000)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+@pytest.mark.parametrize("kind", ["a LoRA on top", "pytorch_model.bin"])
+def test_weights_that_are_computed_are_written_first(
+    kind: str, tiny_llama: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of more than a merge takes at least: a model of 85 MB within 70."""
+    wide = {"hidden_size": 768, "intermediate_size": 2048, "num_attention_heads": 8, "num_key_value_heads": 8}
+    name = str(tiny_llama(tmp_path / "model", seed=5, **wide))
+    if kind == "pytorch_model.bin":
+        safe = tmp_path / "model" / "model.safetensors"
+        torch.save(load_file(safe), safe.with_name(kind))
+        safe.unlink()
+    else:
+        name += f"+{lora(Path(name), tmp_path / 'lora')[0]}"
+    whole = generate(*load_model(name), PROMPTS, max_new_tokens=4)
+    model, tokenizer = load_model(name, memory=70_000_000)
+    assert set(model.hf_device_map.values()) == {"cpu", "disk"}
+    assert list(spool_root().glob("*/written/*.safetensors"))
+    assert generate(model, tokenizer, PROMPTS, max_new_tokens=4) == whole
+    with pytest.raises(ResourceError, match="of memory at least, one tensor at a time, and may take 40 MB"):
+        load_model(name, memory=40_000_000)
+    del model
+    gc.collect()
+    assert not list(spool_root().glob("*/written"))
 
 
 def test_a_plan_over_several_devices_is_accelerates(large: Path) -> None:

@@ -23,14 +23,16 @@ from ..hub.checkpoint import CONFIG, GGUF, INDEX, TORCH
 from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
 from ..methods.blocks import BLOCK
+from ..recipe import ModelEntry, Output, Recipe
 from ..reference import ModelRef
 from ..stream.architecture import answering_class, check_counts, read_architecture, transformers_errors
 from ..stream.carried import Carried, is_carried
 from ..stream.device import free_memory
 from ..stream.dtypes import DTYPES
+from ..stream.executor import merge
 from ..stream.lora import Adapted
 from ..stream.mapped import map_tensors
-from ..stream.plan import weights_of
+from ..stream.plan import make_plan, weights_of
 from ..stream.weights import Reads, Stored
 from . import apart, placement
 from .spool import Spool
@@ -90,15 +92,13 @@ def load_model(
                 f"{ref} needs {amounts.size(size)} but {place} has {amounts.size(free)} to give; leave the device open "
                 "to spread it over memory and disk, or use a smaller dtype."
             )
-        if source.adapter is not None:
-            raise ResourceError(f"{ref} is too large to be loaded with its LoRA; merge it first: hubmerge merge.")
-        if not _is_plain(source):
-            raise ResourceError(f"{ref} is too large to be loaded as it is stored; merge it first: hubmerge merge.")
         outline = placement.outline(source.config, wanted or most_common(_stored(source)))
         placement.require_room(outline, str(ref), memory)
         devices = placement.spread(outline, placement.room_for_weights(place, memory))
         # What transformers puts together as it loads it has to be written; all else is read where it is.
         spool = Spool()
+        if source.adapter is not None or not _is_plain(source):
+            source = _written(source, spool.folder / "written", wanted, memory)
         spread = {"device_map": devices, "offload_folder": str(spool.folder / "converted")}
     # Here rather than below: nobody else's model waits for this download.
     # And transformers is given a folder: it would ask the Hub for each file again, with nobody to check what comes.
@@ -215,6 +215,15 @@ def save_files(folder: str, files: Mapping[str, bytes]) -> None:
 def _is_plain(source: Source) -> bool:
     """Whether transformers may be given the files themselves."""
     return source.quantised is None and not any(one.file.endswith((*TORCH, GGUF)) for one in source.tensors.values())
+
+
+def _written(source: Source, folder: Path, dtype: torch.dtype | None, memory: int | None) -> Source:
+    """A model whose weights are computed as they are read, as with a LoRA, written into a folder in plain safetensors:
+    merged with nothing, a block at a time. Raises `ResourceError` where memory or disk do not allow that."""
+    output = Output(dtype=str(dtype).removeprefix("torch.") if dtype is not None else None)
+    alone = Recipe("passthrough", models=(ModelEntry(source.ref),), output=output)
+    merge(make_plan(alone, sources={source.ref: source}, memory=memory, out=folder), folder)
+    return open_source(str(folder))
 
 
 def _load_read(source: Source, where: str, dtype: torch.dtype | None) -> Any:
