@@ -71,7 +71,7 @@ def read_published(ref: ModelRef, *, token: str | None = None, strict: bool = Fa
         if manifest is not None:
             recipe = read_again(manifest.recipe)
         else:
-            recipe = Moe.from_yaml(text) if file == MERGEKIT_MOE else Recipe.from_text(text, strict)
+            recipe = Moe.from_text(text) if file == MERGEKIT_MOE else Recipe.from_text(text, strict)
     except HubmergeError as exc:
         raise RecipeError(f"{file} of {listing.name} cannot be followed: {exc}") from exc
     if listing.root is None:

@@ -14,7 +14,7 @@ can hold. Everything else raises the error class that the caller names.
 from .fields import DocumentKind, refuse_unknown, unknown_key
 from .json_text import LARGEST_JSON, MOST_DIGITS, parse_json, parse_object
 from .plain import MAX_DEPTH, MOST_JSON_VALUES, check_plain, is_number
-from .yaml_text import MAX_CHARACTERS, MAX_NODES, load_mapping, load_mappings, named_file
+from .yaml_text import MAX_CHARACTERS, MAX_NODES, load_mapping, load_mappings
 
 __all__ = [
     "LARGEST_JSON",
@@ -28,7 +28,6 @@ __all__ = [
     "is_number",
     "load_mapping",
     "load_mappings",
-    "named_file",
     "parse_json",
     "parse_object",
     "refuse_unknown",

@@ -17,7 +17,7 @@ from ..errors import HubmergeError
 from ..guesses import missing_colon, nearest
 from ..text import brief
 from .plain import check_plain, is_number
-from .yaml_text import load_mapping, load_mappings
+from .yaml_text import load_mapping, load_mappings, named_file
 
 T = TypeVar("T")
 
@@ -47,6 +47,10 @@ class DocumentKind:
 
     what: str
     error: type[HubmergeError]
+
+    def source(self, given: object) -> str | Path:
+        """YAML text, or a `Path` where a program names a file; see `named_file`."""
+        return named_file(given, self.what, self.error)
 
     def load(self, source: str | Path) -> dict[str, Any]:
         """The mapping in a YAML text or file; see `load_mapping`."""

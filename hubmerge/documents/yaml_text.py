@@ -1,6 +1,7 @@
 """YAML that people write, read into plain values without recursion, bounded before anything is built of it."""
 
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 import yaml
 
 from ..errors import HubmergeError
+from ..files import expand
 from .plain import MAX_DEPTH, SURROGATE, WHOLE
 
 MAX_CHARACTERS = 1_000_000
@@ -53,15 +55,23 @@ def load_mappings(source: str | Path, what: str, error: type[HubmergeError]) -> 
     return [_mapping(one, what, error) for one in [one for one in found if one is not None] or [None]]
 
 
-def named_file(source: str | Path) -> str | Path:
-    """What a program gives as a document: a text of one line that ends as a YAML file's name does is a path.
+def named_file(source: object, what: str, error: type[HubmergeError]) -> str | Path:
+    """What a program gives as a document: text of one line that can be no mapping, or ends as a YAML file's name does,
+    is a path. `what` and `error` as of `load_mapping`; raises `error` for what is neither text nor a path.
 
-    >>> named_file("recipes/ties.yaml").name, named_file("merge_method: linear")
-    ('ties.yaml', 'merge_method: linear')
+    >>> named_file("recipes/ties.yaml", "recipe", HubmergeError).name
+    'ties.yaml'
+    >>> named_file("merge_method: linear", "recipe", HubmergeError)
+    'merge_method: linear'
     """
-    if isinstance(source, str) and "\n" not in source.strip() and _FILE_NAME.search(source):
-        return Path(source.strip())
-    return source
+    if isinstance(source, str):
+        line = source.strip()
+        is_path = "\n" not in line and (_FILE_NAME.search(line) or not any(char in line for char in ":{"))
+        return expand(line, error) if line and is_path else source
+    if isinstance(source, os.PathLike) and isinstance(path := os.fspath(source), str):
+        return expand(path, error)
+    instead = "; `from_dict` takes plain values" if isinstance(source, dict) else ""
+    raise error(f"A {what} is read from YAML text or the path of a file, got {type(source).__name__}{instead}.")
 
 
 def _text(source: str | Path, what: str, error: type[HubmergeError]) -> tuple[str, str]:

@@ -41,6 +41,8 @@ from typing import Any
 from ..errors import TaskError
 from ..files import expand
 from ..guesses import guess
+from ..shown import Shown, Table
+from ..text import shorten
 from . import language
 from .builtin import BUILTIN
 from .examples import TASK, Example, open_rows, text_or_none
@@ -58,8 +60,8 @@ Settings = LlmJudge | PythonFunction | HarnessTask
 """What a metric may need beside its name."""
 
 
-@dataclass(frozen=True)
-class Task:
+@dataclass(frozen=True, repr=False)
+class Task(Shown):
     """Examples and the way to judge them, validated. Raises `TaskError` at construction.
 
     `metric` is one of `METRICS`, `settings` are for those that need them. `language` is an ISO 639 code or None;
@@ -77,6 +79,14 @@ class Task:
     system: str | None = None
     source: str | None = None
     settings: Settings | None = None
+
+    def told(self) -> Table:
+        """How many examples there are, what is asked and how it is judged."""
+        splits = {"search": self.search, "validation": self.validation, "test": self.test}
+        rows = [(split, f"{len(examples):,} examples") for split, examples in splits.items()]
+        first = next((example.prompt for examples in splits.values() for example in examples), "")
+        beside = {"metric": self.metric, "language": self.language, "from": self.source, "begins": shorten(first, 80)}
+        return f"Task: {self.name}", rows + [(key, value) for key, value in beside.items() if value]
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:

@@ -197,7 +197,9 @@ class Search:
 
     @classmethod
     def from_yaml(cls, source: str | Path) -> "Search":
-        """Reads a search from YAML text or from a file (pass a `Path`; its task is looked for beside it)."""
+        """Reads a search from YAML text, or from a file (a `Path`, or its name as text), beside which its task is
+        looked for."""
+        source = SEARCH.source(source)
         document = SEARCH.load(source)
         return cls.from_dict(document, relative_to=source.parent if isinstance(source, Path) else Path())
 
@@ -230,6 +232,9 @@ class Search:
         if self.economy is not None:
             document["economy"] = asdict(self.economy)
         return document | self.output.to_dict()
+
+    def __repr__(self) -> str:
+        return f"Search:\n{self.to_yaml()}"
 
     def to_yaml(self) -> str:
         """The search as YAML text."""

@@ -154,8 +154,13 @@ class Moe:
 
     @classmethod
     def from_yaml(cls, source: str | Path) -> "Moe":
-        """Reads YAML text or a file (pass a `Path`). Raises `RecipeError`."""
-        return cls.from_dict(_DOCUMENT.load(source))
+        """Reads YAML text, or a file (a `Path`, or its name as text). Raises `RecipeError`."""
+        return cls.from_dict(_DOCUMENT.load(_DOCUMENT.source(source)))
+
+    @classmethod
+    def from_text(cls, text: str) -> "Moe":
+        """Reads YAML text that somebody else wrote: whatever it holds, it is no path. Raises `RecipeError`."""
+        return cls.from_dict(_DOCUMENT.load(text))
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Moe":

@@ -5,6 +5,7 @@
 ('6f2c...', (32000, 4096))
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -234,17 +235,17 @@ def parts_of(sources: Iterable[Source]) -> tuple[Listing, ...]:
     return tuple({(part.name, part.identity): part for source in sources for part in source.parts}.values())
 
 
-def open_source(ref: ModelRef | str, *, token: str | None = None) -> Source:
+def open_source(ref: ModelRef | str | Path, *, token: str | None = None) -> Source:
     """Opens a model, with its LoRA if it has one: resolves revisions to commits once, reads configs and headers.
 
-    `ref`: its reference, or what a recipe calls it ("org/name@revision+org/lora").
+    `ref`: its reference, or what a recipe calls it ("org/name@revision+org/lora"); a `Path` is a folder.
     From the Hub this costs a few small requests and no weights: the file list, config.json, the index, and one range
     request per shard (three or four for what torch.save wrote). `token` wins over the environment's. Raises
     `SourceError` for content that cannot be merged (quantised in an unknown way, cut short, an index that lies) and
     `HubError` for what the Hub refuses.
     """
-    if isinstance(ref, str):
-        ref = ModelRef.parse(ref)
+    if not isinstance(ref, ModelRef):
+        ref = ModelRef.parse(os.path.abspath(ref) if isinstance(ref, Path) else ref)
     if ref.stage:
         raise SourceError(
             f"{ref} is what a recipe makes on its way, not a model; it has a meaning in its recipe alone."

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ..documents import DocumentKind, named_file
+from ..documents import DocumentKind
 from ..errors import RecipeError
 from ..reference import ModelRef
 from .calibration import Calibration
@@ -285,12 +285,12 @@ class Recipe:
 
     @classmethod
     def from_yaml(cls, source: str | Path, strict: bool = False) -> "Recipe":
-        """Reads a recipe from YAML text, or from a file (a `Path`, or text that ends in .yaml).
+        """Reads a recipe from YAML text, or from a file (a `Path`, or its name as text).
 
         Several documents, of which later ones name earlier ones, become stages. What a recipe in mergekit's format
         holds that nothing reads is left out and stands in `remarks`; `strict` raises for it.
         """
-        return cls.as_written(named_file(source), strict).require_read()
+        return cls.as_written(RECIPE.source(source), strict).require_read()
 
     @classmethod
     def from_text(cls, text: str, strict: bool = False) -> "Recipe":
