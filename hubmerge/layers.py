@@ -17,6 +17,9 @@ Group = Literal["embedding", "attention", "mlp", "norm", "head", "other"]
 # Llama and most others: model.layers.N; GPT-2, Falcon, BLOOM: h.N; MPT, OLMo: blocks.N; T5, BERT: block.N, layer.N.
 _LAYER = re.compile(r"^(?P<prefix>(?:.*?\.)?(?:layers|h|blocks|block|layer)\.)(?P<layer>\d{1,5})\.(?P<suffix>.+)$")
 
+# Numbered, but no layers of the transformer: convolutions that give data2vec its positions, heads of YOLOS and DETR.
+_NO_LAYER = re.compile(r"(?:^|\.)(?:pos_conv_embed|class_labels_classifier|bbox_predictor)\.layers\.\d")
+
 # Outside the stack, what comes before its first layer. All the rest comes after the last one: norms, poolers, what
 # classifies or predicts. DeBERTa's layers share encoder.LayerNorm, which belongs to encoder.rel_embeddings.
 _OPENS = re.compile(
@@ -74,7 +77,7 @@ class TensorName:
 @lru_cache(maxsize=1 << 16)
 def parse(name: str) -> TensorName:
     """Splits a tensor name; never fails (an unknown name has group "other")."""
-    match = _LAYER.match(name)
+    match = None if _NO_LAYER.search(name) else _LAYER.match(name)
     prefix, layer, suffix = (match["prefix"], int(match["layer"]), match["suffix"]) if match else ("", None, name)
     group: Group = next((group for group, pattern in _GROUPS if pattern.search(suffix)), "other")
     return TensorName(name, layer, group, prefix, suffix)

@@ -187,7 +187,7 @@ def sights() -> Iterator[Architecture]:
     ):
         yield Architecture(name, f"{model}ForImageClassification", settings, "image", **narrowing)
     yolos = {**image, "image_size": [16, 16], "num_detection_tokens": 2}
-    yield Architecture("yolos", "YolosForObjectDetection", yolos, "image", stacks=False)
+    yield Architecture("yolos", "YolosForObjectDetection", yolos, "image", **BY_DEPTH)
 
 
 def sounds() -> Iterator[Architecture]:
@@ -204,7 +204,7 @@ def sounds() -> Iterator[Architecture]:
     bert = {**TEXT, "feature_projection_input_dim": 8, "position_embeddings_type": "relative"}
     yield Architecture("wav2vec2-bert", "Wav2Vec2BertForCTC", {**bert, "conv_depthwise_kernel_size": 3}, "features")
     data2vec = {**SPEECH, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3}
-    yield Architecture("data2vec-audio", "Data2VecAudioForCTC", data2vec, "wave", stacks=False)
+    yield Architecture("data2vec-audio", "Data2VecAudioForCTC", data2vec, "wave")
     spectrum = {"num_mel_bins": 8, "max_length": 32, "patch_size": 4, "frequency_stride": 4, "time_stride": 4}
     ast = {**PLAIN, **spectrum, "num_labels": 3}
     yield Architecture("audio-spectrogram-transformer", "ASTForAudioClassification", ast, "spectrum")

@@ -5,7 +5,6 @@
 ('6f2c...', (32000, 4096))
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -245,7 +244,7 @@ def open_source(ref: ModelRef | str | Path, *, token: str | None = None) -> Sour
     `HubError` for what the Hub refuses.
     """
     if not isinstance(ref, ModelRef):
-        ref = ModelRef.parse(os.path.abspath(ref) if isinstance(ref, Path) else ref)
+        ref = ModelRef.parse(str(ref.absolute()) if isinstance(ref, Path) else ref)
     if ref.stage:
         raise SourceError(
             f"{ref} is what a recipe makes on its way, not a model; it has a meaning in its recipe alone."

@@ -38,7 +38,7 @@ _SHARED = "shared_transformer."
 # Families whose first layer lacks a norm, whatever their lists say of it.
 _FIRST_UNLIKE = ("modernbert", "modernbert-decoder")
 # Tensors outside the stack whose shape depends on the number of layers.
-_BY_DEPTH = re.compile(r"contact_head\.regression|(?:^|\.)layer_weights$|per_layer")
+_BY_DEPTH = re.compile(r"contact_head\.regression|(?:^|\.)layer_weights$|per_layer|mid_position_embeddings")
 # Lists that may be as long as the stack by chance.
 _NOT_BY_LAYER = re.compile(
     r"architectures|token|_ids?$|languages|image|patch|^conv_|depths|stage|^out_|keys|labels|section|factor|scale|"
