@@ -44,8 +44,9 @@ _GROUPS: tuple[tuple[Group, re.Pattern[str]], ...] = (
     ("norm", re.compile(r"norm|(?:^|\.)ln_|layernorm", re.I)),
     ("head", re.compile(r"(?:^|\.)(?:lm_head|embed_out|output)\b")),
     ("embedding", re.compile(r"embed|(?:^|\.)w[tp]e\b|word_embeddings|position_embeddings")),
-    ("attention", re.compile(r"attn|attention|(?:^|\.)[qkvo]_proj\b", re.I)),
-    ("mlp", re.compile(r"mlp|ffn|feed_forward|experts?\b|dense_h_to_4h|dense_4h_to_h", re.I)),
+    # What UNets call attentions holds feed-forwards and projections as well.
+    ("attention", re.compile(r"attn|attention(?!s\.\d+\.(?:transformer_blocks|proj_))|(?:^|\.)[qkvo]_proj\b", re.I)),
+    ("mlp", re.compile(r"mlp|ffn|feed_forward|experts?\b|dense_h_to_4h|dense_4h_to_h|(?:^|\.)ff(?:_context)?\.", re.I)),
 )
 
 

@@ -26,6 +26,7 @@ FLOORS = {
     "files": 0.4,
     "links": 0,
     "reference": 0.75,
+    "blocks": 0,
     "recipe": 1,
     "layers": 1,
     "methods": 2,

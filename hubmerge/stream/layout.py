@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .. import layers
+from ..blocks import find_blocks
 from ..errors import RecipeError
 from ..methods import Method
 from ..recipe import ModelEntry, Parameters, Recipe, Slice, SliceSource
@@ -19,7 +20,7 @@ class Origin:
     """Where one output tensor comes from.
 
     `depth`: 0..1 within its slice, for gradients. `models`: the parameters given at each input's model;
-    `levels`: those of the slice and of the recipe, nearest first.
+    `levels`: those of the slice and of the recipe, nearest first. `words`: of its block, where the network has such.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Origin:
     base: TensorId | None
     models: tuple[Parameters, ...]
     levels: tuple[Parameters, ...]
+    words: frozenset[str] = frozenset()
 
     @property
     def reads(self) -> tuple[TensorId, ...]:
@@ -229,15 +231,18 @@ def _origins(
 ) -> Iterator[Origin]:
     """The tensors that all members have. `lengths`: layers of each stack in this slice, which starts at `offset`."""
     reference = base or members[0]
+    blocks = find_blocks(reference.names)
     for name in reference.names:
         if all(name in member.names for member in members):
+            place = blocks.get(name)
             yield Origin(
                 name,
-                _depth(layers.parse(name), offset, lengths),
+                _depth(layers.parse(name), offset, lengths) if place is None else place.depth,
                 tuple((member.index, member.names[name]) for member in members),
                 (base.index, base.names[name]) if base else None,
                 tuple(member.parameters for member in members),
                 levels,
+                place.words if place is not None else frozenset(),
             )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from ..blocks import fits, is_word
 from ..errors import RecipeError
 from ..guesses import guess
 from ..methods import IGNORED_PARAMETERS, METHODS, Method, Parameter
@@ -65,8 +66,8 @@ def require_written(recipe: Recipe) -> None:
     raise_errors(found)
 
 
-def check_filters(recipe: Recipe, names: Collection[str]) -> Iterator[Finding]:
-    """Whether each filter is part of the name of some tensor: `names` are those of all models and of the result."""
+def check_filters(recipe: Recipe, names: Collection[str], words: Collection[str] = ()) -> Iterator[Finding]:
+    """Whether each filter means some tensor: `names` are those of all models and of the result, `words` of blocks."""
     wanted = {
         (case.filter, name): None
         for _, parameters, _ in _places(recipe)
@@ -77,11 +78,13 @@ def check_filters(recipe: Recipe, names: Collection[str]) -> Iterator[Finding]:
     }
     parts = {part for name in names for part in name.split(".")}
     for wanted_part, name in wanted:
-        if not any(wanted_part in one for one in names):
-            yield warning(
-                f"No tensor has {wanted_part!r} in its name, so the value of {name} for it is not used"
-                f"{guess(wanted_part, parts)}."
-            )
+        if any(fits(wanted_part, one, words) for one in names) or (is_word(wanted_part) and not words):
+            continue  # what has no blocks may stand beside a part that has
+        what = "is in" if is_word(wanted_part) else "has"
+        yield warning(
+            f"No tensor {what} {wanted_part!r}{'' if is_word(wanted_part) else ' in its name'}, so the value of {name} "
+            f"for it is not used{guess(wanted_part, words if is_word(wanted_part) else parts)}."
+        )
 
 
 def _refusal(message: str) -> Finding:
@@ -140,12 +143,13 @@ class Resolver:
         tensor_name: str,
         depth: float,
         own_names: Sequence[str] = (),
+        words: Collection[str] = (),
     ) -> tuple[tuple[Values, ...], Values]:
         """The per-model values, one mapping a model, and the shared ones of one tensor.
 
         `models`: the parameters given at each model; `levels`: those of the slice and the recipe, nearest first. A
         filter of a per-model value is looked for in what that model calls the tensor (`own_names`), where slices put
-        layers elsewhere; that of a shared one in the result's `tensor_name`.
+        layers elsewhere; that of a shared one in the result's `tensor_name`. `words`: of its block, for filters.
         """
         per_model: list[dict[str, float]] = [{} for _ in models]
         shared: dict[str, float] = {}
@@ -154,7 +158,7 @@ class Resolver:
             if parameter.per_model:
                 targets = zip(per_model, models, own_names or [tensor_name] * len(models), strict=True)
             for values, own, name in targets:
-                found = _first((own, *levels), parameter, name, depth)
+                found = _first((own, *levels), parameter, name, depth, words)
                 value = parameter.default if found is None else parameter.taken(found)
                 if found is None and not parameter.fills and any(parameter.name in one for one in (own, *levels)):
                     value = None
@@ -174,9 +178,11 @@ class Resolver:
             )
 
 
-def _first(levels: Sequence[Parameters], parameter: Parameter, tensor_name: str, depth: float) -> float | bool | None:
+def _first(
+    levels: Sequence[Parameters], parameter: Parameter, tensor_name: str, depth: float, words: Collection[str]
+) -> float | bool | None:
     name, steps = parameter.name, parameter.is_switch
     for parameters in levels:
-        if name in parameters and (value := value_at(parameters[name], tensor_name, depth, steps)) is not None:
+        if name in parameters and (value := value_at(parameters[name], tensor_name, depth, steps, words)) is not None:
             return value
     return None
