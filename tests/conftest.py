@@ -43,7 +43,19 @@ _hub = LocalHub(
     users={"alice": "hf_alice", "bob": "hf_bob", "SFconvertbot": "hf_SFconvertbot"},
     organizations={
         name: ["alice"]
-        for name in ("hubmerge-demo", "openai", "juletxara", "mistralai", "augmxnt", "WizardLMTeam", "GAIR", "SakanaAI")
+        for name in (
+            "hubmerge-demo",
+            "openai",
+            "juletxara",
+            "mistralai",
+            "augmxnt",
+            "WizardLMTeam",
+            "GAIR",
+            "SakanaAI",
+            "stabilityai",
+            "mhdang",
+            "RunDiffusion",
+        )
     },
 )
 _hub.start()

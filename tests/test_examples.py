@@ -12,7 +12,7 @@ from hubmerge import Recipe, Search, merge
 from hubmerge.errors import ResourceError
 from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.run import evolve
-from hubmerge.localhub import paper_models
+from hubmerge.localhub import image_models, paper_models
 from hubmerge.publish import planned
 from hubmerge.zoo.publish import publish
 
@@ -77,6 +77,39 @@ def test_the_papers_recipe_is_planned_at_full_size(papers_models: None) -> None:
     assert plan.parameters == 7_241_732_096
     assert {tensor.dtype for tensor in plan.tensors} == {"BF16"}
     assert plan.config["vocab_size"] == 32000
+
+
+def test_the_papers_image_model_is_planned_at_full_size(hub) -> None:
+    """At SDXL's shapes: a pipeline in float32, two in float16, a UNet alone; what attends apart from the rest."""
+    for repo_id, model in image_models().items():
+        hub.generate(repo_id, model, exist_ok=True)
+    plan = planned(Recipe.from_yaml(EXAMPLES / "paper" / "images.yaml"), ranged=True)
+    plan.require()
+    assert not [one.message for one in plan.warnings if "attention" in one.message]
+    sizes = {part.folder: sum(one.parameters for one in part.tensors) for part in plan.components}
+    assert sizes == {
+        "": 0,
+        "scheduler": 0,
+        "text_encoder": 123_060_480,
+        "text_encoder_2": 694_659_840,
+        "tokenizer": 0,
+        "tokenizer_2": 0,
+        "unet": 2_567_463_684,
+        "vae": 83_653_863,
+    }
+    [(_, unet)] = plan.stage.modules
+    given = {True: (0.188, 0.2, 0.392, 0.22), False: (0.159, 0.103, 0.65, 0.087)}
+    for tensor in unet.tensors:
+        attends = re.search(r"\.to_(q|k|v|out\.0)\.", tensor.name) is not None
+        assert tuple(one["weight"] for one in tensor.per_model) == given[attends]
+    japanese = {
+        plan.stage.weights[tensor.inputs[0][0]].name
+        for tensor in plan.tensors
+        if tensor.name.startswith("text_encoder/")
+    }
+    assert japanese == {"stabilityai/japanese-stable-diffusion-xl"}
+    assert {tensor.dtype for tensor in unet.tensors} == {"F16"}
+    assert plan.peak_memory < 3 * max(tensor.nbytes for tensor in plan.tensors) + 300e6
 
 
 def test_the_papers_search_is_planned_at_full_size(papers_models: None, hub) -> None:

@@ -3,7 +3,7 @@
 import os
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from ..errors import HubError, HubmergeError, ResourceError
 from ..typed import typed
 from ..zoo import SEED
 from .options import Memory, Port, Public, Token, app
+
+if TYPE_CHECKING:
+    from ..localhub import GeneratedModel, GeneratedPipeline
 
 zoo = typer.Typer(help="The demo models: train them anew; and a benchmark of pictures.", no_args_is_help=True)
 app.add_typer(zoo, name="zoo")
@@ -39,11 +42,11 @@ def hub(
     ] = None,
     generate: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B; or the paper's models: paper."),
+        typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B; the paper's models: paper, sdxl."),
     ] = None,
 ) -> None:
     """Serve a Hub of your own from a folder: offline, for demos, closed networks and tests."""
-    from ..localhub import LocalHub, paper_models, siblings
+    from ..localhub import LocalHub, image_models, paper_models, siblings
     from ..terminal import marked
     from ..terminal import out as console
 
@@ -60,8 +63,9 @@ def hub(
     if publish_demo:
         organizations.setdefault("hubmerge-demo", list(users))
     try:
-        if generate == "paper":
-            models = paper_models()
+        models: dict[str, GeneratedModel | GeneratedPipeline]
+        if generate in ("paper", "sdxl"):
+            models = {**(paper_models() if generate == "paper" else image_models())}
             organizations = {repo.partition("/")[0]: list(users) for repo in models} | organizations
         else:
             models = {f"{name}/{repo}": model for repo, model in (siblings(generate) if generate else {}).items()}

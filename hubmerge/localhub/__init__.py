@@ -17,6 +17,7 @@ A room imports only from those above it, `hub.py` and `app.py` from all; of hubm
 from .generated.llama import LLAMAS, LlamaShape, llama, siblings
 from .generated.model import GeneratedModel
 from .generated.paper import paper_models
+from .generated.sdxl import GeneratedPipeline, image_models
 from .hub import LocalHub
 from .serving.faults import Fault, Faults
 from .serving.requestlog import Request
@@ -26,9 +27,11 @@ __all__ = [
     "Fault",
     "Faults",
     "GeneratedModel",
+    "GeneratedPipeline",
     "LlamaShape",
     "LocalHub",
     "Request",
+    "image_models",
     "llama",
     "paper_models",
     "siblings",

@@ -13,6 +13,7 @@ from .accounts import Accounts
 from .app import Gate, make_application
 from .errors import HubError
 from .generated.model import GeneratedModel
+from .generated.sdxl import GeneratedPipeline
 from .serving.addresses import Addresses, is_loopback
 from .serving.connections import Protocol
 from .serving.faults import Faults
@@ -126,7 +127,9 @@ class LocalHub:
             return {**variables, "HF_TOKEN": "", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
         return {**variables, "HF_TOKEN": self._accounts.users[user]}
 
-    def generate(self, repo_id: str, model: GeneratedModel, private: bool = False, exist_ok: bool = False) -> str:
+    def generate(
+        self, repo_id: str, model: GeneratedModel | GeneratedPipeline, private: bool = False, exist_ok: bool = False
+    ) -> str:
         """Make a repository of a model of any size whose weights are made up as they are read; returns its commit.
 
         It takes no disk but for its headers, and stays as it is over restarts. The SHA-256 and ETag that clients see of

@@ -5,4 +5,5 @@ torchfile.py  the layout of files that torch.save writes
 patterns.py   the numbers: one period at random, repeated without end
 llama.py      shapes of Llama models
 paper.py      the paper's models, as they are published
+sdxl.py       its image models: pipelines of SDXL's shapes
 """

@@ -149,6 +149,7 @@ class GeneratedModel:
         shard_size: bytes of weights that a file holds at most; a larger tensor gets a file of its own.
         files: further small files by path, for example a tokenizer or a README.md.
         pickled: whether its files are of the kind that torch.save writes, as older models have them.
+        stem: what its files of safetensors are called.
 
     Raises:
         HubError: a dtype, shape, path or shard size that cannot be.
@@ -161,6 +162,7 @@ class GeneratedModel:
     shard_size: int = SHARD_SIZE
     files: Mapping[str, bytes] = field(default_factory=dict)
     pickled: bool = False
+    stem: str = "model"
 
     def __post_init__(self) -> None:
         if not self.tensors or self.shard_size <= 0:
@@ -195,7 +197,9 @@ class GeneratedModel:
             total = sum(self._nbytes(name) for name in self.tensors)
             weight_map = {name: path for path, names in shards.items() for name in names}
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            files[PICKLED_INDEX if self.pickled else INDEX] = json.dumps(index, indent=2).encode() + b"\n"
+            files[PICKLED_INDEX if self.pickled else self.stem + INDEX.removeprefix("model")] = (
+                json.dumps(index, indent=2).encode() + b"\n"
+            )
         return files
 
     def _nbytes(self, name: str) -> int:
@@ -213,7 +217,7 @@ class GeneratedModel:
                 held = 0
             groups[-1].append(name)
             held += size
-        stem, ending = ("pytorch_model", "bin") if self.pickled else ("model", "safetensors")
+        stem, ending = ("pytorch_model", "bin") if self.pickled else (self.stem, "safetensors")
         if len(groups) == 1:
             return {f"{stem}.{ending}": groups[0]}
         return {f"{stem}-{number:05d}-of-{len(groups):05d}.{ending}": names for number, names in enumerate(groups, 1)}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import HubError
 from ..generated.model import GeneratedModel
+from ..generated.sdxl import GeneratedPipeline
 from ..names import REPO_TYPES, check_name
 from .commits import Change, Commit, lfs_entry, now, regular_entry
 from .disk import names_in, write_atomically
@@ -132,7 +133,7 @@ class Store:
         text = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES).encode()
         return [Change(".gitattributes", regular_entry(text, self.objects.put(text)))]
 
-    def generate(self, id: str, model: GeneratedModel, author: str, private: bool) -> Commit:
+    def generate(self, id: str, model: GeneratedModel | GeneratedPipeline, author: str, private: bool) -> Commit:
         """Make the repository of a generated model.
 
         Raises:
