@@ -197,3 +197,40 @@ def picture(pipeline: Any) -> torch.Tensor:
         output_type="np",
     )
     return torch.from_numpy(found.images)
+
+
+_UNET = (
+    ("time_embedding.linear_1", "time_embed.0"),
+    ("time_embedding.linear_2", "time_embed.2"),
+    ("conv_in", "input_blocks.0.0"),
+    ("conv_norm_out", "out.0"),
+    ("conv_out", "out.2"),
+    ("norm1", "in_layers.0"),
+    ("conv1", "in_layers.2"),
+    ("norm2", "out_layers.0"),
+    ("conv2", "out_layers.3"),
+    ("time_emb_proj", "emb_layers.1"),
+    ("conv_shortcut", "skip_connection"),
+)
+
+
+def original(name: str) -> str:
+    """What the first authors call a tensor of the UNet above, with one layer a block, in a file of a whole pipeline."""
+    kind, *rest = name.split(".")
+    if kind in ("down_blocks", "up_blocks"):
+        level, inside, number, *rest = rest
+        side, first = ("input", 2 * int(level) + 1) if kind == "down_blocks" else ("output", 2 * int(level))
+        within = {"resnets": 0, "attentions": 1, "downsamplers": 0, "upsamplers": 2 if level == "0" else 1}[inside]
+        layer = 1 if "samplers" in inside else int(number)
+        if inside == "downsamplers":
+            rest[0] = "op"
+        place = f"{side}_blocks.{first + layer}.{within}"
+    elif kind == "mid_block":
+        inside, number, *rest = rest
+        place = f"middle_block.{1 if inside == 'attentions' else 2 * int(number)}"
+    else:
+        place, inside, rest = "", "", [kind, *rest]
+    told = ".".join(rest)
+    for ours, theirs in _UNET if inside in ("resnets", "") else ():
+        told = theirs + told[len(ours) :] if told.startswith(f"{ours}.") else told
+    return "model.diffusion_model." + ".".join(filter(None, (place, told)))

@@ -234,6 +234,23 @@ def test_code_of_its_own_is_neither_run_nor_copied_and_only_small_files_go_along
     assert not list((tmp_path / "out").rglob("*.py"))
 
 
+def test_one_file_of_a_pipeline_may_be_named(tmp_path: Path) -> None:
+    """It is read and written alone, whatever stands beside it; a file that tells nothing of itself is refused."""
+    folder = pipeline(tmp_path / "both")
+    names = ["model.diffusion_model.input_blocks.0.0.weight", "conditioner.embedders.0.x", "first_stage_model.y"]
+    (folder / "xl.safetensors").write_bytes(shard(names, 1))
+    (folder / "other.safetensors").write_bytes(shard(names, 2))
+    source = open_source(ModelRef.parse(str(folder / "xl.safetensors")))
+    assert list(source.tensors) == sorted(names) and source.config == {"_class_name": "StableDiffusionXLPipeline"}
+    plan = make_plan(half(folder / "xl.safetensors", folder / "other.safetensors", dtype="float16"), shard_size=100)
+    merge(plan, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"xl.safetensors", "hubmerge.json"}
+    assert {tensor.dtype for tensor in weights(tmp_path / "out").values()} == {torch.float16}
+    (folder / "odd.safetensors").write_bytes(shard(["x"]))
+    with pytest.raises(SourceError, match=r"no config\.json"):
+        open_source(ModelRef.parse(str(folder / "odd.safetensors")))
+
+
 def test_the_files_of_one_model_at_the_top_are_no_pipeline(tmp_path: Path) -> None:
     folder = pipeline(tmp_path / "both")
     (folder / "sd_v1.safetensors").write_bytes(shard(["model.x"]))

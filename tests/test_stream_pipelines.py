@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import init_empty_weights
+from safetensors.torch import save_file
 from streamtools import weights
 
 from hubmerge.blocks import find_blocks
@@ -24,7 +25,7 @@ from hubmerge.stream.verify import verify
 
 diffusers = pytest.importorskip("diffusers")
 
-from pipelines import PIPELINES, picture, save  # noqa: E402
+from pipelines import PIPELINES, original, picture, save  # noqa: E402
 
 KINDS = tuple(PIPELINES)
 DRAWN = ("sd15", "z_image")
@@ -102,6 +103,29 @@ def assert_copied(source: Path, out: Path, *parts: str) -> None:
     for part in parts:
         one, other = ({path.name: path.read_bytes() for path in (root / part).iterdir()} for root in (source, out))
         assert one == other, part
+
+
+def test_one_file_in_and_one_file_out(pairs, tmp_path: Path) -> None:
+    """Checkpoints in one file, by their first authors' names: blocks, and what diffusers makes of the result."""
+    for folder in pairs["sd15"]:
+        unet = {original(name): tensor for name, tensor in weights(folder / "unet").items()}
+        save_file({**unet, "cond_stage_model.logit_scale": torch.ones(1)}, tmp_path / f"{folder.name}.safetensors")
+    a, b = (tmp_path / f"{folder.name}.safetensors" for folder in pairs["sd15"])
+    value = [{"filter": "attention", "value": 0.75}, {"filter": "M00", "value": 1.0}, {"value": 0.25}]
+    models = [{"model": str(b), "parameters": {"weight": value}}]
+    document = {"merge_method": "task_arithmetic", "base_model": str(a), "models": models}
+    plan = make_plan(Recipe.from_dict(document), shard_size=1000)
+    merge(plan, out := tmp_path / "out", files={"README.md": render(card_of(plan)).encode()})
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "hubmerge.json", "sd15-a.safetensors"]
+    assert "StableDiffusionPipeline.from_single_file(" in (out / "README.md").read_text()
+    verify(ModelRef(str(out)), recompute=True).require()
+    config = {"config": str(pairs["sd15"][0]), "subfolder": "unet"}
+    loaded = diffusers.UNet2DConditionModel.from_single_file(str(out / "sd15-a.safetensors"), **config).state_dict()
+    first, second = (weights(folder / "unet") for folder in pairs["sd15"])
+    assert loaded.keys() == first.keys()
+    for name, tensor in loaded.items():
+        share = 0.75 if ".attn" in name else 1.0 if name.startswith("mid_block") else 0.25
+        torch.testing.assert_close(tensor, torch.lerp(first[name], second[name], share), atol=1e-6, rtol=0)
 
 
 def test_pushed_and_loaded_by_its_name(pairs, tmp_path: Path, hub, monkeypatch) -> None:

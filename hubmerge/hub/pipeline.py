@@ -19,6 +19,15 @@ MODEL_INDEX = "model_index.json"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # What of a pipeline has settings and vocabularies, and no weights.
 _WEIGHTLESS = re.compile(r"Tokenizer|Processor|Extractor|Scheduler")
+# What the files of pipelines in one begin names with, and what opens each; the first that fits.
+_ONE_FILE = {
+    "joint_blocks": "SD3Transformer2DModel",
+    "double_blocks": "FluxTransformer2DModel",
+    "conditioner": "StableDiffusionXLPipeline",
+    "cond_stage_model": "StableDiffusionPipeline",
+    "text_encoders": "StableDiffusion3Pipeline",
+    "input_blocks": "UNet2DConditionModel",
+}
 _SMALL = re.compile(r"[^/]+\.(?:json|txt|model|jinja|tiktoken)")
 _INDEX = re.compile(r"[^/]+\.index(?:\.\w+)?\.json")
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
@@ -28,11 +37,12 @@ _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 class Convention:
     """How a library has a model in files: `settings` say what it is, and `stem` is what its weights' files are called.
 
-    `speaks`: whether it is taken for a model with a vocabulary and a tokenizer beside it.
+    `settings` is None where all is in one file of weights. `speaks`: whether it is taken for a model with a vocabulary
+    and a tokenizer beside it.
     """
 
     library: str
-    settings: str
+    settings: str | None
     stem: str
     speaks: bool
 
@@ -60,6 +70,18 @@ def convention_of(config: Mapping[str, Any]) -> Convention:
     return DIFFUSERS if "_class_name" in config else TRANSFORMERS
 
 
+def read_one_file(file: str, names: Iterable[str]) -> tuple[dict[str, Any], Convention] | None:
+    """What a file of weights without a config.json is, by its tensors' names, and its convention; None for other files.
+
+    Such checkpoints hold a whole pipeline, or the network that draws alone, by the names of its first authors.
+    """
+    starts = {name.removeprefix("model.diffusion_model.").partition(".")[0] for name in names}
+    kind = next((kind for start, kind in _ONE_FILE.items() if start in starts), None)
+    if kind is None:
+        return None
+    return {"_class_name": kind}, Convention("diffusers", None, file.removesuffix(SAFE[0]), False)
+
+
 def entry_of(config: Mapping[str, Any]) -> list[str] | None:
     """What model_index.json says of a part with this config.json; None where that does not tell its class."""
     if isinstance(kind := config.get("_class_name"), str):
@@ -68,9 +90,11 @@ def entry_of(config: Mapping[str, Any]) -> list[str] | None:
     return ["transformers", kinds[0]] if isinstance(kinds, list) and kinds else None
 
 
-def is_pipeline(files: Collection[str]) -> bool:
-    """Whether these are the files of a pipeline, and not of one model with its weights beside config.json."""
-    return MODEL_INDEX in files and not (CONFIG in files and weight_files(files, (*SAFE, *TORCH)))
+def is_pipeline(files: Collection[str], named: str = "") -> bool:
+    """Whether these are the files of a pipeline, and not of one model with its weights beside config.json, nor one file
+    that is `named`."""
+    alone = named in files or (CONFIG in files and weight_files(files, (*SAFE, *TORCH)))
+    return MODEL_INDEX in files and not alone
 
 
 def parse_model_index(text: str | None, where: str) -> tuple[Mapping[str, Any], Mapping[str, Entry]]:

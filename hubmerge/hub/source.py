@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SourceError
 from ..reference import ModelRef
+from . import pipeline
 from .answers import FileInfo
 from .auto_class import auto_class
 from .checkpoint import (
@@ -45,18 +46,7 @@ from .listing import Licence, Listing, list_files, within
 from .lora import Adapter, is_adapter, open_adapter, trained_on
 from .parallel import in_parallel
 from .pins import open_pinned, pin
-from .pipeline import (
-    MODEL_INDEX,
-    PIPELINE,
-    TRANSFORMERS,
-    Convention,
-    convention_of,
-    entry_of,
-    is_pipeline,
-    own_code,
-    parse_model_index,
-    small_files,
-)
+from .pipeline import PIPELINE, TRANSFORMERS, Convention
 
 if TYPE_CHECKING:  # what only some models need is imported where one does
     from .quantised.packed import Quantised
@@ -118,7 +108,7 @@ class Source:
     @property
     def entry(self) -> list[str] | None:
         """What the settings of a model made of several say of this one, as one of them; None where nobody can tell."""
-        return entry_of(self.config)
+        return pipeline.entry_of(self.config)
 
     @cached_property
     def weights(self) -> Mapping[str, TensorHeader]:
@@ -295,10 +285,12 @@ def _with_lora(source: Source, token: str | None) -> Source:
 
 def _open(ref: ModelRef, listing: Listing, where: str = "") -> Source:
     where, files = where or listing.name, listing.files
-    if is_pipeline(files):
+    named = ref.inside.rpartition("/")[2]
+    if pipeline.is_pipeline(files, named):
         return _open_pipeline(ref, listing)
     if not any(name.endswith(GGUF) for name in files):
-        listing.require(CONFIG)
+        if named not in files:
+            listing.require(CONFIG)
         _require_weights(listing)
     weights = find_weights(files, where)
     if weights.endswith(GGUF):
@@ -313,18 +305,23 @@ def _open(ref: ModelRef, listing: Listing, where: str = "") -> Source:
         found = [name for name in OLDER if name in files]
         return parse_older(found[0], listing.read_text(found[0]), where) if found else None
 
+    def headers(shard: str) -> tuple[TensorHeader, ...]:
+        file = files[shard]
+        return read_tensors(lambda start, stop: listing.store.read(file, start, stop), shard, file.size, where)
+
+    if CONFIG not in files and weights.endswith(SAFE):
+        read = headers(weights)
+        if (told := pipeline.read_one_file(weights, (one.name for one in read))) is not None:
+            return Source(ref, listing, collect([read], None, where), told[0], convention=told[1])
+    listing.require(CONFIG)
     config, how = parse_config(listing.read_text(CONFIG), where, older)
     weight_map = None
     if weights.endswith(".json"):
         weight_map = parse_index(listing.read_text(weights), files, where, listing.require, weights)
     shards = sorted(set(weight_map.values())) if weight_map else [weights]
 
-    def headers(shard: str) -> tuple[TensorHeader, ...]:
-        file = files[shard]
-        return read_tensors(lambda start, stop: listing.store.read(file, start, stop), shard, file.size, where)
-
     tensors = collect(in_parallel(headers, shards), weight_map, where, scaled=how is not None)
-    convention = convention_of(config)
+    convention = pipeline.convention_of(config)
     if how is None:
         return Source(ref, listing, tensors, config, convention=convention)
     from .quantised.kinds import find_quantised
@@ -342,12 +339,14 @@ def _open(ref: ModelRef, listing: Listing, where: str = "") -> Source:
 def _open_pipeline(ref: ModelRef, listing: Listing) -> Source:
     """A pipeline: the tensors of all its parts under names that begin with their folders."""
     where = listing.name
-    config, named = parse_model_index(listing.read_text(MODEL_INDEX), where)
+    config, named = pipeline.parse_model_index(listing.read_text(pipeline.MODEL_INDEX), where)
     inner = {name: within(listing, name) for name in named}
     for name, one in inner.items():
         if not one.files:
             listing.require(f"{name}/")
-            raise SourceError(f"{where} lacks the folder {name} that its {MODEL_INDEX} names; it may be half uploaded.")
+            raise SourceError(
+                f"{where} lacks the folder {name} that its {pipeline.MODEL_INDEX} names; it may be half uploaded."
+            )
     models = [name for name, entry in named.items() if entry.holds_weights]
     opened = dict(
         zip(models, in_parallel(lambda name: _open(ref, inner[name], f"{where}/{name}"), models), strict=True)
@@ -356,7 +355,7 @@ def _open_pipeline(ref: ModelRef, listing: Listing) -> Source:
     folders = {}
     for name, one in inner.items():
         part = opened.get(name)
-        small = small_files(one.files, part is not None)
+        small = pipeline.small_files(one.files, part is not None)
         if part is None:
             folders[name] = Folder({}, files=small)
             continue
@@ -367,7 +366,7 @@ def _open_pipeline(ref: ModelRef, listing: Listing) -> Source:
         for tensor in part.tensors.values():
             stored = f"{name}/{tensor.name}"
             tensors[stored] = replace(tensor, name=stored, file=f"{name}/{tensor.file}")
-    if (code := own_code(config, named, listing.files)) is not None and listing.remark is None:
+    if (code := pipeline.own_code(config, named, listing.files)) is not None and listing.remark is None:
         remark = f"{where} comes with code of its own ({code}); hubmerge neither runs nor copies it."
         listing = replace(listing, remark=remark)
     return Source(ref, listing, tensors, config, folders=folders, convention=PIPELINE)

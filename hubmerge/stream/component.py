@@ -17,24 +17,28 @@ class ComponentPlan:
 
     `folder`: where in the result it lies ("unet"; "" for the result itself), with which the names of its tensors begin
     here, but not in its files; `stem`: what its weight files are called; `settings`: what the file is called that
-    `config` goes into. `shards` are filled when a plan is sized.
+    `config` goes into, None where all is one file of weights. `shards` are filled when a plan is sized.
     """
 
     folder: str
     config: Mapping[str, Any]
     tensors: tuple[TensorPlan, ...]
     stem: str = "model"
-    settings: str = CONFIG
+    settings: str | None = CONFIG
     shards: tuple[ShardPlan, ...] = ()
 
     def sized(self, shard_size: int) -> "ComponentPlan":
-        """The same with its tensors spread over files of `shard_size` bytes."""
+        """The same with its tensors spread over files of `shard_size` bytes, or in the one file that it is."""
+        if self.settings is None:
+            shard_size = max(shard_size, sum(tensor.nbytes for tensor in self.tensors))
         return replace(self, shards=fill_shards(self.tensors, shard_size, self.file(self.stem)))
 
     @property
-    def is_described(self) -> bool:
-        """Whether its settings are written: a config.json alone would say nothing."""
-        return bool(self.tensors) or self.settings != CONFIG
+    def settings_file(self) -> str | None:
+        """The path of the file with its settings; None where there is none: a config.json alone would say nothing."""
+        if self.settings is None or not (self.tensors or self.settings != CONFIG):
+            return None
+        return self.file(self.settings)
 
     def file(self, name: str) -> str:
         """The path of one of its files in the result."""

@@ -151,8 +151,9 @@ class _Run:
         out_bytes -= journal.nbytes if self.keeps_files else 0
         raise_errors(budget.check_disk(folder, out_bytes, 0 if plan.ranged else plan.fetch_bytes))
         files = plan.tokenizer.files() | files
-        for component in (one for one in plan.components if one.is_described):
-            files[component.file(component.settings)] = _json(component.config)
+        for component in plan.components:
+            if (settings := component.settings_file) is not None:
+                files[settings] = _json(component.config)
             if len(component.shards) > 1:
                 index = shards.index(component.shards, component.tensors)
                 files[component.file(component.stem + shards.INDEX_ENDING)] = index

@@ -144,7 +144,8 @@ def plan_stage(
         config, found = renumbered(config, giver.name, theirs, ours, choice.vocabulary.new_rows(giver))
         findings += found
     carried = replace(carried, template=template or carried.template)
-    components = (ComponentPlan("", config, tensors, giver.tokenizer.source.convention.stem),)
+    convention = giver.tokenizer.source.convention
+    components = (ComponentPlan("", config, tensors, convention.stem, convention.settings),)
     return Stage(name, method, tuple(weights), components, carried, is_restacked=bool(recipe.slices)), findings
 
 
