@@ -266,11 +266,20 @@ def _measuring(card: Card) -> str:
     )
 
 
+def _one_file(card: Card) -> str | None:
+    """The file of weights that is all there is of the result; None where it has settings beside."""
+    giver = card.whole or next(iter(card.sources), None)
+    return f"{giver.convention.stem}.safetensors" if giver and giver.convention.settings is None else None
+
+
 def _usage(card: Card) -> str:
     config, model_id = _config(card), card.repo_id or HERE
     kind, task = auto_class(config), task_of(config)
     if class_of(config) is not None:
-        return f"## Use it\n\n{usage_of_diffusers(kind, model_id, DRAWN, task == TO_IMAGE)}"
+        file = _one_file(card)
+        if file is not None:
+            model_id = f"{constants.ENDPOINT}/{card.repo_id}/blob/main/{file}" if card.repo_id else file
+        return f"## Use it\n\n{usage_of_diffusers(kind, model_id, DRAWN, task == TO_IMAGE, file is not None)}"
     code = usage(
         kind,
         model_id,

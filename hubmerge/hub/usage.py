@@ -18,11 +18,12 @@ _SHOWN = {
 """What a model says beside its numbers, by its class."""
 
 
-def usage_of_diffusers(model_class: str, model_id: str, example: str, draws: bool) -> str:
-    """A fence of Python that opens a pipeline, or a part of one, with diffusers; `draws`: and makes a picture."""
+def usage_of_diffusers(model_class: str, model_id: str, example: str, draws: bool, in_one_file: bool = False) -> str:
+    """A fence of Python that opens a pipeline, or a part of one, with diffusers; `draws`: and makes a picture;
+    `in_one_file`: `model_id` is the place of a file that has all of it."""
     name = "pipeline" if model_class.endswith("Pipeline") else "model"
     code = [f"from diffusers import {model_class}", "", f"model_id = {json.dumps(model_id)}"]
-    code.append(f"{name} = {model_class}.from_pretrained(model_id)")
+    code.append(f"{name} = {model_class}.{'from_single_file' if in_one_file else 'from_pretrained'}(model_id)")
     if draws:
         code.append(f"image = pipeline({json.dumps(example, ensure_ascii=False)}).images[0]")
         code.append('image.save("picture.png")')
