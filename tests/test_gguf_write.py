@@ -215,6 +215,9 @@ def test_the_command_and_the_flag(call, tmp_path: Path) -> None:
     done = call("gguf", tmp_path / "out", "--out", tmp_path / "small.txt")
     assert done.returncode == 2 and "small.txt is no GGUF file and no folder" in done.stderr
     assert not (tmp_path / "small.txt").exists()
+    (tmp_path / "folder.gguf").mkdir()
+    assert call("gguf", tmp_path / "out", "--out", tmp_path / "folder.gguf").returncode == 0
+    assert (tmp_path / "folder.gguf" / "out-Q8_0.gguf").is_file()
     # A file of few bits is a model like others.
     assert call("gguf", tmp_path / "small.gguf", "--type", "BF16", "--out", tmp_path / "large.gguf").returncode == 0
 

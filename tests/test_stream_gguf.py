@@ -93,6 +93,12 @@ def test_what_the_header_tells(wide: Siblings, tmp_path: Path) -> None:
     assert config["rms_norm_eps"] == pytest.approx(theirs["rms_norm_eps"])
     with pytest.raises(SourceError, match="a tokenizer of a kind that is not read from GGUF, so it cannot be asked"):
         load_model(str(small))
+    for other in ({"name": "of a web page"}, {**theirs, "model_type": "bert"}):
+        (small / "config.json").write_text(json.dumps(other))
+        with pytest.raises(
+            SourceError, match=r"holds a llama, and config\.json beside it says model_type: .*of its own"
+        ):
+            open_source(ModelRef.parse(str(small / "model-q8.gguf")))
     (small / "config.json").write_text(json.dumps({**theirs, "rms_norm_eps": 0.5}))
     assert open_source(ModelRef.parse(str(small))).config["rms_norm_eps"] == 0.5
 

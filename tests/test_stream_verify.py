@@ -137,6 +137,7 @@ def test_small_files_that_were_changed_or_taken_away(merged: Path) -> None:
     config = json.loads((merged / "config.json").read_text())
     (merged / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
     (merged / "README.md").write_text("# Mine")
+    edit(merged, lambda document: document["files"].update({"mergekit_config.yml": "0" * 64}))
     (merged / "generation_config.json").write_text('{"temperature": 0.5}')
     (merged / "tokenizer.json").unlink()
     result = verify(ref(merged))

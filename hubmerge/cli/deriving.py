@@ -219,7 +219,7 @@ def gguf(
     [source] = opened([ModelRef.parse(model)], token).values()
     conversion = plan_gguf(source, kind)
     file = out or Path()
-    if file.suffix != ".gguf":
+    if file.suffix != ".gguf" or file.is_dir():
         if file.suffix[1:].isalpha() and not file.is_dir():
             raise HubmergeError(f"{file} is no GGUF file and no folder that is there; let its name end in .gguf.")
         file /= file_name(conversion)

@@ -9,7 +9,8 @@ from ..errors import SourceError
 from ..hub.source import Source
 from .manifest import Manifest
 
-_CARD = "README.md"
+_TOLD = ("README.md", "mergekit_config.yml")
+"""What only tells of the merge."""
 _BY_HAND = re.compile(
     r"(generation|tokenizer)_config\.json|chat_template\.(jinja|json)|additional_chat_templates/[^/]+\.jinja"
 )
@@ -30,7 +31,7 @@ class Beside(NamedTuple):
         found: tuple[list[str], list[str], list[str]] = [], [], []
         for name, digest in manifest.files.items():
             info = source.files.get(name)
-            if name == _CARD:
+            if name in _TOLD:
                 continue
             if info is None:
                 found[0].append(name)

@@ -52,7 +52,9 @@ def read_gguf(read: ReadRange, file: str, size: int, where: str, config: Mapping
             f"{what} is a {name[:40]!r}{' with experts' * bool(experts)} in GGUF, which is not read; {INSTEAD}."
         )
     known = ARCHITECTURES[kind]
-    if config is None:
+    if config is not None:
+        _require_of_this(config, name, what)
+    else:
         config = _config(header, kind, known, what, read)
         _require_whole(header, config, known, what)
     tensors, packed = {}, {}
@@ -81,6 +83,16 @@ def read_gguf(read: ReadRange, file: str, size: int, where: str, config: Mapping
     told = {key: header.values.get(f"general.{key.replace('_', '.')}") for key in LICENCE}
     licence = {key: value for key, value in told.items() if isinstance(value, str)}
     return Model(tensors, config, found, files_of(header, config, what), licence)
+
+
+def _require_of_this(config: Mapping[str, Any], name: str, what: str) -> None:
+    """Raises `SourceError` for a config.json beside the file that is of something else, as in a folder of downloads."""
+    told = config.get("model_type")
+    if told not in list(ARCHITECTURES) and not isinstance(config.get("text_config"), Mapping):
+        raise SourceError(
+            f"{what} holds a {name}, and config.json beside it says model_type: {told!r}; put the file into a folder "
+            "of its own, or its own config.json there."
+        )
 
 
 def _part(tensor: Tensor, number: int, count: int) -> Tensor:
