@@ -24,7 +24,7 @@ from siblings import SIZES, make_siblings, more_sources
 # It lingers so that the last sample sees everything.
 BARE = """
 import time
-import hubmerge.publish, hubmerge.recipe, hubmerge.stream, hubmerge.terminal
+import hubmerge.publish, hubmerge.recipe, hubmerge.stream.executor, hubmerge.terminal
 from hubmerge.cli.commands import app
 app(["--version"], standalone_mode=False)
 time.sleep(0.2)

@@ -33,13 +33,14 @@ def actors_of(process: psutil.Process) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("name", ["cmaes", pytest.param("m2n2", marks=pytest.mark.thorough)])
 def test_two_actors_walk_the_path_of_one(name: str, strangers, tmp_path: Path) -> None:  # noqa: F811
+    """Each of them within a limit of its own, which the one does not have."""
     searcher = {"name": name, "evaluations": 18, "popsize": 6, "seed": 1}
     search: Search = search_of(strangers, searcher=searcher, baselines=["average"])
     alone = evolve(search, tmp_path / "alone" / "run")
     (tmp_path / "search.yaml").write_text(search.to_yaml())
-    out = tmp_path / "run"
+    out, how = tmp_path / "run", ["--actors", "2", "--memory", "200MB"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "hubmerge", "evolve", tmp_path / "search.yaml", "--out", out, "--actors", "2"],
+        [sys.executable, "-m", "hubmerge", "evolve", tmp_path / "search.yaml", "--out", out, *how],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
