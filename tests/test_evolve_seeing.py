@@ -130,8 +130,8 @@ def test_a_search_writes_the_whole_model(spaces: str, tmp_path: Path) -> None:
     search = Search.from_dict(document)
     outlook = plan_search(search)
     outlook.require()
-    # A gene for each of two layers and the rest, and for each of two models; none for a layer of the eyes.
-    genes = {"ps": [6], "dfs": [16 + 4], "ps+dfs": [14, 36 + 6]}[spaces]
+    # A gene for each of two layers and the rest, and each of two models, or two a place of a path; none for the eyes.
+    genes = {"ps": [6], "dfs": [16 + 4], "ps+dfs": [14, 2 * 4]}[spaces]
     assert [phase.genes[0] for phase in outlook.phases] == genes
     result = evolve(search, tmp_path / "run")
     assert len(result.rows) > 2

@@ -493,3 +493,15 @@ def test_a_choice_keeps_its_place_in_the_list() -> None:
         now = pick.offered(found, ["kept"], before)
         assert {*found, "kept"} <= set(now) and len(before) <= len(now) <= pick.MOST_OFFERED
         before = now
+
+
+def test_a_list_grows_by_the_answers_and_not_by_the_keys() -> None:
+    """The Hub answers the keys of a slow typist at once and in another order; each visitor has a list of their own."""
+    lists = pick.Lists(["first"])
+    whole = lists.grown("one", ["a", "b", "c"], [])
+    assert lists.grown("one", ["b"], []) == whole == ["first", "a", "b", "c"]  # to the key before
+    assert lists.grown("two", ["b"], ["x"]) == ["first", "b", "x"]
+    assert lists.grown("one", ["d"], ["x"]) == [*whole, "d", "x"]
+    for number in range(pick.MOST_VISITORS):
+        lists.grown(f"visitor {number}", ["a"], [])
+    assert lists.grown("one", ["b"], []) == ["first", "b"]  # forgotten

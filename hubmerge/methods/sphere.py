@@ -76,14 +76,14 @@ def _balance(cosines: np.ndarray, steps: int, tol: float) -> np.ndarray:
     def length(shares: np.ndarray) -> float:
         return math.sqrt(max(0.0, float(shares @ cosines @ shares)))
 
-    point = np.full(count, 1 / count)
+    point: np.ndarray = np.full(count, 1 / count)
     if length(point) <= NEARLY_ZERO:
         point = np.eye(count)[0]
     point = point / length(point)
     for _ in range(steps):
         along = np.clip(cosines @ point, -1.0, 1.0)
         angles = np.arccos(along)
-        arc = np.zeros(count)
+        arc: np.ndarray = np.zeros(count)
         for vector in range(count):
             if (sine := math.sin(angles[vector])) > NEARLY_ZERO:  # neither here nor at the other end
                 towards = np.eye(count)[vector] - along[vector] * point

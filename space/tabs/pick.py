@@ -1,9 +1,11 @@
 """Pick: type to search the Hub, choose models and a base, see at once what they are and whether they fit together."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -24,6 +26,8 @@ FOUND = 20
 """Models listed for one search."""
 MOST_OFFERED = 1000
 """Models that a list keeps of all searches."""
+MOST_VISITORS = 1000
+"""Whose lists are remembered: those who typed last."""
 PAUSE = 0.2
 """Seconds without another key before the Hub is asked."""
 _CLOSE_LIST = (
@@ -97,31 +101,47 @@ def pick_tab(page: Page) -> Pick:
 def search_as_typed(page: Page, box: gr.Dropdown) -> None:
     """Lists in `box` the models of the Hub that fit what is typed there."""
     newest: dict[str, str] = {}
+    lists = Lists([choice for choice, _ in box.choices])
 
     @shows_errors
-    def find(
-        kept: Any, before: list[str], event: gr.KeyUpData, request: gr.Request, oauth: gr.OAuthToken | None
-    ) -> Any:
+    def find(kept: Any, event: gr.KeyUpData, request: gr.Request, oauth: gr.OAuthToken | None) -> Any:
         query, session = (event.input_value or "").strip(), request.session_hash or ""
         newest[session] = query
         time.sleep(PAUSE)
         if newest.get(session) != query:
-            return gr.skip(), gr.skip()  # another key came meanwhile
+            return gr.skip()  # another key came meanwhile
         del newest[session]
         if len(query) < 2 or "@" in query:
-            return gr.skip(), gr.skip()
+            return gr.skip()
         found = search(query, visitor_token(page.settings, oauth))
         held = [kept] if isinstance(kept, str) else list(kept or ())
-        listed = offered(found, held, before)
-        return gr.Dropdown(choices=listed), listed
+        return gr.Dropdown(choices=lists.grown(session, found, held))
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     # Not "always_last": gradio repeats the event with the text of an earlier key.
-    before = gr.State([choice for choice, _ in box.choices])
-    box.key_up(find, [box, before], [box, before], trigger_mode="multiple", concurrency_limit=32, **quiet)
+    box.key_up(find, [box], [box], trigger_mode="multiple", concurrency_limit=32, **quiet)
     # What was found would lie over the page until the visitor clicks elsewhere. Not `input`: an ID that is typed and
     # entered is none to gradio.
     box.select(None, js=_CLOSE_LIST, **quiet)
+
+
+class Lists:
+    """The choices in one box of each visitor. Answers to two keys may come in any order, or at once: a list is what it
+    was when the last answer came, and longer, never what it was when the key was pressed."""
+
+    def __init__(self, first: Sequence[str]) -> None:
+        self._first = list(first)
+        self._lists: OrderedDict[str, list[str]] = OrderedDict()
+        self._lock = Lock()
+
+    def grown(self, session: str, found: Sequence[str], held: Sequence[str]) -> list[str]:
+        """The visitor's list, with what was `found` and what the box holds."""
+        with self._lock:
+            listed = offered(found, held, self._lists.pop(session, self._first))
+            self._lists[session] = listed
+            while len(self._lists) > MOST_VISITORS:
+                self._lists.popitem(last=False)
+            return listed
 
 
 def search(query: str, token: Token) -> list[str]:
