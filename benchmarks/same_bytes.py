@@ -218,7 +218,7 @@ def search(bench: Bench, name: str) -> Path:
         genome = {"granularity": "model", "genes": {"weight": [0, 1.5]}}
         made |= {"merge_method": "task_arithmetic", "base_model": bench.zoo["base"], "genome": genome}
     if "paths" in name:
-        made["data_flow"] = {"repeats": 1}
+        made["data_flow"] = {"repeats": 1, "searcher": made["searcher"]}
     out = bench.root / "runs" / name.replace(" ", "-")
     evolve(Search.from_dict(made), out)
     return out / "model"
