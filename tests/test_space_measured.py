@@ -138,7 +138,7 @@ def test_a_job_measures_merges_and_is_published_with_what_it_was_measured_by(pub
     assert describe_plan(Limits().plan(recipe(TEXTS), None)).count("done already") == 2
     repo_id = "alice/measured-merge"
     push = {"kind": "merge", **result, "repo_id": repo_id, "private": False}
-    assert run_publish(work(push, tmp_path))["repo_id"] == repo_id
+    assert run_publish(work(push, tmp_path), Limits())["repo_id"] == repo_id
     card = Path(HfApi().hf_hub_download(repo_id, "README.md")).read_text()
     assert "regmean" in card and TEXTS["dataset"] in card
 
