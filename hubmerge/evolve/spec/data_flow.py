@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ...errors import SearchError
 from ...guesses import guess
 
+MOST = 10_000
+"""Layers of the longest path: no model has a tenth of them."""
 SCALINGS = ("matrix", "network", "none")
 
 
@@ -41,5 +43,5 @@ class DataFlowSpace:
             raise SearchError(f"data_flow.scale_range must be two numbers, [low, high], got {list(bounds)!r}.")
         if not bounds[0] < bounds[1]:
             raise SearchError(f"data_flow.scale_range must rise, got {list(bounds)!r}.")
-        if self.max_layers is not None and self.max_layers < 2:
-            raise SearchError(f"data_flow.max_layers must be at least 2, both ends, got {self.max_layers}.")
+        if self.max_layers is not None and not 2 <= self.max_layers <= MOST:
+            raise SearchError(f"data_flow.max_layers must be at least 2, both ends, and at most {MOST:,}; got {self.max_layers:,}.")
