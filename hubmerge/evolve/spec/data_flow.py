@@ -44,4 +44,4 @@ class DataFlowSpace:
         if not bounds[0] < bounds[1]:
             raise SearchError(f"data_flow.scale_range must rise, got {list(bounds)!r}.")
         if self.max_layers is not None and not 2 <= self.max_layers <= MOST:
-            raise SearchError(f"data_flow.max_layers must be at least 2, both ends, and at most {MOST:,}; got {self.max_layers:,}.")
+            raise SearchError(f"data_flow.max_layers must be at least 2 and at most {MOST:,}; got {self.max_layers:,}.")
