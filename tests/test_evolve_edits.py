@@ -211,6 +211,8 @@ def test_the_second_part_takes_budget_and_seed_of_the_first() -> None:
         ({"data_flow": {"paper": True}, "searcher": {"name": "edits"}}, "edits is not for the paper's genome"),
         ({"data_flow": {"paper": False}, "searcher": {"name": "cmaes"}}, "cmaes searches the paper's genome"),
         ({"data_flow": {"paper": "yes"}}, "data_flow.paper"),
+        ({"data_flow": {"scale_range": [-2, -1]}}, "must hold 1"),
+        ({"data_flow": {"scale_range": [1e300, 1e301]}}, "must hold 1"),
         ({"data_flow": {"max_layers": 10**9}}, "at most 10,000; got 1,000,000,000"),
         ({"searcher": "edits"}, "searcher"),
     ],

@@ -186,6 +186,8 @@ HOSTILE = {
     "leaves its folder": ({"../unet": UNET}, "names a part '../unet'"),
     "a path": ({"unet/inner": UNET}, "names a part 'unet/inner'"),
     "of no folder": ({"text_encoder_2": CLIP}, "lacks the folder text_encoder_2"),
+    **{f"says {value}": ({"unet": value}, "says of unet, which has a folder") for value in ("x", 5, ["diffusers"])},
+    "a class of no library": ({"unet": ["../../evil", "Os"]}, "are no library and class"),
     "quantised": ({"unet": UNET}, "unet of .* is quantised"),
 }
 

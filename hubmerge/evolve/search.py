@@ -245,6 +245,9 @@ class Search:
         name, paper = (self.path_searcher or self.searcher).name, self.data_flow.paper
         if paper and name == BY_EDITS:
             raise SearchError(f"{name} is not for the paper's genome; leave out data_flow.paper, or take cmaes.")
+        low, high = self.data_flow.scale_range
+        if self.by_edits and self.data_flow.scaling != "none" and not 0 < low <= 1 <= high:
+            raise SearchError(f"Edits begin with factors of 1; data_flow.scale_range must hold 1, got {[low, high]}.")
         if paper is False and name not in (BY_EDITS, *COMPARED):
             raise SearchError(f"{name} searches the paper's genome; set data_flow.paper to true, or leave it out.")
 

@@ -16,6 +16,7 @@ from ..errors import SourceError
 from .checkpoint import CONFIG, SAFE, TORCH, weight_files
 
 MODEL_INDEX = "model_index.json"
+_CLASS = re.compile(r"[A-Za-z_][\w.]{0,99}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # What of a pipeline has settings and vocabularies, and no weights.
 _WEIGHTLESS = re.compile(r"Tokenizer|Processor|Extractor|Scheduler")
@@ -97,8 +98,10 @@ def is_pipeline(files: Collection[str], named: str = "") -> bool:
     return MODEL_INDEX in files and not alone
 
 
-def parse_model_index(text: str | None, where: str) -> tuple[Mapping[str, Any], Mapping[str, Entry]]:
-    """model_index.json as a mapping, and the parts that it names, each of which is a folder.
+def parse_model_index(
+    text: str | None, where: str, files: Collection[str] = ()
+) -> tuple[Mapping[str, Any], Mapping[str, Entry]]:
+    """model_index.json as a mapping, and the parts that it names, each of which is a folder of the pipeline's `files`.
 
     Raises `SourceError` where it is broken, or names a part as no folder is called.
     """
@@ -112,7 +115,19 @@ def parse_model_index(text: str | None, where: str) -> tuple[Mapping[str, Any], 
                         f"{MODEL_INDEX} of {where} names a part {name[:60]!r}; expected small letters, digits and _ "
                         "alone, as each is a folder."
                     )
+                if not (_CLASS.fullmatch(library) and _CLASS.fullmatch(kind)):
+                    raise SourceError(
+                        f"{MODEL_INDEX} of {where} says of {name} {library[:40]!r} and {kind[:40]!r}, which are no "
+                        "library and class; save the pipeline again."
+                    )
                 parts[name] = Entry(library, kind)
+            case [None, None]:  # what the pipeline does without
+                pass
+            case _ if f"{name}/{CONFIG}" in files:
+                raise SourceError(
+                    f"{MODEL_INDEX} of {where} says of {name}, which has a folder, {str(value)[:40]!r}; expected a "
+                    "library and a class: save the pipeline again."
+                )
     if not parts:
         raise SourceError(f"{MODEL_INDEX} of {where} names no part with its class; save the pipeline again.")
     return config, parts

@@ -339,7 +339,7 @@ def _open(ref: ModelRef, listing: Listing, where: str = "") -> Source:
 def _open_pipeline(ref: ModelRef, listing: Listing) -> Source:
     """A pipeline: the tensors of all its parts under names that begin with their folders."""
     where = listing.name
-    config, named = pipeline.parse_model_index(listing.read_text(pipeline.MODEL_INDEX), where)
+    config, named = pipeline.parse_model_index(listing.read_text(pipeline.MODEL_INDEX), where, listing.files)
     inner = {name: within(listing, name) for name in named}
     for name, one in inner.items():
         if not one.files:

@@ -7,6 +7,7 @@ candidate.py   what a genome makes of a vector: a recipe or such a path
 genome.py      what every genome can do
 recipes.py     the genome of recipes: values of a merge method's parameters
 scalings.py    how a path's scales follow from genes
+paths.py       what both genomes of such paths share
 data_flow.py   the paper's genome of such paths
 edits.py       such paths as they stand, to be changed a little
 """

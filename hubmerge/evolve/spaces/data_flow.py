@@ -12,19 +12,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...errors import SearchError
 from ...recipe import AS_GIVEN, Output
 from ...reference import ModelRef
 from ..spec.data_flow import DataFlowSpace
-from .layer_path import LARGEST, LayerPath
+from .layer_path import LayerPath
+from .paths import Paths
 from .scalings import scaling_of
-from .squash import DIGITS
 
 _IN = 2.0
 """Position of the indicators that the search starts with: two steps above the threshold."""
 
 
-class DataFlow:
+class DataFlow(Paths):
     """The genome of a search for paths. `output`: how what they make is written.
 
     A path begins with the first model's first layer and ends with its last; where the slots that are in begin or end
@@ -33,9 +32,6 @@ class DataFlow:
     vectors that differ elsewhere give equal paths. Raises `SearchError` where there is nothing to search.
     """
 
-    space = "dfs"
-    sigma = 1.0
-
     def __init__(
         self,
         space: DataFlowSpace,
@@ -43,15 +39,8 @@ class DataFlow:
         layer_counts: Sequence[int],
         output: Output = AS_GIVEN,
     ) -> None:
-        if not models or len(models) != len(layer_counts) or min(layer_counts) < 1:
-            raise SearchError("A search for paths needs models with at least one layer each.")
-        self.options = space
-        self.models = tuple(models)
-        self.layers = tuple((model, layer) for model, count in enumerate(layer_counts) for layer in range(count))
-        self.layer_counts = tuple(layer_counts)
+        super().__init__(space, models, layer_counts, output)
         self.slots = len(self.layers) * space.repeats
-        self._last = layer_counts[0] - 1
-        self._output = output
         self._scales = scaling_of(space, len(self.layers), self.slots)
 
     @property
@@ -78,15 +67,8 @@ class DataFlow:
         """The path of a vector of shape (size,)."""
         chosen = self._chosen(np.asarray(vector)[: self.slots])
         scale = self._scales.of(np.asarray(vector)[self.slots :])
-        scales, product = [1.0], 1.0
-        for step, (i, j) in enumerate(pairwise(chosen), 1):
-            value = round(scale(i, j, step), DIGITS)
-            # 0, and what no exported weight could hold, are no scales.
-            if not 1 / LARGEST < abs(product * value) < LARGEST:
-                value = 1.0
-            product *= value
-            scales.append(value)
-        return LayerPath(self.models, tuple(self.layers[i] for i in chosen), tuple(scales), self._output)
+        scales = [scale(i, j, step) for step, (i, j) in enumerate(pairwise(chosen), 1)]
+        return self._path(chosen, [1.0, *scales])
 
     def random(self, generator: np.random.Generator) -> np.ndarray:
         """A vector whose path has a length drawn uniformly, up to one pass through all models, then its slots, and

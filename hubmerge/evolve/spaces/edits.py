@@ -12,12 +12,11 @@ from itertools import permutations
 
 import numpy as np
 
-from ...errors import SearchError
 from ...recipe import AS_GIVEN, Output
 from ...reference import ModelRef
 from ..spec.data_flow import DataFlowSpace
-from .layer_path import LARGEST, LayerPath
-from .squash import DIGITS
+from .layer_path import LayerPath
+from .paths import Paths
 
 _NONE = -1.0
 """What stands in a place that a path does not reach."""
@@ -32,16 +31,13 @@ Steps = list[tuple[int, float]]
 """A path: the number of each layer among those of all models, and the scale on its input."""
 
 
-class Edits:
+class Edits(Paths):
     """The genome of a search for paths by edits. `output`: how what they make is written.
 
     A vector of shape (2 n,), n the most layers of a path, holds the layer in each place, numbers as in `layers` and -1
     behind the last, and then the scale on the input of each. A path begins with the first model's first layer and ends
     with its last. Raises `SearchError` where there is nothing to search.
     """
-
-    space = "dfs"
-    sigma = 1.0
 
     def __init__(
         self,
@@ -50,17 +46,11 @@ class Edits:
         layer_counts: Sequence[int],
         output: Output = AS_GIVEN,
     ) -> None:
-        if not models or len(models) != len(layer_counts) or min(layer_counts) < 1:
-            raise SearchError("A search for paths needs models with at least one layer each.")
-        self.models = tuple(models)
-        self.layers = tuple((model, layer) for model, count in enumerate(layer_counts) for layer in range(count))
-        self.layer_counts = tuple(layer_counts)
+        super().__init__(space, models, layer_counts, output)
         self.slots = max(space.max_layers or 2 * layer_counts[0], min(2, layer_counts[0]))
         self._numbers = {layer: number for number, layer in enumerate(self.layers)}
-        self._last = layer_counts[0] - 1
         self._scaled = space.scaling != "none"
         self._low, self._high = space.scale_range
-        self._output = output
 
     @property
     def most_layers(self) -> int:
@@ -86,14 +76,7 @@ class Edits:
     def decode(self, vector: np.ndarray) -> LayerPath:
         """The path of a vector of shape (size,)."""
         steps = self._steps(np.asarray(vector))
-        scales, product = [], 1.0
-        for _, scale in steps:
-            value = round(scale, DIGITS)
-            if not 1 / LARGEST < abs(product * value) < LARGEST:  # no exported weight could hold it
-                value = 1.0
-            product *= value
-            scales.append(value)
-        return LayerPath(self.models, tuple(self.layers[number] for number, _ in steps), tuple(scales), self._output)
+        return self._path([number for number, _ in steps], [scale for _, scale in steps])
 
     def seeds(self) -> list[np.ndarray]:
         """What a search begins with: the first model, then splices of every two models in both orders, repeats of a
