@@ -2,8 +2,9 @@
 
 A UNet of Stable Diffusion has IN00 to IN11, M00 and OUT00 to OUT11 (SDXL: to IN08 and OUT08), as its first authors
 numbered them and merges by block weights know them; a transformer has double blocks D00, D01, ... and single blocks
-S00, S01, .... BASE is all that lies in no block. `attention` is what attends - to_q, to_k, to_v, to_out - and `rest`
-all else, as the image models of https://arxiv.org/abs/2403.13187 were divided.
+S00, S01, .... BASE is all that lies in no block. IN, M, OUT, D and S are all blocks of a side. `attention` is what
+attends - to_q, to_k, to_v, to_out - and `rest` all else, as the image models of https://arxiv.org/abs/2403.13187 were
+divided. Words joined by a plus mean what each of them means: IN+attention is what attends on the way in.
 
 >>> names = ["conv_in.weight", "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.weight", "mid_block.x"]
 >>> places = find_blocks([*names, "down_blocks.1.resnets.1.conv1.weight", "up_blocks.0.resnets.2.x", "conv_out.bias"])
@@ -12,12 +13,16 @@ all else, as the image models of https://arxiv.org/abs/2403.13187 were divided.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 BASE, ATTENTION, REST = "BASE", "attention", "rest"
+SIDES = ("IN", "M", "OUT", "D", "S")
+"""The sides of networks, in the order that blocks are counted in."""
+
 _KINDS = "IMODS"
-_WORD = re.compile(rf"(?:IN|M|OUT|D|S)\d{{2,3}}|{BASE}|{ATTENTION}|{REST}")
+_WORD = rf"(?:(?:{'|'.join(SIDES)})(?:\d{{2,3}})?|{BASE}|{ATTENTION}|{REST})"
+_WORDS = re.compile(rf"{_WORD}(?:\+{_WORD})*")
 _ATTENTION = re.compile(r"(?:^|[._])(?:attn\d?|to_[qkv]|to_out)\.")
 
 # What a checkpoint in one file puts before the names of the network that draws.
@@ -44,7 +49,17 @@ class Place:
 
 def is_word(text: str) -> bool:
     """Whether a filter is a name for tensors, where a network has blocks, and no part of a tensor's name."""
-    return _WORD.fullmatch(text) is not None
+    return _WORDS.fullmatch(text) is not None
+
+
+def side_of(block: str) -> str:
+    """The side that a block is of; of BASE, itself."""
+    return block.rstrip("0123456789")
+
+
+def block_of(words: Iterable[str]) -> str:
+    """The block among the words of a place."""
+    return next(word for word in words if word not in (ATTENTION, REST))
 
 
 def fits(text: str | None, name: str, words: Collection[str] = ()) -> bool:
@@ -52,12 +67,17 @@ def fits(text: str | None, name: str, words: Collection[str] = ()) -> bool:
 
     >>> fits("mlp", "layers.0.mlp.up"), fits("attention", "attentions.0.ff.x", ("IN04", "rest")), fits("BASE", "wte")
     (True, False, True)
+    >>> fits("IN+rest", "attentions.0.ff.x", ("IN04", "rest")), fits("OUT+rest", "attentions.0.ff.x", ("IN04", "rest"))
+    (True, False)
     """
     if text is None:
         return True
     if text == BASE:
         return not words or BASE in words
-    return text in words if words and is_word(text) else text in name
+    if not words or not is_word(text):
+        return text in name
+    known = {*words, *map(side_of, words)}
+    return all(word in known for word in text.split("+"))
 
 
 def find_blocks(names: Collection[str]) -> dict[str, Place]:

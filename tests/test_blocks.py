@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hubmerge.errors import SearchError
+from hubmerge.evolve.search import Search
+from hubmerge.evolve.spaces.recipes import ParameterGenome
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
@@ -62,3 +66,65 @@ def test_a_block_that_is_not_there_is_told(unets) -> None:
     recipe = {"merge_method": "task_arithmetic", "base_model": str(unets[0]), "models": models}
     [told] = [one.message for one in make_plan(Recipe.from_dict(recipe)).warnings if "IN11" in one.message]
     assert told.startswith("No tensor is in 'IN11', so the value of weight for it is not used")
+
+
+def test_words_of_a_side_and_joined_ones(unets, tmp_path: Path) -> None:
+    weight = [
+        {"filter": "IN+attention", "value": 0.1},
+        {"filter": "IN", "value": 0.2},
+        {"filter": "rest+M00", "value": 3},
+    ]
+    found = merged(unets, tmp_path / "out", [*weight, {"value": 0.4}])
+    sides = {"IN": 0.2, "M": 3.0, "OUT": 0.4}
+    assert found == {
+        name: 0.1 if "attn1" in name else sides[block.rstrip("0123456789")] for name, block in NAMES.items()
+    }
+    models = [{"model": str(unets[1]), "parameters": {"weight": [{"filter": "M+attention", "value": 1}, {"value": 0}]}}]
+    recipe = {"merge_method": "task_arithmetic", "base_model": str(unets[0]), "models": models}
+    assert any("No tensor is in 'M+attention'" in one.message for one in make_plan(Recipe.from_dict(recipe)).warnings)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "places"),
+    [
+        ("model", ["rest"]),
+        ("group", ["attention", "rest"]),
+        ("side", ["IN", "M", "OUT"]),
+        ("side_group", ["IN+attention", "IN", "M", "OUT"]),
+        ("layer", ["IN00", "IN02", "IN04", "M00", "OUT00", "OUT05"]),
+        ("layer_group", ["IN00", "IN02", "IN04+attention", "IN04", "M00", "OUT00", "OUT05"]),
+        ("filter", ["OUT05", "down_blocks.1", "rest"]),
+    ],
+)
+def test_genes_by_block(unets, tmp_path: Path, granularity: str, places: list[str]) -> None:
+    """Each tensor gets its place's gene in what is written, and a finer genome begins where a coarser one ended."""
+    genome = {"granularity": granularity, "genes": {"weight": [0, 2]}}
+    if granularity == "filter":
+        genome["filters"] = places[:-1]
+    models = {"models": [str(unets[1])], "base_model": str(unets[0]), "merge_method": "task_arithmetic"}
+    search = Search.from_dict({**models, "genome": genome, "task": {"examples": {"search": []}}})
+    made = ParameterGenome(search, list(NAMES))
+    assert [place.name for place in made.places] == places
+    recipe = made.decode(made.encode(np.arange(1, made.size + 1) / 8))
+    merge(recipe, tmp_path / "out")
+    [file] = (tmp_path / "out").glob("*.safetensors")
+    found = {name: round(8 * (float(tensor[0, 0]) - 1), 3) for name, tensor in load_file(file).items()}
+    assert set(found.values()) == set(range(1, made.size + 1))
+    if granularity == "side_group":
+        assert {name: value for name, value in found.items() if value == 1} == {
+            name: 1 for name in NAMES if "attn1" in name
+        }
+    finer = ParameterGenome(search, list(NAMES), "layer_group", recipe)
+    again = finer.decode(finer.start)
+    merge(again, tmp_path / "again")
+    [file] = (tmp_path / "again").glob("*.safetensors")
+    for name, tensor in load_file(file).items():
+        assert round(8 * (float(tensor[0, 0]) - 1), 3) == found[name]
+
+
+def test_sides_are_of_networks_that_draw() -> None:
+    genome = {"granularity": "side", "genes": {"weight": [0, 2]}}
+    models = {"models": ["org/a"], "base_model": "org/b", "merge_method": "task_arithmetic"}
+    search = Search.from_dict({**models, "genome": genome, "task": {"examples": {"search": []}}})
+    with pytest.raises(SearchError, match="side is of networks that draw"):
+        ParameterGenome(search, ["model.layers.0.self_attn.q_proj.weight", "lm_head.weight"])

@@ -66,8 +66,11 @@ def require_written(recipe: Recipe) -> None:
     raise_errors(found)
 
 
-def check_filters(recipe: Recipe, names: Collection[str], words: Collection[str] = ()) -> Iterator[Finding]:
-    """Whether each filter means some tensor: `names` are those of all models and of the result, `words` of blocks."""
+def check_filters(
+    recipe: Recipe, names: Collection[str], places: Collection[Collection[str]] = ()
+) -> Iterator[Finding]:
+    """Whether each filter means some tensor: `names` are those of all models and of the result, `places` their words
+    where they have blocks."""
     wanted = {
         (case.filter, name): None
         for _, parameters, _ in _places(recipe)
@@ -78,13 +81,16 @@ def check_filters(recipe: Recipe, names: Collection[str], words: Collection[str]
     }
     parts = {part for name in names for part in name.split(".")}
     for wanted_part, name in wanted:
-        if any(fits(wanted_part, one, words) for one in names) or (is_word(wanted_part) and not words):
-            continue  # what has no blocks may stand beside a part that has
-        what = "is in" if is_word(wanted_part) else "has"
-        yield warning(
-            f"No tensor {what} {wanted_part!r}{'' if is_word(wanted_part) else ' in its name'}, so the value of {name} "
-            f"for it is not used{guess(wanted_part, words if is_word(wanted_part) else parts)}."
-        )
+        if not is_word(wanted_part):
+            found, what, where, known = any(wanted_part in one for one in names), "has", " in its name", parts
+        else:  # what has no blocks may stand beside a part that has
+            found, what, where = not places or any(fits(wanted_part, "", one) for one in places), "is in", ""
+            known = {word for one in places for word in one}
+        if not found:
+            yield warning(
+                f"No tensor {what} {wanted_part!r}{where}, so the value of {name} for it is not used"
+                f"{guess(wanted_part, known)}."
+            )
 
 
 def _refusal(message: str) -> Finding:

@@ -126,8 +126,8 @@ def plan_stage(
         tensors = tuple(_with_statistics(tensors, beside, len(weights)))
         weights += beside.values()
         findings += _check_averaged(method, tensors)
-        words = {word for one in layout.origins for word in one.words}
-        findings += settings.check_filters(written, {name for one in layout.origins for name in _names(one)}, words)
+        places = {one.words for one in layout.origins if one.words}
+        findings += settings.check_filters(written, {name for one in layout.origins for name in _names(one)}, places)
         findings += check_restacked(giver, layout.layer_map, views.views)
         findings += check_tensors(tensors, weights, choice.advice)
         findings += check_tokens(carried, tensors) if giver.speaks else ()

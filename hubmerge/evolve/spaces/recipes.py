@@ -5,23 +5,27 @@ units of a gene's range: 0.5 is its middle for every gene.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
 from ... import layers
+from ...blocks import ATTENTION, BASE, SIDES, block_of, find_blocks, fits, side_of
 from ...errors import SearchError
 from ...recipe import Conditional, Recipe, Setting, value_at
 from ..search import Search
 from ..spec.genes import Gene
 from .squash import DIGITS, squash, unsquash
 
+Words = Mapping[str, Collection[str]]
+"""What filters may call tensors of a network that draws, by their names; of any other, nothing."""
+
 
 @dataclass(frozen=True)
 class Place:
-    """Some of the tensors: those whose name contains one of `filters`; an empty tuple stands for all the rest."""
+    """Some of the tensors: those that one of `filters` means; an empty tuple stands for all the rest."""
 
     name: str
     filters: tuple[str, ...] = ()
@@ -42,6 +46,7 @@ class ParameterGenome:
     granularity "model": one value a gene and model. "layer": one a layer too, and one more for all that is outside
     the layers (embeddings, final norm, head). "group": one for attention, one for the MLPs, one for the rest.
     "layer_group": these three in every layer. "filter": one for each of the search's `filters`, one for the rest.
+    Of networks that draw, what is said of `spec.genes.GRANULARITIES`.
     `start`: the recipe to begin at; None is the search's own start.
     """
 
@@ -54,7 +59,8 @@ class ParameterGenome:
     ) -> None:
         self.search = search
         self.granularity = granularity or search.granularity[0]
-        self.places = _places(self.granularity, tensor_names, search.filters)
+        words = {name: place.words for name, place in find_blocks(tensor_names).items()}
+        self.places = _places(self.granularity, tensor_names, search.filters, words)
         self.slots = tuple(
             Slot(gene, model, place)
             for gene in search.genes
@@ -63,8 +69,8 @@ class ParameterGenome:
         )
         values = [slot.gene.start for slot in self.slots]
         if start is not None:
-            examples = [_example(place, self.places, tensor_names) for place in self.places]
-            values = [_value(start, slot, examples[slot.place]) for slot in self.slots]
+            examples = [_example(place, self.places, tensor_names, words) for place in self.places]
+            values = [_value(start, slot, examples[slot.place], words) for slot in self.slots]
         self._start = self.encode(np.array(values))
 
     @property
@@ -160,16 +166,25 @@ def _setting(places: Sequence[Place], values: Sequence[float]) -> Setting:
     )
 
 
-def _places(granularity: str, tensor_names: Sequence[str], filters: Sequence[str]) -> tuple[Place, ...]:
-    """The places of a granularity; a tensor belongs to the first whose filter its name contains."""
+def _places(granularity: str, tensor_names: Sequence[str], filters: Sequence[str], words: Words) -> tuple[Place, ...]:
+    """The places of a granularity; a tensor belongs to the first of which a filter means it."""
     rest = Place("rest")
     if granularity == "model":
         return (rest,)
     if granularity == "filter":
         for text in filters:
-            if not any(text in name for name in tensor_names):
+            if not any(fits(text, name, words.get(name, ())) for name in tensor_names):
                 raise SearchError(f"No tensor's name contains {text!r} of genome.filters; take it out.")
         return (*(Place(text, (text,)) for text in filters), rest)
+    if words:
+        named = [Place(text, (text,)) for text in _block_filters(granularity, words)]
+        covered = all(any(fits(place.name, "", one) for place in named) for one in words.values())
+        return (*named, *([] if covered else [rest]))
+    if granularity.startswith("side"):
+        raise SearchError(
+            f"The granularity {granularity} is of networks that draw, and these models have no such blocks; choose "
+            "layer or group."
+        )
     parsed = [layers.parse(name) for name in tensor_names]
     groups = [Place(group, _filters(group, parsed)) for group in ("attention", "mlp")]
     # The dot after the number keeps layer 3 apart from 13 and 30.
@@ -188,30 +203,44 @@ def _places(granularity: str, tensor_names: Sequence[str], filters: Sequence[str
     return (*(place for place in found if place.filters), rest)
 
 
+def _block_filters(granularity: str, words: Words) -> list[str]:
+    """Words for a granularity's places in a network that draws: what attends in each comes before all of it."""
+    if granularity == "group":
+        return [ATTENTION]
+    name_of = side_of if granularity.startswith("side") else str
+    found = {name_of(block_of(one)): False for one in words.values()}
+    found |= {name_of(block_of(one)): True for one in words.values() if ATTENTION in one}
+    found.pop(BASE, None)
+    names = sorted(found, key=lambda name: (SIDES.index(side_of(name)), name))
+    if not granularity.endswith("_group"):
+        return names
+    return [text for name in names for text in (*([f"{name}+{ATTENTION}"] if found[name] else []), name)]
+
+
 def _inside(layer: Place, group: Place) -> tuple[str, ...]:
     """The filters of a group's tensors in one layer; those of the whole layer where the group has none."""
     return tuple(layer.filters[0] + text.lstrip(".") for text in group.filters) or layer.filters
 
 
-def _example(place: Place, places: Sequence[Place], tensor_names: Sequence[str]) -> str:
+def _example(place: Place, places: Sequence[Place], tensor_names: Sequence[str], words: Words) -> str:
     """A tensor that belongs to a place."""
     others = [text for other in places[: places.index(place)] for text in other.filters]
     return next(
         (
             name
             for name in tensor_names
-            if (not place.filters or any(text in name for text in place.filters))
-            and not any(text in name for text in others)
+            if (not place.filters or any(fits(text, name, words.get(name, ())) for text in place.filters))
+            and not any(fits(text, name, words.get(name, ())) for text in others)
         ),
         tensor_names[0],
     )
 
 
-def _value(recipe: Recipe, slot: Slot, tensor_name: str) -> float:
+def _value(recipe: Recipe, slot: Slot, tensor_name: str, words: Words) -> float:
     """What a recipe says of a slot's gene for one tensor, inside the gene's range."""
     entries = [entry for entry in recipe.models if entry.model != recipe.base_model]
     parameters = recipe.parameters if slot.model is None else entries[slot.model].parameters
-    value = value_at(parameters[slot.gene.name], tensor_name, 0.0)
+    value = value_at(parameters[slot.gene.name], tensor_name, 0.0, words=words.get(tensor_name, ()))
     assert value is not None
     return min(max(float(value), slot.gene.low), slot.gene.high)
 

@@ -10,9 +10,12 @@ from ...guesses import guess, missing_colon
 from ...methods import Method
 from .fields import SEARCH
 
-GRANULARITIES = ("model", "group", "layer", "layer_group", "filter")
+GRANULARITIES = ("model", "group", "layer", "layer_group", "filter", "side", "side_group")
 """How finely the genes of a recipe apply: one value a model; one for attention, MLPs and the rest; one a layer; one for
-each of attention, MLP and the rest of a layer; one for each of the filters that the genome names."""
+each of attention, MLP and the rest of a layer; one for each of the filters that the genome names.
+
+Of networks that draw (see blocks.py): attention and the rest; a block; attention and the rest of a block; and one for
+the blocks of each side - in, middle, out - or for attention and the rest of these."""
 
 
 @dataclass(frozen=True)
