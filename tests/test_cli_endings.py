@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import platform
 import re
 import shlex
 import struct
@@ -320,3 +321,32 @@ def test_what_a_page_prints_is_cleaned(restored, monkeypatch, capsys) -> None:
     said = capsys.readouterr()
     assert said.out == r"\x1b[2J of hf_*** ends" + "\n\n"
     assert "Traceback (most recent" in said.err and said.err.endswith("ValueError: " + r"\x1b[2J of hf_***" + "\n")
+
+
+HEAPS = """
+import ctypes, threading
+from hubmerge.cli import one_heap
+{call}
+libc, meet, kept = ctypes.CDLL(None), threading.Barrier(4), []
+def take():
+    meet.wait()
+    kept.append(b"x" * 5000 + bytes(threading.get_ident() % 7))
+    meet.wait()  # a heap is one thread's as long as that lives
+threads = [threading.Thread(target=take) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives each thread a heap")
+def test_all_threads_have_one_heap(monkeypatch):
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+
+    def heaps(call):
+        done = subprocess.run([sys.executable, "-c", HEAPS.format(call=call)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.count("<heap nr=")
+
+    assert heaps("one_heap()") == 1 < heaps("")
