@@ -15,6 +15,9 @@ EXTRAS = {
     "starlette": "space",
     "uvicorn": "space",
     "pyarrow": "parquet",
+    "tensorboard": "tensorboard",
+    "trackio": "trackio",
+    "wandb": "wandb",
 }
 """The extra that brings a library, by the name that the library is imported by."""
 

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import re
-import sys
+import json
 import time
-import traceback
-import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.segment import Segment
 from rich.table import Table
-from rich.text import Span, Text
+from rich.text import Text
 from rich.tree import Tree as Branches
 
 from .amounts import duration, size
+from .console import clean_logs as clean_logs
+from .console import clean_output as clean_output
+from .console import err, marked, out
 from .progress import Event
 from .progress import Progress as Callback
-from .text import printable, sentences
 
 if TYPE_CHECKING:
     from .evaluate.table import Row
@@ -35,101 +31,6 @@ if TYPE_CHECKING:
     from .stream.findings import Finding
     from .stream.plan import Plan
     from .stream.verify import Verification
-
-
-class _Console(Console):
-    """Shows the names and answers of strangers without being steered by them: what is not a character is spelled out.
-
-    Rich's own codes (colours, a bar that is drawn again) are no text, and stay. A plain string is text alone: nothing
-    in it is markup, an emoji or a number to be coloured. What has styles is made by `marked`.
-    """
-
-    def __init__(self, **how: Any) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False, **how)
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        for segment in super().render(renderable, options):
-            if segment.control is None and not segment.text.isprintable():
-                text = "\n".join(map(printable, segment.text.split("\n")))
-                segment = Segment(text, segment.style)
-            yield segment
-
-
-def marked(template: str, *values: object) -> Text:
-    """`template` in rich's markup, with `values` as they are in the place of each {}.
-
-    >>> marked("[bold]{}[/]: {}", "[red]", ":fire:").plain
-    '[red]: :fire:'
-    """
-    text = Text.from_markup(template, emoji=False)
-    holes = [at for hole in re.finditer("{}", text.plain) for at in hole.span()]
-    made, left = Text(), iter(values)
-    for at, piece in enumerate(text.divide(holes)):
-        if at % 2:
-            value = str(next(left))
-            piece = Text(value, spans=[Span(0, len(value), span.style) for span in piece.spans])
-        made.append_text(piece)
-    return made
-
-
-out = _Console()
-err = _Console(stderr=True)
-
-
-class _Record(logging.LogRecord):
-    """What libraries log of a stranger's settings is shown as an error would be."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.exc_info and self.exc_info[0] is not None:  # a handler would take the error's own words
-            self.exc_text = sentences(logging.Formatter().formatException(self.exc_info))
-
-    def getMessage(self) -> str:
-        return sentences(super().getMessage())
-
-
-def _formatted_warning(message: Warning | str, *_: Any, **__: Any) -> str:
-    # Where in a library it comes from tells people nothing.
-    return f"warning: {sentences(' '.join(str(message).split()))}\n"
-
-
-def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    print(sentences("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
-
-
-def clean_logs() -> None:
-    """From now on whatever this process logs, warns of or breaks at steers no terminal, holds no token, and has lines
-    that people can read."""
-    logging.setLogRecordFactory(_Record)
-    warnings.formatwarning = _formatted_warning
-    sys.excepthook = _tell_bug
-
-
-class _Cleaned:
-    """A stream to which nothing of strangers is written as it is."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        self._stream.write(sentences(text))
-        return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def clean_output() -> None:
-    """As `clean_logs`, of all that is printed: for a process that draws nothing on a terminal and serves strangers."""
-    clean_logs()
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if not isinstance(stream, _Cleaned):
-            setattr(sys, name, _Cleaned(stream))
 
 
 @contextmanager
@@ -148,6 +49,7 @@ def progress_bars() -> Iterator[Callback]:
     )
     with Progress(*columns, console=err, transient=False) as bars:
         tasks: dict[str, TaskID] = {}
+        paces: dict[str, _Pace] = {}
 
         def show(event: Event) -> None:
             if event.stage not in tasks:
@@ -157,10 +59,30 @@ def progress_bars() -> Iterator[Callback]:
                 completed=event.done,
                 total=event.total or None,
                 amount=_amount(event),
-                note=event.note,
+                note="  ".join(filter(None, [event.note, paces.setdefault(event.stage, _Pace()).left(event)])),
             )
 
         yield show
+
+
+class _Pace:
+    """How fast a stage goes: what was done over its last few events, so that what a resumed search only reads again
+    soon counts no more."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque(maxlen=32)
+
+    def left(self, event: Event) -> str:
+        """What is left of the stage at that pace, in words; nothing where that is not known."""
+        now = self._clock()
+        if not self._seen or event.done > self._seen[-1][1]:
+            self._seen.append((now, event.done))
+        began, before = self._seen[0]
+        seconds, done = self._seen[-1][0] - began, self._seen[-1][1] - before
+        if seconds <= 0 or not 0 < event.done < event.total:
+            return ""
+        return f"about {duration(seconds / done * (event.total - event.done))} left"
 
 
 QUIET = 30.0
@@ -172,11 +94,13 @@ def _progress_lines(clock: Callable[[], float] = time.monotonic) -> Iterator[Cal
     """A line where a stage begins, one now and then, and at the end one for each stage about where it came to."""
     began = last = clock()
     current: dict[str, Event] = {}
+    paces: dict[str, _Pace] = {}
     told: dict[str, Event] = {}
 
     def tell(event: Event) -> None:
         told[event.stage] = event
         words = [event.stage, _amount(event) if event.done or event.total else "", event.note]
+        words.append(paces[event.stage].left(event))
         line = "  ".join([*filter(None, words), duration(clock() - began)])
         err.print(line, soft_wrap=True)
 
@@ -184,6 +108,7 @@ def _progress_lines(clock: Callable[[], float] = time.monotonic) -> Iterator[Cal
         nonlocal last
         is_new = event.stage not in current
         current[event.stage] = event
+        paces.setdefault(event.stage, _Pace(clock)).left(event)
         if is_new or clock() - last >= QUIET:
             last = clock()
             tell(event)
@@ -202,6 +127,11 @@ def _amount(event: Event) -> str:
     else:
         done, total = f"{event.done:,}", f"{event.total:,} {event.unit}" if event.total else event.unit
     return f"{done}/{total}" if event.total else f"{done} {total}".strip()
+
+
+def show_json(value: object) -> None:
+    """Prints plain values as JSON, for programs."""
+    out.print(json.dumps(value, indent=2, ensure_ascii=False), soft_wrap=True)
 
 
 def show_plan(plan: Plan) -> None:

@@ -241,10 +241,10 @@ def test_progress_where_no_bar_can_be_drawn(monkeypatch) -> None:
     assert terminal.err.file.getvalue().splitlines() == [
         "open  models and task  0 s",
         "evolve  0/121 evaluations  best 0  0 s",
-        "evolve  30/121 evaluations  best 30  30 s",
-        "evolve  60/121 evaluations  best 60  1 min 0 s",
-        "evolve  90/121 evaluations  best 90  1 min 30 s",
-        "evolve  120/121 evaluations  best 120  2 min 0 s",
+        "evolve  30/121 evaluations  best 30  about 1 min 31 s left  30 s",
+        "evolve  60/121 evaluations  best 60  about 1 min 1 s left  1 min 0 s",
+        "evolve  90/121 evaluations  best 90  about 31 s left  1 min 30 s",
+        "evolve  120/121 evaluations  best 120  about 1 s left  2 min 0 s",
         "merge  0 B/2 kB  2 min 1 s",
         "merge  2 kB/2 kB  2 min 1 s",
     ]

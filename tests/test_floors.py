@@ -47,9 +47,11 @@ FLOORS = {
     "reproduce": 7.6,
     "cards": 7.6,
     "deploy": 7,
+    "jobs": 7,
     "cli": 8,
     "__main__": 9,
     "terminal": 8,
+    "console": 0.5,
     "demo": 8,
 }
 HEAVY = {"torch", "transformers", "evotorch", "ray", "gradio", "matplotlib", "accelerate", "huggingface_hub"}

@@ -21,6 +21,7 @@ from hubmerge.errors import HubError, Interrupted, NetworkError, ResourceError
 from hubmerge.evaluate.task import load_task
 from hubmerge.hub import open_source, patience, search_models
 from hubmerge.hub.errors import hub_errors
+from hubmerge.hub.session import bounded_session
 from hubmerge.localhub import Fault, LocalHub
 from hubmerge.reference import ModelRef
 
@@ -227,6 +228,21 @@ def test_a_slow_file(server: Callable[[Answer], str]) -> None:
     source.listing.store._ranged.clear()
     with pytest.raises(HubError, match="too slow"):
         source.read_range("model.safetensors", 200, size)
+
+
+def test_a_log_may_take_its_time(server: Callable[[Answer], str]) -> None:
+    """Twenty bytes in more than twice the time that a slow answer is given: what follows a log waits, all else ends."""
+
+    def answer(connection: socket.socket, ended: threading.Event) -> None:
+        connection.sendall(OK + b"Content-Length: 20\r\n\r\n")
+        while not ended.wait(0.03) and connection.send(b" "):
+            pass
+
+    url = server(answer)
+    with pytest.raises(patience.Unbearable, match="too slow"):
+        bounded_session().get(url)
+    with patience.unhurried():
+        assert bounded_session().get(url).content == b" " * 20
 
 
 def test_a_download_without_end(server: Callable[[Answer], str]) -> None:

@@ -4,6 +4,7 @@ Only what ends a program well is imported here: all else is imported by `main`, 
 
     commands.py    the whole command line, as one app
     deriving.py    commands that make something else of models: extract-lora, moe, transplant, gguf
+    elsewhere.py   `--on`: commands that run on a machine of the Hub
     merging.py     commands that merge: plan, merge, push
     options.py     what the commands share: the app they belong to, and the options that several take
     registering.py commands that make hubmerge a command of hf: register, unregister
@@ -11,6 +12,7 @@ Only what ends a program well is imported here: all else is imported by `main`, 
     serving.py     commands that serve: hub, space and its deployment; and the demo and its models
     talking.py     the command that talks: chat
     telling.py     commands that tell what a model is and was made of: verify, reproduce, card, tree
+    told.py        what commands print with --json
 """
 
 import atexit

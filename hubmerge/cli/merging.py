@@ -10,9 +10,11 @@ import typer
 
 from ..errors import HubmergeError, PlanError, SourceError
 from ..typed import typed
+from .elsewhere import HOURS, Hours, Where, merge_on, options
 from .options import (
     SHARD_SIZE,
     Device,
+    Json,
     Memory,
     Public,
     Push,
@@ -74,6 +76,7 @@ def plan(
     threads: Threads = None,
     memory: Memory = None,
     strict: Strict = False,
+    as_json: Json = False,
     token: Token = None,
 ) -> None:
     """Show what a merge or a search would do, before a weight is downloaded: problems are named.
@@ -83,7 +86,13 @@ def plan(
     from ..documents import load_mappings
     from ..errors import RecipeError
 
-    how: dict[str, Any] = {"shard_size": shard_size, "ranged": stream, "threads": threads, "memory": memory}
+    how: dict[str, Any] = {
+        "as_json": as_json,
+        "shard_size": shard_size,
+        "ranged": stream,
+        "threads": threads,
+        "memory": memory,
+    }
     if (published := _published(recipe, token, strict)) is not None:
         _shown_plan(published, token, **how)
         return
@@ -98,10 +107,11 @@ def plan(
         sources = opened(search.references, token)
 
         from ..evolve.plan import plan_search
-        from ..terminal import show_search_plan
+        from ..terminal import show_json, show_search_plan
+        from .told import of_search
 
         plan = plan_search(search, token=token, sources=sources, memory=memory)
-        show_search_plan(plan)
+        show_json(of_search(plan)) if as_json else show_search_plan(plan)
         plan.require()
         return
     _shown_plan(_recipe_in(file, strict), token, **how)
@@ -129,6 +139,8 @@ def merge(
         typer.Option(metavar="TYPE", help=f"Write it as GGUF, too, beside the weights (Q8_0; see `{typed('gguf')}`)."),
     ] = None,
     strict: Strict = False,
+    on: Where = None,
+    hours: Hours = HOURS,
     token: Token = None,
 ) -> None:
     """Merge models as a recipe says, into a folder or straight onto the Hub.
@@ -136,8 +148,18 @@ def merge(
     Interrupted, the same command goes on where it stopped.
     """
     published = _published(recipe, token, strict)
+    read = published or _recipe_in(Path(recipe), strict)
+    if on is not None:
+        if push is None or out is not None or gguf is not None:
+            raise HubmergeError(
+                "What --on merges lies on a machine of the Hub: give --push ORG/NAME, and no --out or --gguf."
+            )
+        settings = {"shard_size": shard_size, "stream": stream, "threads": threads, "memory": memory, "device": device}
+        words = options(push=push, public=public, overwrite=overwrite, strict=strict, **settings)
+        merge_on(on, hours, read, recipe, words, token)
+        return
     merge_or_push(
-        published or _recipe_in(Path(recipe), strict),
+        read,
         out,
         push,
         public=public,
@@ -273,7 +295,7 @@ def write_or_push(
     console.print(said.append(f" {next_step}{out}" if next_step else ""), soft_wrap=True)
 
 
-def _shown_plan(recipe: "Value", token: str | None, **how: Any) -> "Plan":
+def _shown_plan(recipe: "Value", token: str | None, *, as_json: bool = False, **how: Any) -> "Plan":
     """The plan of a recipe, shown, without errors."""
     from ..methods import find_method
 
@@ -281,10 +303,11 @@ def _shown_plan(recipe: "Value", token: str | None, **how: Any) -> "Plan":
     sources = opened(recipe.references, token)
 
     from ..publish import planned
-    from ..terminal import show_plan
+    from ..terminal import show_json, show_plan
+    from .told import of_plan
 
     plan = planned(recipe, sources=sources, token=token, **how)
-    show_plan(plan)
+    show_json(of_plan(plan)) if as_json else show_plan(plan)
     plan.require()
     return plan
 

@@ -73,6 +73,7 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse what the recipe holds that nothing reads, instead of leaving it out.")
 ]
 Device = Annotated[str, typer.Option(help="cpu (the same bytes on every run), cuda, mps, or auto.")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 
 

@@ -2,15 +2,18 @@
 
 import os
 from contextlib import nullcontext, suppress
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import HubmergeError, NotFoundError
 from ..guesses import guess
 from ..typed import typed
+from .elsewhere import HOURS, Hours, Where, evaluate_on, evolve_on, options
 from .options import (
+    Json,
     Memory,
     Model,
     Public,
@@ -51,9 +54,14 @@ def evolve(
             help="Copy the journal to this private dataset as it grows; with --resume, begin with what it holds.",
         ),
     ] = None,
+    track: Annotated[
+        str | None, typer.Option(help="Tell every evaluation to trackio, wandb or tensorboard as it comes.")
+    ] = None,
     push: Push = None,
     public: Public = False,
     overwrite: Replace = False,
+    on: Where = None,
+    hours: Hours = HOURS,
     token: Token = None,
 ) -> None:
     """Search for a better merge: candidates are built in memory, scored, and the winner is merged, tested and shown."""
@@ -62,12 +70,26 @@ def evolve(
     from ..evolve.search import Search
     from ..extras import require
 
-    require("evotorch", "ray", "matplotlib")
+    if on is None:
+        require("evotorch", "ray", "matplotlib")
     spec = Search.from_yaml(search)
+    spec = spec.within(minutes) if minutes is not None else spec
+    spec = spec.compared() if compare else spec
     if not resume:
         require_unused(out / JOURNAL_FILE)
     # A search that goes on opens its models at the commits that it began with.
     sources = None if resume else opened(spec.references, token)
+    if on is not None:
+        if track is not None:
+            raise HubmergeError(
+                "--track is told by the machine that searches; with --on, read the run that comes back."
+            )
+        if address is not None:
+            raise HubmergeError("--address names a cluster of yours, and --on a machine of the Hub; give one of them.")
+        workers = {"actors": actors if actors > 1 else None, "gpus": gpus, "memory": memory}
+        words = options(**workers, push=push, public=public, overwrite=overwrite)
+        evolve_on(on, hours, spec, out, words, mirror, token)
+        return
 
     from ..evolve.records.mirror import Mirror, fetch
     from ..evolve.run import evolve
@@ -75,10 +97,6 @@ def evolve(
     from ..terminal import marked, progress_bars, show_results
     from ..terminal import out as console
 
-    if minutes is not None:
-        spec = spec.within(minutes)
-    if compare:
-        spec = spec.compared()
     if push:
         from ..publish import out_of_reach
 
@@ -95,8 +113,9 @@ def evolve(
         if mirror
         else nullcontext()
     )
+    how: dict[str, Any] = {"resume": resume, "token": token, "workers": workers, "track": track}
     with copy, progress_bars() as progress:
-        result = evolve(spec, out, resume=resume, token=token, workers=workers, sources=sources, progress=progress)
+        result = evolve(spec, out, **how, sources=sources, progress=progress)
     if isinstance(copy, Mirror):
         console.print(copy.summary)
     show_results(result.rows, "Held-out test set", bool(result.card.languages))
@@ -118,8 +137,18 @@ def evolve(
 def report(
     run: Run,
     out: Annotated[Path | None, typer.Option(help="The HTML file; by default report.html in the run folder.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Write what a search did, finished or not, as one HTML page, and its pictures as PNG files."""
+    """Write what a search did, finished or not, as one HTML page, and its pictures as PNG files.
+
+    With --json nothing is written: the figures are printed.
+    """
+    if as_json:
+        from ..terminal import show_json
+        from .told import of_run
+
+        show_json(of_run(run))
+        return
     from ..evolve.report import write_report
     from ..terminal import marked
     from ..terminal import out as console
@@ -157,13 +186,16 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many examples, always the same.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Print this many questions with the model's answers.")] = 0,
     memory: Memory = None,
+    as_json: Json = False,
+    on: Where = None,
+    hours: Hours = HOURS,
     token: Token = None,
 ) -> None:
     """Score a model on a task, with the number of examples and a 95% interval."""
-    from ..evaluate.task import SPLITS, load_task
+    from ..evaluate.task import SPLITS, load_task, task_document
     from ..hub.source import open_source
     from ..reference import ModelRef
-    from ..terminal import marked, progress_bars, show_results
+    from ..terminal import marked, progress_bars
     from ..terminal import out as console
 
     if split not in SPLITS:
@@ -174,7 +206,14 @@ def evaluate(
     examples = loaded.split(split)
     if not examples:
         raise HubmergeError(f"Task {loaded.name} has no {split} examples; choose another --split.")
+    if show and (as_json or on):
+        raise HubmergeError("--show prints answers for people; leave it out with --json and --on.")
     source = open_source(ModelRef.parse(model), token=token)  # before torch is imported, which takes seconds
+    if on is not None:
+        words = options(split=split, limit=limit, memory=memory)
+        told = evaluate_on(on, hours, model, task_document(path if is_file else task), words, token)
+        _show_score(told, as_json, loaded.language is not None)
+        return
 
     from ..evaluate import placement
     from ..evaluate.measurement import Measurement
@@ -192,8 +231,18 @@ def evaluate(
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:
         said = marked("[dim]Q[/] {}\n[dim]A[/] {}  ", example.prompt, output)
         console.print(said.append(example.answer, style="green" if right else "red"))
-    show_results(
-        [Row.of(model, Measurement.of(scores, loaded, split), None)],
-        f"{loaded.name}, {split} split, {scores.seconds:.1f} s",
-        loaded.language is not None,
-    )
+    row = Row.of(model, Measurement.of(scores, loaded, split), None)
+    told = {"task": loaded.name, "split": split, "seconds": round(scores.seconds, 3), **asdict(row)}
+    _show_score(told, as_json, loaded.language is not None)
+
+
+def _show_score(told: dict[str, Any], as_json: bool, spoken: bool) -> None:
+    """Shows the score of one model, told as `--json` prints it."""
+    from ..evaluate.table import Row
+    from ..terminal import show_json, show_results
+
+    if as_json:
+        show_json(told)
+        return
+    row = Row(**{field.name: told[field.name] for field in fields(Row)})
+    show_results([row], f"{told['task']}, {told['split']} split, {told['seconds']:.1f} s", spoken)

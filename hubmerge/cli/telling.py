@@ -1,12 +1,11 @@
 """Commands that tell what a model is and was made of: verify, reproduce, card, tree."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import Memory, Model, ReplaceModel, Token, app
+from .options import Json, Memory, Model, ReplaceModel, Token, app
 
 
 @app.command()
@@ -16,6 +15,7 @@ def verify(
         bool, typer.Option("--recompute", help="Also merge it again from its recipe, in memory, and compare.")
     ] = False,
     memory: Memory = None,
+    as_json: Json = False,
     token: Token = None,
 ) -> None:
     """Check every tensor and small file of a merged model against the sha256 that its merge noted; of the Hub nothing
@@ -27,7 +27,8 @@ def verify(
     from ..published import read_again
     from ..reference import ModelRef
     from ..stream.verify import verify
-    from ..terminal import progress_bars, show_verification
+    from ..terminal import progress_bars, show_json, show_verification
+    from .told import of_verification
 
     with progress_bars() as progress:
         result = verify(
@@ -39,7 +40,7 @@ def verify(
             memory=memory,
             progress=progress,
         )
-    show_verification(result)
+    show_json(of_verification(result)) if as_json else show_verification(result)
     result.require()
 
 
@@ -55,6 +56,7 @@ def reproduce(
         str | None, typer.Option(help="cpu, cuda or mps; by default the kind that it was merged on.")
     ] = None,
     memory: Memory = None,
+    as_json: Json = False,
     token: Token = None,
 ) -> None:
     """Merge a published model again, from its repository alone, and compare every tensor: identical, or not.
@@ -68,12 +70,13 @@ def reproduce(
     read_published(ref, token=token)  # before torch is imported, which takes seconds
 
     from ..reproduce import reproduce
-    from ..terminal import progress_bars, show_reproduction
+    from ..terminal import progress_bars, show_json, show_reproduction
+    from .told import of_reproduction
 
     with progress_bars() as progress:
         how: dict[str, Any] = {"device": device, "memory": memory, "progress": progress}
         result = reproduce(ref, token=token, out=out, overwrite=overwrite, **how)
-    show_reproduction(result)
+    show_json(of_reproduction(result)) if as_json else show_reproduction(result)
     result.require()
 
 
@@ -129,7 +132,7 @@ def tree(
     models: Annotated[
         list[str], typer.Argument(metavar="ORG/NAME...", help="Models of the Hub, or folders.", show_default=False)
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    as_json: Json = False,
     cards_only: Annotated[
         bool, typer.Option("--cards-only", help="Believe what cards say; look at no weights.")
     ] = False,
@@ -141,12 +144,11 @@ def tree(
     model that names none is looked for.
     """
     from ..lineage.tree import trace
-    from ..terminal import out as console
-    from ..terminal import progress_bars, show_tree
+    from ..terminal import progress_bars, show_json, show_tree
 
     with progress_bars() as progress:
         found = trace(models, token=token, look=not cards_only, progress=progress)
     if as_json:
-        console.print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False), soft_wrap=True)
+        show_json(found.to_dict())
     else:
         show_tree(found)

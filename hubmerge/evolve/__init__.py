@@ -19,6 +19,7 @@ choose.py     the winner: the best few, scored again on the validation split
 export.py     any candidate of a run as a recipe
 foresight.py  what would stop a search, found before it starts
 result.py     a finished search with its card, read from its folder: `read_result`
+tracking.py   a search told to a tracker as it goes: trackio, wandb, TensorBoard
 report/       what a run found, as one page with its pictures
 run.py        all of it in a folder: `evolve`
 plan.py       what a search would do, without reading weights: `plan_search`

@@ -51,6 +51,7 @@ from .result import EvolveResult, result_of
 from .search import Search
 from .spaces.candidate import Candidate, Contestant
 from .spec.baselines import COMPARED, SCALED
+from .tracking import tracking
 from .workers.judge import Judge, make_judge
 from .workers.pool import Pool
 from .workers.workers import Workers
@@ -64,11 +65,13 @@ def evolve(
     token: str | None = None,
     workers: Workers = Workers(),  # noqa: B008 - a frozen value
     sources: Mapping[ModelRef, Source] | None = None,
+    track: str | None = None,
     progress: Progress = silent,
 ) -> EvolveResult:
     """Runs `search` in the folder `out`, or goes on with what is there (`resume`); a finished one is only read.
 
-    `sources` are models already open, by the search's references; the others are opened here.
+    `sources` are models already open, by the search's references; the others are opened here. `track`: a tracker that
+    is told of it as it goes (tracking.py).
     What of a search may be changed before it goes on is said in records/resume.py.
 
     Raises `SearchError` for a folder that holds another search, `TaskError` and `PlanError` before the long work,
@@ -77,6 +80,12 @@ def evolve(
     require("matplotlib")  # the curve is drawn at the end
     if not resume:
         require_unused(out / JOURNAL_FILE)
+    if track is not None:
+        how: dict[str, Any] = {"resume": resume, "token": token, "workers": workers, "sources": sources}
+        with tracking(track, search, out, progress) as told:
+            result = evolve(search, out, **how, progress=told.progress)
+            told.rows(result.rows)
+        return result
     make_folder(out, SearchError)
     written = require_own(out, resume)
     progress(Event("open", 0, 0, note="models and task"))

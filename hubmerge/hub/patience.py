@@ -58,6 +58,7 @@ class _Bounds:
 
 
 _bounds: ContextVar[_Bounds | None] = ContextVar("hubmerge_bounds", default=None)
+_unhurried: ContextVar[bool] = ContextVar("hubmerge_unhurried", default=False)
 _check: ContextVar[Callable[[], None] | None] = ContextVar("hubmerge_check", default=None)
 
 
@@ -73,6 +74,16 @@ def bounded(largest: int | None = None, seconds: float | None = None, *, unpacke
         yield
     finally:
         _bounds.reset(before)
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Within, on this thread: an answer may bring as little as it likes, as one that follows a log does."""
+    before = _unhurried.set(True)
+    try:
+        yield
+    finally:
+        _unhurried.reset(before)
 
 
 @contextmanager
@@ -258,7 +269,7 @@ class _Stream(httpcore2.NetworkStream):
         bounds, now = _bounds.get(), time.monotonic()
         if bounds is not None and bounds.until is not None and now > bounds.until:
             raise Unbearable(f"{self._host} does not come to an end of its answer; run the same again later.")
-        if slow and now - began > self._credit:
+        if slow and now - began > self._credit and not _unhurried.get():
             raise Unbearable(
                 f"{self._host} is too slow: less than {LEAST_SPEED:,.0f} bytes a second for {GRACE:,.0f} seconds; "
                 "check the connection and run the same again."

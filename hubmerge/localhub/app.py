@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .api import cdn, committing, contents, discussions, lfs, listing, repositories, spaces
+from .api import cdn, committing, contents, discussions, jobs, lfs, listing, repositories, spaces
 from .names import PAGES, RESERVED
 from .people import oauth, pages, signin
 from .people.layout import page
@@ -47,6 +47,7 @@ def hub_routes() -> list[Route]:
     return [
         *repositories.routes,
         *spaces.routes,
+        *jobs.routes,
         *oauth.routes,
         *committing.routes,
         *discussions.routes,

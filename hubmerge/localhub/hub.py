@@ -20,6 +20,7 @@ from .serving.faults import Faults
 from .serving.requestlog import Request, RequestLog
 from .serving.wire import Site
 from .store.facts import FactBook
+from .store.jobs import Job, Jobs
 from .store.repository import Conflict
 from .store.store import Store
 
@@ -93,6 +94,7 @@ class LocalHub:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._store: Store | None = None
+        self._jobs: Jobs | None = None
 
     @property
     def endpoint(self) -> str:
@@ -104,6 +106,11 @@ class LocalHub:
     def log(self) -> list[Request]:
         """The requests answered so far (the newest 20,000), oldest first. No entry holds a token."""
         return self._log.entries
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs that clients asked for, the newest first. Nothing runs them but who calls their `move` and `log`."""
+        return self._jobs.all() if self._jobs is not None else []
 
     def clear_log(self) -> None:
         """Forget the requests in memory; requests.jsonl keeps them."""
@@ -204,7 +211,7 @@ class LocalHub:
             store.open()
         except OSError as error:
             raise HubError(f"The local Hub cannot use the folder {self.root}: {error.strerror}.") from None
-        self._store = store
+        self._store, self._jobs = store, Jobs(self.root / "jobs")
         try:
             multipart_over, part_size = self._sizes
             listeners = [self._listen(self.port), self._listen(0)]
@@ -218,6 +225,7 @@ class LocalHub:
                 multipart_over=multipart_over,
                 part_size=part_size,
                 downloads={},
+                jobs=self._jobs,
                 cdn_port=self.cdn_port,
                 redirect_seconds=lambda: self.redirect_seconds,
             )

@@ -9,4 +9,5 @@ ignore.py        what a .gitignore leaves out of an upload
 repositories.py  create, delete, configure; branches, tags, history; who is asking
 discussions.py   pull requests: opened, read, merged, closed
 spaces.py        a Space's hardware and variables
+jobs.py          jobs, which are taken down and never run
 """

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from ..accounts import Accounts, Identity
 from ..store.commits import Commit
 from ..store.facts import FactBook
+from ..store.jobs import Jobs
 from ..store.repository import Repository, UnknownRevision
 from ..store.store import Store
 from .addresses import Addresses
@@ -49,6 +50,7 @@ class Site:
     multipart_over: int  # bytes; larger LFS files are uploaded in parts
     part_size: int  # bytes of a part
     downloads: dict[tuple[str, str], int]  # (type, id) -> files fetched since the server started
+    jobs: Jobs
     cdn_port: int  # where redirected files are served, and nothing else
     redirect_seconds: Callable[[], float | None]  # how long a redirect to there works; None: files are served in place
 

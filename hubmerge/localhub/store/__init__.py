@@ -9,5 +9,6 @@ repository.py  one repository: settings, commits, references
 store.py       all repositories
 cards.py       the YAML on top of a README, read and checked
 facts.py       what a commit's files say: tags, library, task, parameters
+jobs.py        what clients want run, and what came of it
 jsonvalue.py   values as JSON can hold them
 """

@@ -11,6 +11,7 @@ from .disk import write_atomically
 
 NAMES = (
     "datasets",
+    "jobs",
     "models",
     "new",
     "objects",

@@ -1,0 +1,128 @@
+"""A search told to a tracker as it goes: trackio, Weights & Biases, or TensorBoard.
+
+A tracker is told of every evaluation (`step` is how many there were), and of the final table at the end. It is told the
+figures of the progress and names of models, no texts and no paths. What it breaks at costs the search nothing: that is
+logged once, and it is told no more.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import HubmergeError
+from ..evaluate.table import Row
+from ..extras import require
+from ..guesses import guess
+from ..places import folder_name
+from ..progress import Event, Progress
+from .search import Search
+
+_log = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """What a search tells."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Figures after `step` evaluations."""
+
+    def end(self) -> None:
+        """Nothing more will come."""
+
+
+class _Runs:
+    """trackio and wandb, which share their functions."""
+
+    def __init__(self, module: str, project: str, name: str, config: Mapping[str, Any], folder: Path) -> None:
+        self._library = import_module(module)
+        self._library.init(project=project, name=name, config=dict(config))
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self._library.log(dict(values), step=step)
+
+    def end(self) -> None:
+        self._library.finish()
+
+
+class _Board:
+    """TensorBoard: files in the run folder's tensorboard/."""
+
+    def __init__(self, module: str, project: str, name: str, config: Mapping[str, Any], folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._writer.add_text("search", "\n".join(f"    {key}: {value}" for key, value in config.items()))
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def end(self) -> None:
+        self._writer.close()
+
+
+TRACKERS: Mapping[str, Callable[..., Tracker]] = {"trackio": _Runs, "wandb": _Runs, "tensorboard": _Board}
+"""By the library that they need."""
+
+PROJECT = "hubmerge"
+
+
+class Told:
+    """A search as it is told to a tracker: `progress` in place of the one it would have, `rows` at its end."""
+
+    def __init__(self, tracker: Tracker, progress: Progress) -> None:
+        self._tracker: Tracker | None = tracker
+        self._inner = progress
+        self._before = self._last = 0  # evaluations of searches that are over, and of this one
+
+    def progress(self, event: Event) -> None:
+        """Tells the tracker of an evaluation, and passes every event on."""
+        if event.stage == "search" and event.data and event.done != self._last:
+            if event.done < self._last:  # another search of the run: paths after recipes, or one to compare with
+                self._before += self._last
+            self._last = event.done
+            self._try(lambda tracker: tracker.log(event.data, self._before + event.done))
+        self._inner(event)
+
+    def rows(self, rows: tuple[Row, ...]) -> None:
+        """Tells the tracker of the final table."""
+        scores = {f"test/{row.model}": row.value for row in rows}
+        if scores:
+            self._try(lambda tracker: tracker.log(scores, self._before + self._last))
+
+    def end(self) -> None:
+        """Closes the tracker."""
+        self._try(lambda tracker: tracker.end())
+
+    def _try(self, tell: Callable[[Tracker], None]) -> None:
+        if self._tracker is None:
+            return
+        try:
+            tell(self._tracker)
+        except Exception as exc:  # whatever a library or its server does, the search goes on
+            self._tracker = None
+            _log.warning("hubmerge: the search is tracked no more (%s: %s).", type(exc).__name__, exc)
+
+
+@contextmanager
+def tracking(name: str, search: Search, out: Path, progress: Progress) -> Iterator[Told]:
+    """Opens the tracker of that name, and closes it. Raises `HubmergeError` where its library is missing."""
+    if name not in TRACKERS:
+        raise HubmergeError(f"There is no tracker {name!r}{guess(name, TRACKERS)}; known: {', '.join(TRACKERS)}.")
+    require(name)
+    config = {
+        "models": ", ".join(folder_name(ref.repo_id) if ref.is_folder else ref.whole for ref in search.references),
+        "merge_method": search.merge_method or "a path through the layers",
+        "task": str(search.task.get("name", "")),
+        "searcher": search.searcher.name,
+        "evaluations": search.searcher.evaluations,
+        "seed": search.searcher.seed,
+    }
+    told = Told(TRACKERS[name](name, PROJECT, out.resolve().name, config, out), progress)
+    try:
+        yield told
+    finally:
+        told.end()

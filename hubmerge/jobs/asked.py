@@ -1,0 +1,61 @@
+"""What `--on` names, and what of a command lies on this machine alone, which a job cannot read."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import HubmergeError
+from ..places import folder_name
+from ..reference import ModelRef
+
+SCHEME = "jobs"
+
+
+@dataclass(frozen=True)
+class On:
+    """A machine of the Hub by its flavor ("a10g-small"), and the hours after which it is stopped."""
+
+    flavor: str
+    hours: float
+
+    @classmethod
+    def parse(cls, text: str, hours: float) -> "On":
+        """Reads what `--on` was given.
+
+        >>> On.parse("jobs:a10g-small", 6).flavor
+        'a10g-small'
+        """
+        scheme, _, flavor = text.partition(":")
+        if scheme != SCHEME or not flavor:
+            raise HubmergeError(
+                f"--on takes {SCHEME}:FLAVOR, as {SCHEME}:a10g-small (`hf jobs hardware` lists them), got {text!r}."
+            )
+        if not hours > 0:
+            raise HubmergeError(f"--hours must be more than 0, got {hours:g}.")
+        return cls(flavor, hours)
+
+
+def require_on_hub(models: Iterable[ModelRef]) -> None:
+    """Raises `HubmergeError` where one of the models, or a LoRA on it, is a folder of this machine."""
+    parts = [part for model in models for part in (model, model.lora) if part is not None]
+    if local := [part for part in parts if part.is_folder]:
+        name = folder_name(local[0].repo_id)
+        raise HubmergeError(
+            f"{name} is a folder of this machine, which a job cannot read; push it (`hubmerge push {name} you/{name}`) "
+            "and name it by its Hub ID."
+        )
+
+
+def require_task_on_hub(task: Mapping[str, Any]) -> None:
+    """Raises `HubmergeError` where files of this machine belong to a task (its plain values)."""
+    harness = task.get("lm_eval")
+    needs = {
+        "examples.folder": task["examples"].get("folder"),
+        "python": task.get("python"),
+        "lm_eval.include_path": harness.get("include_path") if isinstance(harness, Mapping) else None,
+    }
+    if local := [key for key, value in needs.items() if value]:
+        raise HubmergeError(
+            f"The task's {local[0]} is of this machine, and a job cannot read it; put the examples into a dataset of "
+            "the Hub (examples.repo_id), or write them in the task, and take a metric that needs no file."
+        )

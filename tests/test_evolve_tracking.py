@@ -1,0 +1,93 @@
+"""A search tells a tracker what it finds, and never stops for it."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from hubmerge.errors import HubmergeError
+from hubmerge.evolve import run, tracking
+from hubmerge.evolve.records.journal import read_evaluations
+
+
+class Library(ModuleType):
+    """trackio or wandb, as far as a search calls them; from step `breaks` on it fails."""
+
+    def __init__(self, name: str, breaks: int = 10**9) -> None:
+        super().__init__(name)
+        self.begun: dict[str, Any] = {}
+        self.told: list[tuple[int, dict[str, float]]] = []
+        self.finished, self.breaks = 0, breaks
+
+    def init(self, **begun: Any) -> None:
+        self.begun = begun
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        if step >= self.breaks:
+            raise ConnectionError("no server at /home/alice with hf_abcdefghijklmnopqrstuvwxyz")
+        self.told.append((step, values))
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch):
+    def install(name: str, **how: Any) -> Library:
+        made = Library(name, **how)
+        monkeypatch.setitem(sys.modules, name, made)
+        monkeypatch.setattr(tracking, "require", lambda name: None)
+        return made
+
+    return install
+
+
+def test_every_evaluation_and_the_table_are_told(library, tiny_search, tmp_path) -> None:
+    trackio = library("trackio")
+    result = run.evolve(tiny_search(), tmp_path / "mine", track="trackio")
+    assert trackio.begun["project"] == "hubmerge" and trackio.begun["name"] == "mine"
+    assert trackio.begun["config"]["models"] == "base, math, japanese"  # folders by their names, no paths
+    assert str(tmp_path) not in str(trackio.begun)
+    *searched, (_, table) = trackio.told
+    evaluations = read_evaluations(tmp_path / "mine" / "journal.jsonl")
+    assert [step for step, _ in searched] == [*range(1, len(evaluations) + 1)]
+    assert searched[-1][1]["best"] == max(evaluation.fitness[0] for evaluation in evaluations)
+    assert table == {f"test/{row.model}": row.value for row in result.rows}
+    assert trackio.finished == 1
+
+
+def test_steps_go_on_where_another_search_of_the_run_begins(library, tiny_search, tmp_path) -> None:
+    wandb = library("wandb")
+    search = tiny_search(data_flow={}, baselines=[], searcher={"name": "cmaes", "popsize": 4, "evaluations": 4})
+    run.evolve(search, tmp_path / "run", track="wandb")
+    steps = [step for step, _ in wandb.told[:-1]]
+    assert steps == [*range(1, len(steps) + 1)] and len(steps) > 4
+
+
+def test_a_tracker_that_breaks_costs_the_search_nothing(library, tiny_search, tmp_path, caplog) -> None:
+    trackio = library("trackio", breaks=3)
+    result = run.evolve(tiny_search(baselines=[]), tmp_path / "run", track="trackio")
+    assert len(trackio.told) == 2 and result.rows
+    assert [record.message for record in caplog.records if record.name == "hubmerge.evolve.tracking"] != []
+
+
+def test_what_is_missing_or_unknown_is_said_before_the_search(call, tiny_search, tmp_path) -> None:
+    (tmp_path / "search.yaml").write_text(tiny_search().to_yaml())
+    for name, said in (("wandb", "hubmerge[wandb]"), ("trackoi", "did you mean trackio?")):
+        done = call("evolve", tmp_path / "search.yaml", "--out", tmp_path / name, "--track", name)
+        assert done.returncode == 2 and said in done.stderr
+        assert not (tmp_path / name / "journal.jsonl").exists()
+    with pytest.raises(HubmergeError, match="There is no tracker"):
+        run.evolve(tiny_search(), tmp_path / "other", track="mlflow")
+
+
+def test_tensorboard_reads_what_is_written(tiny_search, tmp_path) -> None:
+    pytest.importorskip("tensorboard", reason="an extra of its own")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = run.evolve(tiny_search(baselines=[]), tmp_path / "run", track="tensorboard")
+    read = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    best = read.Scalars("best")
+    assert [event.step for event in best] == [*range(1, len(best) + 1)]
+    assert read.Scalars("test/evolved")[0].value == pytest.approx(result.rows[-1].value, abs=1e-6)
