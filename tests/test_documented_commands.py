@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from hubmerge import Recipe, Search
 from hubmerge.cli.commands import app
@@ -28,8 +30,8 @@ def commands() -> list[str]:
     return sorted(dict.fromkeys(found))
 
 
-@pytest.mark.parametrize("line", commands())
-def test_every_command_is_one_of_the_program(line: str) -> None:
+def require_command(line: str) -> None:
+    """Fails where a line is no command of the program with options that it has."""
     words = shlex.split(line, comments=True)[1:]
     command: Any = typer.main.get_command(app)
     path = ["hubmerge"]
@@ -41,6 +43,11 @@ def test_every_command_is_one_of_the_program(line: str) -> None:
     if any(not word.startswith("-") for word in words):  # else it is only named, in a sentence
         context = command.make_context(" ".join(path), words)
         assert context is not None
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_is_one_of_the_program(line: str) -> None:
+    require_command(line)
 
 
 def test_the_yaml_of_the_readme_is_taken_as_it_stands(hub) -> None:
@@ -60,3 +67,22 @@ def test_the_recipes_of_their_page_are_taken_as_they_stand() -> None:
     assert (
         len(stages.stages) == 1 and len(modules.modules) == 2 and seeing.models[0].model.component == "language_model"
     )
+
+
+def test_clusters_are_told_commands_of_the_program() -> None:
+    """What SkyPilot and Slurm run: read as they read it, and every command is one that is taken."""
+    folder = ROOT / "examples" / "clusters"
+    sky = yaml.safe_load((folder / "skypilot.yaml").read_text(encoding="utf-8"))
+    assert set(sky) == {"name", "workdir", "resources", "secrets", "setup", "run"} and sky["secrets"] == {
+        "HF_TOKEN": None
+    }
+    slurm = (folder / "slurm.sh").read_text(encoding="utf-8")
+    asked = re.findall(r"^#SBATCH --([\w-]+)(?:=\S+)?$", slurm, re.MULTILINE)
+    assert {"gpus", "mem", "time", "requeue", "signal", "output"} < set(asked)
+    assert slurm.rindex("#SBATCH") < slurm.index("set -euo"), "Slurm reads none behind the first command"
+    for script in (sky["setup"], sky["run"], slurm):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    lines = [line for line in (sky["run"] + slurm).splitlines() if line.startswith("hubmerge ")]
+    assert len(lines) == 2
+    for line in lines:
+        require_command(line.removesuffix(" &"))
