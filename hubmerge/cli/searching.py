@@ -86,8 +86,8 @@ def evolve(
             )
         if address is not None:
             raise HubmergeError("--address names a cluster of yours, and --on a machine of the Hub; give one of them.")
-        workers = {"actors": actors if actors > 1 else None, "gpus": gpus, "memory": memory}
-        words = options(**workers, push=push, public=public, overwrite=overwrite)
+        given = {"actors": actors if actors > 1 else None, "gpus": gpus, "memory": memory}
+        words = options(**given, push=push, public=public, overwrite=overwrite)
         evolve_on(on, hours, spec, out, words, mirror, token)
         return
 
