@@ -24,7 +24,7 @@ placement.py         where the weights of a model lie while it is asked
 python_function.py   a metric of the user's own
 rouge.py             ROUGE-L: how much of a reference an answer says in the same order
 score.py             scores of one model on a set of examples
-seeing.py            questions about pictures, and what a tower has made of these before
+seeing.py            questions about pictures: template, processor, and what a tower has made of these before
 splits.py            rows made into examples, and examples into splits: cut to size, no question twice
 spool.py             folders for weights that do not fit into memory, gone when nobody uses them
 statistics.py        how sure a score is (intervals), and whether two models differ (paired tests)

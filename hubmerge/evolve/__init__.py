@@ -12,7 +12,7 @@ examples/     which examples a candidate is asked, and racing
 workers/      who measures candidates: one model in memory that becomes each of them, here or on Ray
 searchers/    who proposes candidates: cmaes, nsga2, ...
 compared/     what the winner is compared with, and the final table
-recorder.py   every candidate measured once, journaled, told to the searcher
+recorder.py   every candidate measured once and journaled; searchers/problem.py and steady.py hand it to the searcher
 explore.py    the search itself, stage by stage
 genomes.py    what makes the genomes of a search, and recipes of their candidates
 choose.py     the winner: the best few, scored again on the validation split

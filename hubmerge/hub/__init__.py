@@ -7,7 +7,7 @@
     archive.py       the directory of a zip archive, read from its end by range
     auto_class.py    which class of transformers opens a model, told by its config.json
     cache.py         what this machine knows of a repository when the Hub cannot be asked
-    card.py          the model card: what was merged from what, how, how good it is, under which licence
+    card.py          the model card, its YAML too: what was merged from what, how, how good it is, its licence
     checkpoint.py    what makes a list of files a checkpoint that can be merged
     component.py     the parts of a model that stand for themselves
     config.py        what a model's config.json says of its language model, wherever its family keeps it
@@ -30,7 +30,7 @@
     pipeline.py      pipelines of diffusers: checkpoints in folders, and model_index.json
     push.py          files onto the Hub: a model's shards go up one by one as they are written
     quantised/       weights that are stored in few bits: what they are unpacked from
-    ranges.py        byte ranges of one file of the Hub, asked for in any order by any number of threads
+    ranges.py        byte ranges of one file of the Hub, in any order, by any number of threads, again after errors
     search.py        finding models on the Hub by a few letters of their name
     scores.py        scores of models on a card: in its metadata, and as a table
     session.py       requests to the Hub that end: time limits, and repeats where repeating is safe

@@ -11,7 +11,7 @@ draws the way of a merge.
     budget.py          what a merge will cost: bytes to fetch, memory, disk - and whether this machine has them
     by_token.py        the merged models as the result's vocabulary has them
     carried.py         the small files that go with weights
-    compatibility.py   whether the sources fit together, as far as headers tell
+    compatibility.py   whether the sources fit together, vocabularies too, as far as headers tell
     component.py       one checkpoint that a merge writes
     compute.py         the merge of one tensor: the only place where weights are computed
     configuration.py   config.json of the result: that of the base or the first model, with what the merge changes

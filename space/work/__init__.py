@@ -1,7 +1,7 @@
 """Long work, done for many people on one machine.
 
 job.py          a job as others see it, and what whoever does it is given
-jobs.py         the threads that do them, the folder that remembers them, and whose each is
+jobs.py         the threads that do them, the folder that remembers them, whose each is, and how many one may have
 line.py         who is next
 shifts.py       how long a job stays at work while others wait
 runners.py      what each kind of job does

@@ -3,13 +3,13 @@
 Each is an evotorch SearchAlgorithm, a function of its spec, its genome and the evaluations it is told: asked again
 with the same ones, it makes the same candidates.
 
-problem.py    the search as an evotorch Problem
+problem.py    the search as an evotorch Problem: candidates go out to be measured, fitness comes back
 batch.py      rows of numbers in and out of evotorch's batches
-operators.py  crossover, mutation, tournaments
+operators.py  what a population begins with; crossover, mutation, tournaments
 gaussian.py   distributions that move: cmaes, snes, xnes
 genetic.py    populations that breed: ga, nsga2
 elites.py     archives of the best of each kind: map_elites, cycleqd
-steady.py     searchers without generations
+steady.py     searchers without generations, told of each candidate as it comes
 niches.py     candidates that compete for examples: m2n2
 edits.py      the best few, changed a little: edits
 proposals.py  candidates that follow nothing: random, grid

@@ -8,6 +8,6 @@ genome.py      what every genome can do
 recipes.py     the genome of recipes: values of a merge method's parameters
 scalings.py    how a path's scales follow from genes
 paths.py       what both genomes of such paths share
-data_flow.py   the paper's genome of such paths
+data_flow.py   the paper's genome of such paths; a path at random
 edits.py       such paths as they stand, to be changed a little
 """
