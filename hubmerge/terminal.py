@@ -202,11 +202,15 @@ def show_search_plan(plan: SearchPlan) -> None:
             f"{f' or {phase.minutes:g} minutes of them' if phase.minutes else ''}, {genes} genes"
         )
         out.print(marked("\n[bold]{}[/]: {}", spaces[phase.space], budget))
+    asked = f"drawing comes on top ({plan.together} pictures at a time)"
+    if plan.demand is not None:
+        asked = (
+            f"asking it {size(plan.held.generation)} ({plan.demand.prompts} prompts of up to "
+            f"{plan.demand.prompt_tokens} tokens at a time, {plan.demand.new_tokens} new ones)"
+        )
     out.print(
         f"to fetch {size(plan.fetch)} | disk {_disk(plan.output)} | memory: models {size(plan.held.sources)} "
-        f"(mapped files), one candidate {size(plan.held.model)}, making it {size(plan.held.merging)}, asking it "
-        f"{size(plan.held.generation)} ({plan.demand.prompts} prompts of up to {plan.demand.prompt_tokens} "
-        f"tokens at a time, {plan.demand.new_tokens} new ones)"
+        f"(mapped files), one candidate {size(plan.held.model)}, making it {size(plan.held.merging)}, {asked}"
     )
     _show_findings(plan.findings)
 

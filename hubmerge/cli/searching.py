@@ -218,14 +218,18 @@ def evaluate(
     from ..evaluate import placement
     from ..evaluate.measurement import Measurement
     from ..evaluate.models import load_model, load_processor
+    from ..evaluate.pipelines import load_painter
     from ..evaluate.score import evaluate as score
     from ..evaluate.table import Row
     from ..stream.carried import Carried
 
-    network, tokenizer = load_model(source, token=token, memory=memory)
+    if loaded.draw is None:
+        network, tokenizer = load_model(source, token=token, memory=memory)
+        show_warning(placement.told(network))
+    else:
+        network, tokenizer = load_painter(source, loaded.draw), None
     if loaded.sees:
         tokenizer = load_processor(Carried(source))
-    show_warning(placement.told(network))
     with progress_bars() as progress:
         scores = score(network, tokenizer, examples, loaded, memory=memory, progress=progress)
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:

@@ -48,7 +48,7 @@ def of_search(plan: "SearchPlan") -> dict[str, Any]:
         "fetch_bytes": plan.fetch,
         "disk_bytes": plan.output,
         "memory_bytes": asdict(plan.held),
-        "demand": asdict(plan.demand),
+        "demand": None if plan.demand is None else asdict(plan.demand),
         **_findings(plan.findings),
     }
 

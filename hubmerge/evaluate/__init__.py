@@ -5,6 +5,7 @@ apart_server.py      the process that `apart.py` starts
 builtin.py           tasks known by name
 choices.py           multiple choice, in the shapes that datasets have it
 demand.py            what answering takes beside the model
+drawing.py           pictures that a pipeline makes of prompts
 examples.py          examples and where they come from
 fingerprint.py       what makes two examples the same whatever their spelling
 generation.py        text from a model: batched greedy answers for scoring, and a streamed chat
@@ -15,11 +16,13 @@ lengths.py           how long a task's examples are for a model
 likelihood.py        how likely a model finds given answers: batched log-likelihoods of text after a prompt
 llm_judge.py         grades by a language model behind an OpenAI-compatible endpoint
 located.py           where a task's own files lie on this machine
+looking.py           metrics of such pictures, by a model that looks at them
 measurement.py       what is known of a model after it was asked examples
 metrics.py           the metrics a task can name: what each asks a model for, and what a reply is worth
 models.py            a model and its tokenizer by Hub ID or folder, ready to answer
 numerals.py          numbers in text of any script
 pictures.py          pictures of examples: where they lie, and how one is opened
+pipelines.py         a pipeline as diffusers has it, made in memory
 placement.py         where the weights of a model lie while it is asked
 python_function.py   a metric of the user's own
 rouge.py             ROUGE-L: how much of a reference an answer says in the same order

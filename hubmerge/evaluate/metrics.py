@@ -22,7 +22,8 @@ class Metric:
     """How a model is asked and its reply valued.
 
     `asks`: "text" (a greedy answer, valued by `grade`), "choices" (which of the example's choices is likeliest),
-    "likelihood" (how likely the example's answer is) or "lm_eval" (as the lm-eval task says). `per`: the unit that
+    "likelihood" (how likely the example's answer is), "lm_eval" (as the lm-eval task says) or "pictures" (what a
+    pipeline draws of the prompt). `per`: the unit that
     log-likelihoods are divided by, None for none. `settings`: the task must bring settings under the metric's name,
     and they grade where `grade` is None. `flaw` says why an example cannot be asked with this metric, or None.
     """
@@ -88,5 +89,7 @@ METRICS: Mapping[str, Metric] = {
     "perplexity": Metric("likelihood", per="tokens", flaw=_no_text),
     "byte_perplexity": Metric("likelihood", per="bytes", flaw=_no_text),
     "lm_eval": Metric("lm_eval", settings=True),
+    "classifier": Metric("pictures", settings=True),
+    "clip": Metric("pictures", settings=True),
 }
 """Every metric by the name a task gives it."""

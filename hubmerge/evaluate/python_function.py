@@ -1,4 +1,7 @@
-"""A metric of the user's own: `python: score.py:grade`, a function (outputs, examples) -> one number 0..1 each."""
+"""A metric of the user's own: `python: score.py:grade`, a function (outputs, examples) -> one number 0..1 each.
+
+An output is a text, or where the task has pictures drawn an image of Pillow.
+"""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +40,7 @@ class PythonFunction:
         _load(made)
         return made
 
-    def grade(self, outputs: Sequence[str], examples: Sequence[Example]) -> list[float]:
+    def grade(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[float]:
         """What each output is worth, as the function says. Raises `TaskError` where it fails or says anything else."""
         where = f"{self.name} of {self.path}"
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..progress import Event, Progress, silent
 from . import harness, seeing, statistics
+from .drawing import Painter
 from .generation import answers
 from .harness import HarnessTask
 from .language import THRESHOLD, probability
@@ -92,7 +93,8 @@ def evaluate(
     """Asks `model` the examples as `task` says, and values the replies.
 
     `memory`: bytes that the model and its answers may take, to which batches are fitted. `tokenizer`: where the task
-    shows pictures, the model's processor; `seen`: what its tower has made of them before.
+    shows pictures, the model's processor; `seen`: what its tower has made of them before. Where the task has pictures
+    drawn, `model` is a `Painter` and there is no tokenizer.
 
     `block_ends`: after how many examples a block ends, rising, the last all. After each block `stop` is told the values
     so far, and where it says so the scores are of these examples alone. The next block may have begun by then: what
@@ -214,11 +216,27 @@ def _ask_harness(asking: _Asking, examples: Sequence[Example]) -> _Replies:
     return _Replies(made.texts, made.tokens, made.values)
 
 
+def _ask_pictures(asking: _Asking, examples: Sequence[Example]) -> _Replies:
+    """What each example's pictures are worth: their mean over the seeds."""
+    task, painter = asking.task, asking.model
+    assert task.draw is not None and isinstance(painter, Painter)
+    made = list(painter.draw(examples, task.draw, asking.batch_size, asking.progress))
+    grade = getattr(task.settings, "grade", None)
+    assert grade is not None
+    grades = grade([picture for _, _, picture in made], [example for example, _, _ in made])
+    told = [f"{value:.3f} (seed {seed})" for value, (_, seed, _) in zip(grades, made, strict=True)]
+    count = len(task.draw.seeds)
+    parts = range(0, len(made), count)
+    values = [math.fsum(grades[at : at + count]) / count for at in parts]
+    return _Replies([", ".join(told[at : at + count]) for at in parts], 0, values)
+
+
 _Ask = Callable[[_Asking, Sequence[Example]], _Replies]
 _ASK: dict[str, _Ask] = {
     "choices": _ask_choices,
     "likelihood": _ask_likelihood,
     "lm_eval": _ask_harness,
+    "pictures": _ask_pictures,
 }
 
 

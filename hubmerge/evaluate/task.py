@@ -25,6 +25,8 @@ metric: perplexity            # 1 / perplexity of the answer after the prompt, w
 judge: {base_url: http://127.0.0.1:8000/v1, model: org/judge}     # see llm_judge.py
 python: score.py:grade        # see python_function.py
 lm_eval: gsm8k                # see harness.py
+classifier: org/classifier    # of pictures that a pipeline draws; or clip: org/clip, or python: (see looking.py)
+draw: {steps: 8, seeds: [1]}  # how they are drawn (see drawing.py)
 
 docs/tasks.md explains each.
 """
@@ -33,7 +35,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,10 +47,12 @@ from ..shown import Shown, Table
 from ..text import shorten
 from . import language
 from .builtin import BUILTIN
+from .drawing import Draw
 from .examples import TASK, Example, open_rows, text_or_none
 from .harness import HarnessTask
 from .llm_judge import LlmJudge
 from .located import absolute, example_files, lm_eval_files, one_file, require_here
+from .looking import LOOKING, Looking
 from .metrics import METRICS, Metric
 from .python_function import PythonFunction
 from .splits import SPLITS, RowSource, Template, cut, identity, problem_id
@@ -56,7 +60,7 @@ from .splits import SPLITS, RowSource, Template, cut, identity, problem_id
 MAX_NEW_TOKENS = 256
 """Tokens of an answer, where the task does not say."""
 
-Settings = LlmJudge | PythonFunction | HarnessTask
+Settings = LlmJudge | PythonFunction | HarnessTask | Looking
 """What a metric may need beside its name."""
 
 
@@ -66,7 +70,7 @@ class Task(Shown):
 
     `metric` is one of `METRICS`, `settings` are for those that need them. `language` is an ISO 639 code or None;
     `source` names where the examples come from, with the commit ("org/dataset@4f2a..."), or is None for rows written
-    in the task itself and for lm-eval's.
+    in the task itself and for lm-eval's. `draw`: how pictures are made of the prompts, where these are what is judged.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Task(Shown):
     system: str | None = None
     source: str | None = None
     settings: Settings | None = None
+    draw: Draw | None = None
 
     def told(self) -> Table:
         """How many examples there are, what is asked and how it is judged."""
@@ -107,13 +112,25 @@ class Task(Shown):
             raise TaskError(
                 f"Task {self.name}: {self.metric} asks without pictures; leave out `image`, or name another metric."
             )
+        if self.draw is None and self.asked.asks == "pictures":
+            raise TaskError(
+                f"Task {self.name}: {self.metric} looks at pictures; say how they are drawn, as in "
+                "`draw: {steps: 20, seeds: [1]}`."
+            )
+        if self.draw is not None and METRICS[self.metric].asks != "pictures" and self.metric != "python":
+            raise TaskError(
+                f"Task {self.name}: {self.metric} does not look at pictures that `draw` has made; name classifier, "
+                "clip or python."
+            )
+        if self.draw is not None and self.system is not None:
+            raise TaskError(f"Task {self.name}: who draws is told no `system` message; leave it out.")
         if self.max_new_tokens < 1:
             raise TaskError(f"Task {self.name}: max_new_tokens must be at least 1, got {self.max_new_tokens}.")
         if not any(self.split(name) for name in SPLITS):
             raise TaskError(f"Task {self.name} has no examples; name files for {', '.join(SPLITS)} under `examples`.")
         for name in SPLITS:
             for example in self.split(name):
-                if (flaw := self.asked.flaw(example)) is not None:
+                if (flaw := getattr(self.settings, "flaw", self.asked.flaw)(example)) is not None:
                     where = example.where or f"an example of the {name} split"
                     raise TaskError(f"Task {self.name}: the answer of {where} {flaw}.")
         self._require_disjoint()
@@ -121,7 +138,12 @@ class Task(Shown):
     @property
     def asked(self) -> Metric:
         """How a model is asked and its replies valued."""
-        return METRICS[self.metric]
+        return METRICS[self.metric] if self.draw is None else replace(METRICS[self.metric], asks="pictures")
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """What its document is to say where it names a model that looks at pictures: classifier.model, pinned."""
+        return {f"{self.metric}.model": self.settings.model} if isinstance(self.settings, Looking) else {}
 
     @cached_property
     def sees(self) -> bool:
@@ -162,7 +184,11 @@ class Task(Shown):
 
 def _of_content(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """What counts of a value: not where it comes from, and no picture where there is none."""
-    return {key: value for key, value in items if key != "where" and (key != "image" or value is not None)}
+    return {key: value for key, value in items if key != "where" and (key not in _NEWER or value is not None)}
+
+
+_NEWER = ("image", "draw")
+"""What tasks once had none of."""
 
 
 _WITH_SETTINGS = tuple(name for name, metric in METRICS.items() if metric.settings)
@@ -178,6 +204,7 @@ _KEYS = (
     "language",
     "max_new_tokens",
     "system",
+    "draw",
 )
 _EXAMPLE_KEYS = ("repo_id", "folder", "revision", "columns", "each", *SPLITS)
 
@@ -212,11 +239,21 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
     if isinstance(document.get("python"), str):
         file, colon, function = document["python"].rpartition(":")
         document["python"] = f"{absolute(file, relative_to, one_file)}{colon}{function}"
+    for key in LOOKING.keys() & document.keys():
+        document[key] = _looking(document[key], relative_to)
     harness = document.get("lm_eval")
     if isinstance(harness, Mapping) and isinstance(harness.get("include_path"), str):
         include_path = absolute(harness["include_path"], relative_to, lm_eval_files)
         document["lm_eval"] = {**harness, "include_path": include_path}
     return document
+
+
+def _looking(given: Any, relative_to: Path) -> Any:
+    """What a task says of the model that looks at pictures, with the folder of that made absolute."""
+    given = given if isinstance(given, Mapping) else {"model": given}
+    if not isinstance(name := given.get("model"), str) or not name.startswith((".", "~")) or "@sha256:" in name:
+        return given  # who opens it says what is wrong with it
+    return {**given, "model": os.path.abspath(relative_to / expand(name, TaskError))}
 
 
 def _require_files(document: Mapping[str, Any]) -> None:
@@ -245,8 +282,11 @@ def load_task(
     """
     document = task_document(spec)
     _require_files(document)
-    metric, settings = _metric(document)
+    metric, settings = _metric(document, token)
+    draw = Draw.from_document(document["draw"]) if "draw" in document else None
     asks = METRICS[metric].asks if metric in METRICS else "text"  # Task refuses an unknown one
+    if metric == "clip":
+        document.setdefault("answer", document.get("prompt", Template.prompt))
     if harness := settings if isinstance(settings, HarnessTask) else None:
         _require_harness_keys(document)
     image = TASK.text(document, "image")
@@ -269,6 +309,7 @@ def load_task(
         system=TASK.text(document, "system"),
         source=rows.source,
         settings=settings,
+        draw=draw,
     )
 
 
@@ -278,7 +319,7 @@ def _require_harness_keys(document: Mapping[str, Any]) -> None:
         raise TaskError(f"`{unfit[0]}` does not go with `lm_eval`, whose task says it by itself; leave it out.")
 
 
-def _metric(document: Mapping[str, Any]) -> tuple[str, Settings | None]:
+def _metric(document: Mapping[str, Any], token: str | None) -> tuple[str, Settings | None]:
     """The metric's name, and its settings where it has any."""
     named = [key for key in ("metric", *_WITH_SETTINGS) if document.get(key) is not None]
     if len(named) > 1:
@@ -286,6 +327,8 @@ def _metric(document: Mapping[str, Any]) -> tuple[str, Settings | None]:
     key = named[0] if named else "metric"
     if key == "metric":
         return str(document.get("metric") or "exact_number"), None
+    if key in LOOKING:
+        return key, LOOKING[key].open(document[key], token)
     make: Mapping[str, Callable[[Any], Settings]] = {
         "judge": LlmJudge.from_dict,
         "python": PythonFunction.from_text,

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HubmergeError, PlanError, SearchError, TaskError
+from ..evaluate.drawing import Draw
 from ..evaluate.lengths import Longest, longest, positions
 from ..evaluate.llm_judge import LlmJudge
 from ..evaluate.models import load_processor, load_tokenizer, tokenizer_files
+from ..evaluate.pipelines import require_drawing
 from ..evaluate.task import SPLITS, Task
 from ..hub.auto_class import SEEING, auto_class
 from ..hub.source import Source
-from ..recipe import Recipe
+from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
 from ..stream.carried import Carried
 from ..stream.findings import Finding, error, raise_errors, warning
@@ -46,6 +48,8 @@ def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out:
     """
     # How long the path will be that wins is not known; every recipe's model is as large as any.
     room = out if search.merge_method is not None else None
+    if task.draw is not None:
+        _require_parts(search, sources)
     plan = make_plan(_everything(search, sources), sources=sources, out=room)
     plan.require()
     findings, found = list(_remarks(task)), 0
@@ -60,7 +64,12 @@ def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out:
         if isinstance(task.settings, LlmJudge):
             task.settings.reach()
 
-    checks: tuple[Callable[[], None], ...] = (lengths, lambda: _require_examples(search, task), judge)
+    def drawing() -> None:
+        if task.draw is not None:
+            _require_drawing(plan, sources, task.draw)
+
+    how = lengths if task.draw is None else drawing
+    checks: tuple[Callable[[], None], ...] = (how, lambda: _require_examples(search, task), judge)
     for check in checks:
         try:
             check()
@@ -89,7 +98,7 @@ def _longest(
     """The longest example for whoever is asked, with a name for messages and the tokens that it reads at most."""
     tokenizers: dict[tuple[tuple[str, bytes], ...], Any] = {}
     known: dict[tuple[int, tuple[str, ...]], Longest | None] = {}
-    for name, carried, config, splits in _asked(search, plan, sources, task.sees):
+    for name, carried, config, splits in _asked(search, plan, sources, task):
         # Models that were tuned from one base mostly share its tokenizer, and loading one takes a second.
         files = tokenizer_files(carried)
         if (made := tuple(sorted(files.items()))) not in tokenizers:
@@ -116,13 +125,13 @@ _Asked = tuple[str, Carried, Mapping[str, object], tuple[str, ...]]
 """Who is asked: its name in messages, tokenizer and chat template, configuration, and the splits."""
 
 
-def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source], sees: bool) -> Iterator[_Asked]:
+def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source], task: Task) -> Iterator[_Asked]:
     """Everyone that the search asks, once where several are asked in the same way."""
     yield "a candidate", plan.tokenizer, plan.config, SPLITS
     # Models and merges beside it are asked the search split where they choose the examples.
     splits = SPLITS if search.economy is not None and search.economy.examples is not None else ("test",)
     seen = {(plan.tokenizer.key, positions(plan.config))}
-    for name, other in contestants(search, sees).items():
+    for name, other in contestants(search, task).items():
         if isinstance(other, Recipe):
             one: _Asked | None = None
             with suppress(PlanError):  # such a merge has no row
@@ -135,6 +144,29 @@ def _asked(search: Search, plan: Plan, sources: Mapping[ModelRef, Source], sees:
         if one is not None and (key := (one[1].key, positions(one[2]))) not in seen:
             seen.add(key)
             yield one
+
+
+def _require_parts(search: Search, sources: Mapping[ModelRef, Source]) -> None:
+    """Raises `SearchError` where what varies is not one part of pipelines."""
+    if search.data_flow is not None:
+        raise SearchError(
+            "Paths run through the layers of models that are asked in words; a pipeline is searched with merge_method "
+            "and genome, so leave out `data_flow`."
+        )
+    for ref, source in sources.items():
+        if source.folders and ref.component is None:
+            raise SearchError(
+                f"{ref} is a whole pipeline, of which a search varies one part; name that, as in {ref.bare}#unet."
+            )
+
+
+def _require_drawing(plan: Plan, sources: Mapping[ModelRef, Source], draw: Draw) -> None:
+    """Raises `SourceError` or `TaskError` where candidates, or the models themselves, cannot draw."""
+    require_drawing(plan, "a candidate", draw)
+    for ref in sources:
+        if ref.component is not None:
+            alone = make_plan(Recipe("linear", models=(ModelEntry(ref, {"weight": 1.0}),)), sources=sources)
+            require_drawing(alone, str(ref), draw)
 
 
 def _require_examples(search: Search, task: Task) -> None:

@@ -33,11 +33,13 @@ class Opened:
 def open_search(search: Search, token: str | None, sources: Mapping[ModelRef, Source] | None = None) -> Opened:
     """Opens the models of a search, but for `sources`, which are open, and loads its task."""
     opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in search.references}
-    for source in opened.values():
-        source.require_words()
     task = load_task(search.task, token=token, counts=search.splits, seed=search.searcher.seed)
+    for source in opened.values() if task.draw is None else ():
+        source.require_words()
     if not task.search:
         raise SearchError(f"The task {task.name} has no search split, so candidates cannot be scored.")
     pins = {ref: source.pinned for ref, source in opened.items()}
-    revision = task.source.rpartition("@")[2] if task.source and search.task["examples"].get("repo_id") else None
-    return Opened(search.with_pins(pins, revision), {source.pinned: source for source in opened.values()}, task)
+    task_pins = dict(task.pins)
+    if task.source and search.task["examples"].get("repo_id"):
+        task_pins["examples.revision"] = task.source.rpartition("@")[2]
+    return Opened(search.with_pins(pins, task_pins), {source.pinned: source for source in opened.values()}, task)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..amounts import size
+from ..errors import ResourceError
 from ..evaluate.demand import PROMPT_TOKENS, Demand
 from ..hub.source import Source
 from ..reference import ModelRef
-from ..stream.findings import Finding, raise_errors, warning
+from ..stream.findings import Finding, error, raise_errors, warning
 from ..stream.plan import weights_of
 from . import searchers
 from .explore import share
@@ -16,7 +17,7 @@ from .genomes import path_genome, stages_of
 from .opened import open_search
 from .search import Search
 from .spaces.genome import Genome
-from .workers.footprint import Footprint, footprint
+from .workers.footprint import Footprint, footprint, too_large
 from .workers.path_model import layer_count
 
 
@@ -36,7 +37,8 @@ class SearchPlan:
     """What a search would do.
 
     `fetch`: bytes of the models' files that are not here yet. `held`: what one process holds in memory and takes
-    at its peak to meet `demand`: as many prompts as are asked at a time, each as long as the longest. `output`: bytes
+    at its peak to meet `demand`: as many prompts as are asked at a time, each as long as the longest; None where
+    pictures are drawn, `together` at a time, which nobody knows the memory of. `output`: bytes
     on disk of the largest model that can win. `findings`: what would stop it, or should be known.
     """
 
@@ -45,7 +47,8 @@ class SearchPlan:
     fetch: int
     output: int
     held: Footprint
-    demand: Demand
+    demand: Demand | None
+    together: int
     findings: tuple[Finding, ...] = ()
 
     def require(self) -> None:
@@ -65,10 +68,14 @@ def plan_search(
     opened = open_search(search, token, sources)
     search, task = opened.search, opened.task
     ahead = foresee(search, opened.sources, task)
-    demand = Demand(search.batch_size, ahead.longest or PROMPT_TOKENS, task.max_new_tokens)
+    demand = None
+    if task.draw is None:
+        demand = Demand(search.batch_size, ahead.longest or PROMPT_TOKENS, task.max_new_tokens)
     held = footprint(ahead.plan, demand=demand, memory=memory)
     findings = list(ahead.findings)
-    if held.disk:
+    if held.disk and task.draw is not None:
+        findings.append(error(str(too_large(ahead.plan, memory or 0)), ResourceError))
+    elif held.disk:
         findings.append(
             warning(
                 f"Candidates do not fit into {size(memory or 0)}: about {size(held.disk)} of each are read from disk "
@@ -82,6 +89,7 @@ def plan_search(
         output=ahead.plan.disk_bytes,
         held=held,
         demand=demand,
+        together=search.batch_size,
         findings=tuple(findings),
     )
 

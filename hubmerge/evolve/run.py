@@ -125,7 +125,7 @@ class _Run:
 
     def finish(self, journal: Journal) -> EvolveResult:
         """Searches, compares, and writes the winner; results.json comes last."""
-        search, others = self.opened.search, contestants(self.opened.search, self.opened.task.sees)
+        search, others = self.opened.search, contestants(self.opened.search, self.opened.task)
         last = search
         if search.spaces == ("ps", "dfs"):
             last = search.paths_after(self._recipes_first())

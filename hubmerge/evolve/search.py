@@ -178,11 +178,13 @@ class Search:
             path_searcher=None,
         )
 
-    def with_pins(self, pins: Mapping[ModelRef, ModelRef], task_revision: str | None = None) -> "Search":
-        """The same search with its models, as `pins` has them, and its task's dataset at their commits."""
+    def with_pins(self, pins: Mapping[ModelRef, ModelRef], task_pins: Mapping[str, str] | None = None) -> "Search":
+        """The same search with its models, as `pins` has them, and what its task reads (by names such as
+        examples.revision) at their commits."""
         task = dict(self.task)
-        if task_revision is not None:
-            task["examples"] = {**task["examples"], "revision": task_revision}
+        for name, pinned_at in (task_pins or {}).items():
+            key, _, inner = name.partition(".")
+            task[key] = {**task[key], inner: pinned_at}
 
         def pinned(ref: ModelRef) -> ModelRef:
             return pins.get(ref, ref)

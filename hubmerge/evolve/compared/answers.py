@@ -33,7 +33,7 @@ def open_chosen(search: Search, task: Task, pool: Pool, folder: Path, key: str, 
             f"economy.examples is {count}, but the search split has {len(task.search)} examples; ask for fewer, or "
             "leave it out."
         )
-    everyone = contestants(replace(search, baselines=UNTUNED), task.sees)
+    everyone = contestants(replace(search, baselines=UNTUNED), task)
     answers = measure_by_name(everyone, EVERYTHING, pool, progress, "examples")
     found = {name: measured for name, measured in answers.items() if measured.error is None}
     if not found:

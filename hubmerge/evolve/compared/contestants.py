@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ...evaluate.measurement import Measurement
+from ...evaluate.task import Task
 from ...progress import Event, Progress
 from ...recipe import ModelEntry, Recipe
 from ...reference import ModelRef
@@ -16,21 +17,23 @@ EVOLVED_RECIPE = "evolved in parameter space"
 COMPARED_LABELS = {"random": "random search, same budget", "grid": "grid of two scalars, same budget"}
 
 
-def contestants(search: Search, sees: bool = False) -> dict[str, Contestant]:
+def contestants(search: Search, task: Task) -> dict[str, Contestant]:
     """What the winner is compared with, by the name it has in tables: base, models, untuned merges.
 
-    `sees`: pictures are shown. A plain model is then asked with the eyes of the first that sees, in the place of its
-    language model.
+    Where the task shows pictures a plain model is asked with the eyes of the first that sees, in the place of its
+    language model; where pictures are drawn, a part that is a model of its own draws in the first pipeline.
     """
     found: dict[str, Contestant] = {}
-    eyes = next((model for model in search.models if model.component is not None), None) if sees else None
+    parts = [ref for ref in (search.references if task.draw else search.models) if ref.component is not None]
+    whole = parts[0] if parts and (task.sees or task.draw) else None
 
     def add(name: str, model: ModelRef) -> None:
-        if eyes is None or model.component is not None:
+        if whole is None or model.component is not None:
             found[name] = model
             return
-        entries = (ModelEntry(eyes, {"weight": 0.0}), ModelEntry(model, {"weight": 1.0}))
-        found[f"{name} with the eyes of {eyes.title}"] = Recipe("linear", models=entries, output=search.output)
+        entries = (ModelEntry(whole, {"weight": 0.0}), ModelEntry(model, {"weight": 1.0}))
+        how = "in" if task.draw else "with the eyes of"
+        found[f"{name} {how} {whole.title}"] = Recipe("linear", models=entries, output=search.output)
 
     if search.base_model is not None:
         add(f"{search.base_model.title} (base)", search.base_model)

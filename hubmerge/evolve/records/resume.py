@@ -17,6 +17,7 @@ from typing import Any
 
 from ...errors import SearchError
 from ...evaluate.located import shared_task
+from ...evaluate.looking import LOOKING
 from ...evaluate.task import Task
 from ...hub.source import Source, open_source
 from ...reference import ModelRef
@@ -54,7 +55,10 @@ def resumed(search: Search, out: Path, token: str | None = None) -> Search:
         )
     commits = {ref.bare: ref for ref in saved.references}
     pins = {ref: commits[ref.bare] for ref in search.references if ref.bare in commits}
-    return search.with_pins(pins, saved.task["examples"].get("revision"))
+    task_pins = {f"{key}.model": saved.task[key]["model"] for key in _looking(saved)}
+    if (revision := saved.task["examples"].get("revision")) is not None:
+        task_pins["examples.revision"] = revision
+    return search.with_pins(pins, task_pins)
 
 
 def has_scores(out: Path) -> bool:
@@ -114,11 +118,22 @@ def _unpinned(search: Search) -> dict[str, Any]:
     document["models"] = [bare[model] for model in document["models"]]
     document["base_model"] = bare.get(str(document.get("base_model")), document.get("base_model"))
     task = shared_task(search.task)
-    document["task"] = {**task, "examples": {**task["examples"], "revision": None}}
+    looking = {key: {**task[key], "model": ref.bare} for key, ref in _looking(search).items()}
+    document["task"] = {**task, "examples": {**task["examples"], "revision": None}, **looking}
     return document
 
 
 def _named(search: Search, token: str | None) -> Search:
     """The search with its folders as its files name them."""
     folders = [ref for ref in search.references if ref.reads_folder]
-    return search.with_pins({ref: open_source(ref, token=token).pinned for ref in folders})
+    looking = {key: ref for key, ref in _looking(search).items() if ref.is_folder}
+    return search.with_pins(
+        {ref: open_source(ref, token=token).pinned for ref in folders},
+        {f"{key}.model": str(open_source(ref, token=token).pinned) for key, ref in looking.items()},
+    )
+
+
+def _looking(search: Search) -> dict[str, ModelRef]:
+    """The models that look at pictures, by the task's key of each; what names none is refused where it is opened."""
+    given = {key: search.task[key].get("model") for key in LOOKING if isinstance(search.task.get(key), Mapping)}
+    return {key: ModelRef.parse(name) for key, name in given.items() if isinstance(name, str) and name.strip()}

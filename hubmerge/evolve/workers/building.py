@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...evaluate.drawing import Painter
 from ...evaluate.models import computing_dtype, loading, most_common, save_files
+from ...evaluate.pipelines import build_pipeline, is_pipeline
 from ...stream.architecture import answering_class, read_architecture, transformers_errors
 from ...stream.carried import Carried
 from ...stream.plan import Plan
@@ -17,8 +19,11 @@ def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> A
     """The model whose tensors `state` holds under the names of the plan's output, on `device`, in eval mode.
 
     It computes in the `computing_dtype` of most of its weights; tensors of that dtype become its weights uncopied.
-    Raises `SourceError` for an architecture that transformers does not know.
+    A pipeline comes ready to draw (a `Painter`). Raises `SourceError` for an architecture that transformers, or
+    diffusers, does not know.
     """
+    if is_pipeline(plan):
+        return build_pipeline(plan, state, device)
     config = read_architecture(plan.config)
     stored = most_common((tensor.dtype, tensor.numel()) for tensor in state.values())
     with transformers_errors("transformers cannot build the merged model"), loading():
@@ -26,6 +31,13 @@ def build_model(plan: Plan, state: dict[str, Tensor], device: torch.device) -> A
         kind: Any = answering_class(plan.config)._model_mapping[type(config)]
         model = kind.from_pretrained(None, config=config, state_dict=state, dtype=computing_dtype(stored, device))
     return with_generation_config(model.to(device), plan.tokenizer).eval()
+
+
+def weights_by_name(model: Any) -> dict[str, Tensor]:
+    """The buffers and weights that a model has in memory, by their names; tied ones once."""
+    if isinstance(model, Painter):
+        return model.weights
+    return {**dict(model.named_buffers()), **dict(model.named_parameters())}
 
 
 def with_generation_config(model: Any, carried: Carried) -> Any:

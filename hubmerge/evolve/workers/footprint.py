@@ -9,6 +9,7 @@ from ...errors import ResourceError
 from ...evaluate import placement
 from ...evaluate.demand import Demand
 from ...evaluate.models import best_device, computing_dtype, free_memory, most_common
+from ...evaluate.pipelines import is_pipeline
 from ...progress import Event, Progress
 from ...stream import budget
 from ...stream.dtypes import DTYPES
@@ -102,6 +103,8 @@ def least_effort(plan: Plan) -> int:
 def offload(plan: Plan, device: torch.device, memory: int, progress: Progress) -> Offloaded:
     """A model of `plan` of which as much stays in memory as a limit allows; says how much that is."""
     dtype, beside = computing(plan, device), least_effort(plan)
+    if is_pipeline(plan):
+        raise too_large(plan, memory)
     outline = placement.outline(plan.config, dtype)
     placement.require_room(outline, "A candidate", memory, beside)
     devices = placement.spread(outline, placement.room_for_weights(device, memory, beside))
@@ -111,6 +114,15 @@ def offload(plan: Plan, device: torch.device, memory: int, progress: Progress) -
     )
     progress(Event("offload", kept, whole, "B", "fit; the rest is read from disk for every answer, which is slow"))
     return Offloaded(plan, outline, devices, dtype)
+
+
+def too_large(plan: Plan, memory: int) -> ResourceError:
+    """The error of a pipeline that does not fit into memory."""
+    whole = model_bytes(plan, computing(plan, torch.device("cpu")))
+    return ResourceError(
+        f"A candidate of {size(whole)}, and making it, do not fit into {size(memory)}, and a pipeline is not read from "
+        f"disk as it draws; allow {size(2 * whole)} or more, or search smaller models."
+    )
 
 
 def fits(plan: Plan, device: torch.device, memory: int) -> bool:

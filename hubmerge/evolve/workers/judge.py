@@ -15,6 +15,7 @@ from ...hub.source import Source, open_source
 from ...progress import Event, Progress, silent
 from ...recipe import ModelEntry, Output, Recipe
 from ...reference import ModelRef
+from ...stream.carried import Carried
 from ...stream.plan import make_plan
 from ..examples.asked import Asked
 from ..examples.racing import mean
@@ -49,7 +50,7 @@ class Judge:
         self._progress = progress
         self._resident: ResidentModel | None = None
         self._paths: PathModel | None = None
-        self._load = load_processor if task.sees else load_tokenizer
+        self._load = _nothing if task.draw else load_processor if task.sees else load_tokenizer
         self._seen = Seen(None if memory is None else int(memory * SHARE)) if task.sees else None
 
     def measure(self, candidate: Contestant, asked: Asked) -> Measurement:
@@ -113,6 +114,10 @@ class Judge:
             return self._search.starting_recipe
         models = tuple(ModelEntry(ref, {"weight": 1.0}) for ref in self._search.references)
         return Recipe("linear", models=models, output=Output(tokenizer=self._search.output.vocabulary))
+
+
+def _nothing(carried: Carried) -> None:
+    """What a pipeline is asked through beside itself."""
 
 
 def _until_stopped(event: Event) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...evaluate import placement
+from ...evaluate.drawing import Painter
 from ...evaluate.models import best_device, load_tokenizer
 from ...hub.source import Source
 from ...layers import core
@@ -24,13 +25,13 @@ from ...stream.plan import Plan, make_plan
 from ...stream.reader import Reader
 from ...stream.tensors import TensorPlan
 from ...stream.weights import Extent, Reads
-from .building import build_model
+from .building import build_model, weights_by_name
 from .footprint import computing, effort_within, fits, held_dtype, memory_for, model_bytes, offload
 from .offloaded import Offloaded, Sink, into
 
 
 class ResidentModel:
-    """A transformers model whose weights are replaced by those of one candidate after another.
+    """A transformers model, or a pipeline of diffusers, whose weights become those of one candidate after another.
 
     The sources' files stay mapped. A candidate's weights come from `stream.compute.merge_blocks`, rounded to the
     output's dtype: what is scored is exactly what would be written. It computes in `computing_dtype` of that one. As
@@ -92,6 +93,8 @@ class ResidentModel:
         self.untouched = untouched(plan)
         if self._sinks and self._form(plan) == self._held:
             self._merge(plan, self._sinks)
+            if isinstance(self.model, Painter):
+                self.model.changed(self._sinks)
             return
         self.model = None  # two do not have to fit into memory
         self._sinks.clear()
@@ -194,7 +197,7 @@ def _map_all(plan: Plan, progress: Progress) -> dict[tuple[tuple[str, str], str]
 def _targets(model: Any, plan: Plan) -> dict[str, Tensor]:
     """Where each merged tensor lives in the model; empty unless the model holds exactly these, under these names or
     those of another generation of transformers."""
-    standing = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    standing = weights_by_name(model)
     by_core = {core(name): tensor for name, tensor in standing.items()}
     if len(by_core) < len(standing):
         by_core = {}
@@ -205,8 +208,9 @@ def _targets(model: Any, plan: Plan) -> dict[str, Tensor]:
         if found is None or tuple(found.shape) != tensor.shape or not found.is_contiguous():
             return {}
         targets[tensor.name] = found
-    # named_parameters lists tied weights once; a parameter that no merged tensor writes would keep old values.
+    # Tied weights are there once; a parameter that no merged tensor writes would keep old values.
     written = {id(found) for found in targets.values()}
-    if sum(id(parameter) not in written for parameter in model.parameters()) > len(untouched):
+    parameters = [one for one in standing.values() if isinstance(one, torch.nn.Parameter)]
+    if sum(id(parameter) not in written for parameter in parameters) > len(untouched):
         return {}
     return {name: found.detach() for name, found in targets.items()}
