@@ -11,15 +11,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hubmerge.errors import HubmergeError
-from hubmerge.experts.document import Moe
-from hubmerge.experts.mixture import plan_moe
+from hubmerge.experts.document import GATE_MODES, Moe
+from hubmerge.experts.mixture import make_gates, plan_moe
 from hubmerge.hub.card import render
 from hubmerge.planning import plan_again
 from hubmerge.publish import card_of, merge
 from hubmerge.published import read_again
 from hubmerge.reference import ModelRef
+from hubmerge.reproduce import reproduce
 from hubmerge.stream.verify import verify
 
+ZOO = Path(__file__).parent.parent / "hubmerge" / "zoo" / "checkpoints"
 IDS = torch.arange(4, 40)[None]
 PROMPTS = [["1 2 3 w1", "4 5"], ["w20 w21 w22", "w23 w24 7"], ["9 9 9"]]
 DENSE: dict[str, dict[str, Any]] = {
@@ -286,3 +288,20 @@ def test_its_card_says_what_it_is_and_how_it_is_made_again(dense) -> None:
     assert (
         "This model is a mixture of experts of" in card and "hubmerge moe mergekit_moe_config.yml --out mixture" in card
     )
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("gate_mode", GATE_MODES)
+def test_gates_come_out_the_same_whatever_is_at_work(gate_mode, dtype, tmp_path) -> None:
+    base, *experts = (ZOO / name for name in ("base", "math", "japanese"))
+    asked = document(base, experts, gate_mode=gate_mode) | ({"dtype": dtype} if dtype else {})
+    for expert, prompt in zip(asked["experts"], ("Tom has 3 apples", "りんごが3こあります"), strict=True):
+        expert["positive_prompts"] = [prompt]
+    plan, threads = plan_moe(Moe.from_dict(asked)), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)  # as a command has them; a merge computes its tensors on one each
+        make_gates(plan)
+    finally:
+        torch.set_num_threads(threads)
+    merge(plan, tmp_path / "moe")
+    reproduce(ModelRef.parse(str(tmp_path / "moe"))).require()

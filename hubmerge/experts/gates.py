@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..stream.carried import Carried
+from ..stream.compute import one_thread
 from ..stream.dtypes import DTYPES
 from ..stream.tensors import TensorPlan
 from ..stream.weights import Extent, Reads, Weights
@@ -88,7 +89,7 @@ class Made(Weights):
 
     def prepare(self) -> None:
         """Makes them, which may take long: rather before the first is read."""
-        with self._lock:
+        with self._lock, one_thread():
             if not self._kept:
                 self._kept.update(self.make())
 

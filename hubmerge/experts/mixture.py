@@ -53,7 +53,7 @@ def plan_moe(
     weights = {ref: weights_of(source) for ref, source in opened.items()}
     build = _Build(moe, weights, _layout(moe, weights[moe.base_model]))
     findings = [*build.check(), *map(warning, combine(tuple(opened.values())).warnings)]
-    see = partial(_see, moe, opened[moe.base_model], weights[moe.base_model], token, settings.get("memory"), progress)
+    see = partial(_see, moe, opened[moe.base_model], weights[moe.base_model], token, settings, progress)
     raise_errors(findings)
     stage = build.stage(see)
     return assess(moe.with_pins(pins_by(opened)), tuple(opened.values()), [stage], findings, **settings)
@@ -71,12 +71,13 @@ def _see(
     source: Source,
     weights: Weights,
     token: str | None,
-    memory: int | None,
+    settings: Settings,
     progress: Progress,
     texts: Sequence[str],
 ) -> Tensor:
     if moe.gate_mode == "hidden":
-        return prompts.hidden(source, texts, token=token, memory=memory, progress=progress)
+        device, memory = settings.get("device", "cpu"), settings.get("memory")
+        return prompts.hidden(source, texts, token=token, device=device, memory=memory, progress=progress)
     return prompts.embedded(source, weights, texts, depth(weights.tensors))
 
 

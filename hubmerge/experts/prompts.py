@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ..errors import SourceError
-from ..evaluate.models import load_model, load_tokenizer
+from ..evaluate.models import best_device, load_model, load_tokenizer
 from ..hub.source import Source
 from ..layers import parse
 from ..methods import find_method
 from ..progress import Event, Progress
 from ..stream.component import ComponentPlan
+from ..stream.device import free_memory
 from ..stream.reader import Reader
 from ..stream.stage import Stage
 from ..stream.tensors import TensorPlan
@@ -30,10 +31,16 @@ _BEFORE_MLP = re.compile(r"post_attention_layernorm$")
 
 
 def hidden(
-    source: Source, prompts: Sequence[str], *, token: str | None, memory: int | None, progress: Progress
+    source: Source, prompts: Sequence[str], *, token: str | None, device: str, memory: int | None, progress: Progress
 ) -> Tensor:
-    """(prompts, layers, width), float64: what the model's own MLPs are given, by hooks on the norms before them."""
-    model, tokenizer = load_model(source, token=token, memory=memory)
+    """(prompts, layers, width), float64: what the model's own MLPs are given, by hooks on the norms before them.
+
+    Computed in float32 on `device`, as torch names it or "auto", however little memory there is, so that the same
+    prompts give the same bytes; to be called with torch on `one_thread`.
+    """
+    place = best_device() if device == "auto" else device
+    room = free_memory() if memory is None else memory
+    model, tokenizer = load_model(source, token=token, dtype="float32", device=place, memory=room)
     norms = [(name, module) for name, module in model.named_modules() if _BEFORE_MLP.search(name)]
     if not norms or [parse(f"{name}.weight").layer for name, _ in norms] != list(range(len(norms))):
         raise SourceError(
