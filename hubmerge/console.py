@@ -36,6 +36,16 @@ class _Console(Console):
             yield segment
 
 
+class Wide:
+    """Something that is drawn in as many columns, also where the terminal has less."""
+
+    def __init__(self, drawn: RenderableType, columns: int) -> None:
+        self.drawn, self.columns = drawn, columns
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        yield from console.render(self.drawn, options.update(width=max(options.max_width, self.columns)))
+
+
 def marked(template: str, *values: object) -> Text:
     """`template` in rich's markup, with `values` as they are in the place of each {}.
 

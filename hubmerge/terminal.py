@@ -17,7 +17,7 @@ from rich.tree import Tree as Branches
 from .amounts import duration, size
 from .console import clean_logs as clean_logs
 from .console import clean_output as clean_output
-from .console import err, marked, out
+from .console import Wide, err, marked, out
 from .progress import Event
 from .progress import Progress as Callback
 
@@ -267,8 +267,11 @@ def show_tree(tree: Lineage) -> None:
     """Draws what models come from, each under what was made of it; what several have in common, and their base."""
     drawn: set[str] = set()
 
-    def grow(branch: Branches, name: str) -> None:
-        node = tree.nodes[name]
+    def grow(branch: Branches, name: str, depth: int = 1) -> int:
+        """Draws what is below; how many levels that are."""
+        node, deepest = tree.nodes[name], depth
+        for remark in node.remarks:
+            branch.add(Text(remark, style="yellow"))
         for doubt in node.doubted:
             said = f"{doubt.told} says {doubt.repo_id}, whose weights are others' ({doubt.likeness:.2f})"
             branch.add(Text(said, style="red"))
@@ -281,13 +284,14 @@ def show_tree(tree: Lineage) -> None:
             below = branch.add(marked("{} [dim]{}[/]", parent.repo_id, note))
             if parent.repo_id not in drawn and parent.repo_id in tree.nodes:
                 drawn.add(parent.repo_id)
-                grow(below, parent.repo_id)
+                deepest = max(deepest, grow(below, parent.repo_id, depth + 1))
+        return deepest
 
     for name in tree.asked:
         top = Branches(marked("[bold]{}[/]", name))
         drawn.add(name)
-        grow(top, name)
-        out.print(top)
+        levels = grow(top, name)
+        out.print(Wide(top, 4 * levels + 80), crop=False)  # each level is four letters further in
     if len(tree.asked) > 1:
         common = ", ".join(tree.common) or "none that is known"
         out.print(marked("\ncommon ancestors, the nearest first: {}", common), soft_wrap=True)

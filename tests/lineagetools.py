@@ -39,6 +39,26 @@ def tuned(weights: Weights, seed: int, much: float = 0.05) -> Weights:
     return {name: one + (much * draw.standard_normal(one.shape)).astype(np.float32) for name, one in weights.items()}
 
 
+def drawing(seed: int) -> Weights:
+    """Those of a network that draws, whose blocks are numbered otherwise."""
+    draw = np.random.default_rng(seed + 500)
+    names = [f"{side}_blocks.{block}.resnets.0.conv1.weight" for side in ("down", "up") for block in (0, 1)]
+    return {name: draw.standard_normal((8, 8, 3, 3)).astype(np.float32) for name in names}
+
+
+def pipeline(parts: Mapping[str, Weights]) -> dict[str, bytes]:
+    """The files of a pipeline of these parts: `text_encoder` is one of transformers, the others of diffusers."""
+    found, index = {}, {"_class_name": "StableDiffusionPipeline"}
+    for part, weights in parts.items():
+        speaks = part == "text_encoder"
+        index[part] = ["transformers", "CLIPTextModel"] if speaks else ["diffusers", "UNet2DConditionModel"]
+        config = CONFIG if speaks else {"_class_name": "UNet2DConditionModel"}
+        stem = "model" if speaks else "diffusion_pytorch_model"
+        found[f"{part}/config.json"] = json.dumps(config).encode()
+        found[f"{part}/{stem}.safetensors"] = save(weights, {"format": "pt"})
+    return found | {"model_index.json": json.dumps(index).encode()}
+
+
 def files(weights: Weights, said: list[str]) -> Mapping[str, bytes]:
     card = f"---\nlicense: mit\n{f'base_model: {json.dumps(said)}' if said else ''}\n---\n# A model\n"
     return {

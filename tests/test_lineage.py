@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from hubtools import publish
-from lineagetools import beginning, files, population, publish_all, tuned
+from lineagetools import beginning, drawing, files, pipeline, population, publish_all, tuned
 
 from hubmerge.errors import NotFoundError
-from hubmerge.lineage.tree import Tracer, trace
+from hubmerge.lineage.tree import Node, Parent, Tracer, Tree, trace
+from hubmerge.terminal import show_tree
 
 B = "bob/line-"
 
@@ -84,6 +85,82 @@ def test_several_have_a_base(family) -> None:
     assert trace([f"{B}base", f"{B}math"]).base == f"{B}base"
     apart = trace([f"{B}math", f"{B}stranger"])
     assert apart.common == () and apart.base is None
+
+
+def test_a_pipeline_is_looked_at_in_each_of_its_parts(hub) -> None:
+    a, b, c = (
+        {"unet": drawing(seed), "text_encoder": beginning(seed + 10), "vae": drawing(seed + 20)} for seed in (1, 2, 3)
+    )
+    mixed = {name: 0.3 * a["unet"][name] + 0.7 * b["unet"][name] for name in a["unet"]}
+    for name, parts, said in (
+        ("pipe-a", a, []),
+        ("pipe-b", b, []),
+        ("pipe-c", c, []),
+        ("copied", a | {"text_encoder": b["text_encoder"]}, ["pipe-a", "pipe-b"]),
+        ("mixed", a | {"unet": mixed}, ["pipe-a", "pipe-b"]),
+        ("lied", a, ["pipe-c"]),
+    ):
+        manifest = {"hubmerge.json": json.dumps({"sources": [{"model": B + one} for one in said]}).encode()}
+        publish(B + name, pipeline(parts) | (manifest if said else {}), token="hf_bob")
+    tree = trace([f"{B}copied", f"{B}mixed", f"{B}lied"])
+    for name in ("copied", "mixed"):
+        assert parents(tree, name) == [("pipe-a", "manifest"), ("pipe-b", "manifest")]
+        assert not tree.nodes[B + name].doubted
+        assert trace([B + name]).base is None  # two beginnings have no common one
+    assert [one.repo_id for one in tree.nodes[f"{B}lied"].doubted] == [f"{B}pipe-c"]
+
+
+def test_what_cards_do_not_say_is_told(hub, call, tmp_path: Path) -> None:
+    said = {
+        "bomb": "base_model: &a [*a]",
+        "unclosed": "base_model: [a",
+        "no-ids": 'base_model: ["/etc/passwd", "../../etc", 42, "bob/line-x y"]',
+        "address": "base_model: https://huggingface.co/bob/line-root/tree/main",
+    }
+    weights = beginning(31)
+    publish("bob/line-root", files(weights, []), token="hf_bob")
+    for seed, (name, card) in enumerate(said.items(), 32):  # folders: the Hub refuses most of these
+        (tmp_path / name).mkdir()
+        for file, content in files(tuned(weights, seed), []).items():
+            (tmp_path / name / file).write_bytes(content)
+        (tmp_path / name / "README.md").write_text(f"---\n{card}\n---\n# Own\n")
+    bomb, unclosed, no_ids, address = models = [str(tmp_path / name) for name in said]
+    for look in (True, False):
+        nodes = trace(models, look=look).nodes
+        assert nodes[bomb].remarks == nodes[unclosed].remarks == ("its card cannot be read",)
+        (remark,) = nodes[no_ids].remarks
+        assert "'/etc/passwd', '../../etc', 42 and 1 more" in remark
+        assert [one.repo_id for one in nodes[address].parents] == ["bob/line-root"] and not nodes[address].remarks
+    document = json.loads(call("tree", bomb, "--json").stdout)
+    assert document["nodes"][bomb]["remarks"] == ["its card cannot be read"]
+    drawn = call("tree", *models, "--cards-only").stdout
+    assert drawn.count("its card cannot be read") == 2 and "'/etc/passwd'" in drawn
+
+
+def test_a_long_chain_is_drawn_in_whole_words(capsys) -> None:
+    names = [f"org/number-{number}" for number in range(60)]
+    above = zip(names, [(Parent(name, "finetune", "card"),) for name in names[1:]] + [()], strict=True)
+    show_tree(Tree((names[0],), {name: Node(name, parents) for name, parents in above}))
+    drawn = capsys.readouterr().out.splitlines()
+    assert [line.split()[-5] for line in drawn[1:]] == names[1:]  # NAME finetune, by its card
+
+
+def test_a_base_is_one_that_can_be_had(family) -> None:
+    assert trace([f"{B}lost"]).base is None  # its parent is gone
+    assert trace([f"{B}loop-a"]).base is None and trace([f"{B}loop-a", f"{B}loop-b"]).base is None
+    assert trace([f"{B}merged"]).base == f"{B}base"  # what both of its parents come from
+    assert trace([f"{B}math"]).base == f"{B}base"
+
+
+def test_a_thousand_parents_are_asked_for_once_each(family, hub) -> None:
+    named = [f"bob/none-{number}" for number in range(60)]
+    publish(f"{B}many", files(tuned(beginning(1), 77), [*named, f"{B}base"]), token="hf_bob")
+    trace([f"{B}base"])
+    hub.clear_log()
+    tree = trace([f"{B}many"])
+    assert len(tree.nodes) == 62 and tree.base is None
+    asked = [one.path for one in hub.log if "none-" in one.path]
+    assert len(asked) == len(set(asked)) == len(named)
 
 
 def test_only_headers_and_short_ranges_are_read(family, hub) -> None:

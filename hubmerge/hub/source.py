@@ -224,10 +224,11 @@ def parts_of(sources: Iterable[Source]) -> tuple[Listing, ...]:
     return tuple({(part.name, part.identity): part for source in sources for part in source.parts}.values())
 
 
-def open_source(ref: ModelRef | str | Path, *, token: str | None = None) -> Source:
+def open_source(ref: ModelRef | str | Path, *, token: str | None = None, listing: Listing | None = None) -> Source:
     """Opens a model, with its LoRA if it has one: resolves revisions to commits once, reads configs and headers.
 
-    `ref`: its reference, or what a recipe calls it ("org/name@revision+org/lora"); a `Path` is a folder.
+    `ref`: its reference, or what a recipe calls it ("org/name@revision+org/lora"); a `Path` is a folder;
+    `listing`: what `list_files` gives for it, where that is known.
     From the Hub this costs a few small requests and no weights: the file list, config.json, the index, and one range
     request per shard (three or four for what torch.save wrote). `token` wins over the environment's. Raises
     `SourceError` for content that cannot be merged (quantised in an unknown way, cut short, an index that lies) and
@@ -242,7 +243,7 @@ def open_source(ref: ModelRef | str | Path, *, token: str | None = None) -> Sour
     if ref.is_folder and ref.revision is not None:
         source = open_pinned(replace(ref, lora=None, component=None), _open_folder)
         return _with_lora(_part(replace(source, ref=replace(ref, place=source.ref.place))), token)
-    listing = list_files(replace(ref, lora=None, component=None), token)
+    listing = listing or list_files(replace(ref, lora=None, component=None), token)
     if is_adapter(listing.files):
         model = trained_on(listing) or "org/model"
         raise SourceError(f"{ref} is an adapter, not a whole model; name it on top of its model: {model}+{ref}.")

@@ -1,7 +1,7 @@
 """What a model says of its parents: hubmerge's manifest before the card, and an adapter's settings before both."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..documents import parse_object
@@ -9,7 +9,9 @@ from ..errors import RecipeError, SourceError
 from ..hub.listing import Listing
 from ..hub.lora import is_adapter, trained_on
 from ..reference import ModelRef
+from ..stream.findings import some
 from ..stream.manifest import MANIFEST
+from ..text import brief
 
 RELATIONS = ("merge", "finetune", "adapter", "quantized")
 
@@ -24,19 +26,30 @@ class Claim:
     told: str
 
 
-def claims_of(listing: Listing) -> tuple[Claim, ...]:
-    """The parents that a model names, once each; empty where it names none. Whatever is no name of a repository is
-    left out, and so is the model itself."""
-    found = list(_manifest(listing))
+def claims_of(listing: Listing) -> tuple[tuple[Claim, ...], tuple[str, ...]]:
+    """The parents that a model names, once each and without itself, and remarks: what of it says nothing."""
+    found: list[Claim] = list(_manifest(listing))
     if not found and is_adapter(listing.files) and (base := trained_on(listing)) is not None:
         found = [Claim(base, "adapter", "adapter")]
+    remarks = []
     if not found:
+        named = listing.card.get("base_model") or []
+        named = named if isinstance(named, list) else [named]
         relation = listing.card.get("base_model_relation")
-        known = relation if relation in RELATIONS else "merge" if len(listing.base_models) > 1 else None
-        found = [Claim(name, known, "card") for name in listing.base_models]
-    kept = {claim.repo_id: claim for claim in reversed(found) if _is_repository(claim.repo_id)}
-    kept.pop(listing.name, None)
-    return tuple(reversed(kept.values()))
+        known = relation if relation in RELATIONS else "merge" if len(named) > 1 else None
+        found = [Claim(name, known, "card") for name in named]
+        if listing.remark is not None:
+            remarks = ["its card cannot be read"]
+    kept: dict[str, Claim] = {}
+    others = []
+    for claim in found:
+        if (repo_id := _repository(claim.repo_id)) is None:
+            others.append(brief(claim.repo_id))
+        elif repo_id != listing.name:
+            kept.setdefault(repo_id, replace(claim, repo_id=repo_id))
+    if others:
+        remarks.append(f"its {found[0].told} names {some(others)}: no model of the Hub")
+    return tuple(kept.values()), tuple(remarks)
 
 
 def _manifest(listing: Listing) -> Iterator[Claim]:
@@ -51,9 +64,10 @@ def _manifest(listing: Listing) -> Iterator[Claim]:
             yield Claim(source["model"], "merge", "manifest")
 
 
-def _is_repository(name: str) -> bool:
+def _repository(name: object) -> str | None:
+    """The Hub ID that somebody wrote, as that or as the address of its page; None for whatever else it is."""
     try:
-        ref = ModelRef.parse(name)
+        ref = ModelRef.parse(name) if isinstance(name, str) else None
     except RecipeError:
-        return False
-    return "/" in name and not ref.reads_folder and not ref.stage and ref.revision is None and not ref.inside
+        return None
+    return None if ref is None or ref.stage or ref.reads_folder or ref.lora is not None else ref.repo_id

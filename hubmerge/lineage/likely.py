@@ -7,7 +7,6 @@ from typing import Any
 from ..errors import HubError
 from ..hub.errors import hub_errors
 from ..hub.session import ask
-from ..hub.source import Source
 
 LISTED = 1000
 """Models that are asked for, in one request."""
@@ -22,17 +21,14 @@ class Kin:
         self._token = token
         self._listed: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
 
-    def older(self, source: Source) -> list[str]:
-        """The names of older models of the kind and size of `source`: those that name no parent before those that do,
+    def older(self, name: str, kind: str | None, parameters: int) -> list[str]:
+        """The names of older models of the kind and size of the model `name`: those that name no parent before those that do,
         then those that are downloaded most, then the oldest. Empty where the Hub cannot say."""
-        kind = source.config.get("model_type")
-        if not isinstance(kind, str):
+        if kind is None:
             return []
-        listed = self._of(kind, source.parameters)
-        born = next((str(one.get("createdAt")) for one in listed if one.get("id") == source.name), None)
-        before = [
-            one for one in listed if one.get("id") != source.name and (born is None or str(one.get("createdAt")) < born)
-        ]
+        listed = self._of(kind, parameters)
+        born = next((str(one.get("createdAt")) for one in listed if one.get("id") == name), None)
+        before = [one for one in listed if one.get("id") != name and (born is None or str(one.get("createdAt")) < born)]
         return [str(one["id"]) for one in sorted(before, key=_rank)]
 
     def _of(self, kind: str, parameters: int) -> list[Mapping[str, Any]]:

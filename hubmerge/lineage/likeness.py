@@ -1,22 +1,25 @@
-"""How alike two models are, by a few numbers of each: of the first layer's matrices, read by range.
+"""How alike two models are, by a few numbers of each: of the first layer's matrices in each of its parts, by range.
 
 A model and what was trained or merged from it agree in nearly every weight; models trained from other beginnings
 have nothing in common, whatever their shapes. So a few thousand numbers tell.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hub.component import LANGUAGE_MODEL
+from ..hub.headers import TensorHeader
 from ..hub.source import Source
 from ..layers import core, parse
 
 SAMPLE = 1024
 """Numbers read of a matrix, from its middle."""
 MATRICES = 4
+"""Of each part."""
 RELATED = 0.5
 """The cosine of what is sampled from which on two models count as kin: tuned ones lie above .9, strangers near 0."""
 
@@ -32,32 +35,49 @@ Numbers = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sample:
-    """What was read of a model: numbers of matrices by `core` name and shape, and how many tokens it has rows for."""
+    """What was read of a model: numbers of matrices by part, `core` name and shape. A plain model is one part, "", and
+    so is the language model of one that sees. Its `kind`, as the Hub lists it, and `parameters`."""
 
-    numbers: Mapping[tuple[str, tuple[int, ...]], Numbers]
-    vocabulary: int | None
+    numbers: Mapping[tuple[str, str, tuple[int, ...]], Numbers]
+    kind: str | None
+    parameters: int
+
+    @property
+    def parts(self) -> list["Sample"]:
+        """One of each part, without the name of it."""
+        found: dict[str, dict[tuple[str, str, tuple[int, ...]], Numbers]] = {}
+        for (part, name, shape), numbers in self.numbers.items():
+            found.setdefault(part, {})["", name, shape] = numbers
+        return [replace(self, numbers=numbers) for numbers in found.values()]
 
 
 def sample(source: Source) -> Sample:
-    """Reads it: the model's header is known, and `MATRICES` short ranges follow. Raises what `read_range` does."""
-    matrices = [
-        (core(tensor.name), tensor)
-        for tensor in source.tensors.values()
-        if tensor.dtype in _FLOATS and len(tensor.shape) > 1 and parse(tensor.name).layer is not None
-    ]
-    first = min((parse(name).layer or 0 for name, _ in matrices), default=0)
-    matrices = sorted((name, tensor) for name, tensor in matrices if parse(name).layer == first)
-    step = max(1, len(matrices) // MATRICES)
+    """Reads it: the model's header is known, and `MATRICES` short ranges of each part follow. Raises what `read_range`
+    does."""
+    parts = {"": {name: name for name in source.tensors}}
+    if source.components:
+        parts = {"" if name == LANGUAGE_MODEL else name: dict(one.names) for name, one in source.components.items()}
     numbers = {}
-    for name, tensor in matrices[::step][:MATRICES]:
-        kind = _FLOATS[tensor.dtype]
-        count = int(np.prod(tensor.shape))
-        start = max(count - SAMPLE, 0) // 2
-        stop = min(start + SAMPLE, count)
-        data = source.read_range(tensor.file, tensor.start + start * kind.itemsize, tensor.start + stop * kind.itemsize)
-        numbers[name, tuple(tensor.shape)] = _floats(np.frombuffer(data, kind))
-    rows = source.config.get("vocab_size")
-    return Sample(numbers, rows if isinstance(rows, int) else None)
+    for part, names in parts.items():
+        for name, tensor in _matrices({name: source.tensors[stored] for name, stored in names.items()}):
+            kind = _FLOATS[tensor.dtype]
+            count = int(np.prod(tensor.shape))
+            start = max(count - SAMPLE, 0) // 2
+            stop = min(start + SAMPLE, count)
+            at = tensor.start + start * kind.itemsize, tensor.start + stop * kind.itemsize
+            data = source.read_range(tensor.file, *at)
+            numbers[part, name, tuple(tensor.shape)] = _floats(np.frombuffer(data, kind))
+    model_type = source.config.get("model_type")
+    return Sample(numbers, model_type if isinstance(model_type, str) else None, source.parameters)
+
+
+def _matrices(tensors: Mapping[str, TensorHeader]) -> list[tuple[str, TensorHeader]]:
+    """Some of the first layer's, by `core` names; of what has no layers, such as a network that draws, of all."""
+    found = [(name, one) for name, one in tensors.items() if one.dtype in _FLOATS and len(one.shape) > 1]
+    layered = [(name, one) for name, one in found if parse(name).layer is not None]
+    first = min((parse(name).layer or 0 for name, _ in layered), default=None)
+    matrices = sorted({core(name): one for name, one in layered or found if parse(name).layer == first}.items())
+    return matrices[:: max(1, len(matrices) // MATRICES)][:MATRICES]
 
 
 def _floats(data: NDArray[Any]) -> Numbers:
@@ -73,6 +93,12 @@ def likeness(one: Sample, other: Sample) -> float | None:
     if not shared:
         return None
     return cosine(*(np.concatenate([each.numbers[name] for name in shared]) for each in (one, other)))
+
+
+def kinship(one: Sample, other: Sample) -> float | None:
+    """The likeness of the parts that are most alike: a model also comes from what one of its parts was copied from."""
+    parts = (likeness(mine, its) for mine in one.parts for its in other.parts)
+    return max((near for near in parts if near is not None), default=None)
 
 
 def distance(one: Sample, base: Sample) -> float | None:

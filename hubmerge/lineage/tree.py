@@ -5,21 +5,23 @@
 (('mistralai/Mistral-7B-v0.1',), 'mistralai/Mistral-7B-v0.1')
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 from ..errors import AccessError, HubError, HubmergeError, NetworkError, NotFoundError
-from ..hub.listing import list_files
+from ..hub.listing import Listing, list_files
 from ..hub.session import find_token
 from ..hub.source import open_source
 from ..progress import Event, Progress, silent
 from ..reference import ModelRef
 from .claims import Claim, claims_of
 from .likely import Kin
-from .likeness import RELATED, Sample, cosine, distance, likeness, sample, task_vector
+from .likeness import RELATED, Sample, cosine, distance, kinship, likeness, sample, task_vector
 
 TRIED = 64
 """Models of the Hub that are sampled to find the parent of one that names none."""
@@ -41,12 +43,13 @@ class Parent:
 @dataclass(frozen=True)
 class Node:
     """A model of the tree. `doubted`: parents that it names and whose weights are others', with their likeness. `gone`:
-    why it could not be read."""
+    why it could not be read. `remarks`: what its card or manifest says and nobody can follow."""
 
     repo_id: str
     parents: tuple[Parent, ...] = ()
     doubted: tuple[Parent, ...] = ()
     gone: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Tree:
                     "parents": [vars(parent) for parent in node.parents],
                     "doubted": [vars(parent) for parent in node.doubted],
                     "gone": node.gone,
+                    "remarks": list(node.remarks),
                 }
                 for name, node in self.nodes.items()
             },
@@ -120,18 +124,25 @@ class Tracer:
         self._token, self._look = find_token(token), look
         self._kin = Kin(self._token)
         self._nodes: dict[str, Node] = {}
+        self._listings: dict[str, Listing | HubmergeError] = {}
         self._samples: dict[str, Sample | None] = {}
 
     def trace(self, models: Sequence[str], progress: Progress = silent) -> Tree:
         """See `trace`."""
         asked = tuple(dict.fromkeys(models))
-        for name in asked:  # the first thing that is wrong is said
-            list_files(ModelRef.parse(name), self._token)
         wanted, done = list(asked), 0
         with ThreadPoolExecutor(_READERS, "hubmerge-lineage") as pool:
+            for listing in pool.map(self._listing, asked):
+                if isinstance(listing, HubmergeError):  # the first thing that is wrong is said
+                    raise listing
             for _ in range(DEEPEST):
                 new = [name for name in dict.fromkeys(wanted) if name not in self._nodes]
-                self._nodes |= zip(new, pool.map(self._node, new), strict=True)
+                claims = dict(zip(new, pool.map(self._claims, new), strict=True))
+                if self._look:
+                    named = [claim.repo_id for claimed, _, _ in claims.values() for claim in claimed]
+                    deque(pool.map(self._sample, dict.fromkeys([*new, *named])), 0)
+                nodes = pool.map(lambda name: self._node(name, *claims[name]), new)
+                self._nodes |= zip(new, nodes, strict=True)
                 wanted = [parent.repo_id for name in dict.fromkeys(wanted) for parent in self._nodes[name].parents]
                 wanted = [name for name in wanted if name not in self._nodes]
                 done += len(new)
@@ -143,34 +154,37 @@ class Tracer:
         tree = Tree(asked, {name: node for name, node in self._nodes.items() if name in reached})
         return self._with_base(tree)
 
-    def _node(self, name: str) -> Node:
-        try:
-            listing = list_files(ModelRef.parse(name), self._token)
-        except HubmergeError as exc:
-            return Node(name, gone=_why(exc))
-        claims = claims_of(listing)
-        if not self._look or (own := self._sample(name)) is None:
-            return Node(name, tuple(Parent(one.repo_id, one.relation, one.told) for one in claims))
+    def _listing(self, name: str) -> Listing | HubmergeError:
+        """What the Hub lists of a model, or why it does not, asked for once."""
+        if name not in self._listings:
+            try:
+                self._listings[name] = list_files(ModelRef.parse(name), self._token)
+            except HubmergeError as exc:
+                self._listings[name] = exc
+        return self._listings[name]
+
+    def _claims(self, name: str) -> tuple[tuple[Claim, ...], tuple[str, ...], str | None]:
+        """What a model says of its parents, remarks on that, and why it could not be read."""
+        listing = self._listing(name)
+        return ((), (), _why(listing)) if isinstance(listing, HubmergeError) else (*claims_of(listing), None)
+
+    def _node(self, name: str, claims: Sequence[Claim], remarks: tuple[str, ...], gone: str | None) -> Node:
+        own = self._sample(name) if self._look else None
         parents: list[Parent] = []
         doubted: list[Parent] = []
         for claim in claims:
-            found = self._compared(claim, own)
-            is_other = found.likeness is not None and found.likeness < RELATED
-            (doubted if is_other else parents).append(found)
-        if not parents:
+            other = self._sample(claim.repo_id) if own is not None else None
+            near = kinship(own, other) if own is not None and other is not None else None
+            is_other = near is not None and near < RELATED
+            (doubted if is_other else parents).append(Parent(claim.repo_id, claim.relation, claim.told, near))
+        if not parents and own is not None:
             parents += self._found(name, own)
-        return Node(name, tuple(parents), tuple(doubted))
-
-    def _compared(self, claim: Claim, own: Sample) -> Parent:
-        other = self._sample(claim.repo_id)
-        near = None if other is None else likeness(own, other)
-        return Parent(claim.repo_id, claim.relation, claim.told, near)
+        return Node(name, tuple(parents), tuple(doubted), gone, remarks)
 
     def _found(self, name: str, own: Sample) -> Iterator[Parent]:
         """The model of the Hub that this one was most likely made from, where there is one."""
-        source = open_source(ModelRef.parse(name), token=self._token)
         tried = {}
-        for other in self._kin.older(source)[:TRIED]:
+        for other in self._kin.older(name, own.kind, own.parameters)[:TRIED]:
             if (taken := self._sample(other)) is not None:
                 near, apart = likeness(own, taken), distance(own, taken)
                 if near is not None and near >= RELATED and apart is not None:
@@ -182,23 +196,20 @@ class Tracer:
     def _sample(self, name: str) -> Sample | None:
         """What is sampled of a model, once; None where it cannot be."""
         if name not in self._samples:
-            try:
-                source = open_source(ModelRef.parse(name), token=self._token)
-                self._samples[name] = sample(source)
-            except HubmergeError:
-                self._samples[name] = None
+            found = None
+            if not isinstance(listing := self._listing(name), HubmergeError):
+                with suppress(HubmergeError):
+                    found = sample(open_source(listing.ref, token=self._token, listing=listing))
+            self._samples[name] = found
         return self._samples[name]
 
     def _with_base(self, tree: Tree) -> Tree:
-        """The tree with the base that its models fit: of their common ancestors at the least steps, the one that they
-        are nearest to; with how they relate to it."""
-        common = tree.common
-        if not common or (len(tree.asked) == 1 and common == tree.asked):
-            return replace(tree, base=None)
-        if len(tree.asked) == 1:
-            common = tuple(name for name in common if name not in tree.asked)
-        base = common[0]
-        if not self._look or (origin := self._sample(base)) is None:
+        """The tree with the base that its models fit: the nearest of their common ancestors - of one model, of those of
+        its parents - that can be read and comes from none of them; with how they relate to it."""
+        of = tree.asked if len(tree.asked) > 1 else tuple(one.repo_id for one in tree.nodes[tree.asked[0]].parents)
+        fits = (name for name in replace(tree, asked=of).common if self._is_base(tree, name))
+        base = next(fits, None)
+        if base is None or not self._look or (origin := self._sample(base)) is None:
             return replace(tree, base=base)
         shifts, distances = {}, {}
         for name in tree.asked:
@@ -207,15 +218,21 @@ class Tracer:
                 continue
             shifts[name], distances[name] = task_vector(own, origin), apart
         names = list(shifts)
-        kinship = {}
+        akin = {}
         for at, one in enumerate(names):
             for other in names[at + 1 :]:
                 first, second = shifts[one], shifts[other]
                 if first is None or second is None or len(first) != len(second):
                     continue
                 if (value := cosine(first, second)) is not None:
-                    kinship[one, other] = value
-        return replace(tree, base=base, distances=distances, kinship=kinship)
+                    akin[one, other] = value
+        return replace(tree, base=base, distances=distances, kinship=akin)
+
+    @staticmethod
+    def _is_base(tree: Tree, name: str) -> bool:
+        if name not in tree.nodes or tree.nodes[name].gone or tree.asked == (name,):
+            return False
+        return not {*tree.asked} & {*tree.ancestors(name)} - {name}
 
 
 def _why(exc: HubmergeError) -> str:
