@@ -22,8 +22,8 @@ class Kin:
         self._listed: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
 
     def older(self, name: str, kind: str | None, parameters: int) -> list[str]:
-        """The names of older models of the kind and size of the model `name`: those that name no parent before those that do,
-        then those that are downloaded most, then the oldest. Empty where the Hub cannot say."""
+        """The names of older models of this kind and size than the model `name`: those that name no parent before those
+        that do, then those that are downloaded most, then the oldest. Empty where the Hub cannot say."""
         if kind is None:
             return []
         listed = self._of(kind, parameters)

@@ -28,6 +28,9 @@ TRIED = 64
 DEEPEST = 64
 _READERS = 8
 
+Said = tuple[tuple[Claim, ...], tuple[str, ...], str | None]
+"""What a model says of its parents, remarks on that, and why it could not be read."""
+
 
 @dataclass(frozen=True)
 class Parent:
@@ -137,11 +140,11 @@ class Tracer:
                     raise listing
             for _ in range(DEEPEST):
                 new = [name for name in dict.fromkeys(wanted) if name not in self._nodes]
-                claims = dict(zip(new, pool.map(self._claims, new), strict=True))
+                said = list(pool.map(self._claims, new))
                 if self._look:
-                    named = [claim.repo_id for claimed, _, _ in claims.values() for claim in claimed]
+                    named = [claim.repo_id for claims, _, _ in said for claim in claims]
                     deque(pool.map(self._sample, dict.fromkeys([*new, *named])), 0)
-                nodes = pool.map(lambda name: self._node(name, *claims[name]), new)
+                nodes = pool.map(self._node, new, said)
                 self._nodes |= zip(new, nodes, strict=True)
                 wanted = [parent.repo_id for name in dict.fromkeys(wanted) for parent in self._nodes[name].parents]
                 wanted = [name for name in wanted if name not in self._nodes]
@@ -163,12 +166,12 @@ class Tracer:
                 self._listings[name] = exc
         return self._listings[name]
 
-    def _claims(self, name: str) -> tuple[tuple[Claim, ...], tuple[str, ...], str | None]:
-        """What a model says of its parents, remarks on that, and why it could not be read."""
+    def _claims(self, name: str) -> Said:
         listing = self._listing(name)
         return ((), (), _why(listing)) if isinstance(listing, HubmergeError) else (*claims_of(listing), None)
 
-    def _node(self, name: str, claims: Sequence[Claim], remarks: tuple[str, ...], gone: str | None) -> Node:
+    def _node(self, name: str, said: Said) -> Node:
+        claims, remarks, gone = said
         own = self._sample(name) if self._look else None
         parents: list[Parent] = []
         doubted: list[Parent] = []
