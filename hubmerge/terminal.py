@@ -15,9 +15,9 @@ from rich.text import Text
 from rich.tree import Tree as Branches
 
 from .amounts import duration, size
+from .console import Wide, err, marked, out
 from .console import clean_logs as clean_logs
 from .console import clean_output as clean_output
-from .console import Wide, err, marked, out
 from .progress import Event
 from .progress import Progress as Callback
 
