@@ -15,12 +15,13 @@ from test_evolve_resident import PROMPTS, candidate
 
 from hubmerge.errors import ResourceError
 from hubmerge.evaluate import models, placement
+from hubmerge.evaluate.demand import Demand
 from hubmerge.evaluate.generation import generate
 from hubmerge.evaluate.spool import spool_root
 from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.spaces.layer_path import LayerPath
-from hubmerge.evolve.workers.footprint import least_effort
+from hubmerge.evolve.workers.footprint import least_effort, require_room
 from hubmerge.evolve.workers.path_model import PathModel
 from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.evolve.workers.workers import Workers
@@ -149,6 +150,29 @@ def test_a_search_within_a_limit_ends_like_one_without(tiny_search: Callable[...
     planned = plan_search(search, memory=LIMIT)
     assert planned.held.disk and any("read from disk for every answer" in one.message for one in planned.findings)
     assert planned.held.sources == 0 and not plan_search(search).held.disk
+
+
+@pytest.mark.parametrize("space", ["ps", "dfs"])
+def test_plan_and_search_refuse_a_limit_in_the_same_words(space, tiny_search, tmp_path) -> None:
+    made = tiny_search()
+    paths = {"data_flow": {}, "models": made.to_dict()["models"], "task": made.to_dict()["task"]}
+    search = type(made).from_dict(paths) if space == "dfs" else made
+    for limit in (1_000, 10_000_000):
+        planned = plan_search(search, memory=limit)
+        assert planned.held.merging > limit  # what it takes, and not what it is given
+        with pytest.raises(ResourceError, match=r"A candidate needs .* may take") as refused:
+            planned.require()
+        with pytest.raises(ResourceError) as stopped:
+            evolve(search, tmp_path / "out", workers=Workers(memory=limit))
+        assert str(stopped.value) == str(refused.value) and not (tmp_path / "out" / "journal.jsonl").exists()
+    plan_search(search, memory=LIMIT).require()
+
+
+def test_an_answer_that_does_not_fit_is_foreseen(siblings: dict[str, Path]) -> None:
+    plan = make_plan(candidate("linear", siblings, 0.1))
+    require_room(plan, LIMIT, Demand(64, 20, 100))
+    with pytest.raises(ResourceError, match="Answering one prompt of 20 tokens takes"):
+        require_room(plan, LIMIT, Demand(64, 20, 1_000_000))
 
 
 def test_what_does_not_fit_says_the_least(siblings: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,13 +45,14 @@ class Demand:
 
         Raises `ResourceError` where not even one prompt can be answered.
         """
+        if memory is None or (device := execution_device(model)).type != "cpu":
+            return self
+        return self.fitting(memory, model.config.get_text_config(), model.dtype, device)
+
+    def fitting(self, memory: int, text: Any, dtype: torch.dtype, device: torch.device) -> "Demand":
+        """As `within`, of transformers' configuration of a language model that computes in `dtype`."""
         from .greedy import run_tokens
 
-        if memory is None:
-            return self
-        text, device = model.config.get_text_config(), execution_device(model)
-        if device.type != "cpu":
-            return self
         runs = [run_tokens(device)]
         while runs[-1] > max(self.prompt_tokens, 1):
             runs.append(runs[-1] // 2)
@@ -59,7 +60,7 @@ class Demand:
         while True:
             for run in runs:
                 found = replace(self, prompts=prompts, run=run)
-                if (nbytes := found.nbytes_of(text, model.dtype, device)) <= memory:
+                if (nbytes := found.nbytes_of(text, dtype, device)) <= memory:
                     return found
             if prompts == 1:
                 break

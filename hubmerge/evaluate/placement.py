@@ -92,6 +92,22 @@ def require_room(model: Any, name: str, memory: int | None, beside: int = 0) -> 
         )
 
 
+def kept(outline: Any, devices: Mapping[str, Device]) -> int:
+    """Bytes of weights that a device map leaves in memory or on GPUs."""
+    named = outline.named_parameters()
+    return sum(weight.nbytes for name, weight in named if device_of(name, devices) != "disk")
+
+
+def passing(outline: Any, devices: Mapping[str, Device]) -> int:
+    """Bytes of the largest module that a device map leaves in files, which stands in memory while it computes."""
+    away: dict[str, int] = {}
+    for name, weight in outline.named_parameters():
+        if device_of(name, devices) == "disk":
+            module = name.rpartition(".")[0]
+            away[module] = away.get(module, 0) + weight.nbytes
+    return max(away.values(), default=0)
+
+
 def memory_left(model: Any, memory: int) -> int:
     """Bytes that a limit leaves beside the weights of a model, those included that are read while it computes."""
     passing = max((_own_bytes(module, "meta") for module in model.modules()), default=0)

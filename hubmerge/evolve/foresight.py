@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HubmergeError, PlanError, SearchError, TaskError
+from ..evaluate.demand import Demand
 from ..evaluate.drawing import Draw
 from ..evaluate.lengths import Longest, longest, positions
 from ..evaluate.llm_judge import LlmJudge
@@ -24,6 +25,7 @@ from .compared.contestants import contestants
 from .search import Search
 from .spaces.families import family_of
 from .spaces.layer_path import LayerPath
+from .workers.footprint import require_room
 from .workers.path_model import layer_count, pool_places
 
 
@@ -41,8 +43,11 @@ class Foresight:
         raise_errors(self.findings)
 
 
-def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out: Path | None = None) -> Foresight:
-    """Looks ahead: reads tokenizers and the task, asks a judge one small question, and reads no weights.
+def foresee(
+    search: Search, sources: Mapping[ModelRef, Source], task: Task, out: Path | None = None, memory: int | None = None
+) -> Foresight:
+    """Looks ahead: reads tokenizers and the task, asks a judge one small question, and reads no weights. `memory`: the
+    limit of its workers.
 
     Raises `PlanError` for models that do not fit together, and where the disk of `out` has no room for the winner.
     """
@@ -50,7 +55,8 @@ def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out:
     room = out if search.merge_method is not None else None
     if task.draw is not None:
         _require_parts(search, sources)
-    plan = make_plan(_everything(search, sources), sources=sources, out=room)
+    everything = _everything(search, sources)
+    plan = make_plan(everything, sources=sources, out=room)
     plan.require()
     findings, found = list(_remarks(task)), 0
 
@@ -68,8 +74,19 @@ def foresee(search: Search, sources: Mapping[ModelRef, Source], task: Task, out:
         if task.draw is not None:
             _require_drawing(plan, sources, task.draw)
 
-    how = lengths if task.draw is None else drawing
-    checks: tuple[Callable[[], None], ...] = (how, lambda: _require_examples(search, task), judge)
+    def room_in_memory() -> None:
+        if memory is None:
+            return
+        answers = found and task.asked.asks == "text" and not task.sees
+        require_room(plan, memory, Demand(1, found, task.max_new_tokens) if answers else None)
+        make_plan(everything, sources=sources, memory=memory).require()  # as the winner is merged
+
+    checks: tuple[Callable[[], None], ...] = (
+        lengths if task.draw is None else drawing,
+        lambda: _require_examples(search, task),
+        judge,
+        room_in_memory,
+    )
     for check in checks:
         try:
             check()

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..amounts import size
-from ..errors import ResourceError
 from ..evaluate.demand import PROMPT_TOKENS, Demand
 from ..hub.source import Source
 from ..reference import ModelRef
-from ..stream.findings import Finding, error, raise_errors, warning
+from ..stream.findings import Finding, raise_errors, warning
 from ..stream.plan import weights_of
 from . import searchers
 from .explore import share
@@ -17,7 +16,7 @@ from .genomes import path_genome, stages_of
 from .opened import open_search
 from .search import Search
 from .spaces.genome import Genome
-from .workers.footprint import Footprint, footprint, too_large
+from .workers.footprint import Footprint, footprint
 from .workers.path_model import layer_count
 
 
@@ -67,15 +66,13 @@ def plan_search(
     models that do not fit together, or for a task that cannot be read."""
     opened = open_search(search, token, sources)
     search, task = opened.search, opened.task
-    ahead = foresee(search, opened.sources, task)
+    ahead = foresee(search, opened.sources, task, memory=memory)
     demand = None
     if task.draw is None:
         demand = Demand(search.batch_size, ahead.longest or PROMPT_TOKENS, task.max_new_tokens)
     held = footprint(ahead.plan, demand=demand, memory=memory)
     findings = list(ahead.findings)
-    if held.disk and task.draw is not None:
-        findings.append(error(str(too_large(ahead.plan, memory or 0)), ResourceError))
-    elif held.disk:
+    if held.disk and not any(one.level == "error" for one in findings):
         findings.append(
             warning(
                 f"Candidates do not fit into {size(memory or 0)}: about {size(held.disk)} of each are read from disk "

@@ -93,7 +93,7 @@ def evolve(
     opened = open_search(mended, token, sources)
     finished = resume and is_finished(out, opened.key)
     if not finished:
-        foresee(opened.search, opened.sources, opened.task, out).require()
+        foresee(opened.search, opened.sources, opened.task, out, workers.memory).require()
     saved = is_saved(out / SEARCH_FILE, opened.search)
     if not saved:
         written.require([SEARCH_FILE])

@@ -1,6 +1,7 @@
 """What the model of a search takes, and how much of that stays in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from ...evaluate.models import best_device, computing_dtype, free_memory, most_c
 from ...evaluate.pipelines import is_pipeline
 from ...progress import Event, Progress
 from ...stream import budget
+from ...stream.architecture import read_text_architecture
 from ...stream.dtypes import DTYPES
 from ...stream.plan import Plan
 from ...stream.tensors import TensorPlan
@@ -68,7 +70,24 @@ def footprint(
     if not fits(plan, place, memory):
         kept = min(model, placement.share_of_weights(memory, least_effort(plan)))
     left = memory - kept
-    return Footprint(0, kept, min(plan.peak_memory, left), min(generation, left), gpu, model - kept)
+    # Where a limit is too small for it, what it takes at least.
+    merging = min(plan.peak_memory, max(left, least_effort(plan)))
+    if demand is not None and generation > left:
+        generation = max(left, replace(demand, prompts=1, run=1).nbytes(plan.config, dtype, place))
+    return Footprint(0, kept, merging, generation, gpu, model - kept)
+
+
+def require_room(plan: Plan, memory: int, demand: Demand | None) -> None:
+    """Raises `ResourceError` where a candidate of `plan` cannot be held within a limit, or not asked one prompt of the
+    `demand` (None: it does not answer in text): as what makes it and asks it would."""
+    device = torch.device(best_device())
+    kept, dtype = model_bytes(plan, computing(plan, device)), computing(plan, device)
+    if not fits(plan, device, memory):
+        outline, devices = _laid_out(plan, device, memory)
+        kept = placement.kept(outline, devices) + 2 * placement.passing(outline, devices)
+    if demand is not None and device.type == "cpu":
+        text = read_text_architecture(plan.config)
+        replace(demand, prompts=1).fitting(memory - kept, text, dtype, device)
 
 
 def memory_for(plan: Plan, device: torch.device, memory: int | None) -> int | None:
@@ -102,21 +121,22 @@ def least_effort(plan: Plan) -> int:
 
 def offload(plan: Plan, device: torch.device, memory: int, progress: Progress) -> Offloaded:
     """A model of `plan` of which as much stays in memory as a limit allows; says how much that is."""
-    dtype, beside = computing(plan, device), least_effort(plan)
-    if is_pipeline(plan):
-        raise too_large(plan, memory)
-    outline = placement.outline(plan.config, dtype)
-    placement.require_room(outline, "A candidate", memory, beside)
-    devices = placement.spread(outline, placement.room_for_weights(device, memory, beside))
-    whole = sum(weight.nbytes for weight in outline.parameters())
-    kept = sum(
-        weight.nbytes for name, weight in outline.named_parameters() if placement.device_of(name, devices) != "disk"
-    )
+    outline, devices = _laid_out(plan, device, memory)
+    whole, kept = sum(weight.nbytes for weight in outline.parameters()), placement.kept(outline, devices)
     progress(Event("offload", kept, whole, "B", "fit; the rest is read from disk for every answer, which is slow"))
-    return Offloaded(plan, outline, devices, dtype)
+    return Offloaded(plan, outline, devices, computing(plan, device))
 
 
-def too_large(plan: Plan, memory: int) -> ResourceError:
+def _laid_out(plan: Plan, device: torch.device, memory: int) -> tuple[Any, dict[str, placement.Device]]:
+    """The outline of a model, and where each module lies within a limit. Raises `ResourceError` where none may."""
+    if is_pipeline(plan):
+        raise _too_large(plan, memory)
+    outline, beside = placement.outline(plan.config, computing(plan, device)), least_effort(plan)
+    placement.require_room(outline, "A candidate", memory, beside)
+    return outline, placement.spread(outline, placement.room_for_weights(device, memory, beside))
+
+
+def _too_large(plan: Plan, memory: int) -> ResourceError:
     """The error of a pipeline that does not fit into memory."""
     whole = model_bytes(plan, computing(plan, torch.device("cpu")))
     return ResourceError(
