@@ -15,6 +15,7 @@
     conversion.py    the safetensors copy that the Hub's own bot offers, as a pull request
     errors.py        what the Hub and the network answer, turned into one clear sentence
     fields.py        the fields of others' JSON that hubmerge computes with, and what each may hold
+    first_names.py   what a UNet's first authors call its modules, by the names that diffusers has
     frontmatter.py   what the card in a folder states: the YAML at the head of README.md, as plain values
     gguf/            models in one GGUF file: names, configuration and tensors told from its header
     headers.py       the header of a safetensors file: which tensors lie where, known without reading a weight
@@ -22,6 +23,7 @@
     licences.py      which licence a merge may carry, from the licences of the models that went in
     listing.py       what a repository or a folder holds: its files, and the text of the small ones
     lora.py          a LoRA of the Hub: which tensors of its model it changes, and by what
+    lora_drawing.py  the same of pipelines that draw, by the names of diffusers and of kohya's trainer
     markdown.py      small pieces of Markdown that hold whatever text they are given
     parallel.py      several small requests at a time, their answers in order
     patience.py      network reads that end: a least speed, a largest answer, a longest time

@@ -76,6 +76,18 @@ def read_headers(read: ReadRange, file: str, size: int, where: str) -> tuple[Ten
     `size` is the file's size in bytes; `where` names the model in messages. Raises `SourceError` for everything that
     the format forbids: a file cut short, a header that lies about it, overlapping tensors, a name given twice.
     """
+    return parse_header(_header(read, file, size, where), file, size, where)
+
+
+def read_metadata(read: ReadRange, file: str, size: int, where: str) -> dict[str, str]:
+    """What a safetensors file says beside its tensors, texts by name, where `read_headers` reads it."""
+    header = _header(read, file, size, where)
+    told = parse_object(header, f"The header of {file} of {where}", SourceError, largest=LONGEST_HEADER)
+    given = told.get("__metadata__")
+    return {key: value for key, value in given.items() if isinstance(value, str)} if isinstance(given, dict) else {}
+
+
+def _header(read: ReadRange, file: str, size: int, where: str) -> bytes:
     if size < 8:
         raise SourceError(f"{file} of {where} has only {size} bytes; it was cut short, so fetch it again.")
     first = bytes(read(0, min(size, FIRST_READ)))
@@ -92,7 +104,7 @@ def read_headers(read: ReadRange, file: str, size: int, where: str) -> tuple[Ten
     header = first[8 : 8 + length]
     if len(header) < length:
         header += bytes(read(len(first), 8 + length))
-    return parse_header(header, file, size, where)
+    return header
 
 
 def parse_header(header: bytes, file: str, size: int, where: str) -> tuple[TensorHeader, ...]:

@@ -22,6 +22,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _WEIGHTLESS = re.compile(r"Tokenizer|Processor|Extractor|Scheduler")
 # What the files of pipelines in one begin names with, and what opens each; the first that fits.
 _ONE_FILE = {
+    "cap_pad_token": "ZImageTransformer2DModel",
     "joint_blocks": "SD3Transformer2DModel",
     "double_blocks": "FluxTransformer2DModel",
     "conditioner": "StableDiffusionXLPipeline",
@@ -69,6 +70,16 @@ class Entry:
 def convention_of(config: Mapping[str, Any]) -> Convention:
     """Whose a model is, by its config.json: diffusers writes the class into it."""
     return DIFFUSERS if "_class_name" in config else TRANSFORMERS
+
+
+def network(config: Mapping[str, Any], part: str | None) -> str | None:
+    """The part that a model of diffusers is, "" for a whole pipeline in folders; None for a model of another kind."""
+    kind = config.get("_class_name")
+    if kind is None:
+        return None
+    if part is not None:
+        return part
+    return "" if str(kind).endswith("Pipeline") else "unet" if "UNet" in str(kind) else "transformer"
 
 
 def read_one_file(file: str, names: Iterable[str]) -> tuple[dict[str, Any], Convention] | None:

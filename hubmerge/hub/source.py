@@ -278,7 +278,8 @@ def _with_lora(source: Source, token: str | None) -> Source:
         if (part := source.component) is not None:
             where = f"{where}#{part.name}"
             tensors = {name: replace(source.weights[stored], name=name) for name, stored in part.names.items()}
-        return open_adapter(list_files(ref, token), tensors, where)
+        network = pipeline.network(source.config, source.ref.component)
+        return open_adapter(list_files(ref, token), tensors, where, network)
 
     pinned = lora.is_folder and lora.revision is not None
     return replace(source, adapter=open_pinned(lora, open_at) if pinned else open_at(lora))

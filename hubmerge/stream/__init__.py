@@ -15,6 +15,7 @@ draws the way of a merge.
     component.py       one checkpoint that a merge writes
     compute.py         the merge of one tensor: the only place where weights are computed
     configuration.py   config.json of the result: that of the base or the first model, with what the merge changes
+    converted.py       a network in one file by its first authors' names, under those of diffusers
     copied.py          a part in a folder of its own that is taken from another model as it is
     dequantised.py     weights that are stored in few bits, unpacked as they are read
     device.py          where blocks are computed, and how much memory there is: accelerate's view of this machine

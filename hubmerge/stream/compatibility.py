@@ -36,6 +36,11 @@ def check_source(source: Source) -> Iterator[Finding]:
     lora, model = source.adapter, source.listing.name
     if lora is not None and lora.base_model not in (None, model):
         yield warning(f"{lora.name} was trained on {lora.base_model}, not on {model}.")
+    if lora is not None and lora.left_out:
+        yield warning(
+            f"{lora.name} also changes {', '.join(lora.left_out)}, which {source.name} is not: that is left out; to "
+            "have it, name the whole pipeline with it under `components`."
+        )
     shards = [name for name in source.files if name.endswith(".safetensors") and "/" not in name and name != WEIGHTS]
     if WEIGHTS in source.files and INDEX in source.files and shards:
         yield warning(f"{source.name} holds {WEIGHTS} and {INDEX}; the first is read, as transformers does.")

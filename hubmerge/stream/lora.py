@@ -87,5 +87,6 @@ class Adapted(Over):
         """Matrices (rows, r) and (r, columns) whose product is added, in float64: rounded to float32 at the end, the
         sum does not depend on the order in which a machine adds."""
         a, b = self._file.read(factors.a), self._file.read(factors.b)
-        left, right = (a.T.contiguous(), b.T.contiguous()) if factors.turned else (b, a)
-        return left * factors.scale, right
+        left, right = (a.T.contiguous(), b.T.contiguous()) if factors.turned else (b.flatten(1), a.flatten(1))
+        scale = factors.scale if factors.alpha is None else factors.scale * float(self._file.read(factors.alpha))
+        return left * scale, right

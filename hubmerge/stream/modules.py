@@ -18,6 +18,7 @@ from ..reference import ModelRef
 from .agreement import check_configs
 from .component import ComponentPlan
 from .configuration import DTYPE_KEYS, TIED, changed, dtype_changes, kept, renumbered
+from .converted import converted, is_one_file
 from .copied import Copy, copies
 from .findings import Finding, error
 from .own_rows import with_own_rows
@@ -72,7 +73,7 @@ def plan_modules(
                 f"The part {module.name} of {whole.name} has no weights to merge; name the one model that it comes "
                 f"from: `{module.name}: {module.recipe.named[0].repo_id}`."
             )
-        merge, alone = _of_parts(module, made)
+        merge, alone = _of_parts(module, made, whole)
         stage, told = plan(module.name or name, merge, alone, module.outer)
         giver = alone[merge.giver]
         if merge.giver.component is None:
@@ -131,8 +132,11 @@ def _whole(recipe: Recipe, modules: Sequence[_Module], made: Mapping[ModelRef, W
     raise RecipeError(f"None of the models has the part {unknown.name}{guess(unknown.name, names)}{others}; {has}.")
 
 
-def _of_parts(module: _Module, made: Mapping[ModelRef, Weights]) -> tuple[Recipe, dict[ModelRef, Weights]]:
-    """The module's recipe over parts, and what these are. A model without parts stands for the part itself."""
+def _of_parts(
+    module: _Module, made: Mapping[ModelRef, Weights], whole: Weights
+) -> tuple[Recipe, dict[ModelRef, Weights]]:
+    """The module's recipe over parts, and what these are. A model without parts stands for the part itself; of a
+    pipeline in one file it is taken by the names that the `whole` has."""
     renamed: dict[ModelRef, ModelRef] = {}
     alone: dict[ModelRef, Weights] = {}
     for ref in module.recipe.named:
@@ -145,6 +149,8 @@ def _of_parts(module: _Module, made: Mapping[ModelRef, Weights]) -> tuple[Recipe
                 )
             renamed[ref] = replace(ref, component=module.part)
             weights = Part(weights, parts[module.part])
+        elif whole.components[module.part].folder and is_one_file(weights):
+            weights = converted(weights, Part(whole, whole.components[module.part]))
         alone[renamed.get(ref, ref)] = Alone(weights, module.part == LANGUAGE_MODEL)
     return module.recipe.with_pins(renamed), alone
 
