@@ -13,10 +13,27 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from .errors import SourceError
 from .files import note_down
 from .text import hide_paths
 
+SEARCH_FILE, JOURNAL_FILE, RESULTS_FILE, MODEL_FOLDER = "search.yaml", "journal.jsonl", "results.json", "model"
+"""What the folder of a search holds; results.json comes last."""
+
 _noted: dict[str, str] = {}  # digest -> path
+
+
+def winner_of(root: Path) -> Path:
+    """Where the model of a folder lies: of the folder of a search that is its winner. Raises `SourceError` where it has
+    none yet."""
+    if not all((root / name).is_file() for name in (SEARCH_FILE, JOURNAL_FILE)) or (root / "config.json").exists():
+        return root
+    if not (root / RESULTS_FILE).is_file():
+        raise SourceError(
+            f"{folder_name(root)} is the folder of a search that has no winner yet; finish it with --resume, or name "
+            "another model."
+        )
+    return root / MODEL_FOLDER
 
 
 def folder_name(path: str | Path) -> str:

@@ -182,6 +182,15 @@ class ModelRef:
         return self if commit is None else replace(self, revision=commit)
 
 
+def repository_of(name: object) -> str | None:
+    """The Hub ID that somebody wrote, as that or as the address of its page; None for whatever else it is."""
+    try:
+        ref = ModelRef.parse(name) if isinstance(name, str) else None
+    except RecipeError:
+        return None
+    return None if ref is None or ref.stage or ref.reads_folder or ref.lora is not None else ref.repo_id
+
+
 def _without_address(text: str) -> str:
     """What the address of a page of the Hub names, as org/name/folder@revision; any other text as it is."""
     hub = os.environ.get("HF_ENDPOINT", "").rstrip("/")

@@ -202,6 +202,8 @@ def show_search_plan(plan: SearchPlan) -> None:
             f"{f' or {phase.minutes:g} minutes of them' if phase.minutes else ''}, {genes} genes"
         )
         out.print(marked("\n[bold]{}[/]: {}", spaces[phase.space], budget))
+    if plan.begun_with is not None:
+        out.print(marked("begins with {}", plan.begun_with), soft_wrap=True)
     asked = f"drawing comes on top ({plan.together} pictures at a time)"
     if plan.demand is not None:
         asked = (

@@ -18,8 +18,9 @@ import numpy as np
 
 from hubmerge.evaluate.measurement import Measurement
 from hubmerge.evolve.explore import MakeGenome, explore
-from hubmerge.evolve.genomes import path_genome
+from hubmerge.evolve.genomes import candidates_of, path_genome
 from hubmerge.evolve.records.journal import Journal
+from hubmerge.evolve.records.learnt import open_learnt
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.spaces.candidate import candidate_key
 from hubmerge.evolve.spaces.recipes import ParameterGenome
@@ -63,10 +64,12 @@ def numbers(value: Any) -> Iterator[float]:
 
 def stages_of(search: Search) -> list[MakeGenome]:
     """The genomes of a search for recipes or paths over models that do not exist."""
+    learnt = open_learnt(search)
     if search.data_flow is not None:
-        flow = path_genome(search, search.models, (3,) * len(search.models))
+        flow = path_genome(search, search.models, (3,) * len(search.models), learnt)
         return [lambda start: flow]
-    return [lambda start, name=name: ParameterGenome(search, NAMES, name, start) for name in search.granularity]
+    taught = candidates_of(learnt, "ps")
+    return [lambda start, name=name: ParameterGenome(search, NAMES, name, start, taught) for name in search.granularity]
 
 
 def run(search: Search, folder: Path) -> None:

@@ -20,6 +20,8 @@ class FakeGenome:
     binary: np.ndarray
     sigma: float = 1 / 6
     space: str = "ps"
+    learnt: tuple[np.ndarray, ...] = ()
+    finals: tuple[np.ndarray, ...] = ()
 
     @property
     def size(self) -> int:

@@ -15,6 +15,7 @@ import crashing_search
 import pytest
 
 from hubmerge.evolve.records.journal import read_evaluations
+from hubmerge.evolve.records.results import Results
 from hubmerge.evolve.searchers import SEARCHERS
 
 CRASHES = int(os.environ.get("HUBMERGE_CRASHES", "2"))
@@ -66,14 +67,42 @@ def told(folder: Path) -> list[dict[str, Any]]:
 def test_a_killed_search_ends_like_one_that_was_not(
     name: str, space: dict[str, Any], crash, thorough: bool, tmp_path: Path
 ) -> None:
-    document = {
+    require_same(crash(document_of(name, space, thorough), tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [*((name, RECIPES) for name in ("cmaes", "xnes", "ga", "m2n2")), ("edits", PATHS)],
+    ids=lambda value: value if isinstance(value, str) else "paths" if value is PATHS else "recipes",
+)
+def test_a_killed_search_that_began_with_a_run_does_too(
+    name: str, space: dict[str, Any], crash, thorough: bool, tmp_path: Path
+) -> None:
+    document = document_of(name, space, thorough)
+    crash(document, tmp_path / "first")
+    earlier = tmp_path / "first" / "whole"
+    best = max(read_evaluations(earlier / "journal.jsonl"), key=lambda one: one.fitness)
+    kind = "path" if space is PATHS else "recipe"
+    winner = {"candidate": {kind: best.solution}, "recipe": {}}
+    (earlier / "results.json").write_bytes(Results("key", {}, winner).to_json())
+    begun = {**document, "from": str(earlier), "searcher": {**document["searcher"], "seed": 6}}
+    require_same(crash(begun, tmp_path / "second"), tmp_path / "second")
+    first = min(read_evaluations(tmp_path / "second" / "whole" / "journal.jsonl"), key=lambda one: one.number)
+    assert name != "edits" or first.solution == best.solution
+
+
+def document_of(name: str, space: dict[str, Any], thorough: bool) -> dict[str, Any]:
+    return {
         "models": ["org/math", "org/japanese"],
         **space,
         "task": {"examples": {"search": [{"question": "1+1?", "answer": 2}]}},
         "searcher": {"name": name, "evaluations": 72 if thorough else 36, "popsize": 6, "seed": 5},
         "fitness": {"objectives": ["score"] if SEARCHERS[name].least == 1 else ["metric", "language"]},
     }
-    done = crash(document, tmp_path)
+
+
+def require_same(done: dict[str, Any], tmp_path: Path) -> None:
+    """Raises unless both runs came to one end, and what was measured was measured once."""
     assert done["ended"]
     assert done["killed"] >= CRASHES - 1  # the last moment may come when all is over
     whole, broken = told(tmp_path / "whole"), told(tmp_path / "broken")

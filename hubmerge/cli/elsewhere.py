@@ -1,5 +1,6 @@
 """`--on`: a command that runs on a machine of the Hub, is followed here, and whose result comes here."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,8 @@ def evolve_on(
     where: str, hours: float, search: "Search", out: Path, words: list[str], mirror: str | None, token: str | None
 ) -> None:
     """Searches in a job, and brings the run here; `words`: further options of the command."""
+    from ..evolve.records.folder import FROM_FILE
+    from ..evolve.records.learnt import open_learnt
     from ..jobs.asked import require_on_hub, require_task_on_hub
     from ..jobs.fetched import fetch_run
     from ..jobs.running import Jobs
@@ -39,10 +42,13 @@ def evolve_on(
 
     require_on_hub(search.references)
     require_task_on_hub(search.task)
+    files = {"search.yaml": search.to_yaml()}
+    if (learnt := open_learnt(search, token=token)) is not None:  # the run that it begins with may be of this machine
+        files = {"search.yaml": replace(search, origin=learnt.pinned).to_yaml(), FROM_FILE: learnt.to_json().decode()}
     jobs = Jobs(token)
     mirror = mirror or f"{jobs.user}/{out.resolve().name}"
     command = ["evolve", "search.yaml", "--out", "run", "--resume", "--mirror", mirror, *words]
-    _run(jobs, Work(command, {"search.yaml": search.to_yaml()}, "evolve,japanese,parquet,pictures"), where, hours)
+    _run(jobs, Work(command, files, "evolve,japanese,parquet,pictures"), where, hours)
     results = fetch_run(mirror, out, token)
     show_results(results.rows, "Held-out test set", bool(results.task.get("language")))
     console.print(

@@ -37,6 +37,12 @@ def evolve(
     ],
     out: Annotated[Path, typer.Option(help="Run folder: journal, curve, winner.", show_default=False)],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="RUN", help="An earlier run to begin with: its folder, or the dataset it is mirrored at."
+        ),
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also search at random and on a grid, with the same budget.")
     ] = False,
@@ -73,6 +79,7 @@ def evolve(
     if on is None:
         require("evotorch", "ray", "matplotlib")
     spec = Search.from_yaml(search)
+    spec = spec.begun_with(origin) if origin is not None else spec
     spec = spec.within(minutes) if minutes is not None else spec
     spec = spec.compared() if compare else spec
     if not resume:

@@ -143,7 +143,8 @@ def _best_of_each_set(finalists: Sequence[Finalist], examples: SearchExamples) -
 
 def finalists(found: Exploration, select: int) -> list[Finalist]:
     """The distinct candidates with the best search fitness, best first, and what the search's noise does not flatter:
-    the middle of the distribution, and in a search for paths the start, the first model as it is.
+    the middle of the distribution, in a search for paths the first model as it is, and the winner of the run that the
+    search begins with.
 
     With several objectives they are those of the Pareto front with the best plain scores.
     """
@@ -154,7 +155,7 @@ def finalists(found: Exploration, select: int) -> list[Finalist]:
     best = [Finalist(found.candidate(e), e.genome, e, e.score) for e in ranked[:select]]
     known = [found.candidate(evaluation) for evaluation in ranked]
     last = found.genomes[-1]
-    for vector in (found.centre, last.start if last.space == "dfs" else None):
+    for vector in (found.centre, *last.finals):
         if vector is not None and (candidate := last.decode(vector)) not in known:
             known.append(candidate)
             best.append(Finalist(candidate, tuple(np.asarray(vector).tolist()), None))

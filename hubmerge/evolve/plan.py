@@ -14,6 +14,7 @@ from .explore import share
 from .foresight import foresee
 from .genomes import path_genome, stages_of
 from .opened import open_search
+from .records.learnt import Learnt
 from .search import Search
 from .spaces.genome import Genome
 from .workers.footprint import Footprint, footprint
@@ -38,7 +39,8 @@ class SearchPlan:
     `fetch`: bytes of the models' files that are not here yet. `held`: what one process holds in memory and takes
     at its peak to meet `demand`: as many prompts as are asked at a time, each as long as the longest; None where
     pictures are drawn, `together` at a time, which nobody knows the memory of. `output`: bytes
-    on disk of the largest model that can win. `findings`: what would stop it, or should be known.
+    on disk of the largest model that can win. `begun_with`: what of an earlier run it begins with. `findings`: what
+    would stop it, or should be known.
     """
 
     phases: tuple[Phase, ...]
@@ -49,6 +51,7 @@ class SearchPlan:
     demand: Demand | None
     together: int
     findings: tuple[Finding, ...] = ()
+    begun_with: str | None = None
 
     def require(self) -> None:
         """Raises the errors among the findings; does nothing where there is none."""
@@ -80,7 +83,7 @@ def plan_search(
             )
         )
     return SearchPlan(
-        phases=tuple(_phase(search, space, opened.sources) for space in search.spaces),
+        phases=tuple(_phase(search, space, opened.sources, opened.learnt) for space in search.spaces),
         models=tuple(opened.sources.values()),
         fetch=ahead.plan.fetch_bytes,
         output=ahead.plan.disk_bytes,
@@ -88,19 +91,21 @@ def plan_search(
         demand=demand,
         together=search.batch_size,
         findings=tuple(findings),
+        begun_with=opened.learnt.told if opened.learnt else None,
     )
 
 
-def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source]) -> Phase:
+def _phase(search: Search, space: str, sources: Mapping[ModelRef, Source], learnt: Learnt | None) -> Phase:
     genomes: list[Genome]
     if space == "ps":
         spec = search.searcher
-        genomes = [make(None) for make in stages_of(replace(search, data_flow=None, path_searcher=None), sources, None)]
+        recipes = replace(search, data_flow=None, path_searcher=None)
+        genomes = [make(None) for make in stages_of(recipes, sources, None, learnt)]
     else:
         spec = search.path_searcher or search.searcher
         # The winner among recipes, which joins, has the first model's layers.
         models = search.models[:1] * (len(search.spaces) - 1) + search.models
-        genomes = [path_genome(search, models, [layer_count(weights_of(sources[ref])) for ref in models])]
+        genomes = [path_genome(search, models, [layer_count(weights_of(sources[ref])) for ref in models], learnt)]
     stages = range(len(genomes))
     planned = (searchers.planned(share(spec, stage, len(genomes)), genomes[stage])[1] for stage in stages)
     return Phase(space, spec.name, tuple(genome.size for genome in genomes), sum(planned), spec.minutes)

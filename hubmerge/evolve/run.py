@@ -35,6 +35,7 @@ from .records.evaluation import Evaluation
 from .records.folder import (
     CURVE_FILE,
     EXAMPLES_FILE,
+    FROM_FILE,
     JOURNAL_FILE,
     MODEL_FOLDER,
     PS_FOLDER,
@@ -43,6 +44,7 @@ from .records.folder import (
     SEARCH_FILE,
 )
 from .records.journal import Journal, require_unused
+from .records.learnt import name_of
 from .records.results import Results, is_finished, told_of
 from .records.resume import resumed
 from .records.saved import is_saved, require_own, yaml_of
@@ -66,18 +68,21 @@ def evolve(
     workers: Workers = Workers(),  # noqa: B008 - a frozen value
     sources: Mapping[ModelRef, Source] | None = None,
     track: str | None = None,
+    origin: str | Path | None = None,
     progress: Progress = silent,
 ) -> EvolveResult:
     """Runs `search` in the folder `out`, or goes on with what is there (`resume`); a finished one is only read.
 
     `sources` are models already open, by the search's references; the others are opened here. `track`: a tracker that
-    is told of it as it goes (tracking.py).
+    is told of it as it goes (tracking.py). `origin`: an earlier run to begin with, a folder or the dataset that it is
+    mirrored at, in place of the search's own.
     What of a search may be changed before it goes on is said in records/resume.py.
 
     Raises `SearchError` for a folder that holds another search, `TaskError` and `PlanError` before the long work,
     `HubError` for what the Hub refuses. When interrupted, the journal stays and the run can be resumed.
     """
     require("matplotlib")  # the curve is drawn at the end
+    search = search if origin is None else search.begun_with(origin)
     if not resume:
         require_unused(out / JOURNAL_FILE)
     if track is not None:
@@ -90,7 +95,7 @@ def evolve(
     written = require_own(out, resume)
     progress(Event("open", 0, 0, note="models and task"))
     mended = resumed(search, out, token) if resume else search
-    opened = open_search(mended, token, sources)
+    opened = open_search(mended, token, sources, out)
     finished = resume and is_finished(out, opened.key)
     if not finished:
         foresee(opened.search, opened.sources, opened.task, out, workers.memory).require()
@@ -98,6 +103,8 @@ def evolve(
     if not saved:
         written.require([SEARCH_FILE])
     with Journal(out / JOURNAL_FILE, opened.measured_key, _first_line(opened), resume=resume) as journal:
+        if opened.learnt is not None:
+            written.write(FROM_FILE, opened.learnt.to_json())
         if not saved:
             written.write(SEARCH_FILE, yaml_of(opened.search))
         if resume and mended is search:
@@ -160,7 +167,8 @@ class _Run:
 
     def _explore(self, search: Search, journal: Journal, pool: Pool) -> Exploration:
         """One search, through its stages."""
-        stages = stages_of(search, self.opened.sources, self.token)
+        learnt = self.opened.learnt if search.origin is not None else None
+        stages = stages_of(search, self.opened.sources, self.token, learnt)
         if self.examples is None:
             task, key = self.opened.task, self.opened.measured_key
             choose_some = partial(open_chosen, search, task, pool, self.out, key, self.progress)
@@ -197,6 +205,8 @@ class _Run:
         facts = self._facts(search, found, found.evaluations)
         results = Results(self.opened.measured_key, facts, {**winner.facts, "recipe": recipe.to_dict()})
         self.written.write(f"{PS_FOLDER}/{SEARCH_FILE}", yaml_of(search))
+        if self.opened.learnt is not None:
+            self.written.write(f"{PS_FOLDER}/{FROM_FILE}", self.opened.learnt.to_json())
         self.written.write(f"{PS_FOLDER}/{CURVE_FILE}", curve.draw(found.evaluations, _curve_title(search, found)))
         self.written.write(f"{PS_FOLDER}/{RECIPE_FILE}", recipe.to_yaml().encode())
         self.written.write(f"{PS_FOLDER}/{RESULTS_FILE}", results.to_json())
@@ -252,12 +262,17 @@ class _Run:
         }
         if search.economy is not None:
             facts["cost"] = cost(self.examples, spent, count)
-        return facts | {"failed": found.failed} if found.failed else facts
+        if found.failed:
+            facts["failed"] = found.failed
+        if search.origin is not None:
+            facts["from"] = name_of(search.origin)
+        return facts
 
     def _write_model(self, recipe: Recipe, card: str) -> None:
         self.written.write(RECIPE_FILE, recipe.to_yaml().encode())
         # The card's commands start from the YAML files, so they go wherever the model goes.
-        files = {name: (self.out / name).read_bytes() for name in (SEARCH_FILE, RECIPE_FILE, CURVE_FILE)}
+        beside = [SEARCH_FILE, RECIPE_FILE, CURVE_FILE, *([FROM_FILE] if self.opened.learnt else [])]
+        files = {name: (self.out / name).read_bytes() for name in beside}
         files["README.md"] = card.encode()
         plan = make_plan(recipe, token=self.token, memory=self.workers.memory)
         merge(plan, self.out / MODEL_FOLDER, token=self.token, progress=self.progress, files=files, again=True)

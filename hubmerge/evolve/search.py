@@ -13,6 +13,7 @@ task: ja-word-problems                  # a built-in name, a YAML file, or the t
 splits: {search: 100, validation: 150, test: 300}
 searcher: {name: cmaes, evaluations: 300, seed: 1}
 economy: {examples: 35, racing: true}   # fewer tokens: see spec/economy.py
+from: runs/first                        # an earlier run to begin with: see records/learnt.py
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ from ..recipe import ModelEntry, Output, Recipe, Stage
 from ..reference import ModelRef
 from .spec.baselines import BASELINES, COMPARED, require_baselines
 from .spec.data_flow import DataFlowSpace
-from .spec.document import read_search
+from .spec.document import read_origin, read_search
 from .spec.economy import Economy
 from .spec.fields import SEARCH
 from .spec.fitness import Fitness
@@ -47,8 +48,9 @@ class Search:
     With `merge_method` and `genes` candidates are recipes (parameter space); with `data_flow` they are paths through
     the layers; with both, the winner among recipes joins the models, first, and paths through all of them follow.
     `path_searcher` is the searcher of that second part (None: `searcher`). `select`: how many of the best candidates
-    are scored again on the validation split to choose the winner. `stages`: merges that its models may name; no file
-    has them, they come from `paths_after`. Raises `SearchError` at construction.
+    are scored again on the validation split to choose the winner. `origin`: the run that it begins with, a folder or
+    the dataset that it is mirrored at. `stages`: merges that its models may name; no file has them, they come from
+    `paths_after`. Raises `SearchError` at construction.
     """
 
     models: tuple[ModelRef, ...]
@@ -69,6 +71,7 @@ class Search:
     output: Output = field(default_factory=Output)
     batch_size: int = 64
     economy: Economy | None = None
+    origin: ModelRef | None = None
     stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
@@ -90,6 +93,9 @@ class Search:
             if value < 1:
                 raise SearchError(f"{name} must be at least 1, got {value}.")
         require_baselines(self.baselines)
+        for spec in (self.searcher, self.path_searcher) if self.origin is not None else ():
+            if spec is not None and spec.name in COMPARED:
+                raise SearchError(f"{spec.name} begins nowhere; `from` is for searchers that follow what they find.")
 
     @property
     def spaces(self) -> tuple[str, ...]:
@@ -155,7 +161,11 @@ class Search:
         other = replace(self.searcher, name=name, sigma=None, evaluations=budget, minutes=None)
         flow = self.data_flow and replace(self.data_flow, paper=not self.by_edits)
         grain = self.granularity[-1:] if self.merge_method is not None else self.granularity
-        return replace(self, searcher=other, granularity=grain, data_flow=flow)
+        return replace(self, searcher=other, granularity=grain, data_flow=flow, origin=None)
+
+    def begun_with(self, run: str | Path) -> "Search":
+        """The same search, begun with an earlier `run`: its folder, or the dataset that it is mirrored at."""
+        return replace(self, origin=read_origin(str(run)))
 
     def compared(self) -> "Search":
         """The same search with other searchers of the same budget among its baselines."""
@@ -233,6 +243,8 @@ class Search:
         }
         if self.economy is not None:
             document["economy"] = asdict(self.economy)
+        if self.origin is not None:
+            document["from"] = str(self.origin)
         return document | self.output.to_dict()
 
     def __repr__(self) -> str:

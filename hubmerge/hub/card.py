@@ -124,7 +124,7 @@ def render(card: Card) -> str:
 
 
 def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
-    hub_ids = list(dict.fromkeys(part.name for part in parts_of(card.sources) if part.commit is not None))
+    hub_ids = list(dict.fromkeys(name for part in parts_of(card.sources) for name in part.repositories))
     task = _task(card)
     own = eval_results((row for row in card.evaluations if row.model in (card.title, card.repo_id)), task)
     return ModelCardData(
@@ -237,6 +237,10 @@ def _parents(card: Card, licence: LicenceResult) -> str:
             "\n\nA local folder lies on the machine that made this model, and nobody else can get it here; the digest "
             "in place of a commit is that of its tensors."
         )
+    for part in parts_of(card.sources):
+        if part.commit is None and part.repositories:
+            made = listed([link(name, f"{constants.ENDPOINT}/{name}") for name in part.repositories])
+            told += f" {_part_link(part).capitalize()} was made from {made}."
     return told
 
 

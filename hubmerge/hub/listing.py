@@ -13,7 +13,8 @@ from huggingface_hub import constants
 from ..errors import NetworkError, SourceError
 from ..files import expand, write_file
 from ..links import leaving
-from ..reference import ModelRef
+from ..places import winner_of
+from ..reference import ModelRef, repository_of
 from . import cache
 from .agent import hub_api
 from .answers import Facts, FileInfo, ask_about
@@ -107,6 +108,11 @@ class Listing:
         base = self.card.get("base_model")
         names = base if isinstance(base, list) else [base]
         return tuple(name for name in names if isinstance(name, str) and name)
+
+    @property
+    def repositories(self) -> tuple[str, ...]:
+        """Itself; of a folder, which nobody else can get, those that its card says it was made from."""
+        return (self.name,) if self.commit else tuple(filter(None, map(repository_of, self.base_models)))
 
     def read_text(self, name: str) -> str | None:
         """The text of a small file, or None where there is no file of that name."""
@@ -279,6 +285,7 @@ def _folder(ref: ModelRef) -> Listing:
     root = expand(ref.place or ref.repo_id, SourceError)
     if not root.is_dir():
         raise SourceError(f"There is no folder {ref.repo_id}; check the path.")
+    root = winner_of(root)
     try:
         # Two levels are all that a transformers model uses, and keep a home folder given by mistake from being walked.
         # Of a file it is what lies beside it, which may be whatever people have: its links are looked at when read.

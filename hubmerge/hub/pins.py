@@ -62,7 +62,7 @@ def open_pinned(ref: ModelRef, open_at: Callable[[ModelRef], T]) -> T:
         except SourceError as exc:
             other = str(exc).rstrip(".")
             continue
-        found = tensors_digest(root, opened.stored)
+        found = tensors_digest(opened.listing.root or root, opened.stored)
         if found == ref.revision:
             note(found, root)
             return opened

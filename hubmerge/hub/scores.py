@@ -16,6 +16,7 @@ _SEARCH_LABELS = {
     "examples": "Examples a candidate was scored on",
     "seed": "Seed",
     "seconds": "Time",
+    "from": "Begun with the run",
 }
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import __version__
 from ..errors import AccessError, HubError, NetworkError, PlanError, SourceError
 from ..files import disk_errors, require_path
+from ..hub.listing import Listing
 from ..hub.push import PushResult, Upload
 from ..hub.source import Source, parts_of, pins_of
 from ..hub.unplaced import without_places
@@ -31,7 +32,7 @@ from . import budget, shards
 from .compute import merge_blocks, one_thread
 from .findings import raise_errors
 from .journal import Journal, open_journal
-from .manifest import MANIFEST
+from .manifest import MANIFEST, sources_of
 from .names import name_of
 from .plan import SHARD_SIZE, Plan, make_plan
 from .reader import Reader
@@ -350,7 +351,7 @@ def _manifest(plan: Plan, journal: Journal, files: Mapping[str, bytes]) -> bytes
             "key": plan.key,
             "recipe": plan.recipe.to_dict(),
             "sources": [
-                {"model": pin.repo_id, "commit": pin.revision, "license": part.licence.id}
+                {"model": pin.repo_id, "commit": pin.revision, "license": part.licence.id, **_parents(part)}
                 for part, pin in zip(parts_of(plan.sources), pins_of(plan.sources), strict=True)
             ],
             **_calibration(plan),
@@ -361,6 +362,13 @@ def _manifest(plan: Plan, journal: Journal, files: Mapping[str, bytes]) -> bytes
             **({"made": journal.made} if journal.made else {}),
         }
     )
+
+
+def _parents(part: Listing) -> dict[str, object]:
+    """Of a folder, which nobody else can get: what it was made from itself."""
+    found = sources_of(part) if part.commit is None else []
+    kept = [{key: one.get(key) for key in ("model", "commit", "license")} for one in found]
+    return {"parents": kept} if kept else {}
 
 
 def _calibration(plan: Plan) -> dict[str, object]:

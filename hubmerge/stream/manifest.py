@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..documents import parse_object
 from ..errors import SourceError
+from ..hub.listing import Listing
 from ..recipe import Recipe
 from .findings import some
 from .names import name_of
@@ -72,6 +73,22 @@ class Manifest:
         sizes = {file: record["nbytes"] for file, record in shards.items()}
         headers = {file: record["header"] for file, record in shards.items()}
         return cls(sizes, headers, tensors, files, recipe, versions, document["device"])
+
+
+def sources_of(listing: Listing) -> list[dict[str, Any]]:
+    """What the manifest of a model says it was made from, each with its `model` and `commit`; in place of a folder what
+    that was made from. Of a model without a manifest, or with what is none, nothing."""
+    try:
+        document: Any = parse_object(listing.read_text(MANIFEST) or "{}", MANIFEST, SourceError)
+    except SourceError:
+        return []
+
+    def named(sources: Any) -> list[dict[str, Any]]:
+        given = sources if isinstance(sources, list) else []
+        found = [one for one in given if isinstance(one, dict) and isinstance(one.get("model"), str)]
+        return [part for one in found for part in (named(one.get("parents")) or [one])]
+
+    return named(document.get("sources"))
 
 
 def require_public(recipe: "Wanted", name: str, instead: str) -> None:

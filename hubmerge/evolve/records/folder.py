@@ -1,6 +1,7 @@
 """A run's folder: what lies where.
 
 search.yaml    the search with every model and dataset at its commit
+from.json      what an earlier run taught, where the search begins with one
 examples.json  the examples that candidates are asked, where the search chooses them
 journal.jsonl  every evaluation
 best.yaml      the winner's recipe, ready for `hubmerge merge`
@@ -13,16 +14,20 @@ random/ grid/  journals of the searches that the winner is compared with
 
 from pathlib import Path
 
+from ...places import JOURNAL_FILE as JOURNAL_FILE
+from ...places import MODEL_FOLDER as MODEL_FOLDER
+from ...places import RESULTS_FILE as RESULTS_FILE
+from ...places import SEARCH_FILE as SEARCH_FILE
 from ..spec.baselines import COMPARED
 
-SEARCH_FILE, EXAMPLES_FILE, JOURNAL_FILE, RECIPE_FILE = "search.yaml", "examples.json", "journal.jsonl", "best.yaml"
-CURVE_FILE, RESULTS_FILE, MODEL_FOLDER = "curve.png", "results.json", "model"
+EXAMPLES_FILE, RECIPE_FILE, CURVE_FILE = "examples.json", "best.yaml", "curve.png"
 PS_FOLDER = "ps"
+FROM_FILE = "from.json"
 
 
 def small_files(out: Path) -> dict[str, Path]:
     """What tells a run's whole story without its weights: name -> file of the run folder, there or not yet."""
-    names = (SEARCH_FILE, JOURNAL_FILE, EXAMPLES_FILE, RECIPE_FILE, RESULTS_FILE)
+    names = (SEARCH_FILE, FROM_FILE, JOURNAL_FILE, EXAMPLES_FILE, RECIPE_FILE, RESULTS_FILE)
     folders = ("", f"{PS_FOLDER}/", *(f"{name}/" for name in COMPARED))
     return {f"{folder}{name}": out / folder / name for folder in folders for name in names}
 

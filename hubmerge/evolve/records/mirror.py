@@ -20,7 +20,7 @@ from ...hub.store import Repository
 from ...reference import ModelRef
 from ...stream.written import Written
 from ...text import hide_tokens
-from .folder import EXAMPLES_FILE
+from .folder import EXAMPLES_FILE, FROM_FILE
 
 EVERY = 300.0
 """Seconds between two looks for something new."""
@@ -28,7 +28,7 @@ EVERY = 300.0
 LAST_TRIES, LAST_PAUSE, LAST_WAIT = 3, 2.0, 60.0
 """How often the end of a run is sent, seconds between the tries, and the seconds that all of it may take."""
 
-_FETCHED = (".yaml", ".jsonl", EXAMPLES_FILE)
+_FETCHED = (".yaml", ".jsonl", EXAMPLES_FILE, FROM_FILE)
 _CARD = """---
 tags: [hubmerge]
 viewer: false

@@ -11,19 +11,21 @@ its budget.
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import SearchError
+from ...errors import HubmergeError, SearchError
 from ...evaluate.located import shared_task
 from ...evaluate.looking import LOOKING
 from ...evaluate.task import Task
 from ...hub.source import Source, open_source
 from ...reference import ModelRef
 from ..search import Search
-from .folder import JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
+from .folder import FROM_FILE, JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
 from .journal import VERSION, read_evaluations, require_version
+from .learnt import Learnt, is_pinned, learn, name_of
 
 _FREE = frozenset(("batch_size", "baselines"))
 _BUDGET = frozenset(("searcher.evaluations", "searcher.minutes", "select"))
@@ -40,7 +42,7 @@ def resumed(search: Search, out: Path, token: str | None = None) -> Search:
         return search
     require_version(out / JOURNAL_FILE)
     saved = Search.from_yaml(saved_file)
-    given, search = search, _named(search, token)
+    given, search = search, replace(_named(search, token), origin=_same_origin(search.origin, saved.origin, out))
     is_over = (out / RESULTS_FILE).exists()
     then, now = (_decisive(_unpinned(one), one, is_over) for one in (saved, search))
     changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
@@ -121,6 +123,18 @@ def _unpinned(search: Search) -> dict[str, Any]:
     looking = {key: {**task[key], "model": ref.bare} for key, ref in _looking(search).items()}
     document["task"] = {**task, "examples": {**task["examples"], "revision": None}, **looking}
     return document
+
+
+def _same_origin(given: ModelRef | None, saved: ModelRef | None, out: Path) -> ModelRef | None:
+    """The run that a search began with as `saved` has it, where the `given` one is that: by its name, and where its
+    folder is still there by its journal, which may have gone on since."""
+    if given is None or saved is None or is_pinned(given) or name_of(given) != name_of(saved):
+        return given
+    if given.is_folder:
+        with suppress(HubmergeError):
+            if (out / FROM_FILE).is_file() and learn(given).key != Learnt.read(out / FROM_FILE).key:
+                return given
+    return saved
 
 
 def _named(search: Search, token: str | None) -> Search:

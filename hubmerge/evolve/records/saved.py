@@ -8,7 +8,16 @@ from ...evaluate.located import shared_task
 from ...stream.journal import require_room
 from ...stream.written import Written
 from ..search import Search
-from .folder import CURVE_FILE, EXAMPLES_FILE, JOURNAL_FILE, MODEL_FOLDER, PS_FOLDER, RECIPE_FILE, RESULTS_FILE
+from .folder import (
+    CURVE_FILE,
+    EXAMPLES_FILE,
+    FROM_FILE,
+    JOURNAL_FILE,
+    MODEL_FOLDER,
+    PS_FOLDER,
+    RECIPE_FILE,
+    RESULTS_FILE,
+)
 from .resume import has_scores
 
 
@@ -31,7 +40,7 @@ def require_own(out: Path, resume: bool) -> Written:
     has_journal = (out / JOURNAL_FILE).is_file() and (out / JOURNAL_FILE).stat().st_size > 0
     written = Written(out, trusted=resume and has_journal)
     folders = ("", f"{PS_FOLDER}/")
-    files = (CURVE_FILE, RECIPE_FILE, RESULTS_FILE, EXAMPLES_FILE)
+    files = (CURVE_FILE, RECIPE_FILE, RESULTS_FILE, EXAMPLES_FILE, FROM_FILE)
     if resume or not has_journal or not has_scores(out):  # else the journal says what to do
         written.require([f"{folder}{name}" for folder in folders for name in files])
         require_room(out / MODEL_FOLDER)

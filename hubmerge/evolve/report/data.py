@@ -16,8 +16,9 @@ from ...files import require_path
 from ...places import folder_name
 from ..pareto import fronts
 from ..records.evaluation import Evaluation
-from ..records.folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
+from ..records.folder import FROM_FILE, JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
 from ..records.journal import read_evaluations
+from ..records.learnt import Ancestor, Learnt
 from ..records.results import results_document
 from .canvas import is_number
 
@@ -39,7 +40,8 @@ class Run:
 
     `header`: the journal's first line; `spec`: search.yaml; `results`: results.json, empty until the search is done;
     `best_recipe`: best.yaml; `compared`: evaluations of other searchers with the same budget, by name. `second`: it is
-    a search for paths that came after one for recipes.
+    a search for paths that came after one for recipes. `ancestors`: the run that it began with, and those that
+    come before that.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class Run:
     best_recipe: Mapping[str, Any]
     compared: Mapping[str, tuple[Evaluation, ...]]
     second: bool = False
+    ancestors: tuple[Ancestor, ...] = ()
 
     @classmethod
     def read(cls, folder: Path, name: str | None = None) -> "Run":
@@ -70,6 +73,7 @@ class Run:
             best_recipe=_yaml(folder / RECIPE_FILE, "recipe"),
             compared={label: _evaluations(path) for label, path in others.items() if path.is_file()},
             second=(folder / PS_FOLDER / JOURNAL_FILE).is_file(),
+            ancestors=Learnt.read(folder / FROM_FILE).runs if (folder / FROM_FILE).is_file() else (),
         )
 
     @property

@@ -10,6 +10,7 @@ import yaml
 from ... import __version__
 from ...markup import Markup, clean
 from ..records.folder import RECIPE_FILE, SEARCH_FILE
+from ..records.learnt import Ancestor
 from . import html, pictures
 from .canvas import is_number
 from .cost import Cost
@@ -47,6 +48,7 @@ def render(stages: Sequence[Run]) -> str:
         searched=[*map(_searched, stages)],
         tiles=[_score_tile(run), *_gain_tile(run), *_search_tiles(stages)],
         contestants=_contestants(run),
+        generations=_generations(run, sum(len(stage.evaluations) for stage in stages)),
         stages=sections,
         version=__version__,
         **_again(run),
@@ -153,6 +155,35 @@ def _contestants(run: Run) -> Mapping[str, Any] | None:
     header = ("Model", "Score>", "95% interval>", "n>", "Right>", "Language>", "Gain of the winner>", "p>")
     marked = [number for number, row in enumerate(run.rows) if is_winner(row)]
     return {"figure": picture.figure(""), "header": header, "rows": rows, "marked": marked}
+
+
+def _generations(run: Run, evaluations: int) -> Mapping[str, Any] | None:
+    """The runs that this one comes from, the nearest first, each with its winner's score on its own task."""
+    if not run.ancestors:
+        return None
+    own = next((row for row in run.rows if is_winner(row)), {})
+    task = mapping(run.spec, "task").get("name") or run.spec.get("task")
+    this = Ancestor(
+        run.name,
+        task if isinstance(task, str) else "",
+        evaluations,
+        own.get("n", 0),
+        own.get("value"),
+        own.get("low"),
+        own.get("high"),
+    )
+    rows = [
+        (
+            html.name(one.run),
+            clean(one.task),
+            f"{one.evaluations:,}",
+            html.percent(one.score),
+            f"{html.percent(one.low)} – {html.percent(one.high)}",
+            one.n or "–",
+        )
+        for one in (this, *run.ancestors)
+    ]
+    return {"header": ("Run", "Task", "Candidates>", "Held out>", "95% interval>", "n>"), "rows": rows}
 
 
 def _stage(run: Run, heading: str, prefix: str) -> Mapping[str, Any]:

@@ -11,14 +11,16 @@ from .problem import MergeProblem
 from .steady import Steady
 
 _PARENTS = 6
+_LEARNT = 6
+"""Of an earlier run's candidates: as many as there are parents."""
 _SPREAD = 1.5
 """Of the exponential distribution that ranks are drawn from: half of all edits are of the best one."""
 
 
 class Edits(Steady):
-    """First the genome's seeds, in a drawn order behind the first of them: a quarter of the budget, or 8. Then edits of
-    one of the best six: `edited` of the genome, where it has that, else a mutation. Nothing is asked twice, as long as
-    there is something else."""
+    """First what an earlier run found, then the genome's seeds, in a drawn order behind the first of them: in all a
+    quarter of the budget, or 8. Then edits of one of the best six: `edited` of the genome, where it has that, else a
+    mutation. Nothing is asked twice, as long as there is something else."""
 
     def __init__(self, spec: Searcher, genome: Genome, problem: MergeProblem, width: int) -> None:
         super().__init__(spec, problem)
@@ -27,7 +29,7 @@ class Edits(Steady):
         self._sigma = step_size(spec, genome)
         first, *others = seeds(genome)
         self._generator.shuffle(others)
-        self._first = [first, *others][: max(8, spec.evaluations // 4)][::-1]
+        self._first = [*genome.learnt[:_LEARNT], first, *others][: max(8, spec.evaluations // 4)][::-1]
         self._known: set[bytes] = set()
 
     def _next(self) -> np.ndarray:

@@ -27,8 +27,9 @@ def scatter(genome: Genome, sigma: float, count: int, generator: np.random.Gener
 
 
 def beginners(genome: Genome, sigma: float, count: int, generator: np.random.Generator) -> np.ndarray:
-    """A first generation of `count` rows: the genome's seeds, as many as fit, and vectors around its start."""
-    first = seeds(genome)[:count]
+    """A first generation of `count` rows: what an earlier run found, in half of them at most, the genome's seeds, as
+    many as fit, and vectors around its start."""
+    first = [*genome.learnt[: count // 2], *seeds(genome)][:count]
     return np.vstack([*first, scatter(genome, sigma, count - len(first), generator)])
 
 

@@ -63,6 +63,16 @@ class DataFlow(Paths):
         """The indicators, bool (size,)."""
         return np.arange(self.size) < self.slots
 
+    @property
+    def learnt(self) -> Sequence[np.ndarray]:
+        """Nothing: this genome begins with the first model."""
+        return ()
+
+    @property
+    def finals(self) -> Sequence[np.ndarray]:
+        """The first model itself."""
+        return (self.start,)
+
     def decode(self, vector: np.ndarray) -> LayerPath:
         """The path of a vector of shape (size,)."""
         chosen = self._chosen(np.asarray(vector)[: self.slots])

@@ -36,7 +36,8 @@ class Edits(Paths):
 
     A vector of shape (2 n,), n the most layers of a path, holds the layer in each place, numbers as in `layers` and -1
     behind the last, and then the scale on the input of each. A path begins with the first model's first layer and ends
-    with its last. Raises `SearchError` where there is nothing to search.
+    with its last. `learnt`: paths of an earlier run, its winner first; a layer of a model that is not searched here is
+    taken for the first model's at its depth. Raises `SearchError` where there is nothing to search.
     """
 
     def __init__(
@@ -45,12 +46,17 @@ class Edits(Paths):
         models: Sequence[ModelRef],
         layer_counts: Sequence[int],
         output: Output = AS_GIVEN,
+        learnt: Sequence[LayerPath] = (),
     ) -> None:
         super().__init__(space, models, layer_counts, output)
-        self.slots = max(space.max_layers or 2 * layer_counts[0], min(2, layer_counts[0]))
         self._numbers = {layer: number for number, layer in enumerate(self.layers)}
         self._scaled = space.scaling != "none"
         self._low, self._high = space.scale_range
+        known = [self._read(path) for path in learnt]
+        longest = max(2 * layer_counts[0], len(known[0]) if known else 0)
+        self.slots = max(space.max_layers or longest, min(2, layer_counts[0]))
+        found = [self._vector(steps) for steps in known if self._fits(steps)]
+        self.learnt = tuple({vector.tobytes(): vector for vector in found}.values())
 
     @property
     def most_layers(self) -> int:
@@ -72,6 +78,11 @@ class Edits(Paths):
     def binary(self) -> np.ndarray:
         """None of the numbers counts by its sign alone, bool (size,)."""
         return np.zeros(self.size, dtype=bool)
+
+    @property
+    def finals(self) -> Sequence[np.ndarray]:
+        """The first model itself, and the winner of the earlier run."""
+        return (self.start, *self.learnt[:1])
 
     def decode(self, vector: np.ndarray) -> LayerPath:
         """The path of a vector of shape (size,)."""
@@ -107,6 +118,16 @@ class Edits(Paths):
     def grid(self, evaluations: int) -> list[np.ndarray]:
         """What people make by hand; at most `evaluations`."""
         return self.seeds()[:evaluations]
+
+    def _read(self, path: LayerPath) -> Steps:
+        """The path by models of this search."""
+        titles = [model.title for model in self.models]
+        own = [titles.index(model.title) if model.title in titles else 0 for model in path.models]
+        steps = []
+        for (model, layer), scale in zip(path.layers, path.scales, strict=True):
+            kept = min(max(scale, self._low), self._high) if self._scaled else 1.0
+            steps.append((self._near(own[model], layer), kept))
+        return self._with_ends(steps)
 
     def _by_hand(self) -> Iterator[np.ndarray]:
         for first, second in permutations(range(len(self.models)), 2):

@@ -1,5 +1,6 @@
 """What every genome can do: turn vectors of numbers into candidates."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,8 +12,9 @@ class Genome(Protocol):
     """Vectors of unbounded float64 numbers, and the candidates that they stand for.
 
     `start`: the vector a search begins at, shape (size,); `binary`: bool (size,), the genes that count only by their
-    sign; `space`: "ps" or "dfs"; `sigma`: a good first step, in the vector's units. A genome may also have `seeds()`:
-    vectors to begin an archive with, such as the models themselves.
+    sign; `space`: "ps" or "dfs"; `sigma`: a good first step, in the vector's units; `learnt`: vectors of an earlier
+    run, its winner first, then the best others; `finals`: vectors that are scored at the end, whatever the search makes
+    of them. A genome may also have `seeds()`: vectors to begin an archive with, such as the models themselves.
     """
 
     @property
@@ -34,6 +36,16 @@ class Genome(Protocol):
     @property
     def binary(self) -> np.ndarray:
         """Which genes count only by their sign, bool (size,)."""
+        ...
+
+    @property
+    def learnt(self) -> Sequence[np.ndarray]:
+        """What an earlier run found, best first, each of shape (size,); empty without one."""
+        ...
+
+    @property
+    def finals(self) -> Sequence[np.ndarray]:
+        """What may win though no searcher asks for it, each of shape (size,)."""
         ...
 
     def decode(self, vector: np.ndarray) -> Candidate:

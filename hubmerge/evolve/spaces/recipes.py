@@ -14,10 +14,17 @@ import numpy as np
 from ... import layers
 from ...blocks import ATTENTION, BASE, SIDES, block_of, find_blocks, fits, side_of
 from ...errors import SearchError
-from ...recipe import Conditional, Recipe, Setting, value_at
+from ...recipe import Conditional, ModelEntry, Recipe, Setting, value_at
+from ...reference import ModelRef
 from ..search import Search
 from ..spec.genes import Gene
 from .squash import DIGITS, squash, unsquash
+
+_EXAMPLES = 8
+"""Tensors of a place, at most, whose values stand for it."""
+_NEW = 0.05
+"""How far inside its range, in parts of it, the weight of a model begins that the recipe to begin at does not have: at
+its edge nothing moves."""
 
 Words = Mapping[str, Collection[str]]
 """What filters may call tensors of a network that draws, by their names; of any other, nothing."""
@@ -47,7 +54,8 @@ class ParameterGenome:
     the layers (embeddings, final norm, head). "group": one for attention, one for the MLPs, one for the rest.
     "layer_group": these three in every layer. "filter": one for each of the search's `filters`, one for the rest.
     Of networks that draw, what is said of `spec.genes.GRANULARITIES`.
-    `start`: the recipe to begin at; None is the search's own start.
+    `start`: the recipe to begin at; None is that of an earlier run, or the search's own start. `learnt`: recipes of an
+    earlier run, its winner first, whose values are taken by the names of model, gene and place.
     """
 
     space = "ps"
@@ -55,7 +63,12 @@ class ParameterGenome:
     """The paper's first step, in units of a gene's range (arXiv 2403.13187, section 4.1)."""
 
     def __init__(
-        self, search: Search, tensor_names: Sequence[str], granularity: str | None = None, start: Recipe | None = None
+        self,
+        search: Search,
+        tensor_names: Sequence[str],
+        granularity: str | None = None,
+        start: Recipe | None = None,
+        learnt: Sequence[Recipe] = (),
     ) -> None:
         self.search = search
         self.granularity = granularity or search.granularity[0]
@@ -67,11 +80,18 @@ class ParameterGenome:
             for model in (range(len(search.models)) if search.is_per_model(gene.name) else (None,))
             for place in range(len(self.places))
         )
-        values = [slot.gene.start for slot in self.slots]
-        if start is not None:
-            examples = [_example(place, self.places, tensor_names, words) for place in self.places]
-            values = [_value(start, slot, examples[slot.place], words) for slot in self.slots]
-        self._start = self.encode(np.array(values))
+        examples = [_examples(place, self.places, tensor_names, words) for place in self.places]
+
+        def read(recipe: Recipe) -> np.ndarray:
+            values = [_value(recipe, search, slot, examples[slot.place], words) for slot in self.slots]
+            return self.encode(np.array(values))
+
+        found = tuple(map(read, learnt))
+        self.finals = found[:1]
+        self.learnt = found if start is None else ()
+        self._start = self.encode(np.array([slot.gene.start for slot in self.slots]))
+        if start is not None or found:
+            self._start = found[0] if start is None else read(start)
 
     @property
     def size(self) -> int:
@@ -222,27 +242,40 @@ def _inside(layer: Place, group: Place) -> tuple[str, ...]:
     return tuple(layer.filters[0] + text.lstrip(".") for text in group.filters) or layer.filters
 
 
-def _example(place: Place, places: Sequence[Place], tensor_names: Sequence[str], words: Words) -> str:
-    """A tensor that belongs to a place."""
+def _examples(place: Place, places: Sequence[Place], tensor_names: Sequence[str], words: Words) -> Sequence[str]:
+    """Some of the tensors that belong to a place, from all over it."""
     others = [text for other in places[: places.index(place)] for text in other.filters]
-    return next(
-        (
-            name
-            for name in tensor_names
-            if (not place.filters or any(fits(text, name, words.get(name, ())) for text in place.filters))
-            and not any(fits(text, name, words.get(name, ())) for text in others)
-        ),
-        tensor_names[0],
-    )
+    found = [
+        name
+        for name in tensor_names
+        if (not place.filters or any(fits(text, name, words.get(name, ())) for text in place.filters))
+        and not any(fits(text, name, words.get(name, ())) for text in others)
+    ]
+    return found[:: math.ceil(len(found) / _EXAMPLES)] if found else tensor_names[:1]
 
 
-def _value(recipe: Recipe, slot: Slot, tensor_name: str, words: Words) -> float:
-    """What a recipe says of a slot's gene for one tensor, inside the gene's range."""
-    entries = [entry for entry in recipe.models if entry.model != recipe.base_model]
-    parameters = recipe.parameters if slot.model is None else entries[slot.model].parameters
-    value = value_at(parameters[slot.gene.name], tensor_name, 0.0, words=words.get(tensor_name, ()))
-    assert value is not None
-    return min(max(float(value), slot.gene.low), slot.gene.high)
+def _value(recipe: Recipe, search: Search, slot: Slot, tensor_names: Sequence[str], words: Words) -> float:
+    """What a recipe says of a slot's gene for tensors of its place, in the mean, inside the gene's range.
+
+    A gene that it says nothing of is at its start; but the weight of a model that it does not have is near 0.
+    """
+    gene, own = slot.gene, None if slot.model is None else _entry(recipe, search.models[slot.model])
+    setting = (own.parameters if own is not None else {}).get(gene.name, recipe.parameters.get(gene.name))
+    if slot.model is not None and own is None and gene.name == "weight":
+        margin = _NEW * (gene.high - gene.low)
+        return min(max(0.0, gene.low + margin), gene.high - margin)
+    if setting is None:
+        return gene.start
+    read = (value_at(setting, name, 0.0, words=words.get(name, ())) for name in tensor_names)
+    found = [gene.start if value is None else float(value) for value in read]
+    value = found[0] if len(set(found)) == 1 else math.fsum(found) / len(found)
+    return min(max(value, gene.low), gene.high)
+
+
+def _entry(recipe: Recipe, model: ModelRef) -> ModelEntry | None:
+    """What a recipe says of a model; of one at another commit, where it has not just this one."""
+    entries = {entry.model: entry for entry in reversed(recipe.models) if entry.model != recipe.base_model}
+    return entries.get(model) or next((one for ref, one in entries.items() if ref.title == model.title), None)
 
 
 def _filters(group: str, names: Sequence[layers.TensorName]) -> tuple[str, ...]:

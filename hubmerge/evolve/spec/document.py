@@ -1,6 +1,7 @@
 """search.yaml read: from plain values to the fields of a `Search`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ KEYS = (
     "baselines",
     "batch_size",
     "economy",
+    "from",
     *OUTPUT_KEYS,
 )
 """The keys of a search."""
@@ -57,6 +59,9 @@ def read_search(document: Mapping[str, Any], relative_to: Path) -> dict[str, Any
     found["fitness"] = SEARCH.build(Fitness, given.get("fitness"), "fitness")
     if "economy" in given:
         found["economy"] = SEARCH.build(Economy, given["economy"], "economy")
+    if "from" in given:
+        # What a run taught that is pinned lies beside search.yaml.
+        found["origin"] = replace(read_origin(given["from"]), place=str(relative_to))
     found["baselines"] = tuple(SEARCH.listed(given.get("baselines", list(BASELINES)), "baselines"))
     for key in ("select", "batch_size"):
         if key in given:
@@ -75,6 +80,19 @@ def _models(given: Mapping[str, Any]) -> dict[str, Any]:
     if stages := [ref for ref in (*models, base) if ref is not None and ref.stage]:
         raise SearchError(f"{stages[0]} is a stage of a recipe; a search names models.")
     return {"models": models, "base_model": base}
+
+
+def read_origin(given: object) -> ModelRef:
+    """The run that a search begins with, a folder or a dataset. Raises `SearchError` for anything else."""
+    try:
+        origin = ModelRef.parse(given)  # type: ignore[arg-type]
+    except RecipeError as exc:
+        raise SearchError(f"`from` names an earlier run, its folder or its dataset on the Hub: {exc}") from None
+    if origin.stage or origin.lora or origin.component or origin.inside:
+        raise SearchError(
+            f"{given} is no run to begin with; name a run's folder, or the dataset that it is mirrored at."
+        )
+    return origin
 
 
 def _recipes(given: Mapping[str, Any]) -> dict[str, Any]:
