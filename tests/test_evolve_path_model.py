@@ -12,7 +12,7 @@ from streamtools import rewrite, weights
 
 from hubmerge.errors import PlanError
 from hubmerge.evaluate.generation import generate
-from hubmerge.evolve.spaces.families import FAMILIES, family_of
+from hubmerge.evolve.spaces.families import FAMILIES, REFUSED, family_of
 from hubmerge.evolve.spaces.layer_path import LayerPath
 from hubmerge.evolve.workers.path_model import PathModel, layer_count
 from hubmerge.hub.source import open_source
@@ -118,7 +118,19 @@ def reloaded(path: LayerPath, out: Path) -> Any:
 
 def test_the_page_names_every_family() -> None:
     page = (Path(__file__).parent.parent / "docs" / "evolve.md").read_text(encoding="utf-8")
-    assert f"Families, by `model_type`: {', '.join(sorted(FAMILIES))};" in " ".join(page.split())
+    assert f"Families, by `model_type`: {', '.join(sorted(FAMILIES))}. Refused:" in " ".join(page.split())
+    refused = page.split("Refused:")[1].split("\n\n")[0]
+    assert all(kind in refused for kind in REFUSED if kind != "gemma3") and not set(REFUSED) & set(FAMILIES)
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+def test_a_family_without_paths_is_refused_with_its_reason(kind: str) -> None:
+    from transformers import CONFIG_MAPPING
+
+    assert kind in CONFIG_MAPPING  # the name that files have
+    with pytest.raises(PlanError, match=f"Paths through {kind} models are not supported: ") as refused:
+        family_of({"model_type": kind})
+    assert REFUSED[kind] in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -108,12 +108,21 @@ FAMILIES: Mapping[str, Family] = {
 }
 """By model_type; each is tested against its live path."""
 
-_REFUSED = {
+_UNNORMED = "its blocks read the residual stream without a norm, so scaling their input changes what they compute"
+_UNLIKE = "its layers are of several kinds ({}), and a path may put any layer in any place"
+_BY_NUMBER = "its layers take inputs, or keys and values, that belong to their numbers"
+
+REFUSED = {
+    **dict.fromkeys(("exaone4", "olmo2", "olmo3"), _UNNORMED),
+    **dict.fromkeys(("gemma3n_text", "gemma4_text"), _BY_NUMBER),
+    **dict.fromkeys(("deepseek_v3", "llama4_text"), _UNLIKE.format("dense, and mixtures of experts")),
+    **dict.fromkeys(("qwen3_5_text", "qwen3_next"), _UNLIKE.format("attention, and states that are carried on")),
     "gemma3": "it is the multi-modal wrapper: take the text model (gemma3_text)",
-    "olmo2": "its blocks read the residual stream without a norm, so scaling their input changes what they compute",
-    "olmo3": "its blocks read the residual stream without a norm, so scaling their input changes what they compute",
+    "granitemoehybrid": _UNLIKE.format("attention, and states that are carried on"),
+    "lfm2": _UNLIKE.format("attention, and convolutions"),
     "t5": "it has an encoder and a decoder, and a path runs through one stack of layers",
 }
+"""Families that paths cannot run through, with the reason."""
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
@@ -126,6 +135,6 @@ def family_of(config: Mapping[str, Any]) -> Family:
             "(scale_attn_by_inverse_layer_idx)."
         )
     if kind not in FAMILIES:
-        reason = _REFUSED.get(kind, "how its blocks write into the residual stream is not known here")
+        reason = REFUSED.get(kind, "how its blocks write into the residual stream is not known here")
         raise PlanError(f"Paths through {kind} models are not supported: {reason}; known: {', '.join(FAMILIES)}.")
     return FAMILIES[kind]
