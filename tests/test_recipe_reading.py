@@ -143,6 +143,54 @@ def test_what_is_misspelt_in_stages_modules_and_tokens_is_told_with_its_place(ca
     assert len(str(told.value).splitlines()) == 3
 
 
+FAULTY = """
+tokenizer:
+  sorce: union
+  source: 3
+  tokens: {<x>: {source: org/a, frce: 1}, <y>: 1}
+  pad_to_multiple_of: 0
+dtype: int8
+merge_method: ties
+base_model: org/b
+models:
+- {model: org/a, parameters: {densty: 0.5}}
+- {modl: org/c}
+out_dtype: float12
+parameters: {density: 1.5, weight: much}
+chat_template: 4
+"""
+WRONG_IN_IT = (
+    "Unknown key 'sorce' in `tokenizer`",
+    "`tokenizer.source` of the recipe must be text, got 3.",
+    "Unknown key 'frce' in `tokenizer.tokens` of '<x>'",
+    "of '<y>'` must be a mapping",
+    "pad_to_multiple_of must be a whole number from 1",
+    "dtype must be one of",
+    "Each entry of `models` needs `model: org/name`",
+    "out_dtype must be one of",
+    "weight in parameters: expected a finite number",
+    "`chat_template` of the recipe must be text, got 4.",
+)
+
+
+def test_all_faults_are_told_in_one_run_in_the_order_of_the_file(call, tmp_path: Path) -> None:
+    (path := tmp_path / "recipe.yaml").write_text(FAULTY)
+    for how, more in (((), ()), (("--strict",), ("ties has no parameter 'densty' (at org/a)",))):
+        for command in (["plan"], ["merge", "--out", tmp_path / "out"]):
+            done = call(*command, path, *how)
+            told = (done.stdout + done.stderr).strip().splitlines()
+            assert done.returncode == 2 and len(told) == len(WRONG_IN_IT) + len(more), told
+            for line, says in zip(told, (*WRONG_IN_IT, *more), strict=True):
+                assert says in line
+    # The parameters of what could be read, in a stage too; only what is wrong, where mergekit's own format is read.
+    path.write_text(
+        "stages: [{name: s, merge_method: linear, models: [{model: org/a, parameters: {wight: 1}}], dtype: int8}]\n"
+        "merge_method: linear\nmodels: [{model: stage:s}]\ntokenizer: {source: union, pad_to_multiple_of: -1}"
+    )
+    told = call("plan", path).stderr
+    assert told.index("In the stage s: dtype") < told.index("pad_to") < told.index("In the stage s: linear has no")
+
+
 def test_a_module_that_is_the_whole_model() -> None:
     recipe = Recipe.from_yaml(
         f"merge_method: linear\nparameters: {{weight: .5, normalize: false}}\n"
@@ -339,10 +387,10 @@ stages: [{name: ja, mergemethod: linear, merge_method: linear, models: 5}]
             "Unknown key 'parametres' in the entry of org/a: did you mean 'parameters'?",
             "Each entry of `models` needs `model: org/name`, got a mapping of modl.",
             "models: expected a model as text (org/name@revision), got 3.",
-            "In the stage ja: Unknown key 'mergemethod' in the recipe: did you mean 'merge_method'?",
-            "In the stage ja: `models` must be a list, got 5.",
             "weight in parameters: expected a finite number or true/false, got 'much'.",
             "dtype must be one of float32, float16, bfloat16, float64, got 'int8'.",
+            "In the stage ja: Unknown key 'mergemethod' in the recipe: did you mean 'merge_method'?",
+            "In the stage ja: `models` must be a list, got 5.",
         ),
         strict=True,
     ):

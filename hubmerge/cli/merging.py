@@ -51,14 +51,23 @@ def _published(named: str, token: str | None, strict: bool) -> "Value | None":
 
 
 def _recipe_in(file: Path, strict: bool) -> "Value":
-    """The recipe in a file. Raises `RecipeError` for all at once that nothing reads of it, unless that is left out."""
+    """The recipe in a file. Raises `RecipeError` for all at once that is wrong with it as it is written."""
+    from ..recipe import FaultyRecipe
     from ..recipe import Recipe as Value
 
-    recipe = Value.as_written(file, strict)
-    if recipe.remarks and not recipe.forgiving:
+    told: list[str] = []
+    try:
+        recipe = Value.as_written(file, strict)
+        if not recipe.forgiving:
+            told = [*recipe.remarks]
+    except FaultyRecipe as exc:
+        if exc.rest is None or exc.rest.forgiving:
+            raise
+        recipe, told = exc.rest, str(exc).splitlines()
+    if told:
         from ..stream.settings import require_written
 
-        require_written(recipe)
+        require_written(recipe, told)
     return recipe
 
 

@@ -11,7 +11,7 @@ can hold. Everything else raises the error class that the caller names.
     fields.py       plain values into fields with types, and "did you mean" for unknown ones: recipe, search and task
 """
 
-from .fields import DocumentKind, refuse_unknown, unknown_key
+from .fields import DocumentKind, Faults, refuse_unknown, unknown_key
 from .json_text import LARGEST_JSON, MOST_DIGITS, parse_json, parse_object
 from .plain import MAX_DEPTH, MOST_JSON_VALUES, check_plain, is_number
 from .yaml_text import MAX_CHARACTERS, MAX_NODES, load_mapping, load_mappings
@@ -24,6 +24,7 @@ __all__ = [
     "MOST_DIGITS",
     "MOST_JSON_VALUES",
     "DocumentKind",
+    "Faults",
     "check_plain",
     "is_number",
     "load_mapping",

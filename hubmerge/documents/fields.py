@@ -7,7 +7,7 @@ Traceback (most recent call last):
 hubmerge.errors.RecipeError: Unknown key 'densty' in the recipe: did you mean 'density'?
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from types import UnionType
@@ -114,6 +114,26 @@ class DocumentKind:
         if missing := [name for name, one in known.items() if name not in made and _is_required(one)]:
             raise self.error(f"{where} needs `{missing[0]}`.")
         return kind(**made)
+
+
+class Faults:
+    """What is wrong with a document, told all at once; `lines`: the sentences, in the order of finding."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, None] = {}
+
+    def tried(self, read: Callable[..., T], *given: Any) -> T | None:
+        """What `read` gives; None where it raises, which is kept."""
+        try:
+            return read(*given)
+        except HubmergeError as exc:
+            self.lines |= dict.fromkeys(str(exc).splitlines())
+            return None
+
+    def require_none(self, error: type[HubmergeError]) -> None:
+        """Raises `error` for all of them."""
+        if self.lines:
+            raise error("\n".join(self.lines))
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Iterable[str], where: str, error: type[HubmergeError]) -> None:

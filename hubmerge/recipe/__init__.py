@@ -17,6 +17,7 @@
     templates.py    chat templates that a recipe names
     settings.py     parameters, read from plain values
     reading.py      a recipe, read from plain values: mergekit's format, as people write it
+    several.py      several documents in one file
     document.py     a recipe, written as plain values
 """
 
@@ -25,7 +26,7 @@ from .output import AS_GIVEN, DTYPES, OUTPUT_KEYS, Output
 from .parameters import Conditional, Parameters, Scalar, Setting, value_at
 from .templates import TEMPLATES, Template
 from .tokenizer import BASE, SHORTEST, UNION, TokenizerBlock, TokenRow
-from .values import ModelEntry, Module, Recipe, Slice, SliceSource, Stage
+from .values import FaultyRecipe, ModelEntry, Module, Recipe, Slice, SliceSource, Stage
 
 __all__ = [
     "AS_GIVEN",
@@ -37,6 +38,7 @@ __all__ = [
     "UNION",
     "Calibration",
     "Conditional",
+    "FaultyRecipe",
     "ModelEntry",
     "Module",
     "Output",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..documents import DocumentKind
+from ..documents import DocumentKind, Faults
 from ..errors import RecipeError
 from ..guesses import guess
 from ..reference import ModelRef
@@ -75,12 +75,26 @@ class Output:
     @classmethod
     def read(cls, document: Mapping[str, Any], kind: DocumentKind) -> "Output":
         """What a document of this kind says of it, among its other keys; raises the kind's error."""
-        given = {key: kind.text(document, key) for key in OUTPUT_KEYS if key != "tokenizer"}
-        for key in ("dtype", "out_dtype"):
-            given[key] = (value := given[key]) and value.removeprefix("torch.")
-        block = document.get("tokenizer")
+        faults = Faults()
+        given = {key: faults.tried(cls.value, document, key, kind) for key in document if key in OUTPUT_KEYS}
+        faults.require_none(kind.error)
         try:
-            return cls(**given, tokenizer=None if block is None else TokenizerBlock.read(block, kind))
+            return cls(**given)
+        except RecipeError as exc:
+            raise kind.error(str(exc)) from None
+
+    @classmethod
+    def value(cls, document: Mapping[str, Any], key: str, kind: DocumentKind) -> Any:
+        """What a document of this kind says at one of these keys; raises the kind's error."""
+        if key == "tokenizer":
+            block = document.get(key)
+            return None if block is None else TokenizerBlock.read(block, kind)
+        value = kind.text(document, key)
+        if value is not None and key in ("dtype", "out_dtype"):
+            value = value.removeprefix("torch.")
+        alone: dict[str, Any] = {key: value}
+        try:
+            return getattr(cls(**alone), key)
         except RecipeError as exc:
             raise kind.error(str(exc)) from None
 

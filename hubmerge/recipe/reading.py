@@ -1,8 +1,8 @@
 """A recipe from plain values: mergekit's format, as people write it.
 
 mergekit leaves out what it does not know without a word. Where a recipe is written for it, this is left out here too,
-with a remark, so that the same file makes the same model; `strict` refuses it. Where it does, remarks are what is
-refused, so that all of it is told at once. A recipe with what hubmerge alone has - `stages`, `calibration`,
+with a remark, so that the same file makes the same model; `strict` refuses it: then remarks are what is wrong. All that
+is wrong is told at once, in the order of the file. A recipe with what hubmerge alone has - `stages`, `calibration`,
 `components`, a module with a method or a base of its own, or one that is copied - was written for hubmerge, which knows
 every key of it.
 
@@ -24,7 +24,7 @@ from .calibration import Calibration
 from .output import OUTPUT_KEYS, Output
 from .parameters import Conditional
 from .settings import read_parameters
-from .values import RECIPE, ModelEntry, Module, Recipe, Slice, SliceSource, Stage
+from .values import RECIPE, FaultyRecipe, ModelEntry, Module, Recipe, Slice, SliceSource, Stage
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ _KEYS = (
     *("merge_method", "models", "slices", "base_model", "parameters", "calibration", "stages", "modules"),
     *OUTPUT_KEYS,
 )
+_INPUTS = ("models", "slices", "modules")
 _OWN = {"merge_method", "base_model"}
 """What a module has in hubmerge alone."""
 _MODULE_KEYS = ("merge_method", "base_model", "models", "slices", "parameters")
@@ -39,7 +40,7 @@ _MODULE_KEYS = ("merge_method", "base_model", "models", "slices", "parameters")
 _MOST_REPEATS = 1000
 """Of a slice."""
 
-_LABEL = "name"
+LABEL = "name"
 """What people call a recipe by: it changes nothing."""
 
 _PARTS = "components"
@@ -72,63 +73,6 @@ def read_recipe(document: Mapping[str, Any], strict: bool = False) -> Recipe:
     return _Reader(forgiving=not strict and not _is_ours(document)).recipe(document)
 
 
-def read_documents(documents: Sequence[Mapping[str, Any]], strict: bool = False) -> Recipe:
-    """The recipe of several documents in one file, of which later ones name earlier ones (mergekit-multi).
-
-    Each but one has a `name` and is named as a model by another: they become stages. Raises `RecipeError`.
-    """
-    if len(documents) == 1:
-        return read_recipe(documents[0], strict)
-    names = [one.get(_LABEL) for one in documents]
-    known = {name: name for name in names if isinstance(name, str)}
-    if len(known) < len([name for name in names if name is not None]):
-        raise RecipeError("Two documents of the recipe have the same `name`, or one that is no text; rename one.")
-    parts = [_with_stages({key: value for key, value in one.items() if key != _LABEL}, known) for one in documents]
-    uses = [{name for name in known if f"stage:{name}" in _texts(part)} for part in parts]
-    last = [number for number, name in enumerate(names) if not any(name in used for used in uses)]
-    if len(last) != 1:
-        found = f"{len(last)} of its documents are" if last else "none of its documents is"
-        raise RecipeError(
-            f"The recipe has {len(documents)} documents, and {found} named by no other; one merge makes one model: "
-            "name the others in it as models, or put them into files of their own."
-        )
-    order = _in_order({str(name): used for name, used in zip(names, uses, strict=True) if name != names[last[0]]})
-    by_name = {str(name): part for name, part in zip(names, parts, strict=True)}
-    return read_recipe({"stages": [{_LABEL: name, **by_name[name]} for name in order], **parts[last[0]]}, strict)
-
-
-def _in_order(uses: Mapping[str, set[str]]) -> list[str]:
-    """The names of documents, each after those that it names. Raises `RecipeError` where they go round in a circle."""
-    order: list[str] = []
-    while len(order) < len(uses):
-        ready = [name for name, used in uses.items() if name not in order and used <= set(order)]
-        if not ready:
-            raise RecipeError("The documents of the recipe name each other in a circle; one has to come first.")
-        order += ready
-    return order
-
-
-def _with_stages(value: Any, names: Mapping[str, str]) -> Any:
-    """The same plain values, with each name of another document as stage:NAME where a model is named."""
-    if isinstance(value, list):
-        return [_with_stages(item, names) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    models = ("model", "base_model", "tokenizer_source", "source", "path")
-    return {
-        key: f"stage:{item}" if key in models and isinstance(item, str) and item in names else _with_stages(item, names)
-        for key, item in value.items()
-    }
-
-
-def _texts(value: Any) -> set[str]:
-    """All texts in plain values."""
-    if isinstance(value, str):
-        return {value}
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return {text for part in parts for text in _texts(part)}
-
-
 def _is_ours(document: Mapping[str, Any]) -> bool:
     modules = document.get("modules")
     own = modules.values() if isinstance(modules, Mapping) else ()
@@ -143,61 +87,83 @@ def _modules(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class _Reader:
-    """Reads one recipe; `remarks` are what it leaves out, `faults` what is wrong, which is raised all at once, with the
-    remarks where it is not `forgiving`."""
+    """Reads one recipe; `told` is what it leaves out, and, marked so, what is wrong, in the order of the file. All that
+    is wrong is raised at once, with what is left out where it is not `forgiving`."""
 
     def __init__(self, forgiving: bool) -> None:
         self.forgiving = forgiving
-        self.remarks: dict[str, None] = {}
-        self.faults: dict[str, None] = {}
+        self.told: dict[str, bool] = {}
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong."""
+        return [line for line, wrong in self.told.items() if wrong]
 
     def recipe(self, document: Mapping[str, Any]) -> Recipe:
-        """The recipe of one document."""
-        self._known(document, (*_KEYS, _LABEL, _PARTS), "the recipe")
-        method = self._tried(self._method, document)
-        given = self._tried(_modules, document) or {}
-        modules = [self._tried(self._module, name, one, where=f"In the module {name}: ") for name, one in given.items()]
-        inputs: dict[str, Any] = {
-            "models": tuple(self._each(document, "models", self._model_entry)),
-            "slices": tuple(piece for few in self._each(document, "slices", self._slices) for piece in few),
-            "modules": tuple(modules),
-        }
-        stages = self._each(document, "stages", self._stage)
-        base_model = self._tried(_optional_model, document)
-        parameters = self._tried(read_parameters, document.get("parameters"), "parameters")
-        output = self._tried(Output.read, document, RECIPE)
-        calibration = self._tried(_calibration, document)
-        if not (self.faults or any(inputs.values())):
-            if stages:
-                self.faults["Beside its `stages` the recipe needs `models`, which the last merge makes one of."] = None
-            elif self.remarks:  # what is missing stands there under another name
-                self.faults = self.remarks
-        self._require_right()
-        assert method is not None and parameters is not None and output is not None
-        recipe = Recipe(
-            method,
-            base_model=base_model,
-            parameters=parameters,
-            output=output,
-            stages=tuple(stages),
-            calibration=calibration,
-            **inputs,
-        )
+        """The recipe of one document. Raises `FaultyRecipe`."""
+        made: dict[str, Any] = {}
+        given = ["modules" if key == _PARTS else key for key in document]
+        for key in dict.fromkeys([*(key for key in _KEYS if key not in given), *given]):
+            if key in _KEYS:
+                made[key] = self._tried(self._value, document, key)
+            else:
+                self._known({key: document[key]}, (*_KEYS, LABEL, _PARTS), "the recipe")
+        if not (self.faults or any(made[key] for key in _INPUTS)):
+            if made["stages"]:
+                self.told["Beside its `stages` the recipe needs `models`, which the last merge makes one of."] = True
+            else:  # what is missing stands there under another name
+                self.told = dict.fromkeys(self.told, True)
+        read: Recipe | None = None
+        try:
+            read = self._built(made)
+        except RecipeError as exc:
+            if not self.faults:  # else it is for want of what could not be read
+                self.told[str(exc)] = True
+        if self.faults or read is None:
+            raise FaultyRecipe("\n".join(self.faults if self.forgiving else self.told), read)
+        return read
+
+    def _value(self, document: Mapping[str, Any], key: str) -> Any:
+        """What the document says at one of the keys that it may have."""
+        match key:
+            case "merge_method":
+                return self._method(document)
+            case "modules":
+                given = _modules(document).items()
+                read = [self._tried(self._module, *one, where=f"In the module {one[0]}: ") for one in given]
+                return tuple(module for module in read if module is not None)
+            case "models":
+                return tuple(self._each(document, key, self._model_entry))
+            case "slices":
+                return tuple(piece for few in self._each(document, key, self._slices) for piece in few)
+            case "stages":
+                return tuple(self._each(document, key, self._stage))
+            case "base_model":
+                return _optional_model(document)
+            case "parameters":
+                return read_parameters(document.get(key), key)
+            case "calibration":
+                return _calibration(document)
+        return Output.value(document, key, RECIPE)
+
+    def _built(self, made: dict[str, Any]) -> Recipe:
+        """The recipe of what was read at each key; None at one that could not be."""
+        output = Output(**{key: made.pop(key) for key in OUTPUT_KEYS})
+        given = {key: value for key, value in made.items() if value is not None}
+        recipe = Recipe(**{"merge_method": "", **given}, output=output)
         if [module.name for module in recipe.modules] == [_WHOLE] and recipe.modules[0].merge_method is None:
             recipe = _of_whole_models(recipe, recipe.modules[0])
-        return replace(recipe, remarks=tuple(self.remarks), forgiving=self.forgiving)
-
-    def _require_right(self) -> None:
-        if self.faults:
-            raise RecipeError("\n".join(self.faults if self.forgiving else self.remarks | self.faults))
+        remarks = tuple(line for line, wrong in self.told.items() if not wrong)
+        return replace(recipe, remarks=remarks, forgiving=self.forgiving)
 
     def _tried(self, read: Callable[..., T], *given: Any, where: str = "") -> T | None:
         """What `read` gives; None where it raises, which is kept with `where` before each line."""
         try:
             return read(*given)
         except RecipeError as exc:
-            self.faults |= dict.fromkeys(where + line for line in str(exc).splitlines())
-            return None
+            self.told |= dict.fromkeys((where + line for line in str(exc).splitlines()), True)
+            rest: Any = exc.rest if isinstance(exc, FaultyRecipe) else None
+            return rest
 
     def _each(self, document: Mapping[str, Any], key: str, read: Callable[[Any], T | None]) -> list[T]:
         """What `read` gives for the entries of a list, as far as they can be read."""
@@ -226,27 +192,27 @@ class _Reader:
                 continue
             if (instead := _ELSEWHERE.get(str(key))) is None:
                 if not self.forgiving:
-                    self.remarks[unknown_key(key, given[key], names, where)] = None
+                    self.told[unknown_key(key, given[key], names, where)] = False
                     continue
                 near = nearest(str(key), names)
                 instead = f"did you mean {near!r}?" if near else "mergekit leaves it out, too"
             end = "" if instead.endswith(("?", ".")) else "."
-            self.remarks[f"The key {str(key)[:60]!r} in {where} is not read: {instead}{end}"] = None
+            self.told[f"The key {str(key)[:60]!r} in {where} is not read: {instead}{end}"] = False
 
     def _stage(self, item: Any) -> Stage | None:
-        name = item.get(_LABEL) if isinstance(item, Mapping) else None
+        name = item.get(LABEL) if isinstance(item, Mapping) else None
         if not isinstance(name, str):
             got = brief(item) if name is None else f"the name {brief(name)}, which is no text"
             raise RecipeError(f"Each entry of `stages` needs `name: NAME` beside a merge of its own, got {got}.")
-        document = {key: value for key, value in item.items() if key != _LABEL}
+        document = {key: value for key, value in item.items() if key != LABEL}
         where = f"In the stage {name}: "
         made = self._tried(_Reader(self.forgiving).recipe, document, where=where)
         if made is None:
             return None
-        self.remarks |= dict.fromkeys(where + remark for remark in made.remarks)
+        self.told |= dict.fromkeys((where + remark for remark in made.remarks), False)
         return self._tried(Stage, name, replace(made, remarks=()), where=where)
 
-    def _module(self, name: str, item: Any) -> Module:
+    def _module(self, name: str, item: Any) -> Module | None:
         if isinstance(item, str):
             return Module(name, copied=read_model(item, name))
         document = RECIPE.mapping(item, f"modules.{name}")
@@ -254,8 +220,9 @@ class _Reader:
         reader = _Reader(self.forgiving)
         models = reader._each(document, "models", reader._model_entry)
         slices = [piece for few in reader._each(document, "slices", reader._slices) for piece in few]
-        reader._require_right()
-        self.remarks |= dict.fromkeys(f"In the module {name}: {remark}" for remark in reader.remarks)
+        self.told |= {f"In the module {name}: {line}": wrong for line, wrong in reader.told.items()}
+        if reader.faults and not (models or slices):
+            return None
         return Module(
             name,
             models=tuple(models),
@@ -278,7 +245,7 @@ class _Reader:
         names = [*known]
         misplaced = [key for key in item if key not in names and _is_setting(key, item[key])]
         for key in misplaced:
-            self.remarks[f"`{key}` beside `model: {model}` is not read; write it under `parameters`."] = None
+            self.told[f"`{key}` beside `model: {model}` is not read; write it under `parameters`."] = False
         self._known(item, [*names, *misplaced], where)
 
     def _slices(self, item: Any) -> tuple[Slice, ...]:
@@ -309,7 +276,7 @@ class _Reader:
         match layers:
             case [int(start), int(stop)] if start >= 0 and (self.forgiving or start <= stop):
                 if start >= stop:
-                    self.remarks[f"layer_range {[start, stop]} of {model} has no layers."] = None
+                    self.told[f"layer_range {[start, stop]} of {model} has no layers."] = False
                 where = f"the parameters of {model} in a slice"
                 return SliceSource(model, (start, max(start, stop)), read_parameters(item.get("parameters"), where))
         raise RecipeError(f"layer_range of {model} must be [start, stop] with 0 <= start <= stop, got {brief(given)}.")

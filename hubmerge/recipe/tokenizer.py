@@ -9,17 +9,15 @@
 (True, ['org/chat'])
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from ..documents import DocumentKind
-from ..errors import HubmergeError, RecipeError
+from ..documents import DocumentKind, Faults
+from ..errors import RecipeError
 from ..guesses import guess, nearest
 from ..reference import ModelRef
 from ..text import brief
-
-T = TypeVar("T")
 
 BASE, UNION, SHORTEST = _WORDS = ("base", "union", "shortest")
 
@@ -57,25 +55,26 @@ class TokenizerBlock:
     transplant: int | None = None
 
     def __post_init__(self) -> None:
-        _ = self.model
+        faults = Faults()
+        faults.tried(named_model, self.source)
+        faults.lines |= dict.fromkeys(self._faults())
+        faults.require_none(RecipeError)
+
+    def _faults(self) -> Iterator[str]:
         if self.source == SHORTEST and (self.tokens or self.pad_to_multiple_of):
-            raise RecipeError("A tokenizer of `source: shortest` takes neither `tokens` nor `pad_to_multiple_of`.")
+            yield "A tokenizer of `source: shortest` takes neither `tokens` nor `pad_to_multiple_of`."
+        if any(not text for text, _ in self.tokens):
+            yield "`tokens` names a token without a character; write its text before the colon."
+        if len(self.tokens) > _MOST_TOKENS or any(len(text) > _LONGEST_TOKEN for text, _ in self.tokens):
+            yield f"`tokens` holds at most {_MOST_TOKENS:,} tokens of 1 to {_LONGEST_TOKEN:,} characters each."
         most = self.pad_to_multiple_of
         if most is not None and not (type(most) is int and 1 <= most <= _LARGEST_MULTIPLE):
-            raise RecipeError(
-                f"pad_to_multiple_of must be a whole number from 1 to {_LARGEST_MULTIPLE:,}, got {brief(most)}."
-            )
+            yield f"pad_to_multiple_of must be a whole number from 1 to {_LARGEST_MULTIPLE:,}, got {brief(most)}."
         if (count := self.transplant) is not None:
             if not (type(count) is int and 1 <= count <= _MOST_SHARED):
-                raise RecipeError(f"transplant must be a whole number from 1 to {_MOST_SHARED:,}, got {brief(count)}.")
-            if self.model is None or self.tokens:
-                raise RecipeError("`transplant` goes with `source: org/model` whose tokens are taken, and no `tokens`.")
-        if any(not text for text, _ in self.tokens):
-            raise RecipeError("`tokens` names a token without a character; write its text before the colon.")
-        if len(self.tokens) > _MOST_TOKENS or any(len(text) > _LONGEST_TOKEN for text, _ in self.tokens):
-            raise RecipeError(
-                f"`tokens` holds at most {_MOST_TOKENS:,} tokens of 1 to {_LONGEST_TOKEN:,} characters each."
-            )
+                yield f"transplant must be a whole number from 1 to {_MOST_SHARED:,}, got {brief(count)}."
+            if self.source in _WORDS or self.tokens:
+                yield "`transplant` goes with `source: org/model` whose tokens are taken, and no `tokens`."
 
     @property
     def model(self) -> ModelRef | None:
@@ -107,29 +106,21 @@ class TokenizerBlock:
     def read(cls, value: Any, kind: DocumentKind) -> "TokenizerBlock":
         """The block that plain values describe, in a document of this kind; raises its error, or `RecipeError`."""
         given = kind.mapping(value, "tokenizer")
-        faults: list[str] = []
-
-        def tried(read: Callable[..., T], *args: Any) -> T | None:
-            try:
-                return read(*args)
-            except HubmergeError as exc:
-                faults.extend(str(exc).splitlines())
-                return None
-
-        tried(kind.require_known, given, _KEYS, "`tokenizer`")
+        faults = Faults()
+        faults.tried(kind.require_known, given, _KEYS, "`tokenizer`")
         source = UNION if given.get("source") is None else given["source"]
         if not isinstance(source, str):
-            raise kind.error(f"`tokenizer.source` must be base, union or a model as text, got {brief(source)}.")
-        tokens = kind.mapping(given.get("tokens") or {}, "tokenizer.tokens")
-        rows = [(text, tried(_row, row, f"`tokenizer.tokens` of {text!r}", kind)) for text, row in tokens.items()]
-        if faults:
-            raise kind.error("\n".join(faults))
-        return cls(
-            source,
-            tuple((text, row) for text, row in rows if row is not None),
-            given.get("pad_to_multiple_of"),
-            given.get("transplant"),
-        )
+            faults.tried(kind.text, {"tokenizer.source": source}, "tokenizer.source")
+            source = UNION
+        tokens = faults.tried(kind.mapping, given.get("tokens") or {}, "tokenizer.tokens") or {}
+        rows = [
+            (text, faults.tried(_row, row, f"`tokenizer.tokens` of {text!r}", kind)) for text, row in tokens.items()
+        ]
+        read = tuple((text, row) for text, row in rows if row is not None)
+        made = faults.tried(cls, source, read, given.get("pad_to_multiple_of"), given.get("transplant"))
+        faults.require_none(kind.error)
+        assert made is not None
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, which `read` reads back to an equal block."""
@@ -154,7 +145,7 @@ def named_model(source: str | None) -> ModelRef | None:
 
 
 def _row(value: Any, where: str, kind: DocumentKind) -> TokenRow:
-    given = kind.mapping(value, where)
+    given = kind.mapping(value, where.replace("`", ""))
     kind.require_known(given, ("source", "force"), where)
     force = given.get("force") or False
     if not isinstance(force, bool):

@@ -300,7 +300,7 @@ class Recipe:
     @classmethod
     def as_written(cls, source: str | Path, strict: bool = False) -> "Recipe":
         """Reads a recipe from YAML text or a `Path`, and leaves it to the caller to refuse what nothing reads."""
-        from .reading import read_documents
+        from .several import read_documents
 
         recipe = read_documents(RECIPE.load_all(source), strict)
         recipe.require_stages()
@@ -349,3 +349,11 @@ def _pinned_slices(slices: tuple[Slice, ...], pin: Callable[[ModelRef], ModelRef
         )
         for piece in slices
     )
+
+
+class FaultyRecipe(RecipeError):
+    """What is wrong with a recipe as it is written; `rest`: what of it could be read, where that makes one."""
+
+    def __init__(self, message: object, rest: Recipe | None = None) -> None:
+        super().__init__(message)
+        self.rest = rest

@@ -1,7 +1,7 @@
 """The parameters of each tensor: those nearest to the model count first (model, slice, recipe, default)."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from typing import NoReturn
 
 import torch
 
@@ -10,7 +10,7 @@ from ..errors import RecipeError
 from ..guesses import guess
 from ..methods import IGNORED_PARAMETERS, METHODS, Method, Parameter
 from ..recipe import Conditional, Parameters, Recipe, Setting, value_at
-from .findings import Finding, error, raise_errors, some, warning
+from .findings import Finding, error, some, warning
 
 Values = Mapping[str, float]
 
@@ -51,19 +51,17 @@ def check_settings(recipe: Recipe, method: Method) -> Iterator[Finding]:
         yield warning(f"The parameter {name} is not used: {IGNORED_PARAMETERS[name]}.")
 
 
-def require_written(recipe: Recipe) -> None:
-    """Raises `RecipeError` where a recipe that is read strictly holds what nothing reads: keys, and of all its merges
-    the parameters that their methods do not have."""
-    if recipe.forgiving or not recipe.remarks:
-        return
-    found = [*map(_refusal, recipe.remarks)]
+def require_written(recipe: Recipe, lines: Iterable[str]) -> NoReturn:
+    """Raises `RecipeError` for what is wrong with a recipe that is read strictly, as it is written: `lines`, and of all
+    its merges the parameters that their methods do not have."""
+    told = [*lines]
     for stage, merge in recipe.merges.items():
         parts = {f"In the module {module.name}: ": module.recipe(merge) for module in merge.modules} or {"": merge}
         for part, one in parts.items():
             where = (f"In the stage {stage}: " if stage else "") + part
-            told = check_settings(one, METHODS[one.merge_method]) if one.merge_method in METHODS else ()
-            found += [replace(finding, message=where + finding.message) for finding in told]
-    raise_errors(found)
+            found = check_settings(one, METHODS[one.merge_method]) if one.merge_method in METHODS else ()
+            told += [where + finding.message for finding in found if finding.level == "error"]
+    raise RecipeError("\n".join(told))
 
 
 def check_filters(
