@@ -1,5 +1,7 @@
 """Grades by a model behind an endpoint: a small local server that answers as the OpenAI-compatible ones do."""
 
+import base64
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -80,6 +82,26 @@ def test_the_same_reply_is_asked_about_once_and_an_empty_one_never(endpoint) -> 
     first = grade(["good", "good", " "], task.test, task)
     assert grade(["good", "good", ""], task.test, task).values == first.values == (0.1, 0.1, 0.0)
     assert len(found.requests) == 2
+
+
+def test_a_judge_that_sees_is_shown_pictures(endpoint) -> None:
+    """Each as it was drawn, with the question; what the judge says of it becomes its value."""
+    image = pytest.importorskip("PIL.Image")
+    found, url = endpoint
+    shades = (0, 102, 255)
+
+    def reply(content: list[dict]) -> str:
+        assert [part["type"] for part in content] == ["text", "image_url"]
+        assert "It was to show:\nq" in content[0]["text"] and "Reference:\na" in content[0]["text"]
+        head, _, data = content[1]["image_url"]["url"].partition(",")
+        assert head == "data:image/png;base64"
+        return f"Grade: {image.open(io.BytesIO(base64.b64decode(data))).getpixel((3, 3))[0] / 25.5:g}"
+
+    found.reply = reply
+    task = judged(url, rubric=llm_judge.RUBRIC)
+    pictures = [image.new("RGB", (8, 8), (shade, 0, 0)) for shade in shades]
+    assert task.settings.grade(pictures, task.test) == [0.0, 0.4, 1.0]
+    assert task.settings.grade(pictures[:1] * 2, task.test[:2]) == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,12 @@ judge:
   rubric: |                     # fields: {prompt}, {answer}, {output}
     Is the reply a correct and polite answer? Question: {prompt} Reference: {answer} Reply: {output}
   scale: 10                     # grades go from 0 to this
+
+Where a task has pictures drawn, a judge that sees is shown them: as image_url, with {output} saying that it follows.
 """
 
+import base64
+import io
 import math
 import os
 import random
@@ -35,6 +39,19 @@ Reply to grade:
 {output}
 
 A reply that is as right and as helpful as the reference answer gets the highest grade, a wrong one 0."""
+
+PICTURE_RUBRIC = """Grade a picture.
+
+It was to show:
+{prompt}
+
+Reference:
+{answer}
+
+{output}
+
+A picture that shows all of that and is well made gets the highest grade, one that shows none of it 0."""
+"""In place of `RUBRIC` where pictures are graded."""
 
 _LONGEST_WAIT = 60.0  # seconds between two tries
 _AFTER_LABEL = re.compile(r"grade[^\w-]{0,5}(-?\d+(?:\.\d+)?)", re.IGNORECASE)
@@ -94,28 +111,34 @@ class LlmJudge:
             raise TaskError(f"`options` of the judge must map names to numbers, text or true/false, got {options!r}.")
         return cls(**{"base_url": "", "model": "", **given, "options": tuple(sorted(options.items()))})
 
-    def grade(self, outputs: Sequence[str], examples: Sequence[Example]) -> list[float]:
-        """What each output is worth, 0..1; NaN where the judge's reply holds no grade.
+    def grade(self, outputs: Sequence[Any], examples: Sequence[Example]) -> list[float]:
+        """What each output, a text or a picture (of Pillow), is worth, 0..1; NaN where the reply holds no grade.
 
-        The same question is asked once in a process. Raises `NetworkError` where the endpoint does not answer.
+        The same question about a text is asked once in a process. Raises `NetworkError` where the endpoint does not
+        answer.
         """
         questions = [
-            self._question(output, example) if output.strip() else None
+            None if isinstance(output, str) and not output.strip() else self._question(output, example)
             for output, example in zip(outputs, examples, strict=True)
         ]
         different = list(dict.fromkeys(question for question in questions if question is not None))
         with ThreadPoolExecutor(int(self.parallel)) as pool:
-            replies = dict(zip(different, pool.map(lambda question: _ask(self, question), different), strict=True))
+            replies = dict(zip(different, pool.map(lambda one: _ask_of(self, *one), different), strict=True))
         return [0.0 if question is None else self._read(replies[question]) for question in questions]
 
     def reach(self) -> None:
         """Asks the endpoint one small question. Raises as `grade` does, but waits for it less."""
         _ask(replace(self, retries=min(self.retries, 1)), "Reply with one line: Grade: 0")
 
-    def _question(self, output: str, example: Example) -> str:
-        fields = {"prompt": example.prompt, "answer": example.answer, "output": output}
-        asked = fill(self.rubric, fields, "the judge's rubric")
-        return f"{asked}\n\nEnd with one line: Grade: N, where N is a number from 0 to {self.scale:g}."
+    def _question(self, output: Any, example: Example) -> tuple[str, str]:
+        """What is asked, and the picture that it is about, as a data URL; "" for a text."""
+        seen = not isinstance(output, str)
+        fields = {"prompt": example.prompt, "answer": example.answer}
+        fields["output"] = "The picture follows." if seen else output
+        rubric = PICTURE_RUBRIC if seen and self.rubric == RUBRIC else self.rubric
+        asked = fill(rubric, fields, "the judge's rubric")
+        end = f"End with one line: Grade: N, where N is a number from 0 to {self.scale:g}."
+        return f"{asked}\n\n{end}", _data_url(output) if seen else ""
 
     def _read(self, reply: str) -> float:
         labelled = _AFTER_LABEL.findall(reply)
@@ -125,13 +148,30 @@ class LlmJudge:
         return grade if 0 <= grade <= 1 else math.nan
 
 
+def _data_url(picture: Any) -> str:
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _ask_of(judge: LlmJudge, question: str, picture: str) -> str:
+    if not picture:
+        return _ask(judge, question)
+    # Pictures are too large to be kept, and no two are the same.
+    return _request(judge, [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": picture}}])
+
+
 @lru_cache(maxsize=65_536)
 def _ask(judge: LlmJudge, question: str) -> str:
+    return _request(judge, question)
+
+
+def _request(judge: LlmJudge, content: str | list[dict[str, Any]]) -> str:
     import httpx2
 
     body = {
         "model": judge.model,
-        "messages": [{"role": "user", "content": question}],
+        "messages": [{"role": "user", "content": content}],
         "temperature": 0,
         **dict(judge.options),
     }

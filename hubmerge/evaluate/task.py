@@ -25,7 +25,7 @@ metric: perplexity            # 1 / perplexity of the answer after the prompt, w
 judge: {base_url: http://127.0.0.1:8000/v1, model: org/judge}     # see llm_judge.py
 python: score.py:grade        # see python_function.py
 lm_eval: gsm8k                # see harness.py
-classifier: org/classifier    # of pictures that a pipeline draws; or clip: org/clip, or python: (see looking.py)
+classifier: org/classifier    # of pictures that a pipeline draws; or clip: org/clip, judge:, python: (see looking.py)
 draw: {steps: 8, seeds: [1]}  # how they are drawn (see drawing.py)
 
 docs/tasks.md explains each.
@@ -117,10 +117,10 @@ class Task(Shown):
                 f"Task {self.name}: {self.metric} looks at pictures; say how they are drawn, as in "
                 "`draw: {steps: 20, seeds: [1]}`."
             )
-        if self.draw is not None and METRICS[self.metric].asks != "pictures" and self.metric != "python":
+        if self.draw is not None and METRICS[self.metric].asks != "pictures" and self.metric not in _BOTH:
             raise TaskError(
                 f"Task {self.name}: {self.metric} does not look at pictures that `draw` has made; name classifier, "
-                "clip or python."
+                "clip, judge or python."
             )
         if self.draw is not None and self.system is not None:
             raise TaskError(f"Task {self.name}: who draws is told no `system` message; leave it out.")
@@ -186,6 +186,9 @@ def _of_content(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """What counts of a value: not where it comes from, and no picture where there is none."""
     return {key: value for key, value in items if key != "where" and (key not in _NEWER or value is not None)}
 
+
+_BOTH = ("judge", "python")
+"""Metrics of texts that look at pictures too, where a task has them drawn."""
 
 _NEWER = ("image", "draw")
 """What tasks once had none of."""
