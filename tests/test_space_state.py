@@ -265,7 +265,7 @@ def test_a_picture_has_the_colours_of_a_dark_page():
 def test_the_plan_of_a_search_says_what_it_takes_and_what_stops_it():
     phases = (Phase("ps", "cmaes", (4, 64), 240), Phase("dfs", "cmaes", (96,), 120))
     demand = Demand(64, 100, 32)
-    outlook = SearchPlan(phases, (), 7_100_000, 2_400_000, Footprint(5_000_000, 2_000_000), demand)
+    outlook = SearchPlan(phases, (), 7_100_000, 2_400_000, Footprint(5_000_000, 2_000_000), demand, 64)
     shown = describe_search_plan(Limits(disk_gb=1).on_search(outlook))
     for fact in ("240 recipes", "4 then 64 genes each", "120 paths", "7.1 MB", "7 MB", "2.4 MB", "hm-fine"):
         assert fact in shown

@@ -169,7 +169,7 @@ def test_it_goes_on_where_it_stopped_and_replaces_another(pairs, tmp_path: Path,
         "models": ["alice/sd15-a", "alice/sd15-b"],
         "merge_method": "linear",
         "genome": {"granularity": "model", "genes": {"weight": [0, 1]}},
-        "task": {"name": "words", "examples": {"search": [{"question": "a", "answer": "b"}]}},
+        "task": {"name": "words", "examples": {"search": [{"question": "a", "answer": "1"}]}},
     }
     (tmp_path / "s.yaml").write_text(json.dumps(search))
     for command in (("plan", tmp_path / "s.yaml"), ("gguf", "alice/sd15-a", "--out", tmp_path / "x.gguf")):
