@@ -20,9 +20,10 @@ from .extract import EXTRACT
 from .hub.card import Card, listed, named, render
 from .hub.markdown import fence
 from .hub.push import PushResult, Upload, push_folder
+from .hub.user import is_private
 from .places import folder_name
 from .progress import Event, Progress, silent
-from .published import MERGEKIT, MERGEKIT_MOE
+from .published import MERGEKIT, MERGEKIT_MOE, read_again
 from .recipe import Recipe
 from .reference import ModelRef
 from .stream.manifest import MANIFEST, Manifest
@@ -56,13 +57,32 @@ def out_of_reach(models: Iterable[ModelRef]) -> str | None:
     )
 
 
-def warnings_before_push(folder: Path) -> Iterator[str]:
-    """What people should know before `folder` is pushed: models that it was made of and nobody else can get, and
-    files of their own that tell places of this machine."""
+def of_private(models: Iterable[ModelRef], token: str | None = None) -> str | None:
+    """A warning before a push that all can see: it names those of `models` whose repositories are private; None
+    without any. A repository of which the Hub does not say so is taken for public."""
+    parts = [part for model in models for part in (model, model.lora) if part is not None]
+    names = []
+    for name in dict.fromkeys(part.repo_id for part in parts if not part.is_folder and not part.stage):
+        with suppress(HubmergeError):
+            names += [name] if is_private(name, token) else []
+    if not names:
+        return None
+    them = "them" if len(names) > 1 else "it"
+    return (
+        f"{listed(names)} {'are' if len(names) > 1 else 'is'} private, and this push is public: everybody can read "
+        f"in card and recipe that {'they are' if len(names) > 1 else 'it is'} there, and has weights that were made of "
+        f"{them}. Make the push private, or {them} public."
+    )
+
+
+def warnings_before_push(folder: Path, *, public: bool = False, token: str | None = None) -> Iterator[str]:
+    """What people should know before `folder` is pushed: models that it was made of and nobody else can get, private
+    ones where the push is `public`, and files of their own that tell places of this machine."""
     with suppress(OSError, UnicodeDecodeError, HubmergeError):
-        recipe = Recipe.from_dict(Manifest.parse((folder / MANIFEST).read_text(encoding="utf-8"), str(folder)).recipe)
-        if (warning := out_of_reach(recipe.references)) is not None:
-            yield warning
+        made = read_again(Manifest.parse((folder / MANIFEST).read_text(encoding="utf-8"), str(folder)).recipe)
+        for warning in (out_of_reach(made.references), of_private(made.references, token) if public else None):
+            if warning is not None:
+                yield warning
     telling = []
     places = {os.path.expanduser("~"), os.path.abspath(folder), os.path.realpath(folder)} - {"/", "~"}
     for path in sorted(folder.glob("*")):
@@ -182,6 +202,12 @@ def renamed(folder: Path, repo_id: str) -> dict[str, bytes]:
         text = card.read_bytes().decode()
         return noted(manifest.read_text(encoding="utf-8"), text, named(text, repo_id))
     return {}
+
+
+def recarded(folder: Path, card: str) -> dict[str, bytes]:
+    """`card` in place of the one of what was merged into `folder`, and the manifest that knows it, by file."""
+    before, manifest = (folder / "README.md").read_bytes().decode(), (folder / MANIFEST).read_text("utf-8")
+    return {"README.md": card.encode(), **noted(manifest, before, card)}
 
 
 def noted(manifest: str, before: str, card: str) -> dict[str, bytes]:
@@ -339,18 +365,13 @@ def push_result(
     from .evolve.result import card_for
 
     require_sound(result.folder, progress)
-    card = card_for(result, repo_id)
-    before, manifest = (
-        (result.folder / "README.md").read_bytes().decode(),
-        (result.folder / MANIFEST).read_text("utf-8"),
-    )
     return push_folder(
         result.folder,
         repo_id,
         token=token,
         private=private,
         overwrite=overwrite,
-        files={"README.md": card.encode(), **noted(manifest, before, card)},
+        files=recarded(result.folder, card_for(result, repo_id)),
         message="Upload the winner of a search with hubmerge",
         progress=progress,
     )

@@ -8,6 +8,7 @@
     limits.py    what one job may take on a shared machine
     upkeep.py    what a running page lets go of
     theme.py     colours, fonts, where the style sheet is
+    client.py    what runs in the visitor's browser
     wording.py   numbers and names for people, and how text of others enters HTML
     visitors/    whose token it is, what a stranger may say, how an error reaches a person
     work/        jobs that outlive the page that started them, their line, their limits of time

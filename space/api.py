@@ -15,7 +15,7 @@ import gradio as gr
 from hubmerge.recipe import Recipe
 
 from .forms import tools as asked
-from .state import PRODUCT, Owner, Page, owner_of
+from .state import PRODUCT, Owner, Page, made_here, owner_of
 from .tabs.answer import WAITING, reply
 from .tabs.evolve import submit_search
 from .tabs.merge import submit_merge
@@ -103,12 +103,13 @@ class Endpoints:
         """Starts making a LoRA of what a model learnt on top of its base; returns the job's id. Keep it.
 
         Args:
-            model: The Hub ID of the tuned model, as org/name.
+            model: The Hub ID of the tuned model, as org/name; or the id of a finished job that made one.
             base: The Hub ID of the model that it was tuned from.
             rank: Rank of each module, or the highest with energy; 0 for as high as that takes.
             energy: The share of each change's square to hold, such as 0.9; 0 to go by the rank alone.
         """
-        return self._make(asked.extract(self._page.settings, model, base, rank, energy), request, oauth)
+        named = self._made(model, request)
+        return self._make(asked.extract(self._page.settings, named, base, rank, energy), request, oauth)
 
     def moe(self, mixture: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
         """Starts making a mixture of experts of dense models; returns the job's id. Keep it.
@@ -122,19 +123,26 @@ class Endpoints:
         """Starts giving a model the tokenizer of another; returns the job's id. Keep it.
 
         Args:
-            model: The Hub ID of the model, as org/name.
+            model: The Hub ID of the model, as org/name; or the id of a finished job that made one.
             tokenizer: The Hub ID of the model whose tokens it is to have.
         """
-        return self._make(asked.transplant(self._page.settings, model, tokenizer), request, oauth)
+        named = self._made(model, request)
+        return self._make(asked.transplant(self._page.settings, named, tokenizer), request, oauth)
 
     def gguf(self, model: str, request: gr.Request, oauth: gr.OAuthToken | None, type: str = "Q8_0") -> str:
         """Starts writing a model as one GGUF file for llama.cpp; returns the job's id, for publish. Keep it.
 
         Args:
-            model: The Hub ID of the model, as org/name.
+            model: The Hub ID of the model, as org/name; or the id of a finished job that made one.
             type: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0.
         """
-        return self._make(asked.gguf(self._page.settings, model, type), request, oauth)
+        return self._make(asked.gguf(self._page.settings, self._made(model, request), type), request, oauth)
+
+    def _made(self, model: str, request: gr.Request) -> asked.Named:
+        """The model, where it is the id of one of the caller's jobs; else as it is."""
+        owner = self._owner(request)
+        mine = any(known.id == model for known in self._page.jobs.of(owner))
+        return made_here(self._page.jobs, owner, PRODUCT + model if mine else model)
 
     def _make(self, wanted: asked.Asked, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
         return submit_tool(self._page, self._owner(request), wanted, self._token(request, oauth)).id
@@ -209,6 +217,7 @@ class Endpoints:
             job_id: The id that merge, evolve, extract_lora, moe, transplant or gguf returned.
             repo_id: The repository as org/name; it is created if it is not there.
             private: Whether a repository created by this is private; a public one is refused unless this is false.
+                A public one tells everybody which models it was made of, private ones too.
             overwrite: Whether to push over what others put into the repository.
         """
         token = _sent_token(request) or require_token(self._page.settings, oauth)

@@ -4,7 +4,9 @@ import hashlib
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,9 +15,10 @@ from hubmerge.errors import NotFoundError
 from hubmerge.hub import Source, open_source
 from hubmerge.reference import ModelRef
 
+from .forms.tools import Made
 from .settings import Settings
 from .visitors.access import Token, require_hub_id
-from .wording import short
+from .wording import short, slug
 from .work.job import Job
 from .work.jobs import USER, Jobs
 from .work.timed_cache import TimedCache
@@ -130,6 +133,24 @@ def product_job(jobs: Jobs, owner: str, value: str | None) -> Job:
     if job.status != "done" or "folder" not in job.result:
         raise NotFoundError(f"{job.title!r} has no finished model; run it again.")
     return job
+
+
+def made_here(jobs: Jobs, owner: str, value: str | None) -> Made | str | None:
+    """What the owner's job behind a choice has made, for other jobs to read; any other choice as it is.
+
+    Raises `NotFoundError` for a job that has made no whole model.
+    """
+    if value is None or not value.startswith(PRODUCT):
+        return value
+    job = product_job(jobs, owner, value)
+    if job.kind in FILES:
+        raise NotFoundError(f"{job.title!r} is no whole model; choose a merge, a search, or the model it was made of.")
+    folder = Path(str(job.result["folder"]))
+    named = folder.with_name(slug(job.title) or folder.name)
+    # Cards and files are called after the folder, and that is called alike in every job.
+    with suppress(FileExistsError):
+        named.symlink_to(folder.name)
+    return Made(named, job.title)
 
 
 def title_of(method: str, models: list[str]) -> str:

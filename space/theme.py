@@ -7,11 +7,13 @@ import gradio as gr
 
 from hubmerge.evolve.report.palette import COLOURS
 
+from . import client
+
 STYLE = Path(__file__).with_name("style.css")
 _NARROW = Path(__file__).with_name("narrow.css").read_text(encoding="utf-8")
 _DARK = "".join(f"--{name}:{dark};" for name, (_, dark) in COLOURS.items())
-HEAD = f"<style>{_NARROW}.dark .hm-picture{{{_DARK}}}</style>"
-"""What gradio leaves out of a stylesheet, and the colours of pictures on a dark page."""
+HEAD = f"<style>{_NARROW}.dark .hm-picture{{{_DARK}}}</style>{client.HEAD}"
+"""What gradio leaves out of a stylesheet, the colours of pictures on a dark page, and what runs on it."""
 
 ACCENT = gr.themes.Color(
     name="lagoon",

@@ -19,3 +19,9 @@ def hub_url(ref: ModelRef) -> str | None:
     if ref.is_folder or ref.stage:
         return None
     return f"{constants.ENDPOINT}/{ref.repo_id}" + (f"/tree/{ref.revision}" if ref.revision else "")
+
+
+def slug(title: str) -> str:
+    """A job's title as the name of a repository or a folder, which may come out empty."""
+    name = title.replace(" of ", "-").replace(" + ", "-")
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name).strip("-.")[:80]

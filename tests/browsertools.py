@@ -70,14 +70,6 @@ class Visitor:
     def see(self, selector, text, seconds=PATIENCE):
         sync_api.expect(self.page.locator(selector).first).to_contain_text(text, timeout=seconds * 1000)
 
-    def sees(self, selector, text, seconds=20):
-        """Whether it comes within so many seconds."""
-        try:
-            self.see(selector, text, seconds)
-        except AssertionError:
-            return False
-        return True
-
     def recipe(self):
         return self.page.locator("#hm-recipe .cm-content").inner_text()
 

@@ -1,6 +1,8 @@
 """The Tools tab: what a visitor may ask for, what each job makes, publishes and offers to fetch."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from waiting import until
 
-from hubmerge.errors import AccessError, HubmergeError, RecipeError, ResourceError
+from hubmerge.errors import AccessError, HubmergeError, NotFoundError, ResourceError
+from hubmerge.publish import of_private
 from hubmerge.reference import ModelRef
 from hubmerge.stream.verify import verify
 from space.downloads import add_downloads, downloads
@@ -23,9 +26,11 @@ from space.forms import tools as forms
 from space.forms.tools import Asked, ToolForm, suggested_mixture
 from space.limits import Limits
 from space.settings import Settings
-from space.state import PRODUCT, products
+from space.state import PRODUCT, made_here, products
+from space.tabs.merge import submit_merge
 from space.tabs.publish import card_text, submit_publish
 from space.tabs.tools import plan_tool, submit_tool
+from space.visitors.guard import require_types
 from space.work.jobs import Jobs
 from space.work.runners import runners
 from space.work.tools import TOOLS
@@ -126,9 +131,37 @@ def test_each_tool_plans_makes_and_publishes(kind: str, desk: Desk) -> None:
     elif kind == "gguf":
         assert [path.name for path in there.glob("*.gguf")] == ["tools-tuned-Q8_0.gguf"]
     else:
-        verify(ModelRef(str(folder))).require()
         kinds = {"moe": "mixtral", "transplant": "llama"}
         assert json.loads((there / "config.json").read_text())["model_type"] == kinds[kind]
+    if kind != "gguf":
+        assert verify(ModelRef(str(there))).remark is None, "the manifest knows the card that was published"
+
+
+def test_tools_take_what_was_made_here(desk: Desk) -> None:
+    recipe = f"merge_method: linear\nmodels: [{{model: {BASE}}}, {{model: {TUNED}}}]\nparameters: {{weight: 1.0}}\n"
+    merged = desk.done(submit_merge(desk.page, "me", recipe, None))
+    value, title = PRODUCT + merged.id, "linear of tools-base + tools-tuned"
+    made = made_here(desk.jobs, "me", value)
+    assert made_here(desk.jobs, "me", BASE) == BASE and made_here(desk.jobs, "me", None) is None
+    with pytest.raises(NotFoundError):
+        made_here(desk.jobs, "somebody else", value)
+    form = ToolForm("gguf", value, None, 2, None, "Q8_0", "")
+    file = desk.done(submit_tool(desk.page, "me", form.asked(desk.settings, partial(made_here, desk.jobs, "me")), None))
+    assert file.title == f"Q8_0 of {title}"
+    with pytest.raises(NotFoundError, match="no whole model"):
+        made_here(desk.jobs, "me", PRODUCT + file.id)
+    there = desk.publish(file, "alice/made-of-made")
+    assert (there / "linear-tools-base-tools-tuned-Q8_0.gguf").is_file()
+    lora = desk.done(submit_tool(desk.page, "me", forms.extract(desk.settings, made, BASE, 2, None), None))
+    assert lora.title == f"LoRA of {title}" and "hold 100.0%" in lora.result["summary"]
+    cards = [(there / "README.md").read_text(), (desk.publish(lora, "alice/made-lora") / "README.md").read_text()]
+    for card in cards:
+        assert "linear-tools-base-tools-tuned" in card and str(desk.settings.folder) not in card, card
+    # On a page for everybody too, where folders that a stranger names are refused.
+    space = replace(desk.settings, on_space=True)
+    assert forms.gguf(space, made, "Q8_0").title == file.title
+    with pytest.raises(AccessError, match="folder of this server"):
+        forms.gguf(space, str(made.folder), "Q8_0")  # type: ignore[union-attr]
 
 
 def test_files_are_fetched_by_an_address_that_only_their_owner_is_told(desk: Desk) -> None:
@@ -223,7 +256,12 @@ def test_a_stranger_names_models_of_the_hub_alone(tmp_path: Path) -> None:
         (("extract", "", BASE, 2, None, "Q8_0", ""), "Name the model, as org/name"),
         (("extract", TUNED, None, 2, None, "Q8_0", ""), "Name the base that it was tuned from"),
         (("extract", "stage:x", BASE, 2, None, "Q8_0", ""), "no model yet"),
-        (("extract", TUNED, BASE, 1.5, None, "Q8_0", ""), "rank must be a whole number"),
+        *(
+            (("extract", TUNED, BASE, n, None, "Q8_0", ""), "^rank must be a whole number")
+            for n in (1.5, -1, 1e9, 1e299)
+        ),
+        *((("extract", TUNED, BASE, 2, n, "Q8_0", ""), "^energy must be a share above 0") for n in (-1, 5, 1e299)),
+        (("extract", TUNED, BASE, 0, 0, "Q8_0", ""), "how near the LoRA is to come"),
         (("transplant", TUNED, "", 2, None, "Q8_0", ""), "whose tokens it is to have"),
         (("gguf", TUNED, "", 2, None, "Q4_K_M", ""), "llama-quantize"),
         (("moe", TUNED, "", 2, None, "Q8_0", "a: ["), "mixture"),
@@ -236,10 +274,32 @@ def test_what_cannot_be_is_said_in_one_sentence(form: tuple[Any, ...], said: str
         ToolForm(*form).asked(Settings(tmp_path))
 
 
-def test_an_extraction_needs_a_rank_or_a_share(published, tmp_path: Path) -> None:
-    settings = Settings(tmp_path)
-    with pytest.raises(RecipeError, match="how near the LoRA is to come"):
-        plan_tool(SimpleNamespace(settings=settings), forms.extract(settings, TUNED, BASE, 0, 0), None)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (int, 10**30, "a whole number, and a number of 31 digits came"),
+        (int, 1.5, "a whole number, and 1.5 came"),
+        (float, 1e308, "a number, and 1e.308 came"),
+        (float, float("nan"), "a number, and nan came"),
+        (str, 7, "text, and 7 came"),
+        (str, ["a"], "text, and list came"),
+    ],
+)
+def test_what_a_program_sends_is_told_as_it_is(kind: type, value: Any, said: str) -> None:
+    with pytest.raises(HubmergeError, match=f"^`rank` must be {said}.$"):
+        require_types({"rank": kind}, [value])
+
+
+def test_a_public_push_tells_of_private_models_before(desk: Desk, tmp_path: Path) -> None:
+    api, private = HfApi(), "alice/tools-private"
+    api.create_repo(private, private=True, exist_ok=True)
+    api.upload_folder(folder_path=api.snapshot_download(TUNED), repo_id=private)
+    for wanted in (forms.transplant(desk.settings, private, OTHER), forms.gguf(desk.settings, private, "Q8_0")):
+        value = PRODUCT + desk.done(submit_tool(desk.page, "me", wanted, "hf_alice")).id
+        told = card_text(desk.page, "me", value, public=True, token="hf_alice")
+        assert told.startswith(f"> **Warning:** {private} is private, and this push is public")
+        assert "Warning" not in card_text(desk.page, "me", value, token="hf_alice")
+    assert of_private([ModelRef(BASE), ModelRef("alice/nothing"), ModelRef(str(tmp_path))], "hf_alice") is None
 
 
 def test_gates_that_run_a_model_are_not_made_on_zero_gpu(published, tmp_path: Path) -> None:

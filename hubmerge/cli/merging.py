@@ -278,7 +278,7 @@ def write_or_push(
     """Makes what was planned, into a folder or onto the Hub, with a `card` of its own; `made`: what is said of that,
     `then`: what to do with it, before its name, other than to talk to it."""
     from ..hub.auto_class import ANSWERING, auto_class
-    from ..publish import merge, merge_to_hub, out_of_reach
+    from ..publish import merge, merge_to_hub, of_private, out_of_reach
     from ..terminal import marked, progress_bars
     from ..terminal import out as console
 
@@ -286,6 +286,7 @@ def write_or_push(
     next_step = (None if answers else "") if then is None else then
     if push:
         show_warning(out_of_reach(plan.recipe.references))
+        show_warning(of_private(plan.recipe.references, token) if public else None)
     with progress_bars() as progress:
         if push:
             done = merge_to_hub(
@@ -337,7 +338,7 @@ def push(
     from ..publish import renamed, require_sound, warnings_before_push
     from ..terminal import progress_bars
 
-    for warning in warnings_before_push(folder):
+    for warning in warnings_before_push(folder, public=public, token=token):
         show_warning(warning)
     with progress_bars() as progress:
         edited = require_sound(folder, progress)

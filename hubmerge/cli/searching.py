@@ -105,9 +105,10 @@ def evolve(
     from ..terminal import out as console
 
     if push:
-        from ..publish import out_of_reach
+        from ..publish import of_private, out_of_reach
 
         show_warning(out_of_reach(spec.references))
+        show_warning(of_private(spec.references, token) if public else None)
     workers = Workers(actors, gpus, address, memory)
     if mirror and resume and not (out / JOURNAL_FILE).exists():
         with suppress(NotFoundError):  # the first of many starts by one command, on machines that come and go

@@ -17,6 +17,8 @@ from .candidates import Candidates, find_candidates
 from .factoring import Wish
 from .lowrank import memory as memory_of
 
+HIGHEST = 2**20
+"""The highest rank that can be asked for: no matrix of a model has as many rows and columns."""
 _SETTINGS = ("rank", "energy", "whole")
 
 
@@ -33,7 +35,7 @@ class Prepared(NamedTuple):
 
 def prepare(recipe: Recipe, token: str | None, sources: Mapping[ModelRef, Source] | None = None) -> Prepared:
     """What `recipe` asks for, from headers; raises what `extract` does."""
-    wish, saves = _read(recipe)
+    wish, saves = read_wish(recipe)
     opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in recipe.references}
     assert recipe.base_model is not None
     base, model = weights_of(opened[recipe.base_model]), weights_of(opened[recipe.models[0].model])
@@ -73,8 +75,9 @@ def estimate(recipe: Recipe, *, token: str | None = None) -> Estimate:
     return Estimate(tuple(opened.values()), len(candidates.found), parameters, output, output + 4 * parameters, memory)
 
 
-def _read(recipe: Recipe) -> tuple[Wish, bool]:
-    """What a recipe asks for. Raises `RecipeError` where it is none of an extraction."""
+def read_wish(recipe: Recipe) -> tuple[Wish, bool]:
+    """How near the LoRA of a recipe is to come, and whether norms are saved. Raises `RecipeError` where it is none of
+    an extraction."""
     given = recipe.parameters
     if unknown := [key for key in given if key not in _SETTINGS]:
         raise RecipeError(f"{EXTRACT} has no parameter {unknown[0]!r}; it takes: {', '.join(_SETTINGS)}.")
@@ -82,9 +85,12 @@ def _read(recipe: Recipe) -> tuple[Wish, bool]:
         raise RecipeError(f"{EXTRACT} takes a `base_model` and one model, and its parameters in `parameters`.")
     rank, energy = given.get("rank"), given.get("energy")
     if rank is None and energy is None:
-        raise RecipeError("Say how near the LoRA is to come: --rank N, or --energy .9 (of the change that it holds).")
-    if rank is not None and not (type(rank) is int and rank >= 1):
-        raise RecipeError(f"rank must be a whole number of at least 1, got {rank!r}.")
+        raise RecipeError(
+            "Say how near the LoRA is to come: by its rank (--rank 16), or by energy, the share of the change that it "
+            "holds (--energy .9)."
+        )
+    if rank is not None and not (type(rank) is int and 1 <= rank <= HIGHEST):
+        raise RecipeError(f"rank must be a whole number from 1 to {HIGHEST:,}, got {repr(rank)[:24]}.")
     if energy is not None and not (type(energy) in (int, float) and 0 < energy <= 1):  # type: ignore[operator]
         raise RecipeError(f"energy must be a share above 0 and up to 1, got {energy!r}.")
     return Wish(rank, None if energy is None else float(energy)), bool(given.get("whole"))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Whose a token is."""
+"""Whose a token is, and what only that user sees."""
 
 from ..errors import HubError
 from .agent import hub_api
@@ -13,3 +13,9 @@ def user_of(token: str) -> str:
     if not isinstance(name, str) or not name:
         raise HubError("Asking the Hub who you are failed: its answer names nobody; try again later.")
     return name
+
+
+def is_private(repo_id: str, token: str | None = None) -> bool:
+    """Whether a model is private. Raises `HubError` where the Hub does not tell, as of one that `token` may not see."""
+    with hub_errors(f"asking whether {repo_id} is private"):
+        return hub_api(token).model_info(repo_id, expand=["private"]).private is True

@@ -2,7 +2,8 @@
 
 import csv
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from hubmerge.documents import parse_object
 from hubmerge.errors import SearchError, TaskError
 from hubmerge.evaluate.task import BUILTIN, SPLITS
 from hubmerge.evolve.search import Search
+from hubmerge.hub.listing import open_repository
 from hubmerge.methods import METHODS, Method
+from hubmerge.reference import ModelRef
 
 from ..wording import short
 from .upload import read_upload
@@ -20,6 +23,8 @@ MOST_BYTES, MOST_ROWS = 5_000_000, 20_000
 """How large a file of examples may be."""
 USUAL = "usual"
 """The searcher of somebody who names none: cmaes for recipes, edits for paths."""
+_CALLED = {"search": ("search", "train"), "validation": ("validation", "valid", "dev"), "test": ("test",)}
+_KINDS = r"\.(?:jsonl|json|csv|tsv|parquet)"
 SHARES = {"search": 0.3, "validation": 0.3, "test": 0.4}
 """How the examples of a file are shared out."""
 
@@ -46,9 +51,10 @@ def task_of(
     language: str | None,
     max_new_tokens: int,
     picture: str | None = None,
+    files: Callable[[str], Iterable[str]] = lambda dataset: (),
 ) -> Mapping[str, Any]:
     """The task's document for what was chosen: `given` (the page's own), a built-in one, or a dataset of the Hub;
-    `picture`: the field of its rows that has one.
+    `picture`: the field of its rows that has one; `files` names those of a dataset.
 
     Never a file of this machine. Raises `TaskError` for anything else.
     """
@@ -60,11 +66,37 @@ def task_of(
     if name.count("/") != 1:
         raise TaskError(f"Choose a task: one of {', '.join(BUILTIN)}, or a dataset of the Hub as org/name.")
     repo_id, _, revision = name.partition("@")
-    examples = {"repo_id": repo_id, **{split: f"{split}.jsonl" for split in SPLITS}}
+    examples = {"repo_id": repo_id, **files_of_splits(files(name), repo_id)}
     if revision:
         examples["revision"] = revision
     seen = {"image": picture.strip()} if picture and picture.strip() else {}
     return {**_document(short(repo_id), examples, language, max_new_tokens), **seen}
+
+
+def files_of_splits(names: Iterable[str], dataset: str) -> dict[str, str]:
+    """Which files of a dataset hold each split, one of them or a pattern for several: search.jsonl and its like, or
+    what datasets of the Hub call theirs, such as data/train-00000-of-00002.parquet.
+
+    Where nothing is called after validation, search and validation share the rows out. Raises `TaskError` where
+    folders have files of the same split, as those of several languages do.
+    """
+    listed, found = sorted(names), {split: f"{split}.jsonl" for split in SPLITS}
+    if not listed or found["search"] in listed:
+        return found
+    for split, words in _CALLED.items():
+        named = re.compile(rf"(?P<place>(?:.*/)?(?:{'|'.join(words)}))(?P<rest>-.*)?(?P<kind>{_KINDS})")
+        several = [match for match in map(named.fullmatch, listed) if match]
+        places = sorted({(match["place"], match["kind"]) for match in several})
+        if len(places) > 1:
+            raise TaskError(
+                f"{dataset} has several files for {split} ({several[0][0]}, {several[-1][0]}, ...), and this form "
+                "cannot say which; use the command line, whose tasks name files."
+            )
+        if places:
+            found[split] = several[0][0] if len(several) == 1 else "{}-*{}".format(*places[0])
+        elif split == "validation" and found["search"] != "search.jsonl":
+            found[split] = found["search"]
+    return found
 
 
 def task_of_file(path: Path, language: str | None, max_new_tokens: int) -> Mapping[str, Any]:
@@ -124,13 +156,14 @@ class SearchForm:
     compared: bool
     economy: bool
 
-    def to_search(self, given: Mapping[str, Any] | str | None) -> Search:
-        """The search, its genes over each parameter's usual range; `given` is the page's own task.
+    def to_search(self, given: Mapping[str, Any] | str | None, token: str | None = None) -> Search:
+        """The search, its genes over each parameter's usual range; `given` is the page's own task. The Hub is asked
+        which files a dataset has.
 
         Raises `SearchError`, and `TaskError` for a task that cannot be.
         """
         names = [name for name in self.models or () if name != self.base]
-        task = self._task(given)
+        task = self._task(given, token)
         if not names:
             raise SearchError("Choose at least one model in step 1.")
         whole = {name: int(getattr(self, name)) for name in ("evaluations", "popsize", "seed")}
@@ -159,11 +192,16 @@ class SearchForm:
             search = search.within(self.minutes)
         return search.compared() if self.compared else search
 
-    def _task(self, given: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
+    def _task(self, given: Mapping[str, Any] | str | None, token: str | None) -> Mapping[str, Any]:
         longest = int(self.longest)
         if self.file:
             return task_of_file(Path(self.file), self.language, longest)
-        return task_of(given, self.task, self.language, longest, self.picture)
+
+        def files(dataset: str) -> Iterable[str]:
+            ref = ModelRef.parse(dataset)
+            return () if ref.reads_folder or ref.lora else open_repository(ref, token, "dataset")[1].files
+
+        return task_of(given, self.task, self.language, longest, self.picture, files)
 
 
 def _document(name: str, examples: Mapping[str, Any], language: str | None, max_new_tokens: int) -> Mapping[str, Any]:

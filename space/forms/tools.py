@@ -1,7 +1,8 @@
 """What the Tools form says, as the document of a job."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -10,6 +11,7 @@ from hubmerge.documents import load_mapping
 from hubmerge.errors import HubmergeError, RecipeError
 from hubmerge.experts.document import Moe
 from hubmerge.extract.adapter import recipe_of
+from hubmerge.extract.asked import read_wish
 from hubmerge.gguf.formats import find_format
 from hubmerge.recipe import ModelEntry, Recipe
 from hubmerge.recipe.output import Output
@@ -33,12 +35,23 @@ class Asked(NamedTuple):
     document: Mapping[str, Any]
 
 
+class Made(NamedTuple):
+    """A model that a job of this page has made, and no Hub has: where it lies, and what the job is called."""
+
+    folder: Path
+    title: str
+
+
+Named = str | Made | None
+"""A model: by its Hub ID, or made here; or none."""
+
+
 @dataclass(frozen=True)
 class ToolForm:
     """What the form says, a field for each of its components; each tool reads its own of them.
 
     `other`: the base that `model` was tuned from, or the model whose tokens it is to have. `energy`: a share of the
-    change to hold. `type`: a format of GGUF. `mixture`: YAML.
+    change to hold. `type`: a format of GGUF. `mixture`: YAML. `asked` finds `model` where it was made here.
     """
 
     kind: str
@@ -49,41 +62,43 @@ class ToolForm:
     type: str
     mixture: str
 
-    def asked(self, settings: Settings) -> Asked:
+    def asked(self, settings: Settings, made: Callable[[str | None], Named] = lambda model: model) -> Asked:
         """The job. Raises `HubmergeError` for what cannot be, or may not be named on this page."""
         if self.kind == "moe":
             return mixture(settings, self.mixture)
         if self.kind == "gguf":
-            return gguf(settings, self.model, self.type)
+            return gguf(settings, made(self.model), self.type)
         if self.kind == "transplant":
-            return transplant(settings, self.model, self.other)
+            return transplant(settings, made(self.model), self.other)
         if self.kind == "extract":
-            return extract(settings, self.model, self.other, self.rank, self.energy)
+            return extract(settings, made(self.model), self.other, self.rank, self.energy)
         raise HubmergeError("Choose what to make.")
 
 
-def extract(settings: Settings, model: str | None, base: str | None, rank: float | None, energy: float | None) -> Asked:
+def extract(settings: Settings, model: Named, base: str | None, rank: float | None, energy: float | None) -> Asked:
     """A LoRA of what `model` learnt on top of `base`; a `rank`, a share of the change to hold, or both; 0 is none."""
-    tuned, origin = _named(settings, model, "the model"), _named(settings, base, "the base that it was tuned from")
+    tuned, title = _named(settings, model, "the model")
+    origin, _ = _named(settings, base, "the base that it was tuned from")
     if rank and rank != int(rank):
         raise RecipeError(f"rank must be a whole number, got {rank:g}.")
     recipe = recipe_of(tuned, origin, rank=int(rank or 0) or None, energy=energy or None)
-    return Asked("extract", f"LoRA of {short(tuned.bare)}", recipe.to_dict())
+    read_wish(recipe)
+    return Asked("extract", f"LoRA of {title}", recipe.to_dict())
 
 
-def transplant(settings: Settings, model: str | None, donor: str | None) -> Asked:
+def transplant(settings: Settings, model: Named, donor: str | None) -> Asked:
     """`model` with the tokenizer of `donor`."""
-    ref = _named(settings, model, "the model")
-    tokens = _named(settings, donor, "the model whose tokens it is to have")
+    ref, title = _named(settings, model, "the model")
+    tokens, donors = _named(settings, donor, "the model whose tokens it is to have")
     block = TokenizerBlock(str(tokens), transplant=ROWS)
     recipe = Recipe("passthrough", (ModelEntry(ref),), output=Output(tokenizer=block))
-    return Asked("transplant", f"{short(ref.bare)} with tokens of {short(tokens.bare)}", recipe.to_dict())
+    return Asked("transplant", f"{title} with tokens of {donors}", recipe.to_dict())
 
 
-def gguf(settings: Settings, model: str | None, type: str) -> Asked:
+def gguf(settings: Settings, model: Named, type: str) -> Asked:
     """`model` as one GGUF file of a format."""
-    ref, kind = _named(settings, model, "the model"), find_format(type).name
-    return Asked("gguf", f"{kind} of {short(ref.bare)}", {"model": str(ref), "type": kind})
+    (ref, title), kind = _named(settings, model, "the model"), find_format(type).name
+    return Asked("gguf", f"{kind} of {title}", {"model": str(ref), "type": kind})
 
 
 def mixture(settings: Settings, text: str) -> Asked:
@@ -110,10 +125,13 @@ def suggested_mixture(models: Sequence[str], base: str | None) -> str:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
-def _named(settings: Settings, name: str | None, what: str) -> ModelRef:
+def _named(settings: Settings, name: Named, what: str) -> tuple[ModelRef, str]:
+    """The model, and what it is called."""
+    if isinstance(name, Made):
+        return ModelRef(str(name.folder)), name.title
     if not (name or "").strip():
         raise RecipeError(f"Name {what}, as org/name.")
     ref = ModelRef.parse(str(name).strip())
     if ref.stage:
         raise RecipeError(f"{ref} is a stage of a recipe, and no model yet; name {what}, as org/name.")
-    return require_hub_id(settings, ref)
+    return require_hub_id(settings, ref), short(ref.bare)

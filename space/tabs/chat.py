@@ -11,6 +11,7 @@ import gradio as gr
 from hubmerge.errors import HubmergeError, TaskError
 from hubmerge.evaluate.task import load_task
 
+from ..client import Proposals, proposed
 from ..forms.filled import filled, names
 from ..state import Page, owner_of, products
 from ..theme import html
@@ -52,12 +53,15 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
 
     def choices(
         models: list[str] | None, base: str | None, now: str | None, key: str | None, request: gr.Request
-    ) -> tuple[gr.Dropdown, gr.Dropdown]:
+    ) -> Sequence[Any]:
         listed = _choices(page, owner_of(key, request), models or (), base)
         values = [value for _, value in listed]
-        return gr.Dropdown(choices=listed, value=now or (values[0] if values else None)), gr.Dropdown(choices=listed)
+        told = proposed((now, now or (values[0] if values else None)))
+        return gr.Dropdown(choices=listed), gr.Dropdown(choices=listed), told
 
-    tab.select(choices, [pick.models, pick.base, ui.model, page.owner], [ui.model, ui.other], **_QUIET)
+    first = Proposals(ui.model)
+    inputs = [pick.models, pick.base, ui.model, page.owner]
+    first.enter(tab.select(choices, inputs, [ui.model, ui.other, first.told], **_QUIET))
     # A conversation that the second model was not part of means nothing to it.
     ui.other.change(lambda name: gr.Chatbot([], visible=bool(name)), [ui.other], [ui.beside], **_QUIET)
     return Chat(ui.model)

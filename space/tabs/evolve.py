@@ -83,8 +83,9 @@ def _with_search(page: Page, then: Callable[[Search, str, Token], Any]) -> Calla
 
     @shows_errors
     def handler(key: str | None, request: gr.Request, oauth: gr.OAuthToken | None, *values: Any) -> Any:
-        search = filled(SearchForm, values).to_search(page.examples.task)
-        return then(search, owner_of(key, request), visitor_token(page.settings, oauth))
+        token = visitor_token(page.settings, oauth)
+        search = filled(SearchForm, values).to_search(page.examples.task, token)
+        return then(search, owner_of(key, request), token)
 
     return handler
 

@@ -50,7 +50,7 @@ def _task(given: Mapping[str, Any] | str | None) -> Controls:
             value=own or None,
             allow_custom_value=True,
             label="Task",
-            info="built in, or a dataset of the Hub with search, validation and test .jsonl files",
+            info="built in, or a dataset of the Hub with files for search (or train), validation and test",
             elem_id="hm-task",
         )
         with gr.Accordion("Or your own examples", open=False, elem_id="hm-own-examples"):

@@ -10,6 +10,7 @@ from hubmerge.errors import HubmergeError, RecipeError
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 
+from ..client import Proposals, proposed
 from ..forms.recipe import DEFAULT_METHOD, Field, Texts, compose, fields, texts_of
 from ..forms.share import QUERY, pack, read_file, unpack
 from ..state import Page, owner_of, title_of
@@ -52,11 +53,6 @@ class _Recipe:
     said: gr.HTML
     redraw: gr.State
     told: gr.State
-
-    @property
-    def all_but_text(self) -> list[Any]:
-        """What follows from an edited text."""
-        return [self.models, self.base, self.method, self.about, self.picture, self.said, self.redraw, self.told]
 
 
 def merge_tab(page: Page, pick: Pick) -> Merge:
@@ -172,17 +168,18 @@ def _follow_picks(recipe: _Recipe) -> None:
 def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
     """A recipe that is edited, opened, linked to or left here before is shown by all other components."""
 
-    def edited(text: str, drawn: int) -> tuple[Any, ...]:
+    picks = Proposals(recipe.models, recipe.base, recipe.method)
+    follows = [picks.told, recipe.about, recipe.picture, recipe.said, recipe.redraw, recipe.told]
+
+    def edited(text: str, drawn: int, models: Any, base: str | None, method: str | None) -> tuple[Any, ...]:
         try:
             made = Recipe.from_text(text)
         except RecipeError as error:
-            return (*(gr.skip(),) * 5, _said(str(error)), gr.skip(), gr.skip())
+            return (None, *(gr.skip(),) * 2, _said(str(error)), gr.skip(), gr.skip())
         name = made.merge_method if made.merge_method in METHODS else None
-        base = str(made.base_model) if made.base_model else None
+        named = str(made.base_model) if made.base_model else base
         return (
-            gr.Dropdown(value=picked(made)),
-            gr.Dropdown(value=base) if base else gr.skip(),
-            gr.Dropdown(value=name) if name else gr.skip(),
+            proposed((models, picked(made)), (base, named), (method, name or method)),
             _about(name) if name else "",
             ribbons(made),
             _missing(made),
@@ -190,27 +187,29 @@ def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
             picked(made),
         )
 
-    whole = [recipe.text, *recipe.all_but_text]
-
     @shows_errors
-    def restore(kept: Any, drawn: int, request: gr.Request) -> tuple[Any, ...]:
+    def restore(kept: Any, request: gr.Request, *shown: Any) -> tuple[Any, ...]:
         if packed := request.query_params.get(QUERY):
             kept = unpack(packed)
         if not isinstance(kept, str) or read(kept) is None:
-            return (gr.skip(),) * len(whole)
-        return (kept, *edited(kept, drawn))
+            return (gr.skip(),) * (1 + len(follows))
+        return (kept, *edited(kept, *shown))
 
     @shows_errors
-    def open_file(file: str, drawn: int) -> tuple[Any, ...]:
+    def open_file(file: str, *shown: Any) -> tuple[Any, ...]:
         text = read_file(Path(file))
-        return (text, *edited(text, drawn))
+        return (text, *edited(text, *shown))
 
     # What was chosen outlives a reload, in the visitor's own browser.
     recipe.text.change(lambda text, kept: text or kept, [recipe.text, page.kept], [page.kept], **_QUIET)
     # The address is plain again afterwards: a reload brings what the visitor made of the recipe.
-    page.ready.then(restore, [page.kept, recipe.redraw], whole, **_QUIET).then(None, js=_PLAIN_ADDRESS, **_QUIET)
-    recipe.text.blur(edited, [recipe.text, recipe.redraw], recipe.all_but_text, **_QUIET)
-    files.opened.upload(open_file, [files.opened, recipe.redraw], whole, **_QUIET)
+    shown, whole = [recipe.redraw, *picks.boxes], [recipe.text, *follows]
+    restored = page.ready.then(restore, [page.kept, *shown], whole, **_QUIET)
+    restored.then(None, js=_PLAIN_ADDRESS, **_QUIET)
+    edits = recipe.text.blur(edited, [recipe.text, *shown], follows, **_QUIET)
+    opened = files.opened.upload(open_file, [files.opened, *shown], whole, **_QUIET)
+    for event in (restored, edits, opened):
+        picks.enter(event)
 
 
 def _share(page: Page, recipe: _Recipe, files: _Files) -> None:

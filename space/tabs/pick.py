@@ -15,7 +15,8 @@ from hubmerge.hub import Source, search_models
 from hubmerge.hub.search import similar_models
 from hubmerge.reference import ModelRef
 
-from ..state import Page
+from ..client import CLOSE_LIST, GROWING, Proposals, proposed
+from ..state import PRODUCT, Page, owner_of, products
 from ..theme import html
 from ..views.models import describe_models
 from ..views.parts import lead
@@ -30,9 +31,8 @@ MOST_VISITORS = 1000
 """Whose lists are remembered: those who typed last."""
 PAUSE = 0.2
 """Seconds without another key before the Hub is asked."""
-_CLOSE_LIST = (
-    "() => document.activeElement?.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))"
-)
+LISTED: dict[str, Any] = {"num_choices_shown": None, "elem_classes": GROWING}
+"""Of a box of one choice that `search_as_typed` fills: its last choices are the newest."""
 
 
 @dataclass(frozen=True)
@@ -69,42 +69,39 @@ def pick_tab(page: Page) -> Pick:
             scale=2,
             min_width=280,
             elem_id="hm-base",
+            **LISTED,
         )
     cards = html(describe_models(None, (), ()), elem_id="hm-cards")
 
-    filled = gr.State("")
+    filled, proposals = gr.State(""), Proposals(models, base)
 
     def show(
         chosen: list[str] | None, base: str | None, filled: str, oauth: gr.OAuthToken | None
-    ) -> tuple[str, Any, Any, str]:
+    ) -> tuple[str, list[list[Any]], str]:
         token, names, one = visitor_token(page.settings, oauth), list(map(plain, chosen or ())), plain(base or "")
         # Filled in once: what a visitor takes out again stays out.
         found = None if one else common_base(page, names, token)
         fills = found is not None and found != filled
         shown = describe(page, names, (found if fills else one) or None, token)
-        return (
-            shown,
-            gr.Dropdown(value=names) if names != (chosen or []) else gr.skip(),
-            gr.Dropdown(value=found) if fills else gr.Dropdown(value=one) if one != (base or "") else gr.skip(),
-            (found or filled) if fills else filled,
-        )
+        told = proposed((chosen, names), (base, found if fills else one))
+        return shown, told, (found or filled) if fills else filled
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    look = [show, [models, base, filled], [cards, models, base, filled]]
+    look = [show, [models, base, filled], [cards, proposals.told, filled]]
     for box in (models, base):
         search_as_typed(page, box)
-        box.change(*look, trigger_mode="always_last", **quiet)
-    page.ready.then(*look, **quiet)
+        proposals.enter(box.change(*look, trigger_mode="always_last", **quiet))
+    proposals.enter(page.ready.then(*look, **quiet))
     return Pick(models, base)
 
 
-def search_as_typed(page: Page, box: gr.Dropdown) -> None:
-    """Lists in `box` the models of the Hub that fit what is typed there."""
+def search_as_typed(page: Page, box: gr.Dropdown, *, made: bool = False) -> None:
+    """Lists in `box` the models of the Hub that fit what is typed there, behind those that the visitor has `made`."""
     newest: dict[str, str] = {}
     lists = Lists([choice for choice, _ in box.choices])
 
     @shows_errors
-    def find(kept: Any, event: gr.KeyUpData, request: gr.Request, oauth: gr.OAuthToken | None) -> Any:
+    def find(kept: Any, key: str | None, event: gr.KeyUpData, request: gr.Request, oauth: gr.OAuthToken | None) -> Any:
         query, session = (event.input_value or "").strip(), request.session_hash or ""
         newest[session] = query
         time.sleep(PAUSE)
@@ -115,14 +112,16 @@ def search_as_typed(page: Page, box: gr.Dropdown) -> None:
             return gr.skip()
         found = search(query, visitor_token(page.settings, oauth))
         held = [kept] if isinstance(kept, str) else list(kept or ())
-        return gr.Dropdown(choices=lists.grown(session, found, held))
+        mine = products(page.jobs, owner_of(key, request), answering=True) if made else []
+        listed = lists.grown(session, found, [name for name in held if not name.startswith(PRODUCT)])
+        return gr.Dropdown(choices=[*mine, *((name, name) for name in listed)])
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     # Not "always_last": gradio repeats the event with the text of an earlier key.
-    box.key_up(find, [box], [box], trigger_mode="multiple", concurrency_limit=32, **quiet)
+    box.key_up(find, [box, page.owner], [box], trigger_mode="multiple", concurrency_limit=32, **quiet)
     # What was found would lie over the page until the visitor clicks elsewhere. Not `input`: an ID that is typed and
     # entered is none to gradio.
-    box.select(None, js=_CLOSE_LIST, **quiet)
+    box.select(None, js=CLOSE_LIST, **quiet)
 
 
 class Lists:

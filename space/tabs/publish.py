@@ -11,13 +11,16 @@ import gradio as gr
 
 from hubmerge.errors import HubError, HubmergeError
 from hubmerge.hub.user import user_of
-from hubmerge.publish import warnings_before_push
+from hubmerge.publish import of_private, warnings_before_push
+from hubmerge.reference import ModelRef
 
+from ..client import Proposals, proposed
 from ..state import Page, owner_of, product_job, products
 from ..theme import html
 from ..views.parts import lead, render
 from ..visitors.access import Token, require_token, visitor_token
 from ..visitors.guard import shows_errors
+from ..wording import slug
 from ..work.job import Job
 from .panel import Panel, begins, panel
 
@@ -60,22 +63,27 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         with gr.Column(scale=6, min_width=300):
             card = gr.Markdown(_NO_CARD, elem_id="hm-preview")
 
-    def enter(now: str | None, key: str | None, request: gr.Request) -> Sequence[Any]:
+    def enter(
+        now: str | None, private: bool, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None
+    ) -> Sequence[Any]:
         listed = products(page.jobs, owner_of(key, request))
         values = [value for _, value in listed]
         picked = now if now in values else (values[0] if values else None)
-        return gr.Dropdown(choices=listed, value=picked), preview(picked, key, request)
+        return gr.Dropdown(choices=listed), proposed((now, picked)), preview(picked, private, key, request, oauth)
 
     def introduce(
         picked: str | None, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None
     ) -> Sequence[Any]:
         label = {value: label for label, value in products(page.jobs, owner_of(key, request))}.get(picked or "")
         user, told = identity(page, visitor_token(page.settings, oauth))
-        return f"{user}/{_slug(label)}" if user and label else "", told
+        return f"{user}/{slug(label.partition(': ')[2])}" if user and label else "", told
 
-    def preview(value: str | None, key: str | None, request: gr.Request) -> str:
+    def preview(
+        value: str | None, private: bool, key: str | None, request: gr.Request, oauth: gr.OAuthToken | None
+    ) -> str:
         try:
-            return card_text(page, owner_of(key, request), value)
+            token = visitor_token(page.settings, oauth)
+            return card_text(page, owner_of(key, request), value, public=not private, token=token)
         except HubmergeError:
             return _NO_CARD
 
@@ -95,10 +103,11 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
 
     # Who publishes is asked of the Hub: what is known here does not wait for it.
     # A name that is typed while the Hub is asked stays.
-    tab.select(enter, [model, page.owner], [model, card], **_QUIET).then(
+    newest, shown = Proposals(model), [model, private, page.owner]
+    newest.enter(tab.select(enter, shown, [model, newest.told, card], **_QUIET)).then(
         introduce, [model, page.owner], [suggested, who], **_QUIET
     ).then(None, [repo, suggested], [repo], js="(typed, suggested) => typed || suggested", **_QUIET)
-    model.change(preview, [model, page.owner], [card], **_QUIET)
+    gr.on([model.change, private.change], preview, shown, [card], trigger_mode="always_last", **_QUIET)
     begins(page, job, go, start, [model, repo, private, overwrite, page.owner])
     return Publish(model, job)
 
@@ -146,15 +155,20 @@ def known_user(page: Page, token: str) -> str | None:
     return page.users.get(hashlib.sha256(token.encode("utf-8", "replace")).hexdigest(), ask) or None
 
 
-def card_text(page: Page, owner: str, value: str | None) -> str:
-    """The body of the model's card, without its front matter; before it, what should be known before it is pushed."""
-    folder = Path(str(product_job(page.jobs, owner, value).result["folder"]))
+def card_text(page: Page, owner: str, value: str | None, *, public: bool = False, token: Token = None) -> str:
+    """The body of the model's card, without its front matter; before it, what should be known before it is pushed, for
+    all to see where it is `public`."""
+    made = product_job(page.jobs, owner, value).result
+    folder = Path(str(made["folder"]))
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     if text.startswith("---\n"):
         text = text[4:].partition("\n---\n")[2]
-    warnings = [f"> **Warning:** {escape(warning)}" for warning in warnings_before_push(folder)]
-    return "\n\n".join([*warnings, text.strip()]) if text.strip() else _NO_CARD
+    warnings = [*warnings_before_push(folder, public=public, token=token)]
+    if public and "document" in made:  # a GGUF file, which has no manifest
+        warnings += filter(None, [of_private([ModelRef.parse(str(made["document"]["model"]))], token)])
+    told = [f"> **Warning:** {escape(warning)}" for warning in warnings]
+    return "\n\n".join([*told, text.strip()]) if text.strip() else _NO_CARD
 
 
 def _link(job: Job | None) -> str:
@@ -162,11 +176,6 @@ def _link(job: Job | None) -> str:
         return ""
     url, repo_id, commit = (str(job.result[name]) for name in ("url", "repo_id", "commit"))
     return render("published", url=url, repo_id=repo_id, commit=commit)
-
-
-def _slug(label: str) -> str:
-    name = label.partition(": ")[2].replace(" of ", "-").replace(" + ", "-")
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name).strip("-.")[:80]
 
 
 _NO_CARD = "*The card of a model that was made here appears here.*"

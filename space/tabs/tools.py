@@ -1,16 +1,18 @@
 """Tools: what else is made of models - a LoRA, a mixture of experts, a model with other tokens, a GGUF file."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from hubmerge.gguf.formats import FORMATS
 
+from ..client import Proposals, proposed
 from ..downloads import downloads
 from ..forms.filled import filled, names
 from ..forms.tools import Asked, ToolForm, suggested_mixture
-from ..state import Page, owner_of
+from ..state import Page, made_here, owner_of, products
 from ..theme import html, into_view
 from ..views.parts import lead, note, render
 from ..views.plan import describe_estimate, describe_file, describe_plan
@@ -20,7 +22,7 @@ from ..wording import size
 from ..work.job import Job
 from ..work.tools import TOOLS, plan_copy, plan_extract, plan_file
 from .panel import Panel, begins, panel
-from .pick import Pick, search_as_typed
+from .pick import LISTED, Pick, search_as_typed
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _WHAT = [("LoRA", "extract"), ("mixture of experts", "moe"), ("other tokenizer", "transplant"), ("GGUF file", "gguf")]
@@ -84,8 +86,9 @@ def _with_form(page: Page, then: Callable[[Asked, str, Token], Any]) -> Callable
 
     @shows_errors
     def handler(key: str | None, request: gr.Request, oauth: gr.OAuthToken | None, *values: Any) -> Any:
-        asked = filled(ToolForm, values).asked(page.settings)
-        return then(asked, owner_of(key, request), visitor_token(page.settings, oauth))
+        owner = owner_of(key, request)
+        asked = filled(ToolForm, values).asked(page.settings, partial(made_here, page.jobs, owner))
+        return then(asked, owner, visitor_token(page.settings, oauth))
 
     return handler
 
@@ -94,8 +97,8 @@ def _form(page: Page, pick: Pick, tab: gr.Tab) -> dict[str, Any]:
     """The components, by the field of `ToolForm` that each fills."""
     kind = gr.Radio(_WHAT, value="extract", label="What to make", elem_id="hm-tool")
     about = html(note(_ABOUT["extract"], "quiet"))
-    boxes: dict[str, Any] = {"allow_custom_value": True, "interactive": True}
-    model = gr.Dropdown([], value=None, label="Model", info="org/name", elem_id="hm-tool-model", **boxes)
+    boxes: dict[str, Any] = {"allow_custom_value": True, "interactive": True, **LISTED}
+    model = gr.Dropdown([], value=None, label="Model", info="org/name, or made here", elem_id="hm-tool-model", **boxes)
     label, info = _OTHER["extract"]
     other = gr.Dropdown([], value=None, label=label, info=info, elem_id="hm-tool-other", **boxes)
     with gr.Row() as nearness:
@@ -109,8 +112,8 @@ def _form(page: Page, pick: Pick, tab: gr.Tab) -> dict[str, Any]:
     mixture = gr.Code(
         "", language="yaml", label="Mixture (YAML)", lines=12, max_lines=24, visible=False, elem_id="hm-mixture"
     )
-    for box in (model, other):
-        search_as_typed(page, box)
+    search_as_typed(page, model, made=True)
+    search_as_typed(page, other)
 
     def asks(chosen: str) -> Sequence[Any]:
         label, info = _OTHER.get(chosen, _OTHER["extract"])
@@ -127,20 +130,30 @@ def _form(page: Page, pick: Pick, tab: gr.Tab) -> dict[str, Any]:
     suggested = gr.State("")
 
     def enter(
-        models: list[str] | None, base: str | None, one: str | None, two: str | None, text: str, before: str
+        models: list[str] | None,
+        base: str | None,
+        one: str | None,
+        two: str | None,
+        text: str,
+        before: str,
+        key: str | None,
+        request: gr.Request,
     ) -> Sequence[Any]:
         known = list(dict.fromkeys([*(models or ()), *([base] if base else [])]))
         now = suggested_mixture(models or (), base)
         first = next((name for name in known if name != base), None)
+        made = products(page.jobs, owner_of(key, request), answering=True)
         return (
-            gr.Dropdown(choices=known, value=one or first),
-            gr.Dropdown(choices=known, value=two or base),
+            gr.Dropdown(choices=[*made, *((name, name) for name in known)]),
+            gr.Dropdown(choices=known),
+            proposed((one, one or first), (two, two or base)),
             now if text in ("", before) else gr.skip(),  # what a visitor wrote stays
             now,
         )
 
-    picked = [pick.models, pick.base, model, other, mixture, suggested]
-    tab.select(enter, picked, [model, other, mixture, suggested], **_QUIET)
+    picked = [pick.models, pick.base, model, other, mixture, suggested, page.owner]
+    first = Proposals(model, other)
+    first.enter(tab.select(enter, picked, [model, other, first.told, mixture, suggested], **_QUIET))
     return {
         "kind": kind,
         "model": model,

@@ -87,12 +87,15 @@ def require_types(kinds: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping
         *(((n, kinds.get(n, Any)), v) for n, v in kwargs.items()),
     ]:
         if not _fits(value, kind):
-            came = type(value).__name__
-            if isinstance(value, str) and _HALF.search(value):
-                came = "text with half a character"
-            elif isinstance(value, float):
-                came = str(value)
-            raise HubmergeError(f"`{name}` must be {_said(kind)}, and {came} came.")
+            raise HubmergeError(f"`{name}` must be {_said(kind)}, and {_came(value)} came.")
+
+
+def _came(value: Any) -> str:
+    if isinstance(value, str) and _HALF.search(value):
+        return "text with half a character"
+    if type(value) is int and abs(value) >= 2**63:
+        return f"a number of {len(str(abs(value)))} digits"
+    return str(value) if type(value) in (int, float) else type(value).__name__
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -10,7 +10,7 @@ from hubmerge.errors import ResourceError
 from hubmerge.evolve.result import read_result
 from hubmerge.evolve.search import Search
 from hubmerge.hub import push_folder, render
-from hubmerge.publish import card_of, merge, planned, push_result, require_sound
+from hubmerge.publish import card_of, merge, planned, push_result, recarded, require_sound
 from hubmerge.recipe import Recipe
 
 from ..limits import Limits
@@ -78,9 +78,9 @@ def run_publish(work: Work, limits: Limits) -> Mapping[str, Any]:
         done = publish(spec["kind"], spec, limits, work.token, how)
     else:
         plan = planned(Recipe.from_text(spec["recipe"]), token=work.token)
-        card = {"README.md": render(card_of(plan, repo_id)).encode()}
         require_sound(folder)
-        done = push_folder(folder, repo_id, files=card, message="Upload a merge made with hubmerge", **shared)
+        files = recarded(folder, render(card_of(plan, repo_id)))
+        done = push_folder(folder, repo_id, files=files, message="Upload a merge made with hubmerge", **shared)
     return {"repo_id": done.repo_id, "commit": done.commit, "url": done.url, "summary": f"published to {done.repo_id}"}
 
 

@@ -20,7 +20,7 @@ from hubmerge.gguf.conversion import Conversion, file_name, plan_gguf, write_ggu
 from hubmerge.hub import open_source, render
 from hubmerge.hub.push import PushResult, Upload, push_folder
 from hubmerge.progress import Event, Progress, silent
-from hubmerge.publish import card_of, merge, push_gguf, require_no_model, require_sound
+from hubmerge.publish import card_of, merge, push_gguf, recarded, require_no_model, require_sound
 from hubmerge.published import read_again
 from hubmerge.recipe import Recipe
 from hubmerge.stream.plan import Plan, pins_by
@@ -114,7 +114,7 @@ def publish(kind: str, spec: Mapping[str, Any], limits: Limits, token: Token, ho
         require_sound(folder)
         plan = plan_copy(load_mapping(spec["recipe"], "recipe", RecipeError), Limits(), token)
         made = "mixture of experts" if kind == "moe" else "model"
-        files = {"README.md": render(card_of(plan, repo_id)).encode()}
+        files = recarded(folder, render(card_of(plan, repo_id)))
         return push_folder(
             folder, repo_id, token=token, files=files, message=f"Upload a {made} made with hubmerge", **how
         )
@@ -127,12 +127,12 @@ def publish(kind: str, spec: Mapping[str, Any], limits: Limits, token: Token, ho
         return push_gguf(conversion, folder / file_name(conversion), upload, progress)
     require_sound(folder)
     extraction = _extraction(Recipe.from_text(spec["recipe"]), folder.parent, limits, token, progress)
-    card = render_lora(extraction, repo_id).encode()
+    files = recarded(folder, render_lora(extraction, repo_id))
     files_here = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     done, total = 0, sum(path.stat().st_size for path in files_here)
     for path in files_here:
         progress(Event("push", done, total, "B", path.name))
-        upload.add(path.name, card if path.name == "README.md" else path)
+        upload.add(path.name, files.get(path.name, path))
         done += path.stat().st_size
     progress(Event("push", total, total, "B", "commit"))
     return upload.commit("Upload a LoRA extracted with hubmerge")
