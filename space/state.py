@@ -150,7 +150,7 @@ def made_here(jobs: Jobs, owner: str, value: str | None) -> Made | str | None:
     # Cards and files are called after the folder, and that is called alike in every job.
     with suppress(FileExistsError):
         named.symlink_to(folder.name)
-    return Made(named, job.title)
+    return Made(named if named.is_symlink() else folder, job.title)
 
 
 def title_of(method: str, models: list[str]) -> str:

@@ -157,6 +157,9 @@ def test_tools_take_what_was_made_here(desk: Desk) -> None:
     cards = [(there / "README.md").read_text(), (desk.publish(lora, "alice/made-lora") / "README.md").read_text()]
     for card in cards:
         assert "linear-tools-base-tools-tuned" in card and str(desk.settings.folder) not in card, card
+    for job in (file, lora):
+        told = {name: value for name, value in job.result.items() if name != "folder"}
+        assert str(desk.settings.folder) not in json.dumps(told)
     # On a page for everybody too, where folders that a stranger names are refused.
     space = replace(desk.settings, on_space=True)
     assert forms.gguf(space, made, "Q8_0").title == file.title
