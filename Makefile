@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 # The libraries are compiled as they are imported, a few of their many files; that must be kept to pay.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo space test fast check resolve bench compare clean
+.PHONY: help demo space test fast check resolve bench compare site audit clean
 
 demo: $(INSTALLED)  ## the whole product on tiny trained models: resolve, merge, evolve, push, load back, chat
 	$(BIN)/hubmerge demo
@@ -36,11 +36,20 @@ compare: $(INSTALLED)  ## agreement with mergekit, which this installs
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,mergekit]'
 	$(BIN)/python -m pytest tests/test_mergekit.py
 
+site: $(INSTALLED)  ## the pages of docs/ as a site, in site/
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
+
+audit: $(INSTALLED)  ## known vulnerabilities of what is installed (asks the package index), and sbom.json, a list of it (asks nobody)
+	$(BIN)/python -m pip install --quiet pip-audit cyclonedx-bom
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o sbom.json
+	$(BIN)/pip-audit --local --skip-editable
+
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
 clean:  ## what can be made again
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist build site sbom.json .pytest_cache .mypy_cache .ruff_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -18,7 +18,7 @@ from rich.text import Span, Text
 from .text import printable, sentences
 
 
-class _Console(Console):
+class SafeConsole(Console):
     """Shows the names and answers of strangers without being steered by them: what is not a character is spelled out.
 
     Rich's own codes (colours, a bar that is drawn again) are no text, and stay. A plain string is text alone: nothing
@@ -63,8 +63,8 @@ def marked(template: str, *values: object) -> Text:
     return made
 
 
-out = _Console()
-err = _Console(stderr=True)
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 
 class _Record(logging.LogRecord):

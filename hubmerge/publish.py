@@ -19,6 +19,7 @@ from .errors import HubError, HubmergeError, SourceError
 from .extract import EXTRACT
 from .hub.card import Card, listed, named, render
 from .hub.markdown import fence
+from .hub.notices import notices
 from .hub.push import PushResult, Upload, push_folder
 from .hub.user import is_private
 from .places import folder_name
@@ -192,6 +193,11 @@ def recipe_file(plan: "Plan") -> dict[str, bytes]:
     return {MERGEKIT if isinstance(plan.recipe, Recipe) else MERGEKIT_MOE: plan.recipe.to_yaml().encode()}
 
 
+def beside(plan: "Plan") -> dict[str, bytes]:
+    """The recipe, and the licence texts and notices of the models, for the repository of what the plan makes."""
+    return {**recipe_file(plan), **notices(plan.sources)}
+
+
 def renamed(folder: Path, repo_id: str) -> dict[str, bytes]:
     """The card in `folder` in the name of the repository `repo_id`, and the manifest that knows it, by file.
 
@@ -291,10 +297,10 @@ def merge(
     from .stream import executor
 
     plan = measured(planned(plan, token=token) if isinstance(plan, Recipe) else plan, progress)
-    files = {"README.md": (card or render(card_of(plan))).encode(), **recipe_file(plan)}
+    files = {"README.md": (card or render(card_of(plan))).encode(), **beside(plan)}
     keep = list(keep)
-    beside = {os.path.realpath(path) for path in keep}  # a recipe that lies there already is the user's
-    files = {name: content for name, content in files.items() if os.path.realpath(out / name) not in beside}
+    kept = {os.path.realpath(path) for path in keep}  # a recipe that lies there already is the user's
+    files = {name: content for name, content in files.items() if os.path.realpath(out / name) not in kept}
     return executor.merge(plan, out, token=token, overwrite=overwrite, keep=keep, files=files, progress=progress)
 
 
@@ -318,7 +324,7 @@ def merge_to_hub(
     plan = measured(plan, progress)
     work = Path(constants.HF_HOME) / "hubmerge" / f"{plan.key[:16]}"
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
-    files = {"README.md": (card or render(card_of(plan, repo_id))).encode(), **recipe_file(plan)}
+    files = {"README.md": (card or render(card_of(plan, repo_id))).encode(), **beside(plan)}
     return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
 
 

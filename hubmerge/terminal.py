@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -265,7 +266,7 @@ def show_verification(result: Verification) -> None:
         out.print(finding, style="red")
 
 
-def show_tree(tree: Lineage) -> None:
+def show_tree(tree: Lineage, out: Console = out) -> None:
     """Draws what models come from, each under what was made of it; what several have in common, and their base."""
     drawn: set[str] = set()
 

@@ -51,6 +51,7 @@ FLOORS = {
     "cli": 8,
     "__main__": 9,
     "terminal": 8,
+    "drawn": 1,
     "console": 0.5,
     "demo": 8,
 }

@@ -158,7 +158,11 @@ def test_what_a_platform_reads_of_the_project_is_as_it_should_be() -> None:
         assert {"name", "description", "body"} <= set(document)
         assert len({field["id"] for field in document["body"]}) == len(document["body"])
     release = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
-    assert release["jobs"]["publish"]["permissions"] == {"id-token": "write"} and "bash .ci/run" in str(release)
+    assert (
+        release["jobs"]["publish"]["permissions"] == {"id-token": "write"}
+        and "bash .ci/run" in str(release)
+        and "make site audit" in str(release)
+    )
 
 
 def test_changelog_knows_the_version() -> None:

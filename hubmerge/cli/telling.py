@@ -1,5 +1,6 @@
 """Commands that tell what a model is and was made of: verify, reproduce, card, tree."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -133,6 +134,9 @@ def tree(
         list[str], typer.Argument(metavar="ORG/NAME...", help="Models of the Hub, or folders.", show_default=False)
     ],
     as_json: Json = False,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw it into this SVG file.", show_default=False)
+    ] = None,
     cards_only: Annotated[
         bool, typer.Option("--cards-only", help="Believe what cards say; look at no weights.")
     ] = False,
@@ -148,6 +152,12 @@ def tree(
 
     with progress_bars() as progress:
         found = trace(models, token=token, look=not cards_only, progress=progress)
+    if svg is not None:
+        from ..drawn import drawn
+        from ..files import write_file
+
+        title = f"What {' and '.join(models)} {'come' if models[1:] else 'comes'} from"
+        write_file(svg, drawn(partial(show_tree, found), title).encode())
     if as_json:
         show_json(found.to_dict())
     else:

@@ -14,6 +14,7 @@ from ..evaluate.task import Task, sizes
 from ..extras import require
 from ..files import make_folder
 from ..hub.card import render
+from ..hub.notices import notices
 from ..hub.source import Source
 from ..progress import Event, Progress, silent
 from ..recipe import Recipe
@@ -273,8 +274,8 @@ class _Run:
         # The card's commands start from the YAML files, so they go wherever the model goes.
         beside = [SEARCH_FILE, RECIPE_FILE, CURVE_FILE, *([FROM_FILE] if self.opened.learnt else [])]
         files = {name: (self.out / name).read_bytes() for name in beside}
-        files["README.md"] = card.encode()
         plan = make_plan(recipe, token=self.token, memory=self.workers.memory)
+        files |= {"README.md": card.encode(), **notices(plan.sources)}
         merge(plan, self.out / MODEL_FOLDER, token=self.token, progress=self.progress, files=files, again=True)
 
 

@@ -25,6 +25,7 @@
     lora.py          a LoRA of the Hub: which tensors of its model it changes, and by what
     lora_drawing.py  the same of pipelines that draw, by the names of diffusers and of kohya's trainer
     markdown.py      small pieces of Markdown that hold whatever text they are given
+    notices.py       licence texts and notices of models, which go on with what is made of them
     parallel.py      several small requests at a time, their answers in order
     patience.py      network reads that end: a least speed, a largest answer, a longest time
     pickled.py       weights that torch.save wrote: which tensor lies where, nothing of them run

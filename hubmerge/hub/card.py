@@ -19,6 +19,7 @@ from .auto_class import TO_IMAGE, auto_class, class_of, task_of
 from .licences import LicenceResult, combine
 from .listing import Listing
 from .markdown import escape, fence, link, table
+from .notices import BEGINNING, notice_files
 from .scores import CardRow, eval_results, render_results
 from .source import Source, parts_of, pins_of
 from .usage import usage, usage_of_diffusers
@@ -114,7 +115,7 @@ def render(card: Card) -> str:
         render_results(card.evaluations, (card.title, card.repo_id), card.curve_image, card.search),
         _usage(card),
         _reproduction(card),
-        _licence(licence),
+        _licence(licence, bool(notice_files(card.sources))),
         *card.notes,
         _citation(card),
         "Made with hubmerge, after [Evolutionary Optimization of Model Merging Recipes]"
@@ -331,7 +332,7 @@ def _citation(card: Card) -> str:
     return f"## Cite\n\nThe papers of what made it:\n\n{fence(entries, 'bibtex')}" if entries else ""
 
 
-def _licence(licence: LicenceResult) -> str:
+def _licence(licence: LicenceResult, noticed: bool) -> str:
     """What the metadata do not say: that the parents differ, state none, or ask for something."""
     parts = []
     if licence.license is None:
@@ -340,6 +341,8 @@ def _licence(licence: LicenceResult) -> str:
         parts.append("The parents carry different licences; this model is bound by all of them.")
     if licence.warnings:
         parts.append("\n".join(f"- {escape(text)}" for text in licence.warnings))
+    if noticed:
+        parts.append(f"The texts and notices that the parents come with are in the files `{BEGINNING}*`.")
     return "\n\n".join(("## Licence", *parts)) if parts else ""
 
 
