@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from streamtools import weights
 
 from hubmerge.errors import HubmergeError, SourceError
-from hubmerge.evaluate.drawing import Draw, Painter
+from hubmerge.evaluate.drawing import Draw, Painter, keep_in, seed_of
 from hubmerge.evaluate.examples import Example
 from hubmerge.evaluate.pipelines import load_painter
 from hubmerge.evaluate.score import evaluate
@@ -23,6 +24,7 @@ from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.hub.source import open_source
+from hubmerge.jobs.asked import extras_of, require_task_on_hub
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
@@ -228,6 +230,25 @@ def test_models_that_look(made: Path, tmp_path: Path) -> None:
     assert "model: ./looks@sha256:" in saved and str(tmp_path) not in saved
     more = replace(small, baselines=())
     assert len(evolve(more, tmp_path / "run", resume=True).rows) < len(result.rows)
+
+
+def test_pictures_are_kept_as_they_were_drawn(made: Path, tmp_path: Path) -> None:
+    painter = load_painter(open_source(made / "sd15-a"), HOW)
+    painter.keep = keep_in(tmp_path / "kept")
+    expected = drawn(painter)
+    found = sorted((tmp_path / "kept").iterdir())
+    assert [path.name[:9] for path in found] == [f"00{number}-seed-" for number in (1, 1, 2, 2, 3, 3)]
+    asked = [seed_of(one.prompt, seed) for one in EXAMPLES for seed in HOW.seeds]
+    by_seed = {int(path.stem.rpartition("-")[2]): np.asarray(Image.open(path)).astype(int) for path in found}
+    assert all((by_seed[seed] == picture).all() for seed, picture in zip(asked, expected, strict=True))
+
+
+def test_a_job_brings_diffusers_and_reads_no_folder_of_here() -> None:
+    task = {"examples": {"search": []}, "draw": {}, "clip": {"model": "org/clip"}}
+    require_task_on_hub(task)
+    assert extras_of(task).endswith(",diffusers") and "diffusers" not in extras_of({"examples": {}})
+    with pytest.raises(HubmergeError, match=r"The task's clip\.model is of this machine"):
+        require_task_on_hub({**task, "clip": {"model": "/looks"}})
 
 
 def test_a_part_alone_draws_in_a_pipeline(made: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def evolve_on(
     """Searches in a job, and brings the run here; `words`: further options of the command."""
     from ..evolve.records.folder import FROM_FILE
     from ..evolve.records.learnt import open_learnt
-    from ..jobs.asked import require_on_hub, require_task_on_hub
+    from ..jobs.asked import extras_of, require_on_hub, require_task_on_hub
     from ..jobs.fetched import fetch_run
     from ..jobs.running import Jobs
     from ..jobs.script import Work
@@ -48,7 +48,7 @@ def evolve_on(
     jobs = Jobs(token)
     mirror = mirror or f"{jobs.user}/{out.resolve().name}"
     command = ["evolve", "search.yaml", "--out", "run", "--resume", "--mirror", mirror, *words]
-    _run(jobs, Work(command, files, "evolve,japanese,parquet,pictures"), where, hours)
+    _run(jobs, Work(command, files, extras_of(search.task)), where, hours)
     results = fetch_run(mirror, out, token)
     show_results(results.rows, "Held-out test set", bool(results.task.get("language")))
     console.print(
@@ -75,7 +75,7 @@ def evaluate_on(
     where: str, hours: float, model: str, task: "Mapping[str, object]", words: list[str], token: str | None
 ) -> dict[str, Any]:
     """Scores a model in a job; `task`: its plain values. What `hubmerge eval --json` prints."""
-    from ..jobs.asked import require_on_hub, require_task_on_hub
+    from ..jobs.asked import extras_of, require_on_hub, require_task_on_hub
     from ..jobs.fetched import fetch_printed
     from ..jobs.running import Jobs
     from ..jobs.script import Work
@@ -86,7 +86,7 @@ def evaluate_on(
     jobs = Jobs(token)
     files = {"task.yaml": yaml.safe_dump(dict(task), sort_keys=False, allow_unicode=True)}
     words = ["eval", model, "--task", "task.yaml", "--json", *words]
-    work = Work(words, files, "evolve,japanese,parquet,pictures", saves=True)
+    work = Work(words, files, extras_of(task), saves=True)
     _run(jobs, work, where, hours)
     return fetch_printed(work, jobs.scripts, token)
 

@@ -193,6 +193,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="search, validation or test.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many examples, always the same.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Print this many questions with the model's answers.")] = 0,
+    pictures: Annotated[
+        Path | None, typer.Option(help="A folder for the pictures that are drawn, as PNG files.", show_default=False)
+    ] = None,
     memory: Memory = None,
     as_json: Json = False,
     on: Where = None,
@@ -216,6 +219,8 @@ def evaluate(
         raise HubmergeError(f"Task {loaded.name} has no {split} examples; choose another --split.")
     if show and (as_json or on):
         raise HubmergeError("--show prints answers for people; leave it out with --json and --on.")
+    if pictures is not None and (loaded.draw is None or on):
+        raise HubmergeError("--pictures keeps what a pipeline draws here; leave it out with other tasks and --on.")
     source = open_source(ModelRef.parse(model), token=token)  # before torch is imported, which takes seconds
     if on is not None:
         words = options(split=split, limit=limit, memory=memory)
@@ -224,6 +229,7 @@ def evaluate(
         return
 
     from ..evaluate import placement
+    from ..evaluate.drawing import keep_in
     from ..evaluate.measurement import Measurement
     from ..evaluate.models import load_model, load_processor
     from ..evaluate.pipelines import load_painter
@@ -236,6 +242,7 @@ def evaluate(
         show_warning(placement.told(network))
     else:
         network, tokenizer = load_painter(source, loaded.draw), None
+        network.keep = None if pictures is None else keep_in(pictures)
     if loaded.sees:
         tokenizer = load_processor(Carried(source))
     with progress_bars() as progress:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..documents import is_number
 from ..errors import TaskError
+from ..files import disk_errors, make_folder
 from ..progress import Event, Progress, silent
 from .examples import TASK, Example
 
@@ -95,6 +97,8 @@ class Painter:
     def __init__(self, pipeline: Any, parts: Mapping[str, Any]) -> None:
         self.pipeline = pipeline
         self.parts = parts
+        self.keep: Callable[[Example, int, Any], object] | None = None
+        """Told of each picture as it is drawn: its example, its seed, and itself."""
         pipeline.set_progress_bar_config(disable=True)
         pipeline.encode_prompt = _remembering(pipeline.encode_prompt)
 
@@ -135,7 +139,24 @@ class Painter:
                 told = (str(exc) or type(exc).__name__).splitlines()[0][:200]
                 raise TaskError(f"The {type(self.pipeline).__name__} does not draw as the task says: {told}") from exc
             progress(Event("draw", at + len(batch), len(asked), "pictures"))
-            yield from ((example, seed, picture) for (example, seed), picture in zip(batch, made.images, strict=True))
+            for (example, seed), picture in zip(batch, made.images, strict=True):
+                if self.keep is not None:
+                    self.keep(example, seed, picture)
+                yield example, seed, picture
+
+
+def keep_in(folder: Path) -> Callable[[Example, int, Any], None]:
+    """What puts each picture into a folder: 003-seed-1234.png is of the third example. Raises `TaskError`."""
+    make_folder(folder, TaskError)
+    seen: dict[str, int] = {}
+
+    def keep(example: Example, seed: int, picture: Any) -> None:
+        number = seen.setdefault(example.prompt, len(seen) + 1)
+        path = folder / f"{number:03d}-seed-{seed}.png"
+        with disk_errors(path):
+            picture.save(path)
+
+    return keep
 
 
 def _remembering(encode: Callable[..., Any]) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import HubmergeError
+from ..evaluate.looking import LOOKING
 from ..places import folder_name
 from ..reference import ModelRef
 
@@ -49,7 +50,9 @@ def require_on_hub(models: Iterable[ModelRef]) -> None:
 def require_task_on_hub(task: Mapping[str, Any]) -> None:
     """Raises `HubmergeError` where files of this machine belong to a task (its plain values)."""
     harness = task.get("lm_eval")
+    looking = {f"{key}.model": task[key].get("model") for key in LOOKING if isinstance(task.get(key), Mapping)}
     needs = {
+        **{key: name for key, name in looking.items() if str(name).startswith((".", "/", "~"))},
         "examples.folder": task["examples"].get("folder"),
         "python": task.get("python"),
         "lm_eval.include_path": harness.get("include_path") if isinstance(harness, Mapping) else None,
@@ -59,3 +62,8 @@ def require_task_on_hub(task: Mapping[str, Any]) -> None:
             f"The task's {local[0]} is of this machine, and a job cannot read it; put the examples into a dataset of "
             "the Hub (examples.repo_id), or write them in the task, and take a metric that needs no file."
         )
+
+
+def extras_of(task: Mapping[str, Any]) -> str:
+    """The package's extras that asking a task (its plain values) takes, with commas between them."""
+    return "evolve,japanese,parquet,pictures" + (",diffusers" if "draw" in task else "")
