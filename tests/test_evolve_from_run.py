@@ -71,7 +71,8 @@ def stop_after(search: Search, out: Path, count: int, **options) -> None:
 
 
 def test_a_run_goes_on_without_the_one_that_it_began_with(first, siblings, tmp_path: Path, monkeypatch) -> None:
-    earlier = tmp_path / "first"
+    monkeypatch.chdir(tmp_path)
+    earlier = Path("runs/first")
     shutil.copytree(first, earlier)
     task = {"name": "other", "examples": {"search": [{"question": "w1", "answer": "w2"}] * 3}, "max_new_tokens": 2}
     search = tiny(siblings, task=task)
@@ -93,8 +94,15 @@ def test_a_run_goes_on_without_the_one_that_it_began_with(first, siblings, tmp_p
     # From its own files alone it is made again anywhere, as from the repository of its model.
     for name in ("search.yaml", "from.json"):
         assert (whole.folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    monkeypatch.chdir(tmp_path)
     assert evolve(Search.from_yaml(whole.folder / "search.yaml"), tmp_path / "third").recipe == whole.recipe
+    # What was changed by hand is not what is pinned, and a foreign file of that name is no answer.
+    shutil.copy(whole.folder / "search.yaml", tmp_path / "search.yaml")
+    for content in (known.replace('"tried": ', '"tried": 1'), "[]", "{", None):
+        (tmp_path / "from.json").unlink(missing_ok=True)
+        if content is not None:
+            (tmp_path / "from.json").write_text(content)
+        with pytest.raises(SearchError, match=r"means what that run had taught.*put from\.json back"):
+            plan_search(Search.from_yaml(tmp_path / "search.yaml"))
     # Another start is another search.
     for changed in (None, renamed(first, tmp_path / "other")):
         with pytest.raises(SearchError, match="another search than the one given: from differs"):
@@ -211,7 +219,7 @@ def test_each_run_that_teaches_nothing_gets_its_answer(first, siblings, tmp_path
     # What is pinned is not taken from a run that teaches something else by now.
     pinned = learn(ModelRef.parse(str(first))).pinned
     elsewhere = replace(pinned, repo_id=str(recipes))
-    with pytest.raises(SearchError, match=r"teaches something else now; put from\.json"):
+    with pytest.raises(SearchError, match=r"put from\.json back as it was"):
         plan_search(replace(tiny(siblings), origin=elsewhere))
 
 

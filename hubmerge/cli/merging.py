@@ -330,14 +330,17 @@ def push(
     overwrite: Replace = False,
     token: Token = None,
 ) -> None:
-    """Put a model folder on the Hub, in one commit; the repository is private unless --public.
+    """Put a model folder on the Hub, in one commit; the repository is private unless --public. Of a search that is its
+    winner.
 
     What `hubmerge verify` rejects of a merge is not sent. A folder that hubmerge did not make has nothing to verify.
     """
     from ..hub.push import push_folder
+    from ..places import winner_of
     from ..publish import renamed, require_sound, warnings_before_push
     from ..terminal import progress_bars
 
+    folder = winner_of(folder)
     for warning in warnings_before_push(folder, public=public, token=token):
         show_warning(warning)
     with progress_bars() as progress:

@@ -9,8 +9,9 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -165,15 +166,7 @@ def open_learnt(search: Search, out: Path | None = None, token: str | None = Non
     origin = search.origin
     if origin is None:
         return None
-    pinned = is_pinned(origin)
-    found = _at_hand(origin, out) if pinned else None
-    if found is None:
-        found = learn(replace(origin, revision=None) if pinned else origin, token)
-        if pinned and found.pinned != origin:
-            raise SearchError(
-                f"{origin} means what that run had taught, and it teaches something else now; put {FROM_FILE}, which "
-                "lay beside search.yaml, back there, or name the run without its digest."
-            )
+    found = _pinned(origin, out, token) if is_pinned(origin) else learn(origin, token)
     found.require_fit(search)
     return found
 
@@ -192,13 +185,19 @@ def is_pinned(origin: ModelRef) -> bool:
     return (origin.revision or "").startswith("sha256:")
 
 
-def _at_hand(origin: ModelRef, out: Path | None) -> Learnt | None:
-    for folder in (out, Path(origin.place) if origin.place else None):
-        if folder is not None and (folder / FROM_FILE).is_file():
-            found = Learnt.read(folder / FROM_FILE)
-            if found.pinned == origin:
+def _pinned(origin: ModelRef, out: Path | None, token: str | None) -> Learnt:
+    """What just the pinned run taught, from where that is noted, else from the run."""
+    places = [out, Path(origin.place) if origin.place else None]
+    reads: list[Callable[[], Learnt]] = [partial(Learnt.read, folder / FROM_FILE) for folder in places if folder]
+    reads.append(partial(learn, replace(origin, revision=None), token))
+    for read in reads:
+        with suppress(SearchError):
+            if (found := read()).pinned == origin:
                 return found
-    return None
+    raise SearchError(
+        f"{origin} means what that run had taught when it was pinned, and neither {FROM_FILE} beside search.yaml nor "
+        f"the run itself says that now; put {FROM_FILE} back as it was, or name the run without its digest."
+    )
 
 
 def learn(origin: ModelRef, token: str | None = None) -> Learnt:
@@ -267,7 +266,8 @@ def _best(evaluations: list[Evaluation]) -> tuple[list[Evaluation], int]:
     different = sorted(done.values(), key=lambda one: one.number)
     if not different:
         return [], 0
-    order = best_first(np.array([one.fitness for one in different]))
+    points = np.array([one.fitness for one in different])
+    order = np.argsort(-points[:, 0], kind="stable") if points.shape[1] == 1 else best_first(points)
     count = min(MOST, math.ceil(len(different) / PROMISING))
     return [different[row] for row in order[:count]], len(different)
 

@@ -21,6 +21,7 @@ from ...evaluate.located import shared_task
 from ...evaluate.looking import LOOKING
 from ...evaluate.task import Task
 from ...hub.source import Source, open_source
+from ...places import folder_name
 from ...reference import ModelRef
 from ..search import Search
 from .folder import FROM_FILE, JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
@@ -128,7 +129,11 @@ def _unpinned(search: Search) -> dict[str, Any]:
 def _same_origin(given: ModelRef | None, saved: ModelRef | None, out: Path) -> ModelRef | None:
     """The run that a search began with as `saved` has it, where the `given` one is that: by its name, and where its
     folder is still there by its journal, which may have gone on since."""
-    if given is None or saved is None or is_pinned(given) or name_of(given) != name_of(saved):
+    if given is None or saved is None or is_pinned(given):
+        return given
+    # Where the folder is gone, its path may read as a name on the Hub.
+    name = folder_name(given.repo_id) if saved.is_folder else name_of(given)
+    if name != name_of(saved):
         return given
     if given.is_folder:
         with suppress(HubmergeError):
