@@ -114,10 +114,10 @@ def corpus(named: dict[str, Path], seed: int = 18) -> list[Written]:
     habits = _habits(draw, len(methods))
     pairs = zip(methods, habits, strict=True)
     drawn = [_file(_with_habits(_recipe(method, draw), habit, draw), draw) for method, habit in pairs]
-    return [Written(_filled(one.content, named), one.refused) for one in [*drawn, *CURIOUS]]
+    return [Written(filled(one.content, named), one.refused) for one in [*drawn, *CURIOUS]]
 
 
-def _filled(content: bytes, named: dict[str, Path]) -> bytes:
+def filled(content: bytes, named: dict[str, Path]) -> bytes:
     """With the folders in place of names."""
     for encoding in ("utf-8", "utf-16"):
         try:

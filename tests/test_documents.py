@@ -21,6 +21,8 @@ def doubled(first: str, then: str) -> str:
     ("text", "says"),
     [
         ("x: [", "not valid YAML at line 2"),
+        ("```yaml\nx: 1\n```\n", "keep what lies between the two lines of ```"),
+        ("x:\n\ty: 1\n", "begin lines with spaces"),
         ("x: !!int y", "at line 1: 'y' is no int"),
         ("x: !!bool foo", "'foo' is no bool"),
         ("x: !!float foo", "'foo' is no float"),

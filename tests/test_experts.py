@@ -225,6 +225,29 @@ def test_the_command_and_its_verification(call, dense, hub, tmp_path) -> None:
     assert again.ok and again.unreproduced == ()
 
 
+def test_what_nothing_reads_is_told_as_of_a_recipe(dense) -> None:
+    base = dense("llama")
+    written = document(base, [base] * 2, archtecture="qwen", tokenizer_source="union")
+    written["experts"][0] |= {"positve_prompts": []}
+    told = [finding.message for finding in plan_moe(Moe.from_dict(written)).warnings]
+    for one in (
+        "Unknown key 'archtecture' in the mixture: did you mean 'architecture'? It is not read.",
+        "Unknown key 'positve_prompts' in experts, number 1: did you mean 'positive_prompts'? It is not read.",
+    ):
+        assert one in told
+    assert any("'tokenizer_source' in the mixture" in one for one in told)
+
+
+def test_prompts_of_nothing_are_none(dense) -> None:
+    base = dense("llama")
+    blank = document(base, [base] * 2)
+    for expert in blank["experts"]:
+        expert["positive_prompts"] = ["", " "]
+    assert all(not one.positive_prompts for one in Moe.from_dict({**blank, "gate_mode": "random"}).experts)
+    with pytest.raises(HubmergeError, match="needs `positive_prompts`"):
+        Moe.from_dict(blank)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -232,8 +255,6 @@ def test_the_command_and_its_verification(call, dense, hub, tmp_path) -> None:
         ({"gate_mode": "hiden"}, "hidden"),
         ({"experts_per_token": 9}, "from 1 to 2"),
         ({"architecture": "qwen3"}, "not of llama"),
-        ({"archtecture": "qwen"}, "did you mean 'architecture'"),
-        ({"architecture": "mixtral", "shared": True}, "Unknown key"),
         ({"gate_mode": 3}, "must be text, got 3"),
     ],
 )

@@ -397,6 +397,22 @@ stages: [{name: ja, mergemethod: linear, merge_method: linear, models: 5}]
         assert line == says
 
 
+def test_a_tokenizer_is_named_as_models_are() -> None:
+    named = {"model": {"path": "org/chat", "revision": "v1"}}
+    row = {"kind": "model_token", "model": {"path": "org/chat"}, "token": "a"}
+    both = {"source": named, "tokens": {"<x>": {"source": {"path": "org/math"}}, "<y>": {"source": row}}}
+    recipe = Recipe.from_dict(
+        {"merge_method": "linear", "models": [{"model": "org/a"}, {"model": "org/b"}], "tokenizer": both}
+    )
+    assert [str(model) for model in recipe.output.models] == ["org/chat@v1", "org/math", "org/chat"]
+    assert Recipe.from_yaml(str(recipe.to_yaml())) == recipe
+    short = {"merge_method": "linear", "models": [{"model": "org/a"}], "tokenizer_source": named}
+    assert Recipe.from_dict(short).output.tokenizer_source == "org/chat@v1"
+    for wrong in ({"source": {"pth": "org/a"}}, {"source": "union", "tokens": {"<x>": {"source": {"path": 3}}}}):
+        with pytest.raises(RecipeError, match="tokenizer"):
+            Recipe.from_dict({**short, "tokenizer_source": None, "tokenizer": wrong})
+
+
 def test_a_token_without_a_character() -> None:
     with pytest.raises(RecipeError, match="`tokens` names a token without a character"):
         Recipe.from_yaml(f"merge_method: linear\n{TWO}tokenizer: {{source: union, tokens: {{'': {{source: org/a}}}}}}")

@@ -27,6 +27,7 @@ _OLD_NUMBER = re.compile(r"[-+]?(0[0-9_]+$|[0-9_]+:)")
 # What a file begins with says how its characters are written; Windows writes UTF-16.
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _LARGEST_FILE = 4 * MAX_CHARACTERS + 2
+_FENCE, _TAB = re.compile(r"^[ >]*```", re.MULTILINE), re.compile(r"^ *\t", re.MULTILINE)
 _FILE_NAME = re.compile(r"\.ya?ml\s*$", re.IGNORECASE)
 
 # The parser of libyaml where it is there: it takes a thirtieth of the time. Both yield the same events.
@@ -106,6 +107,13 @@ def _mapping(document: Any, what: str, error: type[HubmergeError]) -> dict[str, 
     return document
 
 
+def _hint(text: str) -> str:
+    """What a page or an editor left in a text that is no YAML, and what to do."""
+    if _FENCE.search(text):
+        return "; keep what lies between the two lines of ``` alone, which are Markdown"
+    return "; begin lines with spaces, for YAML takes no tabs there" if _TAB.search(text) else ""
+
+
 @dataclass
 class _Open:
     """A list or mapping whose end is still to come: `values` so far, a mapping's `key` that waits for its value."""
@@ -150,7 +158,7 @@ class _Yaml:
             mark = getattr(exc, "problem_mark", None)
             where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
             problem = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "unreadable"
-            raise self._error(f"The {self._what} is not valid YAML{where}: {problem}.") from None
+            raise self._error(f"The {self._what} is not valid YAML{where}: {problem}{_hint(text)}.") from None
         return found or [None]
 
     def _take(self, event: Any) -> None:

@@ -7,19 +7,19 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..documents import DocumentKind, is_number
+from ..documents import DocumentKind, is_number, unknown_key
 from ..errors import RecipeError
 from ..guesses import guess
+from ..recipe.models import read_model
 from ..recipe.output import DTYPES
-from ..recipe.reading import read_model
 from ..reference import ModelRef
 from ..text import brief
 
@@ -90,6 +90,7 @@ class Moe:
     dtype: str | None = None
     experts_per_token: int = 2
     architecture: str | None = None
+    remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -166,7 +167,6 @@ class Moe:
     def from_dict(cls, document: Mapping[str, Any]) -> "Moe":
         """Reads plain values, as YAML gives them. Raises `RecipeError`."""
         _DOCUMENT.require_plain(document)
-        _DOCUMENT.require_known(document, _KEYS, "the mixture")
         if (method := document.get("merge_method", MOE)) != MOE:
             raise RecipeError(f"A document with `experts` has the merge_method {MOE}, got {brief(method)}.")
         if document.get("base_model") is None:
@@ -181,6 +181,7 @@ class Moe:
             _DOCUMENT.text(document, "dtype"),
             min(2, len(experts)) if per_token is None else _DOCUMENT.whole(per_token, "experts_per_token", 1),
             _DOCUMENT.text(document, "architecture"),
+            tuple(_unread(document)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -200,6 +201,16 @@ class Moe:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
+def _unread(document: Mapping[str, Any]) -> Iterator[str]:
+    """What is left out of a document, as mergekit leaves it out: a sentence for each key that nothing reads."""
+    places = [("the mixture", document, _KEYS)]
+    for key in ("experts", "shared_experts"):
+        places += [(f"{key}, number {at}", one, _EXPERT_KEYS) for at, one in enumerate(document.get(key) or [], 1)]
+    for where, given, known in places:
+        for key in (key for key in given if key not in known):
+            yield f"{unknown_key(key, given[key], known, where)} It is not read."
+
+
 def _shares(prompts: Sequence[str]) -> dict[str, Fraction]:
     return {text: Fraction(count, len(prompts)) for text, count in Counter(prompts).items()}
 
@@ -213,7 +224,6 @@ def _experts(document: Mapping[str, Any], key: str) -> tuple[Expert, ...]:
 
 def _expert(item: Any, where: str) -> Expert:
     given = _DOCUMENT.mapping(item, where)
-    _DOCUMENT.require_known(given, _EXPERT_KEYS, where)
     if given.get("source_model") is None:
         raise RecipeError(f"{where} needs a `source_model`.")
     scale = given.get("residual_scale")
@@ -229,6 +239,6 @@ def _expert(item: Any, where: str) -> Expert:
 
 def _prompts(given: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     prompts = _DOCUMENT.listed(given.get(key) or [], f"{key} of {where}")
-    if wrong := [one for one in prompts if not isinstance(one, str) or not one.strip()]:
+    if wrong := [one for one in prompts if not isinstance(one, str)]:
         raise RecipeError(f"{key} of {where} must be texts, got {brief(wrong[0])}.")
-    return tuple(prompts)
+    return tuple(one for one in prompts if one.strip())  # people write "" where the gate is random

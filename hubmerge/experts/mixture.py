@@ -52,7 +52,7 @@ def plan_moe(
     opened = {ref: (sources or {}).get(ref) or open_source(ref, token=token) for ref in moe.references}
     weights = {ref: weights_of(source) for ref, source in opened.items()}
     build = _Build(moe, weights, _layout(moe, weights[moe.base_model]))
-    findings = [*build.check(), *map(warning, combine(tuple(opened.values())).warnings)]
+    findings = [*build.check(), *map(warning, (*moe.remarks, *combine(tuple(opened.values())).warnings))]
     see = partial(_see, moe, opened[moe.base_model], weights[moe.base_model], token, settings, progress)
     raise_errors(findings)
     stage = build.stage(see)

@@ -10,6 +10,7 @@
 ['org/math', 'org/japanese']
 
     values.py       Recipe and its parts: models, slices, stages, modules
+    models.py       how it names a model
     parameters.py   weight, density, t, ...: a number, a gradient, values by the tensor's name
     output.py       how the result is written: dtype, tokenizer, chat template
     calibration.py  the texts by which methods that need data measure models

@@ -8,6 +8,7 @@ from ..documents import DocumentKind, Faults
 from ..errors import RecipeError
 from ..guesses import guess
 from ..reference import ModelRef
+from .models import read_model
 from .templates import TEMPLATES
 from .tokenizer import TokenizerBlock
 
@@ -89,6 +90,8 @@ class Output:
         if key == "tokenizer":
             block = document.get(key)
             return None if block is None else TokenizerBlock.read(block, kind)
+        if key == "tokenizer_source" and isinstance(document.get(key), Mapping):
+            return str(read_model(document[key], key))
         value = kind.text(document, key)
         if value is not None and key in ("dtype", "out_dtype"):
             value = value.removeprefix("torch.")

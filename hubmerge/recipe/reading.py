@@ -21,6 +21,7 @@ from ..guesses import missing_colon, nearest
 from ..reference import ModelRef
 from ..text import brief
 from .calibration import Calibration
+from .models import read_model
 from .output import OUTPUT_KEYS, Output
 from .parameters import Conditional
 from .settings import read_parameters
@@ -280,28 +281,6 @@ class _Reader:
                 where = f"the parameters of {model} in a slice"
                 return SliceSource(model, (start, max(start, stop)), read_parameters(item.get("parameters"), where))
         raise RecipeError(f"layer_range of {model} must be [start, stop] with 0 <= start <= stop, got {brief(given)}.")
-
-
-def read_model(value: Any, where: str) -> ModelRef:
-    """A model as mergekit writes it: text, `{path, revision}`, or `{model: ..., lora: ...}` of one of these each."""
-    if isinstance(value, Mapping):
-        inner, lora = value.get("model", value), value.get("lora")
-        texts = [_path(one) for one in (inner, *([] if lora is None else [lora]))]
-        if all(texts):
-            return ModelRef.parse("+".join(map(str, texts)))
-    if not isinstance(value, str):
-        raise RecipeError(f"{where}: expected a model as text (org/name@revision), got {brief(value)}.")
-    return ModelRef.parse(value)
-
-
-def _path(value: Any) -> str | None:
-    """A model without its LoRA as text; None where it says none."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, Mapping) or not isinstance(value.get("path"), str):
-        return None
-    revision = value.get("revision")
-    return value["path"] + (f"@{revision}" if revision is not None else "")
 
 
 def _optional_model(document: Mapping[str, Any]) -> ModelRef | None:

@@ -18,6 +18,7 @@ from ..errors import RecipeError
 from ..guesses import guess, nearest
 from ..reference import ModelRef
 from ..text import brief
+from .models import read_model
 
 BASE, UNION, SHORTEST = _WORDS = ("base", "union", "shortest")
 
@@ -110,8 +111,7 @@ class TokenizerBlock:
         faults.tried(kind.require_known, given, _KEYS, "`tokenizer`")
         source = UNION if given.get("source") is None else given["source"]
         if not isinstance(source, str):
-            faults.tried(kind.text, {"tokenizer.source": source}, "tokenizer.source")
-            source = UNION
+            source = str(faults.tried(read_model, source, "`tokenizer.source`") or UNION)
         tokens = faults.tried(kind.mapping, given.get("tokens") or {}, "tokenizer.tokens") or {}
         rows = [
             (text, faults.tried(_row, row, f"`tokenizer.tokens` of {text!r}", kind)) for text, row in tokens.items()
@@ -151,8 +151,10 @@ def _row(value: Any, where: str, kind: DocumentKind) -> TokenRow:
     if not isinstance(force, bool):
         raise kind.error(f"force in {where} must be true or false, got {brief(force)}.")
     source = given.get("source")
-    if isinstance(source, str):
-        return TokenRow(ModelRef.parse(source), None, force)
+    if isinstance(source, str) or (
+        isinstance(source, Mapping) and source.keys() & {"path", "model"} and "kind" not in source
+    ):
+        return TokenRow(read_model(source, where), None, force)
     if not isinstance(source, Mapping):
         raise kind.error(f"{where} needs `source: org/model` or `source: {{kind: zero}}`, got {brief(source)}.")
     what = source.get("kind")
@@ -164,15 +166,15 @@ def _row(value: Any, where: str, kind: DocumentKind) -> TokenRow:
         raise kind.error(f"kind in {where} must be {ZERO} or {MODEL_TOKEN}, got {brief(what)}{hint}.")
     kind.require_known(source, ("kind", "model", "token", "token_id"), where)
     model, token, number = source.get("model"), source.get("token"), source.get("token_id")
-    if not isinstance(model, str):
+    if not isinstance(model, (str, Mapping)):
         raise kind.error(f"{where} needs `model: org/model`, got {brief(model)}.")
     if (token is None) == (number is None):
-        raise kind.error(f"{where} needs either `token` or `token_id`, the token of {model} that it takes.")
+        raise kind.error(f"{where} needs either `token` or `token_id`, the token of {brief(model)} that it takes.")
     if token is not None and not isinstance(token, str):
         raise kind.error(f"token in {where} must be text, got {brief(token)}.")
     if number is not None:
         kind.whole(number, f"token_id in {where}", least=0)
-    return TokenRow(ModelRef.parse(model), number if token is None else token, force)
+    return TokenRow(read_model(model, where), number if token is None else token, force)
 
 
 def _row_document(row: TokenRow) -> dict[str, Any]:
