@@ -3,11 +3,12 @@
     python benchmarks/memory.py --keep siblings                # 0.85B and 3B: 18 GB of disk and a while
     python benchmarks/memory.py --keep siblings --limit-gb 2   # the same with no more address space than that
     python benchmarks/memory.py --sizes tiny 0.15B             # a first look
+    python benchmarks/memory.py --sizes 3B --layers 1          # 1.2 GB: as large tensors, and fewer of them
 
 Each merge is a process of its own. Its anonymous memory (what no file backs) is given over that of a bare process,
-which imports what `hubmerge merge` imports and stops. With --limit-gb each merge may take that much address space over
-the bare process's (as `ulimit -v` sets it), or it fails. More sources than siblings are siblings again, under other
-names. Needs Linux: the figures come from /proc.
+which imports what `hubmerge merge` imports and stops; beside it stands what `hubmerge plan` counts. With --limit-gb
+each merge may take that much address space over the bare process's (as `ulimit -v` sets it), or it fails. More sources
+than siblings are siblings again, under other names. Needs Linux: the figures come from /proc.
 """
 
 import argparse
@@ -15,11 +16,14 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from measured import CommandFailed, Usage, measured
 from merge import add_common_options, conditions, find_hubmerge, megabytes, recipe, table_row, work_folder
 from siblings import SIZES, make_siblings, more_sources
+
+from hubmerge import Recipe, make_plan
 
 # It lingers so that the last sample sees everything.
 BARE = """
@@ -36,6 +40,7 @@ COLUMNS = (
     "output files GB",
     "method",
     "anonymous MB over bare",
+    "counted MB",
     "anonymous MB",
     "RSS MB",
     "wall s",
@@ -50,13 +55,17 @@ def bare_process() -> Usage:
     return bare
 
 
-def merge_once(method: str, models: list[Path], sources: int, shard_gb: float, work: Path, limit: int | None) -> Usage:
-    """Runs one merge of that many sources in `work`, and removes what it wrote. Raises CommandFailed."""
+def merge_once(
+    method: str, models: list[Path], sources: int, shard_gb: float, work: Path, limit: int | None
+) -> tuple[Usage, int]:
+    """Runs one merge of that many sources in `work`, and removes what it wrote; its figures, and the memory that a plan
+    counts. Raises CommandFailed."""
     with work_folder(work) as folder:
         path = folder / "recipe.yaml"
         path.write_text(json.dumps(recipe(method, more_sources(models, sources, folder))))  # JSON is YAML
+        counted = make_plan(Recipe.from_yaml(path)).peak_memory
         command = [find_hubmerge(), "merge", path, "--out", folder / "out", "--shard-size", f"{shard_gb}GB"]
-        return measured(command, limit=limit, HF_HUB_OFFLINE="1")
+        return measured(command, limit=limit, HF_HUB_OFFLINE="1"), counted
 
 
 def summary(over: dict[str, list[float]]) -> Iterator[str]:
@@ -76,6 +85,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["0.85B", "3B"])
     parser.add_argument("--sources", nargs="+", type=int, default=[2, 6], help="models in a recipe, base included")
     parser.add_argument("--shard-gb", nargs="+", type=float, default=[0.1, 5.0], help="largest output file")
+    parser.add_argument("--layers", type=int, help="of a model, in place of those of its size")
     parser.add_argument("--limit-gb", type=float, help="address space over that of the bare process")
     options = parser.parse_args()
     if min(options.sources) < 2:
@@ -92,16 +102,17 @@ def main() -> None:
     failed = False
     with work_folder(options.keep) as work:
         for size in options.sizes:
-            models = make_siblings(options.keep or work, SIZES[size], options.models, options.shard_mb * 10**6)
+            shape = replace(SIZES[size], layers=options.layers or SIZES[size].layers)
+            models = make_siblings(options.keep or work, shape, options.models, options.shard_mb * 10**6)
             for sources, shard_gb, method in itertools.product(options.sources, options.shard_gb, options.methods):
                 if method == "slerp" and sources != 2:
                     continue
                 try:
-                    run = merge_once(method, models, sources, shard_gb, work, limit)
+                    run, counted = merge_once(method, models, sources, shard_gb, work, limit)
                     over[method].append(run.anonymous - bare.anonymous)
-                    figures = [*map(megabytes, (over[method][-1], run.anonymous, run.peak)), f"{run.wall:.1f}"]
+                    figures = [*map(megabytes, (over[method][-1], counted, run.anonymous, run.peak)), f"{run.wall:.1f}"]
                 except CommandFailed as exc:
-                    failed, figures = True, ["failed", "-", "-", "-"]
+                    failed, figures = True, ["failed", *["-"] * 4]
                     print(str(exc).splitlines()[-1], file=sys.stderr, flush=True)
                 print(table_row(size, sources, shard_gb, method, *figures), flush=True)
     print("", *summary(over), sep="\n")

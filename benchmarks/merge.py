@@ -29,6 +29,8 @@ from pathlib import Path
 from measured import CommandFailed, Usage, measured, median
 from siblings import SIZES, make_adapters, make_siblings, shape_of, weight_files
 
+from hubmerge.methods import METHODS as KNOWN
+
 METHODS: dict[str, dict] = {
     "linear": {"weight": 0.5},
     "slerp": {},
@@ -36,6 +38,9 @@ METHODS: dict[str, dict] = {
     "ties": {"weight": 0.5, "density": 0.5},
     "dare_ties": {"weight": 0.5, "density": 0.5},
 }
+
+SHARED: dict[str, dict] = {"slerp": {"t": 0.4}, "nearswap": {"t": 0.01}, "wudi": {"steps": 3}}
+"""What is said for all models. The memory of wudi does not depend on its steps."""
 
 COLUMNS = (
     *("method", "program", "wall s", "CPU s", "RSS MB", "anonymous MB", "read (disk) MB", "written (disk) MB"),
@@ -66,13 +71,17 @@ for number, model in enumerate(models):
 def recipe(method: str, models: Sequence[object]) -> dict:
     """The recipe of one method over models by name or folder, the first being the base; slerp wants two."""
     base, *others = map(str, models)
-    listed = [base, *others] if method in ("linear", "slerp") else others
+    found = KNOWN[method]
+    own = METHODS.get(method, {one.name: 0.5 for one in found.parameters if one.name in ("weight", "density")})
+    based = method == "slerp" or found.base == "required"
     return {
         "merge_method": method,
         "dtype": "bfloat16",
-        "models": [{"model": model, "parameters": METHODS[method]} for model in listed],
-        **({} if method == "linear" else {"base_model": base}),
-        **({"parameters": {"t": 0.4}} if method == "slerp" else {}),
+        "models": [
+            {"model": one, "parameters": own} for one in (others if based and method != "slerp" else [base, *others])
+        ],
+        **({"base_model": base} if based else {}),
+        **({"parameters": SHARED[method]} if method in SHARED else {}),
     }
 
 
@@ -128,7 +137,7 @@ def add_common_options(parser: argparse.ArgumentParser, models: int) -> None:
     parser.add_argument("--models", type=int, choices=range(2, 10), metavar="2-9", default=models, help="siblings made")
     parser.add_argument("--shard-mb", type=int, default=500, help="largest file of a sibling")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="make the siblings here and leave them here")
-    parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=sorted(KNOWN), default=list(METHODS))
 
 
 @contextmanager

@@ -203,7 +203,7 @@ class Moe:
 
 def _unread(document: Mapping[str, Any]) -> Iterator[str]:
     """What is left out of a document, as mergekit leaves it out: a sentence for each key that nothing reads."""
-    places = [("the mixture", document, _KEYS)]
+    places: list[tuple[str, Mapping[str, Any], Sequence[str]]] = [("the mixture", document, _KEYS)]
     for key in ("experts", "shared_experts"):
         places += [(f"{key}, number {at}", one, _EXPERT_KEYS) for at, one in enumerate(document.get(key) or [], 1)]
     for where, given, known in places:
