@@ -15,11 +15,15 @@ def nearest(given: str, known: Iterable[str], few: bool = False) -> str | None:
     'density'
     >>> nearest("modles", ["modules", "models"])  # letters that changed places
     'models'
+    >>> nearest("SLERP", ["linear", "slerp"])
+    'slerp'
     """
-    names = list(known)
-    swapped = (name for name in names if sorted(name) == sorted(given))
-    near = difflib.get_close_matches(given[:60], names, n=1, cutoff=_LIKELY if few else _SURE)
-    return next(swapped, near[0] if near else None)
+    names = {name.casefold(): name for name in known}
+    wanted = given[:60].casefold()
+    swapped = (name for name in names if sorted(name) == sorted(wanted))
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=_LIKELY if few else _SURE)
+    found = next(swapped, near[0] if near else None)
+    return None if found is None else names[found]
 
 
 def guess(given: object, known: Iterable[str], few: bool = False) -> str:

@@ -21,6 +21,9 @@ REFUSED = {
     "tabs": "begin lines with spaces",
     "models-dict": "begin each entry with a dash",
     "models-plain": "needs `model: org/name`, got 'org/math'",
+    "dash-method": "did you mean dare_ties?",
+    "upper-method": "did you mean slerp?",
+    "short-dtype": "did you mean bfloat16?",
     "percent": "expected a finite number or true/false, got '50%'",
     "smart-quotes": "is neither a Hub ID",
 }

@@ -161,7 +161,7 @@ chat_template: 4
 """
 WRONG_IN_IT = (
     "Unknown key 'sorce' in `tokenizer`",
-    "`tokenizer.source` of the recipe must be text, got 3.",
+    "`tokenizer.source`: expected a model as text (org/name@revision), got 3.",
     "Unknown key 'frce' in `tokenizer.tokens` of '<x>'",
     "of '<y>'` must be a mapping",
     "pad_to_multiple_of must be a whole number from 1",
@@ -189,6 +189,17 @@ def test_all_faults_are_told_in_one_run_in_the_order_of_the_file(call, tmp_path:
     )
     told = call("plan", path).stderr
     assert told.index("In the stage s: dtype") < told.index("pad_to") < told.index("In the stage s: linear has no")
+
+
+def test_what_only_follows_from_a_fault_is_not_told() -> None:
+    for text, count in (
+        (f"{TWO}tokenizer: {{source: [], transplant: 3}}", 1),
+        ("models: [{modl: org/a}]", 1),
+        ("modules: {part: {models: 3, parameters: {weight: much}}}", 2),
+    ):
+        with pytest.raises(RecipeError) as told:
+            Recipe.from_yaml(f"merge_method: linear\n{text}")
+        assert len(str(told.value).splitlines()) == count, told.value
 
 
 def test_a_module_that_is_the_whole_model() -> None:

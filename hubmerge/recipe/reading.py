@@ -221,6 +221,7 @@ class _Reader:
         reader = _Reader(self.forgiving)
         models = reader._each(document, "models", reader._model_entry)
         slices = [piece for few in reader._each(document, "slices", reader._slices) for piece in few]
+        parameters = reader._tried(read_parameters, document.get("parameters"), f"the parameters of the module {name}")
         self.told |= {f"In the module {name}: {line}": wrong for line, wrong in reader.told.items()}
         if reader.faults and not (models or slices):
             return None
@@ -228,7 +229,7 @@ class _Reader:
             name,
             models=tuple(models),
             slices=tuple(slices),
-            parameters=read_parameters(document.get("parameters"), f"the parameters of the module {name}"),
+            parameters=parameters or {},
             merge_method=RECIPE.text(document, "merge_method"),
             base_model=_optional_model(document),
         )

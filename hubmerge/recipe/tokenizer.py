@@ -111,13 +111,15 @@ class TokenizerBlock:
         faults.tried(kind.require_known, given, _KEYS, "`tokenizer`")
         source = UNION if given.get("source") is None else given["source"]
         if not isinstance(source, str):
-            source = str(faults.tried(read_model, source, "`tokenizer.source`") or UNION)
+            source = faults.tried(read_model, source, "`tokenizer.source`")
         tokens = faults.tried(kind.mapping, given.get("tokens") or {}, "tokenizer.tokens") or {}
         rows = [
             (text, faults.tried(_row, row, f"`tokenizer.tokens` of {text!r}", kind)) for text, row in tokens.items()
         ]
         read = tuple((text, row) for text, row in rows if row is not None)
-        made = faults.tried(cls, source, read, given.get("pad_to_multiple_of"), given.get("transplant"))
+        count = None if source is None else given.get("transplant")  # it goes with some sources alone
+        named = UNION if source is None else str(source)
+        made = faults.tried(cls, named, read, given.get("pad_to_multiple_of"), count)
         faults.require_none(kind.error)
         assert made is not None
         return made
