@@ -377,7 +377,7 @@ def push_result(
         token=token,
         private=private,
         overwrite=overwrite,
-        files=recarded(result.folder, card_for(result, repo_id)),
+        files={**recarded(result.folder, card_for(result, repo_id)), **result.reported},
         message="Upload the winner of a search with hubmerge",
         progress=progress,
     )

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +33,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..gguf.conversion import Conversion
+    from ..hub.card import Card
     from ..recipe import Recipe as Value
     from ..stream.plan import Plan
 
@@ -194,14 +195,16 @@ def merge_or_push(
     overwrite: bool = False,
     keep: Iterable[Path] = (),
     gguf: str | None = None,
+    told: "Callable[[Card], Card] | None" = None,
     **how: Any,
 ) -> None:
     """Plans, shows the plan and merges, into a folder or onto the Hub; `gguf`: the format of a GGUF file beside the
-    weights. `how` are further settings of `make_plan`."""
+    weights; `told`: what more its card says. `how` are further settings of `make_plan`."""
     require_one_place(out, push)
     if gguf is None:
         plan = _shown_plan(recipe, token, pushing=push is not None, **how)
-        write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=keep)
+        card = None if told is None else _told(plan, push, told)
+        write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=keep, card=card)
         return
     if out is None:
         raise HubmergeError(
@@ -222,6 +225,14 @@ def merge_or_push(
     card = with_gguf(card_of(plan), file.name)
     write_or_push(plan, out, None, public=public, token=token, overwrite=overwrite, keep=keep, card=card)
     write_as_gguf(plan_gguf(open_source(str(out)), gguf), file, overwrite)
+
+
+def _told(plan: "Plan", push: str | None, told: "Callable[[Card], Card]") -> str:
+    """The text of a card that says more than that of a merge."""
+    from ..hub.card import render
+    from ..publish import card_of
+
+    return render(told(card_of(plan, push)))
 
 
 def write_as_gguf(conversion: "Conversion", file: Path, overwrite: bool) -> None:

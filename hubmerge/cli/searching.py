@@ -3,6 +3,7 @@
 import os
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -179,11 +180,12 @@ def export(
     token: Token = None,
 ) -> None:
     """Make a model of any candidate of a search, such as another point of its Pareto front."""
-    from ..evolve.export import candidate_recipe
+    from ..evolve.export import candidate_card, candidate_recipe
     from .merging import merge_or_push
 
     recipe = candidate_recipe(run, candidate, token=token)
-    merge_or_push(recipe, out, push, public=public, overwrite=overwrite, memory=memory, token=token)
+    told = partial(candidate_card, run, candidate)
+    merge_or_push(recipe, out, push, public=public, overwrite=overwrite, memory=memory, token=token, told=told)
 
 
 @app.command("eval")

@@ -46,16 +46,17 @@ from ..guesses import guess
 from ..shown import Shown, Table
 from ..text import shorten
 from . import language
+from .benchmark import require_benchmark
 from .builtin import BUILTIN
 from .drawing import Draw
-from .examples import TASK, Example, open_rows, text_or_none
+from .examples import TASK, Example, Rows, open_rows, text_or_none
 from .harness import HarnessTask
 from .llm_judge import LlmJudge
 from .located import absolute, example_files, lm_eval_files, one_file, require_here
 from .looking import LOOKING, Looking
 from .metrics import METRICS, Metric
 from .python_function import PythonFunction
-from .splits import SPLITS, RowSource, Template, cut, identity, problem_id
+from .splits import SPLITS, Template, cut, identity, problem_id
 
 MAX_NEW_TOKENS = 256
 """Tokens of an answer, where the task does not say."""
@@ -71,6 +72,7 @@ class Task(Shown):
     `metric` is one of `METRICS`, `settings` are for those that need them. `language` is an ISO 639 code or None;
     `source` names where the examples come from, with the commit ("org/dataset@4f2a..."), or is None for rows written
     in the task itself and for lm-eval's. `draw`: how pictures are made of the prompts, where these are what is judged.
+    `benchmark`: what the dataset, which is a benchmark of the Hub, calls the task.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Task(Shown):
     source: str | None = None
     settings: Settings | None = None
     draw: Draw | None = None
+    benchmark: str | None = None
 
     def told(self) -> Table:
         """How many examples there are, what is asked and how it is judged."""
@@ -208,6 +211,7 @@ _KEYS = (
     "max_new_tokens",
     "system",
     "draw",
+    "benchmark",
 )
 _EXAMPLE_KEYS = ("repo_id", "folder", "revision", "columns", "each", *SPLITS)
 
@@ -293,7 +297,10 @@ def load_task(
     if harness := settings if isinstance(settings, HarnessTask) else None:
         _require_harness_keys(document)
     image = TASK.text(document, "image")
-    rows: RowSource = harness or open_rows(document["examples"], token=token, image=image)
+    rows: HarnessTask | Rows = harness or open_rows(document["examples"], token=token, image=image)
+    benchmark = TASK.text(document, "benchmark")
+    if benchmark is not None and not isinstance(rows, HarnessTask):
+        require_benchmark(benchmark, rows.source, rows.locate)
     name = str(document.get("name") or (harness.task if harness else "task"))
     template = Template(
         **{key: document[key] for key in ("prompt", "answer", "choices") if key in document}, asks=asks, image=image
@@ -313,6 +320,7 @@ def load_task(
         source=rows.source,
         settings=settings,
         draw=draw,
+        benchmark=benchmark,
     )
 
 

@@ -16,9 +16,9 @@ recorder.py   every candidate measured once and journaled; searchers/problem.py 
 explore.py    the search itself, stage by stage
 genomes.py    what makes the genomes of a search, and recipes of their candidates
 choose.py     the winner: the best few, scored again on the validation split
-export.py     any candidate of a run as a recipe
 foresight.py  what would stop a search, found before it starts
 result.py     a finished search with its card, read from its folder: `read_result`
+export.py     any candidate of a run as a recipe
 tracking.py   a search told to a tracker as it goes: trackio, wandb, TensorBoard
 report/       what a run found, as one page with its pictures
 run.py        all of it in a folder: `evolve`

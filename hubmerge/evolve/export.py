@@ -1,13 +1,23 @@
 """Any candidate of a search as the recipe that makes it a model."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from ..documents import load_mapping
 from ..errors import SearchError
+from ..evaluate.statistics import interval
+from ..hub.card import Card
+from ..hub.scores import CardRow
 from ..hub.source import open_source
 from ..recipe import Recipe, Stage
 from ..typed import typed
-from .records.folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, run_of
+from .records.evaluation import Evaluation
+from .records.folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE, run_of
 from .records.journal import read_evaluations
+from .records.results import Results
+from .result import told_on_card
 from .spaces.candidate import read_candidate
 from .spaces.families import family_of
 
@@ -17,6 +27,47 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
 
     Raises `SearchError` where there is no such run or evaluation, or where that has no score.
     """
+    candidate = read_candidate(_evaluation(run, number).solution)
+    if isinstance(candidate, Recipe):
+        return candidate
+    first, stages = candidate.models[0], []
+    if first.stage:
+        recipe = Recipe.from_yaml(run_of(run) / PS_FOLDER / RECIPE_FILE)
+        stages, first = [Stage(first.repo_id, recipe)], recipe.giver
+    source = open_source(first, token=token)
+    config = source.config if source.component is None else source.component.config
+    return candidate.recipe(family_of(config), stages)
+
+
+def candidate_card(run: Path, number: int, card: Card) -> Card:
+    """The card of a candidate's model with what its search knows of it: its score on the examples that it was asked,
+    which it may have been chosen by, and how it was searched. Raises what `candidate_recipe` does."""
+    found = _evaluation(run, number)
+    spec = load_mapping(run / SEARCH_FILE, "search", SearchError)
+    path = run / RESULTS_FILE
+    done = Results.read(path) if path.is_file() else None
+    asked: dict[str, Any] = dict(done.task) if done is not None and done.task else _of(spec)
+    told = told_on_card(done.facts) if done is not None else {"searcher": spec["searcher"]["name"], "seed": found.seed}
+    low, high = interval(found.values)
+    dataset = asked.get("dataset")
+    row = CardRow(card.title, asked["metric"], found.score, low, high, found.n, "search", asked["name"], dataset)
+    return replace(
+        card,
+        evaluations=(row,),
+        search={"Candidate": f"number {number} of the journal", **told},
+        languages=(asked["language"],) if asked.get("language") else (),
+        example=asked.get("example"),
+    )
+
+
+def _of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    task = spec["task"]
+    named = {"name": task.get("name") or "task", "metric": task.get("metric") or "exact_number"}
+    return {**named, "language": task.get("language")}
+
+
+def _evaluation(run: Path, number: int) -> Evaluation:
+    """The evaluation of this number, which has a score."""
     journal = run / JOURNAL_FILE
     if not journal.is_file():
         raise SearchError(f"{run} is not the folder of a search: it has no {JOURNAL_FILE}.")
@@ -28,13 +79,4 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
             f"Candidate {number} of {journal} has no score, so nothing says that it works ({reason}); choose one that "
             f"has, as `{typed('report')}` lists them."
         )
-    candidate = read_candidate(found[number].solution)
-    if isinstance(candidate, Recipe):
-        return candidate
-    first, stages = candidate.models[0], []
-    if first.stage:
-        recipe = Recipe.from_yaml(run_of(run) / PS_FOLDER / RECIPE_FILE)
-        stages, first = [Stage(first.repo_id, recipe)], recipe.giver
-    source = open_source(first, token=token)
-    config = source.config if source.component is None else source.component.config
-    return candidate.recipe(family_of(config), stages)
+    return found[number]

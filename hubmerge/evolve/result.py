@@ -1,15 +1,16 @@
 """A finished search: its winner, its table and its card. `read_result` reads one back from its folder."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import SearchError
 from ..evaluate.table import Row
 from ..hub.card import Card, render
-from ..hub.scores import CardRow
+from ..hub.scores import CardRow, benchmark_result
 from ..hub.source import Source, open_source
 from ..recipe import Recipe
 from ..reference import ModelRef
@@ -27,6 +28,7 @@ class EvolveResult(Shown):
     `recipe`: the winner, pinned; `folder`: the merged model with its card; `rows`: the final table; `card`: what its
     README.md was rendered from (set `repo_id` and render again to push under a name); `facts`: searcher, popsize,
     evaluations, seed, seconds and so on; `seconds`: of all evaluations, those of earlier runs included.
+    `reported`: files by which the repository reports its score to a benchmark of the Hub, where the task is one.
     """
 
     recipe: Recipe
@@ -37,6 +39,7 @@ class EvolveResult(Shown):
     journal: Path
     curve: Path
     seconds: float
+    reported: Mapping[str, bytes] = field(default_factory=dict)
 
     def told(self) -> Table:
         """The table, and where the model is."""
@@ -78,7 +81,19 @@ def result_of(search: Search, sources: Mapping[ModelRef, Source], out: Path, res
         journal=out / JOURNAL_FILE,
         curve=out / CURVE_FILE,
         seconds=float(results.facts["seconds"]),
+        reported=_reported(results),
     )
+
+
+def _reported(results: Results) -> dict[str, bytes]:
+    task = results.task
+    own = next((row for row in results.rows if row.model == EVOLVED), None)
+    if own is None or not task.get("benchmark") or not task.get("dataset"):
+        return {}
+    (row,) = card_rows([own], EVOLVED, task["metric"], task["name"], task["dataset"])
+    about = f"{task['metric']}, zero-shot, greedy, n = {row.n}, 95% interval {row.low:.1%} to {row.high:.1%}; hubmerge"
+    name = re.sub(r"[^\w.-]", "-", str(task["benchmark"]))
+    return {f".eval_results/{name}.yaml": benchmark_result(row, task["benchmark"], about)}
 
 
 def card_for(result: EvolveResult, repo_id: str) -> str:
@@ -116,13 +131,13 @@ def _card(search: Search, sources: Mapping[ModelRef, Source], title: str, recipe
         evaluations=card_rows(results.rows, title, task["metric"], task["name"], task.get("dataset")),
         curve_image=CURVE_FILE,
         commands=(merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
-        search=_told(results.facts),
+        search=told_on_card(results.facts),
         languages=(task["language"],) if task["language"] else (),
         example=task["example"],
     )
 
 
-def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
+def told_on_card(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts as a card's table has them: plain values, by names that need no explanation."""
     told = {name: value for name, value in facts.items() if name != "cost"}
     if (saved := facts.get("cost")) is not None:

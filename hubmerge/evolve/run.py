@@ -152,7 +152,7 @@ class _Run:
             {**winner.facts, "recipe": recipe.to_dict()},
             rows,
             tuple(evaluation.number for evaluation in found.front),
-            told_of(self.opened.task),
+            told_of(self.opened.task, "test" not in search.splits),
         )
         result = result_of(search, self.opened.sources, self.out, results)
         self._write_model(recipe, render(result.card))

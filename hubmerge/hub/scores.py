@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from huggingface_hub import EvalResult
+import yaml
+from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
 from .markdown import escape, table
 
@@ -62,6 +63,15 @@ def eval_results(rows: Iterable[CardRow], task: str | None) -> list[EvalResult]:
         )
         for row in rows
     ]
+
+
+def benchmark_result(row: CardRow, benchmark: str, about: str) -> bytes:
+    """A file of .eval_results/: the score, in percent, as the Hub collects it for the task `benchmark` of the row's
+    dataset, with what is to know `about` it (https://huggingface.co/docs/hub/eval-results)."""
+    dataset, revision = _dataset(row)
+    assert dataset is not None
+    entry = EvalResultEntry(dataset, benchmark, round(100 * row.value, 2), dataset_revision=revision, notes=about)
+    return yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False, allow_unicode=True).encode()
 
 
 def _dataset(row: CardRow) -> tuple[str | None, str | None]:

@@ -1,0 +1,75 @@
+"""Scores that leave with a model: to a benchmark of the Hub, and on the card of any candidate of a search."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, parse_eval_result_entries
+
+from hubmerge import load_task, read_result
+from hubmerge.errors import TaskError
+from hubmerge.evolve.records.journal import read_evaluations
+from hubmerge.evolve.run import evolve
+from hubmerge.publish import push_result
+
+ROWS = [{"question": f"{n} w{n}", "answer": str(n)} for n in range(12)]
+REGISTERED = {"name": "Sums", "tasks": [{"id": "sums", "config": "default", "split": "test"}, {"id": "products"}]}
+
+
+@pytest.fixture(scope="module")
+def benchmark(hub) -> dict[str, object]:
+    """A task whose examples are a dataset that is a benchmark, which one beside it is not."""
+    files = {
+        f"{name}.jsonl": "\n".join(map(json.dumps, rows)) for name, rows in (("search", ROWS[:4]), ("test", ROWS[4:]))
+    }
+    for name, more in (("sums", {"eval.yaml": yaml.safe_dump(REGISTERED)}), ("no-benchmark", {})):
+        HfApi().create_repo(f"alice/{name}", repo_type="dataset", exist_ok=True)
+        added = [CommitOperationAdd(file, text.encode()) for file, text in (files | more).items()]
+        HfApi().create_commit(f"alice/{name}", added, commit_message="Rows", repo_type="dataset")
+    examples = {"repo_id": "alice/sums", "search": "search.jsonl", "test": "test.jsonl"}
+    return {"name": "sums", "examples": examples, "max_new_tokens": 4, "benchmark": "sums"}
+
+
+def test_the_winners_score_is_reported_as_the_hub_reads_it(benchmark, tiny_search, tmp_path: Path) -> None:
+    result = evolve(tiny_search(task=benchmark, baselines=[]), tmp_path / "run")
+    push_result(result, "alice/reported")
+    assert read_result(tmp_path / "run", tiny_search(task=benchmark, baselines=[])).reported == result.reported
+    there = HfApi().hf_hub_download("alice/reported", ".eval_results/sums.yaml")
+    (entry,) = parse_eval_result_entries(yaml.safe_load(Path(there).read_text(encoding="utf-8")))
+    own = next(row for row in result.rows if row.model == "evolved")
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("alice/sums", "sums", round(100 * own.value, 2))
+    assert entry.dataset_revision == HfApi().dataset_info("alice/sums").sha
+    assert entry.notes is not None and f"n = {own.n}" in entry.notes
+
+
+def test_a_part_of_the_test_split_is_no_score_of_the_benchmark(benchmark, tiny_search, tmp_path: Path) -> None:
+    part = evolve(tiny_search(task=benchmark, baselines=[], splits={"test": 4}), tmp_path / "run")
+    assert part.rows[-1].n == 4 and part.reported == {}
+
+
+def test_only_what_a_dataset_registers_is_a_benchmark(benchmark) -> None:
+    examples = benchmark["examples"]
+    for change, said in (
+        ({"benchmark": "sum"}, "no task 'sum' .did you mean sums"),
+        ({"examples": {**examples, "repo_id": "alice/no-benchmark"}}, "has no eval.yaml"),  # type: ignore[dict-item]
+        ({"examples": {"search": ROWS[:4], "test": ROWS[4:]}}, "for examples of a dataset"),
+    ):
+        with pytest.raises(TaskError, match=said):
+            load_task({**benchmark, **change})
+    assert load_task(benchmark).benchmark == "sums"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_candidates_card_tells_its_score_and_the_search(tiny_search, tmp_path: Path, call, finished: bool) -> None:
+    run = tmp_path / "run"
+    evolve(tiny_search(baselines=[]), run)
+    if not finished:
+        (run / "results.json").unlink()
+    evaluation = read_evaluations(run / "journal.jsonl")[3]
+    done = call("export", run, "--candidate", 3, "--out", tmp_path / "model")
+    assert done.returncode == 0, done.stderr
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    (result,) = card.data.eval_results
+    assert result.metric_value == round(evaluation.score, 4) and result.dataset_split == "search"
+    assert "number 3 of the journal" in card.text and "cmaes" in card.text
