@@ -38,7 +38,7 @@ compare: $(INSTALLED)  ## agreement with mergekit, which this installs
 
 site: $(INSTALLED)  ## the pages of docs/ as a site, in site/
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 audit: $(INSTALLED)  ## known vulnerabilities of what is installed (asks the package index), and sbom.json, a list of it (asks nobody)
 	$(BIN)/python -m pip install --quiet pip-audit cyclonedx-bom

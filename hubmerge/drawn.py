@@ -1,13 +1,17 @@
 """What the terminal shows, as a picture: SVG of its text, which a browser draws and a reader reads aloud."""
 
+import os
 from collections.abc import Callable
 from html import escape
 from io import StringIO
+from pathlib import Path
 
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from .console import SafeConsole
+from .errors import HubmergeError
+from .files import write_file
 
 _WIDTH = 120
 # Dark on white: what is dim there is 40% of the way to white, and still has a contrast of 5.7.
@@ -46,6 +50,13 @@ def drawn(show: Callable[[Console], None], title: str) -> str:
     text = page.export_text(clear=False).rstrip()
     form = _FORM.format(title=_plain(title), text=_plain(text))
     return page.export_svg(title="", theme=_PAPER, code_format=form, unique_id="hubmerge")
+
+
+def write_drawn(path: Path, svg: str) -> None:
+    """Writes such a picture. Raises `HubmergeError` where something else is in its place, which would be lost."""
+    if os.path.lexists(path) and not (path.is_file() and path.read_bytes().startswith(_FORM[:40].encode())):
+        raise HubmergeError(f"{path} is there already and is no drawing of hubmerge; move it away, or name another.")
+    write_file(path, svg.encode())
 
 
 def _plain(text: str) -> str:

@@ -45,5 +45,12 @@ def test_a_tree_into_a_file(call, hub, tmp_path: Path) -> None:
     done = call("tree", "alice/drawn-tuned", "--cards-only", "--svg", file)
     assert done.returncode == 0 and "alice/drawn-base" in done.stdout
     title, told, _ = words(file.read_text(encoding="utf-8"))
+    assert call("tree", "alice/drawn-tuned", "--cards-only", "--svg", file).returncode == 0, "its own is replaced"
+    for other in (tmp_path / "notes.svg", tmp_path):
+        if other != tmp_path:
+            other.write_text("mine")
+        refused = call("tree", "alice/drawn-tuned", "--cards-only", "--svg", other)
+        assert refused.returncode == 2 and "is there already" in refused.stderr
+    assert (tmp_path / "notes.svg").read_text() == "mine"
     assert title == "What alice/drawn-tuned comes from"
     assert [line.strip() for line in told.splitlines()] == [line.strip() for line in done.stdout.rstrip().splitlines()]

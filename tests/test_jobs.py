@@ -14,6 +14,7 @@ from jobtools import apart, here
 
 from hubmerge import __version__
 from hubmerge.errors import HubmergeError
+from hubmerge.jobs.asked import mirror_of
 from hubmerge.jobs.running import Jobs
 from hubmerge.jobs.script import Work
 from hubmerge.localhub import LocalHub
@@ -150,6 +151,8 @@ def test_what_runs_is_followed_and_not_started_twice(call, hub, recipe: Path, mo
         (["--on", "jobs:"], "takes jobs:FLAVOR"),
         (["--on", "jobs:t4-smal"], "did you mean t4-small"),
         (["--on", "jobs:t4-small", "--hours", "0"], "must be more than 0"),
+        (["--on", "jobs:t4-small", "--hours", "nan"], "must be more than 0"),
+        (["--on", "jobs:t4-small", "--hours", "inf"], "at most 720"),
         (["--on", "jobs:t4-small", "--out", "here"], "give --push"),
     ],
 )
@@ -171,6 +174,15 @@ def test_what_lies_here_alone_is_refused(call, hub, search: Path, siblings, tmp_
         done = call("evolve", tmp_path / f"{name}.yaml", "--out", tmp_path / "out", "--on", "jobs:t4-small")
         assert done.returncode == 2 and said in done.stderr
     assert len(hub.jobs) == before
+
+
+def test_a_mirror_has_a_name_that_a_dataset_can_have() -> None:
+    names = {"run": "run", "my run.2": "my-run-2", "__": "search", "日本": "search", "a--b": "a-b"}
+    for folder, name in names.items():
+        assert mirror_of("alice", Path("/runs") / folder, None) == f"alice/{name}"
+    for wrong in ("a b/c", "run", "a/b/c"):
+        with pytest.raises(HubmergeError):
+            mirror_of("alice", Path("run"), wrong)
 
 
 def test_no_token_goes_into_a_script() -> None:

@@ -33,7 +33,7 @@ def evolve_on(
     """Searches in a job, and brings the run here; `words`: further options of the command."""
     from ..evolve.records.folder import FROM_FILE
     from ..evolve.records.learnt import open_learnt
-    from ..jobs.asked import extras_of, require_on_hub, require_task_on_hub
+    from ..jobs.asked import extras_of, mirror_of, require_on_hub, require_task_on_hub
     from ..jobs.fetched import fetch_run
     from ..jobs.running import Jobs
     from ..jobs.script import Work
@@ -46,7 +46,7 @@ def evolve_on(
     if (learnt := open_learnt(search, token=token)) is not None:  # the run that it begins with may be of this machine
         files = {"search.yaml": replace(search, origin=learnt.pinned).to_yaml(), FROM_FILE: learnt.to_json().decode()}
     jobs = Jobs(token)
-    mirror = mirror or f"{jobs.user}/{out.resolve().name}"
+    mirror = mirror_of(jobs.user, out, mirror)
     command = ["evolve", "search.yaml", "--out", "run", "--resume", "--mirror", mirror, *words]
     _run(jobs, Work(command, files, extras_of(search.task)), where, hours)
     results = fetch_run(mirror, out, token)

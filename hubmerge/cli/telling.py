@@ -153,11 +153,10 @@ def tree(
     with progress_bars() as progress:
         found = trace(models, token=token, look=not cards_only, progress=progress)
     if svg is not None:
-        from ..drawn import drawn
-        from ..files import write_file
+        from ..drawn import drawn, write_drawn
 
         title = f"What {' and '.join(models)} {'come' if models[1:] else 'comes'} from"
-        write_file(svg, drawn(partial(show_tree, found), title).encode())
+        write_drawn(svg, drawn(partial(show_tree, found), title))
     if as_json:
         show_json(found.to_dict())
     else:

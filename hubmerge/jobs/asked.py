@@ -1,15 +1,22 @@
 """What `--on` names, and what of a command lies on this machine alone, which a job cannot read."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from huggingface_hub.utils import validate_repo_id
 
 from ..errors import HubmergeError
 from ..evaluate.looking import LOOKING
+from ..hub.errors import hub_errors
 from ..places import folder_name
 from ..reference import ModelRef
 
 SCHEME = "jobs"
+LONGEST = 24 * 30
+"""Hours that may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,23 @@ class On:
             raise HubmergeError(
                 f"--on takes {SCHEME}:FLAVOR, as {SCHEME}:a10g-small (`hf jobs hardware` lists them), got {text!r}."
             )
-        if not hours > 0:
-            raise HubmergeError(f"--hours must be more than 0, got {hours:g}.")
+        if not 0 < hours <= LONGEST:
+            raise HubmergeError(f"--hours must be more than 0 and at most {LONGEST}, got {hours:g}.")
         return cls(flavor, hours)
+
+
+def mirror_of(user: str, out: Path, mirror: str | None) -> str:
+    """The dataset that a search's journal is copied to: `mirror`, or the user's with the name of the run folder.
+
+    Raises `HubError` for what no dataset can be called.
+    """
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", out.resolve().name).strip("-_") or "search"
+    named = mirror or f"{user}/{name}"
+    with hub_errors(f"mirroring to {named}"):
+        validate_repo_id(named)
+    if "/" not in named:
+        raise HubmergeError(f"--mirror names a dataset as ORG/NAME, got {named!r}.")
+    return named
 
 
 def require_on_hub(models: Iterable[ModelRef]) -> None:
