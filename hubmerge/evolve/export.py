@@ -56,7 +56,7 @@ def candidate_card(run: Path, number: int, card: Card) -> Card:
         evaluations=(row,),
         search={"Candidate": f"number {number} of the journal", **told},
         languages=(asked["language"],) if asked.get("language") else (),
-        example=asked.get("example"),
+        example=asked.get("example") or card.example,
     )
 
 
