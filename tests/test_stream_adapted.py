@@ -221,6 +221,10 @@ def test_what_does_not_fit_its_model_is_refused(base: Path, tiny_llama, tmp_path
     save_file({**weights, "extra": torch.zeros(2)}, adapter / "adapter_model.safetensors")
     with pytest.raises(SourceError, match=r"holds extra .* which is no factor of a LoRA"):
         open_source(ModelRef.parse(f"{base}+{adapter}"))
+    for odd in (weights[name].to(torch.int32), weights[name][..., None]):
+        save_file({**weights, name: odd}, adapter / "adapter_model.safetensors")
+        with pytest.raises(SourceError, match=r"which is no factor of a LoRA"):
+            open_source(ModelRef.parse(f"{base}+{adapter}"))
     save_file({k: v for k, v in weights.items() if k != name}, adapter / "adapter_model.safetensors")
     with pytest.raises(SourceError, match="only a part"):
         open_source(ModelRef.parse(f"{base}+{adapter}"))

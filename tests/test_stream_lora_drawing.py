@@ -177,6 +177,23 @@ def test_in_a_recipe_with_components_and_of_one_part(made: Path, tmp_path: Path)
         ).read_bytes()
 
 
+def test_an_adapter_of_peft_on_one_part(made: Path, tmp_path: Path) -> None:
+    """With adapter_config.json, and convolutions among its modules."""
+    unet = diffusers.UNet2DConditionModel.from_pretrained(made / "sd15" / "unet")
+    config = peft.LoraConfig(r=3, lora_alpha=7, target_modules=TARGETS["unet"], init_lora_weights=False)
+    torch.manual_seed(2)
+    adapted = peft.get_peft_model(unet, config)
+    adapted.save_pretrained(tmp_path / "lora")
+    expected = adapted.merge_and_unload().state_dict()
+    found = by_hubmerge(f"{made / 'sd15'}#unet+{tmp_path}/lora", tmp_path / "out")
+    before = weights(made / "sd15" / "unet")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[f"unet/{name}"], tensor, atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(
+        found["unet/mid_block.resnets.0.conv1.weight"], before["mid_block.resnets.0.conv1.weight"]
+    )
+
+
 def test_first_names_are_those_that_diffusers_converts() -> None:
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
