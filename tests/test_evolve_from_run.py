@@ -172,6 +172,8 @@ def test_a_mirrored_run_is_begun_with_by_its_dataset(hub, first, siblings, tmp_p
     here = evolve(search, tmp_path / "here", origin=first)
     assert told(tmp_path / "run") == told(tmp_path / "here") and here.recipe == result.recipe
     api.delete_repo("alice/from-run", repo_type="dataset")
+    with pytest.raises(SearchError, match=r"There is no folder alice/from-run here to begin with.*no such repository"):
+        evolve(search, tmp_path / "other", origin="alice/from-run")
     assert evolve(search, tmp_path / "run", resume=True, origin="alice/from-run").rows == result.rows
 
 

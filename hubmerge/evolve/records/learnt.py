@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...documents import parse_object
-from ...errors import HubmergeError, RecipeError, SearchError
+from ...errors import HubmergeError, NotFoundError, RecipeError, SearchError
 from ...files import expand
 from ...hub.listing import open_repository
 from ...hub.session import find_token
@@ -239,7 +239,12 @@ def _files(origin: ModelRef, token: str | None) -> Find:
         if not root.is_dir():
             raise SearchError(f"There is no folder {origin.repo_id}; name the folder of the run to begin with.")
         return lambda name: root / name if (root / name).is_file() else None
-    store, facts = open_repository(origin, find_token(token), "dataset")
+    try:
+        store, facts = open_repository(origin, find_token(token), "dataset")
+    except NotFoundError as exc:
+        raise SearchError(
+            f"There is no folder {origin.repo_id} here to begin with, and as the dataset of a run: {exc}"
+        ) from None
     return lambda name: store.path(facts.files[name]) if name in facts.files else None
 
 
