@@ -298,7 +298,7 @@ class Genes:
     """A genome whose candidates are its vectors."""
 
     space, sigma, size = "ps", 0.3, 4
-    start, binary = np.zeros(4), np.zeros(4, dtype=bool)
+    start, binary, learnt, finals = np.zeros(4), np.zeros(4, dtype=bool), (), ()
 
     def decode(self, vector: np.ndarray):
         genes = [round(float(x), 6) for x in vector]

@@ -251,7 +251,7 @@ def test_tokens_that_nobody_can_tell(file: str, source: str, family, tmp_path: P
     ("block", "said"),
     [
         ({"sorce": "base"}, "did you mean 'source'"),
-        ({"source": 3}, "base, union or a model"),
+        ({"source": 3}, "expected a model as text"),
         ({"tokens": {"<x>": {"source": {"kind": "zer"}}}}, "did you mean zero"),
         ({"tokens": {"<x>": {"source": {"kind": "model_token", "model": "a/b"}}}}, "either `token` or `token_id`"),
         ({"tokens": {"<x>": {"source": "a/b", "forced": True}}}, "did you mean 'force'"),
