@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from .documents import load_mappings
-from .errors import HubError, PlanError, RecipeError
+from .errors import PlanError, RecipeError, RefusedError
 from .evolve.records.folder import RESULTS_FILE
 from .evolve.result import card_for, read_result
 from .experts.document import Moe, is_moe
@@ -63,14 +63,14 @@ def card_again(ref: ModelRef, repo_id: str | None = None, *, token: str | None =
 def write_card(ref: ModelRef, card: str, *, token: str | None = None, overwrite: bool = False) -> str:
     """Puts the card into the folder or repository, and its hash into the manifest; says where.
 
-    Raises `PlanError` or `HubError` where the card there was changed by somebody since it was written, unless
+    Raises `PlanError` or `RefusedError` where the card there was changed by somebody since it was written, unless
     `overwrite`.
     """
     listing = list_files(ref, token)
     before, manifest = listing.read_text(_CARD) or "", listing.read_text(MANIFEST) or "{}"
     files = noted(manifest, before, card)
     if not files and not overwrite:
-        raise (PlanError if listing.root else HubError)(
+        raise (PlanError if listing.root else RefusedError)(
             f"{_CARD} of {listing.name} is not the one that was written with it; replace it with --overwrite."
         )
     files |= {_CARD: card.encode()}

@@ -88,7 +88,7 @@ def deploy(
     upload.start()
     api = hub_api(find_token(token))
     earlier = _deployed(api, upload)
-    if others := sorted((set(files) - earlier - _UNTOUCHED) & upload.present):
+    if others := sorted((set(files) - earlier - _UNTOUCHED) & upload.present.keys()):
         raise HubmergeError(
             f"The Space {upload.repo_id} holds a file {others[0]} that `hubmerge space deploy` did not put there and "
             "would overwrite; move it in the Space, or choose another name."
@@ -125,7 +125,7 @@ def _deployed(api: HfApi, upload: Upload) -> set[str]:
                     "choose another name."
                 ) from None
         commits = patiently(lambda: api.list_repo_commits(upload.repo_id, repo_type="space"))
-    if upload.present <= _UNTOUCHED and len(commits) == 1:
+    if upload.present.keys() <= _UNTOUCHED and len(commits) == 1:
         return set()
     raise HubmergeError(
         f"The Space {upload.repo_id} was not made by `hubmerge space deploy` (it has no {MARKER}) and is left as it "

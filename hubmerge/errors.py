@@ -10,6 +10,7 @@
     ├── HubError             exit code 3: the Hub or the network
     │   ├── NotFoundError    no such repository, revision or file (or it is private)
     │   ├── AccessError      gated, private or read-only with this token
+    │   ├── RefusedError     exit code 2: hubmerge leaves a repository as it is, for what it holds or who may see it
     │   └── NetworkError     unreachable, timed out, or answered with a server error
     └── Interrupted          exit code 130: the user stopped the work; it can be resumed
 
@@ -76,6 +77,12 @@ class NotFoundError(HubError):
 
 class AccessError(HubError):
     """The token (or its absence) does not allow this."""
+
+
+class RefusedError(HubError):
+    """A repository that is left as it is, for what it holds or who may see it; nothing failed there."""
+
+    exit_code = 2
 
 
 class NetworkError(HubError):

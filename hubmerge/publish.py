@@ -15,9 +15,10 @@ from huggingface_hub import constants
 from . import __version__
 from .amounts import count, size
 from .documents import parse_object
-from .errors import HubError, HubmergeError, SourceError
+from .errors import HubmergeError, RefusedError, SourceError
 from .extract import EXTRACT
 from .hub.card import Card, listed, named, render
+from .hub.holdings import DATASETS, Told
 from .hub.markdown import fence
 from .hub.notices import notices
 from .hub.push import PushResult, Upload, push_folder
@@ -312,30 +313,41 @@ def merge_to_hub(
     private: bool = True,
     overwrite: bool = False,
     card: str | None = None,
+    names_private: bool = False,
     progress: Progress = silent,
 ) -> "MergeResult":
     """Merges onto the Hub: each shard leaves when it is finished, one commit at the end makes the model visible.
 
     No more than one output shard lies on disk, in a folder of the Hub's cache that the plan names, so the same merge
-    run again goes on there. Raises what `stream.merge` and `hub.Upload` raise.
+    run again goes on there. `names_private`: a public card may name models that others cannot see.
+
+    Raises what `stream.merge` and `hub.Upload` raise.
     """
     from .stream import executor
 
     plan = measured(plan, progress)
     work = Path(constants.HF_HOME) / "hubmerge" / f"{plan.key[:16]}"
-    upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
+    texts = [f"{DATASETS}{one.texts.dataset}" for one in plan.statistics if one.texts.dataset]
+    told = Told(plan.recipe.to_dict(), (*hub_ids(plan.recipe.references), *texts), names_private)
+    upload = Upload(repo_id, token=token, private=private, overwrite=overwrite, told=told)
     files = {"README.md": (card or render(card_of(plan, repo_id))).encode(), **beside(plan)}
     return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
 
 
+def hub_ids(models: Iterable[ModelRef]) -> tuple[str, ...]:
+    """The repositories of the Hub among `models` and their LoRAs."""
+    parts = [part for model in models for part in (model, model.lora) if part is not None]
+    return tuple(dict.fromkeys(part.repo_id for part in parts if not part.is_folder and not part.stage))
+
+
 def require_no_model(upload: Upload) -> None:
-    """Raises `HubError` where a started upload of a GGUF file would replace the card of a model, unless `overwrite`."""
+    """Raises `RefusedError` where a started upload of a GGUF file would replace a model's card, unless `overwrite`."""
     if upload.overwrite:
         return
     if model := next(
         (name for name in sorted(upload.present) if name == MANIFEST or name.endswith(".safetensors")), None
     ):
-        raise HubError(
+        raise RefusedError(
             f"{upload.repo_id} holds a model ({model}), whose card this one of GGUF files would replace; choose "
             "another name, write the file into the model's folder and push that, or replace the card (--overwrite)."
         )
@@ -348,7 +360,13 @@ def push_gguf(conversion: "Conversion", file: Path, upload: Upload, progress: Pr
 
     size = file.stat().st_size
     progress(Event("push", 0, size, "B", file.name))
-    upload.add(file.name, file)
+    there = upload.present.get(file.name)
+    sha256 = upload.add(file.name, file)
+    if there is not None and there.sha256 != sha256 and not upload.overwrite:
+        raise RefusedError(
+            f"{upload.repo_id} already holds another {file.name}, and is left as it is; choose another name, or ask to "
+            "overwrite it (--overwrite, on the page: tick Overwrite)."
+        )
     files = sorted({file.name, *(name for name in upload.present if name.endswith(".gguf"))})
     upload.add("README.md", render_gguf(conversion, upload.repo_id, files).encode())
     progress(Event("push", size, size, "B", "commit"))
@@ -362,6 +380,7 @@ def push_result(
     token: str | None = None,
     private: bool = True,
     overwrite: bool = False,
+    names_private: bool = False,
     progress: Progress = silent,
 ) -> PushResult:
     """Pushes the winner of a search under `repo_id`, its card rewritten to that name; see `hub.push_folder`.
@@ -369,6 +388,7 @@ def push_result(
     Raises `SourceError` where it is not what was merged any more.
     """
     from .evolve.result import card_for
+    from .hub.source import parts_of
 
     require_sound(result.folder, progress)
     return push_folder(
@@ -378,6 +398,11 @@ def push_result(
         private=private,
         overwrite=overwrite,
         files={**recarded(result.folder, card_for(result, repo_id)), **result.reported},
+        names=[
+            *(part.name for part in parts_of(result.card.sources) if part.commit is not None),
+            *(f"{DATASETS}{row.dataset}" for row in result.card.evaluations if row.dataset),
+        ],
+        names_private=names_private,
         message="Upload the winner of a search with hubmerge",
         progress=progress,
     )

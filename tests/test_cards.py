@@ -289,5 +289,5 @@ def test_a_card_is_shown_before_and_written_anew_after(siblings, tmp_path: Path,
     scored = scored.replace("\n---\n\n# ", "\nmodel-index:\n- name: it\n  results: []\n---\n\n# ", 1)
     HfApi().upload_file(path_or_fileobj=scored.encode(), path_in_repo="README.md", repo_id="alice/anew")
     assert call("card", "alice/anew").stdout == scored, "scores stay as they are told"
-    assert call("card", "alice/anew", "--write").returncode == 3
+    assert call("card", "alice/anew", "--write").returncode == 2
     assert call("card", "alice/anew", "--write", "--overwrite").returncode == 0

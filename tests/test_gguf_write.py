@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from hubmerge.gguf.tensors import ROWS
 from hubmerge.hub import open_source
 from hubmerge.hub.gguf.naming import ARCHITECTURES
 from hubmerge.hub.source import Source
+from hubmerge.reference import ModelRef
 from hubmerge.stream.architecture import completed
 from hubmerge.zoo.publish import publish
 
@@ -290,7 +292,7 @@ def test_the_page_runs(call, hub, tmp_path: Path, monkeypatch) -> None:
     assert "merged-Q8_0.gguf" in {file.rfilename for file in HfApi().model_info("alice/merged").siblings}
     card = HfApi().model_info("alice/merged").card_data.to_dict()
     done = call("gguf", "merged", "--type", "Q4_0", "--push", "alice/merged")
-    assert done.returncode == 3 and "alice/merged holds a model (hubmerge.json), whose card" in done.stderr
+    assert done.returncode == 2 and "alice/merged holds a model (hubmerge.json), whose card" in done.stderr
     assert HfApi().model_info("alice/merged").card_data.to_dict() == card and not Path("merged-Q4_0.gguf").exists()
     assert call("gguf", "alice/merged", "--type", "Q5_0", "--push", "alice/merged-GGUF").returncode == 0
     pushed = HfApi().model_info("alice/merged-GGUF")
@@ -347,3 +349,18 @@ def test_a_model_whose_head_is_its_embedding(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"has lm_head\.weight, for which llama\.cpp has no place in a gemma"):
         conversion.plan_gguf(open_source(str(tmp_path / "headed")), "BF16")
     assert len(bytewise()) < 520
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("org/model", "model-Q8_0.gguf"),
+        ("org/several/one-Q4_0.gguf", "one-Q8_0.gguf"),
+        ("org/several/one-bf16.gguf", "one-bf16-Q8_0.gguf"),
+        ("org/several/own.safetensors", "own-Q8_0.gguf"),
+    ],
+)
+def test_a_file_of_several_gives_its_own_name(model: str, name: str) -> None:
+    ref = ModelRef.parse(model)
+    source = SimpleNamespace(ref=ref, is_folder=False, title=ref.title)
+    assert conversion.file_name(SimpleNamespace(source=source, format=SimpleNamespace(name="Q8_0"))) == name

@@ -192,3 +192,9 @@ def test_a_slice_is_repeated() -> None:
     for wrong in (0, -1, 1.5, True, "2", 10**6):
         with pytest.raises(RecipeError, match="repeat of a slice must be a whole number from 1 to 1,000"):
             Recipe.from_dict({"merge_method": "passthrough", "slices": [{**piece, "repeat": wrong}]})
+
+
+def test_a_function_that_grades_is_a_file_of_its_makers_machine() -> None:
+    task = {"examples": {"test": [{"question": "1", "answer": "1"}]}, "python": "/tmp/score.py:grade"}
+    given = {"merge_method": "linear", "models": ["org/a"], "calibration": {"task": task}}
+    assert Recipe.from_dict(given).local_texts == ("/tmp/score.py",)

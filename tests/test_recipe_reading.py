@@ -448,3 +448,19 @@ def test_the_yaml_of_the_page_about_mergekit_is_planned(siblings: Siblings) -> N
         make_plan(recipe).require()
         assert not recipe.remarks
     assert blocks
+
+
+def test_models_may_be_plain_texts_as_in_a_search() -> None:
+    short = {"merge_method": "linear", "models": ["org/a", "org/b+org/lora"], "parameters": {"weight": 0.5}}
+    long = short | {"models": [{"model": "org/a"}, {"model": "org/b+org/lora"}]}
+    assert Recipe.from_dict(short) == Recipe.from_dict(long)
+    parts = {"merge_method": "linear", "modules": {"unet": {"models": ["org/a", "org/b"]}}}
+    assert [str(one.model) for one in Recipe.from_dict(parts).modules[0].models] == ["org/a", "org/b"]
+    with pytest.raises(RecipeError, match="needs `model: org/name`, got 42"):
+        Recipe.from_dict(short | {"models": [42]})
+
+
+def test_a_search_is_named_as_one() -> None:
+    for key, value in (("genome", {}), ("data_flow", {}), ("searcher", {"name": "ga"})):
+        with pytest.raises(RecipeError, match=r"^This is a search, not a recipe: run it with .*evolve FILE --out run"):
+            Recipe.from_dict({"models": ["org/a"], "merge_method": "ties", "task": "gsm8k", key: value})

@@ -97,7 +97,7 @@ def _wanted(recipe: Recipe) -> Iterator[tuple[str, ModelRef, str, Calibration]]:
             if calibration is None:
                 raise RecipeError(
                     f"{method.name} needs `calibration`, the texts that {ref} is measured by; write `calibration: "
-                    "{{task: NAME}}` in the recipe, or beside the model."
+                    "{task: NAME}` in the recipe, or beside the model."
                 )
             yield stage, ref, method.statistic, calibration
 

@@ -12,6 +12,7 @@ from .options import (
     Device,
     Memory,
     Model,
+    NamePrivate,
     Public,
     Push,
     ReplaceModel,
@@ -40,6 +41,7 @@ def extract_lora(
         bool, typer.Option("--whole", help="Save norms that have changed whole, beside the LoRA.")
     ] = False,
     public: Public = False,
+    name_private: NamePrivate = False,
     stream: Stream = False,
     threads: Threads = None,
     memory: Memory = None,
@@ -85,6 +87,7 @@ def extract_lora(
         out,
         push,
         public=public,
+        name_private=name_private,
         token=token,
         overwrite=overwrite,
         card=render(extraction, push),
@@ -101,6 +104,7 @@ def moe(
     out: Annotated[Path | None, typer.Option(help="Folder for the mixture.", show_default=False)] = None,
     push: Push = None,
     public: Public = False,
+    name_private: NamePrivate = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would do.")] = False,
     shard_size: ShardSize = SHARD_SIZE,
     stream: Stream = False,
@@ -141,7 +145,9 @@ def moe(
         if not dry_run:
             make_gates(plan)
     if not dry_run:
-        write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=[mixture])
+        write_or_push(
+            plan, out, push, public=public, name_private=name_private, token=token, overwrite=overwrite, keep=[mixture]
+        )
 
 
 @app.command()
@@ -157,6 +163,7 @@ def transplant(
         ),
     ] = 64,
     public: Public = False,
+    name_private: NamePrivate = False,
     shard_size: ShardSize = SHARD_SIZE,
     stream: Stream = False,
     threads: Threads = None,
@@ -183,6 +190,7 @@ def transplant(
         out,
         push,
         public=public,
+        name_private=name_private,
         token=token,
         overwrite=overwrite,
         shard_size=shard_size,
@@ -204,6 +212,7 @@ def gguf(
     ] = None,
     push: Push = None,
     public: Public = False,
+    name_private: NamePrivate = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file, if it is there, or what --push finds.")
     ] = False,
@@ -225,10 +234,13 @@ def gguf(
         file /= file_name(conversion)
     upload = None
     if push:  # whoever may not write there is told before the work
+        from ..hub.holdings import Told
         from ..hub.push import Upload
-        from ..publish import require_no_model
+        from ..publish import hub_ids, require_no_model
 
-        upload = Upload(push, token=token, private=not public, overwrite=overwrite)
+        # Weights beside which a file of its own is put are told of by `require_no_model`.
+        told = Told(None, hub_ids([source.ref]), name_private, is_model=False)
+        upload = Upload(push, token=token, private=not public, overwrite=overwrite, told=told)
         upload.start()
         require_no_model(upload)
     write_as_gguf(conversion, file, overwrite)

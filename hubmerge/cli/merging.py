@@ -16,6 +16,7 @@ from .options import (
     Device,
     Json,
     Memory,
+    NamePrivate,
     Public,
     Push,
     Replace,
@@ -29,6 +30,7 @@ from .options import (
     opened,
     show_push,
     show_warning,
+    talks,
 )
 
 if TYPE_CHECKING:
@@ -138,6 +140,7 @@ def merge(
     out: Annotated[Path | None, typer.Option(help="Folder for the merged model.", show_default=False)] = None,
     push: Push = None,
     public: Public = False,
+    name_private: NamePrivate = False,
     shard_size: ShardSize = SHARD_SIZE,
     stream: Stream = False,
     threads: Threads = None,
@@ -165,7 +168,9 @@ def merge(
                 "What --on merges lies on a machine of the Hub: give --push ORG/NAME, and no --out or --gguf."
             )
         settings = {"shard_size": shard_size, "stream": stream, "threads": threads, "memory": memory, "device": device}
-        words = options(push=push, public=public, overwrite=overwrite, strict=strict, **settings)
+        words = options(
+            push=push, public=public, name_private=name_private, overwrite=overwrite, strict=strict, **settings
+        )
         merge_on(on, hours, read, recipe, words, token)
         return
     merge_or_push(
@@ -173,6 +178,7 @@ def merge(
         out,
         push,
         public=public,
+        name_private=name_private,
         token=token,
         overwrite=overwrite,
         shard_size=shard_size,
@@ -191,6 +197,7 @@ def merge_or_push(
     push: str | None,
     *,
     public: bool,
+    name_private: bool = False,
     token: str | None,
     overwrite: bool = False,
     keep: Iterable[Path] = (),
@@ -204,7 +211,8 @@ def merge_or_push(
     if gguf is None:
         plan = _shown_plan(recipe, token, pushing=push is not None, **how)
         card = None if told is None else _told(plan, push, told)
-        write_or_push(plan, out, push, public=public, token=token, overwrite=overwrite, keep=keep, card=card)
+        seen = {"public": public, "name_private": name_private}
+        write_or_push(plan, out, push, **seen, token=token, overwrite=overwrite, keep=keep, card=card)
         return
     if out is None:
         raise HubmergeError(
@@ -223,7 +231,17 @@ def merge_or_push(
 
     file = out / f"{out.resolve().name}-{find_format(gguf).name}.gguf"
     card = with_gguf(card_of(plan), file.name)
-    write_or_push(plan, out, None, public=public, token=token, overwrite=overwrite, keep=keep, card=card)
+    write_or_push(
+        plan,
+        out,
+        None,
+        public=public,
+        name_private=name_private,
+        token=token,
+        overwrite=overwrite,
+        keep=keep,
+        card=card,
+    )
     write_as_gguf(plan_gguf(open_source(str(out)), gguf), file, overwrite)
 
 
@@ -279,6 +297,7 @@ def write_or_push(
     push: str | None,
     *,
     public: bool,
+    name_private: bool = False,
     token: str | None,
     overwrite: bool = False,
     keep: Iterable[Path] = (),
@@ -289,7 +308,7 @@ def write_or_push(
     """Makes what was planned, into a folder or onto the Hub, with a `card` of its own; `made`: what is said of that,
     `then`: what to do with it, before its name, other than to talk to it."""
     from ..hub.auto_class import ANSWERING, auto_class
-    from ..publish import merge, merge_to_hub, of_private, out_of_reach
+    from ..publish import merge, merge_to_hub, out_of_reach
     from ..terminal import marked, progress_bars
     from ..terminal import out as console
 
@@ -297,11 +316,17 @@ def write_or_push(
     next_step = (None if answers else "") if then is None else then
     if push:
         show_warning(out_of_reach(plan.recipe.references))
-        show_warning(of_private(plan.recipe.references, token) if public else None)
     with progress_bars() as progress:
         if push:
             done = merge_to_hub(
-                plan, push, token=token, private=not public, overwrite=overwrite, card=card, progress=progress
+                plan,
+                push,
+                token=token,
+                private=not public,
+                overwrite=overwrite,
+                card=card,
+                names_private=name_private,
+                progress=progress,
             )
         else:
             assert out is not None
@@ -338,6 +363,7 @@ def push(
     folder: Annotated[Path, typer.Argument(help="A model folder.", show_default=False)],
     repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", show_default=False)],
     public: Public = False,
+    name_private: NamePrivate = False,
     overwrite: Replace = False,
     token: Token = None,
 ) -> None:
@@ -352,7 +378,7 @@ def push(
     from ..terminal import progress_bars
 
     folder = winner_of(folder)
-    for warning in warnings_before_push(folder, public=public, token=token):
+    for warning in warnings_before_push(folder):
         show_warning(warning)
     with progress_bars() as progress:
         edited = require_sound(folder, progress)
@@ -365,7 +391,8 @@ def push(
             private=not public,
             overwrite=overwrite,
             files=renamed(folder, repo_id),
+            names_private=name_private,
             message="Upload with hubmerge",
             progress=progress,
         )
-    show_push(pushed)
+    show_push(pushed, None if talks(folder) else "")

@@ -10,6 +10,7 @@ from ..typed import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from ..hub.push import PushResult
     from ..hub.source import Source
@@ -47,8 +48,11 @@ Push = Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Create this 
 Public = Annotated[
     bool, typer.Option("--public", help="Make a repository created by the push public, or push into a public one.")
 ]
+NamePrivate = Annotated[
+    bool, typer.Option("--name-private", help="With --public: card and recipe may name models that only you can see.")
+]
 Replace = Annotated[
-    bool, typer.Option("--overwrite", help="Push over what a repository holds that hubmerge did not push.")
+    bool, typer.Option("--overwrite", help="Push over what others put there, or over the model of another merge.")
 ]
 ReplaceModel = Annotated[bool, typer.Option("--overwrite", help="Replace a model in --out, or what --push finds.")]
 ShardSize = Annotated[
@@ -91,6 +95,14 @@ def show_warning(warning: str | None) -> None:
 
     if warning is not None:
         err.print(marked("[yellow]warning:[/] {}", warning), soft_wrap=True)
+
+
+def talks(folder: "Path") -> bool:
+    """Whether the model in a folder answers in words."""
+    from ..hub.auto_class import ANSWERING, auto_class
+    from ..hub.source import open_source
+
+    return auto_class(open_source(folder).config) in ANSWERING
 
 
 def show_push(pushed: "PushResult", then: str | None = None) -> None:

@@ -17,6 +17,7 @@ from .options import (
     Json,
     Memory,
     Model,
+    NamePrivate,
     Public,
     Push,
     Replace,
@@ -26,6 +27,7 @@ from .options import (
     opened,
     show_push,
     show_warning,
+    talks,
 )
 
 Run = Annotated[Path, typer.Argument(help="The run folder of a search.", show_default=False)]
@@ -66,6 +68,7 @@ def evolve(
     ] = None,
     push: Push = None,
     public: Public = False,
+    name_private: NamePrivate = False,
     overwrite: Replace = False,
     on: Where = None,
     hours: Hours = HOURS,
@@ -95,7 +98,7 @@ def evolve(
         if address is not None:
             raise HubmergeError("--address names a cluster of yours, and --on a machine of the Hub; give one of them.")
         given = {"actors": actors if actors > 1 else None, "gpus": gpus, "memory": memory}
-        words = options(**given, push=push, public=public, overwrite=overwrite)
+        words = options(**given, push=push, public=public, name_private=name_private, overwrite=overwrite)
         evolve_on(on, hours, spec, out, words, mirror, token)
         return
 
@@ -106,10 +109,14 @@ def evolve(
     from ..terminal import out as console
 
     if push:
-        from ..publish import of_private, out_of_reach
+        from ..hub.holdings import DATASETS, Told
+        from ..publish import hub_ids, out_of_reach
 
         show_warning(out_of_reach(spec.references))
-        show_warning(of_private(spec.references, token) if public else None)
+        if public:  # whoever may not name them is told before the search
+            data = spec.task["examples"].get("repo_id")
+            names = (*hub_ids(spec.references), *([f"{DATASETS}{data}"] if isinstance(data, str) else []))
+            Told(None, names, name_private).require_seen()
     workers = Workers(actors, gpus, address, memory)
     if mirror and resume and not (out / JOURNAL_FILE).exists():
         with suppress(NotFoundError):  # the first of many starts by one command, on machines that come and go
@@ -128,6 +135,8 @@ def evolve(
     if isinstance(copy, Mirror):
         console.print(copy.summary)
     show_results(result.rows, "Held-out test set", bool(result.card.languages))
+    for remark in result.remarks:
+        show_warning(remark)
     console.print(
         marked("\nWinner: [bold]{}[/]   recipe: {}   curve: {}", result.folder, out / "best.yaml", out / "curve.png"),
         soft_wrap=True,
@@ -137,9 +146,16 @@ def evolve(
         from ..publish import push_result
 
         with progress_bars() as progress:
-            show_push(
-                push_result(result, push, token=token, private=not public, overwrite=overwrite, progress=progress)
+            pushed = push_result(
+                result,
+                push,
+                token=token,
+                private=not public,
+                overwrite=overwrite,
+                names_private=name_private,
+                progress=progress,
             )
+        show_push(pushed, None if talks(result.folder) else "")
 
 
 @app.command()
@@ -175,6 +191,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Folder for the model.", show_default=False)] = None,
     push: Push = None,
     public: Public = False,
+    name_private: NamePrivate = False,
     overwrite: ReplaceModel = False,
     memory: Memory = None,
     token: Token = None,
@@ -185,7 +202,8 @@ def export(
 
     recipe = candidate_recipe(run, candidate, token=token)
     told = partial(candidate_card, run, candidate)
-    merge_or_push(recipe, out, push, public=public, overwrite=overwrite, memory=memory, token=token, told=told)
+    how = {"public": public, "name_private": name_private, "overwrite": overwrite, "memory": memory}
+    merge_or_push(recipe, out, push, **how, token=token, told=told)
 
 
 @app.command("eval")

@@ -58,7 +58,7 @@ def foresee(
     everything = _everything(search, sources)
     plan = make_plan(everything, sources=sources, out=room)
     plan.require()
-    findings, found = list(_remarks(task)), 0
+    findings, found = list(_remarks(search, task, sources)), 0
 
     def lengths() -> None:
         nonlocal found
@@ -195,7 +195,17 @@ def _require_examples(search: Search, task: Task) -> None:
         )
 
 
-def _remarks(task: Task) -> Iterator[Finding]:
+def _remarks(search: Search, task: Task, sources: Mapping[ModelRef, Source]) -> Iterator[Finding]:
+    for split, asked in search.splits.items():
+        if (there := len(task.split(split))) < asked:
+            yield warning(f"splits.{split} is {asked:,}, and the task has {there:,} examples for it; all are taken.")
+    most = search.data_flow.max_layers if search.data_flow is not None else None
+    if search.spaces == ("dfs",) and most is not None:
+        first = search.models[0]
+        if (count := layer_count(weights_of(sources[first]))) > most:
+            yield warning(
+                f"data_flow.max_layers is {most}, and {first.title} has {count} layers: every path leaves some out."
+            )
     if not task.validation:
         yield warning(
             "The task has no validation split: the winner is chosen by the examples that it was selected on; name one "

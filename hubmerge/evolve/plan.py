@@ -82,8 +82,17 @@ def plan_search(
                 "for every answer, which is slow."
             )
         )
+    phases = tuple(_phase(search, space, opened.sources, opened.learnt) for space in search.spaces)
+    findings += [
+        warning(
+            f"{phase.searcher} tries one candidate within this budget, which is no search; give it more `evaluations`, "
+            "or name another searcher."
+        )
+        for phase in phases
+        if phase.evaluations == 1
+    ]
     return SearchPlan(
-        phases=tuple(_phase(search, space, opened.sources, opened.learnt) for space in search.spaces),
+        phases=phases,
         models=tuple(opened.sources.values()),
         fetch=ahead.plan.fetch_bytes,
         output=ahead.plan.disk_bytes,

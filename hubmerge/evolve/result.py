@@ -16,6 +16,7 @@ from ..recipe import Recipe
 from ..reference import ModelRef
 from ..shown import Shown, Table
 from .records.folder import CURVE_FILE, JOURNAL_FILE, MODEL_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
+from .records.remarks import remarks
 from .records.results import EVOLVED, Results
 from .records.resume import resumed
 from .search import Search
@@ -29,6 +30,7 @@ class EvolveResult(Shown):
     README.md was rendered from (set `repo_id` and render again to push under a name); `facts`: searcher, popsize,
     evaluations, seed, seconds and so on; `seconds`: of all evaluations, those of earlier runs included.
     `reported`: files by which the repository reports its score to a benchmark of the Hub, where the task is one.
+    `remarks`: what has to be said of the winner, such as that it is no better than a model that it was made of.
     """
 
     recipe: Recipe
@@ -40,13 +42,14 @@ class EvolveResult(Shown):
     curve: Path
     seconds: float
     reported: Mapping[str, bytes] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def told(self) -> Table:
         """The table, and where the model is."""
         scores = [
             (row.model, f"{row.value:.1%}", f"{row.low:.1%} - {row.high:.1%}", f"n = {row.n}") for row in self.rows
         ]
-        return f"Evolved with {self.recipe.merge_method}, in {self.folder}", scores
+        return " ".join((f"Evolved with {self.recipe.merge_method}, in {self.folder}", *self.remarks)), scores
 
 
 def read_result(folder: Path, search: Search | None = None, *, token: str | None = None) -> EvolveResult:
@@ -72,16 +75,20 @@ def read_result(folder: Path, search: Search | None = None, *, token: str | None
 def result_of(search: Search, sources: Mapping[ModelRef, Source], out: Path, results: Results) -> EvolveResult:
     """The finished search in the folder `out`, with its card; `search` names its models as `sources` does."""
     recipe = Recipe.from_dict(results.winner["recipe"])
+    lines = {row.model: (row.model, row.value, row.n) for row in results.rows}
+    evolved = lines.pop(EVOLVED, None)
+    said = remarks(evolved, lines.values(), results.winner.get("unchanged"))
     return EvolveResult(
         recipe=recipe,
         folder=out / MODEL_FOLDER,
         rows=results.rows,
-        card=_card(search, sources, os.path.basename(os.path.realpath(out)), recipe, results),
+        card=replace(_card(search, sources, os.path.basename(os.path.realpath(out)), recipe, results), remarks=said),
         facts=results.facts,
         journal=out / JOURNAL_FILE,
         curve=out / CURVE_FILE,
         seconds=float(results.facts["seconds"]),
         reported=_reported(results),
+        remarks=said,
     )
 
 

@@ -27,6 +27,7 @@ from .compared.answers import open_chosen
 from .compared.contestants import COMPARED_LABELS, EVOLVED_RECIPE, contestants
 from .compared.scales import SCALED_LABEL, best_scale
 from .compared.table import final_rows
+from .compared.verdict import unchanged
 from .examples.search_examples import SearchExamples, cost
 from .explore import Exploration, explore
 from .foresight import foresee
@@ -149,7 +150,7 @@ class _Run:
         results = Results(
             self.opened.key,
             facts,
-            {**winner.facts, "recipe": recipe.to_dict()},
+            {**winner.facts, "recipe": recipe.to_dict(), "unchanged": unchanged(recipe, self.opened.sources)},
             rows,
             tuple(evaluation.number for evaluation in found.front),
             told_of(self.opened.task, "test" not in search.splits),

@@ -27,7 +27,7 @@ from ..stream.plan import Plan, weights_of
 from ..stream.reader import check_finite
 from ..stream.weights import Extent, Reads, Weights
 from . import settings, tokens
-from .formats import Format, allowed, find_format
+from .formats import FORMATS, Format, allowed, find_format
 from .tensors import Laid, bytes_of, lay_out, numbers
 
 
@@ -111,6 +111,10 @@ def file_name(conversion: Conversion) -> str:
 
 
 def _name(source: Source) -> str:
+    name = source.ref.inside.rpartition("/")[2]
+    if name.endswith((".gguf", ".safetensors")):  # one file of several, which is called after what it is
+        stem = name.rpartition(".")[0]
+        return next((stem.removesuffix(f"-{kind}") for kind in FORMATS if stem.endswith(f"-{kind}")), stem)
     return folder_name(source.listing.name) if source.is_folder else source.title.rpartition("/")[2]
 
 

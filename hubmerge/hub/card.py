@@ -64,7 +64,7 @@ class Card:
     result has and nothing else; `transplanted`: whether rows of them were made of other rows. `kind`: what it is of its
     parents. `calibration`: by which texts the parents were measured. `copied`: parts that are here as another model has
     them, by their names; `givers`: names of sources of which there is nothing else. `made`: how large it is, and by
-    which versions.
+    which versions. `remarks`: what has to be said before all else, in plain sentences.
     """
 
     title: str
@@ -94,6 +94,7 @@ class Card:
     transplanted: bool = False
     calibration: Sequence[CalibrationRow] = ()
     made: str = ""
+    remarks: Sequence[str] = ()
 
     @property
     def whole(self) -> Source | None:
@@ -109,6 +110,7 @@ def render(card: Card) -> str:
         f"---\n{_metadata(card, licence).to_yaml(original_order=_METADATA_ORDER)}\n---",
         f"# {escape(card.title)}",
         _summary(card),
+        *(f"**{escape(remark)}**" for remark in card.remarks),
         _parents(card, licence),
         _merging(card),
         _measuring(card),

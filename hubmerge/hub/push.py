@@ -22,11 +22,11 @@ from ..places import folder_name
 from ..progress import Event, Progress, silent
 from ..reference import ModelRef
 from .agent import hub_api
-from .answers import ask_about
+from .answers import FileInfo, ask_about
 from .checkpoint import PICKLES, check_name
 from .errors import explain, hub_errors
-from .holdings import marked, require_own, require_private
-from .listing import LARGEST_TEXT
+from .holdings import MANIFEST, Told, marked, require_own, require_private
+from .listing import LARGEST_TEXT, list_files
 from .session import bounded_session, find_token, patiently
 from .source import open_source
 from .unplaced import without_places
@@ -50,9 +50,10 @@ class Upload:
 
     `repo_id` may lack the namespace (the token's user is taken). A new repository is private unless `private` is
     False; one that exists keeps its visibility, and a public one is refused where `private`. A model's that holds
-    something that hubmerge did not push is refused too, unless `overwrite`.
+    something that hubmerge did not push, or a model of another recipe than what is `told`, is refused too, unless
+    `overwrite`.
     `revision` is the branch, made if it is not there. `sdk` makes it a
-    Space with that SDK instead of a model. After `start`, `present` names the files that are there already.
+    Space with that SDK instead of a model. After `start`, `present` has the files that are there already.
 
     >>> upload = Upload("org/name")                       # doctest: +SKIP
     >>> upload.start()                                    # doctest: +SKIP
@@ -70,14 +71,16 @@ class Upload:
         revision: str | None = None,
         sdk: str | None = None,
         overwrite: bool = False,
+        told: Told | None = None,
     ) -> None:
         with hub_errors(f"pushing to {repo_id}"):
             validate_repo_id(repo_id)
         self.repo_id = repo_id
         self.private = private
         self.overwrite = overwrite
+        self.told = told
         self.revision = revision or "main"
-        self.present: frozenset[str] = frozenset()
+        self.present: Mapping[str, FileInfo] = {}
         self._sdk, self._type = sdk, "space" if sdk else "model"
         token = find_token(token)
         if token is None:
@@ -102,6 +105,8 @@ class Upload:
         with self._doing("pushing"):
             bounded_session()
             user = patiently(self._api.whoami)
+            if self.told is not None and not self.private:
+                self.told.require_seen()
             if _role(user) == "read":
                 raise AccessError(
                     f"Pushing to {self.repo_id} needs a token with write access, and this one of {user.get('name')} "
@@ -119,7 +124,10 @@ class Upload:
                 self._api.create_branch(self.repo_id, branch=self.revision, exist_ok=True, repo_type=self._type)
             facts, _ = ask_about(ModelRef(self.repo_id, self.revision), self._token, self._type)
         self._parent = facts.commit
-        self.present = frozenset(facts.files)
+        self.present = facts.files
+        if self.told is not None and not self.overwrite and self._sdk is None:
+            there = list_files(ModelRef(self.repo_id, facts.commit), self._token) if MANIFEST in facts.files else None
+            self.told.require_same(self.repo_id, facts.files, there.read_text(MANIFEST) if there else None)
 
     def _require_ours(self) -> None:
         with self._doing("pushing"):
@@ -158,7 +166,7 @@ class Upload:
 
     def delete(self, names: Iterable[str]) -> None:
         """Makes the deletion of these files, those that are there, part of the commit."""
-        self._deleted |= set(names) & self.present
+        self._deleted |= set(names) & self.present.keys()
 
     def _preupload(self, operations: "list[client.CommitOperationAdd]", what: str) -> None:
         with self._doing(f"uploading {what}"):
@@ -255,10 +263,13 @@ def push_folder(
     private: bool = True,
     overwrite: bool = False,
     files: Mapping[str, bytes] | None = None,
+    names: Iterable[str] = (),
+    names_private: bool = False,
     message: str | None = None,
     progress: Progress = silent,
 ) -> PushResult:
     """Pushes the model in `folder` as one commit; see `Upload` for the repository, its visibility and old weights.
+    `names`: models that it names beside those of its manifest, `names_private` also those that others cannot see.
 
     The folder must hold a whole model (it is opened first). Hidden files, pickles and weights that are not part of
     the model stay behind, but for a GGUF file of it; what `files` has goes up in place of the folder's own.
@@ -279,7 +290,8 @@ def push_folder(
         and name not in source.listing.made
         and (name in weights or not name.endswith((".safetensors", *PICKLES)))
     ]
-    upload = Upload(repo_id, token=token, private=private, overwrite=overwrite)
+    told = Told.read(source.read_text(MANIFEST), names, names_private)
+    upload = Upload(repo_id, token=token, private=private, overwrite=overwrite, told=told)
     upload.start()
     done, total = 0, sum(file.size for file in stored)
     for name, content in replaced.items():

@@ -71,6 +71,8 @@ class Calibration:
             harness, examples = (self.task.get(key) for key in ("lm_eval", "examples"))
             named = [harness.get("include_path")] if isinstance(harness, Mapping) else []
             named += [examples.get("folder")] if isinstance(examples, Mapping) else []
+            python = self.task.get("python")
+            named += [python.rpartition(":")[0] or python] if isinstance(python, str) else []
         return tuple(str(one) for one in named if one is not None)
 
     @classmethod

@@ -20,6 +20,7 @@ from ..errors import RecipeError
 from ..guesses import missing_colon, nearest
 from ..reference import ModelRef
 from ..text import brief
+from ..typed import typed
 from .calibration import Calibration
 from .models import read_model
 from .output import OUTPUT_KEYS, Output
@@ -50,6 +51,9 @@ _PARTS = "components"
 _WHOLE = "default"
 """How mergekit calls the one module of a model without parts."""
 
+_OF_SEARCHES = {"genome", "data_flow", "searcher", "splits"}
+"""With a task beside, these make a document a search."""
+
 _ELSEWHERE: Mapping[str, str] = {
     "out_path": "`--out` says where the model is written",
     "random_seed": "`seed` under `parameters` is that of the random masks",
@@ -71,6 +75,11 @@ _ENTRIES: Mapping[str, str] = {
 def read_recipe(document: Mapping[str, Any], strict: bool = False) -> Recipe:
     """The recipe that plain values describe. Raises `RecipeError`; `strict`: what nothing reads is an error, which the
     recipe's `remarks` hold (`Recipe.require_read`)."""
+    if "task" in document and _OF_SEARCHES & document.keys():
+        raise RecipeError(
+            f"This is a search, not a recipe: run it with {typed('evolve FILE --out run')}; then its winner is in "
+            "run/best.yaml and run/model."
+        )
     return _Reader(forgiving=not strict and not _is_ours(document)).recipe(document)
 
 
@@ -235,6 +244,8 @@ class _Reader:
         )
 
     def _model_entry(self, item: Any) -> ModelEntry:
+        if isinstance(item, str):  # as a search has them
+            return ModelEntry(read_model(item, "models"))
         if not isinstance(item, Mapping) or "model" not in item:
             raise RecipeError(f"Each entry of `models` needs `model: org/name`, got {brief(item)}.")
         model = read_model(item["model"], "models")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..documents import parse_object
 from ..errors import SourceError
+from ..hub.holdings import MANIFEST as MANIFEST
 from ..hub.listing import Listing
 from ..recipe import Recipe
 from .findings import some
@@ -14,8 +15,6 @@ from .names import name_of
 
 if TYPE_CHECKING:  # which brings torch
     from .plan import Wanted
-
-MANIFEST = "hubmerge.json"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

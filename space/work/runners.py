@@ -69,8 +69,9 @@ def run_publish(work: Work, limits: Limits) -> Mapping[str, Any]:
     """Pushes what another job made to `spec["repo_id"]` as one commit, its card under that name."""
     spec, repo_id = work.spec, work.spec["repo_id"]
     folder = Path(spec["folder"])
-    how = {"private": spec["private"], "overwrite": spec.get("overwrite", False), "progress": work.report}
-    shared: dict[str, Any] = {"token": work.token, **how}
+    how: dict[str, Any] = {"private": spec["private"], "overwrite": spec.get("overwrite", False)}
+    how |= {"progress": work.report, "names_private": True}  # the page tells of private models before
+    shared = {"token": work.token, **how}
     if spec["kind"] == "evolve":
         result = read_result(folder.parent, Search.from_dict(spec["search"]), token=work.token)
         done = push_result(result, repo_id, **shared)

@@ -18,11 +18,13 @@ from hubmerge.extract.card import render as render_lora
 from hubmerge.gguf.card import render as render_gguf
 from hubmerge.gguf.conversion import Conversion, file_name, plan_gguf, write_gguf
 from hubmerge.hub import open_source, render
+from hubmerge.hub.holdings import Told
 from hubmerge.hub.push import PushResult, Upload, push_folder
 from hubmerge.progress import Event, Progress, silent
 from hubmerge.publish import card_of, merge, push_gguf, recarded, require_no_model, require_sound
 from hubmerge.published import read_again
 from hubmerge.recipe import Recipe
+from hubmerge.stream.manifest import MANIFEST
 from hubmerge.stream.plan import Plan, pins_by
 
 from ..limits import Limits
@@ -119,7 +121,8 @@ def publish(kind: str, spec: Mapping[str, Any], limits: Limits, token: Token, ho
             folder, repo_id, token=token, files=files, message=f"Upload a {made} made with hubmerge", **how
         )
     progress: Progress = how["progress"]
-    upload = Upload(repo_id, token=token, private=how["private"], overwrite=how["overwrite"])
+    told = None if kind == "gguf" else Told.read((folder / MANIFEST).read_text("utf-8"), (), how["names_private"])
+    upload = Upload(repo_id, token=token, private=how["private"], overwrite=how["overwrite"], told=told)
     upload.start()
     if kind == "gguf":
         require_no_model(upload)

@@ -24,9 +24,12 @@ LABELS = {
 
 
 def baseline(name: str, search: Search) -> Recipe | None:
-    """The recipe of a baseline over the search's models; None where it needs a base and the search has none."""
+    """The recipe of a baseline over the search's models; None where it needs a base and the search has none, or where
+    it would be the one model that there is."""
     method, per_model, shared = _UNTUNED[name]
     if name != "average" and search.base_model is None:
+        return None
+    if name in ("average", "task_arithmetic") and len(search.models) == 1:  # that is the model
         return None
     models = tuple(ModelEntry(model, per_model) for model in search.models)
     plain = Recipe(

@@ -11,6 +11,7 @@ from ... import __version__
 from ...markup import Markup, clean
 from ..records.folder import RECIPE_FILE, SEARCH_FILE
 from ..records.learnt import Ancestor
+from ..records.remarks import remarks
 from . import html, pictures
 from .canvas import is_number
 from .cost import Cost
@@ -46,6 +47,7 @@ def render(stages: Sequence[Run]) -> str:
         style=Markup(css() + style),
         run=run,
         searched=[*map(_searched, stages)],
+        remarks=_remarks(run),
         tiles=[_score_tile(run), *_gain_tile(run), *_search_tiles(stages)],
         contestants=_contestants(run),
         generations=_generations(run, sum(len(stage.evaluations) for stage in stages)),
@@ -106,6 +108,14 @@ def _gain_tile(run: Run) -> list[tuple[str, str, str]]:
     gain = 100 * (best["value"] - rival["value"])
     below = Markup("points against the best other, {}; {}").format(html.name(model_name(rival["model"])), _p(rival))
     return [("Gain", f"{gain:+.1f}".replace("-", "−"), below)]
+
+
+def _remarks(run: Run) -> tuple[str, ...]:
+    lines = [(model_name(row["model"]), row["value"], row.get("n", "?")) for row in run.rows]
+    own = [is_winner(row) for row in run.rows]
+    evolved = next((line for line, is_own in zip(lines, own, strict=True) if is_own), None)
+    others = [line for line, is_own in zip(lines, own, strict=True) if not is_own]
+    return remarks(evolved, others, run.winner.get("unchanged"))
 
 
 def _p(row: Mapping[str, Any]) -> str:

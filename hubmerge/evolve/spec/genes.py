@@ -18,6 +18,10 @@ Of networks that draw (see blocks.py): attention and the rest; a block; attentio
 the blocks of each side - in, middle, out - or for attention and the rest of these."""
 
 
+KEYS = ("granularity", "genes", "start", "filters")
+"""The keys of a genome."""
+
+
 @dataclass(frozen=True)
 class Gene:
     """One parameter of the merge method that the search varies between `low` and `high`, from `start`."""
@@ -36,7 +40,7 @@ class Gene:
 
 def read_genome(genome: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `Search` that its `genome` holds: genes, granularity, filters."""
-    SEARCH.require_known(genome, ("granularity", "genes", "start", "filters"), "genome")
+    SEARCH.require_known(genome, KEYS, "genome")
     granularity = genome.get("granularity", "layer")
     several = [granularity] if isinstance(granularity, str) else SEARCH.listed(granularity, "granularity")
     return {
