@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from . import __version__
 from .amounts import count, size
 from .documents import parse_object
-from .errors import HubmergeError, RefusedError, SourceError
+from .errors import HubmergeError, SourceError
 from .extract import EXTRACT
 from .hub.card import Card, listed, named, render
 from .hub.holdings import DATASETS, Told
@@ -24,7 +24,7 @@ from .hub.notices import notices
 from .hub.push import PushResult, Upload, push_folder
 from .hub.user import is_private
 from .places import folder_name
-from .progress import Event, Progress, silent
+from .progress import Progress, silent
 from .published import MERGEKIT, MERGEKIT_MOE, read_again
 from .recipe import Recipe
 from .reference import ModelRef
@@ -34,7 +34,6 @@ if TYPE_CHECKING:  # what follows brings torch, which takes seconds and a push d
     from typing_extensions import Unpack
 
     from .evolve.result import EvolveResult
-    from .gguf.conversion import Conversion
     from .hub.source import Source
     from .stream.executor import MergeResult
     from .stream.plan import Plan, Settings
@@ -338,39 +337,6 @@ def hub_ids(models: Iterable[ModelRef]) -> tuple[str, ...]:
     """The repositories of the Hub among `models` and their LoRAs."""
     parts = [part for model in models for part in (model, model.lora) if part is not None]
     return tuple(dict.fromkeys(part.repo_id for part in parts if not part.is_folder and not part.stage))
-
-
-def require_no_model(upload: Upload) -> None:
-    """Raises `RefusedError` where a started upload of a GGUF file would replace a model's card, unless `overwrite`."""
-    if upload.overwrite:
-        return
-    if model := next(
-        (name for name in sorted(upload.present) if name == MANIFEST or name.endswith(".safetensors")), None
-    ):
-        raise RefusedError(
-            f"{upload.repo_id} holds a model ({model}), whose card this one of GGUF files would replace; choose "
-            "another name, write the file into the model's folder and push that, or replace the card (--overwrite)."
-        )
-
-
-def push_gguf(conversion: "Conversion", file: Path, upload: Upload, progress: Progress = silent) -> PushResult:
-    """Pushes a GGUF file that was written, beside those that the repository holds already, with a card of all; `upload`
-    is started."""
-    from .gguf.card import render as render_gguf
-
-    size = file.stat().st_size
-    progress(Event("push", 0, size, "B", file.name))
-    there = upload.present.get(file.name)
-    sha256 = upload.add(file.name, file)
-    if there is not None and there.sha256 != sha256 and not upload.overwrite:
-        raise RefusedError(
-            f"{upload.repo_id} already holds another {file.name}, and is left as it is; choose another name, or ask to "
-            "overwrite it (--overwrite, on the page: tick Overwrite)."
-        )
-    files = sorted({file.name, *(name for name in upload.present if name.endswith(".gguf"))})
-    upload.add("README.md", render_gguf(conversion, upload.repo_id, files).encode())
-    progress(Event("push", size, size, "B", "commit"))
-    return upload.commit(f"Upload {file.name} with hubmerge")
 
 
 def push_result(

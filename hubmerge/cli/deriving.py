@@ -234,9 +234,10 @@ def gguf(
         file /= file_name(conversion)
     upload = None
     if push:  # whoever may not write there is told before the work
+        from ..gguf.pushed import require_no_model
         from ..hub.holdings import Told
         from ..hub.push import Upload
-        from ..publish import hub_ids, require_no_model
+        from ..publish import hub_ids
 
         # Weights beside which a file of its own is put are told of by `require_no_model`.
         told = Told(None, hub_ids([source.ref]), name_private, is_model=False)
@@ -245,7 +246,7 @@ def gguf(
         require_no_model(upload)
     write_as_gguf(conversion, file, overwrite)
     if upload is not None:
-        from ..publish import push_gguf
+        from ..gguf.pushed import push_gguf
         from ..terminal import progress_bars
 
         with progress_bars() as progress:

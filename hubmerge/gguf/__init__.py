@@ -12,4 +12,5 @@ few rows at a time, and what was written is read back and compared. What llama.c
     conversion.py     all of it: planned, written, read back
     beside.py         whether files that lie beside weights are that model
     card.py           the card of a repository of such files
+    pushed.py         one of them pushed there
 """

@@ -87,10 +87,10 @@ class Told:
             what = f"another model ({weights[0]})"
         else:
             return
-        raise RefusedError(f"{repo_id} already holds {what}, and {_LEFT}")
+        raise RefusedError(f"{repo_id} already holds {what}, and {LEFT}")
 
 
-_LEFT = "is left as it is; choose another name, or ask to overwrite it (--overwrite, on the page: tick Overwrite)."
+LEFT = "is left as it is; choose another name, or ask to overwrite it (--overwrite, on the page: tick Overwrite)."
 
 
 def _as_written(recipe: Mapping[str, Any]) -> str:
@@ -159,5 +159,5 @@ def require_own(
         return
     newest, commit = others[0], str(others[0].commit_id)[:8]
     raise RefusedError(
-        f"{repo_id} already holds what hubmerge did not push (commit {commit}: {newest.title!r}), and {_LEFT}"
+        f"{repo_id} already holds what hubmerge did not push (commit {commit}: {newest.title!r}), and {LEFT}"
     )

@@ -17,11 +17,12 @@ from hubmerge.extract.asked import Estimate, estimate
 from hubmerge.extract.card import render as render_lora
 from hubmerge.gguf.card import render as render_gguf
 from hubmerge.gguf.conversion import Conversion, file_name, plan_gguf, write_gguf
+from hubmerge.gguf.pushed import push_gguf, require_no_model
 from hubmerge.hub import open_source, render
 from hubmerge.hub.holdings import Told
 from hubmerge.hub.push import PushResult, Upload, push_folder
 from hubmerge.progress import Event, Progress, silent
-from hubmerge.publish import card_of, merge, push_gguf, recarded, require_no_model, require_sound
+from hubmerge.publish import card_of, merge, recarded, require_sound
 from hubmerge.published import read_again
 from hubmerge.recipe import Recipe
 from hubmerge.stream.manifest import MANIFEST
