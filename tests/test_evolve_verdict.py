@@ -82,7 +82,8 @@ def test_more_examples_than_there_are_and_a_grid_of_one_are_told(tiny_search, si
     assert "splits.search is 999, and the task has 4 examples for it; all are taken." in told(plenty)
     assert "splits.test" not in told(plenty)
     paths = {"models": [str(siblings["math"]), str(siblings["base"])], "data_flow": {}, "task": rows}
-    grid = type(tiny_search()).from_dict(paths | {"searcher": {"name": "grid", "evaluations": 8}})
+    alone = {"models": paths["models"][:1], "searcher": {"name": "grid", "evaluations": 8}}
+    grid = type(tiny_search()).from_dict(paths | alone)
     assert "grid tries one candidate within this budget" in told(grid) and "max_layers" not in told(grid)
     short = type(tiny_search()).from_dict(paths | {"data_flow": {"max_layers": 2}})
     assert "data_flow.max_layers is 2, and local folder math has 3 layers" in told(short)
