@@ -211,8 +211,17 @@ def merge_or_push(
     if gguf is None:
         plan = _shown_plan(recipe, token, pushing=push is not None, **how)
         card = None if told is None else _told(plan, push, told)
-        seen = {"public": public, "name_private": name_private}
-        write_or_push(plan, out, push, **seen, token=token, overwrite=overwrite, keep=keep, card=card)
+        write_or_push(
+            plan,
+            out,
+            push,
+            public=public,
+            name_private=name_private,
+            token=token,
+            overwrite=overwrite,
+            keep=keep,
+            card=card,
+        )
         return
     if out is None:
         raise HubmergeError(

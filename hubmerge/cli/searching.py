@@ -202,8 +202,17 @@ def export(
 
     recipe = candidate_recipe(run, candidate, token=token)
     told = partial(candidate_card, run, candidate)
-    how = {"public": public, "name_private": name_private, "overwrite": overwrite, "memory": memory}
-    merge_or_push(recipe, out, push, **how, token=token, told=told)
+    merge_or_push(
+        recipe,
+        out,
+        push,
+        public=public,
+        name_private=name_private,
+        overwrite=overwrite,
+        memory=memory,
+        token=token,
+        told=told,
+    )
 
 
 @app.command("eval")
