@@ -124,6 +124,9 @@ def test_merge_push_chat_eval_by_hub_id(call, published, tmp_path, monkeypatch) 
     assert "language" not in score.stdout  # the task asks for none
     task.write_text(f"{task.read_text()}language: ja\n")
     assert "language" in call("eval", "alice/cli-pushed", "--task", task, "--limit", 2).stdout
+    (tmp_path / "score.py").write_text("def grade(outputs, examples): return [float('nan') for _ in outputs]")
+    task.write_text(task.read_text().replace("language: ja", "python: score.py:grade"))
+    assert "2 of 2 answers got no grade" in call("eval", "alice/cli-pushed", "--task", task, "--limit", 2).stderr
 
 
 def test_push_a_folder_makes_a_public_repository_only_when_asked(call, siblings) -> None:

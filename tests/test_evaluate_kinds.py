@@ -81,6 +81,8 @@ def grade(outputs, examples):
         ("def grade(outputs, examples): return [0.5]", "1 values for 2 outputs"),
         ("def grade(outputs, examples): return ['x', 'y']", "failed: ValueError"),
         ("def grade(outputs, examples): 1 / 0", "failed: ZeroDivisionError"),
+        ("import sys\ndef grade(outputs, examples): sys.exit(7)", "failed: SystemExit: 7"),
+        ("import sys\nsys.exit(7)", "cannot be run: SystemExit: 7"),
         ("def other(): pass", "no function 'grade'"),
         ("import no_such_package", "cannot be run: ModuleNotFoundError"),
         ("def grade(:", "cannot be run: SyntaxError"),

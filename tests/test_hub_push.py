@@ -7,6 +7,7 @@ import pytest
 from hubtools import INDEX, checkpoint, on_path, publish, shard
 from huggingface_hub import HfApi
 
+from hubmerge.cli.options import show_push
 from hubmerge.errors import AccessError, HubError, NetworkError, NotFoundError, SourceError
 from hubmerge.hub import Upload, open_source, patience, push_folder
 from hubmerge.hub import session as hub_session
@@ -65,8 +66,17 @@ def test_public_where_asked_and_left_as_it_is_after(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("more")
     with pytest.raises(HubError, match="alice/open is public"):
         push_folder(folder, "alice/open")
-    push_folder(folder, "alice/open", private=False)
+    assert not push_folder(folder, "alice/open", private=False).hidden
     assert HfApi().model_info("alice/open").private is False
+
+
+def test_what_was_private_stays_so_and_is_told(tmp_path: Path, capsys) -> None:
+    folder = folder_of(tmp_path, checkpoint())
+    push_folder(folder, "alice/shut")
+    pushed = push_folder(folder, "alice/shut", private=False)
+    assert pushed.hidden and HfApi().model_info("alice/shut").private is True
+    show_push(pushed)
+    assert "alice/shut was private before and stays so" in capsys.readouterr().err
 
 
 def test_the_namespace_may_be_left_out_and_a_branch_named() -> None:

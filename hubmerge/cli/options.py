@@ -109,6 +109,10 @@ def show_push(pushed: "PushResult", then: str | None = None) -> None:
     """Says where a model was pushed to, and what to do with it `then`, before its name; by default, chat."""
     from ..terminal import marked, out
 
+    if pushed.hidden:
+        show_warning(
+            f"{pushed.repo_id} was private before and stays so; its settings on the Hub make it public, for all to see."
+        )
     if then is None:
         then = f"Talk to it: {typed('chat')} "
     out.print(

@@ -279,6 +279,8 @@ def evaluate(
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:
         said = marked("[dim]Q[/] {}\n[dim]A[/] {}  ", example.prompt, output)
         console.print(said.append(example.answer, style="green" if right else "red"))
+    if scores.ungraded:
+        show_warning(f"{scores.ungraded} of {scores.n} answers got no grade, and count as 0.")
     row = Row.of(model, Measurement.of(scores, loaded, split), None)
     told = {"task": loaded.name, "split": split, "seconds": round(scores.seconds, 3), **asdict(row)}
     _show_score(told, as_json, loaded.language is not None)

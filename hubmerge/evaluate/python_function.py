@@ -45,7 +45,7 @@ class PythonFunction:
         where = f"{self.name} of {self.path}"
         try:
             values = [float(value) for value in _load(self)(list(outputs), list(examples))]
-        except Exception as exc:  # whatever the user's code raises
+        except (Exception, SystemExit) as exc:  # whatever the user's code raises
             raise TaskError(f"The metric {where} failed: {type(exc).__name__}: {exc}.") from exc
         if len(values) != len(outputs):
             raise TaskError(f"The metric {where} gave {len(values)} values for {len(outputs)} outputs.")
@@ -59,7 +59,7 @@ def _load(function: PythonFunction) -> Any:
     names: dict[str, Any] = {"__name__": "hubmerge_metric", "__file__": function.path}
     try:
         exec(compile(function.source, function.path, "exec"), names)  # the user's own file, named in the task
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise TaskError(f"The metric's file {function.path} cannot be run: {type(exc).__name__}: {exc}.") from exc
     found = names.get(function.name)
     if not callable(found):

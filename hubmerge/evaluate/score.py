@@ -26,7 +26,7 @@ class Scores:
     `metric`: the metric's value, 0..1. `language`: P(task's language) of the output, 1.0 where the task asks for none.
     `values`: the metric's value where the output is in that language, else 0. `tokens` were generated, or scored where
     nothing is generated; `seconds` is the time that asking and scoring took. `ungraded` outputs could not be graded (a
-    judge's reply without a grade) and count as 0.
+    judge's reply without a grade, NaN of a function) and count as 0.
     """
 
     values: tuple[float, ...]

@@ -38,11 +38,13 @@ _OUR_WEIGHTS = re.compile(
 
 @dataclass(frozen=True)
 class PushResult:
-    """What a push made: the repository, the commit (40 hex digits) and the address of the model at it."""
+    """What a push made: the repository, the commit (40 hex digits) and the address of the model at it; `hidden`: it was
+    to be public, and its repository was private before and stays so."""
 
     repo_id: str
     commit: str
     url: str
+    hidden: bool = False
 
 
 class Upload:
@@ -93,6 +95,7 @@ class Upload:
         self._parent: str | None = None
         self._deleted: set[str] = set()
         self._resumed = False
+        self._hidden = False
 
     def __repr__(self) -> str:
         return f"Upload({self.repo_id!r}, revision={self.revision!r}, files={len(self._operations)})"
@@ -135,6 +138,7 @@ class Upload:
             refs = patiently(lambda: self._api.list_repo_refs(self.repo_id, repo_type=self._type))
         if self.private:
             require_private(self.repo_id, answer.get("private") is True)
+        self._hidden = not self.private and answer.get("private") is True
         if not self.overwrite:
             is_there = any(branch.name == self.revision for branch in refs.branches)
             revision = self.revision if is_there else None
@@ -243,7 +247,7 @@ class Upload:
                     "somebody else may have committed meanwhile, so push again."
                 )
         place = f"spaces/{self.repo_id}" if self._sdk else self.repo_id
-        return PushResult(self.repo_id, info.oid, f"{self._api.endpoint}/{place}/tree/{info.oid}")
+        return PushResult(self.repo_id, info.oid, f"{self._api.endpoint}/{place}/tree/{info.oid}", self._hidden)
 
     def _stale(self) -> list[str]:
         stale = set(self._deleted)
