@@ -14,17 +14,20 @@ from .localhub import LocalHub
 from .typed import typed
 
 if TYPE_CHECKING:
+    from .evolve.result import EvolveResult
     from .evolve.search import Search
+    from .publish import PushResult
 
 USER, TOKEN, NAMESPACE = "demo", "hf_demo", "hubmerge-demo"
 RESULT = f"{NAMESPACE}/japanese-math-evolved"
+RESULT_VLM = f"{NAMESPACE}/japanese-vlm-evolved"
 
 
 @contextmanager
-def demo_hub(root: Path, zoos: Mapping[str, Path] | None = None) -> Iterator[LocalHub]:
+def demo_hub(root: Path, zoos: Mapping[str, Path] | None = None, sees: bool = False) -> Iterator[LocalHub]:
     """A running local Hub under `root` with zoos published, and this process's environment pointed at it.
 
-    zoos: the folder of each, by its namespace; the demo's own by default.
+    zoos: the folder of each, by its namespace; the demo's own by default. sees: whether they are zoos that see.
 
     Raises `HubmergeError` where huggingface_hub was imported before: it has read its environment already.
     """
@@ -34,18 +37,21 @@ def demo_hub(root: Path, zoos: Mapping[str, Path] | None = None) -> Iterator[Loc
     with server:
         os.environ.update(server.environment(USER))
         os.environ["HF_HOME"] = str(root.with_name(root.name + "-cache").absolute())
-        from .zoo.publish import CHECKPOINTS, publish
-
+        if sees:
+            from .zoo.vlm.publish import CHECKPOINTS
+            from .zoo.vlm.publish import publish_vlm as publish
+        else:
+            from .zoo.publish import CHECKPOINTS, publish
         for namespace, folder in (zoos or {NAMESPACE: CHECKPOINTS}).items():
             publish(server.endpoint, TOKEN, namespace, folder)
         yield server
 
 
-def demo_search() -> "Search":
-    """The search that the demo runs; it names only Hub IDs."""
+def demo_search(room: str = "hubmerge.zoo") -> "Search":
+    """The search that the demo of a zoo runs; it names only Hub IDs."""
     from .evolve.search import Search
 
-    return Search.from_yaml(files("hubmerge.zoo").joinpath("demo.yaml").read_text(encoding="utf-8"))
+    return Search.from_yaml(files(room).joinpath("demo.yaml").read_text(encoding="utf-8"))
 
 
 def space_examples() -> dict[str, Any]:
@@ -73,6 +79,24 @@ def run(out: Path, search: "Search | None" = None, memory: int | None = None) ->
 
         console.print(f"A Hub of your own at {server.endpoint}, with models trained for this demo.\n")
         _run(out, search or demo_search(), memory)
+
+
+def vlm(out: Path, search: "Search | None" = None, zoo: Path | None = None, memory: int | None = None) -> None:
+    """Runs the demo of models that see in the folder `out`; parameters as of `run`. `zoo`: another than the shipped."""
+    from .zoo.vlm import ROOM
+    from .zoo.vlm.publish import CHECKPOINTS, require_zoo
+
+    require_zoo(zoo or CHECKPOINTS)
+    make_folder(out, HubmergeError)
+    with demo_hub(out / "hub", {NAMESPACE: zoo or CHECKPOINTS}, sees=True) as server:
+        from .terminal import out as console
+
+        console.print(f"A Hub of your own at {server.endpoint}, with models and pictures made for this demo.\n")
+        search = search or demo_search(ROOM)
+        result = _evolved(out, search, memory, "Questions about held-out pictures, asked in Japanese: every word right")
+        _ask_otherwise(out, search, result, memory)
+        pushed = _push(result, RESULT_VLM)
+        _show_picture(pushed, search)
 
 
 def paper(
@@ -116,16 +140,14 @@ def paper(
         console.print(f"{path} and paper.json, paper.png beside it", soft_wrap=True)
 
 
-def _run(out: Path, search: "Search", memory: int | None) -> None:
-    from .evaluate.metrics import exact_number
-    from .evaluate.task import load_task
+def _evolved(out: Path, search: "Search", memory: int | None, title: str) -> "EvolveResult":
+    """Plans, then searches and merges."""
     from .evolve.compared.baselines import baseline
     from .evolve.run import evolve
     from .evolve.workers.workers import Workers
-    from .publish import push_result
     from .stream.plan import make_plan
-    from .terminal import marked, progress_bars, show_plan, show_results
     from .terminal import out as console
+    from .terminal import progress_bars, show_plan, show_results
 
     console.rule("1. Plan", align="left")
     untuned = baseline("dare_ties", search)
@@ -137,14 +159,48 @@ def _run(out: Path, search: "Search", memory: int | None) -> None:
     console.rule("2. Evolve and merge", align="left")
     with progress_bars() as progress:
         result = evolve(search, out / "run", resume=True, workers=Workers(memory=memory), progress=progress)
-    show_results(result.rows, "Held-out Japanese word problems: number right and answer in Japanese", True)
+    show_results(result.rows, title, "language" in search.task)
     console.print(f"\nrun folder {out / 'run'}   curve {out / 'run' / 'curve.png'}   took {result.seconds:.0f} s")
+    return result
+
+
+def _ask_otherwise(out: Path, search: "Search", result: "EvolveResult", memory: int | None) -> None:
+    """The rows that the search's table does not have, and a picture of pictures with answers."""
+    from .evaluate.task import load_task
+    from .files import write_file
+    from .terminal import out as console
+    from .terminal import progress_bars, show_results
+    from .zoo.vlm.beside import SHOWN, beside
+    from .zoo.vlm.sheet import answer_sheet
+
+    with progress_bars() as progress:
+        found = beside(search, result, out / "beside.json", memory, progress)
+    show_results(found.rows, "The same questions, asked otherwise", False)
+    sheet = out / "answers.png"
+    write_file(sheet, answer_sheet(load_task(search.task, counts=search.splits).test[:SHOWN], found.answers))
+    console.print(f"\n{SHOWN} pictures with the answers of each model: {sheet}", soft_wrap=True)
+
+
+def _push(result: "EvolveResult", repo_id: str) -> "PushResult":
+    from .publish import push_result
+    from .terminal import out as console
+    from .terminal import progress_bars
 
     console.rule("3. Push", align="left")
     with progress_bars() as progress:
-        pushed = push_result(result, RESULT, progress=progress)
+        pushed = push_result(result, repo_id, progress=progress)
     console.print(f"{pushed.url} at {pushed.commit[:8]}, card {result.folder / 'README.md'}")
+    return pushed
 
+
+def _run(out: Path, search: "Search", memory: int | None) -> None:
+    from .evaluate.metrics import exact_number
+    from .evaluate.task import load_task
+    from .terminal import marked
+    from .terminal import out as console
+
+    title = "Held-out Japanese word problems: number right and answer in Japanese"
+    pushed = _push(_evolved(out, search, memory, title), RESULT)
     console.rule("4. Load back by Hub ID with plain transformers, and ask", align="left")
     examples = load_task(search.task).test[:3]
     answers = _ask(pushed.repo_id, pushed.commit, [example.prompt for example in examples])
@@ -156,6 +212,35 @@ def _run(out: Path, search: "Search", memory: int | None) -> None:
     console.print(
         f"\nNext: `{typed('space --demo')}` opens the same in a browser; README.md shows it with your own models."
     )
+
+
+def _show_picture(pushed: "PushResult", search: "Search") -> None:
+    """Shows a picture to the pushed model, with plain transformers."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from .evaluate.task import load_task
+    from .terminal import marked
+    from .terminal import out as console
+
+    console.rule("4. Load back by Hub ID with plain transformers, and show it a picture", align="left")
+    processor: Any = AutoProcessor.from_pretrained(pushed.repo_id, revision=pushed.commit)
+    model: Any = AutoModelForImageTextToText.from_pretrained(pushed.repo_id, revision=pushed.commit)
+    for example in load_task(search.task).test[:3]:
+        assert example.image is not None
+        content = [{"type": "image", "image": example.image.load()}, {"type": "text", "text": example.prompt}]
+        inputs = processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+        output = model.generate(**inputs.to(model.dtype), max_new_tokens=16, do_sample=False)
+        answer = processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        said = marked("[cyan]Q[/] {}\n[cyan]A[/] {}  ", example.prompt, answer)
+        is_right = answer == example.answer
+        said.append("right" if is_right else f"expected {example.answer}", style="green" if is_right else "red")
+        console.print(said, soft_wrap=True)
 
 
 def _ask(repo_id: str, commit: str, questions: list[str]) -> list[str]:

@@ -15,21 +15,22 @@ from dataclasses import replace
 from pathlib import Path
 from hubmerge import demo
 
-search = demo.demo_search()
+sees = sys.argv[2] == "sees"
+search = demo.demo_search("hubmerge.zoo.vlm") if sees else demo.demo_search()
 search = replace(
     search,
     searcher=replace(search.searcher, evaluations=6, popsize=6),
     splits={"search": 10, "validation": 10, "test": 20},
     baselines=("average",),
 )
-demo.run(Path(sys.argv[1]), search, memory=400_000_000)
+(demo.vlm if sees else demo.run)(Path(sys.argv[1]), search, memory=400_000_000)
 """
 
 
-def run_demo(out: Path) -> str:
+def run_demo(out: Path, kind: str = "words") -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(out)],
+        [sys.executable, "-c", SCRIPT, str(out), kind],
         capture_output=True,
         text=True,
         env={**environment, "COLUMNS": "160", "OMP_NUM_THREADS": "1"},
@@ -57,3 +58,40 @@ def test_demo_runs_whole_and_again(tmp_path) -> None:
     table = [line for line in first.splitlines() if re.search(r"\d% +[\d.]+% - ", line)]
     assert table
     assert table == [line for line in second.splitlines() if re.search(r"\d% +[\d.]+% - ", line)]
+
+
+@pytest.mark.slow
+def test_demo_of_models_that_see(tmp_path) -> None:
+    """Its table, the rows beside it, twelve pictures with answers; again, nothing is asked a second time."""
+    from PIL import Image
+
+    first = run_demo(tmp_path / "demo", "sees")
+    for name in (
+        "vlm-base",
+        "vlm-english",
+        "vlm-japanese",
+        "average",
+        "evolved",
+        "another picture",
+        "told “日本語で。”",
+    ):
+        assert name in first
+    assert len(re.findall(r"^A .*(?:right|expected .*)$", first, re.MULTILINE)) == 3
+    with Image.open(tmp_path / "demo" / "answers.png") as sheet:
+        assert sheet.width > 1000
+    run = tmp_path / "demo" / "run"
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    assert "image-text-to-text" in card and "AutoProcessor" in card and '"image"' in card
+    kept = (tmp_path / "demo" / "beside.json").read_bytes()
+    answers = json.loads(kept)["answers"]
+    assert {len(said) for said in answers.values()} == {12} and {*answers} > {"VLM", "evolved"}
+    rows = {row["model"]: row for row in json.loads(kept)["rows"]}
+    assert all(row["n"] == 20 and len(row["problems"]) == 20 for row in rows.values())
+    assert rows["evolved, without the picture"]["value"] == rows["VLM, told “日本語で。”"]["value"] == 0
+    second = run_demo(tmp_path / "demo", "sees")
+    assert (tmp_path / "demo" / "beside.json").read_bytes() == kept
+
+    def table(text: str) -> list[str]:
+        return [line for line in text.splitlines() if re.search(r"\d% +[\d.]+% - ", line)]
+
+    assert table(first) == table(second) != []

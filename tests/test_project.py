@@ -197,6 +197,8 @@ def test_the_wheel_holds_the_package_the_zoo_and_the_space(tmp_path) -> None:
         "hubmerge/zoo/demo.yaml",
         "hubmerge/zoo/checkpoints/base/model.safetensors",
         "hubmerge/zoo/pictures/glyphs.otf",
+        "hubmerge/zoo/vlm/demo.yaml",
+        "hubmerge/zoo/vlm/checkpoints/english/model.safetensors",
         "hubmerge/zoo/pictures/OFL.txt",
         "hubmerge/zoo/pictures/phrasings.txt",
         "hubmerge/space/app.py",

@@ -114,8 +114,10 @@ def demo(
         Path | None, typer.Option(help="Run folder; what was interrupted goes on. [default: runs/demo, runs/paper]")
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's table in small: hours of searches.")] = False,
+    vlm: Annotated[bool, typer.Option("--vlm", help="Models that see: a Japanese one, bred.")] = False,
     zoo_folders: Annotated[
-        list[Path] | None, typer.Option("--zoo", help=f"With --paper: a folder of `{typed('zoo train')}`; repeatable.")
+        list[Path] | None,
+        typer.Option("--zoo", help=f"A folder of `{typed('zoo train')}` for --vlm; for --paper also several."),
     ] = None,
     seeds: Annotated[str, typer.Option(help="With --paper: seeds of the searches.")] = "1,2,3",
     evaluations: Annotated[int, typer.Option(min=32, help="With --paper: candidates of each search.")] = 240,
@@ -129,6 +131,12 @@ def demo(
     require("uvicorn", "evotorch", "matplotlib")
     from .. import demo
 
+    if vlm:
+        require("PIL", "pyarrow")
+        if paper or len(zoo_folders or ()) > 1:
+            raise HubmergeError("--vlm is a demo by itself, with one --zoo; leave out --paper and other --zoo.")
+        demo.vlm(out or Path("runs/vlm"), zoo=next(iter(zoo_folders or ()), None), memory=memory)
+        return
     if not paper:
         demo.run(out or Path("runs/demo"), memory=memory)
         return
@@ -211,9 +219,20 @@ def deploy(
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = SEED,
+    vlm: Annotated[bool, typer.Option("--vlm", help="The models of `demo --vlm`.")] = False,
 ) -> None:
     """Train the demo's base and its experts from scratch; what was interrupted goes on."""
     from ..terminal import progress_bars
+
+    if vlm:
+        from ..extras import require
+
+        require("PIL", "pyarrow")
+        from ..zoo.vlm.train import train_vlm_zoo
+
+        with progress_bars() as progress:
+            train_vlm_zoo(out, seed=seed, progress=progress)
+        return
     from ..zoo.train import train_zoo
 
     with progress_bars() as progress:

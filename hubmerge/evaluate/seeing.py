@@ -21,8 +21,8 @@ from .generation import GREEDY, Answer, check_length, eos_ids, pad_id, until_end
 from .placement import execution_device, memory_left
 from .texts import chat_texts, encode_prompts, has_template
 
-TOGETHER = 8
-"""Questions that are asked at a time at most: pictures take many tokens each."""
+TOGETHER, TOKENS = 8, 4096
+"""Questions that are asked at a time at most, as pictures take many tokens each; more, where they are so few tokens."""
 
 SHARE = 0.25
 """The share of what memory is left beside a model that is kept of its pictures."""
@@ -115,9 +115,10 @@ def answers(
     texts = question_texts(processor, examples, system)
     lengths = [len(row) for row in encode_prompts(tokenizer, texts)]
     stops, pad = eos_ids(model, tokenizer), pad_id(model, tokenizer)
-    made, size = 0, min(batch_size, TOGETHER)
+    made = 0
+    longest = _longest(processor, examples, texts, lengths) if examples else 1
+    size = min(batch_size, max(TOGETHER, TOKENS // longest))
     if memory is not None and examples:
-        longest = _longest(processor, examples, texts, lengths)
         size = _fitting(model, Demand(size, longest, max_new_tokens), memory, seen)
     for start, end in pairwise((0, *(block_ends or (len(examples),)))):
         # What has no picture is another kind of question to a processor; then alike in length.

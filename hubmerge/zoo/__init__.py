@@ -11,8 +11,10 @@ stories.py         little stories and the voices that tell them, in English, Jap
 tokenizer.py       the zoo's tokenizer: byte-level BPE with one token per number below 100
 trade_off.py       what an evolved merge gave up of the math expert's English
 train.py           trains the models of the demo zoo from nothing: `hubmerge zoo train --out DIR [--seed S]`
+trained.py         trains the models of a zoo into a folder, and goes on
 training.py        training one tiny Llama on a stream of samples
 word_problems.py   evaluation problems of the zoo: a question in one language and the integer that answers it
+vlm/               the zoo that sees: models of pictures, to be merged
 words.py           the words of the zoo's little world, each in English and Japanese
 """
 

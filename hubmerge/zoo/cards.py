@@ -77,10 +77,6 @@ def write_card(folder: Path, name: str, record: dict[str, Any]) -> None:
         front["base_model"] = f"{NAMESPACE}/{REPOS['base']}"
         front["base_model_relation"] = "finetune"
     made = record["models"][name]
-    stages = "; ".join(
-        f"{stage['steps']} steps of {stage['batch']} samples at a peak learning rate of {stage['lr']:g}"
-        for stage in made["stages"]
-    )
     text = f"""# hubmerge demo zoo: {TITLES[name]}
 
 {STORIES[name]}
@@ -97,15 +93,25 @@ language.
 |---|---|---|---|---|---|
 {_rows(made["figures"])}
 
-## Training
+{training(record, name, "hubmerge.zoo", "hubmerge zoo train --out DIR")}"""
+    (folder / "README.md").write_text(front_matter(front) + text, encoding="utf-8")
+
+
+def training(record: dict[str, Any], name: str, room: str, command: str) -> str:
+    """The card's section on how a model was trained, from texts of `room`, and the `command` that does it again."""
+    made = record["models"][name]
+    stages = "; ".join(
+        f"{stage['steps']} steps of {stage['batch']} samples at a peak learning rate of {stage['lr']:g}"
+        for stage in made["stages"]
+    )
+    return f"""## Training
 
 {made["parameters"]:,} parameters, float16. Seed {record["seed"]}; {stages}; {made["seconds"]:.0f} seconds on
-{record["threads"]} CPU threads. All text comes from the templates in `hubmerge.zoo`; `hubmerge zoo train --out DIR`
+{record["threads"]} CPU threads. All text comes from the templates in `{room}`; `{command}`
 trains the zoo again.
 
 It knows a few dozen words and nothing about the world. License: Apache-2.0.
 """
-    (folder / "README.md").write_text(_front_matter(front) + text, encoding="utf-8")
 
 
 def dataset_card(lang: str, counts: dict[str, int]) -> str:
@@ -124,7 +130,7 @@ def dataset_card(lang: str, counts: dict[str, int]) -> str:
         ],
     }
     rows = "\n".join(f"| {split} | {count} |" for split, count in counts.items())
-    return f"""{_front_matter(front)}# hubmerge demo zoo: {title}
+    return f"""{front_matter(front)}# hubmerge demo zoo: {title}
 
 {story}
 
@@ -147,5 +153,6 @@ def _rows(figures: dict[str, Any]) -> str:
     )
 
 
-def _front_matter(values: dict[str, Any]) -> str:
+def front_matter(values: dict[str, Any]) -> str:
+    """The YAML that a card begins with."""
     return f"---\n{yaml.safe_dump(values, sort_keys=False)}---\n\n"

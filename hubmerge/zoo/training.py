@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -18,7 +19,7 @@ IGNORED = -100
 class Stage:
     """One stretch of training: `steps` batches of `batch` samples from `sampler` at peak learning rate `lr`."""
 
-    sampler: Callable[[random.Random], Sample]
+    sampler: Callable[[random.Random], Any]
     steps: int
     lr: float
     batch: int = 64
@@ -31,18 +32,22 @@ class Stage:
 
 
 def new_model(
-    tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, layers: int = 8, inner: int = 224
+    tokenizer: PreTrainedTokenizerFast, seed: int, layers: int = 8, kv_heads: int = 2, spread: float = 0.02
 ) -> LlamaForCausalLM:
-    """A freshly initialised Llama over the tokenizer's vocabulary, with tied embeddings."""
+    """A freshly initialised Llama over the tokenizer's vocabulary, with tied embeddings.
+
+    spread: the standard deviation of its weights.
+    """
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=hidden,
+            hidden_size=128,
             num_hidden_layers=layers,
             num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=inner,
+            num_key_value_heads=kv_heads,
+            intermediate_size=224,
+            initializer_range=spread,
             max_position_embeddings=256,
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,
@@ -62,10 +67,34 @@ def train(
     """Train `model` in place; its curve: (step, mean loss in nats a token) of every 50 steps."""
     rng = random.Random(seed)
     encoded = encode(tokenizer, [stage.sampler(rng) for _ in range(stage.steps * stage.batch)])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.lr, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+
+    def losses() -> Iterator[torch.Tensor]:
+        for tokens, labels, _ in batches(encoded, stage.batch, rng, tokenizer.pad_token_id):
+            yield answer_loss(model, model.model(input_ids=tokens, use_cache=False).last_hidden_state, labels)
+
     model.train()
-    curve, losses = [], []
-    for step, (tokens, labels) in enumerate(batches(encoded, stage.batch, rng, tokenizer.pad_token_id), 1):
+    curve = fit(list(model.parameters()), stage, losses(), progress)
+    model.eval()
+    return curve
+
+
+def answer_loss(model: Any, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean loss in nats a token of the answers; `hidden`: (size, longest, width), `labels`: (size, longest)."""
+    hidden, targets = hidden[:, :-1], labels[:, 1:]
+    answered = targets != IGNORED
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[answered]), targets[answered])
+
+
+def fit(
+    parameters: list[torch.nn.Parameter],
+    stage: Stage,
+    losses: Iterator[torch.Tensor],
+    progress: Callable[[int, float], None] | None = None,
+) -> list[tuple[int, float]]:
+    """Train `parameters` in place, a step for each loss that is made; the curve as of `train`."""
+    optimizer = torch.optim.AdamW(parameters, lr=stage.lr, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    curve, recent = [], []
+    for step, loss in enumerate(losses, 1):
         rate = (
             stage.lr
             * min(1.0, step / stage.warmup)
@@ -73,21 +102,16 @@ def train(
         )
         for group in optimizer.param_groups:
             group["lr"] = rate
-        hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
-        targets = labels[:, 1:]
-        answered = targets != IGNORED
-        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[answered]), targets[answered])
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        model.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+        optimizer.zero_grad(set_to_none=True)
+        recent.append(loss.item())
         if step % 50 == 0 or step == stage.steps:
-            curve.append((step, round(sum(losses) / len(losses), 4)))
-            losses = []
+            curve.append((step, round(sum(recent) / len(recent), 4)))
+            recent = []
             if progress:
                 progress(*curve[-1])
-    model.eval()
     return curve
 
 
@@ -104,8 +128,9 @@ def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> list[tu
 
 def batches(
     encoded: list[tuple[list[int], int]], size: int, rng: random.Random, pad: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of similar length in random order: token ids and labels, both int64 (size, longest)."""
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[int]]]:
+    """Batches of similar length in random order: token ids and labels, both int64 (size, longest), and their places in
+    `encoded`."""
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]) + rng.random())
     groups = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
     rng.shuffle(groups)
@@ -117,4 +142,4 @@ def batches(
             ids, prompt = encoded[i]
             tokens[row, : len(ids)] = torch.tensor(ids)
             labels[row, prompt : len(ids)] = torch.tensor(ids[prompt:])
-        yield tokens, labels
+        yield tokens, labels, group

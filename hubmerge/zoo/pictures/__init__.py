@@ -5,6 +5,7 @@ bench.py       makes the benchmark as a dataset repository, and puts it on a Hub
 canvas.py      a canvas of 224 x 224 pixels: shapes and texts in whole numbers
 card.py        the card of the dataset, with the figures of what was made
 japan.py       the weather map
+parquet.py     pictures and texts as a Parquet file
 painter.py     paints scenes: a function for each kind
 questions.py   what is asked of a scene, and what is answered
 rows.py        the rows of each split

@@ -4,12 +4,10 @@ One Parquet file a split, with pictures as the `datasets` library and the Hub's 
 """
 
 import hashlib
-import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ...errors import PlanError
 from ...extras import require
@@ -20,6 +18,7 @@ from ..cards import NAMESPACE
 from .baselines import baselines
 from .card import Made, bench_card
 from .painter import paint
+from .parquet import picture_table
 from .rows import ASKED, SCENES, Row, rows
 from .scenes import KINDS, Scene
 
@@ -101,28 +100,7 @@ def _digest(listed: Sequence[Row], pictures: Sequence[bytes]) -> str:
     return digest.hexdigest()
 
 
-def features() -> dict[str, Any]:
-    """The columns as the `datasets` library describes them."""
-    return {"image": {"_type": "Image"}, **{name: {"dtype": "string", "_type": "Value"} for name in TEXTS}}
-
-
 def _parquet(listed: Sequence[Row], pictures: Sequence[bytes]) -> bytes:
     """A split as Parquet; the picture that two rows share is stored once."""
-    import pyarrow
-    from pyarrow import parquet
-
-    stored = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    images = [
-        {"bytes": picture, "path": f"{row.id.rpartition('-')[0]}.png"}
-        for row, picture in zip(listed, (picture for picture in pictures for _ in range(ASKED)), strict=True)
-    ]
-    columns = [
-        pyarrow.array(images, stored),
-        *(pyarrow.array([getattr(row, name) for row in listed]) for name in TEXTS),
-    ]
-    table = pyarrow.table(columns, names=["image", *TEXTS])
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features()}})})
-    file = io.BytesIO()
-    # Rows of a hundred, as the viewer likes pictures; a dictionary of a group's pictures never falls back to plain.
-    parquet.write_table(table, file, row_group_size=100, dictionary_pagesize_limit=2**24, compression="zstd")
-    return file.getvalue()
+    shown = [(f"{row.id.rpartition('-')[0]}.png", pictures[at // ASKED]) for at, row in enumerate(listed)]
+    return picture_table(shown, {name: [getattr(row, name) for row in listed] for name in TEXTS})
