@@ -213,14 +213,17 @@ def stream_chat(
 
     def pieces() -> Iterator[str]:
         with turn or nullcontext():
-            yield from _pieces(model, tokenizer, ids, {"max_new_tokens": room, **GREEDY, **sampling}, stop)
+            where = execution_device(model)
+            asked = {"input_ids": ids.to(where), "attention_mask": torch.ones_like(ids).to(where)}
+            yield from written(model, tokenizer, asked, {"max_new_tokens": room, **GREEDY, **sampling}, stop)
 
     return pieces()
 
 
-def _pieces(
-    model: Any, tokenizer: Any, ids: torch.Tensor, settings: Mapping[str, Any], stop: threading.Event | None
+def written(
+    model: Any, tokenizer: Any, asked: Mapping[str, Any], settings: Mapping[str, Any], stop: threading.Event | None
 ) -> Iterator[str]:
+    """What a model answers to its inputs `asked`, piece by piece; `settings` and `stop` as of `stream_chat`."""
     from transformers import StoppingCriteriaList, TextIteratorStreamer
 
     closed = threading.Event()
@@ -234,8 +237,7 @@ def _pieces(
         try:
             with torch.inference_mode():
                 model.generate(
-                    input_ids=ids.to(execution_device(model)),
-                    attention_mask=torch.ones_like(ids).to(execution_device(model)),
+                    **asked,
                     pad_token_id=pad_id(model, tokenizer),
                     eos_token_id=eos_ids(model, tokenizer),
                     streamer=streamer,

@@ -4,6 +4,7 @@ What the tower makes of a picture does not depend on the language model: it is c
 for as long as the tower stays the same (see `Seen`).
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ..errors import ResourceError, TaskError
 from ..stream.device import free_memory
 from .demand import Demand
 from .examples import Example
-from .generation import GREEDY, Answer, check_length, eos_ids, pad_id, until_end
+from .generation import GREEDY, Answer, check_length, eos_ids, pad_id, position_limit, until_end, written
 from .placement import execution_device, memory_left
 from .texts import chat_texts, encode_prompts, has_template
 
@@ -143,6 +144,35 @@ def answers(
                 yield Answer(one, str(tokenizer.decode(ids, skip_special_tokens=True)).strip(), made)
 
 
+def stream_answer(
+    model: Any,
+    processor: Any,
+    question: Example,
+    *,
+    max_new_tokens: int = 512,
+    temperature: float = 0.0,
+    system: str | None = None,
+    stop: threading.Event | None = None,
+    memory: int | None = None,
+) -> Iterator[str]:
+    """The answer to one question about its picture, piece by piece; parameters and errors as of
+    `generation.stream_chat`, and `TaskError` for a picture that is broken and for a model that does not see."""
+    require_seeing(model, processor, "There is a picture")
+    tokenizer = processor.tokenizer
+    texts = question_texts(processor, [question], system)
+    encode_prompts(tokenizer, texts)
+    with _shown(model, processor, [question], texts, Seen(0)) as shown:
+        width = shown["input_ids"].shape[1]
+        check_length(model, width, 1)
+        if memory is not None:
+            Demand(1, width, 1, width).within(memory_left(model, memory), model)
+        limit = position_limit(model)
+        room = min(max_new_tokens, limit - width) if limit else max_new_tokens
+        sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {}
+        settings = {"max_new_tokens": room, **GREEDY, **sampling}
+        yield from written(model, tokenizer, shown, settings, stop)
+
+
 def question_texts(processor: Any, examples: Sequence[Example], system: str | None) -> list[str]:
     """Each question as the model reads it, with a mark where its picture is."""
     tokenizer, mark = processor.tokenizer, _mark(processor)
@@ -173,10 +203,10 @@ def lengths(processor: Any, examples: Sequence[Example], system: str | None) -> 
     return [int(_processed(processor, [one], [text])["input_ids"].shape[1]) for one, text in pairs]
 
 
-def require_seeing(model: Any, processor: Any) -> None:
+def require_seeing(model: Any, processor: Any, shown: str = "The task shows pictures") -> None:
     """Raises `TaskError` for what is shown no picture."""
     if _eyes(model) is None or not hasattr(processor, "image_processor"):
-        raise TaskError("The task shows pictures, and this model has no eyes; ask one that sees.")
+        raise TaskError(f"{shown}, and this model has no eyes; ask one that sees.")
 
 
 def _mark(processor: Any) -> str:

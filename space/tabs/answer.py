@@ -3,15 +3,21 @@
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from hubmerge.errors import HubmergeError, ResourceError, TaskError
+from hubmerge.evaluate.examples import Example
 from hubmerge.evaluate.generation import stream_chat
-from hubmerge.evaluate.models import fetch, load_model
-from hubmerge.hub import Source
+from hubmerge.evaluate.models import fetch, load_model, load_processor
+from hubmerge.evaluate.pictures import MOST_BYTES, Picture, Place
+from hubmerge.evaluate.seeing import stream_answer
+from hubmerge.hub import Source, open_source
+from hubmerge.reference import ModelRef
+from hubmerge.stream.carried import Carried
 
 from ..state import PRODUCT, Owner, Page, product_job
 from ..visitors.access import Token
@@ -36,6 +42,7 @@ class Question:
     """What the Chat tab says, a field for each of its components; the last turn of `talk` and `beside` is the question.
 
     `other`: a second model, that goes on with the conversation `beside`. `length`: tokens of the longest answer.
+    `picture`: a file with one, which the question is about, and then what was said before is not.
     """
 
     talk: Turns
@@ -45,6 +52,7 @@ class Question:
     system: str | None
     temperature: float
     length: float
+    picture: str | None
 
     @property
     def asked(self) -> list[tuple[str, Turns]]:
@@ -68,6 +76,7 @@ def answers(
         "temperature": question.temperature,
         "max_new_tokens": int(question.length),
         "stop": halt,
+        "picture": Path(question.picture) if question.picture else None,
         "turn": Together(lambda: page.turns.of(person, halt)),
     }
 
@@ -115,8 +124,10 @@ def reply(
     max_new_tokens: int = 256,
     turn: AbstractContextManager[None],
     stop: threading.Event | None = None,
+    picture: Path | None = None,
 ) -> Iterator[str]:
-    """The answer of `model` (a Hub ID or one of the owner's products) to a conversation, piece by piece.
+    """The answer of `model` (a Hub ID or one of the owner's products) to a conversation, piece by piece; where there is
+    a `picture`, to its last message alone, which is about that.
 
     `turn` is held while it loads and while it writes; not while the Hub is waited for, or what a repository brought
     makes the prompt.
@@ -126,6 +137,10 @@ def reply(
         raise TaskError(f"An answer may have 1 to {LONGEST_ANSWER:,} tokens, not {max_new_tokens:,}.")
     if not (temperature == 0 or 0.01 <= temperature <= HOTTEST):
         raise TaskError(f"The temperature must be 0, or from 0.01 to {HOTTEST:g}, not {temperature:g}.")
+    if picture is not None and page.settings.on_space:
+        # What a stranger's repository says of pictures, how large they are made for one, is read in this process.
+        raise TaskError("A Space shows models no pictures; ask without one, or start the page on your own machine.")
+    seen = None if picture is None else _picture(picture)
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "stop": stop}
     if model.startswith(PRODUCT):
         opened: Source | str = str(product_job(page.jobs, owner, model).result["folder"])
@@ -141,12 +156,26 @@ def reply(
     with turn:
         memory = page.settings.limits.memory
         network, tokenizer = page.loaded.get(key, lambda: load_model(opened, token=token, memory=memory))
+    if seen is not None:
+        source = open_source(ModelRef(opened)) if isinstance(opened, str) else opened
+        system = next((one["content"] for one in messages if one["role"] == "system"), None)
+        question = Example(messages[-1]["content"], "", where=seen.where.file.name, image=seen)
+        processor = load_processor(Carried(source))
+        return _within(turn, stream_answer(network, processor, question, system=system, memory=memory, **settings))
     return stream_chat(network, tokenizer, messages, turn=turn, memory=memory, **settings)
 
 
 def _within(turn: AbstractContextManager[None], pieces: Iterator[str]) -> Iterator[str]:
     with turn:
         yield from pieces
+
+
+def _picture(file: Path) -> Picture:
+    """The picture in a file that somebody sent. Raises `TaskError` for what is none, and for one that is too large."""
+    with suppress(OSError):
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise TaskError(f"The picture {file.name} has {size:,} bytes; at most {MOST_BYTES:,} are read.")
+    return Picture.of(Place(file).read(), Place(file))
 
 
 def require_short(messages: Sequence[Mapping[str, str]]) -> None:

@@ -43,6 +43,7 @@ class _Talk:
     system: gr.Textbox
     temperature: gr.Slider
     length: gr.Slider
+    picture: gr.File
 
 
 def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
@@ -99,6 +100,13 @@ def _components(page: Page) -> _Talk:
         max_lines=6,
         elem_id="hm-message",
     )
+    with gr.Accordion("A picture to ask about", open=False, visible=not page.settings.on_space):
+        picture = gr.File(
+            file_types=[".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"],
+            label="A picture, for models that see; while it is here, each question is about it alone",
+            height=110,
+            elem_id="hm-chat-picture",
+        )
     with gr.Accordion("Settings of the answer", open=False):
         with gr.Row():
             temperature = gr.Slider(
@@ -106,7 +114,7 @@ def _components(page: Page) -> _Talk:
             )
             length = gr.Slider(16, 1024, value=256, step=16, label="Longest answer", info="tokens")
         system = gr.Textbox(label="System prompt", lines=2, placeholder="none")
-    return _Talk(message, talk, beside, model, other, system, temperature, length)
+    return _Talk(message, talk, beside, model, other, system, temperature, length, picture)
 
 
 def _answer(page: Page, ui: _Talk) -> None:

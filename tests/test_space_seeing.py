@@ -1,0 +1,79 @@
+"""A question about a picture in the Chat tab, and what is refused."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from vlms import add_processor, make_whole
+
+from hubmerge.errors import HubmergeError
+from hubmerge.evaluate.examples import Example
+from hubmerge.evaluate.models import load_model, load_processor
+from hubmerge.evaluate.pictures import MOST_BYTES, Picture, Place
+from hubmerge.evaluate.seeing import answers
+from hubmerge.hub import open_source
+from hubmerge.reference import ModelRef
+from hubmerge.stream.carried import Carried
+from space.limits import Limits
+from space.tabs.answer import reply
+from space.work.timed_cache import TimedCache
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # a processor's
+ASK = [
+    {"role": "system", "content": "w3"},
+    {"role": "user", "content": "w4"},
+    {"role": "assistant", "content": "w5"},
+    {"role": "user", "content": "w1 w2"},
+]
+
+
+@pytest.fixture
+def page() -> Any:
+    return SimpleNamespace(
+        gpu=None,
+        settings=SimpleNamespace(limits=Limits(), on_space=False),
+        open=lambda name, token: open_source(ModelRef(name)),
+        loaded=TimedCache(2, 60.0, in_use=True),
+    )
+
+
+def asked(page: Any, model: Path, file: Path) -> str:
+    pieces = reply(page, "alice", str(model), ASK, None, max_new_tokens=6, turn=nullcontext(), picture=file)
+    return "".join(pieces).strip()
+
+
+def test_what_is_said_of_a_picture_is_what_a_task_would_hear(page: Any, tmp_path: Path) -> None:
+    model = make_whole("llava", tmp_path / "sees", 1)
+    add_processor("llava", model)
+    network, _ = load_model(str(model))
+    processor = load_processor(Carried(open_source(ModelRef(str(model)))))
+    said = set()
+    for colour in ("red", "blue", "white"):
+        file = tmp_path / f"{colour}.png"
+        Image.new("RGB", (20, 30), colour).save(file)
+        question = Example("w1 w2", "", image=Picture.of(file.read_bytes(), Place(file)))
+        (expected,) = answers(network, processor, [question], max_new_tokens=6, system="w3")
+        assert asked(page, model, file) == expected.text
+        said.add(expected.text)
+    assert len(said) > 1, "the picture is looked at"
+
+
+def test_what_cannot_be_shown_is_told_in_a_sentence(page: Any, siblings, tmp_path: Path) -> None:
+    file = tmp_path / "x.png"
+    Image.new("RGB", (4, 4)).save(file)
+    with pytest.raises(HubmergeError, match="cannot be shown"):
+        asked(page, siblings["math"], file)
+    page.settings.on_space = True
+    with pytest.raises(HubmergeError, match="A Space shows models no pictures"):
+        asked(page, siblings["math"], file)
+    page.settings.on_space = False
+    file.write_bytes(b"<svg/>")
+    with pytest.raises(HubmergeError, match="none of PNG"):
+        asked(page, siblings["math"], file)
+    with file.open("wb") as opened:
+        opened.truncate(MOST_BYTES + 1)
+    with pytest.raises(HubmergeError, match=f"at most {MOST_BYTES:,} are read"):
+        asked(page, siblings["math"], file)
