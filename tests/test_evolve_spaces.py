@@ -229,6 +229,7 @@ def test_a_run_is_whole_wherever_its_folder_goes(finished: Run, tmp_path: Path) 
         command("export", here, "--candidate", other, "--out", tmp_path / "after")
         if finished.name == "nsga2":
             command("export", here / "random", "--candidate", 1, "--out", tmp_path / "random")
+            assert "| searcher | random |" in (tmp_path / "random" / "README.md").read_text(encoding="utf-8").lower()
         result = evolve(Search.from_yaml(here / "search.yaml"), here, resume=True)
     finally:
         shutil.move(here, finished.folder)

@@ -110,6 +110,7 @@ def test_a_candidate_is_exported_within_a_limit(
     siblings: Siblings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call
 ) -> None:
     monkeypatch.setattr("hubmerge.evolve.export.candidate_recipe", lambda *_, **__: recipe(siblings))
+    monkeypatch.setattr("hubmerge.evolve.export.candidate_card", lambda run, number, card: card)
     ask = ("export", tmp_path, "--candidate", 0, "--out", tmp_path / "out", "--memory")
     done = call(*ask, "20MB")
     assert done.returncode == 2 and "one tensor at a time, and may take 20 MB" in done.stderr

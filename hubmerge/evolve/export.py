@@ -20,6 +20,7 @@ from .records.results import Results
 from .result import told_on_card
 from .spaces.candidate import read_candidate
 from .spaces.families import family_of
+from .spec.baselines import COMPARED
 
 
 def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Recipe:
@@ -42,12 +43,13 @@ def candidate_recipe(run: Path, number: int, *, token: str | None = None) -> Rec
 def candidate_card(run: Path, number: int, card: Card) -> Card:
     """The card of a candidate's model with what its search knows of it: its score on the examples that it was asked,
     which it may have been chosen by, and how it was searched. Raises what `candidate_recipe` does."""
-    found = _evaluation(run, number)
-    spec = load_mapping(run / SEARCH_FILE, "search", SearchError)
+    found, whole = _evaluation(run, number), run_of(run)
+    spec = load_mapping(whole / SEARCH_FILE, "search", SearchError)
     path = run / RESULTS_FILE
     done = Results.read(path) if path.is_file() else None
     asked: dict[str, Any] = dict(done.task) if done is not None and done.task else _of(spec)
-    told = told_on_card(done.facts) if done is not None else {"searcher": spec["searcher"]["name"], "seed": found.seed}
+    searcher = run.name if run.name in COMPARED and run != whole else spec["searcher"]["name"]
+    told = told_on_card(done.facts) if done is not None else {"searcher": searcher, "seed": found.seed}
     low, high = interval(found.values)
     dataset = asked.get("dataset")
     row = CardRow(card.title, asked["metric"], found.score, low, high, found.n, "search", asked["name"], dataset)
