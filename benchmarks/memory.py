@@ -3,6 +3,7 @@
     python benchmarks/memory.py --keep siblings                # 0.85B and 3B: 18 GB of disk and a while
     python benchmarks/memory.py --keep siblings --limit-gb 2   # the same with no more address space than that
     python benchmarks/memory.py --sizes tiny 0.15B             # a first look
+    python benchmarks/memory.py --seeing                       # the first model is a LLaVA's language model
     python benchmarks/memory.py --sizes 3B --layers 1          # 1.2 GB: as large tensors, and fewer of them
 
 Each merge is a process of its own. Its anonymous memory (what no file backs) is given over that of a bare process,
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from measured import CommandFailed, Usage, measured
 from merge import add_common_options, conditions, find_hubmerge, megabytes, recipe, table_row, work_folder
-from siblings import SIZES, make_siblings, more_sources
+from siblings import SIZES, make_seeing, make_siblings, more_sources
 
 from hubmerge import Recipe, make_plan
 
@@ -56,13 +57,15 @@ def bare_process() -> Usage:
 
 
 def merge_once(
-    method: str, models: list[Path], sources: int, shard_gb: float, work: Path, limit: int | None
+    method: str, models: list[Path], sources: int, shard_gb: float, work: Path, limit: int | None, seeing: Path | None
 ) -> tuple[Usage, int]:
     """Runs one merge of that many sources in `work`, and removes what it wrote; its figures, and the memory that a plan
-    counts. Raises CommandFailed."""
+    counts. The language model of `seeing` takes the place of the first source. Raises CommandFailed."""
     with work_folder(work) as folder:
         path = folder / "recipe.yaml"
-        path.write_text(json.dumps(recipe(method, more_sources(models, sources, folder))))  # JSON is YAML
+        first, *others = more_sources(models, sources, folder)
+        named = [first if seeing is None else f"{seeing}#language_model", *others]
+        path.write_text(json.dumps(recipe(method, named)))  # JSON is YAML
         counted = make_plan(Recipe.from_yaml(path)).peak_memory
         command = [find_hubmerge(), "merge", path, "--out", folder / "out", "--shard-size", f"{shard_gb}GB"]
         return measured(command, limit=limit, HF_HUB_OFFLINE="1"), counted
@@ -87,6 +90,7 @@ def main() -> None:
     parser.add_argument("--shard-gb", nargs="+", type=float, default=[0.1, 5.0], help="largest output file")
     parser.add_argument("--layers", type=int, help="of a model, in place of those of its size")
     parser.add_argument("--limit-gb", type=float, help="address space over that of the bare process")
+    parser.add_argument("--seeing", action="store_true", help="the first model is the language model of one that sees")
     options = parser.parse_args()
     if min(options.sources) < 2:
         parser.error("a merge takes at least 2 --sources")
@@ -104,17 +108,18 @@ def main() -> None:
         for size in options.sizes:
             shape = replace(SIZES[size], layers=options.layers or SIZES[size].layers)
             models = make_siblings(options.keep or work, shape, options.models, options.shard_mb * 10**6)
+            seeing = make_seeing(options.keep or work, shape, options.shard_mb * 10**6) if options.seeing else None
             for sources, shard_gb, method in itertools.product(options.sources, options.shard_gb, options.methods):
                 if method == "slerp" and sources != 2:
                     continue
                 try:
-                    run, counted = merge_once(method, models, sources, shard_gb, work, limit)
+                    run, counted = merge_once(method, models, sources, shard_gb, work, limit, seeing)
                     over[method].append(run.anonymous - bare.anonymous)
                     figures = [*map(megabytes, (over[method][-1], counted, run.anonymous, run.peak)), f"{run.wall:.1f}"]
                 except CommandFailed as exc:
                     failed, figures = True, ["failed", *["-"] * 4]
                     print(str(exc).splitlines()[-1], file=sys.stderr, flush=True)
-                print(table_row(size, sources, shard_gb, method, *figures), flush=True)
+                print(table_row(f"{size}, seeing" if seeing else size, sources, shard_gb, method, *figures), flush=True)
     print("", *summary(over), sep="\n")
     sys.exit(failed)
 

@@ -7,7 +7,9 @@ import json
 import math
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import split_state_dict_into_shards_factory
@@ -44,6 +46,45 @@ def make_siblings(root: Path, shape: LlamaShape, count: int, shard_bytes: int) -
         folder.mkdir(parents=True)
         _write_model(folder, shape, number, shard_bytes)
     return folders
+
+
+@dataclass(frozen=True)
+class SeeingShape:
+    """A LLaVA: a language model of the shape `language` behind a tower as CLIP has it, with patches of 14 pixels."""
+
+    language: LlamaShape
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What its config.json says, but for the dtype."""
+        tower = {"model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "image_size": 336}
+        tower |= {"num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14, "projection_dim": 768}
+        return {
+            "architectures": ["LlavaForConditionalGeneration"],
+            "model_type": "llava",
+            "text_config": self.language.config,
+            "vision_config": tower,
+            "image_token_index": self.language.vocab - 1,
+        }
+
+    @property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape."""
+        from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+        with torch.device("meta"):
+            model = LlavaForConditionalGeneration(LlavaConfig.from_dict(self.config))
+        return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def make_seeing(root: Path, shape: LlamaShape, shard_bytes: int) -> Path:
+    """The folder of a model under `root` that sees, whose language model has the shape of the siblings."""
+    folder = root.resolve() / f"llava-{shape.hidden}x{shape.layers}-{shape.vocab}-{shard_bytes // 10**6}mb"
+    if not (folder / "config.json").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _write_model(folder, SeeingShape(shape), 0, shard_bytes)
+    return folder
 
 
 def make_adapters(base: Path, shape: LlamaShape, count: int, rank: int) -> list[Path]:
@@ -90,7 +131,7 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _write_model(folder: Path, shape: LlamaShape, number: int, shard_bytes: int) -> None:
+def _write_model(folder: Path, shape: LlamaShape | SeeingShape, number: int, shard_bytes: int) -> None:
     # The Hub library's own splitting, which save_pretrained uses: the same names and the same cuts.
     split = split_state_dict_into_shards_factory(
         shape.tensors,
@@ -98,13 +139,14 @@ def _write_model(folder: Path, shape: LlamaShape, number: int, shard_bytes: int)
         filename_pattern="model{suffix}.safetensors",
         max_shard_size=shard_bytes,
     )
-    seeds = {name: index for index, name in enumerate(shape.tensors)}
+    tensors = shape.tensors
+    seeds = {name: index for index, name in enumerate(tensors)}
     for filename, names in split.filename_to_tensors.items():
         with open(folder / filename, "wb") as file:
-            header, ordered = _header({name: shape.tensors[name] for name in names})
+            header, ordered = _header({name: tensors[name] for name in names})
             file.write(header)
             for name in ordered:
-                file.write(_values(shape.tensors[name], number, seeds[name]).view(torch.uint8).numpy().data)
+                file.write(_values(tensors[name], number, seeds[name]).view(torch.uint8).numpy().data)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True))

@@ -94,6 +94,8 @@ def test_memory_prints_a_row_a_merge() -> None:
     assert all(0 <= over < float(row["anonymous MB"]) for over, row in zip(found, rows, strict=True))
     assert [row["method"] for row in extremes] == ["linear", "all"]
     assert (float(extremes[0]["smallest MB"]), float(extremes[0]["largest MB"])) == (min(found), max(found))
+    sees = ("--sizes", "tiny", "--sources", 2, "--shard-gb", 0.01, "--methods", "linear", "--seeing")
+    assert [row["model"] for row in tables(run("memory.py", *sees))[0]] == ["tiny, seeing"]
 
 
 @pytest.mark.thorough

@@ -110,7 +110,7 @@ def _run(jobs: "Jobs", work: "Work", where: str, hours: float) -> None:
     if sent.again:
         show_warning(f"A job that does just this is under way already, and followed: {sent.id}.")
     at_most = f", at {sent.price}" if sent.price else ""
-    began = "Following" if sent.again else f"Started on {on.flavor}, for {on.hours:g} hours at most{at_most}"
+    began = "Following" if sent.again else f"Sent to {on.flavor}, for {on.hours:g} hours at most{at_most}"
     err.print(marked("{}: [bold]{}[/]", began, sent.url), soft_wrap=True)
-    err.print("Ctrl-C leaves it running.", style="dim")
+    err.print("What it prints comes here as soon as it has a machine; Ctrl-C leaves it running.", style="dim")
     jobs.follow(sent, lambda line: err.print(line, soft_wrap=True))
