@@ -239,6 +239,8 @@ def test_threads_and_device(call, siblings, tmp_path) -> None:
     assert "on 3 cores" in " ".join(plan.stdout.split())
 
 
+# Ctrl-C may come between `open` and `with` in whatever is running: that file is closed when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_ends_a_search_with_130_and_it_can_be_resumed(call, published, tmp_path, monkeypatch) -> None:
     rows = [{"question": f"{n} w{n % 30}", "answer": str(n)} for n in range(12)]
     search = {

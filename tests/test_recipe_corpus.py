@@ -20,7 +20,6 @@ REFUSED = {
     "front-matter": "keep what lies between the two lines of ``` alone",
     "tabs": "begin lines with spaces",
     "models-dict": "begin each entry with a dash",
-    "models-plain": "needs `model: org/name`, got 'org/math'",
     "dash-method": "did you mean dare_ties?",
     "upper-method": "did you mean slerp?",
     "short-dtype": "did you mean bfloat16?",
