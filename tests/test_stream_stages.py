@@ -1,5 +1,7 @@
 """Merges before a merge: their results are read as models are, to the bit, and nothing of them is written."""
 
+import gc
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,24 @@ def test_what_is_read_twice_is_made_once(wide, monkeypatch, tmp_path: Path) -> N
     merge(make_plan(Recipe.from_dict(top)), tmp_path / "twice")
     assert max(made.values()) > 3 + 3
     assert all(torch.equal(found[name], tensor) for name, tensor in weights(tmp_path / "twice").items())
+
+
+def test_nothing_of_a_tensor_stays_when_it_is_made(wide, monkeypatch, tmp_path: Path) -> None:
+    made: list[weakref.ref[Merging]] = []
+    begin = Merging.__init__
+
+    def noted(self: Merging, *given: Any) -> None:
+        made.append(weakref.ref(self))
+        begin(self, *given)
+
+    monkeypatch.setattr(Merging, "__init__", noted)
+    gc.collect()
+    gc.disable()  # what waits for it may take gigabytes meanwhile
+    try:
+        merge(staged(wide), tmp_path / "out")
+        assert len(made) > 20 and not any(one() is not None for one in made)
+    finally:
+        gc.enable()
 
 
 def test_a_stage_is_tried_in_memory(wide, tmp_path: Path) -> None:

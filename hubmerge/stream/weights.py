@@ -104,8 +104,10 @@ class Reads:
         return same
 
     def close(self) -> None:
-        """Gives back what is kept, when the output tensor is done."""
-        for one in self.kept.values():
+        """Gives back what is kept, when the output tensor is done: at once, though it may read through this itself."""
+        kept = [*self.kept.values()]
+        self.kept.clear()
+        for one in kept:
             if hasattr(one, "close"):
                 one.close()
 
