@@ -158,6 +158,12 @@ def test_a_recipe_travels_as_a_link_and_as_a_file(visitor, browser, tmp_path):
     sync_api.expect(box).to_have_value(re.compile(r"^http://127.0.0.1:\d+/\?recipe=[\w-]+$"))
     text = visitor.recipe()
     other = Visitor(browser, box.input_value())
+    for weight in ("1.5", "1.25"):  # another recipe has another link
+        control = visitor.page.locator(".hm-model").first.locator("input[type=number]").first
+        control.fill(weight)
+        control.press("Tab")
+        visitor.see_recipe(f"weight: {weight}")
+        sync_api.expect(box).to_have_count(0)
     other.see("#hm-cards", "space-math")
     other.open("Merge")
     other.see_recipe("1.25")

@@ -27,6 +27,8 @@ from .sliders import draw_controls, read
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _PLAIN_ADDRESS = "() => history.replaceState(null, '', location.pathname)"
+_HIDDEN = "() => ({__type__: 'update', visible: false})"
+"""By the browser at once: an answer of the server may come when the link to the changed recipe is shown already."""
 _WHOLE_ADDRESS = f"(packed) => location.origin + location.pathname + '?{QUERY}=' + packed"
 
 
@@ -224,7 +226,7 @@ def _share(page: Page, recipe: _Recipe, files: _Files) -> None:
         None, [files.link], [files.link], js=_WHOLE_ADDRESS, **_QUIET
     )
     # A link that is shown is the recipe's as it stands.
-    recipe.text.change(lambda: gr.Textbox(visible=False), None, [files.link], **_QUIET)
+    recipe.text.change(None, None, [files.link], js=_HIDDEN, **_QUIET)
 
 
 def _run(page: Page, recipe: _Recipe, plan: gr.Button, go: gr.Button, planned: gr.HTML, job: Panel) -> None:
