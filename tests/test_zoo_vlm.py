@@ -11,6 +11,7 @@ import pytest
 
 from hubmerge.errors import HubmergeError, PlanError
 from hubmerge.evaluate.task import load_task
+from hubmerge.hub.unplaced import without_places
 from hubmerge.zoo.stories import Voice
 from hubmerge.zoo.vlm import corpora, eyes
 from hubmerge.zoo.vlm import questions as questioned
@@ -129,6 +130,7 @@ def test_a_zoo_is_trained_and_goes_on(tmp_path: Path) -> None:
     assert list(record["models"]) == ["base", "japanese", "english"]
     kept = json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))
     assert kept["models"] == json.loads(json.dumps(record["models"]))
+    assert not any(str(tmp_path) in file.read_text(encoding="utf-8") for file in tmp_path.rglob("*.json"))
     vlm = AutoModelForImageTextToText.from_pretrained(tmp_path / "english")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base").state_dict()
     own = vlm.model.language_model.state_dict()
@@ -155,6 +157,7 @@ def test_the_shipped_zoo_is_what_its_record_says_and_passes_its_gates() -> None:
     record = json.loads((CHECKPOINTS / "training.json").read_text(encoding="utf-8"))
     assert record["seed"] == SEED and record["threads"] == 1
     assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()) <= 8_000_000
+    assert all(without_places(file.name, told := file.read_bytes()) == told for file in CHECKPOINTS.rglob("*.json"))
     figures = {}
     for name, made in record["models"].items():
         assert made["stages"] == [stage.settings for stage in STAGES[name]]

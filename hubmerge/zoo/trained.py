@@ -18,6 +18,7 @@ import torch
 
 from ..documents import parse_object
 from ..errors import HubmergeError, PlanError
+from ..hub.unplaced import without_places
 from ..progress import Progress, silent
 from ..stream.owned import read_plain
 from ..stream.written import Written
@@ -183,4 +184,8 @@ def _save(model: Any, processor: Any, folder: Path) -> tuple[Path, Any]:
     partial.mkdir()
     model.half().save_pretrained(partial)
     processor.save_pretrained(partial)
+    for file in partial.glob("*.json"):  # transformers notes where a model was loaded from
+        content = file.read_bytes()
+        if (left := without_places(file.name, content)) != content:
+            file.write_bytes(left)
     return partial, type(model).from_pretrained(partial, dtype=torch.float32)
