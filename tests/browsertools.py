@@ -64,8 +64,15 @@ class Visitor:
         field = self.page.locator(f"{box} input")
         field.click()
         field.press_sequentially(query, delay=40)
-        # For a moment gradio draws new choices by the places of the old ones: one of them twice, or none at all.
-        self.page.locator(f'{box} [role=option][aria-label="{choice}"]').first.click()
+        # gradio draws new choices in the lines of old ones: the line that was found may be another choice's by now, and
+        # hidden, or be drawn twice for a moment; so it is looked for again.
+        option = self.page.locator(f'{box} [role=option][aria-label="{choice}"]:visible').first
+        for _ in range(PATIENCE):
+            try:
+                return option.click(timeout=1000)
+            except sync_api.TimeoutError as exc:
+                late = exc
+        raise late
 
     def see(self, selector, text, seconds=PATIENCE):
         sync_api.expect(self.page.locator(selector).first).to_contain_text(text, timeout=seconds * 1000)
