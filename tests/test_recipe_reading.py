@@ -191,6 +191,20 @@ def test_all_faults_are_told_in_one_run_in_the_order_of_the_file(call, tmp_path:
     assert told.index("In the stage s: dtype") < told.index("pad_to") < told.index("In the stage s: linear has no")
 
 
+def test_misspelt_methods_are_told_in_the_same_run(call, tmp_path: Path) -> None:
+    (path := tmp_path / "recipe.yaml").write_text(
+        "stages: [{name: s, merge_method: linaer, models: [{model: org/a}]},\n"
+        "{name: t, merge_method: linear, models: [{model: org/a, parameters: {weight: 1e39}}]}]\n"
+        "merge_method: TIES\nbase_model: stage:t\nmodels: [{model: stage:s}, {model: org/c, weigth: 1}]\n"
+    )
+    methods = ["In the stage s: There is no merge_method 'linaer': did you mean linear?"]
+    methods += ["There is no merge_method 'TIES': did you mean ties?"]
+    told = [line.removeprefix("hubmerge: ") for line in call("plan", path, "--strict").stderr.strip().splitlines()]
+    assert told[0].startswith("`weigth` beside `model: org/c` is not read")
+    assert told[1:3] == methods
+    assert told[3].startswith("In the stage t: weight must be a number of 32 bits") and len(told) == 4
+
+
 def test_what_only_follows_from_a_fault_is_not_told() -> None:
     for text, count in (
         (f"{TWO}tokenizer: {{source: [], transplant: 3}}", 1),

@@ -57,20 +57,16 @@ def _recipe_in(file: Path, strict: bool) -> "Value":
     """The recipe in a file. Raises `RecipeError` for all at once that is wrong with it as it is written."""
     from ..recipe import FaultyRecipe
     from ..recipe import Recipe as Value
+    from ..stream.settings import require_written
 
-    told: list[str] = []
     try:
         recipe = Value.as_written(file, strict)
-        if not recipe.forgiving:
-            told = [*recipe.remarks]
+        told = () if recipe.forgiving else recipe.remarks
     except FaultyRecipe as exc:
-        if exc.rest is None or exc.rest.forgiving:
+        if exc.rest is None:
             raise
-        recipe, told = exc.rest, str(exc).splitlines()
-    if told:
-        from ..stream.settings import require_written
-
-        require_written(recipe, told)
+        recipe, told = exc.rest, tuple(str(exc).splitlines())
+    require_written(recipe, told)
     return recipe
 
 

@@ -1,14 +1,11 @@
 """The parameters of each tensor: those nearest to the model count first (model, slice, recipe, default)."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NoReturn
-
-import torch
 
 from ..blocks import fits, is_word
 from ..errors import RecipeError
 from ..guesses import guess
-from ..methods import IGNORED_PARAMETERS, METHODS, Method, Parameter
+from ..methods import IGNORED_PARAMETERS, METHODS, Method, Parameter, find_method
 from ..recipe import Conditional, Parameters, Recipe, Setting, value_at
 from .findings import Finding, error, some, warning
 
@@ -16,7 +13,8 @@ Values = Mapping[str, float]
 
 _ALL = {parameter.name for method in METHODS.values() for parameter in method.parameters}
 
-_LARGEST = torch.finfo(torch.float32).max
+_LARGEST = (2 - 2**-23) * 2.0**127
+"""Of 32 bits; torch, which knows it, takes seconds to load."""
 
 
 def check_settings(recipe: Recipe, method: Method) -> Iterator[Finding]:
@@ -51,17 +49,23 @@ def check_settings(recipe: Recipe, method: Method) -> Iterator[Finding]:
         yield warning(f"The parameter {name} is not used: {IGNORED_PARAMETERS[name]}.")
 
 
-def require_written(recipe: Recipe, lines: Iterable[str]) -> NoReturn:
-    """Raises `RecipeError` for what is wrong with a recipe that is read strictly, as it is written: `lines`, and of all
-    its merges the parameters that their methods do not have."""
-    told = [*lines]
+def require_written(recipe: Recipe, lines: Iterable[str]) -> None:
+    """Raises `RecipeError` for what is wrong with a recipe as it is written: `lines`, and methods that there are none
+    of. With them all its merges' parameters are told that would be refused, too."""
+    told, settings = [*lines], list[str]()
     for stage, merge in recipe.merges.items():
         parts = {f"In the module {module.name}: ": module.recipe(merge) for module in merge.modules} or {"": merge}
         for part, one in parts.items():
             where = (f"In the stage {stage}: " if stage else "") + part
-            found = check_settings(one, METHODS[one.merge_method]) if one.merge_method in METHODS else ()
-            told += [where + finding.message for finding in found if finding.level == "error"]
-    raise RecipeError("\n".join(told))
+            try:
+                # Without a name it could not be read, which is told.
+                found = check_settings(one, find_method(one.merge_method)) if one.merge_method else ()
+            except RecipeError as exc:
+                told.append(f"{where}{exc}")
+            else:
+                settings += [where + finding.message for finding in found if finding.level == "error"]
+    if told:
+        raise RecipeError("\n".join([*told, *settings]))
 
 
 def check_filters(
