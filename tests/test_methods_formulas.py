@@ -178,16 +178,28 @@ def test_della_keeps_large_entries_more_often() -> None:
     assert torch.equal(scaled != 0, kept)
 
 
-@pytest.mark.parametrize("shape", [(50, 40), (3, 70_000)], ids=str)
-def test_della_ranks_a_row_by_magnitude_and_equal_entries_by_their_place(shape: tuple[int, int]) -> None:
-    few = torch.tensor([3.0, -1e-40, 1.0, 2.0, -2.0, 1.0 + 2**-20, 1.0 + 2**-9, -7e30])
-    model = few[torch.randint(len(few), shape, generator=torch.Generator().manual_seed(5))]
+FEW = torch.tensor([3.0, -1e-40, 1.0, 2.0, -2.0, 1.0 + 2**-20, 1.0 + 2**-9, -7e30])
+CHANGES = {
+    "few": lambda some: FEW[some.mul(1e6).long() % len(FEW)],
+    "all": lambda some: some,
+    "of 16 bits": lambda some: some.bfloat16().float(),
+    "first the one, then the other": lambda some: torch.where(torch.arange(len(some))[:, None] < 20, some, some.half()),
+    "nearly equal": lambda some: 1 + some * 1e-5,
+    "far apart": lambda some: some.double().pow(31).float(),
+}
+
+
+@pytest.mark.parametrize("shape", [(50, 40), (40, 3000), (3, 70_000)], ids=str)
+@pytest.mark.parametrize("kind", CHANGES)
+def test_della_ranks_a_row_by_magnitude_and_equal_entries_by_their_place(kind: str, shape: tuple[int, int]) -> None:
+    model = CHANGES[kind](torch.randn(shape, generator=torch.Generator().manual_seed(5)))
     ranks = model.abs().numpy().argsort(axis=1, kind="stable").argsort(axis=1)
     chance = 0.5 - 0.3 + 0.6 * ranks / (shape[1] - 1)
-    drawn = draws(mask_seed(4, "layers.0.weight", 0), 0, out=torch.empty(model.numel())).view(shape).numpy()
+    drawn = draws(mask_seed(4, "layers.0.weight", 0), 0, model.numel()).reshape(shape).astype(int)
     given = {"density": 0.5, "epsilon": 0.3, "weight": 1.0, "rescale": False, "seed": 4}
     kept = run("della_linear", [model], torch.zeros(shape), **given) != 0
-    assert np.array_equal(kept.numpy(), drawn + 32768 >= 65536 - np.round(chance.astype(np.float32) * 65536))
+    expected = drawn + 32768 >= 65536 - np.round(chance.astype(np.float32) * 65536)
+    assert np.array_equal(kept.numpy(), expected & (model != 0).numpy())
 
 
 def test_della_draws_the_same_masks_for_one_seed_and_others_for_another() -> None:

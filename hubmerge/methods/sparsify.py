@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .blocks import BLOCK, Block, Blocks, each
@@ -213,21 +214,17 @@ def random_mask(density: float, seed: int, block: int, *, out: Tensor) -> Tensor
     keeps.
     """
     highest_dropped = _LEVELS // 2 - 1 - round(density * _LEVELS)
-    return draws(seed, block, out=out).sub_(highest_dropped).clamp_(0, 1)
+    out.copy_(torch.from_numpy(draws(seed, block, out.numel())))
+    return out.sub_(highest_dropped).clamp_(0, 1)
 
 
-def draws(seed: int, block: int, *, out: Tensor) -> Tensor:
-    """A random whole number from -32768 to 32767 in each element of `out`, float32."""
+def draws(seed: int, block: int, count: int) -> NDArray[np.int16]:
+    """So many random whole numbers from -32768 to 32767."""
     # Four draws come in each word. Whole words of a bit generator are what numpy promises to keep over its versions;
     # `integers` gives them, as `random_raw` does, but lets other threads run meanwhile.
     generator = np.random.Generator(np.random.SFC64([seed, block]))
-    words = generator.integers(0, 1 << 64, -(-out.numel() // 4), dtype=np.uint64)
-    return out.copy_(torch.from_numpy(words.view(np.int16)[: out.numel()]))
-
-
-def kept_draws(drawn: Tensor, highest_dropped: Tensor) -> Tensor:
-    """1 where a draw keeps its element, which has a limit of its own, else 0: in place; `random_mask`."""
-    return drawn.sub_(highest_dropped).clamp_(0, 1)
+    words = generator.integers(0, 1 << 64, -(-count // 4), dtype=np.uint64)
+    return words.view(np.int16)[:count]
 
 
 def highest_dropped(chance: Tensor) -> Tensor:
