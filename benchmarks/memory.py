@@ -8,8 +8,9 @@
 
 Each merge is a process of its own. Its anonymous memory (what no file backs) is given over that of a bare process,
 which imports what `hubmerge merge` imports and stops; beside it stands what `hubmerge plan` counts. With --limit-gb
-each merge may take that much address space over the bare process's (as `ulimit -v` sets it), or it fails. More sources
-than siblings are siblings again, under other names. Needs Linux: the figures come from /proc.
+each merge is told to keep within that (`--memory`), and may take that much address space over the bare process's (as
+`ulimit -v` sets it), or it fails. More sources than siblings are siblings again, under other names. Needs Linux: the
+figures come from /proc.
 """
 
 import argparse
@@ -57,18 +58,27 @@ def bare_process() -> Usage:
 
 
 def merge_once(
-    method: str, models: list[Path], sources: int, shard_gb: float, work: Path, limit: int | None, seeing: Path | None
+    method: str,
+    models: list[Path],
+    sources: int,
+    shard_gb: float,
+    work: Path,
+    limit: tuple[float, int] | None,
+    seeing: Path | None,
 ) -> tuple[Usage, int]:
     """Runs one merge of that many sources in `work`, and removes what it wrote; its figures, and the memory that a plan
-    counts. The language model of `seeing` takes the place of the first source. Raises CommandFailed."""
+    counts. `limit`: GB of memory, and bytes of address space. The language model of `seeing` takes the place of the
+    first source. Raises CommandFailed."""
     with work_folder(work) as folder:
         path = folder / "recipe.yaml"
         first, *others = more_sources(models, sources, folder)
         named = [first if seeing is None else f"{seeing}#language_model", *others]
         path.write_text(json.dumps(recipe(method, named)))  # JSON is YAML
-        counted = make_plan(Recipe.from_yaml(path)).peak_memory
+        memory, space = limit or (None, None)
+        counted = make_plan(Recipe.from_yaml(path), memory=memory and int(memory * 1e9)).peak_memory
         command = [find_hubmerge(), "merge", path, "--out", folder / "out", "--shard-size", f"{shard_gb}GB"]
-        return measured(command, limit=limit, HF_HUB_OFFLINE="1"), counted
+        command += ["--memory", f"{memory}GB"] if memory else []
+        return measured(command, limit=space, HF_HUB_OFFLINE="1"), counted
 
 
 def summary(over: dict[str, list[float]]) -> Iterator[str]:
@@ -89,17 +99,17 @@ def main() -> None:
     parser.add_argument("--sources", nargs="+", type=int, default=[2, 6], help="models in a recipe, base included")
     parser.add_argument("--shard-gb", nargs="+", type=float, default=[0.1, 5.0], help="largest output file")
     parser.add_argument("--layers", type=int, help="of a model, in place of those of its size")
-    parser.add_argument("--limit-gb", type=float, help="address space over that of the bare process")
+    parser.add_argument("--limit-gb", type=float, help="memory, and address space over that of the bare process")
     parser.add_argument("--seeing", action="store_true", help="the first model is the language model of one that sees")
     options = parser.parse_args()
     if min(options.sources) < 2:
         parser.error("a merge takes at least 2 --sources")
 
     bare = bare_process()
-    limit = None if options.limit_gb is None else int(bare.virtual + options.limit_gb * 1e9)
+    limit = (options.limit_gb, int(bare.virtual + options.limit_gb * 1e9)) if options.limit_gb else None
     print(conditions())
     print(f"bare process: {megabytes(bare.anonymous)} MB anonymous, {megabytes(bare.virtual)} MB of address space")
-    print("" if limit is None else f"limit: {megabytes(limit)} MB of address space\n")
+    print("" if limit is None else f"limit: {megabytes(limit[1])} MB of address space\n")
     print(table_row(*COLUMNS), table_row(*["---"] * len(COLUMNS)), sep="\n", flush=True)
 
     over: dict[str, list[float]] = {method: [] for method in options.methods}

@@ -325,9 +325,16 @@ def polar(matrix: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-MATRICES = [(12, 9), (9, 12), (10, 10)]
+MATRICES = [(12, 9), (9, 12), (10, 10), (90, 7), (7, 90)]
 
 
+@pytest.fixture
+def thin_slices(monkeypatch) -> None:
+    """Slices of a few rows or columns, the last one smaller."""
+    monkeypatch.setattr("hubmerge.methods.products.SLICE", 50)
+
+
+@pytest.mark.usefixtures("thin_slices")
 @pytest.mark.parametrize("shape", MATRICES)
 def test_tsv_gives_each_model_its_share_of_the_rank(shape: tuple[int, int]) -> None:
     base, models, learnt = tasks(*shape)
@@ -340,6 +347,7 @@ def test_tsv_gives_each_model_its_share_of_the_rank(shape: tuple[int, int]) -> N
     close(run("tsv_m", models[:1], base), models[0], atol=1e-5)  # one model has the whole rank
 
 
+@pytest.mark.usefixtures("thin_slices")
 @pytest.mark.parametrize("shape", MATRICES)
 def test_iso_makes_all_directions_equally_strong(shape: tuple[int, int]) -> None:
     base, models, learnt = tasks(*shape)
@@ -352,11 +360,28 @@ def test_iso_makes_all_directions_equally_strong(shape: tuple[int, int]) -> None
     k = min(shape) - 3 * own
     cut = [(u[:, :k], s[:k], v[:k])]
     for d in learnt:
-        a, b, c = svd(d - u[:, :k] @ u[:, :k].T @ d)
+        a, b, c = svd(d - u[:, :k] @ (u[:, :k].T @ d))
         cut.append((a[:, :own], b[:own], c[:own]))
     left, right = polar(np.concatenate([c[0] for c in cut], 1)), polar(np.concatenate([c[2] for c in cut], 0))
     expected = np.concatenate([c[1] for c in cut]).mean() * left @ right
     close(run("iso_cts", models, base, common=0.5), base.double() + torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("shape", MATRICES[:3])
+def test_what_nobody_learnt_is_not_filled_in(shape: tuple[int, int]) -> None:
+    base, (model, *_), (learnt, *_) = tasks(*shape)
+    u, s, v = svd(learnt)
+    half = min(shape) // 2
+    # Two equal models: the same directions twice, none made up so that all may be orthogonal.
+    close(run("tsv_m", [model, model], base), base.double() + torch.from_numpy(u[:, :half] * s[:half] @ v[:half]))
+    thin = torch.outer(torch.arange(1.0, shape[0] + 1), torch.arange(1.0, shape[1] + 1))
+    for name in ("tsv_m", "iso_c", "iso_cts", "wudi"):
+        assert torch.equal(run(name, [base, base], base), base), name
+    for name in ("tsv_m", "iso_c", "iso_cts"):
+        merged = run(name, [thin, 2 * thin], torch.zeros(shape))
+        assert int((torch.linalg.svdvals(merged.double()) > 1e-4).sum()) == 1, name
+    merged = run("iso_c", [thin], torch.zeros(shape)).double()  # the mean of all values, those that are 0 among them
+    close(merged, thin.double() / min(shape), rtol=1e-6, atol=1e-9)
 
 
 def test_knots_merges_in_shared_coordinates() -> None:
@@ -389,8 +414,9 @@ def test_a_change_too_small_to_be_squared_is_no_trouble(size: float) -> None:
         assert merged.isfinite().all(), name
 
 
+@pytest.mark.usefixtures("thin_slices")
 def test_wudi_disturbs_models_less_than_their_sum_does() -> None:
-    for shape in ((12, 9), (3, 20)):
+    for shape in ((12, 9), (9, 12), (3, 20)):
         base, models, learnt = tasks(*shape)
 
         def interference(merged: np.ndarray, learnt: list[np.ndarray] = learnt) -> float:

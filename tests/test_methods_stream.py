@@ -65,9 +65,15 @@ def test_a_plan_counts_the_whole_tensors_that_a_method_holds(models) -> None:
         for method in ("task_arithmetic", "della", "tsv_m")
     }
     assert needs["task_arithmetic"] < needs["della"] < needs["tsv_m"]
-    shape, tensors = (4096, 4096), 4
-    alone, each = METHODS["tsv_m"].held
-    assert METHODS["tsv_m"].memory(shape, tensors) > (tensors + alone + each * tensors) * 4096**2 * 4
+    (rows, columns), tensors = (4096, 4096), 4
+    alone, each = METHODS["knots_ties"].held
+    assert (
+        METHODS["knots_ties"].memory((rows, columns), tensors) > (tensors + alone + each * tensors) * rows * columns * 4
+    )
+    alone, each = METHODS["iso_cts"].squares
+    counted = [METHODS["iso_cts"].memory(shape, tensors) for shape in ((rows, columns), (100 * rows, columns))]
+    assert counted[0] == counted[1] > alone * columns**2 * 8
+    assert METHODS["iso_cts"].memory((rows, 2 * columns), tensors) > counted[0] + 2 * tensors * rows * columns * 4
 
 
 def test_a_split_lies_at_its_share_of_the_whole_model(models, tmp_path: Path) -> None:

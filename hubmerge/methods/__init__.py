@@ -13,10 +13,12 @@ and an entry in table.py. The table imports no family before one of its methods 
     fusion.py         methods that take over single numbers of one other model
     gram.py           inner products of the models' tensors
     linear.py         weighted averages, and the tensor as it is
+    matrix_table.py   the entries of the table of methods that look at whole matrices
     method.py         what there is to know of a merge method, and how it is called
     page.py           docs/methods.md, made from the table: `python -m hubmerge.methods.page > docs/methods.md`
     parameters.py     parameters that several methods share
     papers.py         the papers of the methods, to be cited
+    products.py       what models learnt of a matrix, in slices along its longer side, and squares of its shorter one
     ram.py            Reinforced Agent Merging: what one model alone changed stays whole
     sce.py            SCE: select where the models differ, calculate weights, erase the minority
     selection.py      where the largest magnitudes end, and which of equal ones are kept, in tensors too large to order

@@ -18,6 +18,9 @@ Sums, the last bits of vector operations and random masks depend on where blocks
 every result; the number of threads and the way that tensors are read are not.
 """
 
+SLICE = 4 * BLOCK
+"""Elements of a slice of a matrix, about, for products of whole matrices: part of every result as well."""
+
 FLOAT32_BYTES = 4
 
 KEPT = 1 << 20
@@ -105,8 +108,10 @@ class Method:
     `min_models` and `max_models` count the models beside the base. `measures`: the name of its second function, which
     looks at whole tensors first. `selects`: that it finds entries of some rank, and takes memory for it. `unit`: what
     must be seen at once. `held`: what it holds of a tensor meanwhile, in float32 tensors of its size, for the merge and
-    for each model. `placed`: that it is told which share of the model's elements comes before a tensor.
-    `statistic`: what it needs measured of each model; its second function looks at no more than that.
+    for each model. `squares`: that it takes products of whole matrices, and how many float64 squares of the shorter
+    side it holds meanwhile, for the merge and for each model. `placed`: that it is told which share of the model's
+    elements comes before a tensor. `statistic`: what it needs measured of each model; its second function looks at no
+    more than that.
 
     For readers: `formula` in plain text, `use`: when to choose it, `differs`: from mergekit, in what.
     """
@@ -123,6 +128,7 @@ class Method:
     selects: bool = False
     unit: Unit = "block"
     held: tuple[float, float] = (0.0, 0.0)
+    squares: tuple[float, float] = (0.0, 0.0)
     placed: bool = False
     statistic: Statistic | None = None
     formula: str = ""
@@ -139,6 +145,11 @@ class Method:
     def measure(self) -> Callable[..., Any] | None:
         """Is asked first and reads all blocks; None where there is nothing to measure."""
         return getattr(import_module(f".{self.family}", __package__), self.measures) if self.measures else None
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it takes products of whole matrices: what that costs grows faster than their elements."""
+        return self.unit == "tensor" or any(self.squares)
 
     @property
     def reads_twice(self) -> bool:
@@ -178,8 +189,20 @@ class Method:
         if self.statistic == "gram":
             # One of each model and, in float64, their sum and its factor; blocks of rows are in float64 too.
             blocks += (tensors + 4) * (shape[-1] if shape else 1) ** 2 + 6 * max(BLOCK, step_of("row", shape))
+        if any(self.squares) and len(shape) == 2:
+            blocks += self._product_numbers(shape, tensors)
         alone, each = self.held
         return int((blocks + elements * (alone + each * tensors)) * FLOAT32_BYTES)
+
+    def _product_numbers(self, shape: Sequence[int], tensors: int) -> int:
+        """Of 32 bits, that products of whole matrices take: see `products.Slices`."""
+        alone, each = self.squares
+        # The squares; a slice of each tensor, and in float64 what is made of it.
+        numbers = 2 * min(shape) ** 2 * (alone + each * tensors)
+        numbers += (tensors + 2 + SPARE_BLOCKS) * max(SLICE, step_of("row", shape))
+        if shape[1] > shape[0]:  # all are held, and what is made of them: the result, or a square of the longer side
+            numbers += math.prod(shape) * (tensors + min(4.0, shape[1] / shape[0]))
+        return int(numbers)
 
     def memory(self, shape: Sequence[int], tensors: int) -> int:
         """Bytes that a thread takes beside what it reads from: `block_bytes`, and what finding ranks takes."""
@@ -191,7 +214,7 @@ class Method:
         elements = math.prod(shape)
         if self.statistic == "gram":
             return float(elements * shape[-1]) if shape else 1.0
-        return float(elements * max(1, min(shape, default=1))) if self.unit == "tensor" else float(elements)
+        return float(elements * max(1, min(shape, default=1))) if self.multiplies else float(elements)
 
     def prepared(
         self,

@@ -98,6 +98,10 @@ def _cost(method: Method) -> str:
     held = f"; holds {alone:g} tensors" if alone else ""
     held += f"; holds {each:.3g} of a tensor for each model" if each and not alone else ""
     held += f" and {each:.3g} for each model" if each and alone else ""
+    alone, each = method.squares
+    held += f"; holds {alone:g} squares of the shorter side" if alone else ""
+    held += f" and {each:g} for each model" if each else ""
+    held += ", in float64, and a matrix with more columns than rows of each model" if alone else ""
     return f"{passes}, {_UNITS[method.unit]}{held}{_STATISTICS.get(method.statistic or '', '')}"
 
 

@@ -181,8 +181,8 @@ def check_memory(peak: int, limit: int | None, ranged: bool, threads: int = 1) -
 def compute_seconds(stage: Stage, at_a_time: int) -> float:
     """Seconds that computing and hashing takes on this machine, from a trial of a few milliseconds.
 
-    Methods that decompose whole matrices are tried on a small one; what no longer fits into a core's cache takes longer
-    than it says: a 2048 x 2048 matrix by wudi 1.2 times as long, by tsv_m 1.5 and by iso_c 2.1 times.
+    Methods that take products of whole matrices are tried on a small one: what no longer fits into a core's cache takes
+    longer than it says.
     Reading, fetching and writing go on meanwhile, and take longer where the disk or the network is slow.
     """
     before = [one.stage for one in map(_innermost, stage.weights) if isinstance(one, Merged)]
@@ -192,7 +192,9 @@ def compute_seconds(stage: Stage, at_a_time: int) -> float:
     if not merged:
         return seconds
     largest = max(merged, key=lambda tensor: tensor.parameters * len(tensor.reads))
-    shape = _TRIAL_SHAPES["tensor" if stage.method.statistic == "gram" else stage.method.unit]
+    shape = _TRIAL_SHAPES[
+        "tensor" if stage.method.multiplies or stage.method.statistic == "gram" else stage.method.unit
+    ]
     trial = replace(largest, shape=shape)
     # Each of its own: equal models have learnt nothing, and nothing is quickly merged.
     random = torch.Generator().manual_seed(0)
