@@ -81,7 +81,7 @@ def write_card(ref: ModelRef, card: str, *, token: str | None = None, overwrite:
     upload = Upload(ref.repo_id, token=token, private=False, overwrite=overwrite)
     upload.start()
     upload.add_all(files)
-    return upload.commit("Write the card anew with hubmerge").url
+    return upload.commit("Write the card anew with hubmerge").page
 
 
 def _with_scores(card: str, there: str) -> str:

@@ -189,7 +189,7 @@ def _push(result: "EvolveResult", repo_id: str) -> "PushResult":
     console.rule("3. Push", align="left")
     with progress_bars() as progress:
         pushed = push_result(result, repo_id, progress=progress)
-    console.print(f"{pushed.url} at {pushed.commit[:8]}, card {result.folder / 'README.md'}")
+    console.print(f"{pushed.page} at {pushed.commit[:8]}, card {result.folder / 'README.md'}")
     return pushed
 
 

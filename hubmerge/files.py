@@ -122,6 +122,12 @@ def require_path(path: Path, error: type[HubmergeError]) -> None:
         os.lstat(path)
 
 
+def require_ending(path: Path, what: str, *endings: str) -> None:
+    """Raises `HubmergeError` where the name of a file does not end as that of `what` does."""
+    if path.suffix.lower() not in endings:
+        raise HubmergeError(f"{path} would hold {what}, which its name does not say; let it end in {endings[0]}.")
+
+
 def make_folder(path: Path, error: type[HubmergeError]) -> None:
     """Makes a folder, where it is not there yet; raises `error` where that cannot be."""
     with _path_errors(path, "cannot be made a folder", error):

@@ -300,6 +300,8 @@ def show_tree(tree: Lineage, out: Console = out) -> None:
         out.print(marked("\ncommon ancestors, the nearest first: {}", common), soft_wrap=True)
     if tree.base is not None:
         out.print(marked("base that fits: [bold]{}[/]", tree.base), soft_wrap=True)
+    elif tree.common and tree.asked[1:]:
+        out.print("base that fits: none; each of these was tuned itself, or cannot be read", soft_wrap=True)
     for name, apart in (tree.distances or {}).items():
         out.print(marked("{}: {} of its length from the base", name, f"{apart:.1%}"), soft_wrap=True)
     for (one, other), value in (tree.kinship or {}).items():

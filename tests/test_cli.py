@@ -288,6 +288,19 @@ def test_usage_errors_are_two(call, tmp_path: Path) -> None:
     assert call("hub", "--user", "alice").returncode == 2
 
 
+def test_a_shell_completes_the_name_of_a_task(call, tmp_path: Path, monkeypatch) -> None:
+    for name in ("mine.yaml", "mixed.yml", "mine.jsonl", "[x].yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("_HUBMERGE_COMPLETE", "complete_bash")
+    for begun, said in (("m", "mgsm-ja mine.yaml mixed.yml more/"), ("ja-w", "ja-word-problems"), ("[", "[x].yaml")):
+        words = f"hubmerge eval org/name --task {begun}"
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", "4")
+        assert call().stdout.split() == said.split()
+
+
 def test_version_and_both_names(call) -> None:
     assert call("--version").stdout.startswith("hubmerge ")
     program = Path(sys.executable).with_name("hf-merge")

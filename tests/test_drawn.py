@@ -46,11 +46,15 @@ def test_a_tree_into_a_file(call, hub, tmp_path: Path) -> None:
     assert done.returncode == 0 and "alice/drawn-base" in done.stdout
     title, told, _ = words(file.read_text(encoding="utf-8"))
     assert call("tree", "alice/drawn-tuned", "--cards-only", "--svg", file).returncode == 0, "its own is replaced"
-    for other in (tmp_path / "notes.svg", tmp_path):
-        if other != tmp_path:
-            other.write_text("mine")
+    (tmp_path / "folder.svg").mkdir()
+    (tmp_path / "notes.svg").write_text("mine")
+    for other in (tmp_path / "notes.svg", tmp_path / "folder.svg"):
         refused = call("tree", "alice/drawn-tuned", "--cards-only", "--svg", other)
         assert refused.returncode == 2 and "is there already" in refused.stderr
     assert (tmp_path / "notes.svg").read_text() == "mine"
+    for other in ("t.png", "t", ".", "svg/"):
+        refused = call("tree", "alice/drawn-tuned", "--svg", tmp_path / other)
+        assert refused.returncode == 2 and "would hold SVG, which its name does not say" in refused.stderr
+    assert not (tmp_path / "t.png").exists()
     assert title == "What alice/drawn-tuned comes from"
     assert [line.strip() for line in told.splitlines()] == [line.strip() for line in done.stdout.rstrip().splitlines()]

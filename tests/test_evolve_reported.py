@@ -1,6 +1,7 @@
 """Scores that leave with a model: to a benchmark of the Hub, and on the card of any candidate of a search."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,34 @@ def test_a_part_of_the_test_split_is_no_score_of_the_benchmark(benchmark, tiny_s
     assert part.rows[-1].n == 4 and part.reported == {}
 
 
+def test_a_card_speaks_to_who_never_saw_a_search(tiny_search, tmp_path: Path) -> None:
+    """Every fact of the table has a name of words, and values that stand for something say for what."""
+    searcher = {"name": "nsga2", "popsize": 4, "evaluations": 4}
+    search = tiny_search(baselines=[], fitness={"objectives": ["score", "brief"]}, searcher=searcher)
+    result = evolve(search, tmp_path / "run")
+    text = (result.folder / "README.md").read_text().split("### The search")[1].split("\n## ")[0]
+    facts = dict(re.findall(r"^\| ([^|]*) \| ([^|]*) \|$", text, re.M))
+    assert facts["What was searched"] == "numbers of a recipe (parameter space)"
+    assert facts["What was to be as much as possible"] == "the score and tokens saved"
+    assert not {name for name in facts if not name[0].isupper()}, "a word of ours"
+
+
+@pytest.mark.parametrize(
+    ("examples", "name"),
+    [
+        ({"repo_id": "alice/sums", "test": "test.jsonl"}, "sums"),
+        ({"folder": ".", "test": "data/hard.jsonl"}, "hard.jsonl"),
+        ({"test": ROWS}, "examples of its own"),
+    ],
+)
+def test_a_task_without_a_name_is_called_by_its_examples(examples, name: str, benchmark, tmp_path: Path) -> None:
+    if "folder" in examples:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "hard.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+        examples = {**examples, "folder": str(tmp_path)}
+    assert load_task({"examples": examples}).name == name
+
+
 def test_only_what_a_dataset_registers_is_a_benchmark(benchmark) -> None:
     examples = benchmark["examples"]
     for change, said in (
@@ -73,3 +102,4 @@ def test_a_candidates_card_tells_its_score_and_the_search(tiny_search, tmp_path:
     (result,) = card.data.eval_results
     assert result.metric_value == round(evaluation.score, 4) and result.dataset_split == "search"
     assert "number 3 of the journal" in card.text and "cmaes" in card.text
+    assert "The score by `exact_number` is the share of answers whose last number is the right one." in card.text

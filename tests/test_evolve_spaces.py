@@ -270,9 +270,11 @@ def test_a_finished_run_is_only_read(finished: Run) -> None:
     assert written() == before
 
 
-def test_a_report_is_written(finished: Run, tmp_path: Path) -> None:
+def test_a_report_is_written(finished: Run, tmp_path: Path, call) -> None:
     page = tmp_path / "report.html"
     assert "Report:" in command("report", finished.folder, "--out", page)
+    said = call("report", finished.folder, "--out", tmp_path / "report.pdf")
+    assert said.returncode == 2 and "would hold HTML, which its name does not say; let it end in .html." in said.stderr
     text = page.read_text()
     assert "evolved" in text and "<svg" in text
     assert len(list((finished.folder / "report").glob("*.png"))) > 2

@@ -72,6 +72,26 @@ def test_a_tracker_that_breaks_costs_the_search_nothing(library, tiny_search, tm
     assert [record.message for record in caplog.records if record.name == "hubmerge.evolve.tracking"] != []
 
 
+def test_trackio_is_told_where_it_is_installed_unless_somebody_says_no(
+    library, tiny_search, tmp_path, call, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(tracking, "find_spec", sys.modules.get)
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    assert tracking.chosen("auto") is tracking.chosen("none") is tracking.chosen(None) is None
+    trackio = library("trackio")
+    search = tiny_search(baselines=[], searcher={"name": "random", "popsize": 4, "evaluations": 4})
+    (tmp_path / "search.yaml").write_text(search.to_yaml())
+    assert call("evolve", tmp_path / "search.yaml", "--out", tmp_path / "none", "--track", "none").returncode == 0
+    assert not trackio.told
+    assert call("evolve", tmp_path / "search.yaml", "--out", tmp_path / "told").returncode == 0
+    assert len(trackio.told) == 5 and trackio.finished == 1
+    monkeypatch.setattr(trackio, "init", trackio.log)  # which fails: it is called otherwise
+    assert call("evolve", tmp_path / "search.yaml", "--out", tmp_path / "broken").returncode == 0
+    assert "the search is not tracked, for trackio does not begin (TypeError" in caplog.text
+    said = call("evolve", tmp_path / "search.yaml", "--out", tmp_path / "asked", "--track", "trackio")
+    assert said.returncode == 2 and "trackio does not begin (TypeError" in said.stderr
+
+
 def test_what_is_missing_or_unknown_is_said_before_the_search(call, tiny_search, tmp_path) -> None:
     (tmp_path / "search.yaml").write_text(tiny_search().to_yaml())
     for name, said in (("wandb", "hubmerge[wandb]"), ("trackoi", "did you mean trackio?")):

@@ -29,6 +29,7 @@ def family(hub) -> None:
         ("silent", tuned(mixed, 5, 0.01), []),
         ("wrong", tuned(ja, 6, 0.01), ["stranger"]),
         ("lost", tuned(base, 7), ["gone"]),
+        ("of-lost", tuned(tuned(base, 7), 9), ["lost"]),
         ("loop-a", tuned(base, 8), ["loop-b"]),
         ("loop-b", tuned(base, 8), ["loop-a"]),
     ):
@@ -83,6 +84,8 @@ def test_several_have_a_base(family) -> None:
     near = tree.kinship or {}
     assert near[f"{B}math", f"{B}silent"] > 0.5 > abs(near[f"{B}math", f"{B}wrong"])
     assert trace([f"{B}base", f"{B}math"]).base == f"{B}base"
+    # One of them is the other's parent, and tuned itself: what both grew from is their base.
+    assert trace([f"{B}ja", f"{B}wrong"]).base == f"{B}base"
     apart = trace([f"{B}math", f"{B}stranger"])
     assert apart.common == () and apart.base is None
 
@@ -145,11 +148,15 @@ def test_a_long_chain_is_drawn_in_whole_words(capsys) -> None:
     assert [line.split()[-5] for line in drawn[1:]] == names[1:]  # NAME finetune, by its card
 
 
-def test_a_base_is_one_that_can_be_had(family) -> None:
+def test_a_base_is_one_that_can_be_had(family, capsys) -> None:
     assert trace([f"{B}lost"]).base is None  # its parent is gone
     assert trace([f"{B}loop-a"]).base is None and trace([f"{B}loop-a", f"{B}loop-b"]).base is None
     assert trace([f"{B}merged"]).base == f"{B}base"  # what both of its parents come from
     assert trace([f"{B}math"]).base == f"{B}base"
+    lost = trace([f"{B}lost", f"{B}of-lost"])
+    assert lost.common == (f"{B}lost", f"{B}gone") and lost.base is None
+    show_tree(lost)
+    assert "base that fits: none; each of these was tuned itself, or cannot be read" in capsys.readouterr().out
 
 
 def test_a_thousand_parents_are_asked_for_once_each(family, hub) -> None:

@@ -10,7 +10,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from streamtools import weights
 from test_stream_merge import Siblings
 
-from hubmerge.errors import RecipeError
+from hubmerge.errors import RecipeError, SearchError
+from hubmerge.evolve.search import Search
 from hubmerge.recipe import TEMPLATES, Conditional, Recipe
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
@@ -478,3 +479,13 @@ def test_a_search_is_named_as_one() -> None:
     for key, value in (("genome", {}), ("data_flow", {}), ("searcher", {"name": "ga"})):
         with pytest.raises(RecipeError, match=r"^This is a search, not a recipe: run it with .*evolve FILE --out run"):
             Recipe.from_dict({"models": ["org/a"], "merge_method": "ties", "task": "gsm8k", key: value})
+
+
+def test_a_recipe_is_named_as_one_where_a_search_is_asked_for() -> None:
+    for recipe in ({"merge_method": "ties", "models": ["org/a"]}, {"slices": [{"sources": []}]}):
+        with pytest.raises(
+            SearchError, match=r"^This is a recipe, not a search: merge it with .*merge FILE --out merged"
+        ):
+            Search.from_dict(recipe)
+    with pytest.raises(SearchError, match="needs `task`"):  # one that is not finished
+        Search.from_dict({"merge_method": "ties", "models": ["org/a"], "genome": {}})

@@ -181,6 +181,6 @@ def _measure(
             left = _room(memory) - cost.memory
             # Where not all of it stays, half of what is given are weights that do.
             limit = None if FLOAT32_BYTES * source.parameters <= left else 4 * cost.module + max(0, left)
-            model, _ = load_model(source, token=token, memory=limit)
+            model, _ = load_model(source, token=token, memory=limit, progress=progress)
             stored = naming(weights_of(source).tensors)
             Sweep(Stack(model, source.name), statistics, rows, calibration, stored, progress).run()

@@ -116,6 +116,8 @@ def show_push(pushed: "PushResult", then: str | None = None) -> None:
     if then is None:
         then = f"Talk to it: {typed('chat')} "
     out.print(
-        marked("\nPushed: [bold]{}[/] at commit {}. {}", pushed.url, pushed.commit[:8], then and then + pushed.repo_id),
+        marked(
+            "\nPushed: [bold]{}[/] at commit {}. {}", pushed.page, pushed.commit[:8], then and then + pushed.repo_id
+        ),
         soft_wrap=True,  # an address broken over two lines cannot be clicked
     )

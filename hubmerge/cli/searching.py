@@ -1,5 +1,6 @@
 """Commands that search and score: evolve, report, export, eval."""
 
+import glob
 import os
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, fields
@@ -29,6 +30,16 @@ from .options import (
     show_warning,
     talks,
 )
+
+
+def _tasks(begun: str) -> list[str]:
+    """What `--task` may be that begins so: the built-in tasks, and files and folders here."""
+    from ..evaluate.builtin import BUILTIN
+
+    known = [name for name in BUILTIN if name.startswith(begun)]
+    here = [f"{one}/" if os.path.isdir(one) else one for one in sorted(glob.glob(f"{glob.escape(begun)}*"))]
+    return [*known, *(one for one in here if one.endswith(("/", ".yaml", ".yml")))]
+
 
 Run = Annotated[Path, typer.Argument(help="The run folder of a search.", show_default=False)]
 
@@ -64,8 +75,12 @@ def evolve(
         ),
     ] = None,
     track: Annotated[
-        str | None, typer.Option(help="Tell every evaluation to trackio, wandb or tensorboard as it comes.")
-    ] = None,
+        str,
+        typer.Option(
+            help="Tell every evaluation to trackio, wandb or tensorboard as it comes; auto: to trackio, where that is "
+            "installed; none: to nobody."
+        ),
+    ] = "auto",
     push: Push = None,
     public: Public = False,
     name_private: NamePrivate = False,
@@ -91,7 +106,7 @@ def evolve(
     # A search that goes on opens its models at the commits that it began with.
     sources = None if resume else opened(spec.references, token)
     if on is not None:
-        if track is not None:
+        if track not in ("auto", "none"):
             raise HubmergeError(
                 "--track is told by the machine that searches; with --on, read the run that comes back."
             )
@@ -218,7 +233,10 @@ def export(
 @app.command("eval")
 def evaluate(
     model: Model,
-    task: Annotated[str, typer.Option(help="A built-in task or a task in YAML.", show_default=False)],
+    task: Annotated[
+        str,
+        typer.Option(help="A built-in task or a task in YAML.", show_default=False, autocompletion=_tasks),
+    ],
     split: Annotated[str, typer.Option(help="search, validation or test.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many examples, always the same.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Print this many questions with the model's answers.")] = 0,
@@ -266,12 +284,14 @@ def evaluate(
     from ..evaluate.table import Row
     from ..stream.carried import Carried
 
+    with progress_bars() as progress:
+        if loaded.draw is None:
+            network, tokenizer = load_model(source, token=token, memory=memory, progress=progress)
+        else:
+            network, tokenizer = load_painter(source, loaded.draw, progress), None
+            network.keep = None if pictures is None else keep_in(pictures)
     if loaded.draw is None:
-        network, tokenizer = load_model(source, token=token, memory=memory)
         show_warning(placement.told(network))
-    else:
-        network, tokenizer = load_painter(source, loaded.draw), None
-        network.keep = None if pictures is None else keep_in(pictures)
     if loaded.sees:
         tokenizer = load_processor(Carried(source))
     with progress_bars() as progress:

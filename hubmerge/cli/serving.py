@@ -211,8 +211,7 @@ def deploy(
             variables=variables,
             progress=progress,
         )
-    place = done.url.partition("/tree/")[0]
-    console.print(marked("Deployed at commit {}: [bold]{}[/]", done.commit[:8], place), soft_wrap=True)
+    console.print(marked("Deployed at commit {}: [bold]{}[/]", done.commit[:8], done.page), soft_wrap=True)
 
 
 @zoo.command()

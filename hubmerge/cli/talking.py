@@ -20,7 +20,7 @@ def chat(
     """Talk to a model: from the Hub, a folder, or just merged."""
     from ..hub.source import open_source
     from ..reference import ModelRef
-    from ..terminal import marked
+    from ..terminal import marked, progress_bars
     from ..terminal import out as console
 
     source = open_source(ModelRef.parse(model), token=token)  # before torch is imported, which takes seconds
@@ -29,7 +29,8 @@ def chat(
     from ..evaluate.generation import stream_chat
     from ..evaluate.models import load_model
 
-    network, tokenizer = load_model(source, token=token, memory=memory)
+    with progress_bars() as progress:
+        network, tokenizer = load_model(source, token=token, memory=memory, progress=progress)
     show_warning(placement.told(network))
     messages = [{"role": "system", "content": system}] if system else []
 

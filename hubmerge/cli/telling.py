@@ -147,14 +147,17 @@ def tree(
     Cards are compared with a few numbers of the weights, read by range: a wrong one is doubted, and the parent of a
     model that names none is looked for.
     """
+    from ..drawn import drawn, write_drawn
+    from ..files import require_ending
     from ..lineage.tree import trace
     from ..terminal import progress_bars, show_json, show_tree
+
+    if svg is not None:
+        require_ending(svg, "SVG", ".svg")  # before models are read
 
     with progress_bars() as progress:
         found = trace(models, token=token, look=not cards_only, progress=progress)
     if svg is not None:
-        from ..drawn import drawn, write_drawn
-
         title = f"What {' and '.join(models)} {'come' if models[1:] else 'comes'} from"
         write_drawn(svg, drawn(partial(show_tree, found), title))
     if as_json:

@@ -26,6 +26,7 @@ class Metric:
     pipeline draws of the prompt). `per`: the unit that
     log-likelihoods are divided by, None for none. `settings`: the task must bring settings under the metric's name,
     and they grade where `grade` is None. `flaw` says why an example cannot be asked with this metric, or None.
+    `says`: what the score is, for who does not know the metric.
     """
 
     asks: str
@@ -33,6 +34,7 @@ class Metric:
     per: str | None = None
     settings: bool = False
     flaw: Callable[[Example], str | None] = lambda example: None
+    says: str = ""
 
 
 def exact_number(text: str, answer: str) -> bool:
@@ -76,20 +78,49 @@ def _no_choice(example: Example) -> str | None:
 
 
 METRICS: Mapping[str, Metric] = {
-    "exact_number": Metric("text", _each(exact_number), flaw=_no_number),
-    "exact_match": Metric("text", _each(exact_match)),
-    "rouge_l": Metric("text", _each(rouge_l), flaw=_no_text),
-    "strict_words": Metric("text", _each(strict_words), flaw=_no_words),
-    "judge": Metric("text", settings=True),
-    "python": Metric("text", settings=True),
+    "exact_number": Metric(
+        "text", _each(exact_number), flaw=_no_number, says="the share of answers whose last number is the right one"
+    ),
+    "exact_match": Metric("text", _each(exact_match), says="the share of answers that are the expected text"),
+    "rouge_l": Metric(
+        "text",
+        _each(rouge_l),
+        flaw=_no_text,
+        says="how much answers and expected texts share, in one order (ROUGE-L, F1)",
+    ),
+    "strict_words": Metric(
+        "text",
+        _each(strict_words),
+        flaw=_no_words,
+        says="the share of answers with the expected words in their order, and in no other script",
+    ),
+    "judge": Metric("text", settings=True, says="the grade of a language model, from 0 to 1, on average"),
+    "python": Metric("text", settings=True, says="the grade of a function of the task, from 0 to 1, on average"),
     # The names are ours, the figures lm-eval's: acc_norm (per character) and acc (the plain sum).
-    "loglikelihood": Metric("choices", per="characters", flaw=_no_choice),
-    "loglikelihood_sum": Metric("choices", flaw=_no_choice),
+    "loglikelihood": Metric(
+        "choices",
+        per="characters",
+        flaw=_no_choice,
+        says="the share of questions whose right choice is the likeliest, by character",
+    ),
+    "loglikelihood_sum": Metric(
+        "choices", flaw=_no_choice, says="the share of questions whose right choice is the likeliest"
+    ),
     # 1 / perplexity: a probability, so it lies in 0..1 and grows with the model.
-    "perplexity": Metric("likelihood", per="tokens", flaw=_no_text),
-    "byte_perplexity": Metric("likelihood", per="bytes", flaw=_no_text),
-    "lm_eval": Metric("lm_eval", settings=True),
-    "classifier": Metric("pictures", settings=True),
-    "clip": Metric("pictures", settings=True),
+    "perplexity": Metric(
+        "likelihood", per="tokens", flaw=_no_text, says="how likely a token of the texts is (1 / perplexity)"
+    ),
+    "byte_perplexity": Metric(
+        "likelihood", per="bytes", flaw=_no_text, says="how likely a byte of the texts is (1 / perplexity)"
+    ),
+    "lm_eval": Metric("lm_eval", settings=True, says="what lm-eval's task of this name measures"),
+    "classifier": Metric("pictures", settings=True, says="how sure a classifier is of what the pictures should show"),
+    "clip": Metric("pictures", settings=True, says="how near the pictures are to their texts, by a CLIP model"),
 }
 """Every metric by the name a task gives it."""
+
+
+def meaning(metric: str, language: str | None) -> str:
+    """What a score by a metric is, in words; of a task that asks for a `language`, too."""
+    says = METRICS[metric].says if metric in METRICS else ""
+    return f"{says}; an answer in another language than {language} counts 0" if says and language else says

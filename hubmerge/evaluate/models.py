@@ -19,10 +19,12 @@ from .. import amounts
 from ..errors import ResourceError, SourceError
 from ..files import disk_errors
 from ..guesses import guess
+from ..hub.arriving import bring
 from ..hub.checkpoint import CONFIG, GGUF, INDEX, TORCH
 from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
 from ..methods.blocks import BLOCK
+from ..progress import Progress, silent
 from ..recipe import ModelEntry, Output, Recipe
 from ..reference import ModelRef
 from ..stream.architecture import answering_class, check_counts, read_architecture, transformers_errors
@@ -48,6 +50,7 @@ def load_model(
     dtype: str | None = None,
     device: str | None = None,
     memory: int | None = None,
+    progress: Progress = silent,
 ) -> tuple[Any, Any]:
     """Loads (model, tokenizer) for generation from `org/name@revision`, a folder or what is open already, with a LoRA
     added to its weights where one is named; the model is in eval mode.
@@ -102,7 +105,7 @@ def load_model(
         spread = {"device_map": devices, "offload_folder": str(spool.folder / "converted")}
     # Here rather than below: nobody else's model waits for this download.
     # And transformers is given a folder: it would ask the Hub for each file again, with nobody to check what comes.
-    where = str(fetch(source))
+    where = str(fetch(source, progress))
     apart.start()  # ready by the time that the model is
     with transformers_errors(f"transformers cannot load {ref}"), loading(), hub_errors(f"loading {ref}"):
         plain = source.adapter is None
@@ -124,15 +127,10 @@ def load_model(
     return model.eval(), tokenizer
 
 
-def fetch(source: Source) -> Path:
+def fetch(source: Source, progress: Progress = silent) -> Path:
     """Brings all that loading a model reads onto this machine; the folder where it lies. Raises `HubError`."""
-    for file in dict.fromkeys(tensor.file for tensor in source.tensors.values()):
-        source.local_path(file)
-    for file in source.files:
-        if is_carried(file) or file == INDEX:
-            source.local_path(file)
-    if source.adapter is not None:
-        source.adapter.local_path()
+    weights = [tensor.file for tensor in source.tensors.values()]
+    bring(source, [*weights, *(name for name in source.files if is_carried(name) or name == INDEX)], progress)
     made = source.listing.made
     if not made:
         return source.local_path(CONFIG).parent

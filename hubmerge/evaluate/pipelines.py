@@ -15,9 +15,11 @@ from torch import Tensor
 from ..errors import SourceError
 from ..extras import require
 from ..guesses import guess
+from ..hub.arriving import bring
 from ..hub.auto_class import TO_IMAGE, task_of
 from ..hub.pipeline import MODEL_INDEX
 from ..hub.source import Source
+from ..progress import Progress, silent
 from ..recipe import ModelEntry, Recipe
 from ..stream.architecture import check_counts, read_architecture, transformers_errors
 from ..stream.compute import merge_tensor
@@ -51,13 +53,14 @@ def require_drawing(plan: Plan, name: str, draw: Draw) -> None:
         _class_of(*plan.config[folder])
 
 
-def load_painter(source: Source, draw: Draw) -> Painter:
+def load_painter(source: Source, draw: Draw, progress: Progress = silent) -> Painter:
     """A pipeline, or the one that a part is of, ready to draw, on the GPU where there is one. Raises `SourceError` or
     `TaskError` where it does not draw as a task says."""
     alone = Recipe("linear", models=(ModelEntry(source.ref, {"weight": 1.0}),))
     plan = make_plan(alone, sources={source.ref: source})
     plan.require()
     require_drawing(plan, source.name, draw)
+    bring(source, [tensor.file for tensor in source.tensors.values()], progress)
     device, mapped = torch.device(best_device()), dict(map_tensors(source))
     stored = ((DTYPES[tensor.dtype].torch, tensor.parameters) for tensor in plan.tensors)
     dtype = computing_dtype(most_common(stored), device)

@@ -37,7 +37,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import TaskError
@@ -301,7 +301,7 @@ def load_task(
     benchmark = TASK.text(document, "benchmark")
     if benchmark is not None and not isinstance(rows, HarnessTask):
         require_benchmark(benchmark, rows.source, rows.locate)
-    name = str(document.get("name") or (harness.task if harness else "task"))
+    name = harness.task if harness and not document.get("name") else name_of(document)
     template = Template(
         **{key: document[key] for key in ("prompt", "answer", "choices") if key in document}, asks=asks, image=image
     )
@@ -322,6 +322,17 @@ def load_task(
         draw=draw,
         benchmark=benchmark,
     )
+
+
+def name_of(document: Mapping[str, Any]) -> str:
+    """What a task is called: by its name, else after the dataset or the file that its examples are of."""
+    if document.get("name"):
+        return str(document["name"])
+    where = document["examples"]
+    files = [where[split] for split in SPLITS if isinstance(where.get(split), str)]
+    if where.get("repo_id") is not None:
+        return str(where["repo_id"]).rpartition("/")[2]
+    return PurePosixPath(files[-1]).name if files else "examples of its own"
 
 
 def _require_harness_keys(document: Mapping[str, Any]) -> None:

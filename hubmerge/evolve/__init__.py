@@ -24,3 +24,14 @@ report/       what a run found, as one page with its pictures
 run.py        all of it in a folder: `evolve`
 plan.py       what a search would do, without reading weights: `plan_search`
 """
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """`from hubmerge.evolve import evolve`, without what a search needs until then."""
+    if name != "evolve":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .run import evolve
+
+    return evolve

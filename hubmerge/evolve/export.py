@@ -7,7 +7,9 @@ from typing import Any
 
 from ..documents import load_mapping
 from ..errors import SearchError
+from ..evaluate.metrics import meaning
 from ..evaluate.statistics import interval
+from ..evaluate.task import name_of
 from ..hub.card import Card
 from ..hub.scores import CardRow
 from ..hub.source import open_source
@@ -52,7 +54,8 @@ def candidate_card(run: Path, number: int, card: Card) -> Card:
     told = told_on_card(done.facts) if done is not None else {"searcher": searcher, "seed": found.seed}
     low, high = interval(found.values)
     dataset = asked.get("dataset")
-    row = CardRow(card.title, asked["metric"], found.score, low, high, found.n, "search", asked["name"], dataset)
+    means = meaning(asked["metric"], asked.get("language"))
+    row = CardRow(card.title, asked["metric"], found.score, low, high, found.n, "search", asked["name"], dataset, means)
     return replace(
         card,
         evaluations=(row,),
@@ -64,7 +67,7 @@ def candidate_card(run: Path, number: int, card: Card) -> Card:
 
 def _of(spec: Mapping[str, Any]) -> dict[str, Any]:
     task = spec["task"]
-    named = {"name": task.get("name") or "task", "metric": task.get("metric") or "exact_number"}
+    named = {"name": name_of(task), "metric": task.get("metric") or "exact_number"}
     return {**named, "language": task.get("language")}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SearchError
+from ..evaluate.metrics import meaning
 from ..evaluate.table import Row
 from ..hub.card import Card, render
 from ..hub.scores import CardRow, benchmark_result
@@ -112,11 +113,12 @@ def card_for(result: EvolveResult, repo_id: str) -> str:
 
 
 def card_rows(
-    rows: Sequence[Row], title: str, metric: str, task: str, dataset: str | None = None
+    rows: Sequence[Row], title: str, metric: str, task: str, dataset: str | None = None, language: str | None = None
 ) -> tuple[CardRow, ...]:
     """The table in the card's terms; the evolved model goes by `title`, the examples' dataset by "org/name@commit"."""
+    means = meaning(metric, language)
     return tuple(
-        CardRow(_in_card(row, title), metric, row.value, row.low, row.high, row.n, "test", task, dataset)
+        CardRow(_in_card(row, title), metric, row.value, row.low, row.high, row.n, "test", task, dataset, means)
         for row in rows
     )
 
@@ -135,7 +137,7 @@ def _card(search: Search, sources: Mapping[ModelRef, Source], title: str, recipe
         method=recipe.merge_method,
         before=tuple(stage.recipe.merge_method for stage in recipe.stages),
         base_model=sources[search.base_model].name if search.base_model else None,
-        evaluations=card_rows(results.rows, title, task["metric"], task["name"], task.get("dataset")),
+        evaluations=card_rows(results.rows, title, task["metric"], task["name"], task.get("dataset"), task["language"]),
         curve_image=CURVE_FILE,
         commands=(merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
         search=told_on_card(results.facts),
@@ -144,9 +146,36 @@ def _card(search: Search, sources: Mapping[ModelRef, Source], title: str, recipe
     )
 
 
+_WORDS: Mapping[str, Mapping[str, str]] = {
+    "space": {"ps": "numbers of a recipe (parameter space)", "dfs": "a path through the layers (data-flow space)"},
+    "objectives": {
+        "score": "the score",
+        "metric": "answers that are right, in any language",
+        "language": "answers in the language",
+        "short": "layers saved",
+        "brief": "tokens saved",
+    },
+    "granularity": {
+        "group": "kind of weights",
+        "layer_group": "layer and kind of weights",
+        "filter": "group that the search names",
+        "side": "side of the network",
+        "side_group": "side of the network and kind of weights",
+    },
+}
+"""What values of facts mean, for who reads a card on the Hub."""
+
+
+def _in_words(value: Any, words: Mapping[str, str]) -> str:
+    """A fact's value, one or several, by these words; what they do not know stays."""
+    several = value if isinstance(value, list) else re.split(r"(?: \+ |, )", str(value))
+    return (" and " if isinstance(value, list) else ", then ").join(words.get(one, str(one)) for one in several)
+
+
 def told_on_card(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts as a card's table has them: plain values, by names that need no explanation."""
     told = {name: value for name, value in facts.items() if name != "cost"}
+    told |= {key: _in_words(told[key], words) for key, words in _WORDS.items() if key in told}
     if (saved := facts.get("cost")) is not None:
         told["Examples asked of a candidate, at most"] = saved["examples_asked"]
         told["Candidates stopped early"] = saved["evaluations_raced"]

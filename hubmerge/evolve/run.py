@@ -55,7 +55,7 @@ from .result import EvolveResult, result_of
 from .search import Search
 from .spaces.candidate import Candidate, Contestant
 from .spec.baselines import COMPARED, SCALED
-from .tracking import tracking
+from .tracking import AUTO, chosen, tracking
 from .workers.judge import Judge, make_judge
 from .workers.pool import Pool
 from .workers.workers import Workers
@@ -76,8 +76,8 @@ def evolve(
     """Runs `search` in the folder `out`, or goes on with what is there (`resume`); a finished one is only read.
 
     `sources` are models already open, by the search's references; the others are opened here. `track`: a tracker that
-    is told of it as it goes (tracking.py). `origin`: an earlier run to begin with, a folder or the dataset that it is
-    mirrored at, in place of the search's own.
+    is told of it as it goes (tracking.py), "auto" for trackio where that is installed. `origin`: an earlier run to
+    begin with, a folder or the dataset that it is mirrored at, in place of the search's own.
     What of a search may be changed before it goes on is said in records/resume.py.
 
     Raises `SearchError` for a folder that holds another search, `TaskError` and `PlanError` before the long work,
@@ -87,9 +87,9 @@ def evolve(
     search = search if origin is None else search.begun_with(origin)
     if not resume:
         require_unused(out / JOURNAL_FILE)
-    if track is not None:
+    if (tracker := chosen(track)) is not None:
         how: dict[str, Any] = {"resume": resume, "token": token, "workers": workers, "sources": sources}
-        with tracking(track, search, out, progress) as told:
+        with tracking(tracker, search, out, progress, asked=track != AUTO) as told:
             result = evolve(search, out, **how, progress=told.progress)
             told.rows(result.rows)
         return result

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,14 +68,17 @@ class _Board:
 TRACKERS: Mapping[str, Callable[..., Tracker]] = {"trackio": _Runs, "wandb": _Runs, "tensorboard": _Board}
 """By the library that they need."""
 
+AUTO, NONE = "auto", "none"
+"""trackio where it is installed; nothing."""
+
 PROJECT = "hubmerge"
 
 
 class Told:
     """A search as it is told to a tracker: `progress` in place of the one it would have, `rows` at its end."""
 
-    def __init__(self, tracker: Tracker, progress: Progress) -> None:
-        self._tracker: Tracker | None = tracker
+    def __init__(self, tracker: Tracker | None, progress: Progress) -> None:
+        self._tracker = tracker
         self._inner = progress
         self._before = self._last = 0  # evaluations of searches that are over, and of this one
 
@@ -107,12 +111,23 @@ class Told:
             _log.warning("hubmerge: the search is tracked no more (%s: %s).", type(exc).__name__, exc)
 
 
+def chosen(name: str | None) -> str | None:
+    """The tracker that is meant by a name, `AUTO` or `NONE`. Raises `HubmergeError` where there is none of that name,
+    or its library is missing."""
+    known = (*TRACKERS, AUTO, NONE)
+    if name is None or name == NONE or (name == AUTO and find_spec("trackio") is None):
+        return None
+    if name not in known:
+        raise HubmergeError(f"There is no tracker {name!r}{guess(name, known)}; known: {', '.join(known)}.")
+    if name != AUTO:
+        require(name)
+    return "trackio" if name == AUTO else name
+
+
 @contextmanager
-def tracking(name: str, search: Search, out: Path, progress: Progress) -> Iterator[Told]:
-    """Opens the tracker of that name, and closes it. Raises `HubmergeError` where its library is missing."""
-    if name not in TRACKERS:
-        raise HubmergeError(f"There is no tracker {name!r}{guess(name, TRACKERS)}; known: {', '.join(TRACKERS)}.")
-    require(name)
+def tracking(name: str, search: Search, out: Path, progress: Progress, *, asked: bool = True) -> Iterator[Told]:
+    """Opens the tracker of that name, and closes it. Raises `HubmergeError` where it does not open; where nobody
+    `asked` for it, that is logged, and nothing is tracked."""
     config = {
         "models": ", ".join(folder_name(ref.repo_id) if ref.is_folder else ref.whole for ref in search.references),
         "merge_method": search.merge_method or "a path through the layers",
@@ -121,7 +136,15 @@ def tracking(name: str, search: Search, out: Path, progress: Progress) -> Iterat
         "evaluations": search.searcher.evaluations,
         "seed": search.searcher.seed,
     }
-    told = Told(TRACKERS[name](name, PROJECT, out.resolve().name, config, out), progress)
+    tracker = None
+    try:
+        tracker = TRACKERS[name](name, PROJECT, out.resolve().name, config, out)
+    except Exception as exc:
+        said = f"{name} does not begin ({type(exc).__name__}: {exc})"
+        if asked:
+            raise HubmergeError(f"{said}; mend that, or leave out --track.") from exc
+        _log.warning("hubmerge: the search is not tracked, for %s.", said)
+    told = Told(tracker, progress)
     try:
         yield told
     finally:

@@ -40,7 +40,7 @@ def hidden(
     """
     place = best_device() if device == "auto" else device
     room = free_memory() if memory is None else memory
-    model, tokenizer = load_model(source, token=token, dtype="float32", device=place, memory=room)
+    model, tokenizer = load_model(source, token=token, dtype="float32", device=place, memory=room, progress=progress)
     norms = [(name, module) for name, module in model.named_modules() if _BEFORE_MLP.search(name)]
     if not norms or [parse(f"{name}.weight").layer for name, _ in norms] != list(range(len(norms))):
         raise SourceError(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import PlanError, ResourceError, SourceError
 from ..files import TEMPORARY, atomic, disk_errors
+from ..hub.arriving import bring
 from ..hub.gguf.naming import Architecture
 from ..hub.licences import combine
 from ..hub.patience import check_stopped
@@ -144,7 +145,8 @@ def write_gguf(conversion: Conversion, out: Path, progress: Progress = silent) -
     Raises `SourceError` for weights that cannot be read or stored, `PlanError` where what is read back is something
     else, `ResourceError` for what the disk refuses.
     """
-    _fetch(conversion.source)
+    # Each is read twice.
+    bring(conversion.source, [tensor.file for tensor in conversion.source.tensors.values()], progress)
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         room = out.with_name(
@@ -162,12 +164,6 @@ def write_gguf(conversion: Conversion, out: Path, progress: Progress = silent) -
         unchecked.unlink(missing_ok=True)
         room.rmdir()
     return out.stat().st_size
-
-
-def _fetch(source: Source) -> None:
-    """Brings the weights onto this machine: each is read twice."""
-    for file in dict.fromkeys(tensor.file for tensor in source.tensors.values()):
-        source.local_path(file)
 
 
 class _Rows:

@@ -5,6 +5,7 @@
     agent.py         who asks the Hub: hubmerge and its version, in every request
     answers.py       what the Hub answers about a repository, each field of the right type
     archive.py       the directory of a zip archive, read from its end by range
+    arriving.py      files that come onto this machine, and how far that is
     auto_class.py    which class of transformers opens a model, told by its config.json
     cache.py         what this machine knows of a repository when the Hub cannot be asked
     card.py          the model card, its YAML too: what was merged from what, how, how good it is, its licence

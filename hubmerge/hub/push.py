@@ -46,6 +46,11 @@ class PushResult:
     url: str
     hidden: bool = False
 
+    @property
+    def page(self) -> str:
+        """The address of the repository's page."""
+        return self.url.partition("/tree/")[0]
+
 
 class Upload:
     """One push: `start`, `add` each file as it is ready, then `commit`.

@@ -11,12 +11,18 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 from .markdown import escape, table
 
 _SEARCH_LABELS = {
-    "searcher": "Searcher",
+    "searcher": "Proposed by the searcher",
+    "space": "What was searched",
+    "granularity": "One of each number for every",
+    "genes": "Numbers that were searched",
     "popsize": "Candidates a generation",
     "evaluations": "Candidates scored",
+    "failed": "Candidates that failed",
     "examples": "Examples a candidate was scored on",
+    "objectives": "What was to be as much as possible",
     "seed": "Seed",
-    "seconds": "Time",
+    "seconds": "Time that scoring took",
+    "tokens": "Tokens written meanwhile",
     "from": "Begun with the run",
 }
 
@@ -26,6 +32,7 @@ class CardRow:
     """One model's score on one split: `value` in 0..1 with its 95% interval `low`..`high`, over `n` examples.
 
     `dataset`: where the examples come from, "org/dataset@commit"; None where they are in no dataset of the Hub.
+    `means`: what the score is, in words.
     """
 
     model: str
@@ -37,6 +44,7 @@ class CardRow:
     split: str
     task: str = ""
     dataset: str | None = None
+    means: str = ""
 
     def __post_init__(self) -> None:
         within = -1e-9  # an interval computed in floating point may miss its own end by a rounding
@@ -93,6 +101,8 @@ def render_results(
             task = " / ".join(escape(text) for text in (row.task, row.metric) if text)
             cells.append((name, task, escape(row.split), f"{row.n:,}", score, interval))
         parts.append(table(("Model", "Measure", "Split", "n>", "Score>", "95% interval>"), cells))
+        means = {row.metric: row.means for row in rows if row.means}
+        parts += [f"The score by `{metric}` is {escape(words)}." for metric, words in means.items()]
     if curve:
         parts.append(f"![Best score so far, by candidates scored]({quote(curve)})")
     if search:

@@ -14,6 +14,7 @@ from ..errors import NetworkError, ResourceError, SourceError, remedy
 from ..links import leaving
 from .agent import NAME, VERSION
 from .answers import FileInfo
+from .arriving import Arrival
 from .cache import keep_revision
 from .content import differs
 from .errors import hub_errors
@@ -91,6 +92,7 @@ class Repository:
                     library_name=NAME,
                     library_version=VERSION,
                     force_download=again,
+                    tqdm_class=Arrival,  # type: ignore[arg-type]
                 )
         keep_revision(self.kind, self.repo_id, self.revision, self.commit)
         return Path(path)

@@ -208,7 +208,8 @@ class Tracer:
 
     def _with_base(self, tree: Tree) -> Tree:
         """The tree with the base that its models fit: the nearest of their common ancestors - of one model, of those of
-        its parents - that can be read and comes from none of them; with how they relate to it."""
+        its parents - that can be read and comes from none of them, nor is one of them that was tuned itself; with how
+        they relate to it."""
         of = tree.asked if len(tree.asked) > 1 else tuple(one.repo_id for one in tree.nodes[tree.asked[0]].parents)
         fits = (name for name in replace(tree, asked=of).common if self._is_base(tree, name))
         base = next(fits, None)
@@ -233,7 +234,9 @@ class Tracer:
 
     @staticmethod
     def _is_base(tree: Tree, name: str) -> bool:
-        if name not in tree.nodes or tree.nodes[name].gone or tree.asked == (name,):
+        if name not in tree.nodes or tree.nodes[name].gone:
+            return False
+        if name in tree.asked and (tree.nodes[name].parents or len(tree.asked) == 1):
             return False
         return not {*tree.asked} & {*tree.ancestors(name)} - {name}
 

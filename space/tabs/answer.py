@@ -3,19 +3,24 @@
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from hubmerge.errors import HubmergeError, ResourceError, TaskError
+from hubmerge.amounts import size
+from hubmerge.errors import HubmergeError, Interrupted, ResourceError, TaskError
 from hubmerge.evaluate.examples import Example
 from hubmerge.evaluate.generation import stream_chat
 from hubmerge.evaluate.models import fetch, load_model, load_processor
 from hubmerge.evaluate.pictures import MOST_BYTES, Picture, Place
 from hubmerge.evaluate.seeing import stream_answer
 from hubmerge.hub import Source, open_source
+from hubmerge.hub.patience import stoppable
+from hubmerge.progress import Event
 from hubmerge.reference import ModelRef
 from hubmerge.stream.carried import Carried
 
@@ -72,18 +77,22 @@ def answers(
 ) -> Generator[list[str], None, None]:
     """What each model has said so far, until all is said or `halt` is set."""
     person = owner.person or owner
-    settings: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "temperature": question.temperature,
         "max_new_tokens": int(question.length),
-        "stop": halt,
         "picture": Path(question.picture) if question.picture else None,
-        "turn": Together(lambda: page.turns.of(person, halt)),
     }
+    settings: dict[str, Any] = {"stop": halt, "turn": Together(lambda: page.turns.of(person, halt))}
 
     def speak(model: str, turns: Turns) -> Iterator[str]:
-        said = ""
+        said, messages = "", _messages(turns, question.system)
         try:
-            pieces = reply(page, owner, model, _messages(turns, question.system), token, **settings)
+            _require_fair(page, messages, **answer)
+            asked: str | Source = model
+            if not model.startswith(PRODUCT):
+                asked = _opened(page, model, token)
+                yield from _coming(asked, halt)
+            pieces = reply(page, owner, asked, messages, token, **answer, **settings)
             yield "…"  # ready: both are, before one of them takes the turn
             for piece in pieces:
                 said += piece
@@ -113,10 +122,40 @@ def answers(
     yield said
 
 
+def _opened(page: Page, model: str, token: Token) -> Source:
+    """A model of the Hub: this visitor's rights are checked also where its weights are in memory already."""
+    source = page.open(model, token)
+    page.settings.limits.require_model(source)
+    return source
+
+
+def _coming(source: Source, halt: threading.Event) -> Iterator[str]:
+    """Brings all of a model onto this machine; meanwhile, how much of it is here. `halt`, or leaving, ends that."""
+    newest, left = [Event("fetch", 0, 0)], threading.Event()
+
+    def check() -> None:
+        if halt.is_set() or left.is_set():
+            raise Interrupted("The question was taken back while its model was fetched.")
+
+    def work() -> None:
+        with stoppable(check):
+            fetch(source, lambda event: newest.__setitem__(0, event))
+
+    with ThreadPoolExecutor(1, "hubmerge-fetch") as pool:
+        try:
+            done = pool.submit(copy_context().run, work)
+            while wait([done], PAUSE).not_done:
+                if (event := newest[0]).total:
+                    yield f"… {size(event.done)} of {size(event.total)} fetched"
+            done.result()
+        finally:
+            left.set()
+
+
 def reply(
     page: Page,
     owner: str,
-    model: str,
+    model: str | Source,
     messages: Sequence[dict[str, str]],
     token: Token,
     *,
@@ -126,29 +165,19 @@ def reply(
     stop: threading.Event | None = None,
     picture: Path | None = None,
 ) -> Iterator[str]:
-    """The answer of `model` (a Hub ID or one of the owner's products) to a conversation, piece by piece; where there is
-    a `picture`, to its last message alone, which is about that.
+    """The answer of `model` (a Hub ID, opened or not, or one of the owner's products) to a conversation, piece by
+    piece; where there is a `picture`, to its last message alone, which is about that.
 
     `turn` is held while it loads and while it writes; not while the Hub is waited for, or what a repository brought
     makes the prompt.
     """
-    require_short([message for message in messages if message["role"] != "assistant"])
-    if not 1 <= max_new_tokens <= LONGEST_ANSWER:
-        raise TaskError(f"An answer may have 1 to {LONGEST_ANSWER:,} tokens, not {max_new_tokens:,}.")
-    if not (temperature == 0 or 0.01 <= temperature <= HOTTEST):
-        raise TaskError(f"The temperature must be 0, or from 0.01 to {HOTTEST:g}, not {temperature:g}.")
-    if picture is not None and page.settings.on_space:
-        # What a stranger's repository says of pictures, how large they are made for one, is read in this process.
-        raise TaskError("A Space shows models no pictures; ask without one, or start the page on your own machine.")
+    _require_fair(page, messages, temperature, max_new_tokens, picture)
     seen = None if picture is None else _picture(picture)
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "stop": stop}
-    if model.startswith(PRODUCT):
+    if isinstance(model, str) and model.startswith(PRODUCT):
         opened: Source | str = str(product_job(page.jobs, owner, model).result["folder"])
     else:
-        # Opening checks this visitor's rights, also where the weights are in memory already.
-        opened = page.open(model, token)
-        page.settings.limits.require_model(opened)
-    if not isinstance(opened, str):
+        opened = _opened(page, model, token) if isinstance(model, str) else model
         fetch(opened)
     if page.gpu is not None:
         return _within(turn, page.gpu.speak(opened, token, messages, **settings))
@@ -163,6 +192,24 @@ def reply(
         processor = load_processor(Carried(source))
         return _within(turn, stream_answer(network, processor, question, system=system, memory=memory, **settings))
     return stream_chat(network, tokenizer, messages, turn=turn, memory=memory, **settings)
+
+
+def _require_fair(
+    page: Page,
+    messages: Sequence[Mapping[str, str]],
+    temperature: float,
+    max_new_tokens: int,
+    picture: Path | None,
+) -> None:
+    """Raises `TaskError` for a question that is not answered, whichever model it is put to."""
+    require_short([message for message in messages if message["role"] != "assistant"])
+    if not 1 <= max_new_tokens <= LONGEST_ANSWER:
+        raise TaskError(f"An answer may have 1 to {LONGEST_ANSWER:,} tokens, not {max_new_tokens:,}.")
+    if not (temperature == 0 or 0.01 <= temperature <= HOTTEST):
+        raise TaskError(f"The temperature must be 0, or from 0.01 to {HOTTEST:g}, not {temperature:g}.")
+    if picture is not None and page.settings.on_space:
+        # What a stranger's repository says of pictures, how large they are made for one, is read in this process.
+        raise TaskError("A Space shows models no pictures; ask without one, or start the page on your own machine.")
 
 
 def _within(turn: AbstractContextManager[None], pieces: Iterator[str]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ...errors import SearchError
 from ...extras import require
-from ...files import write_file
+from ...files import require_ending, write_file
 from ...stream.owned import read_plain
 from ...stream.written import Written
 from . import page, pictures
@@ -44,6 +44,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     stages = read_stages(run)
     target = out if out is not None else run / REPORT_FILE
     require_report(target)
+    require_ending(target, "HTML", ".html", ".htm")
     written = Written(run, "report.json")
     for number, stage in enumerate(stages, start=1):
         prefix = "" if number == len(stages) else "ps-"

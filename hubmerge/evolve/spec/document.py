@@ -11,6 +11,7 @@ from ...evaluate.task import SPLITS, task_document
 from ...guesses import missing_colon
 from ...recipe import OUTPUT_KEYS, Output
 from ...reference import ModelRef
+from ...typed import typed
 from .baselines import BASELINES
 from .data_flow import DataFlowSpace
 from .economy import Economy
@@ -39,6 +40,9 @@ KEYS = (
 )
 """The keys of a search."""
 
+_OF_RECIPES, _OF_SEARCHES = {"merge_method", "slices", "modules", "stages"}, {"task", "genome", "data_flow", "searcher"}
+"""One of these, and none of those, makes a document a recipe."""
+
 
 def read_search(document: Mapping[str, Any], relative_to: Path) -> dict[str, Any]:
     """The fields of the `Search` that a document describes, its task's files looked for in `relative_to`.
@@ -47,6 +51,11 @@ def read_search(document: Mapping[str, Any], relative_to: Path) -> dict[str, Any
     `Search` to say.
     """
     SEARCH.require_plain(document)
+    if _OF_RECIPES & document.keys() and not _OF_SEARCHES & document.keys():
+        raise SearchError(
+            f"This is a recipe, not a search: merge it with {typed('merge FILE --out merged')}; a search has a `task`, "
+            "and `genome` or `data_flow`."
+        )
     SEARCH.require_known(document, KEYS, "the search")
     for key in ("models", "task"):
         if not document.get(key):
