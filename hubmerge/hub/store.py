@@ -92,7 +92,7 @@ class Repository:
                     library_name=NAME,
                     library_version=VERSION,
                     force_download=again,
-                    tqdm_class=Arrival,  # type: ignore[arg-type]
+                    tqdm_class=Arrival,
                 )
         keep_revision(self.kind, self.repo_id, self.revision, self.commit)
         return Path(path)
