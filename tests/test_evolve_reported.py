@@ -58,7 +58,7 @@ def test_a_card_speaks_to_who_never_saw_a_search(tiny_search, tmp_path: Path) ->
     facts = dict(re.findall(r"^\| ([^|]*) \| ([^|]*) \|$", text, re.M))
     assert facts["What was searched"] == "numbers of a recipe (parameter space)"
     assert facts["What was to be as much as possible"] == "the score and tokens saved"
-    assert not {name for name in facts if not name[0].isupper()}, "a word of ours"
+    assert not {name for name in facts.keys() - {"---"} if not name[0].isupper()}, "a word of ours"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 from .markdown import escape, table
 
 _SEARCH_LABELS = {
-    "searcher": "Proposed by the searcher",
+    "searcher": "Searcher",
     "space": "What was searched",
     "granularity": "One of each number for every",
     "genes": "Numbers that were searched",
