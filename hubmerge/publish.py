@@ -17,7 +17,7 @@ from .amounts import count, size
 from .documents import parse_object
 from .errors import HubmergeError, SourceError
 from .extract import EXTRACT
-from .hub.card import Card, listed, named, render
+from .hub.card import Card, listed, named, render, source_link
 from .hub.holdings import DATASETS, Told
 from .hub.markdown import fence
 from .hub.notices import notices
@@ -138,6 +138,7 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
             (one.source.title, one.texts.source, one.texts.dataset, one.texts.examples, one.texts.tokens)
             for one in plan.statistics
         ],
+        reads=_reads(plan),
         processor=not {"processor_config.json", "preprocessor_config.json"}.isdisjoint(plan.tokenizer.files()),
     )
     if isinstance(plan.recipe, Recipe):
@@ -331,6 +332,18 @@ def merge_to_hub(
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite, told=told)
     files = {"README.md": (card or render(card_of(plan, repo_id))).encode(), **beside(plan)}
     return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
+
+
+def _reads(plan: "Plan") -> str:
+    """Whose tokenizer and chat template a merge has; nothing where it reads no text."""
+    carried = plan.tokenizer
+    if not carried.has_tokenizer:
+        return ""
+    whose = f"that of {source_link(carried.source)}"
+    told = f"Its tokenizer is {whose if carried.united is None else 'made of those of its parents'}"
+    if carried.chat_template is None:
+        return f"{told}, and it has no chat template."
+    return f"{told}, and its chat template {whose if carried.template is None else 'what the recipe says'}."
 
 
 def hub_ids(models: Iterable[ModelRef]) -> tuple[str, ...]:

@@ -306,6 +306,11 @@ def show_tree(tree: Lineage, out: Console = out) -> None:
         out.print(marked("{}: {} of its length from the base", name, f"{apart:.1%}"), soft_wrap=True)
     for (one, other), value in (tree.kinship or {}).items():
         out.print(marked("{} and {}: what they add to it is {} alike", one, other, f"{value:.2f}"), soft_wrap=True)
+    if tree.siblings:
+        out.print("siblings that fit, those that learnt something else first:")
+    for found in tree.siblings:
+        told = f"at most {found.kinship:.2f} alike, {found.distance:.1%} from the base"
+        out.print(marked("  {} [dim]{}[/]", found.repo_id, told), soft_wrap=True)
 
 
 def show_reproduction(result: Reproduction) -> None:

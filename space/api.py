@@ -210,6 +210,7 @@ class Endpoints:
         oauth: gr.OAuthToken | None,
         private: bool = True,
         overwrite: bool = False,
+        name_private: bool = False,
     ) -> str:
         """Starts pushing what a finished job made to the Hub; returns the id of the new job.
 
@@ -217,12 +218,13 @@ class Endpoints:
             job_id: The id that merge, evolve, extract_lora, moe, transplant or gguf returned.
             repo_id: The repository as org/name; it is created if it is not there.
             private: Whether a repository created by this is private; a public one is refused unless this is false.
-                A public one tells everybody which models it was made of, private ones too.
+                A public one tells everybody which models it was made of.
             overwrite: Whether to push over what others put into the repository.
+            name_private: Whether a public one may tell of models that only you can see; it is refused otherwise.
         """
         token = _sent_token(request) or require_token(self._page.settings, oauth)
         owner = self._owner(request)
-        return submit_publish(self._page, owner, PRODUCT + job_id, repo_id, private, token, overwrite).id
+        return submit_publish(self._page, owner, PRODUCT + job_id, repo_id, private, token, overwrite, name_private).id
 
     def health(self, request: gr.Request) -> dict[str, int]:
         """Jobs running and waiting on this server, bytes of memory in use and in all, bytes of disk free."""

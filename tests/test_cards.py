@@ -237,6 +237,23 @@ def test_a_merge_that_is_pushed_from_its_folder_is_called_by_its_repository(sibl
     assert (open_source(ModelRef.parse("alice/card-mine")).read_text("README.md") or "").endswith("# Mine\n")
 
 
+def test_a_card_tells_limits_and_whose_tokenizer_it_has(siblings, tiny_tokenizer, tmp_path: Path) -> None:
+    folders = {name: Path(shutil.copytree(siblings[name], tmp_path / name)) for name in ("base", "math")}
+    for folder in folders.values():
+        tiny_tokenizer.save_pretrained(folder)
+    models = [{"model": str(one), "parameters": {"weight": 1}} for one in folders.values()]
+    document = {"merge_method": "linear", "models": models}
+
+    def told(**more: Any) -> str:
+        return section(render(card_of(planned(Recipe.from_dict({**document, **more})))), "What it is for")
+
+    text = told()
+    assert "Nobody has measured what it does" in text and "Its tokenizer is that of local folder `base`, and " in text
+    assert "that of local folder `math`" in told(tokenizer_source=str(folders["math"]))
+    assert "its chat template what the recipe says." in told(chat_template="chatml")
+    assert told(tokenizer_source="union") == text, "of the same tokens: the same tokenizer"
+
+
 def test_parents_of_several_licences_get_an_address_with_the_push(tmp_path: Path, call) -> None:
     for name, licence in {"a": "mit", "b": "apache-2.0"}.items():
         publish(f"alice/two-{name}", checkpoint(front_matter=f"license: {licence}"))

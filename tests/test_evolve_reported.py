@@ -54,6 +54,8 @@ def test_a_card_speaks_to_who_never_saw_a_search(tiny_search, tmp_path: Path) ->
     searcher = {"name": "nsga2", "popsize": 4, "evaluations": 4}
     search = tiny_search(baselines=[], fitness={"objectives": ["score", "brief"]}, searcher=searcher)
     result = evolve(search, tmp_path / "run")
+    assert "](heatmap.png)" in (result.folder / "README.md").read_text()
+    assert (result.folder / "heatmap.png").read_bytes().startswith(b"\x89PNG")
     text = (result.folder / "README.md").read_text().split("### The search")[1].split("\n## ")[0]
     facts = dict(re.findall(r"^\| ([^|]*) \| ([^|]*) \|$", text, re.M))
     assert facts["What was searched"] == "numbers of a recipe (parameter space)"

@@ -148,6 +148,29 @@ def test_a_long_chain_is_drawn_in_whole_words(capsys) -> None:
     assert [line.split()[-5] for line in drawn[1:]] == names[1:]  # NAME finetune, by its card
 
 
+def test_siblings_are_those_that_fit_and_learnt_something_else(family, call) -> None:
+    base, math = beginning(1), tuned(beginning(1), 3)
+    for name, weights, said in (
+        ("code", tuned(base, 21), "base"),
+        ("near-math", tuned(math, 22, 0.01), "base"),
+        ("copy", base, "base"),
+        ("claims", beginning(23), "base"),
+        ("else", tuned(base, 24), "stranger"),
+    ):
+        publish(B + name, files(weights, [B + said]), token="hf_bob")
+    tree = trace([f"{B}math"])
+    assert tree.base == f"{B}base"
+    found = {one.repo_id.removeprefix(B): one for one in tree.siblings}
+    assert {"ja", "code"} <= found.keys() and not found.keys() & {"near-math", "copy", "claims", "else", "math", "base"}
+    assert all(abs(one.kinship) < 0.2 and 0.01 < one.distance < 0.2 for one in found.values())
+    assert [one.kinship for one in tree.siblings] == sorted(one.kinship for one in tree.siblings)
+    assert f"{B}ja" not in {one.repo_id for one in trace([f"{B}math", f"{B}ja"]).siblings}
+    assert trace([f"{B}base"]).siblings == trace([f"{B}math"], look=False).siblings == ()
+    drawn = call("tree", f"{B}math").stdout
+    assert "siblings that fit" in drawn and f"  {B}code at most " in drawn
+    assert {one["repo_id"] for one in json.loads(call("tree", f"{B}math", "--json").stdout)["siblings"]} >= {f"{B}code"}
+
+
 def test_a_base_is_one_that_can_be_had(family, capsys) -> None:
     assert trace([f"{B}lost"]).base is None  # its parent is gone
     assert trace([f"{B}loop-a"]).base is None and trace([f"{B}loop-a", f"{B}loop-b"]).base is None

@@ -20,7 +20,8 @@ from test_transplant import MINE, THEIRS, speaking  # noqa: F401 (a fixture)
 from vlms import make_plain, make_whole
 
 from hubmerge.errors import HubmergeError, NotFoundError, RecipeError, SourceError
-from hubmerge.hub import open_source
+from hubmerge.hub import open_source, push_folder
+from hubmerge.progress import silent
 from hubmerge.publish import merge, merge_to_hub, planned
 from hubmerge.published import read_published
 from hubmerge.recipe import Recipe
@@ -167,6 +168,35 @@ def test_mixtures_and_loras_come_out_the_same(parents, tmp_path: Path, call) -> 
         same(A + name)
         refused = call("merge", A + name, "--out", tmp_path / "none")
         assert refused.returncode == 2 and f"hubmerge reproduce {A}{name} --out FOLDER" in refused.stderr
+
+
+def test_pipelines_that_draw_come_out_the_same(hub, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    from pipelines import save as save_pipeline
+
+    for seed, name in enumerate("ab", 1):
+        push_folder(save_pipeline("sd15", tmp_path / name, seed), f"{A}draws-{name}", private=False)
+    document = {
+        "merge_method": "linear",
+        "base_model": f"{A}draws-a",
+        "components": {"unet": {"models": models("draws-a", "draws-b")}, "vae": f"{A}draws-b"},
+    }
+    merge_to_hub(planned(Recipe.from_dict(document), ranged=True, pushing=True), f"{A}drawn")
+    same(f"{A}drawn")
+
+
+def test_what_the_page_publishes_comes_out_the_same(parents, tmp_path: Path, call) -> None:
+    from space.limits import Limits
+    from space.work.job import Work
+    from space.work.runners import run_merge, run_publish
+
+    spec = {"recipe": Recipe.from_dict(based("dare_ties", seed=2)).to_yaml()}
+    made = run_merge(Work(spec, tmp_path / "page", "hf_alice", silent, False), Limits())
+    pushed = {"kind": "merge", **made, "repo_id": f"{A}page", "private": True}
+    run_publish(Work(pushed, tmp_path / "page", "hf_alice", silent, False), Limits())
+    assert call("transplant", f"{A}mine", "--tokenizer", f"{A}theirs", "--push", f"{A}given").returncode == 0
+    for name in ("page", "given"):
+        same(A + name)
 
 
 @pytest.mark.filterwarnings("ignore:.*")

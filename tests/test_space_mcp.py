@@ -40,7 +40,8 @@ TOOLS = {
         "temperature": "number",
         "max_new_tokens": "integer",
     },
-    "publish": {"job_id": "string", "repo_id": "string", "private": "boolean", "overwrite": "boolean"},
+    "publish": {"job_id": "string", "repo_id": "string", "private": "boolean"}
+    | {"overwrite": "boolean", "name_private": "boolean"},
     "search": {"query": "string"},
     "health": {},
 }

@@ -5,12 +5,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hubtools import publish
 from huggingface_hub import HfApi
+from lineagetools import beginning, files, tuned
 
-from hubmerge.errors import RecipeError
+from hubmerge.errors import NotFoundError, RecipeError
 from hubmerge.hub import open_source
 from hubmerge.reference import ModelRef
-from space.tabs.pick import common_base, describe, plain
+from space.tabs.pick import common_base, describe, plain, siblings_of
+from space.views.models import describe_siblings
 
 HUB = "https://huggingface.co"
 ADDRESSES = {
@@ -80,6 +83,26 @@ def test_the_base_is_what_all_cards_tell(hub, siblings) -> None:
     for names in ([one], [one, silent], [one, gone], [gone, gone], [silent, base], [one, "alice/no"]):
         assert common_base(page, names, None) is None, names
     assert "Did you mean alice/picked-one" in describe(page, ["alice/picked-onee"], None, None)
+
+
+def test_models_that_go_with_the_chosen_are_proposed(hub) -> None:
+    root = beginning(71)
+    publish("alice/goes-base", files(root, []))
+    for seed, name in enumerate(("math", "ja", "code"), 72):
+        publish(f"alice/goes-{name}", files(tuned(root, seed), ["alice/goes-base"]))
+    page: Any = SimpleNamespace(open=lambda name, token: open_source(ModelRef.parse(name), token=token))
+    tree = siblings_of(page, ["alice/goes-math"], None)
+    assert {one.repo_id for one in tree.siblings} == {"alice/goes-ja", "alice/goes-code"}
+    shown = describe_siblings(tree)
+    assert "Tuned from alice/goes-base like these" in shown and f'href="{hub.endpoint}/alice/goes-ja"' in shown
+    assert "none fits" in describe_siblings(
+        siblings_of(page, [f"alice/goes-{one}" for one in ("math", "ja", "code")], None)
+    )
+    assert "No base is known" in describe_siblings(siblings_of(page, ["alice/goes-base"], None))
+    with pytest.raises(RecipeError, match="Choose a model first"):
+        siblings_of(page, ["stage:first"], None)
+    with pytest.raises(NotFoundError):
+        siblings_of(page, ["alice/goes-nowhere"], None)
 
 
 def test_a_folder_stays_as_it_was_typed(tmp_path: Path) -> None:

@@ -302,6 +302,11 @@ def test_a_public_push_tells_of_private_models_before(desk: Desk, tmp_path: Path
         told = card_text(desk.page, "me", value, public=True, token="hf_alice")
         assert told.startswith(f"> **Warning:** {private} is private, and this push is public")
         assert "Warning" not in card_text(desk.page, "me", value, token="hf_alice")
+        public = f"alice/tools-told-{wanted.kind}", False, "hf_alice", False
+        with pytest.raises(AssertionError, match="tick Name private models"):
+            desk.done(submit_publish(desk.page, "me", value, *public))
+        desk.done(submit_publish(desk.page, "me", value, *public, True))
+        assert not api.model_info(public[0]).private
     assert of_private([ModelRef(BASE), ModelRef("alice/nothing"), ModelRef(str(tmp_path))], "hf_alice") is None
 
 

@@ -16,7 +16,7 @@ from ..hub.source import Source, open_source
 from ..recipe import Recipe
 from ..reference import ModelRef
 from ..shown import Shown, Table
-from .records.folder import CURVE_FILE, JOURNAL_FILE, MODEL_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
+from .records.folder import CURVE_FILE, HEATMAP_FILE, JOURNAL_FILE, MODEL_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
 from .records.remarks import remarks
 from .records.results import EVOLVED, Results
 from .records.resume import resumed
@@ -83,7 +83,11 @@ def result_of(search: Search, sources: Mapping[ModelRef, Source], out: Path, res
         recipe=recipe,
         folder=out / MODEL_FOLDER,
         rows=results.rows,
-        card=replace(_card(search, sources, os.path.basename(os.path.realpath(out)), recipe, results), remarks=said),
+        card=replace(
+            _card(search, sources, os.path.basename(os.path.realpath(out)), recipe, results),
+            remarks=said,
+            heatmap_image=HEATMAP_FILE if (out / HEATMAP_FILE).exists() else None,
+        ),
         facts=results.facts,
         journal=out / JOURNAL_FILE,
         curve=out / CURVE_FILE,

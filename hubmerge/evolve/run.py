@@ -38,6 +38,7 @@ from .records.folder import (
     CURVE_FILE,
     EXAMPLES_FILE,
     FROM_FILE,
+    HEATMAP_FILE,
     JOURNAL_FILE,
     MODEL_FOLDER,
     PS_FOLDER,
@@ -50,7 +51,8 @@ from .records.learnt import name_of
 from .records.results import Results, is_finished, told_of
 from .records.resume import resumed
 from .records.saved import is_saved, require_own, yaml_of
-from .report import curve
+from .report import canvas, curve, heatmap
+from .report.weights import panels
 from .result import EvolveResult, result_of
 from .search import Search
 from .spaces.candidate import Candidate, Contestant
@@ -155,6 +157,7 @@ class _Run:
             tuple(evaluation.number for evaluation in found.front),
             told_of(self.opened.task, "test" not in search.splits),
         )
+        self._draw(recipe)
         result = result_of(search, self.opened.sources, self.out, results)
         self._write_model(recipe, render(result.card))
         self.written.write(RESULTS_FILE, results.to_json())
@@ -270,10 +273,20 @@ class _Run:
             facts["from"] = name_of(search.origin)
         return facts
 
+    def _draw(self, recipe: Recipe) -> None:
+        """The heat map of the winner's numbers, where it has any."""
+        found = panels(recipe.to_dict())
+        if not found:
+            self.written.remove(HEATMAP_FILE)
+            return
+        drawn = canvas.png(partial(heatmap.draw, found), "How much of each model goes in where")
+        self.written.write(HEATMAP_FILE, drawn)
+
     def _write_model(self, recipe: Recipe, card: str) -> None:
         self.written.write(RECIPE_FILE, recipe.to_yaml().encode())
         # The card's commands start from the YAML files, so they go wherever the model goes.
         beside = [SEARCH_FILE, RECIPE_FILE, CURVE_FILE, *([FROM_FILE] if self.opened.learnt else [])]
+        beside += [HEATMAP_FILE] if (self.out / HEATMAP_FILE).exists() else []
         files = {name: (self.out / name).read_bytes() for name in beside}
         plan = make_plan(recipe, token=self.token, memory=self.workers.memory)
         files |= {"README.md": card.encode(), **notices(plan.sources)}

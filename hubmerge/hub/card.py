@@ -54,8 +54,8 @@ class Card:
 
     `title`: the model's name; evaluations whose `model` is the title or `repo_id` are this model's own results.
     `sources`: the models that went in, the base included; `base_model`: the name (`Source.name`) of the base.
-    `curve_image`: a file beside the card. `commands`: shell lines that make the model again, from a file beside
-    it or from its repository. `search`: facts about the search (searcher, popsize, evaluations, examples, seed,
+    `curve_image`, `heatmap_image`: files beside the card. `commands`: shell lines that make the model again, from one
+    beside it or from its repository. `search`: facts about the search (searcher, popsize, evaluations, examples, seed,
     seconds). `languages`: ISO codes.
     `example`: a prompt for the usage code; `chat`: whether the tokenizer has a chat template; `tokenizer`,
     `processor`: whether there is one. `notes`: Markdown.
@@ -64,7 +64,8 @@ class Card:
     result has and nothing else; `transplanted`: whether rows of them were made of other rows. `kind`: what it is of its
     parents. `calibration`: by which texts the parents were measured. `copied`: parts that are here as another model has
     them, by their names; `givers`: names of sources of which there is nothing else. `made`: how large it is, and by
-    which versions. `remarks`: what has to be said before all else, in plain sentences.
+    which versions. `remarks`: what has to be said before all else, in plain sentences. `reads`: whose its tokenizer and
+    chat template are, in Markdown.
     """
 
     title: str
@@ -75,6 +76,7 @@ class Card:
     base_model: str | None = None
     evaluations: Sequence[CardRow] = ()
     curve_image: str | None = None
+    heatmap_image: str | None = None
     commands: Sequence[str] = ()
     search: Mapping[str, Any] | None = None
     languages: Sequence[str] = ()
@@ -95,6 +97,7 @@ class Card:
     calibration: Sequence[CalibrationRow] = ()
     made: str = ""
     remarks: Sequence[str] = ()
+    reads: str = ""
 
     @property
     def whole(self) -> Source | None:
@@ -114,7 +117,8 @@ def render(card: Card) -> str:
         _parents(card, licence),
         _merging(card),
         _measuring(card),
-        render_results(card.evaluations, (card.title, card.repo_id), card.curve_image, card.search),
+        render_results(card.evaluations, (card.title, card.repo_id), card.curve_image, card.heatmap_image, card.search),
+        _limits(card),
         _usage(card),
         _reproduction(card),
         _licence(licence, bool(notice_files(card.sources))),
@@ -270,6 +274,18 @@ def _measuring(card: Card) -> str:
     ]
     return "## By which texts\n\nEach parent was run on these before, and none of it was trained on them:\n\n" + table(
         ("Model", "Texts", "Number>", "Tokens>"), rows
+    )
+
+
+def _limits(card: Card) -> str:
+    measured = (
+        "Nothing else was measured of it than what stands under Results."
+        if card.evaluations
+        else "Nobody has measured what it does: try it on what you need before you rely on it."
+    )
+    return (
+        "## What it is for\n\nFor what its parents are for: it has their knowledge, their limits and their biases, and "
+        f"their cards tell of these. {measured}" + (f"\n\n{card.reads}" if card.reads else "")
     )
 
 

@@ -69,7 +69,8 @@ class Told:
             they, are = ("them", "are") if hidden[1:] else ("it", "is")
             raise RefusedError(
                 f"{all_of} {are} private, or gone, and a public card and recipe would name {they} to everybody; "
-                f"push without --public, or say that {they} may be named (--name-private)."
+                f"push without --public, or say that {they} may be named (--name-private, on the page: tick Name "
+                "private models)."
             )
 
     def require_same(self, repo_id: str, files: Collection[str], manifest: str | None) -> None:

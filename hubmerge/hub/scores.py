@@ -88,10 +88,14 @@ def _dataset(row: CardRow) -> tuple[str | None, str | None]:
 
 
 def render_results(
-    rows: Sequence[CardRow], own: Collection[str | None], curve: str | None, search: Mapping[str, Any] | None
+    rows: Sequence[CardRow],
+    own: Collection[str | None],
+    curve: str | None,
+    heatmap: str | None,
+    search: Mapping[str, Any] | None,
 ) -> str:
     """The section with all scores, those of the model itself (by one of the names `own`) in bold, the `curve` of the
-    search and what is to know of it; nothing where there is none."""
+    search, a `heatmap` of what it found, and what is to know of it; nothing where there is none."""
     parts = []
     if rows:
         cells = []
@@ -105,6 +109,8 @@ def render_results(
         parts += [f"The score by `{metric}` is {escape(words)}." for metric, words in means.items()]
     if curve:
         parts.append(f"![Best score so far, by candidates scored]({quote(curve)})")
+    if heatmap:
+        parts.append(f"![How much of each model goes in where]({quote(heatmap)})")
     if search:
         facts = [(escape(_SEARCH_LABELS.get(key, key)), _fact(key, value)) for key, value in search.items()]
         parts.append("### The search\n\n" + table(("Fact", "Value"), facts))

@@ -21,11 +21,17 @@ from ..progress import Event, Progress, silent
 from ..reference import ModelRef
 from .claims import Claim, claims_of
 from .likely import Kin
-from .likeness import RELATED, Sample, cosine, distance, kinship, likeness, sample, task_vector
+from .likeness import RELATED, Numbers, Sample, cosine, distance, kinship, likeness, sample, task_vector
 
 TRIED = 64
 """Models of the Hub that are sampled to find the parent of one that names none."""
 DEEPEST = 64
+LOOKED_AT = 12
+"""Models tuned from a base that are sampled to find siblings: those downloaded most."""
+PROPOSED = 5
+"""Siblings that are told."""
+THE_SAME = 0.9
+"""The cosine of what two models add to their base from which on the second adds nothing to a merge."""
 _READERS = 8
 
 Said = tuple[tuple[Claim, ...], tuple[str, ...], str | None]
@@ -56,15 +62,27 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Sibling:
+    """A model that fits the asked ones: it was tuned from the same base, which it is near (`distance`, a share of the
+    base's length). `kinship`: the highest cosine of what it adds to the base and what one of them adds."""
+
+    repo_id: str
+    distance: float
+    kinship: float
+
+
+@dataclass(frozen=True)
 class Tree:
     """`asked`: the models that were asked about; `nodes`: those and all their ancestors, by name. `distances`: how far
-    each asked model is from `base`; `kinship`: the cosine of what two of them add to it, by their names."""
+    each asked model is from `base`; `kinship`: the cosine of what two of them add to it, by their names. `siblings`:
+    others that would fit, those that learnt something else than the asked ones first."""
 
     asked: tuple[str, ...]
     nodes: Mapping[str, Node]
     base: str | None = None
     distances: Mapping[str, float] | None = None
     kinship: Mapping[tuple[str, str], float] | None = None
+    siblings: tuple[Sibling, ...] = ()
 
     def ancestors(self, repo_id: str) -> dict[str, int]:
         """All that a model comes from, itself among them, by how many steps away it is."""
@@ -96,6 +114,7 @@ class Tree:
             "base": self.base,
             "distances": dict(self.distances or {}),
             "kinship": [{"models": list(pair), "cosine": value} for pair, value in (self.kinship or {}).items()],
+            "siblings": [vars(one) for one in self.siblings],
             "nodes": {
                 name: {
                     "parents": [vars(parent) for parent in node.parents],
@@ -230,7 +249,29 @@ class Tracer:
                     continue
                 if (value := cosine(first, second)) is not None:
                     akin[one, other] = value
-        return replace(tree, base=base, distances=distances, kinship=akin)
+        siblings = self._siblings(tree, base, origin, [shift for shift in shifts.values() if shift is not None])
+        return replace(tree, base=base, distances=distances, kinship=akin, siblings=siblings)
+
+    def _siblings(self, tree: Tree, base: str, origin: Sample, shifts: Sequence[Numbers]) -> tuple[Sibling, ...]:
+        """The models that fit `tree`'s, which add `shifts` to the base: of those that name it as theirs, the ones whose
+        weights say so too, and that have not learnt the same."""
+        if not shifts:
+            return ()
+        names = [one for one in self._kin.tuned_from(base, origin.parameters) if one not in tree.nodes][:LOOKED_AT]
+        found = []
+        with ThreadPoolExecutor(_READERS, "hubmerge-lineage") as pool:
+            for name, own in zip(names, pool.map(self._sample, names), strict=True):
+                near = None if own is None else likeness(own, origin)
+                if own is None or near is None or near < RELATED:
+                    continue
+                shift, apart = task_vector(own, origin), distance(own, origin)
+                if shift is None or apart is None:
+                    continue
+                values = [cosine(shift, other) for other in shifts if len(other) == len(shift)]
+                akin = max((one for one in values if one is not None), default=None)
+                if akin is not None and akin < THE_SAME:
+                    found.append(Sibling(name, apart, akin))
+        return tuple(sorted(found, key=lambda one: one.kinship)[:PROPOSED])
 
     @staticmethod
     def _is_base(tree: Tree, name: str) -> bool:

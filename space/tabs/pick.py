@@ -10,15 +10,17 @@ from typing import Any
 
 import gradio as gr
 
-from hubmerge.errors import HubmergeError, NotFoundError
+from hubmerge.errors import HubmergeError, NotFoundError, RecipeError
 from hubmerge.hub import Source, search_models
 from hubmerge.hub.search import similar_models
+from hubmerge.lineage.tree import Tree, trace
+from hubmerge.markup import Markup
 from hubmerge.reference import ModelRef
 
 from ..client import CLOSE_LIST, GROWING, Proposals, proposed
 from ..state import PRODUCT, Page, owner_of, products
 from ..theme import html
-from ..views.models import describe_models
+from ..views.models import describe_models, describe_siblings
 from ..views.parts import lead
 from ..visitors.access import Token, visitor_token
 from ..visitors.guard import shows_errors
@@ -72,6 +74,8 @@ def pick_tab(page: Page) -> Pick:
             **LISTED,
         )
     cards = html(describe_models(None, (), ()), elem_id="hm-cards")
+    ask = gr.Button("Propose models that go with these", size="sm", elem_id="hm-siblings")
+    proposals_view = html(elem_id="hm-siblings-found")
 
     filled, proposals = gr.State(""), Proposals(models, base)
 
@@ -88,15 +92,28 @@ def pick_tab(page: Page) -> Pick:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     look = [show, [models, base, filled], [cards, proposals.told, filled]]
+    lists = search_as_typed(page, models)
+    search_as_typed(page, base)
+
+    @shows_errors
+    def propose(
+        chosen: list[str] | None, request: gr.Request, oauth: gr.OAuthToken | None
+    ) -> tuple[gr.Dropdown, Markup]:
+        tree = siblings_of(page, list(map(plain, chosen or ())), visitor_token(page.settings, oauth))
+        found = [one.repo_id for one in tree.siblings]
+        listed = lists.grown(request.session_hash or "", found, chosen or ())
+        return gr.Dropdown(choices=[(name, name) for name in listed]), describe_siblings(tree)
+
+    ask.click(propose, [models], [models, proposals_view], concurrency_limit=2, **quiet | {"show_progress": "full"})
     for box in (models, base):
-        search_as_typed(page, box)
         proposals.enter(box.change(*look, trigger_mode="always_last", **quiet))
     proposals.enter(page.ready.then(*look, **quiet))
     return Pick(models, base)
 
 
-def search_as_typed(page: Page, box: gr.Dropdown, *, made: bool = False) -> None:
-    """Lists in `box` the models of the Hub that fit what is typed there, behind those that the visitor has `made`."""
+def search_as_typed(page: Page, box: gr.Dropdown, *, made: bool = False) -> "Lists":
+    """Lists in `box` the models of the Hub that fit what is typed there, behind those that the visitor has `made`; what
+    is listed there."""
     newest: dict[str, str] = {}
     lists = Lists([choice for choice, _ in box.choices])
 
@@ -122,6 +139,7 @@ def search_as_typed(page: Page, box: gr.Dropdown, *, made: bool = False) -> None
     # What was found would lie over the page until the visitor clicks elsewhere. Not `input`: an ID that is typed and
     # entered is none to gradio.
     box.select(None, js=CLOSE_LIST, **quiet)
+    return lists
 
 
 class Lists:
@@ -202,6 +220,14 @@ def common_base(page: Page, names: Sequence[str], token: Token) -> str | None:
         return base if not others and not ModelRef.parse(base).reads_folder and page.open(base, token) else None
     except HubmergeError:
         return None
+
+
+def siblings_of(page: Page, names: Sequence[str], token: Token) -> Tree:
+    """What models come from, with others that go with them. Raises what opening one does."""
+    opened = [page.open(name, token) for name in names if not _is_stage(name)]
+    if not opened:
+        raise RecipeError("Choose a model first: what goes with it is looked for.")
+    return trace([source.listing.name for source in opened], token=token)
 
 
 def _is_stage(name: str) -> bool:

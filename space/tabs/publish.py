@@ -53,6 +53,11 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
             overwrite = gr.Checkbox(
                 False, label="Overwrite", info="What others put into the repository is left alone without this."
             )
+            name_private = gr.Checkbox(
+                False,
+                label="Name private models",
+                info="Without this, no public card tells of models that only you see.",
+            )
             suggested = gr.Textbox("", visible="hidden", elem_id="hm-suggested")
             who = html(elem_id="hm-who")
             if page.settings.oauth:
@@ -93,12 +98,13 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         repo_id: str,
         private: bool,
         overwrite: bool,
+        name_private: bool,
         key: str | None,
         request: gr.Request,
         oauth: gr.OAuthToken | None,
     ) -> gr.Timer:
         token = require_token(page.settings, oauth)
-        submit_publish(page, owner_of(key, request), value, repo_id, private, token, overwrite)
+        submit_publish(page, owner_of(key, request), value, repo_id, private, token, overwrite, name_private)
         return gr.Timer(active=True)
 
     # Who publishes is asked of the Hub: what is known here does not wait for it.
@@ -108,12 +114,19 @@ def publish_tab(page: Page, tab: gr.Tab) -> Publish:
         introduce, [model, page.owner], [suggested, who], **_QUIET
     ).then(None, [repo, suggested], [repo], js="(typed, suggested) => typed || suggested", **_QUIET)
     gr.on([model.change, private.change], preview, shown, [card], trigger_mode="always_last", **_QUIET)
-    begins(page, job, go, start, [model, repo, private, overwrite, page.owner])
+    begins(page, job, go, start, [model, repo, private, overwrite, name_private, page.owner])
     return Publish(model, job)
 
 
 def submit_publish(
-    page: Page, owner: str, value: str | None, repo_id: str, private: bool, token: str, overwrite: bool = False
+    page: Page,
+    owner: str,
+    value: str | None,
+    repo_id: str,
+    private: bool,
+    token: str,
+    overwrite: bool = False,
+    name_private: bool = False,
 ) -> Job:
     """Queues the upload of one of the owner's products."""
     repo_id = repo_id.strip()
@@ -128,6 +141,7 @@ def submit_publish(
         "repo_id": repo_id,
         "private": bool(private),
         "overwrite": bool(overwrite),
+        "name_private": bool(name_private),
     }
     return page.jobs.submit(owner, "publish", f"Publish {repo_id}", spec, token)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hubmerge.errors import HubmergeError
 from hubmerge.hub import Source
+from hubmerge.lineage.tree import Tree
 from hubmerge.markup import Markup
 from hubmerge.reference import ModelRef
 
@@ -97,6 +98,26 @@ def _fit(sources: Sequence[Source], good: bool = True) -> list[Line]:
             return [Line(f"One tensor differs in shape: {clash} is {sizes}.", level="warning")]
     fine = f"All {len(sources)} are {architecture(first)} with the same shapes: they can be merged."
     return [Line(fine, "fine")] if good else []
+
+
+def describe_siblings(tree: Tree) -> Markup:
+    """The models that go with those which a tree was asked about, and where they were looked for."""
+    found = [
+        {
+            "name": one.repo_id,
+            "url": hub_url(ModelRef(one.repo_id)),
+            "alike": f"{one.kinship:.2f}",
+            "apart": f"{one.distance:.1%}",
+        }
+        for one in tree.siblings
+    ]
+    if tree.base is None:
+        told = "No base is known that these grew from, so nobody can say what goes with them."
+    elif not found:
+        told = f"Of the models tuned from {tree.base} that were looked at, none fits and has learnt something else."
+    else:
+        told = f"Tuned from {tree.base} like these, the most different first; they are in the list of models now."
+    return render("siblings", told=told, siblings=found)
 
 
 def architecture(source: Source) -> str:

@@ -70,7 +70,7 @@ def run_publish(work: Work, limits: Limits) -> Mapping[str, Any]:
     spec, repo_id = work.spec, work.spec["repo_id"]
     folder = Path(spec["folder"])
     how: dict[str, Any] = {"private": spec["private"], "overwrite": spec.get("overwrite", False)}
-    how |= {"progress": work.report, "names_private": True}  # the page tells of private models before
+    how |= {"progress": work.report, "names_private": spec.get("name_private", False)}
     shared = {"token": work.token, **how}
     if spec["kind"] == "evolve":
         result = read_result(folder.parent, Search.from_dict(spec["search"]), token=work.token)

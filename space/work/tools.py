@@ -22,9 +22,10 @@ from hubmerge.hub import open_source, render
 from hubmerge.hub.holdings import Told
 from hubmerge.hub.push import PushResult, Upload, push_folder
 from hubmerge.progress import Event, Progress, silent
-from hubmerge.publish import card_of, merge, recarded, require_sound
+from hubmerge.publish import card_of, hub_ids, merge, recarded, require_sound
 from hubmerge.published import read_again
 from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.stream.manifest import MANIFEST
 from hubmerge.stream.plan import Plan, pins_by
 
@@ -122,7 +123,11 @@ def publish(kind: str, spec: Mapping[str, Any], limits: Limits, token: Token, ho
             folder, repo_id, token=token, files=files, message=f"Upload a {made} made with hubmerge", **how
         )
     progress: Progress = how["progress"]
-    told = None if kind == "gguf" else Told.read((folder / MANIFEST).read_text("utf-8"), (), how["names_private"])
+    if kind == "gguf":  # it has no manifest, and may lie beside a model
+        model = ModelRef.parse(str(spec["document"]["model"]))
+        told = Told(None, hub_ids([model]), how["names_private"], is_model=False)
+    else:
+        told = Told.read((folder / MANIFEST).read_text("utf-8"), (), how["names_private"])
     upload = Upload(repo_id, token=token, private=how["private"], overwrite=how["overwrite"], told=told)
     upload.start()
     if kind == "gguf":

@@ -7,6 +7,7 @@ journal.jsonl  every evaluation
 best.yaml      the winner's recipe, ready for `hubmerge merge`
 model/         the merged winner with its card and the picture of the search
 curve.png      the picture
+heatmap.png    the winner's numbers, where it is a recipe
 results.json   the table; written last, so a folder that has it is finished
 ps/            the search for recipes, where one for paths follows it: the same files, but no model
 random/ grid/  journals of the searches that the winner is compared with
@@ -21,6 +22,7 @@ from ...places import SEARCH_FILE as SEARCH_FILE
 from ..spec.baselines import COMPARED
 
 EXAMPLES_FILE, RECIPE_FILE, CURVE_FILE = "examples.json", "best.yaml", "curve.png"
+HEATMAP_FILE = "heatmap.png"
 PS_FOLDER = "ps"
 FROM_FILE = "from.json"
 
