@@ -152,6 +152,11 @@ def test_plan_and_the_command_line_say_it(first, siblings, tmp_path: Path, monke
     assert shown.exit_code == 0 and "begins with first (recipes: the winner" in shown.output
     bare = {key: value for key, value in document.items() if key != "from"}
     (tmp_path / "search.yaml").write_text(yaml.safe_dump(bare))
+    asked = CliRunner().invoke(app, ["plan", "search.yaml", "--from", "first"])
+    assert asked.exit_code == 0 and asked.output == shown.output
+    (tmp_path / "merge.yaml").write_text("merge_method: linear\nmodels: [{model: first, parameters: {weight: 1}}]\n")
+    refused = CliRunner().invoke(app, ["plan", "merge.yaml", "--from", "first"])
+    assert refused.exit_code == 2 and "merge.yaml is no search, so nothing begins with first" in refused.output
     command = ["evolve", "search.yaml", "--out", "second", "--from", "first"]
     assert CliRunner().invoke(app, command).exit_code == 0
     assert CliRunner().invoke(app, [*command, "--resume"]).exit_code == 0
@@ -190,6 +195,18 @@ def test_each_run_that_teaches_nothing_gets_its_answer(first, siblings, tmp_path
     unfinished = renamed(first, tmp_path / "unfinished")
     (unfinished / "results.json").unlink()
     refused(unfinished, "unfinished has no winner yet: finish it")
+    lines = (unfinished / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    for content, match in (
+        (lines[0] + b"{\n" + lines[1], r"^Line 2 of .*journal\.jsonl cannot be read.*put it back as it was"),
+        (lines[0] + lines[1] + b'{"a": 1}\n', r"journal\.jsonl, line 3: not an evaluation"),
+        (b"\xff\xfe\x00", r"journal\.jsonl is no journal of hubmerge.*put it back as it was"),
+        (lines[0] + b"\xff\n", r"journal\.jsonl is not UTF-8 text.*put it back as it was"),
+        (b"{}\n", r"journal\.jsonl is no journal of hubmerge"),
+        (b"", "unfinished has no winner yet: finish it"),
+        (lines[0] + lines[1][:20], "unfinished has no winner yet: finish it"),
+    ):
+        (unfinished / "journal.jsonl").write_bytes(content)
+        refused(unfinished, match)
     torn = renamed(first, tmp_path / "torn")
     lines = (torn / "journal.jsonl").read_text().splitlines()
     (torn / "journal.jsonl").write_text("\n".join([lines[0], "{", *lines[1:], ""]))

@@ -1,6 +1,7 @@
 """LoRAs of pipelines, by the names of diffusers, peft and kohya's trainer: added as weights are read, as diffusers adds
 them."""
 
+import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -243,3 +244,55 @@ def test_several_files_are_named(made: Path, tmp_path: Path) -> None:
     assert named.adapter is not None and len(named.adapter.changes) > 8
     with pytest.raises(SourceError, match="trained on another model"):
         open_source(f"{made / 'flux'}+{tmp_path}/b.safetensors")
+
+
+def test_what_a_recipe_does_not_read_of_a_lora_is_told(made: Path, tmp_path: Path) -> None:
+    """A part that it does not change, a part that is not merged, and nothing at all; no word where all is read."""
+    a, both = str(made / "sd15"), f"{made / 'sd15'}+{made}/sd15-lora"
+    state = load_file(made / "sd15-lora" / FILE)
+    save_file({name: one for name, one in state.items() if name.startswith("unet.")}, tmp_path / FILE)
+    one = f"{a}+{tmp_path}"
+
+    def told(models: dict[str, Any], base: str = a) -> list[str]:
+        document = {"merge_method": "task_arithmetic", "base_model": base, "components": models}
+        plan = make_plan(Recipe.from_dict(document))
+        plan.require()
+        return [one.message for one in plan.warnings if not one.message.startswith("No licence")]
+
+    def merged(model: str) -> dict[str, Any]:
+        return {"models": [{"model": model, "parameters": {"weight": 0.5}}]}
+
+    assert told({"unet": merged(both), "text_encoder": merged(both)}) == []
+    assert told({"unet": merged(one)}) == []
+    (beside,) = told({"unet": merged(one), "text_encoder": merged(one)})
+    assert beside.startswith("In the module text_encoder: ") and "changes nothing of it, but unet" in beside
+    (copied,) = told({"unet": merged(one), "text_encoder": one})
+    assert copied == beside
+    (nothing,) = told({"text_encoder": merged(one)})
+    assert "changes nothing of what is made of" in nothing and "it changes unet" in nothing
+    (left,) = told({"unet": merged(both)})
+    assert "also changes text_encoder" in left and "does not come into the result" in left
+    # What is put around the part that is merged has it, too.
+    assert told({"text_encoder": merged(a)}, both) == []
+    plain = {"merge_method": "linear", "models": [{"model": both, "parameters": {"weight": 1}}]}
+    assert len(make_plan(Recipe.from_dict(plain)).warnings) == 1
+
+
+def test_layers_that_a_lora_changes_are_in_no_slice(tiny_llama, tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "model")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps(config))
+    weight = weights(model)["model.layers.1.self_attn.q_proj.weight"]
+    a, b = torch.ones(2, weight.shape[1]), torch.ones(weight.shape[0], 2)
+    name = "base_model.model.model.layers.1.self_attn.q_proj"
+    save_file({f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}, tmp_path / "lora" / "adapter_model.safetensors")
+
+    def told(first: int) -> list[str]:
+        source = {"model": f"{model}+{tmp_path}/lora", "layer_range": [first, first + 1]}
+        recipe = Recipe.from_dict({"merge_method": "passthrough", "slices": [{"sources": [source]}] * 2})
+        return [one.message for one in make_plan(recipe).warnings if "changes nothing" in one.message]
+
+    assert told(1) == []
+    (nothing,) = told(0)
+    assert "it changes model.layers.1.self_attn.q_proj.weight" in nothing

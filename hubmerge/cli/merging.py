@@ -17,6 +17,7 @@ from .options import (
     Json,
     Memory,
     NamePrivate,
+    Origin,
     Public,
     Push,
     Replace,
@@ -79,6 +80,7 @@ def plan(
             show_default=False,
         ),
     ],
+    origin: Origin = None,
     shard_size: ShardSize = SHARD_SIZE,
     stream: Stream = False,
     threads: Threads = None,
@@ -101,17 +103,20 @@ def plan(
         "threads": threads,
         "memory": memory,
     }
-    if (published := _published(recipe, token, strict)) is not None:
+    published, file = _published(recipe, token, strict), Path(recipe)
+    document = {} if published else load_mappings(file, "recipe", RecipeError)[0]
+    if origin is not None and "task" not in document:
+        raise RecipeError(f"{recipe} is no search, so nothing begins with {origin}; leave --from out.")
+    if published is not None:
         _shown_plan(published, token, **how)
         return
-    file = Path(recipe)
-    document = load_mappings(file, "recipe", RecipeError)[0]
     if "experts" in document:
         raise RecipeError(f"{recipe} is of a mixture of experts; show it with: {typed(f'moe {recipe} --dry-run')}")
     if "task" in document:
         from ..evolve.search import Search
 
         search = Search.from_yaml(file)
+        search = search.begun_with(origin) if origin is not None else search
         sources = opened(search.references, token)
 
         from ..evolve.plan import plan_search

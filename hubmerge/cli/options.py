@@ -73,6 +73,12 @@ Memory = Annotated[
         help="Memory to take at most, such as 200MB or 2GiB, beside what Python and its libraries need.",
     ),
 ]
+Origin = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="RUN", help="An earlier run to begin with: its folder, or the dataset it is mirrored at."
+    ),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse what the recipe holds that nothing reads, instead of leaving it out.")
 ]

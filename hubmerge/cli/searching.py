@@ -19,6 +19,7 @@ from .options import (
     Memory,
     Model,
     NamePrivate,
+    Origin,
     Public,
     Push,
     Replace,
@@ -51,12 +52,7 @@ def evolve(
     ],
     out: Annotated[Path, typer.Option(help="Run folder: journal, curve, winner.", show_default=False)],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    origin: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="RUN", help="An earlier run to begin with: its folder, or the dataset it is mirrored at."
-        ),
-    ] = None,
+    origin: Origin = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also search at random and on a grid, with the same budget.")
     ] = False,

@@ -3,6 +3,7 @@
 Nothing is imported here: torch takes seconds, and not all of it is needed for everything. docs/architecture.md
 draws the way of a merge.
 
+    added.py           what LoRAs add that a merge does not read
     again.py           a merge done again in memory, to be compared with what is stored
     agreement.py       whether the settings of all models mean the same
     alignment.py       the same tensors under names that begin otherwise: generations of transformers

@@ -24,6 +24,7 @@ from ..recipe import ModelEntry, Recipe
 from ..reference import ModelRef
 from ..shown import Shown, Table
 from . import budget
+from .added import check_added
 from .budget import Effort
 from .carried import Carried
 from .component import ComponentPlan, check_names, sized
@@ -265,10 +266,8 @@ def assess(
     findings: Sequence[Finding],
     **settings: "Unpack[Settings]",
 ) -> Plan:
-    """The plan of `stages`, whatever they were planned from: what they cost, and whether this machine has it.
-
-    `recipe` has its models pinned already; all else as `make_plan`.
-    """
+    """The plan of `stages`, whatever they were planned from: what they cost, and whether this machine has it; `recipe`
+    has its models pinned already."""
     require_amounts(settings)
     shard_size, out = settings.get("shard_size", SHARD_SIZE), settings.get("out")
     pushing, ranged = settings.get("pushing", False), settings.get("ranged", False)
@@ -312,9 +311,8 @@ def assess(
 def _open(recipe: Recipe, sources: Mapping[ModelRef, Source], token: str | None) -> dict[ModelRef, Source]:
     """The models that a recipe names, once what it says of itself makes sense."""
     recipe.require_stages()
-    for merge in recipe.merges.values():
-        for method in merge.methods:
-            find_method(method)
+    for method in (method for merge in recipe.merges.values() for method in merge.methods):
+        find_method(method)
     return {ref: sources.get(ref) or open_source(ref, token=token) for ref in recipe.references}
 
 
@@ -333,7 +331,9 @@ def _check(recipe: Recipe, opened: Mapping[ModelRef, Source], measured: Measured
         findings += [replace(one, message=f"In stage:{name}: {one.message}") for one in found] if name else found
         if any(finding.level == "error" for finding in found):
             break  # what comes after it would be said to lack everything
-    return stages, findings + [Finding("warning", message) for message in combine(tuple(opened.values())).warnings]
+    else:
+        findings += check_added(recipe, stages, opened)
+    return stages, [*findings, *map(warning, combine(tuple(opened.values())).warnings)]
 
 
 def made_by(

@@ -23,6 +23,7 @@ VERSION = 4
 """Of the journal and of what lies beside it; one of another version is read, but not gone on with."""
 
 _BEGINNING = b'{"hubmerge_journal": '
+_CHANGED = "something else changed the file; put it back as it was"
 
 
 class Journal:
@@ -64,7 +65,7 @@ class Journal:
         whole = content[: content.rfind(b"\n") + 1]
         if not resume:
             _require_unused(whole, self.path)
-        if content and not _begins(content):
+        if not _begins(content):
             raise SearchError(f"{self.path} is no journal of hubmerge; move it away, or give another output folder.")
         header, *lines = _lines(whole, self.path)[:-1] or [""]
         _require_version(header, self.path)
@@ -127,8 +128,11 @@ def _require_unused(content: bytes, path: Path) -> None:
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
-    """The evaluations of a journal that may be in use or torn; for charts."""
-    lines = _lines(path.read_bytes(), path)[1:-1]
+    """The evaluations of a journal that may be in use or torn. Raises `SearchError` for what is none, or is damaged."""
+    content = path.read_bytes()
+    if not _begins(content):
+        raise SearchError(f"{path} is no journal of hubmerge: {_CHANGED}.")
+    lines = _lines(content, path)[1:-1]
     return [_evaluation(_parse(line, path, number), path, number) for number, line in enumerate(lines, start=2)]
 
 
@@ -141,12 +145,11 @@ def _lines(content: bytes, path: Path) -> list[str]:
     try:
         return content.decode("utf-8").split("\n")
     except UnicodeDecodeError:
-        raise SearchError(f"{path} is not UTF-8 text; the file was changed by something else.") from None
+        raise SearchError(f"{path} is not UTF-8 text: {_CHANGED}.") from None
 
 
 def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
-    hint = "the file was changed by something else"
-    return parse_object(line, f"Line {number} of {path}", SearchError, hint=hint)
+    return parse_object(line, f"Line {number} of {path}", SearchError, hint=_CHANGED)
 
 
 def _evaluation(document: dict[str, Any], path: Path, number: int) -> Evaluation:

@@ -212,15 +212,16 @@ def learn(origin: ModelRef, token: str | None = None) -> Learnt:
             f"{name} is no run that a search could begin with: it has no {JOURNAL_FILE}; name a run's folder, or the "
             "dataset that it is mirrored at."
         )
+    places = {prefix: path for prefix in (f"{PS_FOLDER}/", "") if (path := find(f"{prefix}{JOURNAL_FILE}"))}
+    found = {prefix: read_evaluations(path) for prefix, path in places.items()}  # what is damaged is not unfinished
     results = find(RESULTS_FILE)
     if results is None:
         raise SearchError(
             f"{name} has no winner yet: finish it with `{typed('evolve')} ... --resume`, and begin with it then."
         )
     spaces: dict[str, Any] = {}
-    for prefix in (f"{PS_FOLDER}/", ""):
-        if find(f"{prefix}{JOURNAL_FILE}") is not None:
-            spaces |= _taught(find, prefix, name)
+    for prefix, evaluations in found.items():
+        spaces |= _taught(evaluations, find(f"{prefix}{RESULTS_FILE}"), name, prefix)
     before = find(FROM_FILE)
     line = [_ancestor(name, Results.read(results)), *(Learnt.read(before).runs if before is not None else ())]
     return Learnt(
@@ -248,13 +249,12 @@ def _files(origin: ModelRef, token: str | None) -> Find:
     return lambda name: store.path(facts.files[name]) if name in facts.files else None
 
 
-def _taught(find: Find, prefix: str, name: str) -> dict[str, Any]:
+def _taught(evaluations: list[Evaluation], results: Path | None, name: str, prefix: str) -> dict[str, Any]:
     """What a run found in the space of one of its folders, by the name of the space."""
-    journal, results = find(f"{prefix}{JOURNAL_FILE}"), find(f"{prefix}{RESULTS_FILE}")
     try:
-        assert journal is not None and results is not None
+        assert results is not None
         winner = read_candidate(next(iter(Results.read(results).winner["candidate"].values())))
-        best, tried = _best(read_evaluations(journal))
+        best, tried = _best(evaluations)
         others = [one.to_dict() for one in (read_candidate(one.solution) for one in best) if one != winner]
     except (RecipeError, KeyError, TypeError, AttributeError, StopIteration, AssertionError) as exc:
         raise SearchError(
