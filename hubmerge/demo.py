@@ -96,7 +96,7 @@ def vlm(out: Path, search: "Search | None" = None, zoo: Path | None = None, memo
         result = _evolved(out, search, memory, "Questions about held-out pictures, asked in Japanese: every word right")
         _ask_otherwise(out, search, result, memory)
         pushed = _push(result, RESULT_VLM)
-        _show_picture(pushed, search)
+        _show_picture(pushed, search, out)
 
 
 def paper(
@@ -214,18 +214,20 @@ def _run(out: Path, search: "Search", memory: int | None) -> None:
     )
 
 
-def _show_picture(pushed: "PushResult", search: "Search") -> None:
-    """Shows a picture to the pushed model, with plain transformers."""
+def _show_picture(pushed: "PushResult", search: "Search", out: Path) -> None:
+    """Shows pictures to the pushed model, with plain transformers; the first stays in `out`, to be asked about."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from .evaluate.task import load_task
+    from .files import write_file
     from .terminal import marked
     from .terminal import out as console
 
     console.rule("4. Load back by Hub ID with plain transformers, and show it a picture", align="left")
     processor: Any = AutoProcessor.from_pretrained(pushed.repo_id, revision=pushed.commit)
     model: Any = AutoModelForImageTextToText.from_pretrained(pushed.repo_id, revision=pushed.commit)
-    for example in load_task(search.task).test[:3]:
+    examples = load_task(search.task).test[:3]
+    for example in examples:
         assert example.image is not None
         content = [{"type": "image", "image": example.image.load()}, {"type": "text", "text": example.prompt}]
         inputs = processor.apply_chat_template(
@@ -241,6 +243,14 @@ def _show_picture(pushed: "PushResult", search: "Search") -> None:
         is_right = answer == example.answer
         said.append("right" if is_right else f"expected {example.answer}", style="green" if is_right else "red")
         console.print(said, soft_wrap=True)
+    picture = out / "picture.png"
+    write_file(picture, examples[0].image.where.read())
+    chat = typed(f"chat {out / 'run'} --picture {picture}")
+    console.print(
+        f"\nNext: `{chat}` asks it about the first, or one of yours; `{typed('hub --demo --vlm')}` serves the "
+        "models and pictures for searches of your own.",
+        soft_wrap=True,
+    )
 
 
 def _ask(repo_id: str, commit: str, questions: list[str]) -> list[str]:

@@ -10,15 +10,20 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoProcessor
 from vlms import add_processor, loaded, make_plain, make_whole
 
 from hubmerge.errors import HubmergeError, TaskError
 from hubmerge.evaluate import pictures, placement, seeing
 from hubmerge.evaluate.demand import Demand
+from hubmerge.evaluate.examples import Example
+from hubmerge.evaluate.generation import prompt_texts
 from hubmerge.evaluate.models import load_model, load_processor
+from hubmerge.evaluate.pictures import Picture
 from hubmerge.evaluate.score import evaluate
-from hubmerge.evaluate.seeing import Seen, answers
+from hubmerge.evaluate.seeing import Seen, answers, stream_answer
 from hubmerge.evaluate.task import load_task
+from hubmerge.evaluate.texts import chat_texts
 from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
@@ -333,3 +338,72 @@ def test_the_command_shows_pictures(sees: Path, album: Path, tmp_path: Path, cal
     plain = make_plain("llava", tmp_path / "plain", 2)
     done = call("eval", plain, "--task", tmp_path / "task.yaml")
     assert done.returncode == 2 and "cannot be shown pictures" in done.stderr
+
+
+LLAVA = (  # what llava-hf/llava-1.5-7b-hf has
+    "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' '}}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+PARTS = "{% for m in messages %}{% for c in m.content %}{{ c.text.strip() + ' ' }}{% endfor %}{% endfor %}"
+PLAIN = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+LOUD = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (LLAVA, "be brief USER: w1 w2 ASSISTANT:"),
+        (PARTS, "be brief w1 w2 "),
+        (PLAIN, "[be brief][w1 w2]"),
+        (LOUD, "BE BRIEFW1 W2"),
+    ],
+)
+def test_a_template_that_takes_parts_alone_loses_no_text(template: str, expected: str, tmp_path: Path) -> None:
+    """Without a picture, too: in chat, in tasks of texts, and where a picture is left out."""
+    processor = AutoProcessor.from_pretrained(add_processor("llava", make_whole("llava", tmp_path / "sees", 1)))
+    tokenizer = processor.tokenizer
+    tokenizer.chat_template = template
+    turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "w1 w2"}]
+    assert chat_texts(tokenizer, [turns]) == [expected]
+    assert prompt_texts(tokenizer, ["w1 w2", "w1 w2"], "be brief") == [expected] * 2
+    assert seeing.question_texts(processor, [Example("w1 w2", "")], "be brief") == [expected]
+    tokenizer.chat_template = "{{ raise_exception('no system message') }}"
+    with pytest.raises(TaskError, match="no system message"):
+        chat_texts(tokenizer, [turns])
+
+
+def test_chat_shows_a_picture(sees: Path, album: Path, tmp_path: Path) -> None:
+    """Each message is about it alone; a model that sees says so where none is shown, and what is none is refused."""
+    from typer.testing import CliRunner
+
+    from hubmerge.cli.commands import app
+
+    def talk(model: Path, *words: object, said: str | None = None) -> Any:
+        return CliRunner().invoke(app, ["chat", str(model), *map(str, words), "--max-new-tokens", "3"], input=said)
+
+    photo = album / "data" / "photos" / "3.png"
+    network, processor = loaded_of(sees)
+    question = Example("w1 w2", "", image=Picture.in_file(photo))
+    answer = "".join(stream_answer(network, processor, question, max_new_tokens=3))
+    once = talk(sees, "--picture", photo, "--prompt", "w1 w2")
+    assert once.exit_code == 0 and once.output.strip() == answer.strip()
+    again = talk(sees, "--picture", photo, said="w1 w2\nw1 w2\n\n")
+    assert again.exit_code == 0 and again.output.count(answer.strip()) >= 2
+    blind = talk(sees, "--prompt", "w1 w2")
+    assert blind.exit_code == 0 and "sees: --picture FILE shows it a picture" in blind.output
+    (tmp_path / "torn.png").write_bytes(photo.read_bytes()[:20])
+    for model, file, told in (
+        (sees, album / "none.png", "cannot be read (No such file or directory)"),
+        (sees, album, "cannot be read"),
+        (sees, tmp_path / "torn.png", "torn.png"),
+        (make_plain("llava", tmp_path / "plain", 2), photo, "name a model that sees"),
+    ):
+        refused = talk(model, "--picture", file, "--prompt", "w1")
+        assert isinstance(refused.exception, HubmergeError) and told in str(refused.exception)
+
+
+def loaded_of(folder: Path) -> tuple[Any, Any]:
+    source = open_source(folder)
+    return load_model(source)[0], load_processor(Carried(source))

@@ -1,6 +1,7 @@
 """A search tells a tracker what it finds, and never stops for it."""
 
 import sys
+from threading import Event
 from types import ModuleType
 from typing import Any
 
@@ -12,18 +13,26 @@ from hubmerge.evolve.records.journal import read_evaluations
 
 
 class Library(ModuleType):
-    """trackio or wandb, as far as a search calls them; from step `breaks` on it fails."""
+    """trackio or wandb, as far as a search calls them; from step `breaks` on it fails, at `hangs` it waits for ever.
 
-    def __init__(self, name: str, breaks: int = 10**9) -> None:
+    Step 0 is its beginning.
+    """
+
+    def __init__(self, name: str, breaks: int = 10**9, hangs: int | None = None) -> None:
         super().__init__(name)
         self.begun: dict[str, Any] = {}
         self.told: list[tuple[int, dict[str, float]]] = []
-        self.finished, self.breaks = 0, breaks
+        self.finished, self.breaks, self.hangs = 0, breaks, hangs
+        self.answers = Event()
 
     def init(self, **begun: Any) -> None:
+        self.log({}, 0)
         self.begun = begun
+        self.told.clear()
 
     def log(self, values: dict[str, float], step: int) -> None:
+        if step == self.hangs:
+            self.answers.wait()
         if step >= self.breaks:
             raise ConnectionError("no server at /home/alice with hf_abcdefghijklmnopqrstuvwxyz")
         self.told.append((step, values))
@@ -90,6 +99,28 @@ def test_trackio_is_told_where_it_is_installed_unless_somebody_says_no(
     assert "the search is not tracked, for trackio does not begin (TypeError" in caplog.text
     said = call("evolve", tmp_path / "search.yaml", "--out", tmp_path / "asked", "--track", "trackio")
     assert said.returncode == 2 and "trackio does not begin (TypeError" in said.stderr
+
+
+@pytest.mark.parametrize("step", [0, 3, 10**6])
+def test_a_tracker_that_does_not_answer_is_not_waited_for(
+    step: int, library, tiny_search, tmp_path, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE", 0.01)
+    trackio = library("trackio", hangs=step)
+    if step == 10**6:
+        monkeypatch.setattr(trackio, "finish", trackio.answers.wait)
+    assert run.evolve(tiny_search(baselines=[]), tmp_path / "run", track="trackio").rows
+    assert "has not answered" in [one.message for one in caplog.records if one.name.endswith("tracking")][-1]
+    trackio.answers.set()
+
+
+def test_a_folder_that_takes_no_board_is_said_before_the_search(tiny_search, tmp_path) -> None:
+    pytest.importorskip("tensorboard", reason="an extra of its own")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").write_text("in the way")
+    with pytest.raises(HubmergeError, match="tensorboard does not begin"):
+        run.evolve(tiny_search(baselines=[]), tmp_path / "run", track="tensorboard")
+    assert (tmp_path / "run" / "tensorboard").read_text() == "in the way"
 
 
 def test_what_is_missing_or_unknown_is_said_before_the_search(call, tiny_search, tmp_path) -> None:

@@ -9,6 +9,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hubmerge.errors import PlanError
 from hubmerge.evaluate.score import evaluate
 from hubmerge.zoo import SEED
 from hubmerge.zoo import train as zoo_training
@@ -143,7 +144,10 @@ def test_training_goes_on_with_the_first_model_that_is_not_finished(
     assert set(trained) == {"train math", "train japanese"}
     assert {name: (tmp_path / name / "model.safetensors").read_bytes() for name in names} == weights
     assert [made["figures"] for made in again["models"].values()] == [m["figures"] for m in whole["models"].values()]
-    # Another seed is another zoo: nothing of this one is kept.
-    trained.clear()
-    train_zoo(tmp_path, 1, lambda event: trained.append(event.stage), stages, measured=2)
-    assert len(set(trained)) == len(names)
+    # Another seed, or another thread count, is another zoo: this one is left as it is.
+    with pytest.raises(PlanError, match=r"holds a zoo of seed 0, trained with .* seed 1 and .* make other models"):
+        train_zoo(tmp_path, 1, stages=stages, measured=2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    with pytest.raises(PlanError, match="seed 0 and 77 threads make other models"):
+        train_zoo(tmp_path, 0, stages=stages, measured=2)
+    assert {name: (tmp_path / name / "model.safetensors").read_bytes() for name in names} == weights

@@ -30,6 +30,7 @@ def hub(
         list[str] | None, typer.Option(metavar="NAME:USER,USER", help="An organisation; repeatable.")
     ] = None,
     publish_demo: Annotated[bool, typer.Option("--demo", help="Publish the demo models on it.")] = False,
+    sees: Annotated[bool, typer.Option("--vlm", help="With --demo: the models and pictures of `demo --vlm`.")] = False,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     open_to_network: Annotated[
         bool, typer.Option("--open-to-network", help="With a --host that others reach: unencrypted, and no limits.")
@@ -54,6 +55,12 @@ def hub(
     organizations = {
         name: members.split(",") for name, members in (_pair(t, "--org", "NAME:USER,USER") for t in org or [])
     }
+    if sees:
+        from ..extras import require
+
+        if not publish_demo:
+            raise HubmergeError("--vlm is of the demo's models: --demo --vlm publishes those that see.")
+        require("PIL", "pyarrow")
     if open_to_network and not user:
         raise HubmergeError("A Hub that is open to the network needs users of its own: --user NAME:TOKEN.")
     applications: dict[str, list[str]] = {}
@@ -85,8 +92,10 @@ def hub(
     try:
         if publish_demo:
             os.environ.update(server.environment(name))
-            from ..zoo.publish import publish
-
+            if sees:
+                from ..zoo.vlm.publish import publish_vlm as publish
+            else:
+                from ..zoo.publish import publish
             for repo_id in publish(server.endpoint, token).values():
                 console.print(f"  {repo_id}")
         for repo, model in models.items():
@@ -111,7 +120,7 @@ def hub(
 @app.command()
 def demo(
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; what was interrupted goes on. [default: runs/demo, runs/paper]")
+        Path | None, typer.Option(help="Run folder; what was interrupted goes on. [default: runs/demo, paper, vlm]")
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's table in small: hours of searches.")] = False,
     vlm: Annotated[bool, typer.Option("--vlm", help="Models that see: a Japanese one, bred.")] = False,
@@ -220,7 +229,10 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = SEED,
     vlm: Annotated[bool, typer.Option("--vlm", help="The models of `demo --vlm`.")] = False,
 ) -> None:
-    """Train the demo's base and its experts from scratch; what was interrupted goes on."""
+    """Train the demo's base and its experts from scratch.
+
+    Interrupted, the same command goes on with the model that it was at.
+    """
     from ..terminal import progress_bars
 
     if vlm:

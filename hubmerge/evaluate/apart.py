@@ -110,13 +110,13 @@ def start() -> None:
             _SERVER._door or _SERVER._open()
 
 
-def render(template: str, tokens: Mapping[str, Any], conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
+def render(template: str, tokens: Mapping[str, Any], conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     """Each conversation as a chat template writes it, and what begins the answer; `tokens` are the special tokens.
 
     Raises `TaskError` where the template refuses one, fails, or takes too much time, memory or text.
     """
     # No template says things more than a few times, or has much of its own to say.
-    most = [4 * sum(len(turn["content"]) for turn in turns) + 200_000 for turns in conversations]
+    most = [4 * sum(len(str(turn["content"])) for turn in turns) + 200_000 for turns in conversations]
     answers = _ask(
         "render", len(conversations), template=template, tokens=tokens, conversations=conversations, most=most
     )

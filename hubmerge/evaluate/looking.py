@@ -37,11 +37,11 @@ class Classifier:
         """What a task's `classifier:` names. Raises `TaskError`, `SourceError` or `HubError`."""
         from ..hub.auto_class import auto_class
 
-        source = _source(given, ("model", "value"), "classifier", token)
         if (value := given.get("value", VALUES[0])) not in VALUES:
             raise TaskError(
                 f"classifier.value must be one of {', '.join(VALUES)}, got {value!r}{guess(value, VALUES)}."
             )
+        source = _source(given, ("model", "value"), "classifier", token)
         if (kind := auto_class(source.config)) != "AutoModelForImageClassification":
             raise TaskError(f"{source.name} is a {kind}, which gives pictures no labels; name an image classifier.")
         labels = source.config.get("id2label")

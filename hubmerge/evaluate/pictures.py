@@ -60,6 +60,17 @@ class Picture:
         _open(content, where)
         return cls(hashlib.sha256(content).hexdigest(), where)
 
+    @classmethod
+    def in_file(cls, file: Path) -> "Picture":
+        """The picture in a file of its own. Raises `TaskError` for what is none or too large, or cannot be read."""
+        try:
+            size = file.stat().st_size
+        except OSError as exc:
+            raise TaskError(f"The picture {file} cannot be read ({exc.strerror}); name another file.") from None
+        if size > MOST_BYTES:  # before they are read
+            raise TaskError(f"The picture {file.name} has {size:,} bytes; at most {MOST_BYTES:,} are read.")
+        return cls.of(Place(file).read(), Place(file))
+
     def load(self) -> Any:
         """The picture as Pillow has it: RGB, turned as its camera says. Raises `TaskError` where it is broken, or not
         the one that it was."""

@@ -177,20 +177,20 @@ def question_texts(processor: Any, examples: Sequence[Example], system: str | No
     """Each question as the model reads it, with a mark where its picture is."""
     tokenizer, mark = processor.tokenizer, _mark(processor)
 
-    def turns(example: Example, content: Any) -> list[dict[str, Any]]:
-        first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
-        return [*first, {"role": "user", "content": content}]
+    def turns(example: Example) -> list[dict[str, Any]]:
+        if example.image is None:
+            return [*first, {"role": "user", "content": example.prompt}]
+        before = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in first]
+        return [*before, {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": example.prompt}]}]
 
+    first = [{"role": "system", "content": system}] if system else []
     if not has_template(tokenizer):
         before = f"{system}\n\n" if system else ""
         return [f"{mark}\n{before}{one.prompt}" if one.image else f"{before}{one.prompt}" for one in examples]
-    parts = [[*([{"type": "image"}] if one.image else []), {"type": "text", "text": one.prompt}] for one in examples]
-    asked = [turns(one, content) for one, content in zip(examples, parts, strict=True)]
-    texts = chat_texts(tokenizer, asked)
+    texts = chat_texts(tokenizer, list(map(turns, examples)))
     if all(mark in text and repr("image") not in text for text, one in zip(texts, examples, strict=True) if one.image):
         return texts
     # A template of a plain model knows text alone.
-    first = [{"role": "system", "content": system}] if system else []
     plain = [f"{mark}\n{one.prompt}" if one.image else one.prompt for one in examples]
     return chat_texts(tokenizer, [[*first, {"role": "user", "content": content}] for content in plain])
 
@@ -292,6 +292,11 @@ def _needed(features: Any) -> Any:
     if getattr(features, "pooler_output", None) is None:
         return features
     return type(features)(**{name: value for name, value in features.items() if name not in _BESIDE})
+
+
+def sees(model: Any) -> bool:
+    """Whether a model looks at pictures."""
+    return _eyes(model) is not None
 
 
 def _eyes(model: Any) -> Any | None:

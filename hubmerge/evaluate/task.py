@@ -97,36 +97,11 @@ class Task(Shown):
         return f"Task: {self.name}", rows + [(key, value) for key, value in beside.items() if value]
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise TaskError(
-                f"Task {self.name}: unknown metric {self.metric!r}{guess(self.metric, METRICS)}; "
-                f"known: {', '.join(METRICS)}."
-            )
-        if self.asked.settings != (self.settings is not None):
-            raise TaskError(f"Task {self.name}: the metric {self.metric} takes its settings from the key of its name.")
-        if self.language is not None and self.language not in language.languages():
-            raise TaskError(
-                f"Task {self.name}: {self.language!r} is not a language that can be detected; expected an ISO 639 "
-                "code such as ja, en or sw."
-            )
-        if self.language is not None and self.asked.asks != "text":
-            raise TaskError(f"Task {self.name}: with {self.metric} the model writes nothing; leave out `language`.")
+        _require_sense(self.name, self.metric, self.settings is not None, self.language, self.system, self.draw)
         if self.sees and self.asked.asks != "text":
             raise TaskError(
                 f"Task {self.name}: {self.metric} asks without pictures; leave out `image`, or name another metric."
             )
-        if self.draw is None and self.asked.asks == "pictures":
-            raise TaskError(
-                f"Task {self.name}: {self.metric} looks at pictures; say how they are drawn, as in "
-                "`draw: {steps: 20, seeds: [1]}`."
-            )
-        if self.draw is not None and METRICS[self.metric].asks != "pictures" and self.metric not in _BOTH:
-            raise TaskError(
-                f"Task {self.name}: {self.metric} does not look at pictures that `draw` has made; name classifier, "
-                "clip, judge or python."
-            )
-        if self.draw is not None and self.system is not None:
-            raise TaskError(f"Task {self.name}: who draws is told no `system` message; leave it out.")
         if self.max_new_tokens < 1:
             raise TaskError(f"Task {self.name}: max_new_tokens must be at least 1, got {self.max_new_tokens}.")
         if not any(self.split(name) for name in SPLITS):
@@ -141,7 +116,7 @@ class Task(Shown):
     @property
     def asked(self) -> Metric:
         """How a model is asked and its replies valued."""
-        return METRICS[self.metric] if self.draw is None else replace(METRICS[self.metric], asks="pictures")
+        return _asked(self.metric, self.draw)
 
     @property
     def pins(self) -> dict[str, str]:
@@ -183,6 +158,39 @@ class Task(Shown):
                         f"Task {self.name}: one example is in both the {other} and the {name} split{both}; remove it "
                         "from one, or the result measures memory."
                     )
+
+
+def _asked(metric: str, draw: Draw | None) -> Metric:
+    return METRICS[metric] if draw is None else replace(METRICS[metric], asks="pictures")
+
+
+def _require_sense(
+    task: str, metric: str, has_settings: bool, spoken: str | None, system: str | None, draw: Draw | None
+) -> None:
+    """Raises `TaskError` for settings of a task that do not go together, whatever its examples are."""
+    if metric not in METRICS:
+        raise TaskError(f"Task {task}: unknown metric {metric!r}{guess(metric, METRICS)}; known: {', '.join(METRICS)}.")
+    if METRICS[metric].settings != has_settings:
+        raise TaskError(f"Task {task}: the metric {metric} takes its settings from the key of its name.")
+    asks = _asked(metric, draw).asks
+    if spoken is not None and spoken not in language.languages():
+        raise TaskError(
+            f"Task {task}: {spoken!r} is not a language that can be detected; expected an ISO 639 code such as ja, en "
+            "or sw."
+        )
+    if spoken is not None and asks != "text":
+        raise TaskError(f"Task {task}: with {metric} the model writes nothing; leave out `language`.")
+    if draw is None and asks == "pictures":
+        raise TaskError(
+            f"Task {task}: {metric} looks at pictures; say how they are drawn, as in `draw: {{steps: 20, seeds: [1]}}`."
+        )
+    if draw is not None and METRICS[metric].asks != "pictures" and metric not in _BOTH:
+        raise TaskError(
+            f"Task {task}: {metric} does not look at pictures that `draw` has made; name classifier, clip, judge or "
+            "python."
+        )
+    if draw is not None and system is not None:
+        raise TaskError(f"Task {task}: who draws is told no `system` message; leave it out.")
 
 
 def _of_content(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -289,34 +297,40 @@ def load_task(
     """
     document = task_document(spec)
     _require_files(document)
-    metric, settings = _metric(document, token)
+    metric, name = _metric(document), name_of(document)
+    if metric == "lm_eval":
+        _require_harness_keys(document)
+    # All that is written first; then what lies elsewhere: the examples, then who looks at what a model makes.
     draw = Draw.from_document(document["draw"]) if "draw" in document else None
-    asks = METRICS[metric].asks if metric in METRICS else "text"  # Task refuses an unknown one
+    spoken, system, image, benchmark = (
+        TASK.text(document, key) for key in ("language", "system", "image", "benchmark")
+    )
+    most = TASK.whole(document.get("max_new_tokens", MAX_NEW_TOKENS), f"max_new_tokens of task {name}", least=1)
+    _require_sense(name, metric, document.get(metric) is not None, spoken, system, draw)
+    asks = METRICS[metric].asks
     if metric == "clip":
         document.setdefault("answer", document.get("prompt", Template.prompt))
-    if harness := settings if isinstance(settings, HarnessTask) else None:
-        _require_harness_keys(document)
-    image = TASK.text(document, "image")
-    rows: HarnessTask | Rows = harness or open_rows(document["examples"], token=token, image=image)
-    benchmark = TASK.text(document, "benchmark")
-    if benchmark is not None and not isinstance(rows, HarnessTask):
-        require_benchmark(benchmark, rows.source, rows.locate)
-    name = harness.task if harness and not document.get("name") else name_of(document)
     template = Template(
         **{key: document[key] for key in ("prompt", "answer", "choices") if key in document}, asks=asks, image=image
     )
     if (template.choices is not None) != (asks == "choices"):
         raise TaskError(f"Task {name}: `choices` and the metric loglikelihood go together; the metric is {metric}.")
+    opened = None if metric == "lm_eval" else open_rows(document["examples"], token=token, image=image)
+    if benchmark is not None and opened is not None:
+        require_benchmark(benchmark, opened.source, opened.locate)
+    settings = _settings(metric, document.get(metric), token)
+    rows: HarnessTask | Rows | None = opened
+    if isinstance(settings, HarnessTask):
+        rows, name = settings, settings.task if not document.get("name") else name
+    assert rows is not None
     splits = cut(name, rows, document["examples"], template, counts or {}, seed)
     return Task(
         name,
         **splits,
         metric=metric,
-        language=TASK.text(document, "language"),
-        max_new_tokens=TASK.whole(
-            document.get("max_new_tokens", MAX_NEW_TOKENS), f"max_new_tokens of task {name}", least=1
-        ),
-        system=TASK.text(document, "system"),
+        language=spoken,
+        max_new_tokens=most,
+        system=system,
         source=rows.source,
         settings=settings,
         draw=draw,
@@ -341,22 +355,26 @@ def _require_harness_keys(document: Mapping[str, Any]) -> None:
         raise TaskError(f"`{unfit[0]}` does not go with `lm_eval`, whose task says it by itself; leave it out.")
 
 
-def _metric(document: Mapping[str, Any], token: str | None) -> tuple[str, Settings | None]:
-    """The metric's name, and its settings where it has any."""
+def _metric(document: Mapping[str, Any]) -> str:
+    """The metric's name."""
     named = [key for key in ("metric", *_WITH_SETTINGS) if document.get(key) is not None]
     if len(named) > 1:
         raise TaskError(f"The task names both `{named[0]}` and `{named[1]}`; keep one.")
-    key = named[0] if named else "metric"
-    if key == "metric":
-        return str(document.get("metric") or "exact_number"), None
-    if key in LOOKING:
-        return key, LOOKING[key].open(document[key], token)
+    return named[0] if named and named[0] != "metric" else str(document.get("metric") or "exact_number")
+
+
+def _settings(metric: str, given: Any, token: str | None) -> Settings | None:
+    """A metric's settings, where what stands under its name is any."""
+    if given is None:
+        return None
+    if metric in LOOKING:
+        return LOOKING[metric].open(given, token)
     make: Mapping[str, Callable[[Any], Settings]] = {
         "judge": LlmJudge.from_dict,
         "python": PythonFunction.from_text,
         "lm_eval": HarnessTask.from_document,
     }
-    return key, make[key](document[key])
+    return make[metric](given)
 
 
 def _short(text: str, limit: int = 60) -> str:

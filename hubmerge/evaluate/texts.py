@@ -7,6 +7,12 @@ from typing import Any
 from ..errors import TaskError
 from . import apart
 
+Conversation = Sequence[Mapping[str, Any]]
+"""Turns: role, and content as a text or in parts."""
+
+_PART = "{'type': 'text'"
+"""What a template that knows texts alone writes of parts."""
+
 _LONGEST_TEMPLATE = 1_000_000
 """Characters; the longest known ones have some 20,000."""
 
@@ -16,9 +22,10 @@ def has_template(tokenizer: Any) -> bool:
     return bool(getattr(tokenizer, "chat_template", None))
 
 
-def chat_texts(tokenizer: Any, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
+def chat_texts(tokenizer: Any, conversations: Sequence[Conversation]) -> list[str]:
     """Conversations of {role, content} through the tokenizer's chat template, up to where the answer begins.
 
+    Templates of models that see may take content in parts alone, and of a text make nothing at all: they get parts.
     Raises `TaskError` where the template refuses one, or does not come to an end.
     """
     if not conversations:
@@ -31,7 +38,34 @@ def chat_texts(tokenizer: Any, conversations: Sequence[Sequence[Mapping[str, str
         raise TaskError(f"The model's chat template must be text of at most {_LONGEST_TEMPLATE:,} characters.")
     # Written by this very line: a copy of plain values.
     special = json.loads(json.dumps(dict(tokenizer.special_tokens_map), default=str))
-    return apart.render(template, special, conversations)
+    refused: TaskError | None = None
+    texts = [""] * len(conversations)
+    try:
+        texts = apart.render(template, special, conversations)
+    except TaskError as exc:
+        refused = exc
+    if lost := [at for at, turns in enumerate(conversations) if refused or not _holds(texts[at], turns)]:
+        try:
+            made = apart.render(template, special, [_in_parts(conversations[at]) for at in lost])
+        except TaskError:
+            made = [_PART] * len(lost)
+        for at, text in zip(lost, made, strict=True):
+            if _holds(text, conversations[at]) and _PART not in text:
+                texts[at] = text
+            elif refused is not None:
+                raise refused
+    return texts
+
+
+def _holds(text: str, turns: Conversation) -> bool:
+    """Whether what was said last is in the text; of what is in parts already its writer knows."""
+    content = turns[-1]["content"]
+    return not isinstance(content, str) or content.strip() in text
+
+
+def _in_parts(turns: Conversation) -> Conversation:
+    said = ((turn, turn["content"]) for turn in turns)
+    return [{**turn, "content": [{"type": "text", "text": c}] if isinstance(c, str) else c} for turn, c in said]
 
 
 def encode_prompts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

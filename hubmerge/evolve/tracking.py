@@ -1,16 +1,20 @@
 """A search told to a tracker as it goes: trackio, Weights & Biases, or TensorBoard.
 
 A tracker is told of every evaluation (`step` is how many there were), and of the final table at the end. It is told the
-figures of the progress and names of models, no texts and no paths. What it breaks at costs the search nothing: that is
-logged once, and it is told no more.
+figures of the progress and names of models, no texts and no paths. It is told by a thread of its own: neither what it
+breaks at nor a server that does not answer costs the search more than `PATIENCE`. That is logged once, and it is told
+no more.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from ..errors import HubmergeError
@@ -72,13 +76,23 @@ AUTO, NONE = "auto", "none"
 """trackio where it is installed; nothing."""
 
 PROJECT = "hubmerge"
+PATIENCE = 30.0
+"""Seconds that a search waits for its tracker: before it begins, and at its end."""
 
 
 class Told:
-    """A search as it is told to a tracker: `progress` in place of the one it would have, `rows` at its end."""
+    """A search as it is told to a tracker: `progress` in place of the one it would have, `rows` at its end.
 
-    def __init__(self, tracker: Tracker | None, progress: Progress) -> None:
-        self._tracker = tracker
+    `begin` opens the tracker; that, too, may not come to an end, and what it broke at is in `refused`.
+    """
+
+    def __init__(self, begin: Callable[[], Tracker], progress: Progress) -> None:
+        self._waiting: SimpleQueue[Callable[[Tracker], None] | None] = SimpleQueue()
+        self._begun, self._late = threading.Event(), False
+        self.refused: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(begin,), name="hubmerge-tracker", daemon=True)
+        self._thread.start()
+        self._late = not self._begun.wait(PATIENCE)
         self._inner = progress
         self._before = self._last = 0  # evaluations of searches that are over, and of this one
 
@@ -88,27 +102,39 @@ class Told:
             if event.done < self._last:  # another search of the run: paths after recipes, or one to compare with
                 self._before += self._last
             self._last = event.done
-            self._try(lambda tracker: tracker.log(event.data, self._before + event.done))
+            self._tell(event.data, self._before + event.done)
         self._inner(event)
 
     def rows(self, rows: tuple[Row, ...]) -> None:
         """Tells the tracker of the final table."""
         scores = {f"test/{row.model}": row.value for row in rows}
         if scores:
-            self._try(lambda tracker: tracker.log(scores, self._before + self._last))
+            self._tell(scores, self._before + self._last)
 
     def end(self) -> None:
         """Closes the tracker."""
-        self._try(lambda tracker: tracker.end())
+        self._waiting.put(None)
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            _log.warning("hubmerge: the tracker has not answered for %.0f s; it may lack the end.", PATIENCE)
 
-    def _try(self, tell: Callable[[Tracker], None]) -> None:
-        if self._tracker is None:
-            return
+    def _tell(self, values: Mapping[str, float], step: int) -> None:
+        if self._thread.is_alive():
+            self._waiting.put(lambda tracker: tracker.log(values, step))
+
+    def _work(self, begin: Callable[[], Tracker]) -> None:
         try:
-            tell(self._tracker)
-        except Exception as exc:  # whatever a library or its server does, the search goes on
-            self._tracker = None
-            _log.warning("hubmerge: the search is tracked no more (%s: %s).", type(exc).__name__, exc)
+            tracker = begin()
+            self._begun.set()
+            while (tell := self._waiting.get()) is not None:
+                tell(tracker)
+            tracker.end()
+        except BaseException as exc:  # whatever a library or its server does, the search goes on
+            if self._begun.is_set() or self._late:
+                _log.warning("hubmerge: the search is tracked no more (%s: %s).", type(exc).__name__, exc)
+            else:
+                self.refused = exc
+            self._begun.set()
 
 
 def chosen(name: str | None) -> str | None:
@@ -136,15 +162,13 @@ def tracking(name: str, search: Search, out: Path, progress: Progress, *, asked:
         "evaluations": search.searcher.evaluations,
         "seed": search.searcher.seed,
     }
-    tracker = None
-    try:
-        tracker = TRACKERS[name](name, PROJECT, out.resolve().name, config, out)
-    except Exception as exc:
+    begin = partial(TRACKERS[name], name, PROJECT, out.resolve().name, config, out)
+    told = Told(begin, progress)
+    if (exc := told.refused) is not None:
         said = f"{name} does not begin ({type(exc).__name__}: {exc})"
         if asked:
             raise HubmergeError(f"{said}; mend that, or leave out --track.") from exc
         _log.warning("hubmerge: the search is not tracked, for %s.", said)
-    told = Told(tracker, progress)
     try:
         yield told
     finally:

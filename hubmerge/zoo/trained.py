@@ -57,12 +57,13 @@ def _without_denormals() -> Iterator[None]:
 def train_models(zoo: Zoo, out: Path, seed: int, progress: Progress = silent) -> dict[str, Any]:
     """Train all models into `out`; returns what `training.json` holds.
 
-    Models that an earlier call with the same seed, settings and thread count has finished are left as they are.
+    Models that an earlier call with the same settings has finished are left as they are. Raises `PlanError` for a
+    folder with another zoo, or one of another seed or thread count, which make other models.
     """
     written, known = Written(out, trusted=_is_record(out)), _known(out)
     if others := [name for name in known if name not in zoo.settings]:
         raise PlanError(f"{out} holds another zoo, with {others[0]}; choose another --out.")
-    record = _finished(out, seed, zoo.settings)
+    record = _finished(out, seed, zoo.settings, known)
     missing = [name for name in zoo.settings if name not in record["models"]]
     written.require([RECORD])
     _require_own(out, missing, known)
@@ -95,7 +96,7 @@ def train_models(zoo: Zoo, out: Path, seed: int, progress: Progress = silent) ->
 RECORD = "training.json"
 
 
-def _finished(out: Path, seed: int, settings: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def _finished(out: Path, seed: int, settings: Mapping[str, list[dict[str, Any]]], known: "Known") -> dict[str, Any]:
     """The record of a training so far: of its models, those before the first that is missing or was made otherwise."""
     record: dict[str, Any] = {"seed": seed, "threads": torch.get_num_threads(), "models": {}}
     try:
@@ -103,9 +104,14 @@ def _finished(out: Path, seed: int, settings: Mapping[str, list[dict[str, Any]]]
     except (OSError, HubmergeError):
         return record
     models = before.get("models")
-    if isinstance(models, dict) and {key: before.get(key) for key in ("seed", "threads")} == {
-        key: record[key] for key in ("seed", "threads")
-    }:
+    if isinstance(models, dict):
+        (theirs, used), (seed, threads) = ((one.get("seed"), one.get("threads")) for one in (before, record))
+        other = (theirs, used) != (seed, threads)
+        if other and any(files in kept for name, kept in known.items() if (files := _files(out / name))):
+            raise PlanError(
+                f"{out} holds a zoo of seed {theirs}, trained with {used} threads; seed {seed} and {threads} threads "
+                f"make other models. Choose another --out, or go on with --seed {theirs} and OMP_NUM_THREADS={used}."
+            )
         for name, own in settings.items():
             made = models.get(name)
             if not isinstance(made, dict) or made.get("stages") != own or not (out / name).is_dir():
@@ -117,9 +123,9 @@ def _finished(out: Path, seed: int, settings: Mapping[str, list[dict[str, Any]]]
 
 
 def _files(folder: Path) -> dict[str, str] | None:
-    """The sha256 of each file of a model; None where something else lies there."""
+    """The sha256 of each file of a model, none where it is not there; None where something else lies there."""
     found: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         content = read_plain(path)
         if content is None:
             return None

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
 from html import escape
@@ -16,7 +16,7 @@ from hubmerge.errors import HubmergeError, Interrupted, ResourceError, TaskError
 from hubmerge.evaluate.examples import Example
 from hubmerge.evaluate.generation import stream_chat
 from hubmerge.evaluate.models import fetch, load_model, load_processor
-from hubmerge.evaluate.pictures import MOST_BYTES, Picture, Place
+from hubmerge.evaluate.pictures import Picture
 from hubmerge.evaluate.seeing import stream_answer
 from hubmerge.hub import Source, open_source
 from hubmerge.hub.patience import stoppable
@@ -172,7 +172,7 @@ def reply(
     makes the prompt.
     """
     _require_fair(page, messages, temperature, max_new_tokens, picture)
-    seen = None if picture is None else _picture(picture)
+    seen = None if picture is None else Picture.in_file(picture)
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "stop": stop}
     if isinstance(model, str) and model.startswith(PRODUCT):
         opened: Source | str = str(product_job(page.jobs, owner, model).result["folder"])
@@ -215,14 +215,6 @@ def _require_fair(
 def _within(turn: AbstractContextManager[None], pieces: Iterator[str]) -> Iterator[str]:
     with turn:
         yield from pieces
-
-
-def _picture(file: Path) -> Picture:
-    """The picture in a file that somebody sent. Raises `TaskError` for what is none, and for one that is too large."""
-    with suppress(OSError):
-        if (size := file.stat().st_size) > MOST_BYTES:
-            raise TaskError(f"The picture {file.name} has {size:,} bytes; at most {MOST_BYTES:,} are read.")
-    return Picture.of(Place(file).read(), Place(file))
 
 
 def require_short(messages: Sequence[Mapping[str, str]]) -> None:
