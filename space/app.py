@@ -35,6 +35,7 @@ from .upkeep import rest, share_memory, start_upkeep
 from .views.parts import note, render
 from .visitors.access import forget_own_token, visitor_token
 from .visitors.guard import shows_errors
+from .visitors.tables import steady
 from .work.health import health
 from .work.jobs import Jobs
 from .work.runners import runners
@@ -130,6 +131,7 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
         for event in blocks.fns.values():  # a program can call each of them, with anything
             if event.fn is not None:
                 event.fn = shows_errors(event.fn)
+    steady(blocks)
     return page
 
 

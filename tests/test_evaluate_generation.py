@@ -15,7 +15,7 @@ import torch
 
 from hubmerge.errors import NotFoundError, ResourceError, SourceError, TaskError
 from hubmerge.evaluate import apart
-from hubmerge.evaluate.generation import answers, generate, stream_chat
+from hubmerge.evaluate.generation import answers, generate, prompt_texts, stream_chat
 from hubmerge.evaluate.models import load_model, load_tokenizer
 from hubmerge.evaluate.score import evaluate, grade
 from hubmerge.evaluate.spool import spool_root
@@ -89,8 +89,13 @@ def test_a_model_without_template_gets_the_plain_prompt(loaded) -> None:
 
 def test_prompts_that_do_not_fit_are_refused_before_the_work(loaded) -> None:
     model, tokenizer = loaded
-    with pytest.raises(TaskError, match="reads at most 128"):
-        generate(model, tokenizer, ["w1 " * 120], max_new_tokens=32)
+    (ids,) = tokenizer([prompt_texts(tokenizer, ["w1 " * 100], None)[0]], add_special_tokens=False)["input_ids"]
+    with pytest.raises(TaskError, match=f"reads at most 128; write `max_new_tokens: {128 - len(ids)}` or less"):
+        generate(model, tokenizer, ["w1 " * 100], max_new_tokens=32)
+    with pytest.raises(TaskError, match="reads at most 128, its answer included; shorten it"):
+        generate(model, tokenizer, ["w1 " * 200], max_new_tokens=32)
+    with pytest.raises(TaskError, match="reads at most 128, its answer included; shorten it"):
+        stream_chat(model, tokenizer, [{"role": "user", "content": "w1 " * 200}])
 
 
 def test_evaluate_scores_what_the_model_says(loaded) -> None:

@@ -396,7 +396,8 @@ def test_chat_shows_a_picture(sees: Path, album: Path, tmp_path: Path) -> None:
     (tmp_path / "torn.png").write_bytes(photo.read_bytes()[:20])
     for model, file, told in (
         (sees, album / "none.png", "cannot be read (No such file or directory)"),
-        (sees, album, "cannot be read"),
+        (sees, album, "is no file"),
+        (sees, Path("/dev/zero"), "is no file"),
         (sees, tmp_path / "torn.png", "torn.png"),
         (make_plain("llava", tmp_path / "plain", 2), photo, "name a model that sees"),
     ):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from gradio.state_holder import SessionState
 from waiting import until
 
 from hubmerge.demo import demo_search, space_examples
@@ -40,6 +41,7 @@ from space.views.parts import note
 from space.views.plan import describe_search_plan
 from space.views.search import axis, results_table, seconds_left, told_apart, waiting
 from space.visitors import access
+from space.visitors.tables import steady
 from space.wording import hub_url, short
 from space.work.job import Job
 from space.work.jobs import Jobs
@@ -505,3 +507,18 @@ def test_a_list_grows_by_the_answers_and_not_by_the_keys() -> None:
     for number in range(pick.MOST_VISITORS):
         lists.grown(f"visitor {number}", ["a"], [])
     assert lists.grown("one", ["b"], []) == ["first", "b"]  # forgotten
+
+
+def test_what_gradio_knows_of_a_visitors_page_is_gone_through_while_it_changes() -> None:
+    """As one drawing of the form does while another adds to it, or a program's call beside the browser's."""
+    with gr.Blocks() as page:
+        box = gr.Textbox()
+        box.change(lambda text: text, box, box)
+    steady(page)
+    mine, other = SessionState(page).blocks_config, SessionState(page).blocks_config
+    for table in (mine.blocks, mine.fns):
+        for go_through in (table.values, table.items, table.keys, lambda table=table: table):
+            for number, _ in enumerate(go_through()):
+                table[f"{go_through}{number}"] = box
+    assert len(other.blocks) == len(page.blocks) < len(mine.blocks) and len(other.fns) == len(page.fns) < len(mine.fns)
+    assert isinstance(other.blocks, dict) and other.blocks == page.blocks and dict(other.fns) == page.fns

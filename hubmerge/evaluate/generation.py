@@ -155,11 +155,17 @@ def position_limit(model: Any) -> int | None:
 def check_length(model: Any, longest: int, max_new_tokens: int) -> None:
     """Raises `TaskError` where a prompt of `longest` tokens and its answer are more than the model reads."""
     limit = position_limit(model)
-    if limit and longest + max_new_tokens > limit:
+    if not limit or longest + max_new_tokens <= limit:
+        return
+    if longest >= limit:
         raise TaskError(
-            f"The longest prompt has {longest} tokens and max_new_tokens is {max_new_tokens}, but the model reads at "
-            f"most {limit}; shorten the prompts or lower max_new_tokens."
+            f"The longest prompt has {longest} tokens, but the model reads at most {limit}, its answer included; "
+            "shorten it."
         )
+    raise TaskError(
+        f"The longest prompt has {longest} tokens and max_new_tokens is {max_new_tokens}, but the model reads at most "
+        f"{limit}; write `max_new_tokens: {limit - longest}` or less into the task, or shorten the prompts."
+    )
 
 
 def eos_ids(model: Any, tokenizer: Any) -> list[int] | None:

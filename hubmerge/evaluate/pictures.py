@@ -67,6 +67,8 @@ class Picture:
             size = file.stat().st_size
         except OSError as exc:
             raise TaskError(f"The picture {file} cannot be read ({exc.strerror}); name another file.") from None
+        if not file.is_file():  # what has no end must not be read
+            raise TaskError(f"The picture {file} is no file; name one.")
         if size > MOST_BYTES:  # before they are read
             raise TaskError(f"The picture {file.name} has {size:,} bytes; at most {MOST_BYTES:,} are read.")
         return cls.of(Place(file).read(), Place(file))
