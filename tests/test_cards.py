@@ -114,6 +114,7 @@ def test_the_code_of_a_card_runs_from_the_hub(case: str, code_of, tmp_path: Path
     monkeypatch.chdir(tmp_path)
     code = section(text, "Use it").split("```python\n")[1].split("```")[0]
     assert f'model_id = "alice/card-of-{case}"' in code
+    assert ("What is in this picture?" in code) == (kind == "picture")
     capsys.readouterr()
     exec(
         code.replace("max_new_tokens=64", "max_new_tokens=2").replace(

@@ -156,7 +156,7 @@ def test_what_is_missing_or_leads_away_is_refused(album: Path, tmp_path: Path, m
     def written(**row: Any) -> dict[str, Any]:
         return {"examples": {"folder": str(album / "data"), "test": [{**rows(1)[0], **row}]}}
 
-    refused("There is no example file .*9.png", **written(photo="photos/9.png"))
+    refused("row 1 of the test rows: There is no example file .*9.png", **written(photo="photos/9.png"))
     refused("points outside its folder", **written(photo="../../secret.png"))
     refused("points outside its folder", **written(photo="/etc/hostname"))
     refused("row 1 of the test rows: there is no field 'photo'", **written(photo=None))
@@ -318,7 +318,7 @@ def test_a_search_is_shown_pictures(space: str, sees: Path, album: Path, tmp_pat
         asked = Search.from_dict({key: value for key, value in asked.to_dict().items() if key not in recipes})
     result = evolve(asked, tmp_path / "run")
     names = " ".join(row.model for row in result.rows)
-    assert "with the eyes of" in names
+    assert f"with the eyes of local folder {sees.name} " in names
     assert len(made) == len(set(made)), "no picture was looked at twice"
     task = load_task(asked.task)
     model, _ = load_model(str(tmp_path / "run" / "model"), device="cpu")

@@ -280,6 +280,7 @@ def evaluate(
     from ..evaluate.table import Row
     from ..stream.carried import Carried
 
+    reader = load_processor(Carried(source)) if loaded.sees else None  # what is blind has none: said at once
     with progress_bars() as progress:
         if loaded.draw is None:
             network, tokenizer = load_model(source, token=token, memory=memory, progress=progress)
@@ -288,8 +289,8 @@ def evaluate(
             network.keep = None if pictures is None else keep_in(pictures)
     if loaded.draw is None:
         show_warning(placement.told(network))
-    if loaded.sees:
-        tokenizer = load_processor(Carried(source))
+    if reader is not None:
+        tokenizer = reader
     with progress_bars() as progress:
         scores = score(network, tokenizer, examples, loaded, memory=memory, progress=progress)
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:

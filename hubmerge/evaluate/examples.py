@@ -93,8 +93,11 @@ class Rows:
             return row
         value = row.get(self.image)
         if isinstance(value, str) and value:
-            place = Place(self.locate((beside / value).as_posix()))
-            value = Picture.of(place.read(), place)
+            try:
+                place = Place(self.locate((beside / value).as_posix()))
+                value = Picture.of(place.read(), place)
+            except TaskError as exc:
+                raise TaskError(f"{where}: {exc}") from None
         if not isinstance(value, Picture):
             told = "there is no" if value is None else "no picture and no path to one is the"
             raise TaskError(f"{where}: {told} field {self.image!r}, which `image` of the task names.")

@@ -15,7 +15,7 @@ from .. import amounts
 from ..methods import METHODS
 from ..methods.papers import EVOLUTION, PURSUIT, bibtex
 from ..places import folder_name
-from .auto_class import TO_IMAGE, auto_class, class_of, task_of
+from .auto_class import SEEING, TO_IMAGE, auto_class, class_of, task_of
 from .licences import LicenceResult, combine
 from .listing import Listing
 from .markdown import escape, fence, link, table
@@ -81,7 +81,7 @@ class Card:
     search: Mapping[str, Any] | None = None
     languages: Sequence[str] = ()
     notes: Sequence[str] = ()
-    example: str = "What is 3 + 4?"
+    example: str = ""
     chat: bool = True
     tokenizer: bool = True
     processor: bool = True
@@ -306,7 +306,7 @@ def _usage(card: Card) -> str:
     code = usage(
         kind,
         model_id,
-        card.example,
+        card.example or ("What is in this picture?" if kind == SEEING and card.processor else "What is 3 + 4?"),
         chat=card.chat,
         tokenizer=card.tokenizer,
         processor=card.processor,

@@ -1,6 +1,7 @@
 """What the winner of a search is compared with: base, models, untuned merges."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ...evaluate.measurement import Measurement
 from ...evaluate.task import Task
@@ -32,8 +33,8 @@ def contestants(search: Search, task: Task) -> dict[str, Contestant]:
             found[name] = model
             return
         entries = (ModelEntry(whole, {"weight": 0.0}), ModelEntry(model, {"weight": 1.0}))
-        how = "in" if task.draw else "with the eyes of"
-        found[f"{name} {how} {whole.title}"] = Recipe("linear", models=entries, output=search.output)
+        where = f"in {whole.title}" if task.draw else f"with the eyes of {replace(whole, component=None).title}"
+        found[f"{name} {where}"] = Recipe("linear", models=entries, output=search.output)
 
     if search.base_model is not None:
         add(f"{search.base_model.title} (base)", search.base_model)
