@@ -142,7 +142,6 @@ def paper(
 
 def _evolved(out: Path, search: "Search", memory: int | None, title: str) -> "EvolveResult":
     """Plans, then searches and merges."""
-    from .evolve.compared.baselines import baseline
     from .evolve.run import evolve
     from .evolve.workers.workers import Workers
     from .stream.plan import make_plan
@@ -150,9 +149,7 @@ def _evolved(out: Path, search: "Search", memory: int | None, title: str) -> "Ev
     from .terminal import progress_bars, show_plan, show_results
 
     console.rule("1. Plan", align="left")
-    untuned = baseline("dare_ties", search)
-    assert untuned is not None
-    plan = make_plan(untuned, memory=memory)
+    plan = make_plan(search.starting_recipe, memory=memory)
     show_plan(plan)
     plan.require()
 
@@ -243,8 +240,9 @@ def _show_picture(pushed: "PushResult", search: "Search", out: Path) -> None:
         is_right = answer == example.answer
         said.append("right" if is_right else f"expected {example.answer}", style="green" if is_right else "red")
         console.print(said, soft_wrap=True)
-    picture = out / "picture.png"
-    write_file(picture, examples[0].image.where.read())
+    picture, first = out / "picture.png", examples[0].image
+    assert first is not None
+    write_file(picture, first.where.read())
     chat = typed(f"chat {out / 'run'} --picture {picture}")
     console.print(
         f"\nNext: `{chat}` asks it about the first, or one of yours; `{typed('hub --demo --vlm')}` serves the "

@@ -286,6 +286,8 @@ def test_usage_errors_are_two(call, tmp_path: Path) -> None:
     assert call("merge").returncode == 2
     assert call("nonsense").returncode == 2
     assert call("hub", "--user", "alice").returncode == 2
+    alone = call("hub", "--vlm", "--root", tmp_path / "none")
+    assert alone.returncode == 2 and "--demo --vlm publishes those that see" in alone.stderr
 
 
 def test_a_shell_completes_the_name_of_a_task(call, tmp_path: Path, monkeypatch) -> None:

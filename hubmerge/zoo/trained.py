@@ -105,7 +105,7 @@ def _finished(out: Path, seed: int, settings: Mapping[str, list[dict[str, Any]]]
         return record
     models = before.get("models")
     if isinstance(models, dict):
-        (theirs, used), (seed, threads) = ((one.get("seed"), one.get("threads")) for one in (before, record))
+        theirs, used, threads = before.get("seed"), before.get("threads"), record["threads"]
         other = (theirs, used) != (seed, threads)
         if other and any(files in kept for name, kept in known.items() if (files := _files(out / name))):
             raise PlanError(
