@@ -148,6 +148,9 @@ def test_of_kohya(kind: str, made: Path, tmp_path: Path) -> None:
         added = (b.flatten(1) @ a.flatten(1)).view(plain.shape) * alpha(kohya_name(kind, "unet", name)) / a.shape[0]
         torch.testing.assert_close(found[f"unet/{name}.weight"], plain + added, atol=1e-6, rtol=1e-6)
     assert len(modules) > 8
+    kohya(kind, made / f"{kind}-lora", tmp_path, lambda name: 0.0)
+    with pytest.raises(SourceError, match=r"alpha of .* is 0, so it adds nothing"):
+        by_hubmerge(f"{made / kind}+{file}", tmp_path / "none")
 
 
 def test_in_a_recipe_with_components_and_of_one_part(made: Path, tmp_path: Path) -> None:
@@ -295,4 +298,7 @@ def test_layers_that_a_lora_changes_are_in_no_slice(tiny_llama, tmp_path: Path) 
 
     assert told(1) == []
     (nothing,) = told(0)
+    (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 0}))
+    with pytest.raises(SourceError, match="has the lora_alpha 0 and the rank 2; expected numbers other than 0"):
+        told(1)
     assert "it changes model.layers.1.self_attn.q_proj.weight" in nothing

@@ -291,6 +291,6 @@ def scale_of(config: Mapping[str, Any], module: str, a: TensorHeader, name: str)
     key = next((key for key in patterns if f".{module}".endswith(f".{key}")), None)
     alpha = config.get("lora_alpha", 8) if key is None else patterns[key]
     rank = a.shape[0]
-    if alpha is None or rank == 0:
-        raise SourceError(f"{name} has the lora_alpha {alpha!r} and the rank {rank}; expected numbers above 0.")
+    if not alpha or rank == 0:  # what is multiplied by 0 adds nothing
+        raise SourceError(f"{name} has the lora_alpha {alpha!r} and the rank {rank}; expected numbers other than 0.")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

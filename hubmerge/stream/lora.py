@@ -89,4 +89,6 @@ class Adapted(Over):
         a, b = self._file.read(factors.a), self._file.read(factors.b)
         left, right = (a.T.contiguous(), b.T.contiguous()) if factors.turned else (b.flatten(1), a.flatten(1))
         scale = factors.scale if factors.alpha is None else factors.scale * float(self._file.read(factors.alpha))
+        if scale == 0 and factors.alpha is not None:
+            raise SourceError(f"{factors.alpha.name} of {self.adapter.name} is 0, so it adds nothing; leave it out.")
         return left * scale, right
