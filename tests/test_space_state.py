@@ -6,12 +6,13 @@ import sys
 import threading
 import weakref
 import zlib
+from copy import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from gradio.state_holder import SessionState
+from gradio.blocks import BlocksConfig
 from waiting import until
 
 from hubmerge.demo import demo_search, space_examples
@@ -511,14 +512,24 @@ def test_a_list_grows_by_the_answers_and_not_by_the_keys() -> None:
 
 def test_what_gradio_knows_of_a_visitors_page_is_gone_through_while_it_changes() -> None:
     """As one drawing of the form does while another adds to it, or a program's call beside the browser's."""
-    with gr.Blocks() as page:
-        box = gr.Textbox()
-        box.change(lambda text: text, box, box)
+
+    class Adding:
+        """A block that is drawn by somebody else, who draws another at this very moment."""
+
+        @property
+        def rendered_in(self) -> None:
+            mine.blocks[len(mine.blocks)] = self
+
+    page = SimpleNamespace(default_config=BlocksConfig(SimpleNamespace(renderables=[])))
+    page.default_config.blocks, page.default_config.fns = {0: Adding()}, {0: "event"}
+    mine = copy(page.default_config)
+    with pytest.raises(RuntimeError, match="changed size during iteration"):
+        mine.attach_load_events(object())
     steady(page)
-    mine, other = SessionState(page).blocks_config, SessionState(page).blocks_config
-    for table in (mine.blocks, mine.fns):
-        for go_through in (table.values, table.items, table.keys, lambda table=table: table):
-            for number, _ in enumerate(go_through()):
-                table[f"{go_through}{number}"] = box
-    assert len(other.blocks) == len(page.blocks) < len(mine.blocks) and len(other.fns) == len(page.fns) < len(mine.fns)
-    assert isinstance(other.blocks, dict) and other.blocks == page.blocks and dict(other.fns) == page.fns
+    mine, other = copy(page.default_config), copy(page.default_config)
+    mine.attach_load_events(object())
+    for go_through in (mine.fns.values, mine.fns.items, mine.fns.keys, lambda: mine.fns):
+        for _ in go_through():
+            mine.fns[len(mine.fns)] = "event"
+    assert (len(mine.blocks), len(mine.fns)) == (2, 16)
+    assert (len(other.blocks), len(other.fns)) == (1, 1), "each visitor has tables of their own"
