@@ -94,6 +94,7 @@ def test_models_that_go_with_the_chosen_are_proposed(hub) -> None:
     tree = siblings_of(page, ["alice/goes-math"], None)
     assert {one.repo_id for one in tree.siblings} == {"alice/goes-ja", "alice/goes-code"}
     shown = describe_siblings(tree)
+    assert "<details>" in shown and "What these models come from</title>" in shown
     assert "Tuned from alice/goes-base like these" in shown and f'href="{hub.endpoint}/alice/goes-ja"' in shown
     assert "none fits" in describe_siblings(
         siblings_of(page, [f"alice/goes-{one}" for one in ("math", "ja", "code")], None)

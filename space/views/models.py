@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from hubmerge.drawn import drawn
 from hubmerge.errors import HubmergeError
 from hubmerge.hub import Source
 from hubmerge.lineage.tree import Tree
 from hubmerge.markup import Markup
 from hubmerge.reference import ModelRef
+from hubmerge.terminal import show_tree
 
 from ..theme import BASE_COLOUR, colour
 from ..wording import count, hub_url, short, size
@@ -101,7 +104,7 @@ def _fit(sources: Sequence[Source], good: bool = True) -> list[Line]:
 
 
 def describe_siblings(tree: Tree) -> Markup:
-    """The models that go with those which a tree was asked about, and where they were looked for."""
+    """The models that go with those which a tree was asked about, where they were looked for, and the tree itself."""
     found = [
         {
             "name": one.repo_id,
@@ -117,7 +120,9 @@ def describe_siblings(tree: Tree) -> Markup:
         told = f"Of the models tuned from {tree.base} that were looked at, none fits and has learnt something else."
     else:
         told = f"Tuned from {tree.base} like these, the most different first; they are in the list of models now."
-    return render("siblings", told=told, siblings=found)
+    # What is drawn escapes all text by itself.
+    picture = Markup(drawn(partial(show_tree, tree), "What these models come from"))
+    return render("siblings", told=told, siblings=found, picture=picture)
 
 
 def architecture(source: Source) -> str:
