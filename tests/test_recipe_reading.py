@@ -489,3 +489,15 @@ def test_a_recipe_is_named_as_one_where_a_search_is_asked_for() -> None:
             Search.from_dict(recipe)
     with pytest.raises(SearchError, match="needs `task`"):  # one that is not finished
         Search.from_dict({"merge_method": "ties", "models": ["org/a"], "genome": {}})
+
+
+@pytest.mark.parametrize("unet", ["{models: [{model: alice/b}], parameters: {weight: 1}}", "alice/b"])
+def test_parts_that_are_copied_are_no_merges_with_a_method(unet: str, tmp_path: Path) -> None:
+    from hubmerge.cli.merging import _recipe_in
+
+    text = f"merge_method: linear\nbase_model: alice/a\ncomponents: {{unet: {unet}, vae: alice/b}}\n"
+    (tmp_path / "r.yaml").write_text(text)
+    assert [one.name for one in _recipe_in(tmp_path / "r.yaml", False).modules] == ["unet", "vae"]
+    (tmp_path / "r.yaml").write_text(text.replace("linear", "lienar"))
+    with pytest.raises(RecipeError, match="did you mean linear"):
+        _recipe_in(tmp_path / "r.yaml", False)

@@ -54,7 +54,8 @@ def require_written(recipe: Recipe, lines: Iterable[str]) -> None:
     of. With them all its merges' parameters are told that would be refused, too."""
     told, settings = [*lines], list[str]()
     for stage, merge in recipe.merges.items():
-        parts = {f"In the module {module.name}: ": module.recipe(merge) for module in merge.modules} or {"": merge}
+        merged = [module for module in merge.modules if module.copied is None]
+        parts = {f"In the module {module.name}: ": module.recipe(merge) for module in merged} or {"": merge}
         for part, one in parts.items():
             where = (f"In the stage {stage}: " if stage else "") + part
             try:
