@@ -128,6 +128,22 @@ def require_ending(path: Path, what: str, *endings: str) -> None:
         raise HubmergeError(f"{path} would hold {what}, which its name does not say; let it end in {endings[0]}.")
 
 
+def require_makeable(path: Path, error: type[HubmergeError]) -> None:
+    """Raises `error` where `path` is no folder that can be written into, and cannot be made one; nothing stays made."""
+    made: list[Path] = []
+    with _path_errors(path, "cannot be made a folder", error):
+        try:
+            for one in (*reversed(path.parents), path):
+                if not os.path.isdir(one):
+                    os.mkdir(one)
+                    made.append(one)
+        finally:
+            for one in reversed(made):
+                os.rmdir(one)
+    if not os.access(path if not made else made[0].parent, os.W_OK):
+        raise error(f"{shorten(str(path), 100)!r} cannot be written; check the rights, or name another folder.")
+
+
 def make_folder(path: Path, error: type[HubmergeError]) -> None:
     """Makes a folder, where it is not there yet; raises `error` where that cannot be."""
     with _path_errors(path, "cannot be made a folder", error):

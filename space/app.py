@@ -4,6 +4,8 @@ import atexit
 import importlib
 import importlib.util
 import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from time import sleep
@@ -15,11 +17,13 @@ from huggingface_hub.utils import disable_progress_bars
 
 from hubmerge.documents import parse_object
 from hubmerge.errors import HubmergeError
+from hubmerge.evaluate import pictures
 from hubmerge.hub.cache import serve_many
 from hubmerge.terminal import clean_output
 
 from .api import add_endpoints
 from .downloads import add_downloads
+from .forms.search import MOST_BYTES
 from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
 from .tabs.answer import WAITING
@@ -167,6 +171,7 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
         ssr_mode=False,
         footer_links=["api", "settings"],
         state_session_capacity=SESSIONS,
+        max_file_size=largest_upload(page.settings),
         max_threads=2 * WAITING,  # questions that wait hold a thread each
         run_history=False,
         enable_monitoring=False,
@@ -175,11 +180,19 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
     _serve(page)
 
 
+def largest_upload(settings: Settings) -> int:
+    """Bytes of a file that anybody may send: gradio takes each before we see it, and keeps it for a day."""
+    return MOST_BYTES if settings.on_space else max(MOST_BYTES, pictures.MOST_BYTES)  # a Space takes no pictures
+
+
 def _serve(page: Page) -> None:
     """Says where the page is, and waits until it is interrupted; no job is at work when this returns. Ends the process
     where one still is."""
     for line in _where(page):
         print(line, flush=True)
+    # Ended by another program, it ends as by Ctrl-C: what it said would be deleted at the end is.
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if here else None
     try:
         while page.blocks.is_running:
             sleep(0.1)
@@ -190,6 +203,8 @@ def _serve(page: Page) -> None:
         page.jobs.close()
         page.blocks.close(verbose=False)
         ended = page.jobs.wait(ENDING)
+        if here:
+            signal.signal(signal.SIGTERM, before)
     print("Stopped.", flush=True)
     if not ended:
         # A thread that is inside torch when Python ends takes the process down with a cry; its work goes on next time.

@@ -274,7 +274,7 @@ def test_a_dataset_is_pinned_and_named(siblings, texts, tmp_path, hub) -> None:
     by_dataset = {"dataset": "alice/texts", "file": "texts.jsonl", "examples": 5}
     task = {"name": "own", "examples": {"repo_id": "alice/texts", "search": "texts.jsonl"}, "prompt": "{text}"}
     document = recipe(siblings, texts, calibration=by_dataset).to_dict()
-    document["models"][0]["calibration"] = {"task": task | {"answer": "", "metric": "exact_match"}, "examples": 4}
+    document["models"][0]["calibration"] = {"task": task | {"answer": "-", "metric": "exact_match"}, "examples": 4}
     done = merge(Recipe.from_dict(document), tmp_path / "out")
     written = json.loads((tmp_path / "out" / "hubmerge.json").read_text())["recipe"]
     assert written["calibration"]["dataset"] == f"alice/texts@{commit}"

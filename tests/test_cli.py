@@ -283,6 +283,19 @@ def test_usage_errors_are_two(call, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     told = call("hub", "--root", tmp_path / "loop" / "hub", "--user", "alice:hf_a")
     assert (told.returncode, "cannot be made a folder" in told.stderr) == (2, True)
+    (tmp_path / "file").touch()
+    for place, says in (
+        ("", "it is empty"),
+        (tmp_path / "file", "File exists"),
+        (tmp_path / "file" / "x", "directory"),
+    ):
+        for words in (["zoo", "train"], ["zoo", "bench"], ["evolve", "search.yaml"], ["merge", "recipe.yaml"]):
+            told = call(*words, "--out", place)
+            assert told.returncode == 2 and says in told.stderr, (words, place, told.stderr)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "loop"]
+    assert call("zoo", "train", "--out", tmp_path / "zoo", "--seed", -1).returncode == 2
+    told = call("zoo", "bench", "--public", "--out", tmp_path / "bench")
+    assert (told.returncode, "--public goes with --push" in told.stderr) == (2, True)
     assert call("merge").returncode == 2
     assert call("nonsense").returncode == 2
     assert call("hub", "--user", "alice").returncode == 2

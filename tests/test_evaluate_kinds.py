@@ -132,6 +132,7 @@ def test_choices_come_in_many_shapes(row: dict, given: str | list, right: str) -
         ({**LISTED, "answer": "z"}, {}, "none of its choices"),
         ({"question": "q", "options": ["x", "x"], "answer": 0}, {}, "two or more different"),
         ({"question": "q", "options": "xy", "answer": 0}, {}, "list of choices"),
+        ({"question": "q", "options": ["x", None], "answer": 0}, {}, "choices in the field 'options' must hold text"),
         ({"question": "q", "answer": 0}, {}, "no field 'options'"),
         ({**LISTED, "answer": 0}, {"metric": "exact_match"}, "go together"),
         ({**LISTED, "answer": 0}, {"choices": None}, "`choices`|go together"),

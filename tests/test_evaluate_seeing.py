@@ -157,9 +157,12 @@ def test_what_is_missing_or_leads_away_is_refused(album: Path, tmp_path: Path, m
         return {"examples": {"folder": str(album / "data"), "test": [{**rows(1)[0], **row}]}}
 
     refused("row 1 of the test rows: There is no example file .*9.png", **written(photo="photos/9.png"))
+    for address in ("http://127.0.0.1:9/x.png", "file:///etc/hostname", "data:image/png;base64,aGVsbG8="):
+        refused("row 1 .*field 'photo' holds an address, .*pictures are not fetched", **written(photo=address))
+    refused(r"The example file .*photos is no file that can be read", **written(photo="photos"))
     refused("points outside its folder", **written(photo="../../secret.png"))
     refused("points outside its folder", **written(photo="/etc/hostname"))
-    refused("row 1 of the test rows: there is no field 'photo'", **written(photo=None))
+    refused("row 1 of the test rows: no picture and no path to one is the field", **written(photo=None))
     refused("row 1 of the test rows: no picture and no path to one is the field 'photo'", **written(photo=3))
     refused("row 1 of data/test.jsonl: there is no field 'pic'", image="pic")
     refused("loglikelihood asks without pictures", metric="loglikelihood", choices=["{answer}", "no"])

@@ -179,6 +179,24 @@ def test_bad_tasks_say_what_is_wrong(change: dict, message: str) -> None:
         load_task(spec(**change))
 
 
+@pytest.mark.parametrize("field", ["question", "answer"])
+@pytest.mark.parametrize("value", [None, True, {"a": 1}, [], ["x"]], ids=str)
+@pytest.mark.parametrize("metric", ["exact_match", "rouge_l", "strict_words"])
+def test_what_is_neither_text_nor_number_is_no_text(field: str, value: object, metric: str) -> None:
+    """Python writes such a value in words of its own, and a model would be asked and scored by these."""
+    row = {"question": "Who?", "answer": "Ann", field: value}
+    told = f"task sums, row 2 of the test rows: the field '{field}' must hold text or a number, got"
+    with pytest.raises(TaskError, match=told):
+        load_task(spec(metric=metric, examples={"test": [{"question": "Where?", "answer": 1.5}, row]}))
+
+
+@pytest.mark.parametrize("metric", ["exact_number", "exact_match", "rouge_l", "strict_words", "perplexity"])
+@pytest.mark.parametrize("answer", ["", "  "])
+def test_an_empty_answer_is_refused_by_every_metric(metric: str, answer: str) -> None:
+    with pytest.raises(TaskError, match=r"row 1 of the test rows (is empty|holds no)"):
+        load_task(spec(metric=metric, examples={"test": [{"question": "Who?", "answer": answer}]}))
+
+
 def test_unknown_task_names_the_built_in_ones() -> None:
     with pytest.raises(TaskError, match="ja-word-problems"):
         load_task("no-such-task")

@@ -3,6 +3,8 @@
 import asyncio
 import importlib.util
 import json
+import signal
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -14,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from space import app
+from space.settings import Settings
 
 pytest.importorskip("mcp", reason="the mcp extra is not installed")
 from mcp import ClientSession
@@ -185,7 +188,7 @@ def test_bad_input_is_one_sentence(page, siblings) -> None:
 
 def test_the_page_starts_without_mcp_and_stops(tmp_path, monkeypatch, capsys) -> None:
     in_this_process(monkeypatch, tmp_path)
-    find, started = importlib.util.find_spec, []
+    find, started, before = importlib.util.find_spec, [], signal.getsignal(signal.SIGTERM)
 
     def launch(blocks, **settings) -> tuple[Starlette, str, str]:
         started.append((blocks, settings))
@@ -193,7 +196,7 @@ def test_the_page_starts_without_mcp_and_stops(tmp_path, monkeypatch, capsys) ->
         return Starlette(), "", ""
 
     def interrupted(seconds: float) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGTERM)  # as whoever ends a service does
 
     monkeypatch.setattr(gr.Blocks, "launch", launch)
     monkeypatch.setattr(app, "sleep", interrupted)
@@ -207,6 +210,11 @@ def test_the_page_starts_without_mcp_and_stops(tmp_path, monkeypatch, capsys) ->
     said = capsys.readouterr().out
     assert said.startswith("hubmerge at http://127.0.0.1:7/; Ctrl-C stops it.\nHub: http")
     assert f"Jobs and models made here: {tmp_path}.\n" in said and said.endswith("\nStopped.\n")
+    assert signal.getsignal(signal.SIGTERM) == before
+    blocks.max_file_size = settings["max_file_size"]
+    assert app.largest_upload(replace(Settings(tmp_path), on_space=True)) < blocks.max_file_size
     client = TestClient(gr.routes.App.create_app(blocks, mcp_server=False))
+    for size, status in ((1000, 200), (settings["max_file_size"] + 1, 413)):
+        assert client.post("/gradio_api/upload", files={"files": ("x", b"0" * size)}).status_code == status
     assert client.get("/gradio_api/info").status_code == 200
     assert client.post("/gradio_api/mcp/", json={}).status_code in (404, 405)

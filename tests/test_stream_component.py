@@ -1,6 +1,7 @@
 """The language model inside one that sees: merged with a plain one, and all else carried byte for byte."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,67 @@ def test_two_that_see_give_their_language_models(vlm, plain, tmp_path: Path) -> 
             assert not torch.equal(tensor, first[name]) and not torch.equal(tensor, second[name])
         else:
             assert torch.equal(tensor, first[name])
+
+
+def test_whose_eyes_the_result_has_is_told(vlm, plain, tmp_path: Path) -> None:
+    """The tensors say it, too: a base gives more than its configuration."""
+    other, base = (seeing(tmp_path / name, plain["base"], seed) for name, seed in (("other", 5), ("base", 6)))
+    models = [{"model": f"{folder}#language_model"} for folder in (other, vlm)]
+    recipe = {"merge_method": "linear", "models": models}
+
+    def told(**more: object) -> str:
+        return "\n".join(one.message for one in make_plan(Recipe.from_dict({**recipe, **more})).warnings)
+
+    parts = "multi_modal_projector, vision_tower of the result are those of"
+    assert f"{parts} {other}, not of {vlm}; " in told()
+    said = told(base_model=f"{base}#language_model")
+    assert f"{parts} {base}, not of {other}, {vlm}; " in said
+    assert "the base_model, gives configuration, tokenizer and all that is beside its language_model: linear" in said
+    merge(Recipe.from_dict({**recipe, "base_model": f"{base}#language_model"}), tmp_path / "out")
+    found, eyes = weights(tmp_path / "out"), weights(base)
+    assert all(torch.equal(found[name], eyes[name]) for name in eyes if not name.startswith("language_model."))
+    assert "of the result" not in told(models=[models[0], {"model": str(plain["ja"])}])
+    gives = told(base_model=str(plain["base"]))
+    assert "the base_model, gives configuration and tokenizer alone" in gives or "is merged too" in gives
+
+
+def test_a_tower_that_is_not_what_its_config_says_is_refused(vlm, plain, tmp_path: Path) -> None:
+    """The result could not be loaded, whatever of it is merged."""
+    broken = shutil.copytree(vlm, tmp_path / "broken")
+    state = load_file(vlm / "model.safetensors")
+    [name] = [name for name in state if name.endswith("position_embedding.weight")]
+    save_file({**state, name: torch.zeros(99, 16)}, broken / "model.safetensors", {"format": "pt"})
+    told = rf"{name} of .*broken is \[99, 16\], and by its own config.json \[5, 16\]"
+    for models in ([f"{broken}#language_model", plain["ja"]], [broken, shutil.copytree(broken, tmp_path / "again")]):
+        recipe = Recipe.from_dict({"merge_method": "linear", "models": [{"model": str(one)} for one in models]})
+        with pytest.raises(PlanError, match=told):
+            make_plan(recipe).require()
+    make_plan(
+        Recipe.from_dict({"merge_method": "linear", "models": [f"{vlm}#language_model", str(plain["ja"])]})
+    ).require()
+
+
+def test_whole_models_that_read_pictures_differently_are_told(vlm, plain, tmp_path: Path) -> None:
+    """In whichever of the two files each says it; for their language models alone it makes no difference."""
+    other = seeing(tmp_path / "other", plain["base"], 5)
+    kind = {"image_processor_type": "CLIPImageProcessorFast", "image_mean": [0.5, 0.5, 0.5], "resample": 3}
+    older, newer = {**kind, "size": {"shortest_edge": 56}}, {**kind, "size": {"shortest_edge": 28}}
+    (other / "preprocessor_config.json").write_text(json.dumps(older))
+    first = shutil.copytree(vlm, tmp_path / "first")
+
+    def told(part: str = "") -> str:
+        models = [{"model": f"{folder}{part}"} for folder in (first, other)]
+        found = make_plan(Recipe.from_dict({"merge_method": "linear", "models": models})).warnings
+        return "\n".join(one.message for one in found)
+
+    for document in ({"image_processor": newer, "patch_size": 8}, newer):
+        name = "processor_config.json" if "patch_size" in document else "preprocessor_config.json"
+        (first / "processor_config.json").unlink(missing_ok=True)
+        (first / name).write_text(json.dumps(document))
+        assert "read pictures differently: size.shortest_edge is 56 and 28; the result does as the latter" in told()
+        assert "read pictures" not in told("#language_model")
+    (other / "preprocessor_config.json").write_text(json.dumps({**newer, "image_processor_type": "CLIPImageProcessor"}))
+    assert "read pictures" not in told()
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # peft's

@@ -71,7 +71,7 @@ def test_shapes_that_no_setting_tells(tiny_llama: Build, tmp_path: Path) -> None
     base, other = tiny_llama(tmp_path / "base", seed=1), tiny_llama(tmp_path / "other", seed=2)
     rewrite(other, {"model.layers.2.mlp.up_proj.weight": torch.zeros(31, 16)})
     (message,) = errors(linear(base, other))
-    assert "1 tensors differ in shape (model.layers.2.mlp.up_proj.weight is [31, 16], not [32, 16])" in message
+    assert "one tensor differs in shape (model.layers.2.mlp.up_proj.weight is [31, 16], not [32, 16])" in message
 
 
 def test_another_architecture_is_one_sentence(tiny_llama: Build, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from .options import (
     Threads,
     Token,
     app,
+    into,
     opened,
     show_push,
 )
@@ -34,7 +35,7 @@ def extract_lora(
     energy: Annotated[
         float | None, typer.Option(help="In place of a rank: the share of each change's square to hold, such as .9.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the LoRA.", show_default=False)] = None,
+    out: Annotated[Path | None, into("Folder for the LoRA.")] = None,
     push: Push = None,
     dtype: Annotated[str, typer.Option(help="Of its factors: float32, float16, bfloat16 or float64.")] = "float32",
     whole: Annotated[
@@ -101,7 +102,7 @@ def extract_lora(
 @app.command()
 def moe(
     mixture: Annotated[Path, typer.Argument(help="A mixture in mergekit-moe's YAML format.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Folder for the mixture.", show_default=False)] = None,
+    out: Annotated[Path | None, into("Folder for the mixture.")] = None,
     push: Push = None,
     public: Public = False,
     name_private: NamePrivate = False,
@@ -154,7 +155,7 @@ def moe(
 def transplant(
     model: Model,
     tokenizer: Annotated[str, typer.Option(help="The model whose tokens it is to have.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Folder for the result.", show_default=False)] = None,
+    out: Annotated[Path | None, into("Folder for the result.")] = None,
     push: Push = None,
     shared: Annotated[
         int,

@@ -28,6 +28,7 @@ from .options import (
     Threads,
     Token,
     app,
+    into,
     opened,
     show_push,
     show_warning,
@@ -138,7 +139,7 @@ def merge(
             help="A recipe in mergekit's YAML format, or a merge of the Hub, to be made again.", show_default=False
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder for the merged model.", show_default=False)] = None,
+    out: Annotated[Path | None, into("Folder for the merged model.")] = None,
     push: Push = None,
     public: Public = False,
     name_private: NamePrivate = False,

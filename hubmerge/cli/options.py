@@ -1,6 +1,6 @@
 """What the commands share: the app they belong to, and the options that several take."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,26 @@ def _bytes(text: str | int) -> int:
         return parse_size(text)
     except HubmergeError as exc:
         raise typer.BadParameter(str(exc)) from None  # which option it is, typer says
+
+
+def folder(text: "str | Path") -> "Path":
+    """A folder to write into, as an option names it: seen to be one before anything is read for it."""
+    from pathlib import Path
+
+    from ..files import require_makeable
+
+    if not str(text).strip():
+        raise typer.BadParameter("it is empty; name a folder (. is the one that you are in).")
+    try:
+        require_makeable(Path(text), HubmergeError)
+    except HubmergeError as exc:
+        raise typer.BadParameter(str(exc)) from None
+    return Path(text)
+
+
+def into(text: str) -> Any:
+    """An option, explained by `text`, that names a folder to write into."""
+    return typer.Option(metavar="DIR", parser=folder, help=text, show_default=False)
 
 
 SHARD_SIZE = 5 * 10**9

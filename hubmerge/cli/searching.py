@@ -26,6 +26,7 @@ from .options import (
     ReplaceModel,
     Token,
     app,
+    into,
     opened,
     show_push,
     show_warning,
@@ -50,7 +51,7 @@ def evolve(
     search: Annotated[
         Path, typer.Argument(help="A search in YAML: models, genes, task, searcher.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Run folder: journal, curve, winner.", show_default=False)],
+    out: Annotated[Path, into("Run folder: journal, curve, winner.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     origin: Origin = None,
     compare: Annotated[
@@ -199,7 +200,7 @@ def report(
 def export(
     run: Run,
     candidate: Annotated[int, typer.Option(min=0, help="Its number in the journal.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Folder for the model.", show_default=False)] = None,
+    out: Annotated[Path | None, into("Folder for the model.")] = None,
     push: Push = None,
     public: Public = False,
     name_private: NamePrivate = False,

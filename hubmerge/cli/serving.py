@@ -10,7 +10,7 @@ import typer
 from ..errors import HubError, HubmergeError, ResourceError
 from ..typed import typed
 from ..zoo import SEED
-from .options import Memory, Port, Public, Token, app
+from .options import Memory, Port, Public, Token, app, into
 
 if TYPE_CHECKING:
     from ..localhub import GeneratedModel, GeneratedPipeline
@@ -120,7 +120,8 @@ def hub(
 @app.command()
 def demo(
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; what was interrupted goes on. [default: runs/demo, paper, vlm]")
+        Path | None,
+        into("Run folder; what was interrupted goes on. [default: runs/demo, paper, vlm]"),
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's table in small: hours of searches.")] = False,
     vlm: Annotated[bool, typer.Option("--vlm", help="Models that see: a Japanese one, bred.")] = False,
@@ -225,8 +226,8 @@ def deploy(
 
 @zoo.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoints.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = SEED,
+    out: Annotated[Path, into("Folder for the checkpoints.")],
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of data and weights.")] = SEED,
     vlm: Annotated[bool, typer.Option("--vlm", help="The models of `demo --vlm`.")] = False,
 ) -> None:
     """Train the demo's base and its experts from scratch.
@@ -252,7 +253,7 @@ def train(
 
 @zoo.command()
 def bench(
-    out: Annotated[Path | None, typer.Option(help="Folder for the dataset.", show_default=False)] = None,
+    out: Annotated[Path | None, into("Folder for the dataset.")] = None,
     push: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Put it into this dataset repository.")] = None,
     public: Public = False,
     token: Token = None,
@@ -262,6 +263,8 @@ def bench(
     from ..terminal import out as console
     from ..zoo.pictures.bench import publish_bench, write_bench
 
+    if public and push is None:
+        raise HubmergeError("--public goes with --push; leave it out.")
     if push is not None and out is None:
         with progress_bars() as progress:
             console.print(marked("Pushed: [bold]{}[/]", publish_bench(push, token, progress=progress, public=public)))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Json, Memory, Model, ReplaceModel, Token, app
+from .options import Json, Memory, Model, ReplaceModel, Token, app, into
 
 
 @app.command()
@@ -50,7 +50,7 @@ def reproduce(
     model: Model,
     out: Annotated[
         Path | None,
-        typer.Option(help="Keep what is merged in this folder; else it is only hashed.", show_default=False),
+        into("Keep what is merged in this folder; else it is only hashed."),
     ] = None,
     overwrite: ReplaceModel = False,
     device: Annotated[

@@ -9,6 +9,7 @@ demand.py            what answering takes beside the model
 drawing.py           pictures that a pipeline makes of prompts
 examples.py          examples and where they come from
 fingerprint.py       what makes two examples the same whatever their spelling
+fitting.py           whether what reads pictures for a model fits its tower
 generation.py        text from a model: batched greedy answers for scoring, and a streamed chat
 greedy.py            greedy decoding of many prompts
 harness.py           tasks of EleutherAI's lm-evaluation-harness (the extra `lm-eval`)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import TaskError
-from .examples import Row, fill
+from .examples import Row, as_text, fill
 
 _ONE_FIELD = re.compile(r"\{(\w+)\}")
 
@@ -41,7 +41,8 @@ def _choices(given: str | Sequence[str], row: Row, where: str) -> tuple[tuple[st
         value, labels = value.get("text"), value.get("label") or ()
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TaskError(f"{where}: the field {given!r} must hold a list of choices, got {type(value).__name__}.")
-    return tuple(map(str, value)), tuple(map(str, labels))
+    place = f"{where}: each of the choices in the field {given!r}"
+    return tuple(as_text(one, place) for one in value), tuple(map(str, labels))
 
 
 def _at(choices: Sequence[str], index: int, where: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from numbers import Number
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +31,7 @@ _LARGEST = 2**30
 _AT_ONCE = 16
 """Rows of a Parquet file with pictures that are in memory at the same time."""
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 FIELD = re.compile(r"\{(\w+)\}")
 
 
@@ -92,6 +94,11 @@ class Rows:
         if self.image is None:
             return row
         value = row.get(self.image)
+        if isinstance(value, str) and _ADDRESS.match(value):
+            raise TaskError(
+                f"{where}: the field {self.image!r} holds an address, {value[:40]!r}, and pictures are not fetched; "
+                "put the files beside the rows, and give the paths to them."
+            )
         if isinstance(value, str) and value:
             try:
                 place = Place(self.locate((beside / value).as_posix()))
@@ -99,7 +106,7 @@ class Rows:
             except TaskError as exc:
                 raise TaskError(f"{where}: {exc}") from None
         if not isinstance(value, Picture):
-            told = "there is no" if value is None else "no picture and no path to one is the"
+            told = "no picture and no path to one is the" if self.image in row else "there is no"
             raise TaskError(f"{where}: {told} field {self.image!r}, which `image` of the task names.")
         return {**row, self.image: value}
 
@@ -181,6 +188,8 @@ def _local(base: Path, file: str) -> Path:
     is_file = os.path.isfile(path)  # also false for what no file can be called
     if is_file and leaving(base, [path]):
         raise TaskError(f"The example file {file!r} is a link that leads out of its folder; put the file itself there.")
+    if not is_file and os.path.lexists(path):
+        raise TaskError(f"The example file {path} is no file that can be read; put a plain file there.")
     if not is_file:
         raise TaskError(f"There is no example file {path}; check its name, and the folder that it is in.")
     return path
@@ -262,7 +271,10 @@ def _parquet(path: Path) -> list[Row]:
 
 
 def fill(template: str, row: Row, where: str) -> str:
-    """`template` with each {field} replaced by the row's value. Raises `TaskError` for a field the row lacks."""
+    """`template` with each {field} replaced by the row's value.
+
+    Raises `TaskError` for a field that the row lacks, and for one that holds neither text nor a number.
+    """
 
     def value(match: re.Match[str]) -> str:
         field = match[1]
@@ -271,8 +283,16 @@ def fill(template: str, row: Row, where: str) -> str:
                 f"{where}: there is no field {field!r} in this row{guess(field, row)}; name one of its fields in the "
                 "template."
             )
-        return str(row[field])
+        return as_text(row[field], f"{where}: the field {field!r}")
 
     if not isinstance(template, str):
         raise TaskError(f"{where}: `prompt` and `answer` must be text with {{fields}}, got {brief(template)}.")
     return FIELD.sub(value, template)
+
+
+def as_text(value: Any, what: str) -> str:
+    """A text or number of a row as it is written there. Raises `TaskError` for all else, which is written differently
+    everywhere: true, null, lists."""
+    if isinstance(value, str) or (isinstance(value, Number) and not isinstance(value, bool)):
+        return str(value)
+    raise TaskError(f"{what} must hold text or a number, got {brief(value)}; write it as text, or leave out the row.")

@@ -14,6 +14,7 @@ from ..errors import SourceError, TaskError
 from ..guesses import guess
 from ..reference import ModelRef
 from .examples import TASK, Example
+from .fitting import shape_errors
 
 if TYPE_CHECKING:
     from ..hub.source import Source
@@ -64,7 +65,7 @@ class Classifier:
         found: list[float] = []
         for few, asked in _batches(pictures, examples):
             model, inputs = _given(self.model, images=few)
-            with torch.inference_mode():
+            with shape_errors(self.model), torch.inference_mode():
                 likely = model(**inputs).logits.float().softmax(-1)
             wanted = torch.tensor([self.labels.index(one.answer) for one in asked], device=likely.device)
             right = likely.argmax(-1) == wanted if self.value == "right" else likely.gather(1, wanted[:, None])[:, 0]
@@ -104,7 +105,7 @@ class ClipScore:
             texts = [one.answer for one in asked]
             # SigLIP was trained on texts filled up to the same length; to others that makes no difference.
             model, inputs = _given(self.model, images=few, text=texts, padding="max_length", truncation=True)
-            with torch.inference_mode():
+            with shape_errors(self.model), torch.inference_mode():
                 made = model(**inputs)
             both = (torch.nn.functional.normalize(one.float(), dim=-1) for one in (made.image_embeds, made.text_embeds))
             found += torch.stack(list(both)).prod(0).sum(-1).clamp(0, 1).tolist()

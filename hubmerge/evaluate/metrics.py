@@ -81,7 +81,9 @@ METRICS: Mapping[str, Metric] = {
     "exact_number": Metric(
         "text", _each(exact_number), flaw=_no_number, says="the share of answers whose last number is the right one"
     ),
-    "exact_match": Metric("text", _each(exact_match), says="the share of answers that are the expected text"),
+    "exact_match": Metric(
+        "text", _each(exact_match), flaw=_no_text, says="the share of answers that are the expected text"
+    ),
     "rouge_l": Metric(
         "text",
         _each(rouge_l),

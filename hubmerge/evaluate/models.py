@@ -20,6 +20,7 @@ from ..errors import ResourceError, SourceError
 from ..files import disk_errors
 from ..guesses import guess
 from ..hub.arriving import bring
+from ..hub.auto_class import SEEING, auto_class
 from ..hub.checkpoint import CONFIG, GGUF, INDEX, TORCH
 from ..hub.errors import hub_errors
 from ..hub.source import Source, open_source
@@ -37,6 +38,7 @@ from ..stream.mapped import map_tensors
 from ..stream.plan import make_plan, weights_of
 from ..stream.weights import Reads, Stored
 from . import apart, placement
+from .fitting import require_fitting, unknown_class
 from .spool import Spool
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -191,13 +193,24 @@ def load_processor(carried: Carried) -> Any:
             f"{carried.source.name} has no processor_config.json or preprocessor_config.json, so it cannot be shown "
             "pictures; name a model that sees."
         )
+    failed, name = "transformers cannot load the processor of", carried.source.name
     hint = "" if find_spec("torchvision") else " (torchvision, which many need, is not installed)"
     with tempfile.TemporaryDirectory(prefix="hubmerge-processor-") as folder:
         save_files(folder, files)
-        with transformers_errors(f"The processor of {carried.source.name} cannot be loaded{hint}"):
-            processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        try:
+            with transformers_errors(f"{failed} {name}{hint}"):
+                processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except SourceError as exc:
+            if (unknown := unknown_class(files)) is None:
+                raise SourceError(str(exc).replace(folder, name)) from exc
+            raise SourceError(f"{failed} {name}: {unknown}; name a model whose processor it has.") from exc
+    if auto_class(carried.source.config) == SEEING and not hasattr(processor, "image_processor"):
+        unknown = unknown_class(files) or "what it finds reads texts alone"
+        raise SourceError(f"{failed} {name}: {unknown}; name a model whose processor it has.")
+    if carried.united is None:  # else the result's tokens have other numbers
+        require_fitting(processor, carried.source.config, name)
     if hasattr(processor, "tokenizer"):
-        _calm(processor.tokenizer)
+        _calm(processor.tokenizer).name_or_path = carried.source.name
     return processor
 
 

@@ -6,7 +6,7 @@ for as long as the tower stays the same (see `Seen`).
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from itertools import pairwise
@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from ..errors import ResourceError, TaskError
+from ..errors import ResourceError, SourceError, TaskError
 from ..stream.device import free_memory
 from .demand import Demand
 from .examples import Example
+from .fitting import shape_errors
 from .generation import GREEDY, Answer, check_length, eos_ids, pad_id, position_limit, until_end, written
 from .placement import execution_device, memory_left
 from .texts import chat_texts, encode_prompts, has_template
@@ -134,7 +135,7 @@ def answers(
             ) as shown:
                 width = shown["input_ids"].shape[1]
                 check_length(model, width, max_new_tokens)
-                with torch.inference_mode():
+                with torch.inference_mode(), nullcontext() if alike else shape_errors(tokenizer.name_or_path):
                     found = model.generate(
                         **shown, max_new_tokens=max_new_tokens, pad_token_id=pad, eos_token_id=stops, **GREEDY
                     )
@@ -170,12 +171,18 @@ def stream_answer(
         room = min(max_new_tokens, limit - width) if limit else max_new_tokens
         sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {}
         settings = {"max_new_tokens": room, **GREEDY, **sampling}
-        yield from written(model, tokenizer, shown, settings, stop)
+        with shape_errors(tokenizer.name_or_path):
+            yield from written(model, tokenizer, shown, settings, stop)
 
 
 def question_texts(processor: Any, examples: Sequence[Example], system: str | None) -> list[str]:
-    """Each question as the model reads it, with a mark where its picture is."""
+    """Each question as the model reads it, with a mark where its picture is. Raises `TaskError` for one with a mark."""
     tokenizer, mark = processor.tokenizer, _mark(processor)
+    for one in examples:
+        if mark in one.prompt:
+            raise TaskError(
+                f"{one.where or 'The question'}: {mark} in a question is how this model marks a picture; take it out."
+            )
 
     def turns(example: Example) -> list[dict[str, Any]]:
         if example.image is None:
@@ -278,6 +285,8 @@ def _in_place_of(eyes: Any, features: Any) -> Iterator[list[Any]]:
         if features is not None:
             return features
         made.append(look(*arguments, **named))
+        if not all(bool(one.isfinite().all()) for one in _tensors(_needed(made[-1]))):
+            raise SourceError("The model makes no numbers (NaN) of a picture: its tower or its processor is broken.")
         return made[-1]
 
     eyes.get_image_features = given

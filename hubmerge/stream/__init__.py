@@ -56,6 +56,7 @@ draws the way of a merge.
     tokenizer.py       what the tokenizers, chat templates and endings of merged models say of each other
     tokens.py          what the small files beside a model say
     unpacking/         the numbers that weights in few bits stand for
+    towers.py          whether what sees or hears has the shapes that its own configuration says
     transplanted.py    a model with the tokens of another
     united.py          one tokenizer out of several
     verify.py          whether a merged model still is what its merge wrote

@@ -90,6 +90,11 @@ class Carried:
         return tokens.generation(self.source.listing)
 
     @property
+    def processor(self) -> Mapping[str, Any]:
+        """How pictures are read. Raises `SourceError` where a file that says it is broken."""
+        return tokens.processor(self.source.listing)
+
+    @property
     def key(self) -> tuple[object, ...]:
         """Equal for equal files."""
         united = None if self.united is None else self.united.numbering.key

@@ -135,9 +135,10 @@ def check_tensors(tensors: Sequence[TensorPlan], weights: Sequence[Weights], adv
             f"({found[0]}); {advice}."
         )
     for (reference, index), found in shapes.items():
+        differ = "one tensor differs" if len(found) == 1 else f"{len(found):,} tensors differ"
         yield error(
-            f"{weights[index].name} does not fit {weights[reference].name}: {len(found)} tensors differ in shape "
-            f"({found[0]}); choose models of one size."
+            f"{weights[index].name} does not fit {weights[reference].name}: {differ} in shape ({found[0]}); choose "
+            "models of one size."
         )
     for (reference, index), found in kinds.items():
         yield error(

@@ -59,7 +59,9 @@ class Dequantised(Over):
         except Unfit as exc:
             raise SourceError(f"{name} of {self.name} {exc}; fetch the model again.") from None
         if not is_finite(found):
-            raise SourceError(f"{name} of {self.name} has NaN or infinite values; this model cannot be merged.")
+            raise SourceError(
+                f"{name} of {self.name} has NaN or infinite values; merge another copy or revision of it."
+            )
         return found
 
     def _of_units(self, name: str, packed: Packed, units: tuple[int, int], reads: Reads) -> dict[str, Tensor]:

@@ -20,13 +20,14 @@ from .component import ComponentPlan
 from .configuration import DTYPE_KEYS, TIED, changed, dtype_changes, kept, renumbered
 from .converted import converted, is_one_file
 from .copied import Copy, copies
-from .findings import Finding, error
+from .findings import Finding, error, some, warning
 from .own_rows import with_own_rows
 from .rows import Rows
 from .settings import Resolver
 from .shards import in_stored_order
 from .stage import Merged, Stage
 from .tensors import TensorPlan
+from .towers import check_towers
 from .weights import Alone, Described, Part, Weights
 
 PlanStage = Callable[[str, Recipe, Mapping[ModelRef, Weights], tuple[Parameters, ...]], tuple[Stage, list[Finding]]]
@@ -85,7 +86,22 @@ def plan_modules(
             # What is wrong with a model is wrong in each of its parts.
             findings.setdefault(one.message, replace(one, message=where + one.message))
     stage, told = _put_together(name, recipe, whole, done, taken)
-    return stage, [*findings.values(), *told]
+    return stage, [*findings.values(), *told, *check_towers(whole), *_whose(recipe, whole, modules, made)]
+
+
+def _whose(
+    recipe: Recipe, whole: Weights, modules: Sequence[_Module], made: Mapping[ModelRef, Weights]
+) -> Iterator[Finding]:
+    """Tells whose parts the result has beside those that are merged, where several models have them."""
+    named = [module.part for module in modules]
+    beside = [name for name, part in whole.components.items() if part.names and name not in named]
+    models = [made[ref] if (part := made[ref].whole) is None else part.inner for ref in recipe.named]
+    others = dict.fromkeys(one.name for one in models if one.name != whole.name and set(beside) & one.components.keys())
+    if beside and others:
+        yield warning(
+            f"{', '.join(beside)} of the result {'is' if len(beside) == 1 else 'are'} those of {whole.name}, not of "
+            f"{some(others)}; the model that is named first, or the base_model, gives them."
+        )
 
 
 def _modules(recipe: Recipe, made: Mapping[ModelRef, Weights]) -> Iterator[_Module]:

@@ -142,7 +142,7 @@ def check_finite(source: Source, name: str, values: Tensor) -> None:
     """Raises `SourceError` where a stored tensor has NaN or infinite values."""
     values = values.to(torch.float32) if values.dtype.itemsize == 1 and values.is_floating_point() else values
     if values.is_floating_point() and not is_finite(values):
-        raise SourceError(f"{name} of {source.name} has NaN or infinite values; this model cannot be merged.")
+        raise SourceError(f"{name} of {source.name} has NaN or infinite values; merge another copy or revision of it.")
 
 
 class _Shard:

@@ -25,9 +25,11 @@ def with_roles(recipe: Recipe, method: Method) -> tuple[Recipe, Method, list[Fin
         message = f"{base}, the base_model, is merged too, as {method.name} has no other use for it."
         return replace(recipe, models=(ModelEntry(base), *recipe.models)), method, [warning(message)]
     if not method.takes_base and base not in models:
+        part = base.component
+        given = " and tokenizer alone" if part is None else f", tokenizer and all that is beside its {part}"
         message = (
-            f"{base}, the base_model, gives configuration and tokenizer alone: {method.name} merges the models that "
-            "are listed; list it too if its weights are to go in."
+            f"{base}, the base_model, gives configuration{given}: {method.name} merges the models that are listed; "
+            "list it too if its weights are to go in."
         )
         return recipe, method, [warning(message)]
     return recipe, method, []

@@ -26,6 +26,7 @@ from .stage import Merged, Stage
 from .statistics import Statistics
 from .tensors import TensorPlan
 from .tokenizer import check_tokenizer, check_tokens, common_template, with_ending, with_endings
+from .towers import check_towers
 from .views import View, view_all
 from .vocabulary import choose
 from .weights import Weights
@@ -87,6 +88,7 @@ def plan_stage(
             findings += found
     unfit += check_configs(giver, [one for one in merged if one is not giver])
     unfit += check_wholes(merged)
+    unfit += check_towers(giver)
     unfit += choice.findings
     findings += [*unfit, *views.findings]
     if giver.speaks:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import RecipeError, SourceError
 from ..guesses import guess
+from ..hub.component import LANGUAGE_MODEL
 from ..hub.config import setting
 from ..hub.fields import SPECIAL_TOKENS
 from ..layers import is_vocabulary
@@ -66,6 +67,15 @@ def _compare(recipe: Recipe, choice: Choice, chosen: Weights, other: Weights) ->
             f"The tokenizers of {other.name} and {chosen.name} give {number:,} tokens different ids: "
             "their rows are merged by id; `tokenizer_source: base` merges them by token."
         )
+    if LANGUAGE_MODEL in other.components:  # whole, with what sees
+        ours, theirs = chosen.tokenizer.processor, other.tokenizer.processor
+        # What one of them leaves out is mostly what its class has anyway.
+        both = sorted(ours.keys() & theirs)
+        if unlike := [f"{key} is {theirs[key]} and {ours[key]}" for key in both if ours[key] != theirs[key]]:
+            yield warning(
+                f"{other.name} and {chosen.name} read pictures differently: {some(unlike, 6)}; the result does as the "
+                "latter."
+            )
     if apart := _generation_differences(chosen, other, choice.vocabulary is not None):
         yield warning(
             f"{other.name} and {chosen.name} end or sample answers differently: {some(apart, 6)}; the result does "

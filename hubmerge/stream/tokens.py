@@ -5,6 +5,7 @@ before a weight moves.
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ GENERATION_FILE = "generation_config.json"
 VOCABULARY_FILE = "tokenizer.json"
 SETTINGS_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 _AGAIN = "fetch or save the tokenizer again"
 _MOST_TOKENS = 2**32
@@ -29,6 +31,9 @@ _SETTINGS: Mapping[str, Kind] = {
     # Several templates by their names are a list, as transformers once wrote them.
     "chat_template": Kind("text, or a list of templates", lambda value: isinstance(value, (str, list, dict))),
 }
+
+_NAMES_OF_CLASSES = re.compile(r"_.*|auto_map|chat_template|(\w+_)?(processor|extractor|tokenizer)_(class|type)")
+"""What says nothing of how pictures are read."""
 
 _checked: set[tuple[str, str, str]] = set()
 _REMEMBERED = 4096
@@ -54,6 +59,27 @@ def generation(listing: Listing) -> dict[str, Any]:
     """generation_config.json; empty where there is none."""
     found = _object(listing, GENERATION_FILE)
     check_fields(found, SPECIAL_TOKENS, _what(listing, GENERATION_FILE), _AGAIN)
+    return found
+
+
+def processor(listing: Listing) -> dict[str, Any]:
+    """How pictures are read, nested settings by dotted names; empty where nothing says it. Raises `SourceError`."""
+    found: dict[str, Any] = {}
+    for name in PROCESSOR_FILES:  # the first that says something counts, as in transformers
+        found = {**_settings(_object(listing, name)), **found}
+    return found
+
+
+def _settings(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        if _NAMES_OF_CLASSES.fullmatch(name):
+            continue
+        if isinstance(value, Mapping):
+            # What reads pictures stood in a file of its own, and now stands in that of the processor.
+            found |= _settings(value, "" if name == "image_processor" else f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
     return found
 
 
