@@ -193,7 +193,7 @@ def load_processor(carried: Carried) -> Any:
             f"{carried.source.name} has no processor_config.json or preprocessor_config.json, so it cannot be shown "
             "pictures; name a model that sees."
         )
-    failed, name = "transformers cannot load the processor of", carried.source.name
+    failed, name = "transformers cannot load the processor of", carried.source.listing.name
     hint = "" if find_spec("torchvision") else " (torchvision, which many need, is not installed)"
     with tempfile.TemporaryDirectory(prefix="hubmerge-processor-") as folder:
         save_files(folder, files)
@@ -210,7 +210,7 @@ def load_processor(carried: Carried) -> Any:
     if carried.united is None:  # else the result's tokens have other numbers
         require_fitting(processor, carried.source.config, name)
     if hasattr(processor, "tokenizer"):
-        _calm(processor.tokenizer).name_or_path = carried.source.name
+        _calm(processor.tokenizer).name_or_path = name
     return processor
 
 

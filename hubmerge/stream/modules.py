@@ -27,7 +27,7 @@ from .settings import Resolver
 from .shards import in_stored_order
 from .stage import Merged, Stage
 from .tensors import TensorPlan
-from .towers import check_towers
+from .towers import bare, check_towers
 from .weights import Alone, Described, Part, Weights
 
 PlanStage = Callable[[str, Recipe, Mapping[ModelRef, Weights], tuple[Parameters, ...]], tuple[Stage, list[Finding]]]
@@ -96,10 +96,11 @@ def _whose(
     named = [module.part for module in modules]
     beside = [name for name, part in whole.components.items() if part.names and name not in named]
     models = [made[ref] if (part := made[ref].whole) is None else part.inner for ref in recipe.named]
-    others = dict.fromkeys(one.name for one in models if one.name != whole.name and set(beside) & one.components.keys())
+    others = dict.fromkeys(bare(one) for one in models if set(beside) & one.components.keys())
+    others.pop(bare(whole), None)
     if beside and others:
         yield warning(
-            f"{', '.join(beside)} of the result {'is' if len(beside) == 1 else 'are'} those of {whole.name}, not of "
+            f"{', '.join(beside)} of the result {'is' if len(beside) == 1 else 'are'} those of {bare(whole)}, not of "
             f"{some(others)}; the model that is named first, or the base_model, gives them."
         )
 

@@ -22,10 +22,15 @@ def check_towers(whole: Weights) -> Iterator[Finding]:
             shape, says = tuple(whole.tensors[stored].shape), _named(expected, name)
             if says is not None and says != shape:
                 yield error(
-                    f"{stored} of {whole.name} is {list(shape)}, and by its own config.json {list(says)}, so the model "
-                    "cannot be loaded; fetch it again, or name another."
+                    f"{stored} of {bare(whole)} is {list(shape)}, and by its own config.json {list(says)}, so the "
+                    "model cannot be loaded; fetch it again, or name another."
                 )
                 break
+
+
+def bare(weights: Weights) -> str:
+    """A model's name without that of a part."""
+    return weights.name.partition("#")[0]
 
 
 def _named(expected: Mapping[str, Shape], name: str) -> Shape | None:
