@@ -286,8 +286,8 @@ def test_usage_errors_are_two(call, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place, says in (
         ("", "it is empty"),
-        (tmp_path / "file", "File exists"),
-        (tmp_path / "file" / "x", "directory"),
+        (tmp_path / "file", "exists"),
+        (tmp_path / "file" / "x", "exists"),
     ):
         for words in (["zoo", "train"], ["zoo", "bench"], ["evolve", "search.yaml"], ["merge", "recipe.yaml"]):
             told = call(*words, "--out", place)

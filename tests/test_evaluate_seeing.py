@@ -313,7 +313,7 @@ def test_a_search_is_shown_pictures(space: str, sees: Path, album: Path, tmp_pat
     processor = load_processor(Carried(open_source(str(sees))))
     said = evaluate(model, processor, (before := load_task(document(album))).test, before).outputs
     answers = {example.answer: output for example, output in zip(before.test, said, strict=True)}
-    lines = [json.dumps({**row, "answer": answers[row["answer"]]}) for row in rows()]
+    lines = [json.dumps({**row, "answer": told}) for row in rows() if (told := answers[row["answer"]])]
     (album / "data" / "test.jsonl").write_text("\n".join(lines))  # what it says itself is right
     asked = search(sees, expert, album, **more)
     if space == "dfs":
