@@ -6,17 +6,21 @@ job is reached by its id alone: 64 random bits that only the call that started i
 """
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
+from hubmerge.errors import HubmergeError
 from hubmerge.recipe import Recipe
 
 from .forms import tools as asked
 from .state import PRODUCT, Owner, Page, made_here, owner_of
 from .tabs.answer import WAITING, reply
+from .tabs.drawing import Wish, drawings
+from .tabs.drawing import asked as asked_for
 from .tabs.evolve import submit_search
 from .tabs.merge import submit_merge
 from .tabs.pick import search as search_hub
@@ -202,6 +206,37 @@ class Endpoints:
                 yield said
         yield said  # also where the model ended at once
 
+    def draw(
+        self,
+        model: str,
+        prompt: str,
+        request: gr.Request,
+        oauth: gr.OAuthToken | None,
+        negative: str = "",
+        seeds: str = "1",
+        steps: int = 20,
+        side: int = 0,
+    ) -> list[str]:
+        """Pictures of one prompt by a model that draws, one a seed, as data addresses of PNG files.
+
+        Args:
+            model: A Hub ID as org/name of a pipeline of diffusers, or the id of a finished merge or search.
+            prompt: What to draw.
+            negative: What the pictures are not to show.
+            seeds: Whole numbers, separated by commas.
+            steps: Of the pipeline's scheduler.
+            side: Pixels of a picture's side; 0 for the pipeline's own.
+        """
+        owner = self._owner(request)
+        mine = any(known.id == model for known in self._page.jobs.of(owner))
+        named = PRODUCT + model if mine else model
+        wish = Wish(named, None, " ".join(prompt.split()), negative, seeds, steps, side or None, None, False)
+        wanted, token = asked_for(wish, self._page.settings.on_space), self._token(request, oauth)
+        *_, (made, told) = drawings(self._page, owner, [named], wanted, token, threading.Event())
+        if not made:
+            raise HubmergeError(told)
+        return _readable([one.address for one in made], request)
+
     def publish(
         self,
         job_id: str,
@@ -238,7 +273,8 @@ def add_endpoints(page: Page) -> None:
     makes = made.merge, made.evolve, made.extract_lora, made.moe, made.transplant, made.gguf
     for endpoint in (made.search, *makes, made.job, made.cancel, made.publish, made.health):
         gr.api(shows_errors(endpoint, html=False), api_name=endpoint.__name__)
-    gr.api(shows_errors(made.chat, html=False), api_name="chat", concurrency_limit=WAITING, concurrency_id="chat")
+    for asks in (made.chat, made.draw):
+        gr.api(shows_errors(asks, html=False), api_name=asks.__name__, concurrency_limit=WAITING, concurrency_id="chat")
 
 
 def _sent_token(request: gr.Request) -> Token:

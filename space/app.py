@@ -18,6 +18,7 @@ from huggingface_hub.utils import disable_progress_bars
 from hubmerge.documents import parse_object
 from hubmerge.errors import HubmergeError
 from hubmerge.evaluate import pictures
+from hubmerge.evaluate.studio import Studios
 from hubmerge.hub.cache import serve_many
 from hubmerge.terminal import clean_output
 
@@ -88,6 +89,7 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
         most_minutes=settings.limits.minutes,
         shift_minutes=settings.shift_minutes,
     )
+    studios = Studios(settings.limits.memory or 0, settings.on_space or settings.limits.memory is not None)
     # On a Space nobody's token outlives the server: a push waits until its owner is back.
     kinds = tuple(kind for kind in work if kind != "publish" or not settings.on_space)
     jobs.restart_lost(kinds, visitor_token(settings, None))
@@ -97,11 +99,11 @@ def _page(examples: dict[str, Any] | None, settings: Settings | None = None) -> 
         timer = gr.Timer(TICK, active=False)
         ready = blocks.load(lambda key: key or new_owner_key(), [owner], [owner], **_QUIET)
         seen = {kind: gr.Textbox("", visible="hidden", elem_id=f"hm-{kind}-seen") for kind in _SHOWN}
-        page = Page(settings, jobs, _examples(examples), owner, kept, timer, blocks, ready, seen, gpu)
+        page = Page(settings, jobs, _examples(examples), owner, kept, timer, blocks, ready, seen, gpu, studios=studios)
         html(render("header", title=TITLE, tagline=TAGLINE))
         with gr.Tabs(elem_classes="hm-tabs", overflow_behavior="wrap") as tabs:
-            with gr.Tab("1 Pick", id="pick"):
-                pick = pick_tab(page)
+            with gr.Tab("1 Pick", id="pick") as tab:
+                pick = pick_tab(page, tab)
             with gr.Tab("2 Merge", id="merge"):
                 merge = merge_tab(page, pick)
             with gr.Tab("3 Evolve", id="evolve") as tab:
@@ -201,6 +203,8 @@ def _serve(page: Page) -> None:
             print("\nStopping what is at work ...", flush=True)
     finally:
         page.jobs.close()
+        for studios in (page.studios, page.lookers):
+            studios.sweep(idle=0)
         page.blocks.close(verbose=False)
         ended = page.jobs.wait(ENDING)
         if here:

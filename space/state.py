@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from hubmerge.errors import NotFoundError
+from hubmerge.evaluate.studio import Studios
 from hubmerge.hub import Source, open_source
 from hubmerge.reference import ModelRef
 
@@ -28,6 +29,8 @@ from .work.zero_gpu import ZeroGpu
 
 SOURCE_SECONDS = 300.0
 """How long a card may show a model as it was: a branch can move."""
+LOOKING = 2**29
+"""Bytes that a stranger's model may take to read a picture."""
 IDLE_SECONDS = 600.0
 """How long a model stays in memory after the last question to it."""
 
@@ -69,6 +72,8 @@ class Page:
     drawn: TimedCache[str] = field(default_factory=lambda: TimedCache(32, 3600.0))
     users: TimedCache[str] = field(default_factory=lambda: TimedCache(1024, SOURCE_SECONDS))
     turns: Turns = field(default_factory=lambda: Turns(2, 4))
+    studios: Studios = field(default_factory=Studios)
+    lookers: Studios = field(default_factory=lambda: Studios(LOOKING, limited=True))
 
     def open(self, name: str, token: Token) -> Source:
         """The headers of a model by Hub ID, read with this visitor's rights and kept for a few minutes."""

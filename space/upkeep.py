@@ -39,7 +39,7 @@ def start_upkeep(page: Page) -> None:
 def round_of(page: Page) -> None:
     """One round."""
     page.jobs.forget_old()
-    for kept in (page.sources, page.loaded, page.drawn):
+    for kept in (page.sources, page.loaded, page.drawn, page.studios, page.lookers):
         kept.sweep()
     _glibc("malloc_trim", 0)
 

@@ -16,18 +16,21 @@ from hubmerge.errors import HubmergeError, SourceError
 from hubmerge.evaluate.drawing import Draw, Painter, keep_in, seed_of
 from hubmerge.evaluate.examples import Example
 from hubmerge.evaluate.pipelines import load_painter
-from hubmerge.evaluate.score import evaluate
+from hubmerge.evaluate.score import Scores, evaluate
 from hubmerge.evaluate.task import load_task
 from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.records.journal import read_evaluations
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.workers.gallery import Gallery, strips
 from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.hub.source import open_source
 from hubmerge.jobs.asked import extras_of, require_task_on_hub
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
+from space.views.search import SHOWN_STRIPS
+from space.views.search import drawn as drawn_by
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -164,6 +167,24 @@ def document(root: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+def _shows_its_best(run: Path) -> None:
+    """Each strip is better than the one before, and the last is the best candidate's: a picture a prompt."""
+    scores = [score for score, _ in strips(run / "drawn")]
+    best = max(evaluation.score for evaluation in read_evaluations(run / "journal.jsonl"))
+    assert scores == sorted(set(scores)) and scores[-1] == pytest.approx(best, abs=1e-4)
+    shown = drawn_by(run / "drawn")
+    assert [score for score, _ in shown] == [f"{100 * score:.1f}%" for score in reversed(scores)][:SHOWN_STRIPS]
+    with Image.open(strips(run / "drawn")[-1][1]) as strip:
+        assert strip.size == (3 * 16, 16)
+    painter = Painter(_Blank(), {})
+    again = Gallery(run / "drawn")
+    with again.watching(painter) as kept:
+        list(painter.draw(EXAMPLES, HOW, 1))
+    assert list(kept) == [one.prompt for one in EXAMPLES] and painter.keep is None
+    again.show(Scores((0.0,) * 3, (0.0,) * 3, (1.0,) * 3, ("",) * 3), 3, kept)
+    assert strips(run / "drawn")[-1][0] == scores[-1], "what was found before counts"
+
+
 def with_task(root: Path, **changes: Any) -> dict[str, Any]:
     given = document(root)
     task = {**given["task"], **changes}
@@ -178,6 +199,7 @@ def test_a_search_ends_in_a_pipeline_with_the_scores_of_its_table(made: Path, tm
     with pytest.raises(HubmergeError, match="a pipeline is not read from disk as it draws"):
         plan_search(search, memory=1_000_000).require()
     result = evolve(search, tmp_path / "run")
+    _shows_its_best(tmp_path / "run")
     names = [row.model for row in result.rows]
     assert names[:3] == ["local folder sd15-a#unet", "local folder sd15-b#unet", "average"] and len(names) == 4
     lines = read_evaluations(tmp_path / "run" / "journal.jsonl")

@@ -41,7 +41,12 @@ def brought_by() -> dict[str, set[str]]:
 def test_the_space_installs_what_the_package_needs() -> None:
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     extras = PROJECT["optional-dependencies"]
-    more = {line for extra in ("evolve", "report", "space") for line in extras[extra] if not line.startswith("gradio")}
+    more = {
+        line
+        for extra in ("evolve", "report", "space", "diffusers")
+        for line in extras[extra]
+        if not line.startswith("gradio")
+    }
     assert set(lines) == {*PROJECT["dependencies"], *more, *extras["oauth"]}
     assert extras["all"] == ["hubmerge[evolve,report,space]"]
 

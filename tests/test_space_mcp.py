@@ -43,6 +43,14 @@ TOOLS = {
         "temperature": "number",
         "max_new_tokens": "integer",
     },
+    "draw": {
+        "model": "string",
+        "prompt": "string",
+        "negative": "string",
+        "seeds": "string",
+        "steps": "integer",
+        "side": "integer",
+    },
     "publish": {"job_id": "string", "repo_id": "string", "private": "boolean"}
     | {"overwrite": "boolean", "name_private": "boolean"},
     "search": {"query": "string"},

@@ -1,5 +1,6 @@
 """A question about a picture in the Chat tab, and what is refused."""
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,12 @@ from hubmerge.evaluate.examples import Example
 from hubmerge.evaluate.models import load_model, load_processor
 from hubmerge.evaluate.pictures import MOST_BYTES, Picture, Place
 from hubmerge.evaluate.seeing import answers
+from hubmerge.evaluate.studio import Studios
 from hubmerge.hub import open_source
 from hubmerge.reference import ModelRef
 from hubmerge.stream.carried import Carried
 from space.limits import Limits
+from space.state import LOOKING
 from space.tabs.answer import reply
 from space.work.timed_cache import TimedCache
 
@@ -61,15 +64,44 @@ def test_what_is_said_of_a_picture_is_what_a_task_would_hear(page: Any, tmp_path
     assert len(said) > 1, "the picture is looked at"
 
 
+def test_a_stranger_s_model_makes_no_more_of_a_picture_than_there_is_room_for(page: Any, tmp_path: Path) -> None:
+    """What its settings ask for is tried apart; within bounds the answer is the one of one's own machine."""
+    model, file = make_whole("llava", tmp_path / "sees", 1), tmp_path / "red.png"
+    add_processor("llava", model)
+    Image.new("RGB", (20, 30), "red").save(file)
+    own = asked(page, model, file)
+    page.settings.on_space = True
+    page.lookers = Studios(LOOKING, limited=True)
+    try:
+        assert asked(page, model, file) == own
+        settings = next(path for path in model.glob("*processor_config.json") if "crop_size" in path.read_text())
+        text = settings.read_text()
+        for side, says in (
+            (1_200, "makes 4,3.* numbers of the picture; at most 4,194,304"),
+            (60_000, "more memory than"),
+        ):
+            kept = json.loads(text)
+            sizes = kept.get("image_processor", kept)
+            sizes |= {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+            settings.write_text(json.dumps(kept))
+            with pytest.raises(HubmergeError, match=says):
+                asked(page, model, file)
+        Image.new("1", (5_000, 4_000)).save(file)
+        with pytest.raises(HubmergeError, match="20,000,000 pixels; at most 16,000,000 are shown"):
+            asked(page, model, file)
+    finally:
+        page.lookers.sweep(idle=0)
+
+
 def test_what_cannot_be_shown_is_told_in_a_sentence(page: Any, siblings, tmp_path: Path) -> None:
     file = tmp_path / "x.png"
     Image.new("RGB", (4, 4)).save(file)
     with pytest.raises(HubmergeError, match="cannot be shown"):
         asked(page, siblings["math"], file)
-    page.settings.on_space = True
-    with pytest.raises(HubmergeError, match="A Space shows models no pictures"):
+    page.gpu = object()
+    with pytest.raises(HubmergeError, match="On ZeroGPU models are shown no pictures"):
         asked(page, siblings["math"], file)
-    page.settings.on_space = False
+    page.gpu = None
     file.write_bytes(b"<svg/>")
     with pytest.raises(HubmergeError, match="none of PNG"):
         asked(page, siblings["math"], file)

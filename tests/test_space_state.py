@@ -18,6 +18,7 @@ from waiting import until
 from hubmerge.demo import demo_search, space_examples
 from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError, SearchError
 from hubmerge.evaluate.demand import Demand
+from hubmerge.evaluate.studio import Studios
 from hubmerge.evolve.plan import Phase, SearchPlan
 from hubmerge.evolve.report.palette import COLOURS
 from hubmerge.evolve.workers.footprint import Footprint
@@ -28,7 +29,8 @@ from hubmerge.reference import ModelRef
 from space.app import _examples as page_examples
 from space.app import _serve as serve_page
 from space.forms.filled import filled, names
-from space.forms.recipe import ANCHORS, apply, compose, fields, spread
+from space.forms.parts import ANCHORS, LAYERS, ONE
+from space.forms.recipe import apply, compose, fields, spread
 from space.forms.search import SearchForm, explain_genes, gene_names, searchable
 from space.forms.share import LONGEST_LINK, LONGEST_RECIPE, pack, read_file, unpack
 from space.limits import Limits
@@ -90,7 +92,7 @@ def test_what_the_form_cannot_show_stays_as_it_is():
         base_model: org/base
         models:
           - {model: org/math, parameters: {weight: [0, 1, 0, 1, 0, 1, 0, 1, 0, 1], density: 0.5}}
-          - {model: org/japanese, parameters: {weight: [{filter: mlp, value: 0.4}, {value: 1}], density: 0.5}}
+          - {model: org/japanese, parameters: {weight: [{filter: mlp, value: [0, 1]}, {value: 1}], density: 0.5}}
         """
     )
     shown = fields(recipe)
@@ -103,7 +105,7 @@ def test_what_the_form_cannot_show_stays_as_it_is():
 
 def test_a_gradient_has_a_control_a_value_and_one_value_becomes_a_gradient_and_back():
     recipe = compose(METHODS["ties"], MODELS, "org/base")
-    by_layer = spread(recipe, 1, "weight")
+    by_layer = spread(recipe, 1, "weight", LAYERS)
     assert by_layer.models[1].parameters["weight"] == (1.0,) * ANCHORS
     assert by_layer.models[0] == recipe.models[0]
     shown = fields(by_layer)
@@ -114,7 +116,7 @@ def test_a_gradient_has_a_control_a_value_and_one_value_becomes_a_gradient_and_b
     changed = apply(by_layer, shown, values)
     assert changed.models[1].parameters["weight"] == (1.0, 1.0, 1.0, 1.0, 0.2)
     assert Recipe.from_yaml(changed.to_yaml()) == changed
-    assert spread(changed, 1, "weight").models[1].parameters["weight"] == 0.84
+    assert spread(changed, 1, "weight", ONE).models[1].parameters["weight"] == 0.84
     assert apply(changed, fields(changed), [field.value for field in fields(changed)]) == changed
     assert "from 1 at the first layer to 0.2 at the last" in curve([1, 1, 0.2], 0, 2, "#000")
 
@@ -312,8 +314,9 @@ def test_a_page_is_stopped_also_where_a_job_is_not(tmp_path, monkeypatch, capsys
     monkeypatch.setattr("atexit._run_exitfuncs", ends)
     jobs = SimpleNamespace(counts=lambda: {"running": 1}, close=lambda: None, wait=lambda seconds: False)
     blocks = SimpleNamespace(is_running=True, local_url="http://127.0.0.1:7/", close=lambda verbose: None)
+    processes = {"studios": Studios(), "lookers": Studios()}
     with pytest.raises(SystemExit):
-        serve_page(SimpleNamespace(settings=Settings(tmp_path), jobs=jobs, blocks=blocks))
+        serve_page(SimpleNamespace(settings=Settings(tmp_path), jobs=jobs, blocks=blocks, **processes))
     assert capsys.readouterr().out.endswith("\nStopping what is at work ...\nStopped.\n")
 
 
@@ -436,7 +439,12 @@ def test_a_round_of_upkeep_forgets_idle_models_and_old_jobs(tmp_path):
     job = jobs.submit("alice", "count", "old", {})
     until(lambda: not jobs.get("alice", job.id).active, "it does not end")
     page = SimpleNamespace(
-        jobs=jobs, sources=TimedCache(2, 60.0), loaded=TimedCache(2, 0.0, in_use=True), drawn=TimedCache(2, 60.0)
+        studios=Studios(),
+        lookers=Studios(),
+        jobs=jobs,
+        sources=TimedCache(2, 60.0),
+        loaded=TimedCache(2, 0.0, in_use=True),
+        drawn=TimedCache(2, 60.0),
     )
     page.loaded.get("model", object)
     page.drawn.get("picture", object)

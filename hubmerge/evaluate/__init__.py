@@ -34,6 +34,8 @@ splits.py            rows made into examples, and examples into splits: cut to s
 spool.py             folders for weights that do not fit into memory, gone when nobody uses them
 statistics.py        how sure a score is (intervals), and whether two models differ (paired tests)
 strict.py            the right words and nothing foreign: the metric `strict_words`
+studio.py            pictures of strangers' models, drawn in a process of its own
+studio_process.py    the process that `studio.py` starts
 table.py             the score table: a line for each model, with intervals and odds
 task.py              a task: examples in three splits that share nothing, how a model is asked
 texts.py             prompts as a model reads them: through its chat template, and as tokens

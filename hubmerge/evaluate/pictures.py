@@ -91,6 +91,12 @@ class Picture:
             raise _broken(self.where, exc) from None
 
 
+def pixels_of(where: Place) -> int:
+    """How many pixels the picture has that lies there, which is not decoded. Raises `TaskError` for what is none."""
+    image = _open(where.read(), where)
+    return int(image.width * image.height)
+
+
 def _open(content: bytes, where: Place) -> Any:
     """The picture with its size, not yet decoded."""
     from PIL import Image, UnidentifiedImageError

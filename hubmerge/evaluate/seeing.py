@@ -207,7 +207,7 @@ def lengths(processor: Any, examples: Sequence[Example], system: str | None) -> 
     texts = question_texts(processor, examples, system)
     encode_prompts(processor.tokenizer, texts)
     pairs = zip(examples, texts, strict=True)
-    return [int(_processed(processor, [one], [text])["input_ids"].shape[1]) for one, text in pairs]
+    return [int(processed(processor, [one], [text])["input_ids"].shape[1]) for one, text in pairs]
 
 
 def require_seeing(model: Any, processor: Any, shown: str = "The task shows pictures") -> None:
@@ -231,7 +231,7 @@ def _longest(processor: Any, examples: Sequence[Example], texts: Sequence[str], 
     first = max(shown, key=lambda at: lengths[at], default=None)
     if first is None:
         return max(lengths)
-    whole = int(_processed(processor, [examples[first]], [texts[first]])["input_ids"].shape[1])
+    whole = int(processed(processor, [examples[first]], [texts[first]])["input_ids"].shape[1])
     return max(lengths) + whole - lengths[first]
 
 
@@ -256,7 +256,7 @@ def _shown(
     known = seen.get(name)
     if known is None:
         inputs = {
-            key: _moved(value, device, model.dtype) for key, value in _processed(processor, examples, texts).items()
+            key: _moved(value, device, model.dtype) for key, value in processed(processor, examples, texts).items()
         }
         if _PIXELS not in inputs:
             yield inputs
@@ -314,13 +314,15 @@ def _eyes(model: Any) -> Any | None:
     return next((one for one in (inner, model) if hasattr(one, "get_image_features")), None)
 
 
-def _processed(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any]:
+def processed(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any]:
     """Tokens and pixels of some questions, which all have a picture or all have none. Raises `TaskError`."""
     images = [[one.image.load()] for one in examples if one.image is not None]
     processor.tokenizer.padding_side = "left"
     how = {"return_tensors": "pt", "padding": True, "add_special_tokens": not has_template(processor.tokenizer)}
     try:
         made = processor(text=list(texts), images=images, **how) if images else processor.tokenizer(list(texts), **how)
+    except MemoryError:
+        raise
     except Exception as exc:  # of transformers, which trips over strangers' pictures and settings in many ways
         where = examples[0].where or "An example"
         told = (str(exc) or type(exc).__name__).splitlines()[0][:200]

@@ -36,6 +36,7 @@ from .opened import Opened, open_search
 from .records.evaluation import Evaluation
 from .records.folder import (
     CURVE_FILE,
+    DRAWN_FOLDER,
     EXAMPLES_FILE,
     FROM_FILE,
     HEATMAP_FILE,
@@ -58,6 +59,7 @@ from .search import Search
 from .spaces.candidate import Candidate, Contestant
 from .spec.baselines import COMPARED, SCALED
 from .tracking import AUTO, chosen, tracking
+from .workers.gallery import Gallery
 from .workers.judge import Judge, make_judge
 from .workers.pool import Pool
 from .workers.workers import Workers
@@ -131,6 +133,8 @@ class _Run:
     workers: Workers
     progress: Progress
     spent: list[Evaluation] = field(default_factory=list)
+    gallery: Gallery | None = None
+    """Pictures of the best candidate, where all is evaluated in this process."""
     examples: SearchExamples | None = None
     """The same for all searches of the run, made when the first begins."""
 
@@ -145,6 +149,8 @@ class _Run:
             found = self._explore(last, journal, pool)
             self.written.write(CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))
             winner = self._choose(found, last, pool)
+            if self.gallery is not None:
+                self.gallery.closed = True
             # What the searches beside it cost is not what it took to find this winner.
             facts = self._facts(search, found, self.spent)
             rows = self._compare(winner.candidate, others, last, len(found.evaluations), pool)
@@ -166,7 +172,8 @@ class _Run:
     def _pool(self, search: Search) -> Pool:
         """Workers that judge candidates of `search`."""
         if self.workers.here:
-            here = partial(Judge, memory=self.workers.memory, progress=self.progress)
+            self.gallery = Gallery(self.out / DRAWN_FOLDER)
+            here = partial(Judge, memory=self.workers.memory, progress=self.progress, gallery=self.gallery)
             return self.workers.pool(partial(here, search, self.opened.task, self.opened.sources))
         return self.workers.pool(partial(make_judge, search, self.opened.task, self.token, self.workers.memory))
 

@@ -6,6 +6,9 @@ from typing import Any
 from .parameters import Conditional, Parameters, Setting
 from .values import ModelEntry, Module, Recipe, Slice
 
+_OF_PIPELINES = ("unet", "transformer", "vae", "text_encoder", "scheduler")
+"""How the parts of pipelines are called, whose library knows parts as components."""
+
 
 def recipe_document(recipe: Recipe) -> dict[str, Any]:
     """Plain values of a recipe, which `Recipe.from_dict` reads back to an equal one."""
@@ -17,7 +20,10 @@ def recipe_document(recipe: Recipe) -> dict[str, Any]:
         document["base_model"] = str(recipe.base_model)
     document |= _inputs_document(recipe)
     if recipe.modules:
-        document["modules"] = {module.name: _module_document(module) for module in recipe.modules}
+        drawn = any(module.name.startswith(_OF_PIPELINES) for module in recipe.modules)
+        document["components" if drawn else "modules"] = {
+            module.name: _module_document(module) for module in recipe.modules
+        }
     return _with_own(document, recipe) | recipe.output.to_dict()
 
 

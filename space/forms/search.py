@@ -17,6 +17,7 @@ from hubmerge.methods import METHODS, Method
 from hubmerge.reference import ModelRef
 
 from ..wording import short
+from .parts import Drawn
 from .upload import read_upload
 
 MOST_BYTES, MOST_ROWS = 5_000_000, 20_000
@@ -156,13 +157,18 @@ class SearchForm:
     compared: bool
     economy: bool
 
-    def to_search(self, given: Mapping[str, Any] | str | None, token: str | None = None) -> Search:
+    def to_search(
+        self, given: Mapping[str, Any] | str | None, token: str | None = None, drawn: Drawn | None = None
+    ) -> Search:
         """The search, its genes over each parameter's usual range; `given` is the page's own task. The Hub is asked
-        which files a dataset has.
+        which files a dataset has. Of pipelines that are `drawn` with, the part that draws is searched.
 
         Raises `SearchError`, and `TaskError` for a task that cannot be.
         """
         names = [name for name in self.models or () if name != self.base]
+        base = self.base
+        if drawn is not None:
+            names, base = list(map(drawn.drawing, names)), drawn.drawing(base) if base else base
         task = self._task(given, token)
         if not names:
             raise SearchError("Choose at least one model in step 1.")
@@ -179,8 +185,8 @@ class SearchForm:
             ranges = {p.name: list(p.typical) for p in method.parameters if p.name in self.genes}
             genome = {"granularity": self.granularity, "genes": ranges}
             document |= {"merge_method": self.method, "genome": genome}
-            if self.base and method.takes_base:
-                document["base_model"] = self.base
+            if base and method.takes_base:
+                document["base_model"] = base
         if "dfs" in spaces:
             document["data_flow"] = {"repeats": 2}
         if self.objectives != ["score"]:

@@ -16,7 +16,7 @@ from hubmerge.errors import HubmergeError, Interrupted, ResourceError, TaskError
 from hubmerge.evaluate.examples import Example
 from hubmerge.evaluate.generation import stream_chat
 from hubmerge.evaluate.models import fetch, load_model, load_processor
-from hubmerge.evaluate.pictures import Picture
+from hubmerge.evaluate.pictures import MOST_PIXELS, Picture, pixels_of
 from hubmerge.evaluate.seeing import stream_answer
 from hubmerge.hub import Source, open_source
 from hubmerge.hub.patience import stoppable
@@ -28,6 +28,7 @@ from ..state import PRODUCT, Owner, Page, product_job
 from ..visitors.access import Token
 from ..visitors.stranger import LONGEST_ANSWER
 from ..work.turns import Together
+from ..work.zero_gpu import fetched
 
 LONGEST_MESSAGE = 20_000
 """Characters of one message or system prompt; a longer one is refused rather than tokenised."""
@@ -35,6 +36,12 @@ HOTTEST = 10.0
 """Temperature at most; the least beside 0 is a hundredth, below which the likeliest token is all that is left."""
 PAUSE = 0.1
 """Seconds between two pieces of an answer that are sent: the browser goes over the whole page for each."""
+STRANGERS_PIXELS = 16_000_000
+"""Of a picture that a stranger shows to a model."""
+MOST_NUMBERS = 2**22
+"""That a stranger's model may make of a picture: some 1,180 by 1,180 pixels."""
+LOOKING_SECONDS = 60.0
+"""For trying what it makes of it."""
 WAITING = 48
 """Questions of all people that are held at a time, two of them at work."""
 
@@ -172,13 +179,16 @@ def reply(
     makes the prompt.
     """
     _require_fair(page, messages, temperature, max_new_tokens, picture)
-    seen = None if picture is None else Picture.in_file(picture)
+    seen = None if picture is None else _picture(picture, STRANGERS_PIXELS if page.settings.on_space else MOST_PIXELS)
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "stop": stop}
     if isinstance(model, str) and model.startswith(PRODUCT):
         opened: Source | str = str(product_job(page.jobs, owner, model).result["folder"])
     else:
         opened = _opened(page, model, token) if isinstance(model, str) else model
         fetch(opened)
+    if picture is not None and page.settings.on_space:
+        with turn:
+            _require_small(page, opened, picture, messages[-1]["content"], stop or threading.Event())
     if page.gpu is not None:
         return _within(turn, page.gpu.speak(opened, token, messages, **settings))
     key = opened if isinstance(opened, str) else opened.identity
@@ -207,14 +217,36 @@ def _require_fair(
         raise TaskError(f"An answer may have 1 to {LONGEST_ANSWER:,} tokens, not {max_new_tokens:,}.")
     if not (temperature == 0 or 0.01 <= temperature <= HOTTEST):
         raise TaskError(f"The temperature must be 0, or from 0.01 to {HOTTEST:g}, not {temperature:g}.")
-    if picture is not None and page.settings.on_space:
-        # What a stranger's repository says of pictures, how large they are made for one, is read in this process.
-        raise TaskError("A Space shows models no pictures; ask without one, or start the page on your own machine.")
+    if picture is not None and page.gpu is not None:
+        raise TaskError("On ZeroGPU models are shown no pictures; ask without one, or start the page elsewhere.")
 
 
 def _within(turn: AbstractContextManager[None], pieces: Iterator[str]) -> Iterator[str]:
     with turn:
         yield from pieces
+
+
+def _picture(file: Path, most: int) -> Picture:
+    """The picture in a file that somebody sent. Raises `TaskError` for what is none, and for one that is too large:
+    that has more than `most` pixels."""
+    picture = Picture.in_file(file)
+    if (pixels := pixels_of(picture.where)) > most:
+        raise TaskError(f"The picture {file.name} has {pixels:,} pixels; at most {most:,} are shown on this page.")
+    return picture
+
+
+def _require_small(page: Page, model: Source | str, picture: Path, text: str, stop: threading.Event) -> None:
+    """Raises `HubmergeError` where a model's own settings make too much of a picture: that is tried in a process of its
+    own, with little memory, before it is done in this one."""
+    ref = model if isinstance(model, str) else str(fetched(model))
+    with page.lookers.one(ref) as looker:
+        asked = {"picture": str(picture), "text": text}
+        for answer in looker.ask("look", ref, stop.is_set, LOOKING_SECONDS, **asked):
+            if answer["numbers"] > MOST_NUMBERS:
+                raise TaskError(
+                    f"This model makes {answer['numbers']:,} numbers of the picture; at most {MOST_NUMBERS:,} are "
+                    "given to a model on this page. Send a smaller picture, or start the page on your own machine."
+                )
 
 
 def require_short(messages: Sequence[Mapping[str, str]]) -> None:

@@ -1,4 +1,5 @@
-"""Chat: talk to any model of the session (chosen, merged, evolved) or of the Hub, token by token, until stopped."""
+"""Chat: talk to any model of the session (chosen, merged, evolved) or of the Hub, token by token, until stopped; a
+model that draws has a prompt box instead."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from ..visitors.access import visitor_token
 from ..visitors.guard import shows_errors
 from .answer import WAITING, Question, Turns, answers, require_short
 from .pick import Pick
+from .prompts import prompt_box
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -33,8 +35,9 @@ class Chat:
 
 @dataclass(frozen=True)
 class _Talk:
-    """The tab's components: what is typed, and one for each field of a `Question`."""
+    """The tab's components: all that is about words, what is typed, and one for each field of a `Question`."""
 
+    box: gr.Column
     message: gr.Textbox
     talk: gr.Chatbot
     beside: gr.Chatbot
@@ -60,6 +63,7 @@ def chat_tab(page: Page, pick: Pick, tab: gr.Tab) -> Chat:
         told = proposed((now, now or (values[0] if values else None)))
         return gr.Dropdown(choices=listed), gr.Dropdown(choices=listed), told
 
+    prompt_box(page, pick, ui.box, ui.model, ui.other)
     first = Proposals(ui.model)
     inputs = [pick.models, pick.base, ui.model, page.owner]
     first.enter(tab.select(choices, inputs, [ui.model, ui.other, first.told], **_QUIET))
@@ -89,32 +93,33 @@ def _components(page: Page) -> _Talk:
             min_width=280,
             elem_id="hm-chat-other",
         )
-    with gr.Row():
-        talk = _chatbot("hm-chat", True, _questions(page) if page.examples.prompts else None)
-        beside = _chatbot("hm-chat-beside", False)
-    message = gr.Textbox(
-        placeholder="Your message",
-        show_label=False,
-        label="Message",
-        submit_btn=True,
-        max_lines=6,
-        elem_id="hm-message",
-    )
-    with gr.Accordion("A picture to ask about", open=False, visible=not page.settings.on_space):
-        picture = gr.File(
-            file_types=[".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"],
-            label="A picture, for models that see; while it is here, each question is about it alone",
-            height=110,
-            elem_id="hm-chat-picture",
-        )
-    with gr.Accordion("Settings of the answer", open=False):
+    with gr.Column() as box:
         with gr.Row():
-            temperature = gr.Slider(
-                0, 1.5, value=0, step=0.05, label="Temperature", info="0: the likeliest word each time"
+            talk = _chatbot("hm-chat", True, _questions(page) if page.examples.prompts else None)
+            beside = _chatbot("hm-chat-beside", False)
+        message = gr.Textbox(
+            placeholder="Your message",
+            show_label=False,
+            label="Message",
+            submit_btn=True,
+            max_lines=6,
+            elem_id="hm-message",
+        )
+        with gr.Accordion("A picture to ask about", open=False, visible=page.gpu is None):
+            picture = gr.File(
+                file_types=[".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"],
+                label="A picture, for models that see; while it is here, each question is about it alone",
+                height=110,
+                elem_id="hm-chat-picture",
             )
-            length = gr.Slider(16, 1024, value=256, step=16, label="Longest answer", info="tokens")
-        system = gr.Textbox(label="System prompt", lines=2, placeholder="none")
-    return _Talk(message, talk, beside, model, other, system, temperature, length, picture)
+        with gr.Accordion("Settings of the answer", open=False):
+            with gr.Row():
+                temperature = gr.Slider(
+                    0, 1.5, value=0, step=0.05, label="Temperature", info="0: the likeliest word each time"
+                )
+                length = gr.Slider(16, 1024, value=256, step=16, label="Longest answer", info="tokens")
+            system = gr.Textbox(label="System prompt", lines=2, placeholder="none")
+    return _Talk(box, message, talk, beside, model, other, system, temperature, length, picture)
 
 
 def _answer(page: Page, ui: _Talk) -> None:

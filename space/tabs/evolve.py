@@ -51,7 +51,7 @@ def evolve_tab(page: Page, pick: Pick, tab: gr.Tab) -> Evolve:
             job, made = _live(page)
 
     fields = {"models": pick.models, "base": pick.base, **controls}
-    inputs = [page.owner, *(fields[name] for name in names(SearchForm))]
+    inputs = [page.owner, pick.drawn, *(fields[name] for name in names(SearchForm))]
 
     def show_plan(search: Search, owner: str, token: Token) -> str:
         return plan_search(page, search, token)
@@ -82,9 +82,9 @@ def _with_search(page: Page, then: Callable[[Search, str, Token], Any]) -> Calla
     """A handler that hands what the form says to `then`, and whose it is."""
 
     @shows_errors
-    def handler(key: str | None, request: gr.Request, oauth: gr.OAuthToken | None, *values: Any) -> Any:
+    def handler(key: str | None, drawn: Any, request: gr.Request, oauth: gr.OAuthToken | None, *values: Any) -> Any:
         token = visitor_token(page.settings, oauth)
-        search = filled(SearchForm, values).to_search(page.examples.task, token)
+        search = filled(SearchForm, values).to_search(page.examples.task, token, drawn)
         return then(search, owner_of(key, request), token)
 
     return handler

@@ -16,6 +16,7 @@ from ..views.parts import note
 DEFAULT_METHOD = "task_arithmetic"
 _SPACES = [("recipes: the weights", "ps"), ("paths: through the layers", "dfs"), ("recipes, then paths", "ps dfs")]
 _GRANULARITIES = [("one value a model", "model"), ("one a layer", "layer"), ("attention, MLP, rest", "group")]
+_GRANULARITIES += [("down, mid, up", "side"), ("down, mid, up, each attention and rest", "side_group")]
 _OBJECTIVES = [
     ("score", "score"),
     ("right answers", "metric"),
@@ -89,7 +90,9 @@ def _genome() -> Controls:
                 info=explain_genes(METHODS[DEFAULT_METHOD]),
                 elem_id="hm-genes",
             )
-            granularity = gr.Radio(_GRANULARITIES, value="layer", label="How finely")
+            granularity = gr.Radio(
+                _GRANULARITIES, value="layer", label="How finely", info="down, mid, up: networks that draw"
+            )
 
     def genes_of(name: str) -> gr.CheckboxGroup:
         names = gene_names(METHODS[name])

@@ -11,11 +11,13 @@ from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 
 from ..client import Proposals, proposed
-from ..forms.recipe import DEFAULT_METHOD, Field, Texts, compose, fields, texts_of
+from ..forms.parts import Drawn
+from ..forms.recipe import DEFAULT_METHOD, compose, fields, placed, texts_of
 from ..forms.share import QUERY, pack, read_file, unpack
 from ..state import Page, owner_of, title_of
 from ..theme import html, into_view
 from ..views.draw import ribbons
+from ..views.models import describe_parts
 from ..views.parts import lead, note, render
 from ..views.plan import describe_plan
 from ..visitors.access import require_hub_ids, visitor_token
@@ -44,7 +46,7 @@ class Merge:
 @dataclass(frozen=True)
 class _Recipe:
     """A recipe on the page, by the components that show it. `redraw` counts drawings of the sliders; `told` holds the
-    models that the text and the Pick tab were last made to agree on."""
+    models that the text and the Pick tab were last made to agree on, `written` the text that the picks last made."""
 
     models: gr.Dropdown
     base: gr.Dropdown
@@ -55,13 +57,14 @@ class _Recipe:
     said: gr.HTML
     redraw: gr.State
     told: gr.State
+    written: gr.State
 
 
 def merge_tab(page: Page, pick: Pick) -> Merge:
     """Builds the tab."""
     first = compose(METHODS[DEFAULT_METHOD], page.examples.models, page.examples.base_model)
     html(lead("Set how much of each model goes in. The recipe is what runs; edit either side."))
-    redraw, told = gr.State(0), gr.State([])
+    redraw, told, written = gr.State(0), gr.State([]), gr.State(first.to_yaml() if first else "")
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
             method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label="Method", elem_id="hm-method")
@@ -82,7 +85,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
             with gr.Row():
                 plan = gr.Button("Plan", elem_id="hm-plan-button", min_width=120)
                 go = gr.Button("Merge", variant="primary", elem_id="hm-merge-button", min_width=120)
-            recipe = _Recipe(pick.models, pick.base, method, about, text, picture, said, redraw, told)
+            recipe = _Recipe(pick.models, pick.base, method, about, text, picture, said, redraw, told, written)
             files = _files()
     planned = html(elem_id="hm-plan")
     job = panel(page, "merge")
@@ -90,16 +93,16 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
     with form:
         # One at a time: two drawings of one visitor's page at once change the table of events under each other's hands.
         @gr.render(
-            inputs=[text],
+            inputs=[text, pick.drawn],
             triggers=[page.blocks.load, redraw.change],
             show_progress="hidden",
             concurrency_limit=1,
         )
         @shows_errors
-        def draw_form(now: str) -> None:
-            draw_controls(now, text, picture, redraw)
+        def draw_form(now: str, drawn: Drawn | None) -> None:
+            draw_controls(now, drawn, text, picture, redraw)
 
-    _follow_picks(recipe)
+    _follow_picks(recipe, pick)
     _follow_text(page, recipe, files)
     _share(page, recipe, files)
     _run(page, recipe, plan, go, planned, job)
@@ -127,37 +130,72 @@ def _files() -> _Files:
     return _Files(opened, share, link)
 
 
-def _follow_picks(recipe: _Recipe) -> None:
+def _follow_picks(recipe: _Recipe, pick: Pick) -> None:
     """Another method, model or base makes another recipe."""
+    shown = (
+        recipe.text,
+        recipe.picture,
+        recipe.about,
+        recipe.said,
+        recipe.redraw,
+        recipe.told,
+        recipe.written,
+        pick.parts,
+    )
+    nothing = (gr.skip(),) * len(shown)
 
-    def chosen(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
+    def chosen(
+        name: str,
+        models: list[str] | None,
+        base: str | None,
+        text: str,
+        count: int,
+        drawn: Drawn | None,
+        fresh: bool = False,
+    ) -> tuple[Any, ...]:
         before = read(text)
         try:
-            made = compose(METHODS[name], models or (), base, before)
+            made = compose(METHODS[name], models or (), base, None if fresh else before, drawn)
         except HubmergeError as error:
-            return gr.skip(), gr.skip(), _about(name), _said(str(error)), gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), _about(name), _said(str(error)), *(gr.skip(),) * 4
         # Drawn anew only where it shows something else: a control that is replaced loses what is set meanwhile.
         same = before is not None and made is not None and _shown(before) == _shown(made)
-        next_form = gr.skip() if same else drawn + 1
+        next_form = gr.skip() if same else count + 1
         text = made.to_yaml() if made else ""
-        return text, ribbons(made), _about(name), _missing(made), next_form, models or []
+        parts = describe_parts(made, drawn)
+        return text, ribbons(made), _about(name), _missing(made), next_form, models or [], text, parts
 
     def changed(
-        name: str, models: list[str] | None, base: str | None, text: str, drawn: int, told: list[str]
+        name: str, models: list[str] | None, base: str | None, text: str, count: int, drawn: Any, told: list[str]
     ) -> tuple[Any, ...]:
         before = read(text)
         held = set(picked(before)) if before else set()
         # What a text picked, which may have been edited again since, rewrites none either.
-        return (gr.skip(),) * 6 if set(models or ()) in (held, set(told)) else chosen(name, models, base, text, drawn)
+        return nothing if set(models or ()) in (held, set(told)) else chosen(name, models, base, text, count, drawn)
 
-    def rebased(name: str, models: list[str] | None, base: str | None, text: str, drawn: int) -> tuple[Any, ...]:
+    def rebased(
+        name: str, models: list[str] | None, base: str | None, text: str, count: int, drawn: Drawn | None
+    ) -> tuple[Any, ...]:
         before = read(text)
-        takes = before is not None and METHODS[name].base != "none" and base
+        in_parts = before is not None and before.modules and drawn is not None and drawn.parts
+        takes = before is not None and (METHODS[name].base != "none" or in_parts) and base
         same = before is None or str(before.base_model) == base or before.merge_method != name
-        return chosen(name, models, base, text, drawn) if takes and not same else (gr.skip(),) * 6
+        return chosen(name, models, base, text, count, drawn) if takes and not same else nothing
 
-    inputs = [recipe.method, recipe.models, recipe.base, recipe.text, recipe.redraw]
-    outputs = [recipe.text, recipe.picture, recipe.about, recipe.said, recipe.redraw, recipe.told]
+    def known(
+        name: str, models: list[str] | None, base: str | None, text: str, count: int, drawn: Drawn | None, written: str
+    ) -> tuple[Any, ...]:
+        # What pipelines are made of is known when they are read. What a person wrote or set meanwhile stays.
+        if text.strip() and text.strip() == written.strip():
+            text, *others = chosen(name, models, base, text, count, drawn, fresh=True)
+            return text, *others[:3], count + 1, *others[4:]
+        return *(gr.skip(),) * 4, count + 1, gr.skip(), gr.skip(), describe_parts(read(text), drawn)
+
+    def shown_parts(text: str, drawn: Drawn | None) -> str:
+        return describe_parts(read(text), drawn)
+
+    inputs = [recipe.method, recipe.models, recipe.base, recipe.text, recipe.redraw, pick.drawn]
+    outputs = list(shown)
     # `input`, or what differs: only what a person picks rewrites the recipe, never what an edited recipe picks.
     events = [recipe.method.input, recipe.models.input, recipe.base.input]
     gr.on(events, chosen, inputs, outputs, trigger_mode="always_last", **_QUIET)
@@ -165,6 +203,8 @@ def _follow_picks(recipe: _Recipe) -> None:
     recipe.base.change(rebased, inputs, outputs, trigger_mode="always_last", **_QUIET)
     # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
     recipe.models.change(changed, [*inputs, recipe.told], outputs, trigger_mode="always_last", **_QUIET)
+    pick.drawn.change(known, [*inputs, recipe.written], outputs, **_QUIET)
+    pick.tab.select(shown_parts, [recipe.text, pick.drawn], [pick.parts], **_QUIET)
 
 
 def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
@@ -261,15 +301,19 @@ def submit_recipe(page: Page, owner: str, recipe: Recipe, title: str, token: str
 
 
 def picked(recipe: Recipe) -> list[str]:
-    """What a recipe's last merge is made of, as the Pick tab has it: models of the Hub, and stages by their names."""
+    """What a recipe's last merge is made of, as the Pick tab has it: models of the Hub, and stages by their names; of
+    parts those that are mixed, not what is only copied from."""
+    if recipe.modules:
+        return list(dict.fromkeys(str(entry.model) for _, entry in placed(recipe)))
     return [str(ref) for ref in recipe.named if ref != recipe.base_model]
 
 
-def _shown(recipe: Recipe) -> tuple[list[str], list[Field], list[Texts | None] | None]:
+def _shown(recipe: Recipe) -> tuple[Any, ...]:
     """All that the form shows of a recipe."""
     method = METHODS.get(recipe.merge_method)
     texts = list(map(texts_of, recipe.calibrations.values())) if method and method.statistic else None
-    return [str(entry.model) for entry in recipe.models], fields(recipe), texts
+    names = [(part and part.name, str(entry.model)) for part, entry in placed(recipe)]
+    return names, fields(recipe), texts, recipe.copied, recipe.giver
 
 
 def _required(text: str) -> Recipe:
@@ -281,15 +325,15 @@ def _required(text: str) -> Recipe:
 def _missing(recipe: Recipe | None) -> str:
     """What still keeps a recipe from running, said before the plan says it."""
     method = METHODS.get(recipe.merge_method) if recipe else None
-    if recipe is None or method is None or not recipe.models:
+    if recipe is None or method is None or not placed(recipe):
         return ""
     if method.base == "required" and recipe.base_model is None:
         return _said(f"{method.name} builds on a base model: choose one in step 1.", "warning")
-    most = method.max_models
-    if most is not None and len(recipe.models) > most:
+    most, count = method.max_models, len(recipe.models) or max(len(module.models) for module in recipe.modules)
+    if most is not None and count > most:
         beside = " beside the base" if recipe.base_model is not None else ""
-        return _said(f"{method.name} takes {most} model{beside}, this recipe has {len(recipe.models)}.", "warning")
-    if len(recipe.models) < method.min_models:
+        return _said(f"{method.name} takes {most} model{beside}, this recipe has {count}.", "warning")
+    if count < method.min_models:
         return _said(f"{method.name} needs at least {method.min_models} models.", "warning")
     return ""
 

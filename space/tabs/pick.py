@@ -18,6 +18,7 @@ from hubmerge.markup import Markup
 from hubmerge.reference import ModelRef
 
 from ..client import CLOSE_LIST, GROWING, Proposals, proposed
+from ..forms.parts import Drawn
 from ..state import PRODUCT, Page, owner_of, products
 from ..theme import html
 from ..views.models import describe_models, describe_siblings
@@ -39,13 +40,17 @@ LISTED: dict[str, Any] = {"num_choices_shown": None, "elem_classes": GROWING}
 
 @dataclass(frozen=True)
 class Pick:
-    """The components other tabs read: the models and the base chosen."""
+    """The components other tabs read: the models and the base chosen; `drawn`, what draws among them (`Drawn` or None);
+    and `parts`, what becomes of a pipeline's parts, which the recipe tells."""
 
     models: gr.Dropdown
     base: gr.Dropdown
+    drawn: gr.State
+    parts: gr.HTML
+    tab: gr.Tab
 
 
-def pick_tab(page: Page) -> Pick:
+def pick_tab(page: Page, tab: gr.Tab) -> Pick:
     """Builds the tab."""
     html(lead("Choose models that grew from the same base. Type to search the Hub, or enter an ID or an address."))
     chosen = list(page.examples.models)
@@ -57,7 +62,7 @@ def pick_tab(page: Page) -> Pick:
             multiselect=True,
             allow_custom_value=True,
             label="Models to merge",
-            info="org/name, with @revision, +org/lora, or #language_model of one that sees",
+            info="org/name, with @revision, +org/lora, or #part (language_model, unet)",
             scale=3,
             min_width=280,
             elem_id="hm-models",
@@ -76,22 +81,24 @@ def pick_tab(page: Page) -> Pick:
     cards = html(describe_models(None, (), ()), elem_id="hm-cards")
     ask = gr.Button("Propose models that go with these", size="sm", elem_id="hm-siblings")
     proposals_view = html(elem_id="hm-siblings-found")
+    parts, drawn = html(elem_id="hm-picked-parts"), gr.State(None)
 
     filled, proposals = gr.State(""), Proposals(models, base)
 
     def show(
         chosen: list[str] | None, base: str | None, filled: str, oauth: gr.OAuthToken | None
-    ) -> tuple[str, list[list[Any]], str]:
+    ) -> tuple[str, list[list[Any]], str, Drawn | None]:
         token, names, one = visitor_token(page.settings, oauth), list(map(plain, chosen or ())), plain(base or "")
         # Filled in once: what a visitor takes out again stays out.
         found = None if one else common_base(page, names, token)
         fills = found is not None and found != filled
-        shown = describe(page, names, (found if fills else one) or None, token)
+        looked = looked_at(page, names, (found if fills else one) or None, token)
         told = proposed((chosen, names), (base, found if fills else one))
-        return shown, told, (found or filled) if fills else filled
+        draws = Drawn.of(source for source in looked[2] if isinstance(source, Source))
+        return describe_models(*looked), told, (found or filled) if fills else filled, draws
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    look = [show, [models, base, filled], [cards, proposals.told, filled]]
+    look = [show, [models, base, filled], [cards, proposals.told, filled, drawn]]
     lists = search_as_typed(page, models)
     search_as_typed(page, base)
 
@@ -108,7 +115,7 @@ def pick_tab(page: Page) -> Pick:
     for box in (models, base):
         proposals.enter(box.change(*look, trigger_mode="always_last", **quiet))
     proposals.enter(page.ready.then(*look, **quiet))
-    return Pick(models, base)
+    return Pick(models, base, drawn, parts, tab)
 
 
 def search_as_typed(page: Page, box: gr.Dropdown, *, made: bool = False) -> "Lists":
@@ -181,6 +188,13 @@ def offered(found: Sequence[str], held: Sequence[str], before: Sequence[str]) ->
 
 def describe(page: Page, models: Sequence[str], base: str | None, token: Token) -> str:
     """Cards of the chosen models, and a line that says whether they can be merged."""
+    return describe_models(*looked_at(page, models, base, token))
+
+
+def looked_at(
+    page: Page, models: Sequence[str], base: str | None, token: Token
+) -> tuple[str | None, list[str], list[Source | HubmergeError]]:
+    """The base, the other models, and each of them opened, base first, or why it is not; without stages."""
     base = None if base is None or _is_stage(base) else base
     names = [name for name in models if name != base and not _is_stage(name)]
 
@@ -191,7 +205,7 @@ def describe(page: Page, models: Sequence[str], base: str | None, token: Token) 
             return _meant(name, error, token)
 
     with ThreadPoolExecutor(8) as pool:
-        return describe_models(base, names, list(pool.map(look, [*([base] if base else []), *names])))
+        return base, names, list(pool.map(look, [*([base] if base else []), *names]))
 
 
 def plain(name: str) -> str:

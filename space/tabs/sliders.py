@@ -1,6 +1,6 @@
 """The controls of a recipe's parameters, drawn anew where the recipe has others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -10,7 +10,21 @@ from hubmerge.evaluate.task import BUILTIN
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 
-from ..forms.recipe import Field, Texts, apply, fields, measured_by, spread, texts_of
+from ..forms.parts import (
+    ALL_ELSE,
+    AS_IS,
+    BY_BLOCK,
+    LAYERS,
+    MERGED,
+    ONE,
+    SHAPES,
+    Drawn,
+    Part,
+    shape_of,
+    state_of,
+    turned,
+)
+from ..forms.recipe import Field, Texts, apply, fields, measured_by, placed, spread, texts_of
 from ..theme import colour, html
 from ..views.draw import curve, ribbons
 from ..views.parts import note, render
@@ -28,8 +42,11 @@ def read(text: str) -> Recipe | None:
         return None
 
 
-def draw_controls(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
-    """Draws the controls of all parameters that the form can show, grouped by model; inside `gr.render`."""
+def draw_controls(text: str, drawn: Drawn | None, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
+    """Draws the controls of all parameters that the form can show, grouped by part and model; inside `gr.render`.
+
+    `drawn`: what draws among the models that were chosen, by whose parts and blocks the recipe may be divided.
+    """
     made = read(text)
     if made is None:
         html(note("Choose models in step 1 and their settings appear here.", "empty"))
@@ -39,7 +56,11 @@ def draw_controls(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State
     curves: list[tuple[list[int], gr.HTML]] = []
     method = METHODS.get(made.merge_method)
     measures = method is not None and method.statistic is not None
-    for index, entry in enumerate(made.models):
+    models, before = placed(made), None
+    for index, (part, entry) in enumerate(models):
+        if part is not None and part is not before:
+            before = part
+            html(note(f"{part.name}: merged", "quiet", "hm-part", tag="h3"))
         own = {
             name: [place for place, field in enumerate(shown) if (field.model, field.parameter.name) == (index, name)]
             for name in dict.fromkeys(field.parameter.name for field in shown if field.model == index)
@@ -53,14 +74,21 @@ def draw_controls(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State
                         curves.append((places, html(_curve(shown, places, [shown[place].value for place in places]))))
                     controls += [_control(shown[place]) for place in places]
                     if not shown[places[0]].parameter.is_switch:
-                        _switch(by_layer, index, name, recipe, picture, redraw)
+                        if drawn is not None and (blocks := drawn.blocks_of(part)):
+                            _finely(
+                                entry.parameters.get(name, 0.0), blocks, drawn, index, name, recipe, picture, redraw
+                            )
+                        else:
+                            _switch(by_layer, index, name, recipe, picture, redraw)
                 if measures:
                     _texts(index, texts_of(entry.calibration or made.calibration), recipe)
     rest = [field for field in shown if field.model is None]
     if rest:
         with gr.Accordion("Settings of the whole merge", open=not controls):
             controls += [_control(field) for field in rest]
-    if not controls or not made.models:
+    if drawn is not None and drawn.parts and models:
+        _parts(made, drawn, recipe, picture, redraw)
+    if not controls or not models:
         html(note("This recipe is set up in YAML alone.", "quiet"))
         return
 
@@ -88,8 +116,8 @@ def draw_controls(text: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State
         )
 
 
-def _place(field: Field) -> tuple[str, int | None, float | None]:
-    return field.parameter.name, field.model, field.depth
+def _place(field: Field) -> tuple[str, int | None, float | None, str | None]:
+    return field.parameter.name, field.model, field.depth, field.filter
 
 
 def _switch(by_layer: bool, model: int, name: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
@@ -97,15 +125,88 @@ def _switch(by_layer: bool, model: int, name: str, recipe: gr.Code, picture: gr.
 
     @shows_errors
     def turn(text: str, drawn: int) -> tuple[Any, ...]:
-        now = read(text)
-        if now is None or model >= len(now.models):
-            return gr.skip(), gr.skip(), gr.skip()
-        changed = spread(now, model, name)
-        return changed.to_yaml(), ribbons(changed), drawn + 1
+        return _changed(text, drawn, lambda now: spread(now, model, name, ONE if by_layer else LAYERS))
 
     label = f"{name}: one value for all layers" if by_layer else f"{name}: layer by layer"
     button = gr.Button(label, size="sm", variant="secondary", elem_classes="hm-by-layer")
     button.click(turn, [recipe, redraw], [recipe, picture, redraw], **_QUIET)
+
+
+def _changed(text: str, drawn: int, change: Callable[[Recipe], Recipe]) -> tuple[Any, ...]:
+    """The recipe as text and picture, changed, and one more drawing; nothing where it was edited meanwhile."""
+    try:
+        now = read(text)
+        changed = None if now is None else change(now)
+    except IndexError:
+        changed = None
+    if changed is None or changed == now:
+        return gr.skip(), gr.skip(), gr.skip()
+    return changed.to_yaml(), ribbons(changed), drawn + 1
+
+
+def _finely(
+    setting: Any,
+    blocks: Sequence[str],
+    what: Drawn,
+    model: int,
+    name: str,
+    recipe: gr.Code,
+    picture: gr.HTML,
+    redraw: gr.State,
+) -> None:
+    """How finely a value varies over the blocks of a network that draws."""
+    several = len([block for block in blocks if block[-1].isdigit()]) > 1
+    choices = [(told, shape) for shape, told in SHAPES.items() if several or shape != BY_BLOCK]
+    chosen = gr.Dropdown(
+        choices,
+        value=shape_of(setting, blocks),
+        label=f"{name} varies",
+        interactive=True,
+        elem_classes="hm-finely",
+    )
+
+    @shows_errors
+    def turn(text: str, drawn: int, shape: str | None) -> tuple[Any, ...]:
+        known = shape in SHAPES
+        return _changed(text, drawn, lambda now: spread(now, model, name, shape or ONE, what) if known else now)
+
+    chosen.input(turn, [recipe, redraw, chosen], [recipe, picture, redraw], **_QUIET)
+
+
+def _parts(made: Recipe, drawn: Drawn, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
+    """What becomes of each part of a pipeline."""
+    whole = str(made.giver)
+    named = [str(ref) for ref in made.mixed if ref.component is None]
+    others = [name for name in dict.fromkeys([*drawn.pipelines, *named]) if name != whole]
+
+    def control(part: Part) -> None:
+        state = state_of(made, part)
+        choices = [("merged", MERGED)] if part.parameters else []
+        choices += [(f"as it is in {short(whole)}", AS_IS), *((f"from {short(name)}", name) for name in others)]
+        if state not in [value for _, value in choices]:
+            choices.append((f"from {short(state)}", state))
+        box = gr.Dropdown(
+            choices,
+            value=state,
+            allow_custom_value=True,
+            label=part.name,
+            interactive=True,
+            min_width=180,
+            elem_id=f"hm-part-{part.name}",
+        )
+
+        @shows_errors
+        def turn(text: str, count: int, chosen: str | None) -> tuple[Any, ...]:
+            name = (chosen or "").strip()
+            return _changed(text, count, lambda now: turned(now, drawn, part, name))
+
+        box.change(turn, [recipe, redraw, box], [recipe, picture, redraw], trigger_mode="always_last", **_QUIET)
+
+    with gr.Accordion("Parts of the pipeline", open=True, elem_id="hm-parts"):
+        html(note("Each is merged, left as it is, or copied from another model, whose ID you may enter.", "quiet"))
+        with gr.Row():
+            for part in drawn.parts:
+                control(part)
 
 
 def _texts(model: int, shown: Texts | None, recipe: gr.Code) -> None:
@@ -134,9 +235,9 @@ def _texts(model: int, shown: Texts | None, recipe: gr.Code) -> None:
     @shows_errors
     def set_texts(text: str, where: str | None, template: str) -> tuple[Any, Any]:
         now, chosen = read(text), Texts((where or "").strip(), template.strip() or Texts.template)
-        if now is None or model >= len(now.models):
+        if now is None or model >= len(placed(now)):
             return gr.skip(), gr.skip()
-        same = texts_of(now.models[model].calibration or now.calibration) == chosen
+        same = texts_of(placed(now)[model][1].calibration or now.calibration) == chosen
         text = gr.skip() if same else measured_by(now, model, chosen).to_yaml()
         return text, gr.Textbox(visible=chosen.are_rows)
 
@@ -159,18 +260,27 @@ def _control(field: Field) -> Any:
     if parameter.name == "seed":
         return gr.Number(int(field.value), label=label, info=parameter.help, precision=0, minimum=0, interactive=True)
     low, high = parameter.typical
-    value = float(field.value)
+    value, where = float(field.value), _where(field)
     return gr.Slider(
         min(low, value),
         max(high, value),
         value=value,
         step=min(0.01, (high - low) / 100),
-        label=label if field.depth is None else f"{label} at {_depth(field.depth)}",
-        info=parameter.help if field.depth is None else None,
+        label=label if not where else f"{label} {where}",
+        info=None if where else parameter.help,
         buttons=[],
         interactive=True,
     )
 
 
-def _depth(depth: float) -> str:
-    return {0.0: "the first layer", 1.0: "the last layer"}.get(depth, f"{depth:.0%} of the layers")
+_SIDES = {"IN": "IN (down)", "M": "M (mid)", "OUT": "OUT (up)", ALL_ELSE: "all else"}
+
+
+def _where(field: Field) -> str:
+    """The layers or blocks that a value is for."""
+    if field.filter is not None:
+        return "of " + " ".join(_SIDES.get(word, word) for word in field.filter.split("+"))
+    at = field.depth
+    if at is None:
+        return ""
+    return "at " + {0.0: "the first layer", 1.0: "the last layer"}.get(at, f"{at:.0%} of the layers")

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hubmerge.blocks import BASE, is_word
 from hubmerge.markup import Markup
-from hubmerge.recipe import AS_GIVEN, Recipe, Setting
+from hubmerge.recipe import AS_GIVEN, Conditional, ModelEntry, Recipe, Setting
 
 from ..theme import BASE_COLOUR, RESULT_COLOUR, colour
 from ..wording import short
@@ -33,12 +34,12 @@ def ribbons(recipe: Recipe | None) -> Markup:
     """The models of `recipe` as ribbons, as thick as their weights, that meet in the merged model."""
     if recipe is None:
         return Markup("")
-    names = [(str(entry.model), colour(i), _weight(recipe, i)) for i, entry in enumerate(recipe.models)]
-    if not recipe.models:
+    names = [(str(entry.model), colour(i), _weight(recipe, entry)) for i, entry in enumerate(_drawn(recipe))]
+    if not names:
         refs = [ref for ref in replace(recipe, output=AS_GIVEN).named if ref != recipe.base_model]
         names = [(str(ref), colour(i), 1.0) for i, ref in enumerate(refs)]
-    if recipe.base_model:
-        share = 1.0 - (_weight(recipe, 0) or 0.0) if recipe.merge_method == "slerp" else None
+    if recipe.base_model and str(recipe.base_model) not in [name for name, _, _ in names]:
+        share = 1.0 - (names[0][2] or 0.0) if recipe.merge_method == "slerp" else None
         names.insert(0, (str(recipe.base_model), BASE_COLOUR, share))
     largest = max((abs(weight) for _, _, weight in names if weight is not None), default=1.0) or 1.0
     widths = [
@@ -80,8 +81,13 @@ def interval(value: float, low: float, high: float, limit: float, fill: str) -> 
     return render("interval", value=value * scale, low=low * scale, wide=max(0.6, (high - low) * scale), fill=fill)
 
 
-def _weight(recipe: Recipe, index: int) -> float | None:
-    own = recipe.models[index].parameters
+def _drawn(recipe: Recipe) -> Sequence[ModelEntry]:
+    """The models that are mixed; of parts, into the first that is merged."""
+    return recipe.models or next((module.models for module in recipe.modules if module.models), ())
+
+
+def _weight(recipe: Recipe, entry: ModelEntry) -> float | None:
+    own = entry.parameters
     for name in ("weight", "t", "scale"):
         setting = own.get(name, recipe.parameters.get(name))
         if setting is not None:
@@ -90,8 +96,9 @@ def _weight(recipe: Recipe, index: int) -> float | None:
 
 
 def _middle(setting: Setting) -> float | None:
-    """One number for a setting that may vary over depth; None where it depends on tensor names."""
-    values: Sequence[object] = setting if isinstance(setting, tuple) else (setting,)
+    """One number for a setting that may vary over depth or blocks; None where it does both."""
+    given: Sequence[object] = setting if isinstance(setting, tuple) else (setting,)
+    values = [one.value if isinstance(one, Conditional) and is_word(one.filter or BASE) else one for one in given]
     numbers = [float(value) for value in values if isinstance(value, (int, float))]
     return sum(numbers) / len(numbers) if len(numbers) == len(values) else None
 

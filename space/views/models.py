@@ -1,17 +1,21 @@
 """The models that were chosen, as cards, and a line that says whether they can be merged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from hubmerge.drawn import drawn
 from hubmerge.errors import HubmergeError
 from hubmerge.hub import Source
+from hubmerge.hub.auto_class import class_of
+from hubmerge.hub.pipeline import network
 from hubmerge.lineage.tree import Tree
 from hubmerge.markup import Markup
+from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.terminal import show_tree
 
+from ..forms.parts import AS_IS, MERGED, Drawn, network_of, state_of
 from ..theme import BASE_COLOUR, colour
 from ..wording import count, hub_url, short, size
 from .parts import render
@@ -85,21 +89,53 @@ def verdict(found: Sequence[Found]) -> list[Line]:
     return [Line(unread), *_fit(opened, good=False)]
 
 
+def describe_parts(recipe: Recipe | None, drawn: Drawn | None) -> Markup:
+    """What becomes of each part of a pipeline: merged of which models, copied from whom, or as it is."""
+    if recipe is None or drawn is None or not drawn.parts:
+        return Markup("")
+
+    def told(state: str, name: str) -> str:
+        if state == MERGED:
+            mixed = next((part.models for part in recipe.modules if part.name == name), recipe.models)
+            return "merged of " + ", ".join(dict.fromkeys(short(str(entry.model)) for entry in mixed))
+        return f"as it is in {short(str(recipe.giver))}" if state == AS_IS else f"copied from {state}"
+
+    rows = [
+        {
+            "name": part.name,
+            "kind": part.kind,
+            "parameters": count(part.parameters) if part.parameters else "",
+            "merged": state == MERGED,
+            "told": told(state, part.name),
+        }
+        for part in drawn.parts
+        for state in [state_of(recipe, part)]
+    ]
+    return render("picked_parts", rows=rows)
+
+
 def _fit(sources: Sequence[Source], good: bool = True) -> list[Line]:
     """What stands in the way of merging these; that nothing does where it is all of them (`good`)."""
     if len(sources) < 2:
         return []
-    first, shapes = sources[0], {name: t.shape for name, t in sources[0].weights.items()}
-    for other in sources[1:]:
-        if architecture(other) != architecture(first):
-            why = f"{other.name} is a {architecture(other)}, {first.name} a {architecture(first)}"
-            return [Line(f"These do not fit together: {why}.")]
-        shared = [name for name in other.weights if name in shapes]
-        clash = next((name for name in shared if other.weights[name].shape != shapes[name]), None)
+    draws = any(network(source.config, source.ref.component) is not None for source in sources)
+    # What one file holds by its first authors' names, the plan compares.
+    compared = [
+        (source.name, *_compared(source, draws)) for source in sources if source.convention.settings or not draws
+    ]
+    if len(compared) < len(sources):
+        good = False
+    first = compared[0] if compared else ("", "", {})
+    for name, kind, shapes in compared[1:]:
+        if kind != first[1]:
+            return [Line(f"These do not fit together: {name} is a {kind}, {first[0]} a {first[1]}.")]
+        clash = next((one for one, shape in shapes.items() if one in first[2] and first[2][one] != shape), None)
         if clash:
-            sizes = f"{list(other.weights[clash].shape)} in {other.name}, {list(shapes[clash])} in {first.name}"
+            sizes = f"{list(shapes[clash])} in {name}, {list(first[2][clash])} in {first[0]}"
             return [Line(f"One tensor differs in shape: {clash} is {sizes}.", level="warning")]
-    fine = f"All {len(sources)} are {architecture(first)} with the same shapes: they can be merged."
+    fine = f"All {len(sources)} are {first[1]} with the same shapes: they can be merged."
+    if draws:
+        fine = f"All {len(sources)} draw with a {first[1]} of the same shapes: they can be merged."
     return [Line(fine, "fine")] if good else []
 
 
@@ -125,7 +161,19 @@ def describe_siblings(tree: Tree) -> Markup:
     return render("siblings", told=told, siblings=found, picture=picture)
 
 
+def _compared(source: Source, draws: bool) -> tuple[str, Mapping[str, tuple[int, ...]]]:
+    """What a model is, and its tensors' shapes; of what `draws`, the network that does."""
+    if draws and source.folders:
+        part = source.component or source.components[network_of(source)]
+        stated = source.config.get(part.name)
+        kind = str(stated[1]) if isinstance(stated, list) and len(stated) == 2 else architecture(source)
+        return kind, {plain: source.weights[stored].shape for plain, stored in part.names.items()}
+    return architecture(source), {name: tensor.shape for name, tensor in source.weights.items()}
+
+
 def architecture(source: Source) -> str:
     """The model class its config names."""
+    if (own := class_of(source.config)) is not None:
+        return own
     names = source.config.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else str(source.config.get("model_type", "unknown"))

@@ -1,8 +1,11 @@
 """A search on the page: figures, fitness curve, final scores, best candidates, and pictures of the best one."""
 
+import base64
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import pandas as pd
 
 from hubmerge.errors import HubmergeError
 from hubmerge.evolve.records.evaluation import Evaluation
+from hubmerge.evolve.records.folder import DRAWN_FOLDER
 from hubmerge.evolve.records.journal import read_evaluations
+from hubmerge.evolve.workers.gallery import strips
 
 from ..state import Page
 from ..theme import BASE_COLOUR, RESULT_COLOUR
@@ -25,6 +30,10 @@ BEST, MEAN = "best so far", "mean of the generation"
 SHOWN_POINTS = 400
 """Points of the curve; a longer search is thinned."""
 SHOWN_CANDIDATES = 8
+SHOWN_STRIPS = 4
+"""Of pictures that candidates have drawn, each better than the one before."""
+_STRIP = 640, 192
+"""Pixels of such a strip on the page."""
 NOTHING = note("The fitness curve, the best candidates and the final scores appear here.", "empty")
 _ROOM = 5.6, 3.6
 """Inches that pictures are drawn for, beside the form and on a phone, where their letters are to be readable."""
@@ -111,10 +120,28 @@ def pictures(page: Page, job: Job, run: Path, points: Sequence[Mapping[str, Any]
             found = [report.front(read), report.winner(read)]
         except (HubmergeError, OSError, ValueError):
             return ""  # being written; the next generation draws it
-        return render("pictures", pictures=[(p.title, p.figure(f"hm{job.id}", _ROOM)) for p in found if p is not None])
+        figures = [(p.title, p.figure(f"hm{job.id}", _ROOM)) for p in found if p is not None]
+        return render("pictures", pictures=figures, strips=drawn(run / DRAWN_FOLDER))
 
     key = job.id, job.status, points[-1]["generation"], points[-1]["best"]
     return page.drawn.get(key, lambda: _DRAWING.submit(make).result())
+
+
+def drawn(folder: Path) -> list[tuple[str, str]]:
+    """What the best candidates have drawn, the best first: its score, and a strip of pictures small enough for a page,
+    as an address that holds it."""
+    found = []
+    for score, path in reversed(strips(folder)[-SHOWN_STRIPS:]):
+        from PIL import Image
+
+        with suppress(OSError), Image.open(path) as picture:
+            picture.thumbnail(_STRIP)
+            file = io.BytesIO()
+            picture.convert("RGB").save(file, "JPEG", quality=88)
+            found.append(
+                (f"{100 * score:.1f}%", f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}")
+            )
+    return found
 
 
 def frame(points: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

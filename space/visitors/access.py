@@ -87,6 +87,11 @@ def require_fit_for_strangers(settings: Settings, search: Search, given: Mapping
     require_hub_models(settings, search)
     if settings.on_space:
         document = search.to_dict()
+        if isinstance(document["task"], Mapping) and "draw" in document["task"]:
+            # What a stranger's pipeline says of sizes on the way is known when they are there, in this process.
+            raise AccessError(
+                "A search whose candidates draw runs on your own machine only: use the command line there."
+            )
         own = given is not None and document["task"] == task_document(given)
         require_search({**document, "task": next(iter(BUILTIN))} if own else document)
 

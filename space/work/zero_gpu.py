@@ -80,7 +80,7 @@ class ZeroGpu:
         **settings: Any,
     ) -> Iterator[str]:
         """As `stream_chat`, on the GPU; `model` is one of the Hub, opened, or a folder."""
-        ref: ModelRef | str = model if isinstance(model, str) else _fetched(model)
+        ref: ModelRef | str = model if isinstance(model, str) else fetched(model)
         with closing(self._speak(ref, token, list(messages), settings)) as pieces:
             for piece in _told(pieces):
                 yield piece
@@ -120,15 +120,16 @@ def _told(items: Iterable[T]) -> Iterator[T]:
         raise ResourceError(str(error.message)) from None
 
 
-def _fetched(source: Source) -> ModelRef:
-    """The pinned name of a model whose files are on this machine: no time of the GPU goes into a download."""
+def fetched(source: Source) -> ModelRef:
+    """The pinned name of a model whose files are on this machine: no time of the GPU goes into a download, and who has
+    no token can open it."""
     weights = {tensor.file for tensor in source.tensors.values()}
     for name in source.files:
         if name in weights or name.endswith(_READ_TOO):
             source.local_path(name)
     if source.adapter is not None:
         source.adapter.local_path()
-    return source.pinned
+    return source.ref if source.is_folder else source.pinned
 
 
 # What follows runs in the process with the GPU.

@@ -8,6 +8,7 @@ best.yaml      the winner's recipe, ready for `hubmerge merge`
 model/         the merged winner with its card and the picture of the search
 curve.png      the picture
 heatmap.png    the winner's numbers, where it is a recipe
+drawn/         pictures of the best candidate each time that there was a better one, where candidates draw
 results.json   the table; written last, so a folder that has it is finished
 ps/            the search for recipes, where one for paths follows it: the same files, but no model
 random/ grid/  journals of the searches that the winner is compared with
@@ -25,6 +26,7 @@ EXAMPLES_FILE, RECIPE_FILE, CURVE_FILE = "examples.json", "best.yaml", "curve.pn
 HEATMAP_FILE = "heatmap.png"
 PS_FOLDER = "ps"
 FROM_FILE = "from.json"
+DRAWN_FOLDER = "drawn"
 
 
 def small_files(out: Path) -> dict[str, Path]:

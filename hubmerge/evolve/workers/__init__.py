@@ -8,5 +8,6 @@ resident.py    one model that becomes any recipe's merge
 path_model.py  one model that becomes any path through layers
 footprint.py   what they take, and how much of that stays in memory
 offloaded.py   one of them that does not fit into memory
+gallery.py     pictures of the best candidate, where candidates draw
 judge.py       the worker that holds them and asks the examples
 """

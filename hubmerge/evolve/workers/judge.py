@@ -1,6 +1,7 @@
 """Judges candidates on a split of the task: a worker, with one model in memory that becomes each of them."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..examples.racing import mean
 from ..search import Search
 from ..spaces.candidate import Contestant
 from ..spaces.layer_path import LayerPath
+from .gallery import Gallery
 from .path_model import PathModel
 from .resident import ResidentModel
 
@@ -31,7 +33,7 @@ class Judge:
 
     What stands in memory follows what is asked: all models and one candidate for recipes, the models' layers for
     paths; never both. `memory`: bytes that this may take of the process. A plain model is asked through its own
-    tokenizer and chat template.
+    tokenizer and chat template. `gallery`: where pictures of the best candidate are kept.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Judge:
         *,
         memory: int | None = None,
         progress: Progress = silent,
+        gallery: Gallery | None = None,
     ) -> None:
+        self._gallery = gallery if task.draw else None
         self._search = search
         self._task = task
         self._sources = sources
@@ -62,18 +66,23 @@ class Judge:
         examples = self._task.split(asked.split)
         if asked.positions is not None:
             examples = tuple(examples[position] for position in asked.positions)
-        scores = evaluate(
-            model,
-            tokenizer,
-            examples,
-            self._task,
-            batch_size=self._search.batch_size,
-            block_ends=asked.race.ends if asked.race else (),
-            stop=asked.race.lost if asked.race else None,
-            memory=self._memory,
-            seen=seen,
-            progress=_until_stopped,
-        )
+        shown = self._gallery if isinstance(candidate, Recipe) and asked.split == "search" else None
+        watching: AbstractContextManager[dict[str, Any]] = nullcontext({}) if shown is None else shown.watching(model)
+        with watching as kept:
+            scores = evaluate(
+                model,
+                tokenizer,
+                examples,
+                self._task,
+                batch_size=self._search.batch_size,
+                block_ends=asked.race.ends if asked.race else (),
+                stop=asked.race.lost if asked.race else None,
+                memory=self._memory,
+                seen=seen,
+                progress=_until_stopped,
+            )
+        if shown is not None:
+            shown.show(scores, len(examples), kept)
         return measurement(scores, self._task, asked)
 
     def _become(self, candidate: Contestant) -> tuple[Any, Any]:
