@@ -150,7 +150,10 @@ def _side(pipeline: Any, asked: int | None, most: int | None) -> int | None:
     """Pixels of a side: what was asked for, or else the pipeline's own within `most`; None: as the pipeline has it."""
     if asked is not None or most is None:
         return asked
-    sample = getattr(pipeline, "default_sample_size", None)
+    network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    sample = getattr(pipeline, "default_sample_size", None) or getattr(
+        getattr(network, "config", None), "sample_size", None
+    )
     own = sample * pipeline.vae_scale_factor if isinstance(sample, int) else _SIDE
     return max(8, min(own, most) // 8 * 8)
 
