@@ -24,7 +24,7 @@ def main() -> None:
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     asked.out.mkdir(parents=True, exist_ok=True)
     zoos = {f"{NAMESPACE}-{number}": folder for number, folder in enumerate(asked.zoo, 1)}
-    with demo_hub(asked.out / "hub", zoos, sees=True):
+    with demo_hub(asked.out / "hub", zoos, "vlm"):
         made = [make(namespace, seeds, asked.out, asked.memory) for namespace in zoos]
     (asked.out / "table.json").write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     for one in made:

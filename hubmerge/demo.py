@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import HubmergeError
 from .files import make_folder
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 USER, TOKEN, NAMESPACE = "demo", "hf_demo", "hubmerge-demo"
 RESULT = f"{NAMESPACE}/japanese-math-evolved"
 RESULT_VLM = f"{NAMESPACE}/japanese-vlm-evolved"
+RESULT_IMAGE = f"{NAMESPACE}/japanese-image-evolved"
+Kind = Literal["words", "vlm", "image"]
+"""Kinds of zoos."""
 
 
 @contextmanager
-def demo_hub(root: Path, zoos: Mapping[str, Path] | None = None, sees: bool = False) -> Iterator[LocalHub]:
+def demo_hub(root: Path, zoos: Mapping[str, Path] | None = None, kind: Kind = "words") -> Iterator[LocalHub]:
     """A running local Hub under `root` with zoos published, and this process's environment pointed at it.
 
-    zoos: the folder of each, by its namespace; the demo's own by default. sees: whether they are zoos that see.
+    zoos: the folder of each, by its namespace; the demo's own by default. kind: of zoos.
 
     Raises `HubmergeError` where huggingface_hub was imported before: it has read its environment already.
     """
@@ -37,14 +40,25 @@ def demo_hub(root: Path, zoos: Mapping[str, Path] | None = None, sees: bool = Fa
     with server:
         os.environ.update(server.environment(USER))
         os.environ["HF_HOME"] = str(root.with_name(root.name + "-cache").absolute())
-        if sees:
-            from .zoo.vlm.publish import CHECKPOINTS
-            from .zoo.vlm.publish import publish_vlm as publish
-        else:
-            from .zoo.publish import CHECKPOINTS, publish
-        for namespace, folder in (zoos or {NAMESPACE: CHECKPOINTS}).items():
+        publish, shipped = _publisher(kind)
+        for namespace, folder in (zoos or {NAMESPACE: shipped}).items():
             publish(server.endpoint, TOKEN, namespace, folder)
         yield server
+
+
+def _publisher(kind: Kind) -> tuple[Callable[[str, str, str, Path], Any], Path]:
+    """What puts a zoo of a kind on a Hub, and the shipped one."""
+    if kind == "vlm":
+        from .zoo.vlm.publish import CHECKPOINTS, publish_vlm
+
+        return publish_vlm, CHECKPOINTS
+    if kind == "image":
+        from .zoo.image.publish import CHECKPOINTS, publish_image
+
+        return publish_image, CHECKPOINTS
+    from .zoo.publish import CHECKPOINTS, publish
+
+    return publish, CHECKPOINTS
 
 
 def demo_search(room: str = "hubmerge.zoo") -> "Search":
@@ -88,7 +102,7 @@ def vlm(out: Path, search: "Search | None" = None, zoo: Path | None = None, memo
 
     require_zoo(zoo or CHECKPOINTS)
     make_folder(out, HubmergeError)
-    with demo_hub(out / "hub", {NAMESPACE: zoo or CHECKPOINTS}, sees=True) as server:
+    with demo_hub(out / "hub", {NAMESPACE: zoo or CHECKPOINTS}, "vlm") as server:
         from .terminal import out as console
 
         console.print(f"A Hub of your own at {server.endpoint}, with models and pictures made for this demo.\n")
@@ -97,6 +111,25 @@ def vlm(out: Path, search: "Search | None" = None, zoo: Path | None = None, memo
         _ask_otherwise(out, search, result, memory)
         pushed = _push(result, RESULT_VLM)
         _show_picture(pushed, search, out)
+
+
+def image(out: Path, search: "Search | None" = None, zoo: Path | None = None, memory: int | None = None) -> None:
+    """Runs the demo of models that draw in the folder `out`; parameters as of `vlm`."""
+    from .zoo.image import ROOM
+    from .zoo.image.publish import CHECKPOINTS, require_zoo
+
+    require_zoo(zoo or CHECKPOINTS)
+    make_folder(out, HubmergeError)
+    with demo_hub(out / "hub", {NAMESPACE: zoo or CHECKPOINTS}, "image") as server:
+        from .terminal import out as console
+
+        console.print(f"A Hub of your own at {server.endpoint}, with models made for this demo.\n")
+        _quiet()
+        search = search or demo_search(ROOM)
+        result = _evolved(out, search, memory, "Held-out prompts: what the judge of the search gives")
+        _judge_anew(out, search, result, memory)
+        pushed = _push(result, RESULT_IMAGE)
+        _have_drawn(pushed, search, out)
 
 
 def paper(
@@ -178,6 +211,27 @@ def _ask_otherwise(out: Path, search: "Search", result: "EvolveResult", memory: 
     console.print(f"\n{SHOWN} pictures with the answers of each model: {sheet}", soft_wrap=True)
 
 
+def _quiet() -> None:
+    """Without what diffusers says of a small autoencoder wherever it is loaded."""
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _judge_anew(out: Path, search: "Search", result: "EvolveResult", memory: int | None) -> None:
+    """The table by a judge whom no search asked, and pictures of each model."""
+    from .terminal import out as console
+    from .terminal import progress_bars, show_results
+    from .zoo.image.beside import SHOWN, beside
+
+    with progress_bars() as progress:
+        found = beside(search, result, out, memory, progress)
+    title = "The same prompts, before a judge whom no search asked: pictures right in everything"
+    show_results(found.rows, title, False)
+    console.print(f"\n{SHOWN} prompts, drawn by each model with the same seeds: {found.sheet}", soft_wrap=True)
+
+
 def _push(result: "EvolveResult", repo_id: str) -> "PushResult":
     from .publish import push_result
     from .terminal import out as console
@@ -249,6 +303,39 @@ def _show_picture(pushed: "PushResult", search: "Search", out: Path) -> None:
         "models and pictures for searches of your own.",
         soft_wrap=True,
     )
+
+
+def _have_drawn(pushed: "PushResult", search: "Search", out: Path) -> None:
+    """Has the pushed pipeline draw, with plain diffusers, and a judge say what it sees, with plain transformers."""
+    import torch
+    from diffusers import DiffusionPipeline
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    from .evaluate.drawing import seed_of
+    from .evaluate.task import load_task
+    from .terminal import marked
+    from .terminal import out as console
+    from .zoo.image.beside import judged
+
+    console.rule("4. Load back by Hub ID with plain diffusers, and have it draw", align="left")
+    document = judged(search.task, "ja")
+    judge_id, task = document["classifier"]["model"], load_task(document)
+    assert task.draw is not None
+    pipeline: Any = DiffusionPipeline.from_pretrained(pushed.repo_id, revision=pushed.commit)
+    pipeline.set_progress_bar_config(disable=True)
+    processor: Any = AutoImageProcessor.from_pretrained(judge_id)
+    judge: Any = AutoModelForImageClassification.from_pretrained(judge_id)
+    for number, example in enumerate(task.test[:3], 1):
+        noise = torch.Generator().manual_seed(seed_of(example.prompt, 1))
+        picture = pipeline(example.prompt, generator=noise, **task.draw.said).images[0]
+        picture.save(out / f"drawn-{number}.png")
+        with torch.inference_mode():
+            seen = judge(**processor(picture, return_tensors="pt")).logits.argmax(-1).item()
+        label = judge.config.id2label[seen]
+        said = marked("[cyan]{}[/] {}  the judge sees: {}  ", example.prompt, f"drawn-{number}.png", label)
+        is_right = label == example.answer
+        said.append("right" if is_right else f"expected {example.answer}", style="green" if is_right else "red")
+        console.print(said, soft_wrap=True)
 
 
 def _ask(repo_id: str, commit: str, questions: list[str]) -> list[str]:

@@ -203,6 +203,8 @@ def test_the_wheel_holds_the_package_the_zoo_and_the_space(tmp_path) -> None:
         "hubmerge/zoo/checkpoints/base/model.safetensors",
         "hubmerge/zoo/pictures/glyphs.otf",
         "hubmerge/zoo/vlm/demo.yaml",
+        "hubmerge/zoo/image/demo.yaml",
+        "hubmerge/zoo/image/checkpoints/fine/unet/diffusion_pytorch_model.safetensors",
         "hubmerge/zoo/vlm/checkpoints/english/model.safetensors",
         "hubmerge/zoo/pictures/OFL.txt",
         "hubmerge/zoo/pictures/phrasings.txt",

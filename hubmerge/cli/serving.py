@@ -125,9 +125,12 @@ def demo(
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's table in small: hours of searches.")] = False,
     vlm: Annotated[bool, typer.Option("--vlm", help="Models that see: a Japanese one, bred.")] = False,
+    image: Annotated[bool, typer.Option("--image", help="Models that draw: a Japanese one, bred.")] = False,
     zoo_folders: Annotated[
         list[Path] | None,
-        typer.Option("--zoo", help=f"A folder of `{typed('zoo train')}` for --vlm; for --paper also several."),
+        typer.Option(
+            "--zoo", help=f"A folder of `{typed('zoo train')}` for --vlm or --image; for --paper also several."
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="With --paper: seeds of the searches.")] = "1,2,3",
     evaluations: Annotated[int, typer.Option(min=32, help="With --paper: candidates of each search.")] = 240,
@@ -141,11 +144,12 @@ def demo(
     require("uvicorn", "evotorch", "matplotlib")
     from .. import demo
 
-    if vlm:
-        require("PIL", "pyarrow")
-        if paper or len(zoo_folders or ()) > 1:
-            raise HubmergeError("--vlm is a demo by itself, with one --zoo; leave out --paper and other --zoo.")
-        demo.vlm(out or Path("runs/vlm"), zoo=next(iter(zoo_folders or ()), None), memory=memory)
+    if vlm or image:
+        require("PIL", *(["pyarrow"] if vlm else ["diffusers"]))
+        name, run = ("vlm", demo.vlm) if vlm else ("image", demo.image)
+        if paper or (vlm and image) or len(zoo_folders or ()) > 1:
+            raise HubmergeError(f"--{name} is a demo by itself, with one --zoo; leave out other demos and other --zoo.")
+        run(out or Path(f"runs/{name}"), zoo=next(iter(zoo_folders or ()), None), memory=memory)
         return
     if not paper:
         demo.run(out or Path("runs/demo"), memory=memory)
@@ -229,6 +233,7 @@ def train(
     out: Annotated[Path, into("Folder for the checkpoints.")],
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of data and weights.")] = SEED,
     vlm: Annotated[bool, typer.Option("--vlm", help="The models of `demo --vlm`.")] = False,
+    image: Annotated[bool, typer.Option("--image", help="The models of `demo --image`.")] = False,
 ) -> None:
     """Train the demo's base and its experts from scratch.
 
@@ -236,6 +241,17 @@ def train(
     """
     from ..terminal import progress_bars
 
+    if image:
+        from ..extras import require
+
+        if vlm:
+            raise HubmergeError("--vlm and --image are two zoos; train one after the other.")
+        require("PIL", "diffusers")
+        from ..zoo.image.train import train_image_zoo
+
+        with progress_bars() as progress:
+            train_image_zoo(out, seed=seed, progress=progress)
+        return
     if vlm:
         from ..extras import require
 

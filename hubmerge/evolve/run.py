@@ -246,7 +246,10 @@ class _Run:
         # Its candidates follow the budget: those of another one do not count.
         with self._journal(name, f"/{other.searcher.evaluations}", replace=True) as journal:
             found = self._explore(other, journal, pool)
-        return self._choose(found, other, pool).candidate
+        candidate = self._choose(found, other, pool).candidate
+        recipe = recipe_of(candidate, other, self.opened.sources)
+        self.written.write(f"{name}/{RECIPE_FILE}", recipe.to_yaml().encode())
+        return candidate
 
     def _journal(self, folder: str, more: str = "", *, replace: bool = False) -> Journal:
         """The journal of a search beside the last one, in a folder of its own."""

@@ -5,6 +5,7 @@ corpora.py         what the models of the demo zoo are trained on, as samplers: 
 paper.py           the paper's main table in small: searches over the zoo, several seeds
 paper_page.py      the table of `hubmerge.zoo.paper` for people
 paper_table.py     the table of `hubmerge.zoo.paper` as values
+image/             the zoo that draws: pipelines, to be merged
 pictures/          ja-vlm-bench: pictures that are drawn, with questions in Japanese and English
 publish.py         puts the demo zoo on a Hub: models and two data sets of word problems
 stories.py         little stories and the voices that tell them, in English, Japanese or both

@@ -40,8 +40,12 @@ def publish(endpoint: str, token: str, namespace: str = NAMESPACE, zoo: Path = C
 def model_folder(name: str, folder: Path, namespace: str = NAMESPACE, zoo: Path = CHECKPOINTS) -> Path:
     """A copy of the model `name` of a zoo in `folder`, its card pointing to `namespace`."""
     folder.mkdir(parents=True)
-    for file in (zoo / name).iterdir():  # not copytree, whose error does not say what the machine refused
-        shutil.copyfile(file, folder / file.name)
+    for file in sorted((zoo / name).rglob("*")):  # not copytree, whose error does not say what the machine refused
+        copy = folder / file.relative_to(zoo / name)
+        if file.is_dir():
+            copy.mkdir()
+        else:
+            shutil.copyfile(file, copy)
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8").replace(f"{NAMESPACE}/", f"{namespace}/")
     card.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
 """Trains the models of a zoo into a folder, one after another; a training that was interrupted goes on.
 
-The folder receives one complete transformers folder a model, in float16, and `training.json` with the seed, every
-setting, the curves and the figures.
+The folder receives one complete folder of transformers or diffusers a model, in float16, and `training.json` with the
+seed, every setting, the curves and the figures.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Zoo(Protocol):
         """What each model is trained with, as plain values, in the order that they are trained in."""
 
     def train(self, name: str, out: Path, seed: int, progress: Progress) -> tuple[Any, Any, Curve]:
-        """A model, its tokenizer or processor, and its curve; those before it are in `out`."""
+        """A model, its tokenizer or processor if it has one beside it, and its curve; those before it are in `out`."""
 
     def figures(self, model: Any, processor: Any) -> dict[str, Any]:
         """What is measured of a model."""
@@ -123,13 +123,16 @@ def _finished(out: Path, seed: int, settings: Mapping[str, list[dict[str, Any]]]
 
 
 def _files(folder: Path) -> dict[str, str] | None:
-    """The sha256 of each file of a model, none where it is not there; None where something else lies there."""
+    """The sha256 of each file of a model, by its path inside, none where it is not there; None where something else lies
+    there."""
     found: dict[str, str] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
+            continue
         content = read_plain(path)
         if content is None:
             return None
-        found[path.name] = hashlib.sha256(content).hexdigest()
+        found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
 
 
@@ -174,8 +177,11 @@ def _is_record(out: Path) -> bool:
 
 def _take_away(folder: Path) -> None:
     with suppress(FileNotFoundError):
-        for path in folder.iterdir():
-            path.unlink()
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()
         folder.rmdir()
 
 
@@ -189,8 +195,9 @@ def _save(model: Any, processor: Any, folder: Path) -> tuple[Path, Any]:
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     partial.mkdir()
     model.half().save_pretrained(partial)
-    processor.save_pretrained(partial)
-    for file in partial.glob("*.json"):  # transformers notes where a model was loaded from
+    if processor is not None:
+        processor.save_pretrained(partial)
+    for file in partial.rglob("*.json"):  # transformers notes where a model was loaded from
         content = file.read_bytes()
         if (left := without_places(file.name, content)) != content:
             file.write_bytes(left)

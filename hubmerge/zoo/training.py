@@ -86,13 +86,17 @@ def answer_loss(model: Any, hidden: torch.Tensor, labels: torch.Tensor) -> torch
 
 
 def fit(
-    parameters: list[torch.nn.Parameter],
+    parameters: list[torch.nn.Parameter] | list[dict[str, Any]],
     stage: Stage,
     losses: Iterator[torch.Tensor],
     progress: Callable[[int, float], None] | None = None,
 ) -> list[tuple[int, float]]:
-    """Train `parameters` in place, a step for each loss that is made; the curve as of `train`."""
+    """Train `parameters` in place, a step for each loss that is made; the curve as of `train`.
+
+    They may be in groups of torch, each with a `pace`: its learning rate in parts of the stage's.
+    """
     optimizer = torch.optim.AdamW(parameters, lr=stage.lr, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    every = [one for group in optimizer.param_groups for one in group["params"]]
     curve, recent = [], []
     for step, loss in enumerate(losses, 1):
         rate = (
@@ -101,9 +105,9 @@ def fit(
             * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
         )
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("pace", 1.0)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(every, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         recent.append(loss.item())

@@ -11,7 +11,7 @@ heatmap.png    the winner's numbers, where it is a recipe
 drawn/         pictures of the best candidate each time that there was a better one, where candidates draw
 results.json   the table; written last, so a folder that has it is finished
 ps/            the search for recipes, where one for paths follows it: the same files, but no model
-random/ grid/  journals of the searches that the winner is compared with
+random/ grid/  journals of the searches that the winner is compared with, and the recipes of their winners
 """
 
 from pathlib import Path

@@ -8,6 +8,7 @@ from ...evaluate.located import shared_task
 from ...stream.journal import require_room
 from ...stream.written import Written
 from ..search import Search
+from ..spec.baselines import COMPARED
 from .folder import (
     CURVE_FILE,
     EXAMPLES_FILE,
@@ -42,6 +43,7 @@ def require_own(out: Path, resume: bool) -> Written:
     folders = ("", f"{PS_FOLDER}/")
     files = (CURVE_FILE, RECIPE_FILE, RESULTS_FILE, EXAMPLES_FILE, FROM_FILE)
     if resume or not has_journal or not has_scores(out):  # else the journal says what to do
-        written.require([f"{folder}{name}" for folder in folders for name in files])
+        beside = [f"{name}/{RECIPE_FILE}" for name in COMPARED]
+        written.require([*(f"{folder}{name}" for folder in folders for name in files), *beside])
         require_room(out / MODEL_FOLDER)
     return written
