@@ -15,15 +15,19 @@ from dataclasses import replace
 from pathlib import Path
 from hubmerge import demo
 
-sees = sys.argv[2] == "sees"
-search = demo.demo_search("hubmerge.zoo.vlm") if sees else demo.demo_search()
+room, run, beside = {
+    "words": ("hubmerge.zoo", demo.run, "average"),
+    "sees": ("hubmerge.zoo.vlm", demo.vlm, "average"),
+    "draws": ("hubmerge.zoo.image", demo.image, "random"),
+}[sys.argv[2]]
+search = demo.demo_search(room)
 search = replace(
     search,
     searcher=replace(search.searcher, evaluations=6, popsize=6),
     splits={"search": 10, "validation": 10, "test": 20},
-    baselines=("average",),
+    baselines=(beside,),
 )
-(demo.vlm if sees else demo.run)(Path(sys.argv[1]), search, memory=400_000_000)
+run(Path(sys.argv[1]), search, memory=400_000_000)
 """
 
 
@@ -95,3 +99,22 @@ def test_demo_of_models_that_see(tmp_path) -> None:
         return [line for line in text.splitlines() if re.search(r"\d% +[\d.]+% - ", line)]
 
     assert table(first) == table(second) != []
+
+
+@pytest.mark.slow
+def test_demo_of_models_that_draw(tmp_path) -> None:
+    """Its table, the one by another judge, a sheet of pictures, and the pushed pipeline's own."""
+    from PIL import Image
+
+    told = run_demo(tmp_path / "demo", "draws")
+    for name in ("image-base", "image-fine", "image-japanese", "evolved", "by hand: attention", "random search"):
+        assert name in told
+    assert len(re.findall(r"the judge sees: .*(?:right|expected .*)$", told, re.MULTILINE)) == 3
+    out = tmp_path / "demo"
+    rows = {row["model"]: row for row in json.loads((out / "beside.json").read_bytes())["rows"]}
+    assert all(row["n"] == 5 * 20 == len(set(row["problems"])) for row in rows.values()) and len(rows) == 12
+    assert {row["value"] for name, row in rows.items() if name in ("base", "fine", "Japanese")} == {0}
+    with Image.open(out / "pictures.png") as sheet, Image.open(out / "drawn-3.png") as drawn:
+        assert sheet.height > 12 * 64 and drawn.size == (32, 32)
+    card = (out / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "text-to-image" in card and "DiffusionPipeline" in card

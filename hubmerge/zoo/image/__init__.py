@@ -5,6 +5,7 @@ cards.py           the cards of its models
 drawn.py           the pictures that it learns from
 judges.py          who says what is in a picture
 learning.py        how the networks learn
+measured.py        what is measured of its models as they are trained
 networks.py        pipelines of diffusers, as tiny as can be
 prompts.py         prompts in Japanese and English: a data set, and tasks
 publish.py         puts the zoo on a Hub

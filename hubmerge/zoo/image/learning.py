@@ -122,7 +122,7 @@ def learn_to_draw(
             yield mse_loss(found, noising.get_velocity(clean, noise, times))
             _follow(kept, parts, min(_SLOWEST, (step + 1) / (step + 10)))
 
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [*part.parameters()], "pace": pace} for part, pace in zip(parts, (1.0, stage.pace), strict=True)
     ]
     curve = fit(groups, stage, losses(), report)
