@@ -18,7 +18,7 @@ from hubmerge.hub.unplaced import without_places
 diffusers = pytest.importorskip("diffusers")
 
 from hubmerge.evolve.search import Search  # noqa: E402
-from hubmerge.zoo.image import ROOM, SEED, beside, judges, train  # noqa: E402
+from hubmerge.zoo.image import ROOM, SEED, beside, judges  # noqa: E402
 from hubmerge.zoo.image.drawn import SIDE, draw  # noqa: E402
 from hubmerge.zoo.image.learning import any_picture, crude_picture, every_picture, fine_picture  # noqa: E402
 from hubmerge.zoo.image.networks import LONGEST, Drawing, new_tokenizer, prompts, token_ids  # noqa: E402
@@ -269,6 +269,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         require_zoo(publish.CHECKPOINTS)
     # The record of another zoo: its base is not written over.
     record = json.loads((publish.CHECKPOINTS / "training.json").read_text(encoding="utf-8"))
+    record["models"] = {name: {"files": {"config.json": ""}} for name in record["models"]}
     (tmp_path / "training.json").write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(PlanError, match="holds another zoo"):
-        train_image_zoo(tmp_path, train.SEED)
+    with pytest.raises(PlanError, match="holds another zoo, with math"):
+        train_image_zoo(tmp_path, SEED, stages=_few(STAGES))
