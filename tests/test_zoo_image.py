@@ -126,7 +126,7 @@ def test_a_sheet_has_a_row_for_each_model() -> None:
 def small(tmp_path_factory) -> Path:
     """A zoo that learnt next to nothing."""
     out = tmp_path_factory.mktemp("zoo")
-    record = train_image_zoo(out, 3, stages=_few(STAGES), measured=1)
+    record = train_image_zoo(out, 3, stages=_few(STAGES), measured=1, fresh=8)
     assert list(record["models"]) == [*STAGES]
     return out
 
@@ -151,11 +151,11 @@ def test_a_zoo_is_trained_and_goes_on(small: Path, tmp_path: Path) -> None:
     trained: list[str] = []
     stages = _few(STAGES)
     longer = stages | {"japanese": replace(stages["japanese"], steps=3)}
-    train_image_zoo(out, 3, lambda event: trained.append(event.stage), longer, measured=1)
+    train_image_zoo(out, 3, lambda event: trained.append(event.stage), longer, measured=1, fresh=8)
     assert {stage for stage in trained if stage.startswith("train")} == {"train japanese", "train judge-2"}
     (out / "japanese" / "unet" / "notes.txt").write_text("mine")
     with pytest.raises(PlanError, match="is not a model as a training wrote it"):
-        train_image_zoo(out, 3, stages=stages, measured=1)
+        train_image_zoo(out, 3, stages=stages, measured=1, fresh=8)
     assert (out / "japanese" / "unet" / "notes.txt").read_text() == "mine"
 
 

@@ -35,7 +35,7 @@ def drawn_figures(model: Drawing, judge: Path, prompts: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def judged_figures(judge: Any, vae: Any, pictures: int = 600) -> dict[str, Any]:
+def judged_figures(judge: Any, vae: Any, pictures: int) -> dict[str, Any]:
     """The share of fresh pictures, drawn by the autoencoder, that a judge names whole, by style."""
     names, found = [*labels()], {}
     for style in STYLES:

@@ -54,13 +54,14 @@ def train_image_zoo(
     progress: Progress = silent,
     stages: Mapping[str, Drawings] = STAGES,
     measured: int = 32,
+    fresh: int = 600,
 ) -> dict[str, Any]:
     """Train autoencoder, judges, base and experts into `out`; returns what `training.json` holds (see
     `trained.train_models`).
 
-    measured: validation prompts that give the figures on the cards.
+    measured: validation prompts, and fresh: pictures of each style, that give the figures on the cards.
     """
-    return train_models(_Drawing(out, stages, measured), out, seed, progress)
+    return train_models(_Drawing(out, stages, measured, fresh), out, seed, progress)
 
 
 @dataclass
@@ -70,6 +71,7 @@ class _Drawing:
     out: Path
     stages: Mapping[str, Drawings]
     measured: int
+    fresh: int
 
     @property
     def settings(self) -> Mapping[str, list[dict[str, Any]]]:
@@ -121,7 +123,7 @@ class _Drawing:
     def figures(self, model: Any, processor: Any) -> dict[str, Any]:
         if isinstance(model, Drawing):
             return drawn_figures(model, self.out / "judge", self.measured)
-        return judged_figures(model.eval(), self._vae()) if processor is not None else {}
+        return judged_figures(model.eval(), self._vae(), self.fresh) if processor is not None else {}
 
     def write_card(self, folder: Path, name: str, record: dict[str, Any]) -> None:
         write_card(folder, name, record)
