@@ -111,7 +111,7 @@ def _measure(search: "Search", result: "EvolveResult", memory: int | None, progr
             assert isinstance(model, ModelRef)
             resident.load_source(model)
         task = tasks["en" if name == IN_ENGLISH else "ja"]
-        marks = {}
+        marks: dict[str, float] = {}
         for seed in SEEDS:
             marks |= _ask(resident.model, task, seed, search.batch_size)
         values = tuple(marks.values())

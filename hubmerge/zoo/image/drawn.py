@@ -132,7 +132,7 @@ def draw(scene: Scene, style: str, look: "Generator") -> "ndarray":
     _SHAPES[scene.object](pen)
     if style == "crude":
         image = image.filter(ImageFilter.GaussianBlur(_SCALE * look.uniform(1.5, 2.1)))
-    pixels = numpy.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=numpy.float32)
+    pixels: ndarray = numpy.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=numpy.float32)
     if style == "crude":
         pixels = pixels * 0.62 + 128 * 0.38 + look.normal(0, 7, pixels.shape)
     return numpy.clip(pixels, 0, 255).astype(numpy.uint8)

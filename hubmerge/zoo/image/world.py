@@ -57,7 +57,7 @@ class Scene:
 
     def label(self, style: str) -> str:
         """What a judge calls a picture of it in a style."""
-        return _label(*(word.en for word in self.parts.values()), style)
+        return _label(OBJECTS[self.object].en, COLOURS[self.colour].en, TIMES[self.time].en, style)
 
 
 UNCLEAR = "something"
