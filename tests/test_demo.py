@@ -23,7 +23,7 @@ room, run, beside = {
 search = demo.demo_search(room)
 search = replace(
     search,
-    searcher=replace(search.searcher, evaluations=6, popsize=6),
+    searcher=replace(search.searcher, evaluations=8, popsize=4),
     splits={"search": 10, "validation": 10, "test": 20},
     baselines=(beside,),
 )
