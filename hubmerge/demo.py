@@ -318,7 +318,7 @@ def _have_drawn(pushed: "PushResult", search: "Search", out: Path) -> None:
     from .zoo.image.beside import judged
 
     console.rule("4. Load back by Hub ID with plain diffusers, and have it draw", align="left")
-    document = judged(search.task, "ja")
+    document = judged(search.task)
     judge_id, task = document["classifier"]["model"], load_task(document)
     assert task.draw is not None
     pipeline: Any = DiffusionPipeline.from_pretrained(pushed.repo_id, revision=pushed.commit)

@@ -253,7 +253,7 @@ def test_the_search_of_the_demo_asks_no_judge_of_the_test() -> None:
 
     search = Search.from_yaml(files(ROOM).joinpath("demo.yaml").read_text(encoding="utf-8"))
     assert search.task["draw"] == DRAW
-    assert search.task["classifier"] != (other := beside.judged(search.task, "ja"))["classifier"]["model"]
+    assert search.task["classifier"] != (other := beside.judged(search.task))["classifier"]["model"]
     assert other["classifier"]["value"] == "right" and {*other["examples"]} == {"repo_id", "test"}
     assert len(rows("test")) * len(beside.SEEDS) >= 600
     assert [search.splits[split] for split in SPLITS] == [len(rows(split)) for split in SPLITS]

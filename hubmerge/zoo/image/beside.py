@@ -101,7 +101,8 @@ def _measure(search: "Search", result: "EvolveResult", memory: int | None, progr
     pinned = search.with_pins({source.ref: source.pinned for source in opened})
     models = contestants(pinned, result)
     resident = ResidentModel(make_plan(result.recipe, memory=memory), memory=memory, load=lambda carried: None)
-    tasks = {lang: load_task(judged(search.task, lang), counts=search.splits) for lang in ("ja", "en")}
+    japanese = load_task(judged(search.task), counts=search.splits)
+    english = replace(japanese, test=tuple(map(_in_english, japanese.test)))
     found, pictures = {}, {}
     for number, (name, model) in enumerate(models.items()):
         progress(Event("judge", number, len(models), "models", note=name))
@@ -110,12 +111,17 @@ def _measure(search: "Search", result: "EvolveResult", memory: int | None, progr
         else:
             assert isinstance(model, ModelRef)
             resident.load_source(model)
-        task = tasks["en" if name == IN_ENGLISH else "ja"]
+        task = english if name == IN_ENGLISH else japanese
         marks: dict[str, float] = {}
         for seed in SEEDS:
-            marks |= _ask(resident.model, task, seed, search.batch_size)
-        values = tuple(marks.values())
-        found[name] = Measurement(score=sum(values) / len(values), n=len(values), values=values, problems=tuple(marks))
+            values = _ask(resident.model, task, seed, search.batch_size)
+            marks |= {f"{one.prompt} {seed}": value for one, value in zip(japanese.test, values, strict=True)}
+        found[name] = Measurement(
+            score=sum(marks.values()) / len(marks),
+            n=len(marks),
+            values=tuple(marks.values()),
+            problems=tuple(marks),
+        )
         assert task.draw is not None
         drawn = resident.model.draw(shown(task), replace(task.draw, seeds=SEEDS[:1]), search.batch_size)
         pictures[name] = [(example.prompt, picture) for example, _, picture in drawn]
@@ -124,16 +130,19 @@ def _measure(search: "Search", result: "EvolveResult", memory: int | None, progr
     return _Measured(rows, pictures)
 
 
-def _ask(painter: Any, task: "Task", seed: int, batch_size: int) -> dict[str, float]:
-    """Whether the picture of each prompt with a seed is right, by the Japanese prompt and the seed."""
+def _ask(painter: Any, task: "Task", seed: int, batch_size: int) -> tuple[float, ...]:
+    """Whether the picture of each prompt with a seed is right."""
     from ...evaluate.score import evaluate
 
     assert task.draw is not None
     asked = replace(task, draw=replace(task.draw, seeds=(seed,)))
-    scores = evaluate(painter, None, asked.test, asked, batch_size=batch_size)
-    said = {row["prompt_en"]: row["prompt"] for row in rows("test")}
-    names = (f"{said.get(example.prompt, example.prompt)} {seed}" for example in asked.test)
-    return dict(zip(names, scores.values, strict=True))
+    return evaluate(painter, None, asked.test, asked, batch_size=batch_size).values
+
+
+def _in_english(example: "Example") -> "Example":
+    """An example of the test that asks for the same in English."""
+    said = {row["prompt"]: row["prompt_en"] for row in rows("test")}
+    return replace(example, prompt=said[example.prompt])
 
 
 def contestants(search: "Search", result: "EvolveResult") -> "dict[str, Contestant]":
@@ -154,12 +163,11 @@ def contestants(search: "Search", result: "EvolveResult") -> "dict[str, Contesta
     return {**found, EVOLVED: result.recipe}
 
 
-def judged(task: Mapping[str, Any], lang: str) -> dict[str, Any]:
-    """The search's task for the table: its test split alone, in a language, before the judge whom no search asked."""
+def judged(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The search's task for the table: its test split alone, before the judge whom no search asked."""
     examples = {name: task["examples"][name] for name in ("repo_id", "revision", "test") if name in task["examples"]}
     judge = {"model": f"{task['examples']['repo_id'].partition('/')[0]}/{REPOS['judge-2']}", "value": "right"}
-    prompt = "{prompt}" if lang == "ja" else "{prompt_en}"
-    return {**task, "examples": examples, "prompt": prompt, "classifier": judge}
+    return {**task, "examples": examples, "classifier": judge}
 
 
 def shown(task: "Task") -> "list[Example]":
