@@ -121,7 +121,7 @@ def hub(
 def demo(
     out: Annotated[
         Path | None,
-        into("Run folder; what was interrupted goes on. [default: runs/demo, paper, vlm]"),
+        into("Run folder; what was interrupted goes on. [default: runs/demo, paper, vlm, image]"),
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's table in small: hours of searches.")] = False,
     vlm: Annotated[bool, typer.Option("--vlm", help="Models that see: a Japanese one, bred.")] = False,
