@@ -123,8 +123,8 @@ def _finished(out: Path, seed: int, settings: Mapping[str, list[dict[str, Any]]]
 
 
 def _files(folder: Path) -> dict[str, str] | None:
-    """The sha256 of each file of a model, by its path inside, none where it is not there; None where something else lies
-    there."""
+    """The sha256 of each file of a model, by its path inside, none where it is not there; None where there is
+    something else."""
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
