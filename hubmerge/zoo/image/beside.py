@@ -116,12 +116,8 @@ def _measure(search: "Search", result: "EvolveResult", memory: int | None, progr
         for seed in SEEDS:
             values = _ask(resident.model, task, seed, search.batch_size)
             marks |= {f"{one.prompt} {seed}": value for one, value in zip(japanese.test, values, strict=True)}
-        found[name] = Measurement(
-            score=sum(marks.values()) / len(marks),
-            n=len(marks),
-            values=tuple(marks.values()),
-            problems=tuple(marks),
-        )
+        share = sum(marks.values()) / len(marks)
+        found[name] = Measurement(share, share, n=len(marks), values=tuple(marks.values()), problems=tuple(marks))
         assert task.draw is not None
         drawn = resident.model.draw(shown(task), replace(task.draw, seeds=SEEDS[:1]), search.batch_size)
         pictures[name] = [(example.prompt, picture) for example, _, picture in drawn]
