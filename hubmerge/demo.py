@@ -321,7 +321,7 @@ def _have_drawn(pushed: "PushResult", search: "Search", out: Path) -> None:
     document = judged(search.task)
     judge_id, task = document["classifier"]["model"], load_task(document)
     assert task.draw is not None
-    pipeline: Any = DiffusionPipeline.from_pretrained(pushed.repo_id, revision=pushed.commit)
+    pipeline: Any = DiffusionPipeline.from_pretrained(pushed.repo_id, revision=pushed.commit, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     processor: Any = AutoImageProcessor.from_pretrained(judge_id)
     judge: Any = AutoModelForImageClassification.from_pretrained(judge_id)
