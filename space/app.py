@@ -27,7 +27,7 @@ from .downloads import add_downloads
 from .forms.search import MOST_BYTES
 from .settings import Settings
 from .state import PRODUCT, Examples, Page, new_owner_key, owner_of, products
-from .tabs.answer import WAITING
+from .tabs.answer import STRANGERS_PIXELS, WAITING
 from .tabs.chat import chat_tab
 from .tabs.evolve import evolve_tab
 from .tabs.merge import merge_tab
@@ -184,7 +184,8 @@ def launch(*, port: int | None = None, open_browser: bool = False, examples: dic
 
 def largest_upload(settings: Settings) -> int:
     """Bytes of a file that anybody may send: gradio takes each before we see it, and keeps it for a day."""
-    return MOST_BYTES if settings.on_space else max(MOST_BYTES, pictures.MOST_BYTES)  # a Space takes no pictures
+    # Rows and pictures: of these strangers send a byte a pixel, which is more than a photograph has.
+    return max(MOST_BYTES, STRANGERS_PIXELS if settings.on_space else pictures.MOST_BYTES)
 
 
 def _serve(page: Page) -> None:
