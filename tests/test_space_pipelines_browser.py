@@ -31,7 +31,7 @@ def visitor(own_page, hub, tmp_path_factory):
 
 def test_what_pipelines_are_made_of_is_seen_and_set(visitor):
     for name in (PLAIN, FINE):
-        visitor.choose("#hm-models", "draw-" + name[-4:], name)
+        visitor.choose("#hm-models", name.partition("/")[2], name)
     visitor.see("#hm-cards .hm-fine", "All 2 draw with a UNet2DConditionModel of the same shapes")
     visitor.see("#hm-picked-parts .hm-best", "merged of draw-plain, draw-fine")
     visitor.see("#hm-picked-parts", "as it is in draw-plain")
