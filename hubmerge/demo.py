@@ -324,7 +324,7 @@ def _have_drawn(pushed: "PushResult", search: "Search", out: Path) -> None:
     pipeline: Any = DiffusionPipeline.from_pretrained(pushed.repo_id, revision=pushed.commit, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     processor: Any = AutoImageProcessor.from_pretrained(judge_id)
-    judge: Any = AutoModelForImageClassification.from_pretrained(judge_id)
+    judge: Any = AutoModelForImageClassification.from_pretrained(judge_id, dtype=torch.float32)
     for number, example in enumerate(task.test[:3], 1):
         noise = torch.Generator().manual_seed(seed_of(example.prompt, 1))
         picture = pipeline(example.prompt, generator=noise, **task.draw.said).images[0]
