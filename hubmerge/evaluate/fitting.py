@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import HubmergeError, SourceError
-from ..stream.architecture import read_architecture
-from ..stream.tokens import PROCESSOR_FILES
 
 _OF_ONE_SIZE = ("clip_vision_model", "siglip_vision_model")
 """Towers that take pictures of their own size alone."""
@@ -21,6 +19,8 @@ _MEND = "take both from the repository of the model that they were trained with"
 def unknown_class(files: Mapping[str, bytes]) -> str | None:
     """Which class of a processor's files transformers does not have, in words for a message; None where it has all."""
     import transformers
+
+    from ..stream.tokens import PROCESSOR_FILES
 
     known = set(dir(transformers))
     for file in PROCESSOR_FILES:
@@ -38,6 +38,8 @@ def require_fitting(processor: Any, config: Mapping[str, Any], name: str) -> Non
     """Raises `SourceError` where the processor of the model `name` makes of a picture what its tower cannot take."""
     if not isinstance(config.get("vision_config"), Mapping):
         return
+    from ..stream.architecture import read_architecture  # opens the Hub's client, which a task is read without
+
     whole = read_architecture(config)
     for flaw in _flaws(processor, whole, whole.vision_config):
         raise SourceError(f"{name} cannot be shown pictures: {flaw}; {_MEND}.")
