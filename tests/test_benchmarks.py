@@ -106,6 +106,17 @@ def test_actors_prints_a_row_a_way() -> None:
     assert all(float(row["candidates/s"]) > 0 < float(row["times 1 actor"]) for row in rows)
 
 
+@pytest.mark.thorough
+def test_journal_prints_a_row_a_step(tmp_path: Path) -> None:
+    lines = run("journal.py", "--evaluations", 65, "--keep", tmp_path)
+    [rows] = tables(lines)
+    assert [row["step"] for row in rows] == ["make", "open", "open, unknown", "read", "resume", "report"]
+    assert all(float(row["CPU s"]) > 0 for row in rows if row["step"] not in ("open", "open, unknown", "read"))
+    assert (tmp_path / "journal.jsonl").read_bytes().count(b"\n") == 1 + int(lines[-1].split()[0]) == 66
+    again = run("journal.py", "--evaluations", 65, "--keep", tmp_path)
+    assert [row["step"] for row in tables(again)[0]] == ["open", "open, unknown", "read", "resume", "report"]
+
+
 def test_a_command_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     from measured import CommandFailed, Usage, measured, median

@@ -105,7 +105,7 @@ def test_not_a_number_only_where_it_may_stand() -> None:
         ('{"a":' * 100_000, "levels"),
         (f'{{"x": {"7" * 400}}}', "400 digits"),
         ("9" * 5_000, "5,000 digits"),
-        ("1e999", "no finite number"),
+        *((number, "no finite number") for number in ("1e999", "[12E0999]", "-1.0E+309", "9" * 400 + ".5")),
         ("NaN", "NaN is no number"),
         ("-Infinity", "-Infinity is no number"),
         (r'"\ud800"', "surrogate"),

@@ -50,12 +50,16 @@ def parse_json(
         text = data.decode("utf-8-sig")
     if problem := _excess(data):
         refuse(problem)
+    # A call for each number takes as long as all the rest: only where one may be too long or too large.
+    shape = data.translate(_SHAPE)
+    long = _LONG in shape
+    large = long or _has_exponent(shape)
     try:
         return json.loads(
             text,
-            parse_int=_whole if _LONG.search(data) else None,  # a call for each number takes as long as all the rest
-            parse_float=_finite if finite else None,
-            parse_constant=_no_constant if finite else None,
+            parse_int=_whole if long else None,
+            parse_float=_finite if finite and large else None,
+            parse_constant=_no_constant if finite and any(name in data for name in _CONSTANTS) else None,
             object_pairs_hook=_unique if unique else None,
         )
     except _Unfit as exc:
@@ -81,7 +85,11 @@ _STRING = re.compile(rb'"[^"]*"')
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _ESCAPES = re.compile(rb"(?P<whole>\\\\|" + _PAIR.pattern + rb")|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_LONG = re.compile(rb"\d{%d}" % (MOST_DIGITS + 1))
+_SHAPE = bytes.maketrans(b"123456789E", b"000000000e")
+_LONG = b"0" * (MOST_DIGITS + 1)
+_EXPONENTS = (b"0e000", b"0e+000")
+"""How a number begins its exponent that no float can hold, but for those that are `_LONG`."""
+_CONSTANTS = (b"NaN", b"Infinity")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -92,12 +100,22 @@ def _excess(data: bytes) -> str | None:
         if _HALF.search(data) and _HALF.search(_PAIR.sub(b"", data)):
             return "it holds half of a surrogate pair, which is no character"
         data = data.replace(b'\\"', b"")
+    if len(data) <= MOST_JSON_VALUES and data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return None
     frame = _STRING.sub(b"", data.translate(None, _DROPPED))
     values = frame.count(b",") + frame.count(b"[") + frame.count(b"{")
     if values > MOST_JSON_VALUES:
         return f"it has more than {MOST_JSON_VALUES:,} values"
     depth = max(accumulate(map(_STEP.__getitem__, frame.translate(None, b',"\\'))), default=0)
     return f"it is nested more than {MAX_DEPTH} levels deep" if depth > MAX_DEPTH else None
+
+
+def _has_exponent(shape: bytes) -> bool:
+    """Whether a number may have an exponent that no float can hold; digests have the same letters, in strings."""
+    if not any(exponent in shape for exponent in _EXPONENTS):
+        return False
+    rest = shape if b"\\" in shape else _STRING.sub(b"", shape)
+    return any(exponent in rest for exponent in _EXPONENTS)
 
 
 class _Unfit(Exception):

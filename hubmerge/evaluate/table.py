@@ -57,11 +57,11 @@ class Row:
 
 def pack(values: Sequence[float]) -> str | list[float]:
     """One score per example in little room: "0110" where all are 0 or 1, else a list."""
-    if all(value in (0.0, 1.0) for value in values):
-        return "".join(str(int(value)) for value in values)
+    if set(values) <= {0.0, 1.0}:
+        return "".join("1" if value else "0" for value in values)
     return list(values)  # to the last digit: a resumed searcher must be told what the first one was
 
 
 def unpack(packed: str | Sequence[float]) -> tuple[float, ...]:
     """The values that `pack` was given."""
-    return tuple(float(value) for value in packed)
+    return tuple(map(float, packed))

@@ -100,10 +100,9 @@ def explore(
         centre = _walk(own, genome, recorder, stage=stage, later=later, objectives=len(fitness.objectives))
         best = genome.decode(centre) if centre is not None else _best(recorder.collected[before:], genome)
     done = sorted(recorder.collected, key=lambda evaluation: evaluation.number)
-    if len(journal.evaluations) != len(done):
+    if len(journal) != len(done):
         raise SearchError(
-            f"{journal.path} holds {len(journal.evaluations)} evaluations where the search makes {len(done)}; "
-            "start a new run."
+            f"{journal.path} holds {len(journal)} evaluations where the search makes {len(done)}; start a new run."
         )
     return Exploration(tuple(done), tuple(genomes), centre, searchers.popsize(specs[0], genomes[0].size))
 

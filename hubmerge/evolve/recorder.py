@@ -51,11 +51,14 @@ class Recorder:
         self._examples = examples
         self._total = 0
         self._progress = progress
-        self._finished = {evaluation.number: evaluation for evaluation in journal.evaluations}
         self._waiting: dict[int, _Pending] = {}
         self._first: dict[str, int] = {}  # candidate -> the number it was first asked for under
         self._asked = 0
         self.collected: list[Evaluation] = []
+        # What is told after each evaluation is kept up to date: found anew, it would take as long as all before it.
+        self._best: Evaluation | None = None
+        self._now: tuple[float, int] = (0.0, 0)  # the sum of fitnesses, and how many, of the generation collected
+        self._seconds: dict[int, float] = {}  # by stage
 
     def enter(self, genome: Genome, stage: int, *, popsize: int, to_come: int) -> None:
         """Begins a stage: vectors are of `genome` from here on, and about `to_come` evaluations are left in the run."""
@@ -71,8 +74,8 @@ class Recorder:
         asked = _Pending(vector, candidate)
         self._waiting[number] = asked
         first = self._first.setdefault(asked.key, number)
-        if number in self._finished:
-            self._check(self._finished[number], vector)
+        if number in self._journal:
+            self._check(self._journal[number], vector)
         elif first == number:
             self._pool.submit(number, candidate, self._examples.next(self.collected, self._generation(number)))
         return number
@@ -82,17 +85,17 @@ class Recorder:
         if not self.collected:  # the models are read first, and who watches is to know what for
             self._progress(Event("search", 0, self._total, "evaluations", "the first candidate is being scored"))
         first = self._first[self._waiting[number].key]
-        while first not in self._finished:
+        while first not in self._journal:
             finished = self._pool.finished(TICK)
             for finished_number, measured in finished.items():
                 self._record(finished_number, measured)
             if not finished and self.collected:
                 self._progress(self._event())
-        if number not in self._finished:
-            self._append(number, self._copy(number, self._finished[first]))
-        evaluation = self._finished[number]
+        if number not in self._journal:
+            self._journal.append(self._copy(number, self._journal[first]))
+        evaluation = self._journal[number]
         del self._waiting[number]
-        self.collected.append(evaluation)
+        self._note(evaluation)
         self._refuse_hopeless()
         self._progress(self._event())
         return replace(evaluation, values=self._examples.filled(evaluation.values))
@@ -104,10 +107,20 @@ class Recorder:
 
     def seconds(self, stage: int) -> float:
         """What the collected evaluations of a stage took, one after the other."""
-        return sum(evaluation.seconds for evaluation in self.collected if evaluation.stage == stage)
+        return self._seconds.get(stage, 0.0)
+
+    def _note(self, evaluation: Evaluation) -> None:
+        last = self.collected[-1] if self.collected else evaluation
+        if (last.stage, last.generation) != (evaluation.stage, evaluation.generation):
+            self._now = (0.0, 0)
+        self.collected.append(evaluation)
+        self._now = (self._now[0] + evaluation.fitness[0], self._now[1] + 1)
+        if self._best is None or evaluation.fitness[0] > self._best.fitness[0]:
+            self._best = evaluation
+        self._seconds[evaluation.stage] = self.seconds(evaluation.stage) + evaluation.seconds
 
     def _record(self, number: int, measured: Measurement) -> None:
-        if number in self._finished:
+        if number in self._journal:
             return
         asked = self._waiting[number]
         evaluation = Evaluation(
@@ -128,7 +141,7 @@ class Recorder:
             error=None if measured.error is None else without_paths(measured.error),
             solution=asked.solution,
         )
-        self._append(number, evaluation)
+        self._journal.append(evaluation)
 
     def _copy(self, number: int, known: Evaluation) -> Evaluation:
         return replace(
@@ -140,10 +153,6 @@ class Recorder:
             seconds=0.0,
             tokens=0,
         )
-
-    def _append(self, number: int, evaluation: Evaluation) -> None:
-        self._journal.append(evaluation)
-        self._finished[number] = evaluation
 
     def _generation(self, number: int) -> int:
         return (number - self._start) // self._popsize
@@ -174,13 +183,12 @@ class Recorder:
             raise SearchError(f"No candidate of the first generation could be evaluated: {self.collected[0].error}")
 
     def _event(self) -> Event:
-        last = self.collected[-1]
-        now = [e.fitness[0] for e in self.collected if (e.stage, e.generation) == (last.stage, last.generation)]
-        best = max(self.collected, key=lambda evaluation: evaluation.fitness[0])
+        last, best = self.collected[-1], self._best
+        assert best is not None
         data = {
             "generation": last.generation,
             "best": best.fitness[0],
-            "mean": sum(now) / len(now),
+            "mean": self._now[0] / self._now[1],
             "score": best.score,
         }
         note = f"generation {last.generation + 1}, best fitness {best.fitness[0]:.3f}"

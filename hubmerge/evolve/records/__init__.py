@@ -3,6 +3,7 @@
 folder.py      the names of its files
 evaluation.py  one evaluated candidate
 journal.py     every evaluation, on disk before the next begins
+seal.py        how much of the journal need not be parsed to be opened
 results.py     the end of a run: winner and table
 learnt.py      what an earlier run taught, for a search that begins with it
 remarks.py     what has to be said of a winner

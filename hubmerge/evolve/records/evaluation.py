@@ -1,10 +1,10 @@
 """One evaluated candidate: a line of the journal, and what the searcher is told."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from ...documents import is_number
 from ...evaluate.table import pack, unpack
 
 WORST = -1.0
@@ -42,7 +42,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; values that are all 0 or 1 become text such as "0110"."""
-        return {**asdict(self), "values": pack(self.values)}
+        return {**vars(self), "values": pack(self.values)}
 
     @property
     def failed(self) -> bool:
@@ -63,8 +63,8 @@ class Evaluation:
         numbers = [made.score, made.metric, made.language, made.seconds, *made.genome, *made.fitness]
         whole = (made.number, made.stage, made.generation, made.n, made.tokens, made.seed)
         texts = isinstance(made.candidate_key, str) and (made.error is None or isinstance(made.error, str))
-        fits = texts and isinstance(made.solution, Mapping) and bool(made.fitness)
-        if not (fits and all(map(is_number, numbers)) and all(type(number) is int for number in whole)):
+        fits = texts and isinstance(made.solution, Mapping) and bool(made.fitness) and set(map(type, whole)) == {int}
+        if not (fits and set(map(type, numbers)) <= {int, float} and all(map(math.isfinite, numbers))):
             raise TypeError("a field of another type")
         if min(made.number, made.stage, made.generation, made.n) < 0 or len(made.values) not in (0, made.n):
             raise ValueError("a number that counts nothing")

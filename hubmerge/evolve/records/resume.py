@@ -25,7 +25,7 @@ from ...places import folder_name
 from ...reference import ModelRef
 from ..search import Search
 from .folder import FROM_FILE, JOURNAL_FILE, PS_FOLDER, RESULTS_FILE, SEARCH_FILE
-from .journal import VERSION, read_evaluations, require_version
+from .journal import VERSION, evaluations, require_version
 from .learnt import Learnt, is_pinned, learn, name_of
 
 _FREE = frozenset(("batch_size", "baselines"))
@@ -67,8 +67,7 @@ def resumed(search: Search, out: Path, token: str | None = None) -> Search:
 def has_scores(out: Path) -> bool:
     """Whether any candidate of the run has a score."""
     journals = [out / JOURNAL_FILE, out / PS_FOLDER / JOURNAL_FILE]
-    found = [evaluation for path in journals if path.is_file() for evaluation in read_evaluations(path)]
-    return any(evaluation.error is None for evaluation in found)
+    return any(not one.failed for path in journals if path.is_file() for one in evaluations(path))
 
 
 def search_key(search: Search, sources: Mapping[ModelRef, Source], task: Task) -> str:

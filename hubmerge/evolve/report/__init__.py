@@ -26,8 +26,9 @@ from ...extras import require
 from ...files import require_ending, write_file
 from ...stream.owned import read_plain
 from ...stream.written import Written
+from ..records.journal import uncollected
 from . import page, pictures
-from .data import read_stages
+from .data import Run, read_stages
 
 REPORT_FILE, PICTURES_FOLDER = "report.html", "report"
 
@@ -41,8 +42,12 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     there one of the pictures.
     """
     require("matplotlib")
-    stages = read_stages(run)
     target = out if out is not None else run / REPORT_FILE
+    with uncollected():  # a long search is many values, which matplotlib's circles would have searched again and again
+        return _write(read_stages(run), run, target)
+
+
+def _write(stages: tuple[Run, ...], run: Path, target: Path) -> Path:
     require_report(target)
     require_ending(target, "HTML", ".html", ".htm")
     written = Written(run, "report.json")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..records.evaluation import Evaluation
 from .canvas import NARROW, bare, count_along, legend, literal, new_figure
 from .palette import colour
@@ -53,7 +55,7 @@ def _panel(axes: "Axes", evaluations: Sequence[Evaluation], index: int) -> None:
     shown = [(n, e.fitness[index]) for n, e in enumerate(evaluations, start=1) if e.error is None]
     failed = [n for n, e in enumerate(evaluations, start=1) if e.error is not None]
     if shown:
-        numbers, values = zip(*shown, strict=True)
+        numbers, values = np.array(shown).T  # matplotlib looks at each number of a tuple by itself
         many = len(shown) > _MANY
         axes.scatter(numbers, values, s=5 if many else 13, color=colour("dots"), linewidths=0, rasterized=many)
         axes.scatter([], [], s=20, color=colour("dots"), linewidths=0, label="candidates")

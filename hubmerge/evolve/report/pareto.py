@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..records.evaluation import Evaluation
 from .canvas import NARROW, bare, legend, literal, new_figure
 from .palette import colour
@@ -54,7 +56,7 @@ def _panel(
 ) -> None:
     if evaluations:
         many = len(evaluations) > _MANY
-        xs, ys = [e.fitness[x] for e in evaluations], [e.fitness[y] for e in evaluations]
+        xs, ys = np.array([(e.fitness[x], e.fitness[y]) for e in evaluations]).T
         axes.scatter(xs, ys, s=6 if many else 16, color=colour("dots"), alpha=0.55, linewidths=0, rasterized=many)
         axes.scatter([], [], s=20, color=colour("dots"), linewidths=0, label="candidates")
     if front:
