@@ -2,6 +2,7 @@
 
     python benchmarks/hub.py                                # three siblings of 70B: stops after 30 GB were streamed
     python benchmarks/hub.py --size 1B --stop-gb 1000       # a whole merge
+    python benchmarks/hub.py --size 671B --stop-gb 0        # only the plan of three DeepSeek-V3
 
 A Hub on this machine serves generated weights, which take no disk. `hubmerge plan --stream` is timed on them, then
 `hubmerge merge --stream --push` runs with an empty cache while its memory and all files that it makes are watched.
@@ -24,8 +25,8 @@ from measured import _numbers, measured
 from memory import bare_process
 from merge import conditions, find_hubmerge, table_row
 
-from hubmerge.localhub import LLAMAS, GeneratedModel, LocalHub
-from hubmerge.localhub.generated.llama import siblings
+from hubmerge.localhub import SIZES, GeneratedModel, LocalHub, siblings
+from hubmerge.localhub.generated.patterns import ITEM_BYTES
 
 USER = "bench"
 EVERY = 0.05  # seconds between two looks
@@ -92,10 +93,10 @@ def recipe(names: list[str], method: str) -> dict:
 def main() -> None:
     """Plans and merges; prints what was measured, and what the rest would take at the same speed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=sorted(LLAMAS), default="70B")
+    parser.add_argument("--size", choices=SIZES, default="70B")
     parser.add_argument("--method", choices=["linear", "ties", "dare_ties"], default="linear")
     parser.add_argument("--shard-gb", type=float, default=5.0)
-    parser.add_argument("--stop-gb", type=float, default=30.0, help="interrupt the merge after so much was streamed")
+    parser.add_argument("--stop-gb", type=float, default=30.0, help="interrupt the merge after so much; 0: no merge")
     options = parser.parse_args()
     bare = bare_process()
     print(conditions())
@@ -112,7 +113,12 @@ def main() -> None:
             served = Served(hub)
             used = measured([find_hubmerge(), "plan", path, "--stream"], **environment)
             traffic = sum(entry.sent for entry in hub.log)
-            print(f"\nplan: {used.wall:.1f} s, {traffic / 1e6:.1f} MB of answers in {len(hub.log)} requests\n")
+            print(
+                f"\nplan: {used.wall:.1f} s, {used.cpu:.1f} s of CPU, {used.peak / 1e6:.0f} MB of memory (RSS), "
+                f"{traffic / 1e6:.1f} MB of answers in {len(hub.log)} requests\n"
+            )
+            if options.stop_gb == 0:
+                return
             served.count()
             served.nbytes = served.requests = 0
 
@@ -138,8 +144,8 @@ def main() -> None:
 
 
 def model_bytes(model: GeneratedModel) -> int:
-    """Bytes of all tensors of a generated model, which are in bfloat16."""
-    return sum(2 * math.prod(shape) for _, shape in model.tensors.values())
+    """Bytes of all tensors of a generated model."""
+    return sum(ITEM_BYTES[dtype] * math.prod(shape) for dtype, shape in model.tensors.values())
 
 
 def report(

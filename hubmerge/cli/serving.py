@@ -43,7 +43,9 @@ def hub(
     ] = None,
     generate: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Three made-up Llamas: 1B, 3B, 8B, 70B; the paper's models: paper, sdxl."),
+        typer.Option(
+            metavar="SIZE", help="Three made-up models of a size, 1B to 671B; the paper's models: paper, sdxl."
+        ),
     ] = None,
 ) -> None:
     """Serve a Hub of your own from a folder: offline, for demos, closed networks and tests."""

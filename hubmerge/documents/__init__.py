@@ -13,7 +13,7 @@ can hold. Everything else raises the error class that the caller names.
 
 from .fields import DocumentKind, Faults, refuse_unknown, unknown_key
 from .json_text import LARGEST_JSON, MOST_DIGITS, parse_json, parse_object
-from .plain import MAX_DEPTH, MOST_JSON_VALUES, check_plain, is_number
+from .plain import MAX_DEPTH, MOST_JSON_VALUES, check_plain, is_number, uncollected
 from .yaml_text import MAX_CHARACTERS, MAX_NODES, load_mapping, load_mappings
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "parse_json",
     "parse_object",
     "refuse_unknown",
+    "uncollected",
     "unknown_key",
 ]

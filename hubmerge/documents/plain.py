@@ -1,8 +1,10 @@
 """Plain values, and how many of them a document of others may hold."""
 
+import gc
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import HubmergeError
@@ -47,3 +49,18 @@ def is_number(value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
         return False
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keeps Python from looking for circles while very many values are made that hold none.
+
+    It looks again and again at all that there is, which takes as long as to read a journal or to plan from headers.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -43,7 +43,7 @@ ReadRange = Callable[[int, int], bytes | memoryview]
 """Reads the bytes from start up to but not including stop."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorHeader:
     """Where one tensor lies: `dtype` as safetensors names it ("BF16"), bytes `start` to `stop` of the whole `file`.
 

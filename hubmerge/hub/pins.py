@@ -102,9 +102,10 @@ def tensors_digest(root: Path, tensors: Iterable[TensorHeader]) -> str:
                     sample = opened.read(least := min(tensor.nbytes, SAMPLE))
                     if len(sample) < least:
                         raise SourceError(f"{root / file} is cut short within {tensor.name}; put the whole file there.")
-                    samples[tensor.name] = f"{tensor.name}\n{tensor.dtype} {tensor.shape}\n".encode() + sample
+                    said = f"{tensor.name}\n{tensor.dtype} {tensor.shape}\n".encode() + sample
+                    samples[tensor.name] = hashlib.sha256(said).digest()
         except OSError as exc:
             raise SourceError(f"{root / file} cannot be read: {exc.strerror or exc}.") from exc
     for name in sorted(samples):
-        digest.update(hashlib.sha256(samples[name]).digest())
+        digest.update(samples[name])
     return short(digest.hexdigest())

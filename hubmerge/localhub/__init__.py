@@ -14,16 +14,18 @@
 A room imports only from those above it, `hub.py` and `app.py` from all; of hubmerge, only `errors.py` takes something.
 """
 
-from .generated.llama import LLAMAS, LlamaShape, llama, siblings
+from .generated.llama import LLAMAS, LlamaShape, llama
 from .generated.model import GeneratedModel
 from .generated.paper import paper_models
 from .generated.sdxl import GeneratedPipeline, image_models
+from .generated.siblings import SIZES, siblings
 from .hub import LocalHub
 from .serving.faults import Fault, Faults
 from .serving.requestlog import Request
 
 __all__ = [
     "LLAMAS",
+    "SIZES",
     "Fault",
     "Faults",
     "GeneratedModel",

@@ -48,6 +48,15 @@ class Dequantised(Over):
             for first, last in _pieces(part, units):
                 yield from self.inner.needs(part.tensor.name, first, last)
 
+    def needs_all(self, name: str, count: int) -> Iterator[Extent]:
+        """Each part whole: block by block, a plan of very many tensors would take as long again."""
+        if (packed := self.quantised.by_name.get(name)) is None:
+            yield from self.inner.needs_all(name, count)
+            return
+        units = _units(packed, 0, count)
+        for part in _in_order(packed):
+            yield from self.inner.needs(part.tensor.name, *_span(part, units))
+
     def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
         """The elements, unpacked."""
         if (packed := self.quantised.by_name.get(name)) is None:

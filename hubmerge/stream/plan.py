@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from .. import __version__
 from .. import recipe as recipes
 from ..amounts import size
+from ..documents import uncollected
 from ..errors import RecipeError
 from ..hub.component import ALIASES, lacks_part
 from ..hub.licences import combine
@@ -235,10 +236,11 @@ def make_plan(
     `HubError`, an unknown merge method or an amount that is none `RecipeError`.
     """
     require_amounts(settings)
-    opened = _open(recipe, sources or {}, token)
-    stages, findings = _check(recipe, opened, measured or {})
-    recipe = with_template(recipe, stages[-1].tokenizer.template).with_pins(pins_by(opened))
-    return assess(recipe, tuple(opened.values()), stages, findings, **settings)
+    with uncollected():
+        opened = _open(recipe, sources or {}, token)
+        stages, findings = _check(recipe, opened, measured or {})
+        recipe = with_template(recipe, stages[-1].tokenizer.template).with_pins(pins_by(opened))
+        return assess(recipe, tuple(opened.values()), stages, findings, **settings)
 
 
 def rekeyed(plan: Plan) -> Plan:

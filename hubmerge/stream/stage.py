@@ -95,20 +95,21 @@ class Stage:
 
     def needs_all(self, tensor: TensorPlan) -> Iterator[Extent]:
         """What has to be there for one of its tensors, once each."""
-        found = {(one.stored, one.start, one.stop): one for one in self.needs(tensor, 0, tensor.parameters)}
-        yield from found.values()
+        weights, count = self.weights, tensor.parameters
+        extents = (one for index, name in tensor.reads for one in weights[index].needs_all(name, count))
+        yield from {(one.stored, one.start, one.stop): one for one in extents}.values()
 
     def reads_again(self, tensor: TensorPlan) -> bool:
         """Whether what one of its tensors needs is read more than once, or in another order than `needs` gives."""
         again = any(self.weights[index].reads_again(name) for index, name in tensor.reads)
         return again or self.measures
 
-    @property
+    @cached_property
     def block_memory(self) -> int:
         """Bytes that a thread takes at most where it computes."""
         return max((self.method.block_bytes(*_size(tensor)) for tensor in self.tensors), default=0)
 
-    @property
+    @cached_property
     def memory(self) -> int:
         """Bytes that a thread takes at most."""
         used = {frozenset(index for index, _ in tensor.reads) for tensor in self.tensors}

@@ -143,6 +143,10 @@ class Weights(ABC):
     def read(self, name: str, start: int, stop: int, reads: Reads) -> Tensor:
         """These elements, flat, in the tensor's dtype or float32; not to be changed, good until the next call."""
 
+    def needs_all(self, name: str, count: int) -> Iterator[Extent]:
+        """What has to be there for all `count` elements of a tensor, in pieces as large as can be."""
+        yield from self.needs(name, 0, count)
+
     def is_stored(self, name: str) -> bool:
         """Whether a tensor is read as it lies in its file."""
         return False

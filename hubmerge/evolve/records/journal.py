@@ -4,19 +4,18 @@ The first line names the search by its key. A run killed at any moment leaves at
 cut off when the journal is opened again; everything before it counts.
 """
 
-import gc
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ...documents import parse_object
+from ...documents import parse_object, uncollected
 from ...errors import SearchError
 from ...files import disk_errors, lock
 from ...stream.owned import inside
@@ -177,18 +176,6 @@ def read_evaluations(path: Path) -> list[Evaluation]:
     for what is none, or is damaged."""
     with uncollected():
         return list(evaluations(path))
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Keeps Python from looking for circles in what is made: evaluations hold none, and it takes as long as to read."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def evaluations(path: Path) -> Iterator[Evaluation]:

@@ -21,12 +21,12 @@ import hashlib
 import os
 from pathlib import Path
 
+from ...documents import uncollected
 from ...errors import SearchError
 from ...extras import require
 from ...files import require_ending, write_file
 from ...stream.owned import read_plain
 from ...stream.written import Written
-from ..records.journal import uncollected
 from . import page, pictures
 from .data import Run, read_stages
 

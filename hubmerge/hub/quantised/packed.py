@@ -17,7 +17,7 @@ ReadSmall = Callable[[Sequence[TensorHeader]], Sequence[bytes]]
 """Reads stored tensors of a few bytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """A stored tensor that a weight is unpacked from. `per_unit`: its elements that each unit takes; None: all of it is
     kept."""
@@ -85,7 +85,7 @@ class Quantised:
     def _unpacked(self, name: str, tensor: TensorHeader) -> TensorHeader:
         packed = self.by_name[name]
         stop = tensor.start + packed.parameters * DTYPE_BITS[self.dtype] // 8
-        return replace(tensor, name=name, dtype=self.dtype, shape=packed.shape, stop=stop, strides=None)
+        return TensorHeader(name, self.dtype, packed.shape, tensor.file, tensor.start, stop)
 
 
 @dataclass(frozen=True)

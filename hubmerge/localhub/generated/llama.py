@@ -76,6 +76,7 @@ LLAMAS = {
     "3B": LlamaShape(3072, 8192, 28, 24, 8, 128256, tied=True),
     "8B": LlamaShape(4096, 14336, 32, 32, 8, 128256),
     "70B": LlamaShape(8192, 28672, 80, 64, 8, 128256),
+    "405B": LlamaShape(16384, 53248, 126, 128, 8, 128256),
 }
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
@@ -99,10 +100,3 @@ def llama(
     tensors = {name: (dtype, lengths) for name, lengths in shape.tensors.items()}
     config = {**shape.config, "dtype": _DTYPES.get(dtype)}
     return GeneratedModel(config, tensors, seed, base_seed, shard_size)
-
-
-def siblings(size: str) -> dict[str, GeneratedModel]:
-    """Three Llamas of a size of `LLAMAS`, by name: a base, and two that seem to be fine-tuned from it."""
-    name = f"llama-{size.lower()}"
-    tuned = {f"{name}-code": llama(size, seed=1, base_seed=0), f"{name}-math": llama(size, seed=2, base_seed=0)}
-    return {name: llama(size, seed=0), **tuned}

@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 
 from ..errors import HubError
 from ..names import check_path
-from .patterns import ITEM_BYTES, Pattern, pattern, phase
+from .patterns import ITEM_BYTES, POSITIVE, Pattern, pattern, phase
 from .torchfile import Placed, lay_out
 
 INDEX = "model.safetensors.index.json"
@@ -33,12 +33,12 @@ class Span(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Bytes of a file: a tensor's, or real ones (`dtype` None)."""
+    """Bytes of a file: a tensor's, whose numbers are of this `kind` (see `pattern`), or real ones (None)."""
 
     start: int
     stop: int
     offset: int  # bytes into the pattern, or into what is real
-    dtype: str | None
+    kind: str | None
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class GeneratedFile:
                 parts.append(_Part(position, tensor.start, used, None))
                 used += tensor.start - position
             begin = phase(tensor.name) * ITEM_BYTES[tensor.dtype]
-            parts.append(_Part(tensor.start, tensor.stop, begin, tensor.dtype))
+            kind = tensor.dtype + (POSITIVE if tensor.name.endswith("_scale_inv") else "")
+            parts.append(_Part(tensor.start, tensor.stop, begin, kind))
             position = tensor.stop
         rest = len(self.real) - used
         return [*parts, _Part(position, position + rest, used, None)] if rest else parts
@@ -108,12 +109,12 @@ class GeneratedFile:
             if start >= stop:
                 return
             end = min(stop, part.stop)
-            if part.dtype is None:
+            if part.kind is None:
                 if start < end:
                     yield Span(stored, self._begin + part.offset + start - part.start, end - start)
                     start = end
                 continue
-            weights = pattern(part.dtype, self.seed, self.base_seed)
+            weights = pattern(part.kind, self.seed, self.base_seed)
             while start < end:
                 offset = (part.offset + start - part.start) % weights.nbytes
                 count = min(end, start + weights.nbytes - offset) - start
@@ -143,7 +144,7 @@ class GeneratedModel:
 
     Args:
         config: what config.json holds.
-        tensors: name -> (dtype, shape) in the order of the files; dtype is "BF16", "F16" or "F32".
+        tensors: name -> (dtype, shape) in the order of the files; dtype is one of `ITEM_BYTES`.
         seed: another seed, other weights.
         base_seed: the seed of the model that this one seems to be fine-tuned from; None for a model of its own.
         shard_size: bytes of weights that a file holds at most; a larger tensor gets a file of its own.
