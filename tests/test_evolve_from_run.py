@@ -224,7 +224,7 @@ def test_each_run_that_teaches_nothing_gets_its_answer(first, siblings, tmp_path
     paper = {"paper": True, "repeats": 1}
     refused(first, "paths by edits", paths_of(siblings, data_flow=paper))
     recipes = renamed(first, tmp_path / "recipes")
-    for file in (recipes / "ps").iterdir():
+    for file in (recipes / "ps").glob("[!.]*"):
         shutil.copy(file, recipes / file.name)
     shutil.rmtree(recipes / "ps")
     refused(
