@@ -116,7 +116,7 @@ class Journal(Mapping[int, Evaluation]):
 
     def _add(self, line: "_Line", is_known: bool) -> None:
         beginning = _NUMBER.match(line.content) if is_known else None
-        found = line if beginning else _evaluation(line.content, self.path, line.number)
+        found: Evaluation | _Line = line if beginning else _evaluation(line.content, self.path, line.number)
         number = int(beginning[1]) if beginning else found.number
         if number in self._found:
             raise SearchError(f"{self.path}, line {line.number}: evaluation {number} is there twice: {_CHANGED}.")

@@ -28,7 +28,7 @@ class QwenMoeShape:
         """All that it stores."""
         one = self.attention
         queries, keys = one.heads * self.head, one.kv_heads * self.head
-        block = {
+        block: dict[str, tuple[int, ...]] = {
             "input_layernorm": (one.hidden,),
             "post_attention_layernorm": (one.hidden,),
             "self_attn.q_proj": (queries, one.hidden),
@@ -41,7 +41,7 @@ class QwenMoeShape:
         }
         for expert in range(self.experts):
             block |= _network(f"mlp.experts.{expert}", one.hidden, self.width)
-        shapes = {"model.embed_tokens.weight": (one.vocab, one.hidden)}
+        shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (one.vocab, one.hidden)}
         for layer in range(one.layers):
             shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()}
         shapes |= {"model.norm.weight": (one.hidden,), "lm_head.weight": (one.vocab, one.hidden)}
