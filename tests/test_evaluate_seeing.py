@@ -117,6 +117,31 @@ def test_the_paper_s_benchmarks_are_known_by_name(hub, tmp_path: Path) -> None:
         assert task.source is not None and task.source.startswith(f"SakanaAI/{name}@")
 
 
+def test_a_cell_is_read_without_those_beside_it(tmp_path: Path, monkeypatch) -> None:
+    """A group of rows may be gigabytes, of a file that is small: the same pictures are packed into nothing."""
+    import tracemalloc
+
+    file = tmp_path / "same" / "test.parquet"
+    cells = [{"bytes": picture(colour) + bytes(2**18), "path": None} for colour in COLOURS for _ in range(32)]
+    questions = [f"w{number}" for number in range(256)]
+    parquet(file, {"question": questions, "answer": ["w3"] * 256, "photo": cells}, groups=200)
+    assert file.stat().st_size < 8 * 2**20 < 64 * 2**20 == sum(len(cell["bytes"]) for cell in cells) // 2**20 * 2**20
+    monkeypatch.setattr(pictures, "_KEPT", 2**20)
+    task = load_task(document(file.parent, file.name))
+    by_row = sorted(task.test, key=lambda example: int(example.prompt[1:]))
+    tracemalloc.start()
+    for row in (250, 0, 199, 200, 3, 2, 1, 255):
+        expected = cells[row]["bytes"]
+        assert by_row[row].image.where.read() == expected, row
+    assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    tracemalloc.stop()
+    parquet(file, {"question": ["w1"], "answer": ["w3"], "photo": cells[:1]})
+    pictures._sizes.cache_clear()
+    pictures._cells.cache_clear()
+    with pytest.raises(TaskError, match=r"cannot be read .*; fetch it again"):
+        by_row[9].image.load()
+
+
 def bomb(side: int) -> bytes:
     """A PNG that says it is so large, in a few bytes."""
 
@@ -133,6 +158,8 @@ def bomb(side: int) -> bytes:
         (bomb(8_000), r"0\.png has 64,000,000 pixels; at most 50,000,000"),
         (bomb(60_000), r"0\.png has (too many|3,600,000,000) pixels"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "none of PNG, JPEG, WEBP, GIF, BMP, or broken"),
+        (picture("red", size=(4_020, 20)), r"0\.png is 4,020 x 20 pixels; its longer side may be at most 200 times"),
+        (picture("red", "GIF", (1, 201)), r"0\.png is 1 x 201 pixels; its longer side may be at most 200 times"),
         (picture("red", "TIFF"), "none of PNG"),
         (picture("red", "PPM"), "none of PNG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of PNG"),
@@ -140,7 +167,7 @@ def bomb(side: int) -> bytes:
         (picture("red")[:20], "none of PNG|broken"),
         (b"\0" * 60, "none of PNG"),
     ],
-    ids=["bomb", "large bomb", "svg", "tiff", "ppm", "eps", "empty", "cut in the head", "zeros"],
+    ids=["bomb", "large bomb", "wide", "high", "svg", "tiff", "ppm", "eps", "empty", "cut in the head", "zeros"],
 )
 def test_what_is_no_picture_is_refused_as_the_task_is_read(content: bytes, says: str, album: Path) -> None:
     (album / "data" / "photos" / "0.png").write_bytes(content)

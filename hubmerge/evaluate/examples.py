@@ -16,7 +16,7 @@ from ..guesses import guess
 from ..links import leaving
 from ..reference import ModelRef
 from ..text import brief
-from .pictures import Picture, Place, cell_picture, is_picture_type
+from .pictures import BUFFER, Picture, Place, cell_picture, is_picture_type
 
 TASK = DocumentKind("task", TaskError)
 
@@ -256,7 +256,7 @@ def _parquet(path: Path) -> list[Row]:
             f"{path.name} needs pyarrow, which is not installed; run pip install 'hubmerge[parquet]'."
         ) from None
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, buffer_size=BUFFER) as file:
             pictures = [one.name for one in file.schema_arrow if is_picture_type(one.type)]
             rows: list[Row] = []
             for batch in file.iter_batches(batch_size=_AT_ONCE if pictures else 65536):

@@ -1,12 +1,14 @@
 """Pictures of examples: where they lie, and how one is opened. They come from strangers.
 
-Only formats of a short list are decoded, and nothing of more than `MOST_PIXELS` or `MOST_BYTES`, which is known before.
+Only formats of a short list are decoded, and nothing of more than `MOST_PIXELS` or `MOST_BYTES`, or narrower than
+`NARROWEST`, which is known before.
 """
 
 import hashlib
 import io
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +22,15 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 50_000_000
 MOST_BYTES = 50_000_000
 
-_GROUPS = 2
-"""Groups of a Parquet file's rows that are kept: pictures are mostly asked for in order."""
+NARROWEST = 200
+"""How many times its shorter side a picture's longer one may be, as Qwen's processors have it. Processors scale the
+shorter side up to what a tower takes."""
+
+BUFFER = 2**20
+"""Bytes of a column of Parquet that are read from the disk at a time."""
+
+_KEPT = 2**26
+"""Bytes of a Parquet file's cells that are kept: pictures are mostly asked for near each other."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,9 @@ class Place:
             if not self.column:
                 return self.file.read_bytes()
             group, row = _group_of(self.file, self.row)
-            cell = _cells(self.file, group, self.column)[row]
+            return _cells(self.file, group, self.column).read(row)
         except (OSError, IndexError) as exc:
             raise TaskError(f"The picture {self} cannot be read ({type(exc).__name__}); fetch it again.") from None
-        return bytes(cell["bytes"])
 
     def __str__(self) -> str:
         return f"in row {self.row + 1} of {self.file.name}" if self.column else self.file.name
@@ -49,16 +57,18 @@ class Place:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, by the sha256 of its bytes: two that are equal are one, wherever they lie."""
+    """A picture, by the sha256 of its bytes: two that are equal are one, wherever they lie. `size`: width and height as
+    they are stored."""
 
     digest: str
     where: Place = field(compare=False, repr=False)
+    size: tuple[int, int] = field(default=(1, 1), compare=False, repr=False)
 
     @classmethod
     def of(cls, content: bytes, where: Place) -> "Picture":
         """The picture of these bytes, of which only the beginning is looked at. Raises `TaskError` for what is none."""
-        _open(content, where)
-        return cls(hashlib.sha256(content).hexdigest(), where)
+        size = _open(content, where).size
+        return cls(hashlib.sha256(content).hexdigest(), where, size)
 
     @classmethod
     def in_file(cls, file: Path) -> "Picture":
@@ -84,7 +94,10 @@ class Picture:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what a camera wrote beside it
-                return ImageOps.exif_transpose(_open(content, self.where)).convert("RGB")
+                image = _open(content, self.where)
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)  # each copy would be as large again
+                return image if image.mode == "RGB" else image.convert("RGB")
         except TaskError:
             raise
         except Exception as exc:  # decoders of strangers' files trip in many ways
@@ -117,6 +130,11 @@ def _open(content: bytes, where: Place) -> Any:
         raise _broken(where, exc) from None
     if (pixels := image.width * image.height) > MOST_PIXELS:
         raise TaskError(f"The picture {where} has {pixels:,} pixels; at most {MOST_PIXELS:,} are decoded.")
+    if max(image.size) > NARROWEST * min(image.size):
+        raise TaskError(
+            f"The picture {where} is {image.width:,} x {image.height:,} pixels; its longer side may be at most "
+            f"{NARROWEST} times the shorter one: cut it into pieces."
+        )
     return image
 
 
@@ -155,10 +173,39 @@ def _sizes(file: Path) -> tuple[int, ...]:
         return tuple(opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups))
 
 
-@lru_cache(maxsize=_GROUPS)
-def _cells(file: Path, group: int, column: str) -> list[Any]:
-    from pyarrow import parquet
+class _Cells:
+    """The cells with pictures of a group of rows, read in order, one at a time: a group may hold any number of bytes.
+    The last of them are kept, for whoever asks for one again or for those before it."""
 
-    with parquet.ParquetFile(file) as opened:
-        found: list[Any] = opened.read_row_group(group, columns=[column]).column(column).to_pylist()
-        return found
+    def __init__(self, file: Path, group: int, column: str) -> None:
+        self._from = (file, group, column)
+        self._kept: dict[int, bytes] = {}
+        self._held = 0
+        self._cells, self._next = self._read(), 0
+        self._lock = threading.Lock()
+
+    def read(self, row: int) -> bytes:
+        """The bytes in a row of the group. Raises `IndexError` where there are none any more."""
+        with self._lock:
+            if row not in self._kept and row < self._next:
+                self._cells, self._next = self._read(), 0
+            while row not in self._kept:
+                self._kept[self._next] = content = next(self._cells, b"")
+                self._held += len(content)
+                self._next += 1
+                while self._held > _KEPT and len(self._kept) > 1:
+                    self._held -= len(self._kept.pop(next(iter(self._kept))))
+            if not (found := self._kept[row]):
+                raise IndexError
+            return found
+
+    def _read(self) -> Iterator[bytes]:
+        from pyarrow import parquet
+
+        file, group, column = self._from
+        with parquet.ParquetFile(file, buffer_size=BUFFER) as opened:
+            for batch in opened.iter_batches(batch_size=1, row_groups=[group], columns=[f"{column}.bytes"]):
+                yield batch.column(0)[0]["bytes"].as_py() or b""
+
+
+_cells = lru_cache(maxsize=1)(_Cells)
