@@ -26,6 +26,7 @@ numerals.py          numbers in text of any script
 pictures.py          pictures of examples: where they lie, and how one is opened
 pipelines.py         a pipeline as diffusers has it, made in memory
 placement.py         where the weights of a model lie while it is asked
+processing.py        what a processor makes of pictures: within bounds, one after another
 python_function.py   a metric of the user's own
 rouge.py             ROUGE-L: how much of a reference an answer says in the same order
 score.py             scores of one model on a set of examples

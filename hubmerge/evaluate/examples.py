@@ -28,7 +28,7 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _LARGEST = 2**30
 """Bytes of a .json file."""
 
-_AT_ONCE = 16
+_AT_ONCE = 4
 """Rows of a Parquet file with pictures that are in memory at the same time."""
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)

@@ -36,9 +36,11 @@ from ..stream.executor import merge
 from ..stream.lora import Adapted
 from ..stream.mapped import map_tensors
 from ..stream.plan import make_plan, weights_of
+from ..stream.towers import check_towers
 from ..stream.weights import Reads, Stored
 from . import apart, placement
 from .fitting import require_fitting, unknown_class
+from .processing import require_modest
 from .spool import Spool
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -81,6 +83,8 @@ def load_model(
         )
     check_counts(source.config)
     Carried(source).check()
+    for told in check_towers(weights_of(replace(source, adapter=None))) if auto_class(source.config) == SEEING else ():
+        raise SourceError(told.message)
     shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     place = torch.device(device or best_device())
     free = free_memory(place) * placement.FREE
@@ -207,6 +211,7 @@ def load_processor(carried: Carried) -> Any:
     if auto_class(carried.source.config) == SEEING and not hasattr(processor, "image_processor"):
         unknown = unknown_class(files) or "what it finds reads texts alone"
         raise SourceError(f"{failed} {name}: {unknown}; name a model whose processor it has.")
+    require_modest(processor, carried.source.config, name)
     if carried.united is None:  # else the result's tokens have other numbers
         require_fitting(processor, carried.source.config, name)
     if hasattr(processor, "tokenizer"):

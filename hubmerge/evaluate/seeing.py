@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from ..errors import ResourceError, SourceError, TaskError
+from ..errors import HubmergeError, ResourceError, SourceError, TaskError
 from ..stream.device import free_memory
 from .demand import Demand
 from .examples import Example
 from .fitting import shape_errors
 from .generation import GREEDY, Answer, check_length, eos_ids, pad_id, position_limit, until_end, written
 from .placement import execution_device, memory_left
+from .processing import joined, require_bounded, require_room
 from .texts import chat_texts, encode_prompts, has_template
 
 TOGETHER, TOKENS = 8, 4096
@@ -122,6 +123,7 @@ def answers(
     size = min(batch_size, max(TOGETHER, TOKENS // longest))
     if memory is not None and examples:
         size = _fitting(model, Demand(size, longest, max_new_tokens), memory, seen)
+        require_room(processor, examples, memory_left(model, memory) - seen.limit)
     for start, end in pairwise((0, *(block_ends or (len(examples),)))):
         # What has no picture is another kind of question to a processor; then alike in length.
         order = sorted(range(start, end), key=lambda at: (examples[at].image is None, -lengths[at]))
@@ -162,6 +164,8 @@ def stream_answer(
     tokenizer = processor.tokenizer
     texts = question_texts(processor, [question], system)
     encode_prompts(tokenizer, texts)
+    if memory is not None:
+        require_room(processor, [question], memory_left(model, memory))
     with _shown(model, processor, [question], texts, Seen(0)) as shown:
         width = shown["input_ids"].shape[1]
         check_length(model, width, 1)
@@ -316,18 +320,27 @@ def _eyes(model: Any) -> Any | None:
 
 def processed(processor: Any, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any]:
     """Tokens and pixels of some questions, which all have a picture or all have none. Raises `TaskError`."""
-    images = [[one.image.load()] for one in examples if one.image is not None]
-    processor.tokenizer.padding_side = "left"
-    how = {"return_tensors": "pt", "padding": True, "add_special_tokens": not has_template(processor.tokenizer)}
+    tokenizer, where = processor.tokenizer, examples[0].where
+    tokenizer.padding_side = "left"
+    how = {"return_tensors": "pt", "padding": True, "add_special_tokens": not has_template(tokenizer)}
+    made = []
     try:
-        made = processor(text=list(texts), images=images, **how) if images else processor.tokenizer(list(texts), **how)
-    except MemoryError:
+        for example, text in zip(examples, texts, strict=True):
+            if example.image is None:
+                return {key: value for key, value in tokenizer(list(texts), **how).items() if key not in _NOT_READ}
+            where = example.where
+            require_bounded(processor, example.image)
+            # One at a time: a picture may be a hundred times as large as what is made of it.
+            one = processor(text=[text], images=[[example.image.load()]], **how)
+            made.append({key: value for key, value in one.items() if key not in _NOT_READ})
+    except (HubmergeError, MemoryError):
         raise
     except Exception as exc:  # of transformers, which trips over strangers' pictures and settings in many ways
-        where = examples[0].where or "An example"
         told = (str(exc) or type(exc).__name__).splitlines()[0][:200]
-        raise TaskError(f"{where}: the model's processor does not take the question or its picture: {told}") from exc
-    return {key: value for key, value in made.items() if key not in _NOT_READ}
+        raise TaskError(
+            f"{where or 'An example'}: the model's processor does not take the question or its picture: {told}"
+        ) from exc
+    return joined(made, tokenizer.pad_token_id or 0)
 
 
 def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
