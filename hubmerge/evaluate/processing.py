@@ -21,7 +21,7 @@ TIMES = 16
 known have 6."""
 
 STORED, MADE = 16, 32
-"""Bytes that a pixel takes as it is decoded and handed on, and that each one takes of what is made: measured."""
+"""Bytes that a pixel takes as it is decoded and handed on, and about those that one takes of what is made."""
 
 _SIZES = {"size": "do_resize", "crop_size": "do_center_crop", "pad_size": "do_pad", "max_image_size": "do_resize"}
 """The settings of a processor that make a picture larger, and those that switch them off."""
