@@ -81,7 +81,7 @@ def _made(edges: Mapping[str, int], width: int, height: int, counts: bool) -> in
     if "height" in edges and "width" in edges:
         return edges["height"] * edges["width"]
     pixels, (low, high) = width * height, (edges.get("shortest_edge"), edges.get("longest_edge"))
-    if counts or "min_pixels" in edges or "max_pixels" in edges:
+    if edges and (counts or "min_pixels" in edges or "max_pixels" in edges):
         low, high = edges.get("min_pixels", low), edges.get("max_pixels", high)
         return min(pixels, high or pixels) if pixels >= (low or 0) else low or 0
     scales = [edge / own for edge, own in ((low, min(width, height)), (high, max(width, height))) if edge]
