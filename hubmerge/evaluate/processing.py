@@ -125,7 +125,8 @@ def joined(made: Sequence[Mapping[str, Any]], pad: int) -> dict[str, Any]:
                 slice(most - own, None) if is_text else slice(own)
                 for most, own in zip(shape, value.shape[1:], strict=True)
             ]
-            whole[(slice(start, start + len(value)), *ends)] = value
+            where = (slice(start, start + len(value)), *ends)
+            whole[where] = value
             start += len(value)
         found[key] = whole
     return found
