@@ -12,6 +12,8 @@ from playwright import sync_api
 
 PATIENCE = 90
 """Seconds that a person looks for something: reached by what never comes, however busy the machine."""
+TRIES = 6
+"""How often a person looks for what may be drawn anew under the pointer."""
 sync_api.expect.set_options(timeout=1000 * PATIENCE)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -67,9 +69,9 @@ class Visitor:
         # gradio draws new choices in the lines of old ones: the line that was found may be another choice's by now, and
         # hidden, or be drawn twice for a moment; so it is looked for again.
         option = self.page.locator(f'{box} [role=option][aria-label="{choice}"]:visible').first
-        for _ in range(PATIENCE):
+        for _ in range(TRIES):
             try:
-                return option.click(timeout=1000)
+                return option.click(timeout=1000 * PATIENCE / TRIES)
             except sync_api.TimeoutError as exc:
                 late = exc
         raise late
