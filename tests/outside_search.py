@@ -65,7 +65,7 @@ def a_search(bench: Bench) -> Kind:
             terminal.show_search_plan(outlook)
         outlook.require()
 
-    return Kind(yaml_bytes(*searches(bench)), read, 26)
+    return Kind(yaml_bytes(*searches(bench)), read, 60)
 
 
 _JUDGE = {"base_url": "http://127.0.0.1:9/v1", "model": "org/judge", "api_key": "X_API_KEY", "rubric": "{output}"}

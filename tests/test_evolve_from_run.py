@@ -200,7 +200,10 @@ def test_each_run_that_teaches_nothing_gets_its_answer(first, siblings, tmp_path
         (lines[0] + b"{\n" + lines[1], r"^Line 2 of .*journal\.jsonl cannot be read.*put it back as it was"),
         (lines[0] + lines[1] + b'{"a": 1}\n', r"journal\.jsonl, line 3: not an evaluation"),
         (b"\xff\xfe\x00", r"journal\.jsonl is no journal of hubmerge.*put it back as it was"),
-        (lines[0] + b"\xff\n", r"journal\.jsonl is not UTF-8 text.*put it back as it was"),
+        (
+            lines[0] + b"\xff\n",
+            r"^Line 2 of .*journal\.jsonl cannot be read: it is not UTF-8 text.*put it back as it was",
+        ),
         (b"{}\n", r"journal\.jsonl is no journal of hubmerge"),
         (b"", "unfinished has no winner yet: finish it"),
         (lines[0] + lines[1][:20], "unfinished has no winner yet: finish it"),

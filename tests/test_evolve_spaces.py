@@ -82,7 +82,7 @@ def rows(published) -> list[dict[str, str]]:
         generate(model, tokenizer, PROMPTS, max_new_tokens=WORDS)
         for model, tokenizer in ((merged.model, merged.tokenizer), (path.model, path.tokenizer))
     ]
-    return [{"question": prompt, "answer": said[n % 2][n]} for n, prompt in enumerate(PROMPTS)]
+    return [{"question": prompt, "answer": said[n % 2][n] or "nothing"} for n, prompt in enumerate(PROMPTS)]
 
 
 SPACES: dict[str, dict[str, Any]] = {

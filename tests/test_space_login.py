@@ -75,7 +75,7 @@ def test_what_they_may_read_is_merged_and_published_under_their_name(visitor, hu
     visitor.open("Publish")
     visitor.see("#hm-preview", "linear")
     visitor.page.locator("#hm-repo input, #hm-repo textarea").fill(PUBLISHED)
-    visitor.page.get_by_label("Private").uncheck()
+    visitor.page.get_by_label("Private", exact=True).uncheck()
     visitor.page.locator("#hm-publish-button").click()
     visitor.see("#hm-publish-job .hm-pill", "done")
     visitor.photograph("login-published")

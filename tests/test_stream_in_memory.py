@@ -88,7 +88,7 @@ OTHER = {"b.weight": torch.ones(2, 2)}
         (("slerp", [ONE], ONE), RecipeError, "needs a value of t"),
         (("linear", [(ONE, {"weigth": 1})]), RecipeError, "weigth"),
         (("linear", [ONE, OTHER]), PlanError, "lacks tensors"),
-        (("linear", [ONE, WIDE]), PlanError, "differ in shape"),
+        (("linear", [ONE, WIDE]), PlanError, "differs in shape"),
         (("linear", [({"a.weight": [1.0]}, {"weight": 1})]), RecipeError, "expected a tensor"),
         (("linear", [({"a.weight": torch.ones(2, device="meta")}, {"weight": 1})]), RecipeError, "in memory"),
         (("linear", [({"a.weight": torch.ones(2) * torch.inf}, {"weight": 1})]), HubmergeError, "not finite"),

@@ -96,12 +96,19 @@ def _whose(
     named = [module.part for module in modules]
     beside = [name for name, part in whole.components.items() if part.names and name not in named]
     models = [made[ref] if (part := made[ref].whole) is None else part.inner for ref in recipe.named]
-    others = dict.fromkeys(bare(one) for one in models if set(beside) & one.components.keys())
-    others.pop(bare(whole), None)
+    loras = [f"+{ref.lora}" for ref in recipe.named if ref.lora is not None]
+
+    def plain(weights: Weights) -> str:
+        """The model's name without that of a LoRA: what else a LoRA changes is told as such."""
+        name = bare(weights)
+        return next((name.removesuffix(lora) for lora in loras if name.endswith(lora)), name)
+
+    others = dict.fromkeys(plain(one) for one in models if set(beside) & one.components.keys())
+    others.pop(plain(whole), None)
     if beside and others:
         yield warning(
-            f"{', '.join(beside)} of the result {'is' if len(beside) == 1 else 'are'} those of {bare(whole)}, not of "
-            f"{some(others)}; the model that is named first, or the base_model, gives them."
+            f"{', '.join(beside)} of the result {'is that' if len(beside) == 1 else 'are those'} of {bare(whole)}, "
+            f"not of {some(others)}; the model that is named first, or the base_model, gives them."
         )
 
 
