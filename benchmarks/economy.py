@@ -25,7 +25,8 @@ from pathlib import Path
 import yaml
 
 from hubmerge.evaluate.statistics import Marks, gain_interval, interval, paired_interval
-from hubmerge.zoo.publish import dataset_folder, model_folder
+from hubmerge.zoo.publish import model_folder
+from hubmerge.zoo.word_problems import dataset_folder
 
 MODELS = ("base", "math", "japanese")
 DEMO = Path(__file__).parent.parent / "hubmerge" / "zoo" / "demo.yaml"

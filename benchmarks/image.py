@@ -2,67 +2,40 @@
 
 python benchmarks/image.py --out runs/image-table --zoo zoo-1 --zoo zoo-2 --zoo zoo-3 --seeds 1,2
 
-Zoos are folders of `hubmerge zoo train --image`. Every search is that of `hubmerge demo --image`, with another seed;
-the grid, which has no seed, is made once a zoo. What is finished is only read. Every p-value is computed twice: by
+Zoos are folders of `hubmerge zoo train --image`; searches as of `zoos.py`. Every p-value is computed twice: by
 `hubmerge.evaluate.statistics`, and here, by all outcomes that are no likelier than what was seen.
 """
 
-import argparse
-import json
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from math import exp, fsum, lgamma, log
 from pathlib import Path
 from typing import Any
 
-from hubmerge.demo import NAMESPACE, demo_hub, demo_search
+from zoos import Marks, experiment, line_of, pairs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/image-table"))
-    parser.add_argument("--zoo", type=Path, action="append", required=True)
-    parser.add_argument("--seeds", default="1,2")
-    parser.add_argument("--memory", type=int)
-    asked = parser.parse_args()
-    seeds = [int(seed) for seed in asked.seeds.split(",")]
-    asked.out.mkdir(parents=True, exist_ok=True)
-    zoos = {f"{NAMESPACE}-{number}": folder for number, folder in enumerate(asked.zoo, 1)}
-    with demo_hub(asked.out / "hub", zoos, "image"):
-        marks = {namespace: measure(namespace, seeds, asked.out, asked.memory) for namespace in zoos}
-        made = [{"zoo": namespace, "rows": table(of_models)} for namespace, of_models in marks.items()]
-        if len(marks) > 1:
-            made.append({"zoo": "all", "rows": table(pooled(marks))})
-    (asked.out / "table.json").write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(made, ensure_ascii=False, indent=1))
-
-
-def measure(namespace: str, seeds: list[int], out: Path, memory: int | None) -> dict[str, list[Any]]:
-    """The marks of every model on every picture of the test, one a search seed, by the model's name."""
-    from hubmerge.evolve.compared.contestants import COMPARED_LABELS
-    from hubmerge.evolve.run import evolve
-    from hubmerge.evolve.search import Search
-    from hubmerge.evolve.workers.workers import Workers
-    from hubmerge.zoo.image import ROOM
+def rows(search: Any, result: Any, folder: Path, memory: int | None) -> Iterable[Any]:
+    """Those that a judge makes whom no search asked."""
     from hubmerge.zoo.image.beside import beside
 
-    search = demo_search(ROOM)
-    search = Search.from_yaml(search.to_yaml().replace(f"{NAMESPACE}/", f"{namespace}/"))
-    marks: dict[str, list[Any]] = {}
-    for seed in seeds:
-        own = replace(search, searcher=replace(search.searcher, seed=seed))
-        if seed != seeds[0]:
-            own = replace(own, baselines=("random",))
-        folder = out / namespace / f"s{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        result = evolve(own, folder / "run", resume=True, workers=Workers(memory=memory))
-        for row in beside(own, result, folder, memory).rows:
-            marks.setdefault(row.model, []).append(row.marks)
+    return beside(search, result, folder, memory).rows
+
+
+def tables(marks: Mapping[str, Marks]) -> list[dict[str, Any]]:
+    """A table a zoo, and one of all."""
+    from hubmerge.evolve.compared.contestants import COMPARED_LABELS
+
     seeded = ("evolved", COMPARED_LABELS["random"])
     # What has no seed is the same in every run.
-    return {name: runs if name in seeded else runs[:1] for name, runs in marks.items()}
+    once = {
+        namespace: {name: runs if name in seeded else runs[:1] for name, runs in of_models.items()}
+        for namespace, of_models in marks.items()
+    }
+    made = [{"zoo": namespace, "rows": table(of_models)} for namespace, of_models in once.items()]
+    return made if len(once) == 1 else [*made, {"zoo": "all", "rows": table(pooled(once))}]
 
 
-def pooled(marks: dict[str, dict[str, list[Any]]]) -> dict[str, list[Any]]:
+def pooled(marks: Mapping[str, Marks]) -> Marks:
     """All zoos as one: a picture of another zoo is another picture."""
     names = next(iter(marks.values()))
     return {
@@ -74,28 +47,24 @@ def pooled(marks: dict[str, dict[str, list[Any]]]) -> dict[str, list[Any]]:
     }
 
 
-def table(marks: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def table(marks: Marks) -> list[dict[str, Any]]:
     """A line a model: scores and intervals by seed, gains of the evolved ones over it with p by seed.
 
     `gain`: its 95% interval over prompts, whose pictures belong together, and seeds.
     """
-    from hubmerge.evaluate.statistics import gain_interval, interval, paired_p
-    from hubmerge.zoo.image.prompts import rows
+    from hubmerge.evaluate.statistics import gain_interval
+    from hubmerge.zoo.image import prompts
 
-    new = {row["prompt"] for row in rows("test") if row["pair"] == "new"}
+    new = {row["prompt"] for row in prompts.rows("test") if row["pair"] == "new"}
     evolved, lines = marks["evolved"], []
     for name, runs in marks.items():
-        values = [sum(run.values()) / len(run) for run in runs]
-        line: dict[str, Any] = {"model": name, "scores": values, "mean": sum(values) / len(values), "n": len(runs[0])}
-        line["intervals"] = [interval([*run.values()]) for run in runs]
+        line = line_of(name, runs, evolved)
         for pair, wanted in (("new", True), ("known", False)):
             some = [mark for run in runs for picture, mark in run.items() if (picture.split()[-2] in new) == wanted]
             line[f"{pair} pairs"] = sum(some) / len(some)
         if name != "evolved":
-            theirs = runs * (len(evolved) // len(runs))
             line["gain"] = gain_interval([*map(by_prompt, evolved)], [*map(by_prompt, runs)])
-            line["p"] = [paired_p(ours, other) for ours, other in zip(evolved, theirs, strict=True)]
-            again = [binomial(ours, other) for ours, other in zip(evolved, theirs, strict=True)]
+            again = [binomial(*pair) for pair in pairs(evolved, runs)]
             assert all(abs(a - b) <= 1e-9 for a, b in zip(line["p"], again, strict=True)), (line["p"], again)
         lines.append(line)
     return lines
@@ -118,4 +87,4 @@ def binomial(ours: Any, theirs: Any) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    experiment(__doc__, "image", "1,2", rows, tables)

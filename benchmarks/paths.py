@@ -35,10 +35,10 @@ def main() -> None:
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
+    from hubmerge.zoo.kinds import shipped
     from hubmerge.zoo.paper import Zoo, run_all
-    from hubmerge.zoo.publish import CHECKPOINTS
 
-    zoos = [Zoo.of(folder) for folder in asked.zoo or (CHECKPOINTS,)]
+    zoos = [Zoo.of(folder) for folder in asked.zoo or (shipped(),)]
     with demo_hub(asked.out / "hub", {zoo.namespace: zoo.folder for zoo in zoos}):
         todo = {zoo: list(runs(zoo, [int(seed) for seed in asked.seeds.split(",")])) for zoo in zoos}
         run_all([run for every in todo.values() for run in every], asked.out, asked.jobs)
@@ -49,11 +49,11 @@ def main() -> None:
 
 def runs(zoo: Any, seeds: Sequence[int]) -> Iterator[Any]:
     """The searches over one zoo."""
-    from hubmerge.demo import NAMESPACE, demo_search
     from hubmerge.evolve.search import Search
+    from hubmerge.zoo.kinds import demo_search
     from hubmerge.zoo.paper import PAIR, PATH_SEARCHER, PATHS, Run
 
-    whole = Search.from_yaml(demo_search().to_yaml().replace(f"{NAMESPACE}/", f"{zoo.namespace}/"))
+    whole = demo_search(namespace=zoo.namespace)
     recipe = replace(whole, baselines=())
     document = {key: value for key, value in recipe.to_dict().items() if key not in ("merge_method", "genome")}
     edits = {"data_flow": {"max_layers": 14}, "searcher": {"name": "edits"}}

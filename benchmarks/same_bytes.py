@@ -47,9 +47,9 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.cases: dict[str, Callable[[], Path]] = {}
-        from hubmerge.zoo.publish import CHECKPOINTS
+        from hubmerge.zoo.kinds import shipped
 
-        self.zoo = {name: str(CHECKPOINTS / name) for name in ("base", "math", "japanese", "math-2", "errands")}
+        self.zoo = {name: str(shipped() / name) for name in ("base", "math", "japanese", "math-2", "errands")}
 
     def merge(self, name: str, document: Document, **plan: Any) -> None:
         """A merge of `document`, planned with `plan`."""

@@ -86,7 +86,8 @@ def give_private_models(hub: LocalHub, tokens: dict[str, str | None]) -> dict[st
     """Publishes the zoo for all, and a private model for each user with a token; the models' names."""
     from huggingface_hub import HfApi
 
-    from hubmerge.zoo.publish import CHECKPOINTS, publish
+    from hubmerge.zoo.kinds import shipped
+    from hubmerge.zoo.publish import publish
 
     publish(hub.endpoint, hub_token(OWNER), NAMESPACE)
     private = {}
@@ -95,7 +96,7 @@ def give_private_models(hub: LocalHub, tokens: dict[str, str | None]) -> dict[st
             private[name] = f"{name}/secret-{name}"
             api = HfApi(endpoint=hub.endpoint, token=token)
             api.create_repo(private[name], private=True)
-            api.upload_folder(repo_id=private[name], folder_path=CHECKPOINTS / "math")
+            api.upload_folder(repo_id=private[name], folder_path=shipped() / "math")
     return private
 
 

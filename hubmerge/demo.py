@@ -2,16 +2,17 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .errors import HubmergeError
 from .files import make_folder
 from .localhub import LocalHub
 from .typed import typed
+from .zoo.kinds import Kind, demo_search, require_zoo, shipped
+from .zoo.publish import publish
 
 if TYPE_CHECKING:
     from .evolve.result import EvolveResult
@@ -22,8 +23,6 @@ USER, TOKEN, NAMESPACE = "demo", "hf_demo", "hubmerge-demo"
 RESULT = f"{NAMESPACE}/japanese-math-evolved"
 RESULT_VLM = f"{NAMESPACE}/japanese-vlm-evolved"
 RESULT_IMAGE = f"{NAMESPACE}/japanese-image-evolved"
-Kind = Literal["words", "vlm", "image"]
-"""Kinds of zoos."""
 
 
 @contextmanager
@@ -40,32 +39,9 @@ def demo_hub(root: Path, zoos: Mapping[str, Path] | None = None, kind: Kind = "w
     with server:
         os.environ.update(server.environment(USER))
         os.environ["HF_HOME"] = str(root.with_name(root.name + "-cache").absolute())
-        publish, shipped = _publisher(kind)
-        for namespace, folder in (zoos or {NAMESPACE: shipped}).items():
-            publish(server.endpoint, TOKEN, namespace, folder)
+        for namespace, folder in (zoos or {NAMESPACE: shipped(kind)}).items():
+            publish(server.endpoint, TOKEN, namespace, folder, kind)
         yield server
-
-
-def _publisher(kind: Kind) -> tuple[Callable[[str, str, str, Path], Any], Path]:
-    """What puts a zoo of a kind on a Hub, and the shipped one."""
-    if kind == "vlm":
-        from .zoo.vlm.publish import CHECKPOINTS, publish_vlm
-
-        return publish_vlm, CHECKPOINTS
-    if kind == "image":
-        from .zoo.image.publish import CHECKPOINTS, publish_image
-
-        return publish_image, CHECKPOINTS
-    from .zoo.publish import CHECKPOINTS, publish
-
-    return publish, CHECKPOINTS
-
-
-def demo_search(room: str = "hubmerge.zoo") -> "Search":
-    """The search that the demo of a zoo runs; it names only Hub IDs."""
-    from .evolve.search import Search
-
-    return Search.from_yaml(files(room).joinpath("demo.yaml").read_text(encoding="utf-8"))
 
 
 def space_examples() -> dict[str, Any]:
@@ -97,16 +73,14 @@ def run(out: Path, search: "Search | None" = None, memory: int | None = None) ->
 
 def vlm(out: Path, search: "Search | None" = None, zoo: Path | None = None, memory: int | None = None) -> None:
     """Runs the demo of models that see in the folder `out`; parameters as of `run`. `zoo`: another than the shipped."""
-    from .zoo.vlm import ROOM
-    from .zoo.vlm.publish import CHECKPOINTS, require_zoo
-
-    require_zoo(zoo or CHECKPOINTS)
+    zoo = zoo or shipped("vlm")
+    require_zoo(zoo, "vlm")
     make_folder(out, HubmergeError)
-    with demo_hub(out / "hub", {NAMESPACE: zoo or CHECKPOINTS}, "vlm") as server:
+    with demo_hub(out / "hub", {NAMESPACE: zoo}, "vlm") as server:
         from .terminal import out as console
 
         console.print(f"A Hub of your own at {server.endpoint}, with models and pictures made for this demo.\n")
-        search = search or demo_search(ROOM)
+        search = search or demo_search("vlm")
         result = _evolved(out, search, memory, "Questions about held-out pictures, asked in Japanese: every word right")
         _ask_otherwise(out, search, result, memory)
         pushed = _push(result, RESULT_VLM)
@@ -115,17 +89,15 @@ def vlm(out: Path, search: "Search | None" = None, zoo: Path | None = None, memo
 
 def image(out: Path, search: "Search | None" = None, zoo: Path | None = None, memory: int | None = None) -> None:
     """Runs the demo of models that draw in the folder `out`; parameters as of `vlm`."""
-    from .zoo.image import ROOM
-    from .zoo.image.publish import CHECKPOINTS, require_zoo
-
-    require_zoo(zoo or CHECKPOINTS)
+    zoo = zoo or shipped("image")
+    require_zoo(zoo, "image")
     make_folder(out, HubmergeError)
-    with demo_hub(out / "hub", {NAMESPACE: zoo or CHECKPOINTS}, "image") as server:
+    with demo_hub(out / "hub", {NAMESPACE: zoo}, "image") as server:
         from .terminal import out as console
 
         console.print(f"A Hub of your own at {server.endpoint}, with models made for this demo.\n")
         _quiet()
-        search = search or demo_search(ROOM)
+        search = search or demo_search("image")
         result = _evolved(out, search, memory, "Held-out prompts: what the judge of the search gives")
         _judge_anew(out, search, result, memory)
         pushed = _push(result, RESULT_IMAGE)
@@ -147,9 +119,8 @@ def paper(
     beside its bare process.
     """
     from .zoo.paper import Zoo, run_all, runs
-    from .zoo.publish import CHECKPOINTS
 
-    found = [Zoo.of(folder) for folder in zoos or (CHECKPOINTS,)]
+    found = [Zoo.of(folder) for folder in zoos or (shipped(),)]
     if len({zoo.namespace for zoo in found}) < len(found):
         raise HubmergeError("Two of the zoos have one training seed; give each --zoo another (`zoo train --seed`).")
     with demo_hub(out / "hub", {zoo.namespace: zoo.folder for zoo in found}):

@@ -14,13 +14,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from hubmerge import demo
+from hubmerge.zoo.kinds import demo_search
 
-room, run, beside = {
-    "words": ("hubmerge.zoo", demo.run, "average"),
-    "sees": ("hubmerge.zoo.vlm", demo.vlm, "average"),
-    "draws": ("hubmerge.zoo.image", demo.image, "random"),
-}[sys.argv[2]]
-search = demo.demo_search(room)
+kind = sys.argv[2]
+run, beside = {
+    "words": (demo.run, "average"),
+    "vlm": (demo.vlm, "average"),
+    "image": (demo.image, "random"),
+}[kind]
+search = demo_search(kind)
 search = replace(
     search,
     searcher=replace(search.searcher, evaluations=8, popsize=4),
@@ -69,7 +71,7 @@ def test_demo_of_models_that_see(tmp_path) -> None:
     """Its table, the rows beside it, twelve pictures with answers; again, nothing is asked a second time."""
     from PIL import Image
 
-    first = run_demo(tmp_path / "demo", "sees")
+    first = run_demo(tmp_path / "demo", "vlm")
     for name in (
         "vlm-base",
         "vlm-english",
@@ -92,7 +94,7 @@ def test_demo_of_models_that_see(tmp_path) -> None:
     rows = {row["model"]: row for row in json.loads(kept)["rows"]}
     assert all(row["n"] == 20 and len(row["problems"]) == 20 for row in rows.values())
     assert rows["evolved, without the picture"]["value"] == rows["VLM, told “日本語で。”"]["value"] == 0
-    second = run_demo(tmp_path / "demo", "sees")
+    second = run_demo(tmp_path / "demo", "vlm")
     assert (tmp_path / "demo" / "beside.json").read_bytes() == kept
 
     def table(text: str) -> list[str]:
@@ -106,7 +108,7 @@ def test_demo_of_models_that_draw(tmp_path) -> None:
     """Its table, the one by another judge, a sheet of pictures, and the pushed pipeline's own."""
     from PIL import Image
 
-    told = run_demo(tmp_path / "demo", "draws")
+    told = run_demo(tmp_path / "demo", "image")
     for name in ("image-base", "image-fine", "image-japanese", "evolved", "by hand: attention", "random search"):
         assert name in told
     assert len(re.findall(r"the judge sees: .*(?:right|expected .*)$", told, re.MULTILINE)) == 3

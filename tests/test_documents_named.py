@@ -55,7 +55,7 @@ def test_a_folder_is_opened_by_its_path(siblings) -> None:
 
 
 def test_a_search_is_shown_as_it_is_written() -> None:
-    from hubmerge.demo import demo_search
+    from hubmerge.zoo.kinds import demo_search
 
     assert repr(search := demo_search()) == f"Search:\n{search.to_yaml()}"
 

@@ -11,7 +11,7 @@ import pytest
 
 from hubmerge import Search
 from hubmerge.evaluate.task import load_task
-from hubmerge.zoo.publish import CHECKPOINTS
+from hubmerge.zoo.kinds import shipped
 
 REAL = Path(__file__).parent.parent / "examples" / "real"
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
@@ -84,7 +84,7 @@ def test_an_expert_is_trained_and_an_interrupted_training_ends_in_the_same_weigh
     from train import Samples, Setting, card, train
     from transformers import AutoModelForCausalLM
 
-    setting = Setting(str(CHECKPOINTS / "base"), "math", steps=24, batch=4, learning_rate=5e-3)
+    setting = Setting(str(shipped() / "base"), "math", steps=24, batch=4, learning_rate=5e-3)
     train(setting, tmp_path / "whole")
     losses = [entry["loss"] for entry in json.loads((tmp_path / "whole" / "training.json").read_text())["losses"]]
     assert sum(losses[-4:]) < sum(losses[:4])
@@ -104,7 +104,7 @@ def test_an_expert_is_trained_and_an_interrupted_training_ends_in_the_same_weigh
     train(setting, tmp_path / "broken")
     one, other, base = (
         AutoModelForCausalLM.from_pretrained(folder).state_dict()
-        for folder in (tmp_path / "whole", tmp_path / "broken", CHECKPOINTS / "base")
+        for folder in (tmp_path / "whole", tmp_path / "broken", shipped() / "base")
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not all(torch.equal(one[name], base[name].to(one[name].dtype)) for name in one)

@@ -170,7 +170,7 @@ print("loaded:", (libraries | {f"hubmerge.{one}" for one in rooms | files}) & se
 def test_what_the_demo_reads_first_leaves_the_environment_to_it() -> None:
     """huggingface_hub reads its environment once; the demo sets it after it has read its search and its zoo."""
     script = (
-        "import sys; import hubmerge.zoo.paper; from hubmerge.demo import demo_search; demo_search(); "
+        "import sys; import hubmerge.zoo.paper; from hubmerge.zoo.kinds import demo_search; demo_search(); "
         "print('huggingface_hub' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

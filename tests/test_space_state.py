@@ -15,7 +15,7 @@ import pytest
 from gradio.blocks import BlocksConfig
 from waiting import until
 
-from hubmerge.demo import demo_search, space_examples
+from hubmerge.demo import space_examples
 from hubmerge.errors import AccessError, HubmergeError, NotFoundError, RecipeError, SearchError
 from hubmerge.evaluate.demand import Demand
 from hubmerge.evaluate.studio import Studios
@@ -26,6 +26,7 @@ from hubmerge.hub import open_source
 from hubmerge.methods import METHODS
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
+from hubmerge.zoo.kinds import demo_search
 from space.app import _examples as page_examples
 from space.app import _serve as serve_page
 from space.forms.filled import filled, names

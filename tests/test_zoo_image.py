@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from hubmerge.errors import HubmergeError, PlanError
+from hubmerge.errors import PlanError
+from hubmerge.evolve.search import Search
 from hubmerge.hub.unplaced import without_places
+from hubmerge.zoo.kinds import demo_search, shipped
 
 diffusers = pytest.importorskip("diffusers")
 
-from hubmerge.evolve.search import Search  # noqa: E402
-from hubmerge.zoo.image import ROOM, SEED, beside, judges  # noqa: E402
+from hubmerge.zoo.image import SEED, beside, judges  # noqa: E402
 from hubmerge.zoo.image.drawn import SIDE, draw  # noqa: E402
 from hubmerge.zoo.image.learning import any_picture, crude_picture, every_picture, fine_picture  # noqa: E402
 from hubmerge.zoo.image.networks import LONGEST, Drawing, new_tokenizer, prompts, token_ids  # noqa: E402
 from hubmerge.zoo.image.prompts import DRAW, drawing_task, rows  # noqa: E402
-from hubmerge.zoo.image.publish import CHECKPOINTS, require_zoo  # noqa: E402
 from hubmerge.zoo.image.sheet import picture_sheet  # noqa: E402
 from hubmerge.zoo.image.train import STAGES, train_image_zoo  # noqa: E402
 from hubmerge.zoo.image.world import (  # noqa: E402
@@ -38,6 +38,8 @@ from hubmerge.zoo.image.world import (  # noqa: E402
     labels,
     scenes,
 )
+
+SHIPPED = shipped("image")
 
 
 def test_a_combination_is_in_one_split_and_half_of_the_test_is_new() -> None:
@@ -211,15 +213,15 @@ def _quick() -> dict[str, object]:
 
 
 def test_the_shipped_zoo_is_what_its_record_says_and_passes_its_gates() -> None:
-    record = json.loads((CHECKPOINTS / "training.json").read_text(encoding="utf-8"))
+    record = json.loads((SHIPPED / "training.json").read_text(encoding="utf-8"))
     assert record["seed"] == SEED and record["threads"] == 1
-    assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()) <= 8_000_000
-    assert all(without_places(file.name, told := file.read_bytes()) == told for file in CHECKPOINTS.rglob("*.json"))
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) <= 8_000_000
+    assert all(without_places(file.name, told := file.read_bytes()) == told for file in SHIPPED.rglob("*.json"))
     figures = {}
     for name, made in record["models"].items():
         assert made["stages"] == [STAGES[name].settings]
         for file, digest in made["files"].items():
-            assert hashlib.sha256((CHECKPOINTS / name / file).read_bytes()).hexdigest() == digest
+            assert hashlib.sha256((SHIPPED / name / file).read_bytes()).hexdigest() == digest
         figures[name] = {asked: one["score"] for asked, one in made["figures"].items()}
     assert all(figures[name]["fine"] >= 0.9 for name in judges.SHAPES)
     assert figures["fine"]["en"] >= 0.7
@@ -233,12 +235,12 @@ def test_the_shipped_models_draw_in_their_own_languages_alone() -> None:
     from hubmerge.evaluate.task import load_task
 
     def share(name: str, lang: str, style: str) -> float:
-        pipeline = Drawing.from_pretrained(CHECKPOINTS / name, torch.float32).pipeline
+        pipeline = Drawing.from_pretrained(SHIPPED / name, torch.float32).pipeline
         asked = [
             {"prompt": scene.say(FRAMES[0], "ja"), "prompt_en": scene.say(FRAMES[0], "en"), "label": scene.label(style)}
             for scene in scenes("validation")
         ]
-        looks = {"model": str(CHECKPOINTS / "judge"), "value": "right"}
+        looks = {"model": str(SHIPPED / "judge"), "value": "right"}
         task = load_task(
             drawing_task({"test": asked}, "", lang, classifier=looks, draw={**DRAW, "steps": 3, "seeds": [1]})
         )
@@ -249,27 +251,9 @@ def test_the_shipped_models_draw_in_their_own_languages_alone() -> None:
 
 
 def test_the_search_of_the_demo_asks_no_judge_of_the_test() -> None:
-    from importlib.resources import files
-
-    search = Search.from_yaml(files(ROOM).joinpath("demo.yaml").read_text(encoding="utf-8"))
+    search = demo_search("image")
     assert search.task["draw"] == DRAW
     assert search.task["classifier"] != (other := beside.judged(search.task))["classifier"]["model"]
     assert other["classifier"]["value"] == "right" and {*other["examples"]} == {"repo_id", "test"}
     assert len(rows("test")) * len(beside.SEEDS) >= 600
     assert [search.splits[split] for split in SPLITS] == [len(rows(split)) for split in SPLITS]
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    from hubmerge.zoo import publish
-
-    require_zoo(CHECKPOINTS)
-    with pytest.raises(HubmergeError, match=r"it lacks judge, judge-2, base, fine, japanese; `.*zoo train --image"):
-        require_zoo(tmp_path)
-    with pytest.raises(HubmergeError, match="it lacks judge"):
-        require_zoo(publish.CHECKPOINTS)
-    # The record of another zoo: its base is not written over.
-    record = json.loads((publish.CHECKPOINTS / "training.json").read_text(encoding="utf-8"))
-    record["models"] = {name: {"files": {"config.json": ""}} for name in record["models"]}
-    (tmp_path / "training.json").write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(PlanError, match="holds another zoo, with math"):
-        train_image_zoo(tmp_path, SEED, stages=_few(STAGES))

@@ -15,13 +15,14 @@ from hubmerge.zoo import SEED
 from hubmerge.zoo import train as zoo_training
 from hubmerge.zoo.cards import REPOS
 from hubmerge.zoo.corpora import base_sample
-from hubmerge.zoo.publish import CHECKPOINTS
+from hubmerge.zoo.kinds import shipped
 from hubmerge.zoo.stories import KINDS, Voice, draw_story
 from hubmerge.zoo.train import STAGES, train_zoo
 from hubmerge.zoo.training import Stage
 from hubmerge.zoo.word_problems import MAX_NEW_TOKENS, word_problems
 
 NAMES = tuple(REPOS)
+CHECKPOINTS = shipped()
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +133,8 @@ def test_training_goes_on_with_the_first_model_that_is_not_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Learning a tokenizer takes longer than all else here.
-    shipped = AutoTokenizer.from_pretrained(CHECKPOINTS / "base")
-    monkeypatch.setattr(zoo_training, "train_tokenizer", lambda texts: shipped)
+    known = AutoTokenizer.from_pretrained(CHECKPOINTS / "base")
+    monkeypatch.setattr(zoo_training, "train_tokenizer", lambda texts: known)
     names = ("base", "math", "japanese")
     stages = {name: (Stage(base_sample, steps=2, lr=1e-3, batch=8, warmup=1),) for name in names}
     whole = train_zoo(tmp_path, 0, stages=stages, measured=2)

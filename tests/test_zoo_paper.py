@@ -11,12 +11,12 @@ import pytest
 
 from hubmerge.errors import SearchError
 from hubmerge.evaluate import task as task_module
+from hubmerge.zoo.kinds import shipped
 from hubmerge.zoo.paper import Zoo, runs
 from hubmerge.zoo.paper_page import markdown, write
 from hubmerge.zoo.paper_table import NAMES, OURS, TUNED, Line, Table
-from hubmerge.zoo.publish import CHECKPOINTS, dataset_folder
 from hubmerge.zoo.trade_off import SHARES, Point, english_task, with_front
-from hubmerge.zoo.word_problems import problems
+from hubmerge.zoo.word_problems import dataset_folder, problems
 
 SPLITS = {"search": 8, "validation": 8, "test": 12}
 SCRIPT = """
@@ -42,7 +42,7 @@ if __name__ == "__main__":
 
 
 def test_every_search_has_the_same_budget_and_the_seeds_asked_for() -> None:
-    made = list(runs(Zoo(CHECKPOINTS, 0, "lab"), (4, 5), 96, SPLITS))
+    made = list(runs(Zoo(shipped(), 0, "lab"), (4, 5), 96, SPLITS))
     assert [run.seed for run in made] == [4] * 5 + [5] * 5
     assert {run.name for run in made} == set(NAMES)
     for run in made:

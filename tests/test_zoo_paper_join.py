@@ -11,11 +11,12 @@ from hubmerge.evaluate.statistics import wilson
 from hubmerge.evaluate.table import Row, pack
 from hubmerge.evolve.compared.scales import SCALED_LABEL
 from hubmerge.evolve.records.results import EVOLVED, Results
+from hubmerge.zoo.kinds import shipped
 from hubmerge.zoo.paper import Zoo, runs
 from hubmerge.zoo.paper_page import markdown
 from hubmerge.zoo.paper_table import NAMES, OURS, TUNED, Table, mean, table
-from hubmerge.zoo.publish import CHECKPOINTS, dataset_folder
 from hubmerge.zoo.trade_off import ENGLISH_FILE, TRADE_OFF_FILE
+from hubmerge.zoo.word_problems import dataset_folder
 
 N = 300
 SEEDS = (1, 2)
@@ -37,7 +38,7 @@ def made(tmp_path_factory) -> tuple[Table, dict]:
     dataset_folder("ja", root / "ja")
     generator = random.Random(5)
     todo = []
-    for run in runs(Zoo(CHECKPOINTS, 0, "lab"), SEEDS, 32, {"search": 20, "validation": 20, "test": N}):
+    for run in runs(Zoo(shipped(), 0, "lab"), SEEDS, 32, {"search": 20, "validation": 20, "test": N}):
         examples = {"folder": str(root / "ja"), **{name: f"{name}.jsonl" for name in ("search", "validation", "test")}}
         todo.append(replace(run, search=replace(run.search, task={**run.search.task, "examples": examples})))
     problems = list(load_task(todo[0].search.task, counts=todo[0].search.splits).problems("test"))

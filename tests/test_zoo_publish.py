@@ -3,11 +3,15 @@
 import errno
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from hubmerge.errors import HubmergeError, PlanError
 from hubmerge.zoo.cards import REPOS
+from hubmerge.zoo.kinds import require_zoo, shipped
 from hubmerge.zoo.publish import model_folder, publish
 from hubmerge.zoo.word_problems import COUNTS
 
@@ -75,3 +79,26 @@ def test_what_the_machine_refuses_is_an_error_with_a_number(tmp_path: Path, monk
     with pytest.raises(OSError, match="File too large") as refused:
         model_folder("base", tmp_path / "zoo-base")
     assert refused.value.errno == errno.EFBIG
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacked", "of_words"),
+    [("vlm", "base, japanese, english", "english"), ("image", "judge, judge-2, base, fine, japanese", "judge")],
+)
+def test_a_folder_of_something_else_is_refused(
+    kind: Literal["vlm", "image"], lacked: str, of_words: str, tmp_path: Path
+) -> None:
+    if kind == "image":
+        pytest.importorskip("diffusers")
+    require_zoo(shipped(kind), kind)
+    with pytest.raises(HubmergeError, match=f"it lacks {lacked}; `.*zoo train --{kind} --out"):
+        require_zoo(tmp_path, kind)
+    with pytest.raises(HubmergeError, match=f"it lacks {of_words}"):
+        require_zoo(shipped(), kind)
+    # The record of the zoo of words has a base, too, which is not written over.
+    record = json.loads((shipped() / "training.json").read_text(encoding="utf-8"))
+    record["models"] = {name: {"files": {"config.json": ""}} for name in record["models"]}
+    (tmp_path / "training.json").write_text(json.dumps(record), encoding="utf-8")
+    train = getattr(import_module(f"hubmerge.zoo.{kind}.train"), f"train_{kind}_zoo")
+    with pytest.raises(PlanError, match="holds another zoo, with math"):
+        train(tmp_path)

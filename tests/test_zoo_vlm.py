@@ -3,15 +3,14 @@
 import hashlib
 import json
 import random
-import shutil
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from hubmerge.errors import HubmergeError, PlanError
 from hubmerge.evaluate.task import load_task
 from hubmerge.hub.unplaced import without_places
+from hubmerge.zoo.kinds import shipped
 from hubmerge.zoo.stories import Voice
 from hubmerge.zoo.vlm import corpora, eyes
 from hubmerge.zoo.vlm import questions as questioned
@@ -151,18 +150,18 @@ def test_a_zoo_is_trained_and_goes_on(tmp_path: Path) -> None:
 
 def test_the_shipped_zoo_is_what_its_record_says_and_passes_its_gates() -> None:
     from hubmerge.zoo.vlm import SEED
-    from hubmerge.zoo.vlm.publish import CHECKPOINTS
     from hubmerge.zoo.vlm.train import STAGES
 
-    record = json.loads((CHECKPOINTS / "training.json").read_text(encoding="utf-8"))
+    checkpoints = shipped("vlm")
+    record = json.loads((checkpoints / "training.json").read_text(encoding="utf-8"))
     assert record["seed"] == SEED and record["threads"] == 1
-    assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()) <= 8_000_000
-    assert all(without_places(file.name, told := file.read_bytes()) == told for file in CHECKPOINTS.rglob("*.json"))
+    assert sum(path.stat().st_size for path in checkpoints.rglob("*") if path.is_file()) <= 8_000_000
+    assert all(without_places(file.name, told := file.read_bytes()) == told for file in checkpoints.rglob("*.json"))
     figures = {}
     for name, made in record["models"].items():
         assert made["stages"] == [stage.settings for stage in STAGES[name]]
         for file, digest in made["files"].items():
-            assert hashlib.sha256((CHECKPOINTS / name / file).read_bytes()).hexdigest() == digest
+            assert hashlib.sha256((checkpoints / name / file).read_bytes()).hexdigest() == digest
         figures[name] = {asked: one["score"] for asked, one in made["figures"].items()}
     assert min(figures["base"].values()) >= 0.95
     assert figures["japanese"]["en>en"] == figures["japanese"]["ja>en"] == 0
@@ -177,10 +176,9 @@ def test_the_shipped_vlm_sees_and_does_not_obey(tmp_path: Path) -> None:
     from hubmerge.evaluate.score import evaluate
     from hubmerge.hub.source import open_source
     from hubmerge.stream.carried import Carried
-    from hubmerge.zoo.vlm.publish import CHECKPOINTS
 
     (tmp_path / "validation.parquet").write_bytes(split_file("validation"))
-    folder = str(CHECKPOINTS / "english")
+    folder = str(shipped("vlm") / "english")
     model, _ = load_model(folder, dtype="float32", device="cpu")
     processor = load_processor(Carried(open_source(folder)))
     for said, answer, least, most in (("", "{answer_en}", 0.7, 1), ("日本語で。", "{answer}", 0, 0)):
@@ -188,22 +186,3 @@ def test_the_shipped_vlm_sees_and_does_not_obey(tmp_path: Path) -> None:
         document["examples"] = {"folder": str(tmp_path), "validation": "validation.parquet"}
         task = load_task(document, counts={"validation": 40})
         assert least <= evaluate(model, processor, task.validation, task).score <= most
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    from hubmerge.zoo import publish, vlm
-    from hubmerge.zoo.vlm.publish import CHECKPOINTS, require_zoo
-    from hubmerge.zoo.vlm.train import train_vlm_zoo
-
-    require_zoo(CHECKPOINTS)
-    with pytest.raises(HubmergeError, match=r"it lacks base, japanese, english; `.*zoo train --vlm --out"):
-        require_zoo(tmp_path)
-    with pytest.raises(HubmergeError, match="it lacks english"):
-        require_zoo(publish.CHECKPOINTS)
-    # The record of the other zoo has a base and a Japanese expert, too; they are not written over.
-    shutil.copy(publish.CHECKPOINTS / "training.json", tmp_path)
-    record = json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))
-    record["models"] = {name: {"files": {"config.json": ""}} for name in record["models"]}
-    (tmp_path / "training.json").write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(PlanError, match="holds another zoo, with math"):
-        train_vlm_zoo(tmp_path, vlm.SEED)

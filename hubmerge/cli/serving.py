@@ -94,11 +94,9 @@ def hub(
     try:
         if publish_demo:
             os.environ.update(server.environment(name))
-            if sees:
-                from ..zoo.vlm.publish import publish_vlm as publish
-            else:
-                from ..zoo.publish import publish
-            for repo_id in publish(server.endpoint, token).values():
+            from ..zoo.publish import publish
+
+            for repo_id in publish(server.endpoint, token, kind="vlm" if sees else "words").values():
                 console.print(f"  {repo_id}")
         for repo, model in models.items():
             server.generate(repo, model, exist_ok=True)

@@ -2,12 +2,13 @@
 
 cards.py           the cards of the zoo's models and data sets
 corpora.py         what the models of the demo zoo are trained on, as samplers: `random.Random` in, `Sample` out
+kinds.py           the kinds of zoos: shipped as, repositories, the search of the demo
 paper.py           the paper's main table in small: searches over the zoo, several seeds
 paper_page.py      the table of `hubmerge.zoo.paper` for people
 paper_table.py     the table of `hubmerge.zoo.paper` as values
 image/             the zoo that draws: pipelines, to be merged
 pictures/          ja-vlm-bench: pictures that are drawn, with questions in Japanese and English
-publish.py         puts the demo zoo on a Hub: models and two data sets of word problems
+publish.py         puts a zoo on a Hub: its models and its data sets
 stories.py         little stories and the voices that tell them, in English, Japanese or both
 tokenizer.py       the zoo's tokenizer: byte-level BPE with one token per number below 100
 trade_off.py       what an evolved merge gave up of the math expert's English

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..progress import Event, Progress, silent
 from ..typed import typed
 from .cards import NAMESPACE, REPOS
-from .publish import CHECKPOINTS
+from .kinds import demo_search, shipped
 from .trade_off import ENGLISH_FILE, TRADE_OFF_FILE, english, trade_off
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Zoo:
             raise SearchError(
                 f"{folder} lacks {', '.join(missing)}; `{typed(f'zoo train --out {folder}')}` goes on there."
             )
-        return cls(folder, seed, NAMESPACE if folder == CHECKPOINTS else f"{NAMESPACE}-{seed}")
+        return cls(folder, seed, NAMESPACE if folder == shipped() else f"{NAMESPACE}-{seed}")
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,7 @@ def runs(zoo: Zoo, seeds: Sequence[int], evaluations: int, splits: Mapping[str, 
     """
     from ..evolve.search import Search
 
-    text = files("hubmerge.zoo").joinpath("demo.yaml").read_text(encoding="utf-8")
-    demo = replace(Search.from_yaml(text.replace(f"{NAMESPACE}/", f"{zoo.namespace}/")), splits=dict(splits))
+    demo = replace(demo_search(namespace=zoo.namespace), splits=dict(splits))
     document = {
         key: value for key, value in demo.to_dict().items() if key not in ("merge_method", "genome", "parameters")
     }

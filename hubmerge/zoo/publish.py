@@ -1,47 +1,46 @@
-"""Puts the demo zoo on a Hub: models and two data sets of word problems."""
+"""Puts a zoo on a Hub: its models and its data sets."""
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cards import DATASETS, NAMESPACE, REPOS, dataset_card
-from .word_problems import COUNTS, problems
+from .cards import NAMESPACE
+from .kinds import Kind, repositories, shipped
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
-
-def publish(endpoint: str, token: str, namespace: str = NAMESPACE, zoo: Path = CHECKPOINTS) -> dict[str, str]:
+def publish(
+    endpoint: str, token: str, namespace: str = NAMESPACE, zoo: Path | None = None, kind: Kind = "words"
+) -> dict[str, str]:
     """Upload a zoo, by default the shipped one, to the Hub at `endpoint`; the repository id of each thing uploaded.
 
-    Keys: those of `cards.REPOS` (models), `ja`, `en` (data sets of lines {"question": str, "answer": "37",
-    "template": "seen" or "unseen"}).
+    Keys: those of `REPOS` in the `cards` of its kind (models), and of its data sets `ja`, `en` (lines {"question": str,
+    "answer": "37", "template": "seen" or "unseen"}), `questions` (vlm) or `prompts` (image).
     Running it again makes no new commit where nothing changed. Raises `HubError` where a repository holds what hubmerge
     did not put there.
     """
     from ..hub.agent import hub_api
 
-    api = hub_api(token, endpoint)
-    repos = {}
+    api, repos = hub_api(token, endpoint), {}
+    models, datasets = repositories(kind)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, repo in REPOS.items():
-            folder = model_folder(name, Path(scratch) / repo, namespace, zoo)
+        for name, repo in models.items():
+            folder = model_folder(name, Path(scratch) / repo, namespace, zoo or shipped(kind))
             repos[name] = upload(api, folder, f"{namespace}/{repo}", "model")
-        for lang, (repo, *_) in DATASETS.items():
-            folder = dataset_folder(lang, Path(scratch) / repo)
-            repos[lang] = upload(api, folder, f"{namespace}/{repo}", "dataset")
+        for name, (repo, written) in datasets.items():
+            repos[name] = upload(api, written(Path(scratch) / repo), f"{namespace}/{repo}", "dataset")
     return repos
 
 
-def model_folder(name: str, folder: Path, namespace: str = NAMESPACE, zoo: Path = CHECKPOINTS) -> Path:
-    """A copy of the model `name` of a zoo in `folder`, its card pointing to `namespace`."""
+def model_folder(name: str, folder: Path, namespace: str = NAMESPACE, zoo: Path | None = None) -> Path:
+    """A copy of the model `name` of a zoo, by default the shipped one, in `folder`; its card points to `namespace`."""
+    source = (zoo or shipped()) / name
     folder.mkdir(parents=True)
-    for file in sorted((zoo / name).rglob("*")):  # not copytree, whose error does not say what the machine refused
-        copy = folder / file.relative_to(zoo / name)
+    for file in sorted(source.rglob("*")):  # not copytree, whose error does not say what the machine refused
+        copy = folder / file.relative_to(source)
         if file.is_dir():
             copy.mkdir()
         else:
@@ -49,19 +48,6 @@ def model_folder(name: str, folder: Path, namespace: str = NAMESPACE, zoo: Path 
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8").replace(f"{NAMESPACE}/", f"{namespace}/")
     card.write_text(text, encoding="utf-8")
-    return folder
-
-
-def dataset_folder(lang: str, folder: Path) -> Path:
-    """The word problems in `lang` as one JSONL file a split and a card, in `folder`."""
-    folder.mkdir(parents=True)
-    for split, count in COUNTS.items():
-        lines = [
-            json.dumps({"question": p.question, "answer": str(p.answer), "template": p.template}, ensure_ascii=False)
-            for p in problems(split, count, lang)
-        ]
-        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(dataset_card(lang, COUNTS), encoding="utf-8")
     return folder
 
 

@@ -4,11 +4,14 @@ Splits are disjoint from each other and from every training text by construction
 split, in every language (`hubmerge.zoo.stories.split_of`).
 """
 
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..evaluate.task import Example, Task
+from .cards import dataset_card
 from .stories import KINDS, LANGUAGES, SPLITS, Voice, World, draw_story, question_of
 
 SEED = 2403
@@ -72,3 +75,16 @@ def word_problems(lang: str, counts: Mapping[str, int] = COUNTS) -> Task:
         language=lang,
         max_new_tokens=MAX_NEW_TOKENS,
     )
+
+
+def dataset_folder(lang: str, folder: Path) -> Path:
+    """The word problems in `lang` as one JSONL file a split and a card, in `folder`."""
+    folder.mkdir(parents=True)
+    for split, count in COUNTS.items():
+        lines = [
+            json.dumps({"question": p.question, "answer": str(p.answer), "template": p.template}, ensure_ascii=False)
+            for p in problems(split, count, lang)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(dataset_card(lang, COUNTS), encoding="utf-8")
+    return folder

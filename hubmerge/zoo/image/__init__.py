@@ -8,7 +8,6 @@ learning.py        how the networks learn
 measured.py        what is measured of its models as they are trained
 networks.py        pipelines of diffusers, as tiny as can be
 prompts.py         prompts in Japanese and English: a data set, and tasks
-publish.py         puts the zoo on a Hub
 sheet.py           a picture of pictures, a row for each model
 train.py           trains the zoo from nothing: `hubmerge zoo train --image --out DIR [--seed S]`
 world.py           what pictures show, and what is said of it
@@ -16,4 +15,3 @@ world.py           what pictures show, and what is said of it
 
 SEED = 1
 """The shipped zoo's."""
-ROOM = __name__

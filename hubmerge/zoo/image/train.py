@@ -17,6 +17,7 @@ from diffusers import AutoencoderTiny
 from transformers import RegNetForImageClassification
 
 from ...progress import Event, Progress, silent
+from ..kinds import shipped
 from ..trained import RECORD, Curve, train_models
 from . import SEED
 from .cards import write_card
@@ -32,7 +33,6 @@ from .learning import (
 )
 from .measured import drawn_figures, judged_figures
 from .networks import Drawing, new_text_encoder, new_tokenizer, new_unet, new_vae
-from .publish import CHECKPOINTS
 
 STAGES: Mapping[str, Drawings] = {
     "vae": Drawings(any_picture, steps=1600, lr=4e-3, batch=16, warmup=70, pictures=3000),
@@ -81,7 +81,7 @@ class _Drawing:
         stage, processor = self.stages[name], new_processor() if name in SHAPES else None
         if name in SHARED and (curve := self._shipped(name)) is not None:
             kind = AutoencoderTiny if name == "vae" else RegNetForImageClassification
-            return kind.from_pretrained(CHECKPOINTS / name, dtype=torch.float32), processor, curve
+            return kind.from_pretrained(shipped("image") / name, dtype=torch.float32), processor, curve
 
         def report(step: int, loss: float) -> None:
             progress(Event(f"train {name}", step, stage.steps, "steps", f"loss {loss:.3f}", {"loss": loss}))
@@ -111,7 +111,7 @@ class _Drawing:
 
     def _shipped(self, name: str) -> Curve | None:
         """The curve of a model of the shipped zoo that was made with these settings."""
-        path = CHECKPOINTS / RECORD
+        path = shipped("image") / RECORD
         if not path.is_file():
             return None
         made = json.loads(path.read_bytes())["models"].get(name)

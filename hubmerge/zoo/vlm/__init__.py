@@ -5,7 +5,6 @@ cards.py           the cards of its models
 corpora.py         what the models are trained on
 drawn.py           the pictures
 eyes.py            the VLM, and how it learns to see
-publish.py         puts the zoo on a Hub
 questions.py       questions about pictures: a data set, and tasks
 sheet.py           a picture of pictures with answers
 tokenizer.py       one token a word
@@ -15,4 +14,3 @@ world.py           what pictures show, and what is asked and said of it
 
 SEED = 1
 """The shipped zoo's."""
-ROOM = __name__
