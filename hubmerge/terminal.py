@@ -239,7 +239,7 @@ def _show_sources(sources: Iterable[Source]) -> None:
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
     for heading in ("source", "commit", "architecture", "parameters", "dtype", "licence"):
         justify: Literal["left", "right"] = "right" if heading == "parameters" else "left"
-        table.add_column(heading, justify=justify, no_wrap=heading != "architecture", overflow="fold")
+        table.add_column(heading, justify=justify, no_wrap=heading not in ("source", "architecture"), overflow="fold")
     for source in sources:
         dtypes = sorted({tensor.dtype for tensor in source.tensors.values()})
         table.add_row(

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,6 +88,18 @@ def test_every_size_is_a_number_with_a_unit(call, siblings, tmp_path, option: st
         assert option in said and f"A size is a number with a unit, such as 200MB or 2GiB, got '{text}'." in said
     done = call("plan", local, option, "2GB")
     assert done.returncode == 0, done.stderr
+
+
+def test_no_figure_is_cut_off_where_a_name_is_long_and_the_terminal_narrow(call, siblings, tmp_path) -> None:
+    long = tmp_path / "-".join(["a-model-with-a-long-name"] * 4)
+    shutil.copytree(siblings["math"], long)
+    (tmp_path / "recipe.yaml").write_text(json.dumps({"merge_method": "passthrough", "models": [str(long)]}))
+    wide = call("plan", tmp_path / "recipe.yaml").stdout.splitlines()[1].split()
+    narrow = run("plan", tmp_path / "recipe.yaml", env={"COLUMNS": "80"}).stdout.split("passthrough")[0]
+    narrow = "".join(narrow.split())
+    assert len(wide) == 6
+    assert all(cell in narrow for cell in wide[1:])
+    assert "long-name" in narrow
 
 
 def test_merge_push_chat_eval_by_hub_id(call, published, tmp_path, monkeypatch) -> None:
