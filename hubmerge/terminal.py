@@ -231,6 +231,8 @@ def _show_findings(findings: Sequence[Finding]) -> None:
             out.print(marked("[yellow]warning:[/] {}", finding.message))
     if not findings:
         out.print("no problems found", style="green")
+    elif not any(finding.level == "error" for finding in findings):
+        out.print("nothing stands in its way", style="green")
 
 
 def _show_sources(sources: Iterable[Source]) -> None:
@@ -305,12 +307,19 @@ def show_tree(tree: Lineage, out: Console = out) -> None:
     for name, apart in (tree.distances or {}).items():
         out.print(marked("{}: {} of its length from the base", name, f"{apart:.1%}"), soft_wrap=True)
     for (one, other), value in (tree.kinship or {}).items():
-        out.print(marked("{} and {}: what they add to it is {} alike", one, other, f"{value:.2f}"), soft_wrap=True)
+        out.print(
+            marked("{} and {}: what they add to it is {} alike", one, other, _hundredths(value)),
+            soft_wrap=True,
+        )
     if tree.siblings:
         out.print("siblings that fit, those that learnt something else first:")
     for found in tree.siblings:
-        told = f"at most {found.kinship:.2f} alike, {found.distance:.1%} from the base"
+        told = f"at most {_hundredths(found.kinship)} alike, {found.distance:.1%} from the base"
         out.print(marked("  {} [dim]{}[/]", found.repo_id, told), soft_wrap=True)
+
+
+def _hundredths(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # never -0.00
 
 
 def show_reproduction(result: Reproduction) -> None:
@@ -354,6 +363,8 @@ def show_results(rows: Sequence[Row], title: str, spoken: bool) -> None:
             values.append("" if row.p_value is None else "<.001" if row.p_value < 0.001 else f"{row.p_value:.3f}")
         table.add_row(row.model, *values, style="bold green" if compared and row.p_value is None else "")
     out.print(table)
+    if compared:
+        out.print("p: how often chance alone parts two models so far (paired with the last row)", style="dim")
     for row in rows:
         if row.note:
             out.print(f"{row.model}: {row.note}", style="dim")

@@ -134,6 +134,7 @@ def test_merge_push_chat_eval_by_hub_id(call, published, tmp_path, monkeypatch) 
     score = call("eval", "alice/cli-pushed", "--task", task, "--show", 1)
     assert score.returncode == 0, score.stderr
     assert re.search(r"\b8\b", score.stdout)
+    assert re.search(r"^  (right|wrong); expected: \d$", score.stdout, re.MULTILINE)
     assert "language" not in score.stdout  # the task asks for none
     task.write_text(f"{task.read_text()}language: ja\n")
     assert "language" in call("eval", "alice/cli-pushed", "--task", task, "--limit", 2).stdout

@@ -220,6 +220,7 @@ def test_files_and_discussions(hub):
     assert "curve a.png" in browser.open("/alice/card/tree/main/images")[1]
     assert browser.open("/alice/card/tree/nope")[0] == 404
     assert browser.open("/alice/card/blob/main/config.json")[1] == "{}"
+    assert browser.open("/alice/card/raw/main/config.json")[1] == "{}"
     api = HfApi(endpoint=hub.endpoint, token="hf_alice")
     made = api.upload_file(
         repo_id="alice/card", path_or_fileobj=b"1", path_in_repo="a.txt", create_pr=True, commit_message="<u>idea</u>"

@@ -43,12 +43,12 @@ def test_the_space_installs_what_the_package_needs() -> None:
     extras = PROJECT["optional-dependencies"]
     more = {
         line
-        for extra in ("evolve", "report", "space", "diffusers")
+        for extra in ("evolve", "gguf", "report", "space", "diffusers")
         for line in extras[extra]
         if not line.startswith("gradio")
     }
     assert set(lines) == {*PROJECT["dependencies"], *more, *extras["oauth"]}
-    assert extras["all"] == ["hubmerge[evolve,report,space]"]
+    assert extras["all"] == ["hubmerge[evolve,gguf,report,space]"]
 
 
 def test_what_may_be_missing_is_said_with_the_extra_that_brings_it() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,6 +28,7 @@ WRONG: dict[str, Any] = {
     "turn": [{"role": 5, "content": {"a": []}}],
     "nested": json.loads("[" * 200 + "]" * 200),
 }
+DOCUMENTED = Path(__file__).parent.parent / "docs" / "space.md"
 UNSAID = re.compile(r"inside hubmerge|Traceback|File \"|site-packages|root:|\.py\b|/jobs\b")
 
 
@@ -54,6 +56,14 @@ def answers(url: str, calls: list[tuple[int, list[Any]]], session: str) -> dict[
                         break
         assert not places, places
     return told
+
+
+def test_the_endpoints_have_the_names_that_the_documentation_tells(public_page) -> None:
+    told = re.search(r"every button is an endpoint \(([^)]+)\)", DOCUMENTED.read_text(encoding="utf-8"))
+    assert told is not None
+    dependencies = httpx.get(f"{public_page.url}config").json()["dependencies"]
+    served = {event["api_name"] for event in dependencies if event["api_visibility"] == "public"}
+    assert served - {"_check_login_status"} == set(re.findall(r"`/(\w+)`", told[1]))
 
 
 def test_each_endpoint_refuses_with_one_sentence(public_page) -> None:

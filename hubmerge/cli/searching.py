@@ -295,8 +295,9 @@ def evaluate(
     with progress_bars() as progress:
         scores = score(network, tokenizer, examples, loaded, memory=memory, progress=progress)
     for example, output, right in list(zip(examples, scores.outputs, scores.correct, strict=True))[:show]:
-        said = marked("[dim]Q[/] {}\n[dim]A[/] {}  ", example.prompt, output)
-        console.print(said.append(example.answer, style="green" if right else "red"))
+        verdict, style = ("right", "green") if right else ("wrong", "red")
+        said = marked("[dim]Q[/] {}\n[dim]A[/] {}\n  ", example.prompt, output)
+        console.print(said.append(f"{verdict}; expected: {example.answer}", style=style))
     if scores.ungraded:
         show_warning(f"{scores.ungraded} of {scores.n} answers got no grade, and count as 0.")
     row = Row.of(model, Measurement.of(scores, loaded, split), None)

@@ -34,6 +34,7 @@ docs/tasks.md explains each.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -237,8 +238,13 @@ def task_document(spec: str | Path | Mapping[str, Any], relative_to: Path = Path
     elif isinstance(spec, (str, Path)) and os.path.exists(path := relative_to / expand(spec, TaskError)):
         document, relative_to = TASK.load(path), path.parent
     else:
-        known = f"{', '.join(BUILTIN)}{guess(spec, BUILTIN)}"
-        raise TaskError(f"There is no task {_short(str(spec))!r}; give a YAML file or one of: {known}.")
+        known, said = f"{', '.join(BUILTIN)}{guess(spec, BUILTIN)}", _short(str(spec))
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", str(spec)) and not str(spec).endswith((".yaml", ".yml")):
+            raise TaskError(
+                f"There is no task {said!r}. A dataset of the Hub is named in a task, with the file of each split: "
+                f"task: {{examples: {{repo_id: {said}, search: ..., validation: ..., test: ...}}}}. By name: {known}."
+            )
+        raise TaskError(f"There is no task {said!r}; give a YAML file or one of: {known}.")
     TASK.require_known(document, _KEYS, "the task")
     where = document.get("examples")
     if not isinstance(where, Mapping):

@@ -112,8 +112,9 @@ def prompt_box(page: Page, pick: Pick, words: gr.Column, model: gr.Dropdown, oth
         drawing = draws(page, owner_of(key, request), model, visitor_token(page.settings, oauth))
         return gr.Column(visible=not drawing), gr.Column(visible=drawing)
 
+    # Not "draw": gradio names what has no name of its own by its function, and that one is the endpoint's.
     @shows_errors
-    def draw(
+    def draw_all(
         chosen: list[str] | None,
         base: str | None,
         key: str | None,
@@ -168,7 +169,7 @@ def prompt_box(page: Page, pick: Pick, words: gr.Column, model: gr.Dropdown, oth
     }
     outputs = [gallery, said, go, stop]
     event = go.click(
-        draw,
+        draw_all,
         [pick.models, pick.base, page.owner, *(fields[name] for name in names(Wish))],
         outputs,
         concurrency_limit=WAITING,

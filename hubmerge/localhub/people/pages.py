@@ -124,7 +124,7 @@ def commit_page(request: Request) -> Response:
 
 
 def blob_page(request: Request) -> Response:
-    """GET /[datasets/|spaces/]{namespace}/{name}/blob/{revision}/{path}: the file itself."""
+    """GET /[datasets/|spaces/]{namespace}/{name}/{blob, raw}/{revision}/{path}: the file itself."""
     repository = find_repository(request)
     rest = f"{request.path_params['revision']}/{request.path_params['path']}"
     return RedirectResponse(f"{_home(repository)}/resolve/{rest}", 303)
@@ -161,6 +161,7 @@ def _repository_routes(prefix: str) -> list[Route]:
         Route(f"{home}/tree/{{revision}}/{{path:path}}", files_page),
         Route(f"{home}/commit/{{revision}}", commit_page),
         Route(f"{home}/blob/{{revision}}/{{path:path}}", blob_page),
+        Route(f"{home}/raw/{{revision}}/{{path:path}}", blob_page),
         Route(f"{home}/discussions", discussions_page),
         Route(f"{home}/discussions/{{number}}", discussions_page),
     ]
