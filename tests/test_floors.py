@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hubmerge.recipe import Recipe
+from hubmerge.stream.plan import make_plan
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hubmerge"
 
@@ -20,6 +23,7 @@ FLOORS = {
     "errors": 0.25,
     "progress": 0,
     "guesses": 0,
+    "late": 0,
     "typed": 0,
     "extras": 0.5,
     "documents": 0.5,
@@ -165,6 +169,36 @@ print("loaded:", (libraries | {f"hubmerge.{one}" for one in rooms | files}) & se
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "loaded: set()", done.stdout
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_a_plan_of_folders_loads_no_torch_where_the_speed_is_known(siblings, tmp_path) -> None:
+    """Headers tell the rest; torch takes four times as long to load as all that a plan does."""
+    base, *models = (str(siblings[name]) for name in ("base", "math", "japanese"))
+    merged = {"models": [{"model": model} for model in models], "base_model": base}
+    recipes = {
+        "linear": {"models": merged["models"], "parameters": {"weight": 0.5}},
+        "slerp": {"models": [{"model": models[0]}], "base_model": base, "parameters": {"t": 0.5}},
+        "ties": {**merged, "parameters": {"weight": 0.5, "density": 0.5}},
+    }
+    for name, recipe in recipes.items():
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({"merge_method": name, **recipe}))
+        assert make_plan(Recipe.from_yaml(tmp_path / f"{name}.yaml")).compute_seconds > 0
+    script = f"""
+import sys
+from hubmerge.cli import main
+
+for name in {[*recipes]}:
+    sys.argv = ["hubmerge", "plan", name + ".yaml"]
+    try:
+        main()
+    except SystemExit as stopped:
+        assert not stopped.code
+    print("loaded:", name, {{"torch", "transformers", "numpy"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    told = [line for line in done.stdout.splitlines() if line.startswith("loaded:")]
+    assert told == [f"loaded: {name} set()" for name in recipes], done.stdout
+    assert done.stdout.count("| computing ") == 3
 
 
 def test_what_the_demo_reads_first_leaves_the_environment_to_it() -> None:

@@ -8,7 +8,7 @@ import hubmerge.stream.device as device
 from hubmerge.errors import ResourceError
 from hubmerge.stream.plan import make_plan
 
-CPU, FIRST, SECOND = (torch.device(name) for name in ("cpu", "cuda:0", "cuda:1"))
+CPU, FIRST, SECOND = "cpu", "cuda:0", "cuda:1"
 
 
 @pytest.fixture

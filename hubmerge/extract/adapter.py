@@ -131,7 +131,7 @@ def extract(
             kept,
             threads=len(devices),
             ranged=settings.get("ranged", False),
-            device=str(devices[0]),
+            device=devices[0],
             progress=progress,
         )
     except BaseException:

@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
+from ..late import Tensor, torch
 from .method import BLOCK, Unit, step_of
 
 __all__ = ["BLOCK", "Block", "Blocks", "Whole", "Workspace", "each"]
@@ -23,7 +21,7 @@ class Workspace:
     One thread uses it at a time. `elements`: how many its blocks have, where it is for one small tensor only.
     """
 
-    def __init__(self, device: torch.device | None = None, elements: int = BLOCK) -> None:
+    def __init__(self, device: "torch.device | None" = None, elements: int = BLOCK) -> None:
         self.device = device
         self._elements = min(BLOCK, elements)
         self._buffers: list[Tensor] = []

@@ -58,6 +58,7 @@ draws the way of a merge.
     unpacking/         the numbers that weights in few bits stand for
     towers.py          whether what sees or hears has the shapes that its own configuration says
     transplanted.py    a model with the tokens of another
+    trial.py           how long computing a merge takes on this machine
     united.py          one tokenizer out of several
     verify.py          whether a merged model still is what its merge wrote
     views.py           what the merge sees of a model: names of the output, tied heads made visible

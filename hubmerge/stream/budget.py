@@ -1,41 +1,25 @@
 """What a merge will cost: bytes to fetch, memory, disk - and whether this machine has them."""
 
-import hashlib
-import math
 import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from huggingface_hub import constants
 
 from ..amounts import size
 from ..errors import ResourceError
 from ..hub.source import Source
-from ..methods.blocks import BLOCK, Workspace
-from ..methods.method import Unit
-from .compute import merge_blocks, one_thread
 from .device import free_memory
 from .findings import Finding, error, warning
 from .prefetch import LEAST_SPAN, Ahead, far_ahead
 from .shards import ShardPlan
-from .stage import Merged, Stage
-from .weights import Extent, Over, Weights
+from .stage import Stage
+from .weights import Extent
 
 _LIBRARY_BYTES = 40 * 2**20
 """What threads, connections and the journal take."""
-
-_TRIAL = 2 * BLOCK
-"""Elements that an estimate of the speed is made with."""
-
-_TRIAL_SHAPES: dict[Unit, tuple[int, int]] = {
-    "block": (512, _TRIAL // 512),
-    "row": (512, _TRIAL // 512),
-    "tensor": (256, 256),  # what such methods take grows faster than their elements
-}
 
 _HEADER_BYTES_PER_TENSOR = 200
 SMALL_FILES = 50 * 2**20
@@ -176,41 +160,3 @@ def check_memory(peak: int, limit: int | None, ranged: bool, threads: int = 1) -
     if peak > free:
         instead = "; --threads 1 takes less" if threads > 1 else ""
         yield warning(f"The merge takes up to {size(peak)} of memory and {size(free)} are free; it may fail{instead}.")
-
-
-def compute_seconds(stage: Stage, at_a_time: int) -> float:
-    """Seconds that computing and hashing takes on this machine, from a trial of a few milliseconds.
-
-    Methods that take products of whole matrices are tried on a small one: what no longer fits into a core's cache takes
-    longer than it says.
-    Reading, fetching and writing go on meanwhile, and take longer where the disk or the network is slow.
-    """
-    before = [one.stage for one in map(_innermost, stage.weights) if isinstance(one, Merged)]
-    seconds = sum(compute_seconds(one, at_a_time) for one in before)
-    merged = [tensor for tensor in stage.tensors if not tensor.copied]
-    merged = [tensor for tensor in merged if tensor.statistics] or merged  # beside which averages take no time
-    if not merged:
-        return seconds
-    largest = max(merged, key=lambda tensor: tensor.parameters * len(tensor.reads))
-    shape = _TRIAL_SHAPES[
-        "tensor" if stage.method.multiplies or stage.method.statistic == "gram" else stage.method.unit
-    ]
-    trial = replace(largest, shape=shape)
-    # Each of its own: equal models have learnt nothing, and nothing is quickly merged.
-    random = torch.Generator().manual_seed(0)
-    stored = {one: torch.randn(_TRIAL, generator=random).to(torch.bfloat16) for one in trial.reads}
-    # What may be a Gram matrix, or Fisher information.
-    stored |= {one: torch.eye(shape[-1]).view(-1) for one in trial.statistics}
-    with one_thread():
-        fastest = math.inf
-        for _ in range(2):  # the first time is slower than those that follow
-            began, digest, workspace = time.perf_counter(), hashlib.sha256(), Workspace()
-            for block in merge_blocks(stage.method, trial, lambda *at: stored[at[:2]][slice(*at[2:])], workspace):
-                digest.update(block.view(torch.uint8).numpy().data)
-            fastest = min(fastest, time.perf_counter() - began)
-    work = sum(stage.method.work(tensor.shape) for tensor in merged)
-    return seconds + fastest / stage.method.work(shape) * work / at_a_time
-
-
-def _innermost(weights: Weights) -> Weights:
-    return _innermost(weights.inner) if isinstance(weights, Over) else weights

@@ -8,10 +8,8 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from ..errors import RecipeError
+from ..late import Tensor, torch
 from ..layers import is_by_token
 from ..recipe import TokenRow
 from ..reference import ModelRef

@@ -4,10 +4,8 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
-from torch import Tensor
-
 from ..errors import SourceError
+from ..late import Tensor, torch
 from ..methods import Method
 from ..methods.blocks import BLOCK, Block, Workspace
 from ..methods.method import step_of

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-from torch import Tensor
-
 from ..errors import SourceError
 from ..hub.headers import DTYPE_BITS, TensorHeader
 from ..hub.quantised.packed import Packed, Part, Quantised
+from ..late import Tensor, torch
 from ..methods.blocks import BLOCK
 from .compute import is_finite
 from .dtypes import STORED

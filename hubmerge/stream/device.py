@@ -3,27 +3,27 @@
 import os
 
 import psutil
-import torch
 
 from ..errors import ResourceError
+from ..late import torch
 
 
-def free_memory(device: torch.device | None = None) -> int:
+def free_memory(device: "torch.device | None" = None) -> int:
     """Bytes that are free now on a CUDA device, or of the machine's memory for any other and for none."""
     if device is not None and device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 
-def find_devices(name: str, each: int, threads: int) -> tuple[torch.device, ...]:
-    """The device that each of `threads` threads or fewer computes on, with `each` bytes of its memory.
+def find_devices(name: str, each: int, threads: int) -> tuple[str, ...]:
+    """The device that each of `threads` threads or fewer computes on, with `each` bytes of its memory, by torch's name.
 
     `name`: "cpu", "cuda" (all GPUs of the machine), "cuda:1", "mps", or "auto": the accelerators with room, or else the
     processor. The emptiest device gets the next thread; what computes is of one kind. Raises `ResourceError` for a
     device that this machine does not have or where not even one thread fits.
     """
     if name == "cpu":
-        return (torch.device("cpu"),) * threads
+        return ("cpu",) * threads
     from accelerate.utils import get_max_memory  # much, and a merge on the processor does without
 
     kind = torch.accelerator.current_accelerator()
@@ -44,7 +44,7 @@ def find_devices(name: str, each: int, threads: int) -> tuple[torch.device, ...]
         chosen.append(device)
     if not chosen and name != "auto":
         raise ResourceError(f"{name} has {max(free.values()):,} bytes free and the merge needs {each:,}.")
-    return tuple(map(torch.device, sorted(chosen))) or (torch.device("cpu"),) * threads
+    return tuple(sorted(chosen)) or ("cpu",) * threads
 
 
 def _is_named(device: str, name: str) -> bool:

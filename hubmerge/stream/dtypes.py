@@ -3,35 +3,40 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import torch
+from ..late import torch
 
 
 class Dtype(NamedTuple):
-    """A dtype that can be merged or copied. `nbytes` is the size of one element."""
+    """A dtype that can be merged or copied. `nbytes` is the size of one element, `word` its name in torch."""
 
     name: str
     nbytes: int
-    torch: torch.dtype
+    word: str
+
+    @property
+    def torch(self) -> "torch.dtype":
+        """The same in torch."""
+        return getattr(torch, self.word)
 
     @property
     def is_float(self) -> bool:
         """Whether tensors of this dtype are merged; the others are copied."""
-        return self.torch.is_floating_point
+        return "float" in self.word
 
 
 DTYPES = {
     dtype.name: dtype
     for dtype in (
-        Dtype("F64", 8, torch.float64),
-        Dtype("F32", 4, torch.float32),
-        Dtype("F16", 2, torch.float16),
-        Dtype("BF16", 2, torch.bfloat16),
-        Dtype("I64", 8, torch.int64),
-        Dtype("I32", 4, torch.int32),
-        Dtype("I16", 2, torch.int16),
-        Dtype("I8", 1, torch.int8),
-        Dtype("U8", 1, torch.uint8),
-        Dtype("BOOL", 1, torch.bool),
+        Dtype("F64", 8, "float64"),
+        Dtype("F32", 4, "float32"),
+        Dtype("F16", 2, "float16"),
+        Dtype("BF16", 2, "bfloat16"),
+        Dtype("I64", 8, "int64"),
+        Dtype("I32", 4, "int32"),
+        Dtype("I16", 2, "int16"),
+        Dtype("I8", 1, "int8"),
+        Dtype("U8", 1, "uint8"),
+        Dtype("BOOL", 1, "bool"),
     )
 }
 """By safetensors name. FP8 and FP4 are left out: their scales lie in other tensors, so that their values alone mean
@@ -40,9 +45,9 @@ nothing."""
 STORED = DTYPES | {
     dtype.name: dtype
     for dtype in (
-        Dtype("F8_E4M3", 1, torch.float8_e4m3fn),
-        Dtype("F8_E5M2", 1, torch.float8_e5m2),
-        Dtype("F8_E8M0", 1, torch.float8_e8m0fnu),
+        Dtype("F8_E4M3", 1, "float8_e4m3fn"),
+        Dtype("F8_E5M2", 1, "float8_e5m2"),
+        Dtype("F8_E8M0", 1, "float8_e8m0fnu"),
     )
 }
 """These, and what can be read of a file to be scaled (see dequantised.py)."""
@@ -53,7 +58,7 @@ RECIPE_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float6
 
 def config_name(dtype: str) -> str:
     """The name that config.json uses: "BF16" is "bfloat16"."""
-    return str(DTYPES[dtype].torch).removeprefix("torch.")
+    return DTYPES[dtype].word
 
 
 def widest(names: Iterable[str]) -> str:

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import torch
-
+from ..late import torch
 from ..methods import Method
 from ..recipe import Recipe
 from .findings import Finding, some, warning

@@ -12,9 +12,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
+from ..late import Tensor, torch
 from .dtypes import DTYPES
 from .findings import Finding, warning
 from .weights import Described, Extent, Over, Reads, Weights

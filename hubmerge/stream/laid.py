@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import torch
-from torch import Tensor
-
 from ..hub.headers import DTYPE_BITS, TensorHeader
 from ..hub.source import Source
+from ..late import Tensor, torch
 from ..methods.blocks import BLOCK
 from .dtypes import STORED
 from .weights import Extent, Over, Reads, Stored

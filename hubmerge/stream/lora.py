@@ -4,12 +4,10 @@ import mmap
 import threading
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
 from ..errors import SourceError
 from ..hub.headers import TensorHeader
 from ..hub.lora import Adapter, Factors
+from ..late import Tensor, torch
 from ..methods.blocks import BLOCK
 from .compute import is_finite
 from .dtypes import DTYPES

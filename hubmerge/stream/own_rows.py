@@ -4,8 +4,7 @@ All others take that model's row (by_token.py), so most methods give it back. Bu
 it. In a model that is made of parts it stays what it was.
 """
 
-import torch
-
+from ..late import torch
 from ..layers import is_by_token
 from .rows import Rows, RowTensor
 from .stage import Merged, Stage

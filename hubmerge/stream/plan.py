@@ -37,6 +37,7 @@ from .stage import Merged, Stage
 from .staging import Measured, plan_merge, with_template
 from .statistics import Statistics
 from .tensors import TensorPlan
+from .trial import compute_seconds
 from .weights import Part, Stored, Weights
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Plan(Shown):
 
         0 for a plan with errors, which cannot be tried.
         """
-        return 0.0 if self.errors else budget.compute_seconds(self.stage, self.threads)
+        return 0.0 if self.errors else compute_seconds(self.stage, self.threads)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -291,7 +292,7 @@ def assess(
     ]
     if out is not None:
         found += budget.check_disk(out, disk, 0 if ranged else fetch)
-    devices = tuple(map(str, find_devices(settings.get("device", "cpu"), budget.device_memory(stage), effort.threads)))
+    devices = find_devices(settings.get("device", "cpu"), budget.device_memory(stage), effort.threads)
     effort = replace(effort, threads=len(devices))
     return Plan(
         recipe=recipe,

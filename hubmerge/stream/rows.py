@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
+from ..late import Tensor, torch
 from ..methods.blocks import BLOCK
 from .dtypes import DTYPES
 from .tensors import FLOAT32_BYTES
@@ -98,7 +96,7 @@ class RowTensor:
         return sum(self.describe(one).parameters * FLOAT32_BYTES for one in self.scattered)
 
     @cached_property
-    def read_dtype(self) -> torch.dtype:
+    def read_dtype(self) -> "torch.dtype":
         """What it is read in: its own dtype where all rows are stored in that, else float32."""
         same = all(one[0].is_stored(one[1]) and self.describe(n).dtype == self.dtype for n, one in self._used())
         return DTYPES[self.dtype].torch if same and not self.means else torch.float32

@@ -5,8 +5,7 @@ For models whose tokens are the same and whose embeddings are padded to differen
 
 from collections.abc import Mapping
 
-import torch
-
+from ..late import torch
 from ..layers import is_by_token
 from .rows import Rows, RowTensor
 from .tensors import TensorPlan

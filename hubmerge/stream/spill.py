@@ -7,17 +7,15 @@ merging it again does (docs/architecture.md has figures), and no memory but the 
 import tempfile
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from ..errors import ResourceError
 from ..files import TEMPORARY
+from ..late import Tensor, torch
 
 
 class Spill:
     """Blocks of one tensor by their first element, in a file of `room` that is gone when it is closed."""
 
-    def __init__(self, room: Path, dtype: torch.dtype) -> None:
+    def __init__(self, room: Path, dtype: "torch.dtype") -> None:
         self._file = tempfile.TemporaryFile(dir=room, prefix=".", suffix=TEMPORARY)  # noqa: SIM115
         self._dtype = dtype
         self._lengths: dict[int, int] = {}

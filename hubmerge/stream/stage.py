@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ..hub.component import Component, Folder, components
+from ..late import Tensor, torch
 from ..methods import Method
 from ..methods.blocks import BLOCK, Workspace
 from ..methods.method import step_of

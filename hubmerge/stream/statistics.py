@@ -12,14 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ..amounts import size
 from ..documents import parse_object
 from ..errors import SourceError
 from ..hub.headers import TensorHeader, read_headers
 from ..hub.store import FileInfo, Folder
+from ..late import Tensor, torch
 from ..progress import Progress
 from .tensors import TensorPlan
 from .weights import Extent, Reads, Stored

@@ -24,11 +24,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
-
 from ..hub.component import Component, components
 from ..hub.headers import TensorHeader
 from ..hub.source import Source
+from ..late import Tensor
 from .carried import Carried
 from .dtypes import STORED
 from .tensors import TensorPlan

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
-
 from ...hub.quantised.bitsandbytes import Chosen
+from ...late import Tensor, torch
 
 
 def unpack_chosen(packed: Chosen, parts: Mapping[str, Tensor], unit: int, start: int, stop: int) -> Tensor:

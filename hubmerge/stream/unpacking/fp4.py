@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
-
 from ...hub.quantised.fp4 import Fp4
+from ...late import Tensor, torch
 
 _VALUES = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 

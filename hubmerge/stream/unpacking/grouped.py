@@ -5,10 +5,8 @@ W[o, i] = scale[g(i), o] (q[i, o] - zero[g(i), o]); both store q turned, so that
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
-
 from ...hub.quantised.grouped import Awq, Gptq, Grouped
+from ...late import Tensor, torch
 from .unfit import Unfit
 
 # Where AWQ has each of eight neighbours in 32 bits.

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from ...hub.quantised.bitsandbytes import Chosen
 from ...hub.quantised.fp4 import Fp4
 from ...hub.quantised.ggml import Ggml
@@ -12,6 +10,7 @@ from ...hub.quantised.grouped import Awq, Gptq
 from ...hub.quantised.packed import Packed
 from ...hub.quantised.rows import InRows
 from ...hub.quantised.scaled import Scaled
+from ...late import Tensor
 from .bitsandbytes import unpack_chosen
 from .fp4 import unpack_fp4
 from .ggml import unpack_ggml

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
-
 from ...hub.quantised.rows import InRows
+from ...late import Tensor, torch
 from .grouped import groups_of, in_a_row, some_in_a_row
 
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
-
 from ...hub.quantised.scaled import Scaled
+from ...late import Tensor, torch
 from .unfit import Unfit
 
 
