@@ -4,6 +4,7 @@ them."""
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from inspect import getsource
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from streamtools import weights
 from torch import Tensor
 
 from hubmerge.errors import SourceError
-from hubmerge.hub.first_names import first_names
+from hubmerge.hub.first_names import first_names, joined_names
 from hubmerge.hub.source import open_source
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
@@ -25,6 +26,7 @@ from hubmerge.stream.verify import verify
 diffusers = pytest.importorskip("diffusers")
 peft = pytest.importorskip("peft")
 
+from diffusers.loaders import lora_conversion_utils  # noqa: E402
 from pipelines import built, original, save  # noqa: E402
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -151,6 +153,66 @@ def test_of_kohya(kind: str, made: Path, tmp_path: Path) -> None:
     kohya(kind, made / f"{kind}-lora", tmp_path, lambda name: 0.0)
     with pytest.raises(SourceError, match=r"alpha of .* is 0, so it adds nothing"):
         by_hubmerge(f"{made / kind}+{file}", tmp_path / "none")
+
+
+def kohya_of_flux(out: Path) -> dict[str, Tensor]:
+    """A LoRA on every module of FLUX's transformer as kohya's trainer saves it."""
+    stored, generator = built("flux").transformer.state_dict(), torch.Generator().manual_seed(7)
+    shapes = {name.removesuffix(".weight"): one.shape for name, one in stored.items() if one.ndim == 2}
+    joined = joined_names(shapes)
+    assert {one for ours in joined.values() for one in ours} == shapes.keys()
+    wanted = {
+        f"lora_unet_{first.replace('.', '_')}": (sum(shapes[one][0] for one in ours), shapes[ours[0]][1])
+        for first, ours in joined.items()
+    }
+    state = {}
+    for number, (name, (rows, columns)) in enumerate(wanted.items()):
+        state[f"{name}.lora_down.weight"] = torch.randn(3, columns, generator=generator) * 0.3
+        state[f"{name}.lora_up.weight"] = torch.randn(rows, 3, generator=generator) * 0.3
+        # Of its last layer diffusers takes no notice of alphas.
+        state[f"{name}.alpha"] = torch.tensor(3.0 if "final_layer" in name else 1.0 + number % 5)
+    save_file(state, out)
+    return state
+
+
+def test_of_kohya_on_flux(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is one module to kohya's trainer is up to four in diffusers, whose own reading is the measure."""
+    code = getsource(lora_conversion_utils._convert_kohya_flux_lora_to_diffusers)
+    # It knows the widths of FLUX.1 alone.
+    here = code.replace("[3072, 3072, 3072, 12288]", "[16, 16, 16, 64]")
+    assert here != code
+    space = dict(vars(lora_conversion_utils))
+    exec(here, space)
+    name = "_convert_kohya_flux_lora_to_diffusers"
+
+    def whole(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        # What lies outside the blocks it names without its part, and then drops.
+        return {f"transformer.{key.removeprefix('transformer.')}": one for key, one in space[name](state).items()}
+
+    monkeypatch.setattr(f"diffusers.loaders.lora_pipeline.{name}", whole)
+    file, flux = tmp_path / "kohya.safetensors", made / "flux"
+    state = kohya_of_flux(file)
+    found = by_hubmerge(f"{flux}+{file}", tmp_path / "out")
+    assert_alike(found, by_diffusers(flux, file), flux)
+    verify(ModelRef(str(tmp_path / "out")), recompute=True).require()
+    # Text encoders, of which diffusers refuses the first and drops T5: to the trainer the third, of FLUX the second.
+    places = {
+        "te1_text_model_encoder_layers_0_self_attn_q_proj": "text_encoder/text_model.encoder.layers.0.self_attn.q_proj",
+        "te3_encoder_block_0_layer_0_SelfAttention_o": "text_encoder_2/encoder.block.0.layer.0.SelfAttention.o",
+    }
+    factors = {"down": torch.ones(3, 16), "up": torch.ones(16, 3)}
+    texts = {f"lora_{name}.lora_{side}.weight": one.clone() for name in places for side, one in factors.items()}
+    save_file(texts, file)
+    added = by_hubmerge(f"{flux}+{file}", tmp_path / "texts")
+    for place in places.values():
+        part, _, name = f"{place}.weight".partition("/")
+        ours = weights(flux / part)
+        key = name if name in ours else name.removeprefix("text_model.")
+        torch.testing.assert_close(added[f"{part}/{key}"], ours[key] + 3)
+    up = "lora_unet_double_blocks_1_img_attn_qkv.lora_up.weight"
+    save_file({**state, up: state[up][:-1].contiguous()}, file)
+    with pytest.raises(SourceError, match=r"double_blocks_1_img_attn_qkv of 47 rows, which has 16 \+ 16 \+ 16 there"):
+        open_source(f"{flux}+{file}")
 
 
 def test_in_a_recipe_with_components_and_of_one_part(made: Path, tmp_path: Path) -> None:

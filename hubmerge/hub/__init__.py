@@ -16,7 +16,7 @@
     conversion.py    the safetensors copy that the Hub's own bot offers, as a pull request
     errors.py        what the Hub and the network answer, turned into one clear sentence
     fields.py        the fields of others' JSON that hubmerge computes with, and what each may hold
-    first_names.py   what a UNet's first authors call its modules, by the names that diffusers has
+    first_names.py   what first authors call the modules of a UNet or of FLUX, by diffusers' names
     frontmatter.py   what the card in a folder states: the YAML at the head of README.md, as plain values
     gguf/            models in one GGUF file: names, configuration and tensors told from its header
     headers.py       the header of a safetensors file: which tensors lie where, known without reading a weight

@@ -84,7 +84,9 @@ class Factors:
     """What is added to one weight: `scale` times the product of `b` (out, r) and `a` (r, in), turned where `turned`.
 
     A linear layer's weight has the shape (out, in); an embedding's, and one stored the other way round, (in, out); of a
-    convolution all axes but the first are taken for one. `alpha`: where a factor of `scale` lies in the file.
+    convolution all axes but the first are taken for one. `alpha`: where a factor of `scale` lies in the file. `rows`:
+    those of `b` that are this weight's, from the first to before the last of each run, where others have the rest; none
+    where it has all.
     """
 
     a: TensorHeader
@@ -92,6 +94,7 @@ class Factors:
     scale: float
     turned: bool
     alpha: TensorHeader | None = None
+    rows: tuple[tuple[int, int], ...] = ()
 
     @property
     def rank(self) -> int:
@@ -101,7 +104,8 @@ class Factors:
     @property
     def shape(self) -> tuple[int, int]:
         """That of the weight, as a matrix."""
-        out, into = self.b.shape[0], math.prod(self.a.shape[1:])
+        out = sum(stop - start for start, stop in self.rows) if self.rows else self.b.shape[0]
+        into = math.prod(self.a.shape[1:])
         return (into, out) if self.turned else (out, into)
 
 
@@ -131,9 +135,9 @@ class Adapter:
 
     @property
     def stored(self) -> Iterable[TensorHeader]:
-        """All factors, where they lie."""
+        """All factors, where they lie; one that several weights share once."""
         lie = (one for factors in self.changes.values() for one in (factors.a, factors.b, factors.alpha))
-        return [one for one in lie if one is not None]
+        return list({one.name: one for one in lie if one is not None}.values())
 
     @property
     def nbytes(self) -> int:

@@ -2,18 +2,20 @@
 
 diffusers: unet.down_blocks.1.attentions.0...to_q.lora_A.weight, and older ...to_q.lora.down.weight; what the factors
 are multiplied by is in the file's metadata, or 1. kohya: lora_unet_down_blocks_1_attentions_0..._to_q.lora_down.weight,
-or with the first authors' names of blocks, and an alpha beside each.
+or with the first authors' names of blocks, and an alpha beside each. Of FLUX these name what is several modules in
+diffusers, each of which has some of the rows.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..documents import parse_object
 from ..errors import SourceError
 from .checkpoint import SAFE, read_tensors
 from .fields import ADAPTER, check_fields
-from .first_names import first_names
+from .first_names import TURNED, first_names, joined_names
 from .headers import TensorHeader, read_metadata
 from .listing import Listing
 from .lora import BY_PEFT, DTYPES, Adapter, Factors, paired, require_fits, require_lora, scale_of
@@ -62,8 +64,8 @@ def open_file(listing: Listing, tensors: Mapping[str, TensorHeader], where: str,
                 raise SourceError(f"{name} was trained on another model than {where}, which has no {part}.")
             left_out[part] = None
             continue
-        tensor = next((parts[part][one] for one in _spelt(path) if one in parts[part]), None)
-        if tensor is None:
+        joined = next((parts[part][one] for one in _spelt(path) if one in parts[part]), None)
+        if joined is None:
             raise SourceError(
                 f"{name} was trained on another model than {where}: it changes {path}, which is not there."
             )
@@ -71,10 +73,18 @@ def open_file(listing: Listing, tensors: Mapping[str, TensorHeader], where: str,
         if alphas and module not in alphas:
             raise SourceError(f"{name} has no alpha for {module}, and for others it has; fetch it again.")
         scale = 1 / rank if alphas else scale_of(config, path, pair["A"], name) if config is not None else 1.0
-        factors = Factors(pair["A"], pair["B"], scale, False, alphas.get(module))
-        require_fits(factors, tensor, name, where)
-        if changes.setdefault(tensor.name, factors) is not factors:
-            raise SourceError(f"{name} changes {tensor.name} twice, by two names; fetch it again.")
+        whole = Factors(pair["A"], pair["B"], scale, False, alphas.get(module))
+        if joined[1:] and whole.shape[0] != sum(tensor.shape[0] for tensor in joined):
+            there = " + ".join(str(tensor.shape[0]) for tensor in joined)
+            raise SourceError(
+                f"{name} was trained on another model than {where}: it changes {path} of {whole.shape[0]} rows, which "
+                f"has {there} there."
+            )
+        for tensor, rows in zip(joined, _rows(path, whole, joined), strict=True):
+            factors = replace(whole, rows=rows)
+            require_fits(factors, tensor, name, where)
+            if changes.setdefault(tensor.name, factors) is not factors:
+                raise SourceError(f"{name} changes {tensor.name} twice, by two names; fetch it again.")
     if not changes:
         raise SourceError(f"{name} changes nothing of {where}, but {', '.join(left_out)}; name the whole pipeline.")
     base = next(iter(listing.base_models), None)
@@ -123,19 +133,45 @@ def _factors(headers: Mapping[str, TensorHeader], name: str) -> Iterator[tuple[s
         yield match["module"].replace(".processor.", "."), _SIDES[side], header
 
 
-def _parts(tensors: Mapping[str, TensorHeader], network: str) -> dict[str, dict[str, TensorHeader]]:
-    """The weights of each part by every name that a LoRA may have for their module."""
-    found: dict[str, dict[str, TensorHeader]] = {}
+_Names = dict[str, tuple[TensorHeader, ...]]
+"""Weights by every name that a LoRA may have for their module; several where one name is for all of them."""
+
+
+def _rows(path: str, whole: Factors, joined: Sequence[TensorHeader]) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Which rows of a module's factor each of the weights that it is made of has; none for all, in their order."""
+    # A file by the first authors' names has these rows as they have them.
+    if path.replace(".", "_") == TURNED.replace(".", "_") and TURNED not in joined[0].name:
+        count = whole.shape[0]
+        yield (count // 2, count), (0, count // 2)
+    elif not joined[1:]:
+        yield ()
+    else:
+        start = 0
+        for tensor in joined:
+            yield ((start, start + tensor.shape[0]),)
+            start += tensor.shape[0]
+
+
+def _parts(tensors: Mapping[str, TensorHeader], network: str) -> dict[str, _Names]:
+    """The weights of each part."""
+    found: dict[str, _Names] = {}
     for name, header in tensors.items():
         part, _, own = name.rpartition("/") if not network else (network, "", name)
         if own.endswith(".weight") and len(header.shape) > 1:
             module = own.removesuffix(".weight").removeprefix("model.diffusion_model.")
-            found.setdefault(part, {})[module] = header
+            found.setdefault(part, {})[module] = (header,)
     for known in found.values():
         more = {first: known[name] for name, first in first_names(known).items()}
-        more |= {f"text_model.{name}": header for name, header in known.items() if not name.startswith("text_model.")}
+        more |= {f"text_model.{name}": one for name, one in known.items() if not name.startswith("text_model.")}
+        more |= {
+            first: tuple(header for name in joined for header in known[name])
+            for first, joined in joined_names(known).items()
+        }
         known |= more
-        known |= {name.replace(".", "_"): header for name, header in known.items()}
+        known |= {name.replace(".", "_"): one for name, one in known.items()}
+    # kohya's trainer calls T5 the third of the text encoders, whichever it is of a pipeline.
+    if "text_encoder_2" in found:
+        found.setdefault("text_encoder_3", found["text_encoder_2"])
     return found
 
 

@@ -77,7 +77,7 @@ class Adapted(Over):
     @property
     def memory(self) -> int:
         """The factors of one tensor, and a block in float64 and float32."""
-        held = max(one.rank * sum(one.shape) for one in self.adapter.changes.values())
+        held = max(one.a.parameters + one.b.parameters for one in self.adapter.changes.values())
         widest = max(one.shape[1] for one in self.adapter.changes.values())
         return self.inner.memory + 2 * 8 * held + 12 * (BLOCK + 2 * widest)
 
@@ -85,6 +85,8 @@ class Adapted(Over):
         """Matrices (rows, r) and (r, columns) whose product is added, in float64: rounded to float32 at the end, the
         sum does not depend on the order in which a machine adds."""
         a, b = self._file.read(factors.a), self._file.read(factors.b)
+        if factors.rows:
+            b = torch.cat([b[start:stop] for start, stop in factors.rows])
         left, right = (a.T.contiguous(), b.T.contiguous()) if factors.turned else (b.flatten(1), a.flatten(1))
         scale = factors.scale if factors.alpha is None else factors.scale * float(self._file.read(factors.alpha))
         if scale == 0 and factors.alpha is not None:
