@@ -370,6 +370,9 @@ def push_result(
     from .hub.source import parts_of
 
     require_sound(result.folder, progress)
+    if names_private and not private and result.card.pictures is not None:
+        # Private names may be told, but not what a private dataset holds.
+        result = replace(result, card=replace(result.card, pictures=replace(result.card.pictures, prompts=())))
     return push_folder(
         result.folder,
         repo_id,

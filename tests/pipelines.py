@@ -1,6 +1,6 @@
 """Tiny pipelines of diffusers' own classes, with random weights: SD 1.5, SDXL, SD 3, FLUX and Z-Image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,30 @@ def save(kind: str, folder: Path, seed: int, **how: Any) -> Path:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
     pipeline.save_pretrained(folder, **how)
     return folder
+
+
+def save_lookers(root: Path, labels: Sequence[str]) -> None:
+    """An image classifier of these labels, and a CLIP model, of random weights, in folders of these names."""
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessorPil,
+        CLIPModel,
+        CLIPProcessor,
+        ViTConfig,
+        ViTForImageClassification,
+        ViTImageProcessorPil,
+    )
+
+    torch.manual_seed(5)
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    named = dict(enumerate(labels))
+    config = ViTConfig(**vision, image_size=16, patch_size=4, id2label=named, label2id={v: k for k, v in named.items()})
+    ViTForImageClassification(config).save_pretrained(root / "classifier")
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(root / "classifier")
+    both = CLIPConfig(text_config=CLIP, vision_config={**vision, "image_size": 16, "patch_size": 4}, projection_dim=16)
+    CLIPModel(both).save_pretrained(root / "clip")
+    eyes = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    CLIPProcessor(eyes, tokenizer()).save_pretrained(root / "clip")
 
 
 def picture(pipeline: Any) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Searches whose candidates draw: what is scored is what is written, by models and functions that look at pictures."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 from PIL import Image
 from streamtools import weights
 
@@ -20,12 +22,14 @@ from hubmerge.evaluate.score import Scores, evaluate
 from hubmerge.evaluate.task import load_task
 from hubmerge.evolve.plan import plan_search
 from hubmerge.evolve.records.journal import read_evaluations
+from hubmerge.evolve.result import EvolveResult
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
-from hubmerge.evolve.workers.gallery import Gallery, strips
+from hubmerge.evolve.workers.gallery import Gallery, sheet, strips
 from hubmerge.evolve.workers.resident import ResidentModel
 from hubmerge.hub.source import open_source
 from hubmerge.jobs.asked import extras_of, require_task_on_hub
+from hubmerge.publish import push_result
 from hubmerge.recipe import Recipe
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
@@ -34,7 +38,7 @@ from space.views.search import drawn as drawn_by
 
 diffusers = pytest.importorskip("diffusers")
 
-from pipelines import CLIP, PIPELINES, save, tokenizer  # noqa: E402
+from pipelines import PIPELINES, save, save_lookers  # noqa: E402
 
 HOW = Draw(steps=2, seeds=(1, 2), guidance=1.5, height=16, width=16)
 EXAMPLES = [Example(prompt, "dark") for prompt in ("w1 w2", "w3", "w4 w5 w6")]
@@ -56,33 +60,8 @@ def made(tmp_path_factory) -> Path:
         for seed, name in enumerate("ab", 1):
             save(kind, root / f"{kind}-{name}", seed)
     (root / "score.py").write_text(FUNCTION)
-    _lookers(root)
+    save_lookers(root, LABELS)
     return root
-
-
-def _lookers(root: Path) -> None:
-    from transformers import (
-        CLIPConfig,
-        CLIPImageProcessorPil,
-        CLIPModel,
-        CLIPProcessor,
-        ViTConfig,
-        ViTForImageClassification,
-        ViTImageProcessorPil,
-    )
-
-    torch.manual_seed(5)
-    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    labels = dict(enumerate(LABELS))
-    config = ViTConfig(
-        **vision, image_size=16, patch_size=4, id2label=labels, label2id={v: k for k, v in labels.items()}
-    )
-    ViTForImageClassification(config).save_pretrained(root / "classifier")
-    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(root / "classifier")
-    both = CLIPConfig(text_config=CLIP, vision_config={**vision, "image_size": 16, "patch_size": 4}, projection_dim=16)
-    CLIPModel(both).save_pretrained(root / "clip")
-    eyes = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    CLIPProcessor(eyes, tokenizer()).save_pretrained(root / "clip")
 
 
 def drawn(painter: Painter) -> np.ndarray:
@@ -191,7 +170,7 @@ def with_task(root: Path, **changes: Any) -> dict[str, Any]:
     return {**given, "task": {key: value for key, value in task.items() if value is not None}}
 
 
-def test_a_search_ends_in_a_pipeline_with_the_scores_of_its_table(made: Path, tmp_path: Path) -> None:
+def test_a_search_ends_in_a_pipeline_with_the_scores_of_its_table(hub: Any, made: Path, tmp_path: Path) -> None:
     search = Search.from_dict(document(made))
     outlook = plan_search(search)
     outlook.require()
@@ -211,7 +190,43 @@ def test_a_search_ends_in_a_pipeline_with_the_scores_of_its_table(made: Path, tm
     loaded = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "run" / "model")
     assert isinstance(loaded, diffusers.StableDiffusionPipeline)
     assert "StableDiffusionPipeline" in (tmp_path / "run" / "model" / "README.md").read_text()
-    assert evolve(search, tmp_path / "run", resume=True).rows == result.rows
+    again = evolve(search, tmp_path / "run", resume=True)
+    assert again.rows == result.rows and again.card.pictures == result.card.pictures
+    _shows_what_each_drew(result, made, tmp_path)
+
+
+def _shows_what_each_drew(result: EvolveResult, made: Path, root: Path) -> None:
+    """The card has a picture of pictures, the winner's above the models' that it was made of, and it is pushed."""
+    pictures = result.card.pictures
+    assert pictures is not None and [*pictures.models] == [f"local folder sd15-{name}#unet" for name in "ab"]
+    task = load_task(Search.from_dict(document(made)).task)
+    assert sorted(pictures.prompts) == sorted(one.prompt for one in task.test)
+    asked = [next(one for one in task.test if one.prompt == prompt) for prompt in pictures.prompts]
+    prompt = f"image = pipeline({json.dumps(pictures.prompts[0])})"
+    told = (result.folder / "README.md").read_text()
+    assert f"“{pictures.prompts[0]}”, “" in told and prompt in told
+    pushed = push_result(result, "alice/draws-evolved", private=False, names_private=True)
+    there = Path(HfApi().snapshot_download(pushed.repo_id, revision=pushed.commit, local_dir=root / "there"))
+    with Image.open(there / "pictures.jpg") as opened:
+        assert opened.size == (4 * 128, 3 * 128) and not opened.getexif() and "comment" not in opened.info
+        shown = np.asarray(opened).astype(int)
+    for row, folder in enumerate((there, made / "sd15-a", made / "sd15-b")):
+        drawn = load_painter(open_source(folder), task.draw).draw(asked, replace(task.draw, seeds=(1,)), 4)
+        whole = np.concatenate([np.asarray(one.resize((128, 128), Image.Resampling.NEAREST)) for *_, one in drawn], 1)
+        assert abs(shown[row * 128 : (row + 1) * 128] - whole.astype(int)).mean() < 16  # JPEG's
+    card = (there / "README.md").read_text()
+    assert "(pictures.jpg)" in card and "From above: **this model**, then local folder sd15-a" in card
+    assert prompt not in card and not any(f"“{one}”" in card for one in pictures.prompts), "what is private stays so"
+    for file in (*there.glob("*.md"), *there.glob("*.json"), *there.glob("*.yaml"), there / "pictures.jpg"):
+        assert str(made).encode() not in file.read_bytes()
+
+
+def test_a_picture_of_pictures_is_small_whatever_they_are() -> None:
+    noise = np.random.default_rng(1)
+    large = [[Image.fromarray(noise.integers(0, 256, (512, 768, 3), np.uint8)) for _ in range(4)] for _ in range(6)]
+    assert 50_000 < len(sheet(large)) <= 500_000
+    with Image.open(io.BytesIO(sheet([[Image.new("RGB", (40, 24), "red")], [Image.new("RGB", (512, 512))]]))) as small:
+        assert small.size == (256, 24 * 3 + 256) and small.getpixel((60, 36))[0] > 240
 
 
 def test_models_that_look(made: Path, tmp_path: Path) -> None:

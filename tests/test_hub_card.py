@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 
 from hubmerge.hub import Card, CardRow, combine, open_source, push_folder, render, search_models
 from hubmerge.hub.markdown import escape, fence, link, table
+from hubmerge.hub.scores import Pictures
 from hubmerge.hub.search import similar_models
 from hubmerge.hub.source import Licence, Source
 from hubmerge.hub.spdx import alternatives
@@ -375,3 +376,11 @@ def test_expressions_that_are_none_stand_for_themselves() -> None:
     assert alternatives("(MIT OR ISC AND") == (("(mit or isc and",),)
     assert alternatives("GPL-2.0-only WITH Classpath-exception-2.0") == (("gpl-2.0",),)
     assert len(alternatives(" AND ".join(["(A OR B)"] * 40))) <= 16
+
+
+def test_pictures_are_told_in_plain_words() -> None:
+    """Whatever prompts and names hold; and nothing of prompts where none are told."""
+    told = Pictures("pic tures.jpg", ["a|b", "c (base)"], ["![x](http://x)\n<b>", "鳥居" * 200]).render()
+    assert "](pic%20tures.jpg)" in told and "**this model**, then a\\|b, then c" in told
+    assert "\\!\\[x\\]" in told and "<b>" not in told and "…" in told and len(told) < 700
+    assert "From the left" not in Pictures("p.jpg", ["a"], []).render()

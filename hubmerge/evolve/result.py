@@ -11,12 +11,21 @@ from ..errors import SearchError
 from ..evaluate.metrics import meaning
 from ..evaluate.table import Row
 from ..hub.card import Card, render
-from ..hub.scores import CardRow, benchmark_result
+from ..hub.scores import CardRow, Pictures, benchmark_result
 from ..hub.source import Source, open_source
 from ..recipe import Recipe
 from ..reference import ModelRef
 from ..shown import Shown, Table
-from .records.folder import CURVE_FILE, HEATMAP_FILE, JOURNAL_FILE, MODEL_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE
+from .records.folder import (
+    CURVE_FILE,
+    HEATMAP_FILE,
+    JOURNAL_FILE,
+    MODEL_FOLDER,
+    PICTURES_FILE,
+    RECIPE_FILE,
+    RESULTS_FILE,
+    SEARCH_FILE,
+)
 from .records.remarks import remarks
 from .records.results import EVOLVED, Results
 from .records.resume import resumed
@@ -87,6 +96,7 @@ def result_of(search: Search, sources: Mapping[ModelRef, Source], out: Path, res
             _card(search, sources, os.path.basename(os.path.realpath(out)), recipe, results),
             remarks=said,
             heatmap_image=HEATMAP_FILE if (out / HEATMAP_FILE).exists() else None,
+            pictures=_pictures(results.task) if (out / PICTURES_FILE).exists() else None,
         ),
         facts=results.facts,
         journal=out / JOURNAL_FILE,
@@ -95,6 +105,13 @@ def result_of(search: Search, sources: Mapping[ModelRef, Source], out: Path, res
         reported=_reported(results),
         remarks=said,
     )
+
+
+def _pictures(task: Mapping[str, Any]) -> Pictures | None:
+    """What the picture of pictures shows; None where nothing tells it."""
+    told = [task.get(key) for key in ("models_drawn", "prompts_drawn")]
+    listed = [one for one in told if isinstance(one, list) and all(isinstance(name, str) for name in one)]
+    return Pictures(PICTURES_FILE, *listed) if len(listed) == 2 else None
 
 
 def _reported(results: Results) -> dict[str, bytes]:

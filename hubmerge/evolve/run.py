@@ -42,6 +42,7 @@ from .records.folder import (
     HEATMAP_FILE,
     JOURNAL_FILE,
     MODEL_FOLDER,
+    PICTURES_FILE,
     PS_FOLDER,
     RECIPE_FILE,
     RESULTS_FILE,
@@ -49,7 +50,7 @@ from .records.folder import (
 )
 from .records.journal import Journal, require_unused
 from .records.learnt import name_of
-from .records.results import Results, is_finished, told_of
+from .records.results import EVOLVED, Results, is_finished, told_of
 from .records.resume import resumed
 from .records.saved import is_saved, require_own, yaml_of
 from .report import canvas, curve, heatmap
@@ -59,7 +60,7 @@ from .search import Search
 from .spaces.candidate import Candidate, Contestant
 from .spec.baselines import COMPARED, SCALED
 from .tracking import AUTO, chosen, tracking
-from .workers.gallery import Gallery
+from .workers.gallery import Gallery, sheet
 from .workers.judge import Judge, make_judge
 from .workers.pool import Pool
 from .workers.workers import Workers
@@ -161,7 +162,7 @@ class _Run:
             {**winner.facts, "recipe": recipe.to_dict(), "unchanged": unchanged(recipe, self.opened.sources)},
             rows,
             tuple(evaluation.number for evaluation in found.front),
-            told_of(self.opened.task, "test" not in search.splits),
+            {**told_of(self.opened.task, "test" not in search.splits), **self._show(winner.candidate, rows)},
         )
         self._draw(recipe)
         result = result_of(search, self.opened.sources, self.out, results)
@@ -251,6 +252,21 @@ class _Run:
         self.written.write(f"{name}/{RECIPE_FILE}", recipe.to_yaml().encode())
         return candidate
 
+    def _show(self, winner: Candidate, rows: Sequence[Row]) -> dict[str, Any]:
+        """Writes what the winner and the models drew of the test split, one below the other, and tells of it."""
+        drawn = self.gallery.tested if self.gallery is not None else []
+        others = contestants(replace(self.opened.search, baselines=()), self.opened.task)
+        listed = {EVOLVED: winner} | {row.model: others[row.model] for row in rows if row.model in others}
+        found = {name: next((kept for one, kept in drawn if one == who), {}) for name, who in listed.items()}
+        prompts = list(found[EVOLVED])
+        if not prompts or any(list(kept) != prompts for kept in found.values()):
+            self.written.remove(PICTURES_FILE)
+            return {}
+        self.written.write(PICTURES_FILE, sheet([list(kept.values()) for kept in found.values()]))
+        # What files of this machine ask is not for everybody.
+        told = [] if "folder" in self.opened.search.task["examples"] else prompts
+        return {"models_drawn": [name for name in found if name != EVOLVED], "prompts_drawn": told}
+
     def _journal(self, folder: str, more: str = "", *, replace: bool = False) -> Journal:
         """The journal of a search beside the last one, in a folder of its own."""
         path = self.out / folder
@@ -296,7 +312,7 @@ class _Run:
         self.written.write(RECIPE_FILE, recipe.to_yaml().encode())
         # The card's commands start from the YAML files, so they go wherever the model goes.
         beside = [SEARCH_FILE, RECIPE_FILE, CURVE_FILE, *([FROM_FILE] if self.opened.learnt else [])]
-        beside += [HEATMAP_FILE] if (self.out / HEATMAP_FILE).exists() else []
+        beside += [name for name in (HEATMAP_FILE, PICTURES_FILE) if (self.out / name).exists()]
         files = {name: (self.out / name).read_bytes() for name in beside}
         plan = make_plan(recipe, token=self.token, memory=self.workers.memory)
         files |= {"README.md": card.encode(), **notices(plan.sources)}

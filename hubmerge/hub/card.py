@@ -20,12 +20,12 @@ from .licences import LicenceResult, combine
 from .listing import Listing
 from .markdown import escape, fence, link, table
 from .notices import BEGINNING, notice_files
-from .scores import CardRow, eval_results, render_results
+from .scores import CardRow, Pictures, eval_results, render_results
 from .source import Source, parts_of, pins_of
 from .usage import usage, usage_of_diffusers
 
 DRAWN = "A red fox in the snow"
-"""What a pipeline is asked to draw."""
+"""What a pipeline is asked to draw, where no prompt is told."""
 
 _METADATA_ORDER = [
     "license",
@@ -54,9 +54,9 @@ class Card:
 
     `title`: the model's name; evaluations whose `model` is the title or `repo_id` are this model's own results.
     `sources`: the models that went in, the base included; `base_model`: the name (`Source.name`) of the base.
-    `curve_image`, `heatmap_image`: files beside the card. `commands`: shell lines that make the model again, from one
-    beside it or from its repository. `search`: facts about the search (searcher, popsize, evaluations, examples, seed,
-    seconds). `languages`: ISO codes.
+    `curve_image`, `heatmap_image`, `pictures`: files beside the card. `commands`: shell lines that make the model
+    again, from one beside it or from its repository. `search`: facts about the search (searcher, popsize,
+    evaluations, examples, seed, seconds). `languages`: ISO codes.
     `example`: a prompt for the usage code; `chat`: whether the tokenizer has a chat template; `tokenizer`,
     `processor`: whether there is one. `notes`: Markdown.
     `before`: the methods of the merges whose results `method` was given, in their order. `parts`: what was merged of
@@ -77,6 +77,7 @@ class Card:
     evaluations: Sequence[CardRow] = ()
     curve_image: str | None = None
     heatmap_image: str | None = None
+    pictures: Pictures | None = None
     commands: Sequence[str] = ()
     search: Mapping[str, Any] | None = None
     languages: Sequence[str] = ()
@@ -117,7 +118,14 @@ def render(card: Card) -> str:
         _parents(card, licence),
         _merging(card),
         _measuring(card),
-        render_results(card.evaluations, (card.title, card.repo_id), card.curve_image, card.heatmap_image, card.search),
+        render_results(
+            card.evaluations,
+            (card.title, card.repo_id),
+            card.curve_image,
+            card.heatmap_image,
+            card.search,
+            card.pictures,
+        ),
         _limits(card),
         _usage(card),
         _reproduction(card),
@@ -302,7 +310,9 @@ def _usage(card: Card) -> str:
         file = _one_file(card)
         if file is not None:
             model_id = f"{constants.ENDPOINT}/{card.repo_id}/blob/main/{file}" if card.repo_id else file
-        return f"## Use it\n\n{usage_of_diffusers(kind, model_id, DRAWN, task == TO_IMAGE, file is not None)}"
+        example = next(iter(card.pictures.prompts), DRAWN) if card.pictures else DRAWN
+        code = usage_of_diffusers(kind, model_id, example, task == TO_IMAGE, file is not None)
+        return f"## Use it\n\n{code}"
     code = usage(
         kind,
         model_id,

@@ -8,7 +8,11 @@ from urllib.parse import quote
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
+from ..text import shorten
 from .markdown import escape, table
+
+LONGEST_PROMPT = 120
+"""Characters of a prompt that a card tells."""
 
 _SEARCH_LABELS = {
     "searcher": "Searcher",
@@ -52,6 +56,26 @@ class CardRow:
             raise ValueError(f"expected 0 <= low <= value <= high <= 1 and n >= 1, got {self}")
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """A picture of pictures in the `file` beside a card: what this model, in the first row, and each of `models`, by
+    their names in the table, drew of `prompts`, a column each; none where they are not for everybody."""
+
+    file: str
+    models: Sequence[str]
+    prompts: Sequence[str]
+
+    def render(self) -> str:
+        """The picture, and what is in it."""
+        rows = ", then ".join(["**this model**", *map(escape, self.models)])
+        told = (
+            f"![The same prompts, drawn by this model and by those that it was made of]({quote(self.file)})\n\n"
+            f"The same prompts of the test split, each from the same noise for every model. From above: {rows}."
+        )
+        columns = ", ".join(f"“{escape(shorten(prompt, LONGEST_PROMPT))}”" for prompt in self.prompts)
+        return f"{told} From the left: {columns}." if columns else told
+
+
 def eval_results(rows: Iterable[CardRow], task: str | None) -> list[EvalResult]:
     """Rows as the Hub's model-index has them; `task`: the Hub's name of what the model is for.
 
@@ -93,9 +117,11 @@ def render_results(
     curve: str | None,
     heatmap: str | None,
     search: Mapping[str, Any] | None,
+    pictures: Pictures | None = None,
 ) -> str:
-    """The section with all scores, those of the model itself (by one of the names `own`) in bold, the `curve` of the
-    search, a `heatmap` of what it found, and what is to know of it; nothing where there is none."""
+    """The section with all scores, those of the model itself (by one of the names `own`) in bold, `pictures` that it
+    drew, the `curve` of the search, a `heatmap` of what it found, and what is to know of it; nothing where there is
+    none."""
     parts = []
     if rows:
         cells = []
@@ -107,6 +133,8 @@ def render_results(
         parts.append(table(("Model", "Measure", "Split", "n>", "Score>", "95% interval>"), cells))
         means = {row.metric: row.means for row in rows if row.means}
         parts += [f"The score by `{metric}` is {escape(words)}." for metric, words in means.items()]
+    if pictures:
+        parts.append(pictures.render())
     if curve:
         parts.append(f"![Best score so far, by candidates scored]({quote(curve)})")
     if heatmap:

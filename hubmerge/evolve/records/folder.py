@@ -9,6 +9,7 @@ model/         the merged winner with its card and the picture of the search
 curve.png      the picture
 heatmap.png    the winner's numbers, where it is a recipe
 drawn/         pictures of the best candidate each time that there was a better one, where candidates draw
+pictures.jpg   what the winner and the models that it was made of drew of the same prompts of the test split
 results.json   the table; written last, so a folder that has it is finished
 ps/            the search for recipes, where one for paths follows it: the same files, but no model
 random/ grid/  journals of the searches that the winner is compared with, and the recipes of their winners
@@ -26,7 +27,7 @@ EXAMPLES_FILE, RECIPE_FILE, CURVE_FILE = "examples.json", "best.yaml", "curve.pn
 HEATMAP_FILE = "heatmap.png"
 PS_FOLDER = "ps"
 FROM_FILE = "from.json"
-DRAWN_FOLDER = "drawn"
+DRAWN_FOLDER, PICTURES_FILE = "drawn", "pictures.jpg"
 
 
 def small_files(out: Path) -> dict[str, Path]:

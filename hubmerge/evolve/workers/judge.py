@@ -66,7 +66,7 @@ class Judge:
         examples = self._task.split(asked.split)
         if asked.positions is not None:
             examples = tuple(examples[position] for position in asked.positions)
-        shown = self._gallery if isinstance(candidate, Recipe) and asked.split == "search" else None
+        shown = self._gallery
         watching: AbstractContextManager[dict[str, Any]] = nullcontext({}) if shown is None else shown.watching(model)
         with watching as kept:
             scores = evaluate(
@@ -81,7 +81,9 @@ class Judge:
                 seen=seen,
                 progress=_until_stopped,
             )
-        if shown is not None:
+        if shown is not None and asked.split == "test":
+            shown.tested.append((candidate, kept))
+        elif shown is not None and asked.split == "search" and isinstance(candidate, Recipe):
             shown.show(scores, len(examples), kept)
         return measurement(scores, self._task, asked)
 
