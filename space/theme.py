@@ -54,6 +54,11 @@ def html(value: str = "", **settings: Any) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, padding=False, elem_classes="hm-html", **settings)
 
 
+def optional_number(label: str, **settings: Any) -> gr.Textbox:
+    """A box for a number that may be left out: gradio's own for numbers shows 0 where there is none."""
+    return gr.Textbox("", label=label, placeholder="the pipeline's own", max_lines=1, min_width=120, **settings)
+
+
 def theme() -> gr.themes.Base:
     """The gradio theme."""
     return gr.themes.Base(

@@ -1,12 +1,13 @@
 """Pipelines on the page: their parts, their blocks, and the recipe that says what becomes of them."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from hubmerge.errors import AccessError, RecipeError
+from hubmerge.errors import AccessError, RecipeError, TaskError
 from hubmerge.evaluate.task import SPLITS
 from hubmerge.evolve.search import Search
 from hubmerge.hub import open_source
@@ -179,6 +180,60 @@ def test_the_cards_tell_whether_pipelines_fit(made):
     assert recipe.models and describe_parts(recipe, alone) == ""
 
 
+FORM = {"models": ["org/a", "org/b"], "base": None, "task": None, "file": None, "language": "", "longest": 8}
+FORM |= {"picture": "", "spaces": "ps", "method": "linear", "genes": ["weight"], "popsize": 4, "seed": 1}
+FORM |= {"granularity": "side_group", "searcher": USUAL, "evaluations": 8, "minutes": None, "objectives": ["score"]}
+FORM |= {"search": 60, "validation": 100, "test": 300, "compared": False, "economy": False}
+DRAWING = {"looks": "clip", "looker": " org/clip ", "prompts": "\n".join(f"w{n % 9} " for n in range(12))}
+DRAWING |= {"steps": 2.0, "seeds": "1, 2", "guidance": "1.5", "height": " 16 ", "width": "", "negative": " "}
+
+
+def test_pictures_are_asked_for_without_yaml(tmp_path):
+    """As a task in YAML would ask for them: prompts that share nothing, each with each seed."""
+    search = SearchForm(**FORM, **DRAWING).to_search(None)
+    assert search.task["draw"] == {"steps": 2, "seeds": [1, 2], "guidance": 1.5, "height": 16}
+    assert search.task["clip"] == {"model": "org/clip"} and "metric" not in search.task
+    found = [row["question"] for split in SPLITS for row in search.task["examples"][split]]
+    assert sorted(found) == sorted(f"w{n}" for n in range(9)) and search.splits == {
+        "search": 3,
+        "validation": 3,
+        "test": 3,
+    }
+    assert Search.from_dict(search.to_dict()) == search
+    rows = [{"question": f"w{n}", "answer": ("dark", "bright")[n % 2]} for n in range(12)]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    changed = {**FORM, **DRAWING, "looks": "classifier", "prompts": "", "file": str(tmp_path / "own.jsonl")}
+    task = SearchForm(**changed).to_search(None).task
+    assert task["classifier"] == {"model": "org/clip"} and task["answer"] == "{answer}" and task["name"] == "own"
+    # A dataset's files are named as ever, and its words are what CLIP compares with.
+    given = {"name": "set", "examples": {"repo_id": "org/set", **{split: f"{split}.jsonl" for split in SPLITS}}}
+    task = SearchForm(**{**FORM, **DRAWING, "prompts": "", "task": "set"}).to_search(given).task
+    assert task["examples"] == given["examples"] and "answer" not in task and "max_new_tokens" not in task
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"looker": " "}, "Name the model that looks"),
+        ({"looks": "python"}, "one of classifier, clip, not 'python'"),
+        ({"prompts": "w1\nw2\nw1"}, "at least 3 different prompts, one a line.* these are 2"),
+        ({"prompts": "", "task": None}, "Choose a task"),
+        ({"seeds": "1, -2"}, "[Ss]eed"),
+        ({"seeds": "1 1"}, "each once"),
+        ({"steps": 0}, "draw.steps must be a whole number of at least 1"),
+        ({"steps": 1.5}, "draw.steps"),
+        ({"guidance": "-1"}, "draw.guidance must be a number of at least 0"),
+        ({"height": "20"}, "draw.height must be a multiple of 8 pixels, got 20"),
+        ({"width": "0"}, "draw.width must be a whole number of at least 8"),
+        ({"width": "wide"}, "draw.width"),
+        ({"guidance": "1e999"}, "draw.guidance"),
+    ],
+)
+def test_pictures_that_cannot_be_asked_for_are_refused_in_the_words_of_yaml(changes, told):
+    with pytest.raises(TaskError, match=told):
+        SearchForm(**{**FORM, **DRAWING, **changes}).to_search(None)
+
+
 def test_a_search_is_over_the_part_that_draws(made):
     drawn = drawn_of(made["plain"], made["fine"])
     names = [str(made["plain"]), str(made["fine"])]
@@ -188,10 +243,7 @@ def test_a_search_is_over_the_part_that_draws(made):
         "python": "score.py:grade",
         "draw": {"steps": 2},
     }
-    values = {"models": [*names, str(made["unet"])], "base": names[0], "task": "dark", "file": None, "language": ""}
-    values |= {"longest": 8, "picture": "", "spaces": "ps", "method": "linear", "genes": ["weight"], "popsize": 4}
-    values |= {"granularity": "side_group", "searcher": USUAL, "evaluations": 8, "minutes": None, "seed": 1}
-    values |= {"objectives": ["score"], "search": 1, "validation": 1, "test": 1, "compared": False, "economy": False}
+    values = {**FORM, "models": [*names, str(made["unet"])], "base": names[0], "task": "dark"}
     search = SearchForm(**values).to_search(task, None, drawn)
     assert list(map(str, search.models)) == [f"{names[1]}#unet", str(made["unet"])]
     added = SearchForm(**{**values, "method": "task_arithmetic"}).to_search(task, None, drawn)

@@ -10,6 +10,8 @@ from typing import Any
 
 from hubmerge.documents import parse_object
 from hubmerge.errors import SearchError, TaskError
+from hubmerge.evaluate.drawing import Draw
+from hubmerge.evaluate.looking import LOOKING
 from hubmerge.evaluate.task import BUILTIN, SPLITS
 from hubmerge.evolve.search import Search
 from hubmerge.hub.listing import open_repository
@@ -17,6 +19,7 @@ from hubmerge.methods import METHODS, Method
 from hubmerge.reference import ModelRef
 
 from ..wording import short
+from .filled import as_number
 from .parts import Drawn
 from .upload import read_upload
 
@@ -115,14 +118,31 @@ def task_of_file(path: Path, language: str | None, max_new_tokens: int) -> Mappi
             f"{path.name} must have at least 12 different examples, each with `question` and `answer` filled in; "
             f"it has {sum(bool(q and a) for q, a in found)} such."
         )
-    random.Random(0).shuffle(found)
+    examples = _shared_out([{"question": question, "answer": answer} for question, answer in found])
+    return _document(path.stem[:60], examples, language, max_new_tokens)
+
+
+def prompts_of(text: str) -> dict[str, Any]:
+    """Examples that are prompts alone, one a line, shared out among the splits. Raises `TaskError`."""
+    found = list(dict.fromkeys(filter(None, map(str.strip, text.splitlines()))))
+    if not len(SHARES) <= len(found) <= MOST_ROWS:
+        raise TaskError(
+            f"Write at least {len(SHARES)} different prompts, one a line, for the search, its validation and the test; "
+            f"these are {len(found):,}."
+        )
+    return _shared_out([{"question": prompt} for prompt in found])
+
+
+def _shared_out(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Rows by split, in an order of their own; each split has at least one."""
+    random.Random(0).shuffle(rows)
     examples: dict[str, Any] = {}
     start = 0
     for split, share in SHARES.items():
-        stop = len(found) if split == "test" else start + max(1, round(share * len(found)))
-        examples[split] = [{"question": question, "answer": answer} for question, answer in found[start:stop]]
+        stop = len(rows) if split == "test" else start + max(1, round(share * len(rows)))
+        examples[split] = rows[start:stop]
         start = stop
-    return _document(path.stem[:60], examples, language, max_new_tokens)
+    return examples
 
 
 @dataclass(frozen=True)
@@ -130,6 +150,9 @@ class SearchForm:
     """What the Evolve form says, a field for each of its components.
 
     `picture`: the field of a dataset's rows that has one. `file`: a visitor's own examples, in place of `task`.
+    `looks`: "" where the models write; where they draw, the task's key for who looks at pictures, and `looker` its
+    model. Then `prompts`, one a line, take the place of task and file, and the fields from `steps` to `negative` are
+    what the task's `draw` says, nothing as the pipeline has it.
     `spaces`: "ps" for recipes, "dfs" for paths, or both. `search`, `validation` and `test` are examples of each split;
     `minutes` None or 0 is no limit.
     """
@@ -156,6 +179,15 @@ class SearchForm:
     test: float
     compared: bool
     economy: bool
+    looks: str = ""
+    looker: str = ""
+    prompts: str = ""
+    steps: float | None = None
+    seeds: str = ""
+    guidance: str = ""
+    height: str = ""
+    width: str = ""
+    negative: str = ""
 
     def to_search(
         self, given: Mapping[str, Any] | str | None, token: str | None = None, drawn: Drawn | None = None
@@ -199,6 +231,37 @@ class SearchForm:
         return search.compared() if self.compared else search
 
     def _task(self, given: Mapping[str, Any] | str | None, token: str | None) -> Mapping[str, Any]:
+        if not self.looks:
+            return self._examples(given, token)
+        if self.looks not in LOOKING:
+            raise TaskError(f"Who looks at pictures is one of {', '.join(LOOKING)}, not {self.looks[:40]!r}.")
+        if not self.looker.strip():
+            raise TaskError("Name the model that looks at the pictures, by its Hub ID.")
+        draw = self._draw()
+        if self.prompts.strip():
+            task: Mapping[str, Any] = {"name": "prompts", "examples": prompts_of(self.prompts)}
+        else:
+            task = self._examples(given, token)
+        kept = {key: task[key] for key in ("name", "examples", "prompt", "answer", "language") if key in task}
+        captions = {"answer": "{answer}"} if self.file and not self.prompts.strip() else {}
+        return {**captions, **kept, self.looks: self.looker.strip(), "draw": draw}
+
+    def _draw(self) -> dict[str, Any]:
+        """What `draw` says in the task's document. Raises `TaskError` as it would of YAML."""
+        seeds = [int(one) if one.isascii() and one.isdigit() and len(one) < 19 else one for one in _words(self.seeds)]
+        said = {
+            "steps": int(self.steps) if self.steps is not None and self.steps % 1 == 0 else self.steps,
+            "seeds": seeds or None,
+            "guidance": as_number(self.guidance),
+            "height": as_number(self.height),
+            "width": as_number(self.width),
+            "negative": self.negative.strip() or None,
+        }
+        document = {key: value for key, value in said.items() if value is not None}
+        Draw.from_document(document)
+        return document
+
+    def _examples(self, given: Mapping[str, Any] | str | None, token: str | None) -> Mapping[str, Any]:
         longest = int(self.longest)
         if self.file:
             return task_of_file(Path(self.file), self.language, longest)
@@ -213,6 +276,10 @@ class SearchForm:
 def _document(name: str, examples: Mapping[str, Any], language: str | None, max_new_tokens: int) -> Mapping[str, Any]:
     more = {"language": language} if language else {}
     return {"name": name, "examples": examples, **more, "max_new_tokens": max_new_tokens}
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 def _at_most(examples: Any, count: int) -> int:

@@ -42,7 +42,7 @@ def evolve_tab(page: Page, pick: Pick, tab: gr.Tab) -> Evolve:
     html(lead("Let a search find the recipe: candidates are built in memory and judged on your task."))
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
-            controls = search_controls(page.examples.task)
+            controls = search_controls(page.examples.task, page.settings.on_space)
             with gr.Row():
                 plan = gr.Button("Plan", elem_id="hm-search-plan-button", min_width=120)
                 go = gr.Button("Evolve", variant="primary", elem_id="hm-evolve-button", min_width=120)

@@ -10,7 +10,7 @@ from hubmerge.evolve.spec.searcher import SEARCHERS
 from hubmerge.methods import METHODS
 
 from ..forms.search import USUAL, explain_genes, gene_names, searchable
-from ..theme import html
+from ..theme import html, optional_number
 from ..views.parts import note
 
 DEFAULT_METHOD = "task_arithmetic"
@@ -31,15 +31,20 @@ _BUDGET_HELP = (
     "Evaluations: candidates in all, popsize of them a generation. Minutes: 0 is no limit. "
     "The same seed gives the same search."
 )
+_LOOKING = [
+    ("nobody: the models write", ""),
+    ("CLIP or SigLIP: how well they fit the words", "clip"),
+    ("an image classifier: what it gives the answer", "classifier"),
+]
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 Controls = dict[str, Any]
 """Components by the field of `SearchForm` that each fills."""
 
 
-def search_controls(given: Mapping[str, Any] | str | None) -> Controls:
+def search_controls(given: Mapping[str, Any] | str | None, on_space: bool) -> Controls:
     """Builds the form; `given` is the page's own task. The models come from another tab."""
-    return {**_task(given), **_genome(), **_budget(), **_rest()}
+    return {**_task(given), **_drawing(on_space), **_genome(), **_budget(), **_rest()}
 
 
 def _task(given: Mapping[str, Any] | str | None) -> Controls:
@@ -78,11 +83,47 @@ def _task(given: Mapping[str, Any] | str | None) -> Controls:
     return {"task": task, "file": file, "language": language, "longest": longest, "picture": picture}
 
 
+def _drawing(on_space: bool) -> Controls:
+    """Who looks at pictures, where the models draw, and how these are drawn; a Space runs no such search."""
+    with gr.Accordion("Models that draw", open=False, visible=not on_space, elem_id="hm-drawing"):
+        looks = gr.Dropdown(_LOOKING, value="", label="Who looks at the pictures", elem_id="hm-looks")
+        with gr.Column(visible=False) as more:
+            looker = gr.Textbox("", label="Its Hub ID", placeholder="openai/clip-vit-base-patch32", elem_id="hm-looker")
+            prompts = gr.Textbox(
+                "",
+                label="Prompts",
+                info="one a line, shared out among search, validation and test; without any, those of the task",
+                lines=4,
+                max_lines=12,
+                elem_id="hm-search-prompts",
+            )
+            with gr.Row():
+                seeds = gr.Textbox(
+                    "1", label="Seeds", info="each prompt with each", min_width=120, elem_id="hm-search-seeds"
+                )
+                steps = gr.Number(20, label="Steps", precision=0, minimum=1, min_width=120, elem_id="hm-search-steps")
+                guidance = optional_number("Guidance")
+            with gr.Row():
+                height, width = optional_number("Height, pixels"), optional_number("Width, pixels")
+            negative = gr.Textbox("", label="What pictures are not to show", placeholder="nothing")
+    looks.change(lambda chosen: gr.Column(visible=bool(chosen)), [looks], [more], **_QUIET)
+    who = {"looks": looks, "looker": looker, "prompts": prompts}
+    return {
+        **who,
+        "steps": steps,
+        "seeds": seeds,
+        "guidance": guidance,
+        "height": height,
+        "width": width,
+        "negative": negative,
+    }
+
+
 def _genome() -> Controls:
     with gr.Group():
         spaces = gr.Radio(_SPACES, value="ps", label="What is searched", elem_id="hm-spaces")
         with gr.Column(visible=True) as recipes:
-            method = gr.Dropdown(searchable(), value=DEFAULT_METHOD, label="Method")
+            method = gr.Dropdown(searchable(), value=DEFAULT_METHOD, label="Method", elem_id="hm-search-method")
             genes = gr.CheckboxGroup(
                 gene_names(METHODS[DEFAULT_METHOD]),
                 value=["weight"],

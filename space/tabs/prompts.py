@@ -7,18 +7,17 @@ from typing import Any
 
 import gradio as gr
 
-from ..forms.filled import filled, names
+from hubmerge.errors import TaskError
+
+from ..forms.filled import as_number, filled, names
 from ..state import Page, owner_of
-from ..theme import html
+from ..theme import html, optional_number
 from ..views.parts import note
 from ..visitors.access import visitor_token
 from ..visitors.guard import shows_errors
 from .answer import WAITING
 from .drawing import (
-    LARGEST,
     MOST_STEPS,
-    SMALLEST,
-    STRANGERS_SIDE,
     STRANGERS_STEPS,
     Wish,
     asked,
@@ -30,6 +29,7 @@ from .drawing import (
 from .pick import Pick
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_OPTIONAL = {"side": "The side of a picture", "guidance": "Guidance"}
 _PAUSE = 0.5
 """Seconds between two looks at what is drawn that are sent."""
 _NOTHING = "The pictures appear here: a row a model, the same prompts and seeds for each."
@@ -69,25 +69,8 @@ def prompt_box(page: Page, pick: Pick, words: gr.Column, model: gr.Dropdown, oth
             )
             with gr.Accordion("Settings of the pictures", open=False):
                 with gr.Row():
-                    side = gr.Number(
-                        None,
-                        label="Side, pixels",
-                        placeholder="the pipeline's own",
-                        precision=0,
-                        minimum=SMALLEST,
-                        maximum=STRANGERS_SIDE if on_space else LARGEST,
-                        step=8,
-                        min_width=120,
-                        elem_id="hm-draw-side",
-                    )
-                    guidance = gr.Number(
-                        None,
-                        label="Guidance",
-                        placeholder="the pipeline's own",
-                        minimum=0,
-                        maximum=100,
-                        min_width=120,
-                    )
+                    side = optional_number("Side, pixels", elem_id="hm-draw-side")
+                    guidance = optional_number("Guidance", elem_id="hm-draw-guidance")
                 negative = gr.Textbox(label="What it is not to show", placeholder="nothing")
             with gr.Row():
                 go = gr.Button("Draw", variant="primary", min_width=120, elem_id="hm-draw-button")
@@ -122,7 +105,9 @@ def prompt_box(page: Page, pick: Pick, words: gr.Column, model: gr.Dropdown, oth
         oauth: gr.OAuthToken | None,
         *values: Any,
     ) -> Iterator[tuple[Any, ...]]:
-        wish, session = filled(Wish, values), request.session_hash or ""
+        typed = zip(names(Wish), values, strict=False)
+        given = [_number(value, _OPTIONAL[name]) if name in _OPTIONAL else value for name, value in typed]
+        wish, session = filled(Wish, given), request.session_hash or ""
         owner, token = owner_of(key, request), visitor_token(page.settings, oauth)
         wanted = asked(wish, on_space)
         models = models_of(page, owner, wish, [*(chosen or []), *([base] if base else [])])
@@ -180,6 +165,13 @@ def prompt_box(page: Page, pick: Pick, words: gr.Column, model: gr.Dropdown, oth
     event.failure(lambda: (gr.Button(visible=True), gr.Button(visible=False)), None, [go, stop], **_QUIET)
     stop.click(halt, None, None, queue=False, **_QUIET)
     page.blocks.unload(halt)
+
+
+def _number(text: Any, what: str) -> float | None:
+    value = as_number(text) if isinstance(text, str) else text
+    if isinstance(value, str):
+        raise TaskError(f"{what} must be a number, or nothing for the pipeline's own, got {value[:40]!r}.")
+    return value
 
 
 def _said(line: str) -> str:
