@@ -76,6 +76,18 @@ class Visitor:
                 late = exc
         raise late
 
+    def fill(self, control, value, seen):
+        """Sets a number until the recipe has what is to be `seen`."""
+        # gradio gives a control that it has just drawn its first value once more, over what is typed by then.
+        for _ in range(TRIES):
+            control.fill(value)
+            control.press("Tab")
+            try:
+                return self.see("#hm-recipe .cm-content", seen, PATIENCE / TRIES)
+            except AssertionError as exc:
+                late = exc
+        raise late
+
     def see(self, selector, text, seconds=PATIENCE):
         sync_api.expect(self.page.locator(selector).first).to_contain_text(text, timeout=seconds * 1000)
 

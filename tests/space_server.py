@@ -32,6 +32,10 @@ _OF_GRADIO = (
         r"\nThe above exception .*\n\nTraceback.*(?:\n .*)*\n.*but response already started\.$",
         re.M,
     ),
+    # A control that was drawn anew: what the one before it still tells, as when it is left, comes too late.
+    re.compile(
+        r"^ERROR: +Exception in ASGI application\nTraceback.*(?:\n .*)*in get_fn(?:\n .*)*\nKeyError: \d+$", re.M
+    ),
 )
 """Tracebacks that gradio writes where nothing is wrong."""
 
