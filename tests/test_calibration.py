@@ -310,7 +310,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"calibration": {"fil": "x"}}, r"Unknown key 'fil' in `calibration`: did you mean 'file'\?"),
     ({"calibration": {"task": "gsm9k"}}, r"There is no task 'gsm9k'"),
-    ({"calibration": {"task": "org/data"}}, r"There is no task 'org/data'\. A dataset .* \{repo_id: org/data, search: "),
+    (
+        {"calibration": {"task": "org/data"}},
+        r"There is no task 'org/data'\. A dataset .* \{repo_id: org/data, ",
+    ),
     ({"calibration": {"file": "x", "labels": "texts"}}, r"labels of `calibration` must be model or text"),
     ({"parameters": {"weight": -1.0}}, r"weight must be at least 0.0, got -1.0"),
 ]

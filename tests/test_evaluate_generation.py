@@ -16,10 +16,11 @@ import torch
 from hubmerge.errors import NotFoundError, ResourceError, SourceError, TaskError
 from hubmerge.evaluate import apart
 from hubmerge.evaluate.generation import answers, generate, prompt_texts, stream_chat
+from hubmerge.evaluate.lengths import longest
 from hubmerge.evaluate.models import load_model, load_tokenizer
 from hubmerge.evaluate.score import evaluate, grade
 from hubmerge.evaluate.spool import spool_root
-from hubmerge.evaluate.task import Example, Task
+from hubmerge.evaluate.task import Example, Task, load_task
 from hubmerge.hub import open_source
 from hubmerge.stream.carried import Carried
 
@@ -85,6 +86,26 @@ def test_a_model_without_template_gets_the_plain_prompt(loaded) -> None:
         assert len(generate(model, tokenizer, PROMPTS, max_new_tokens=4)) == len(PROMPTS)
     finally:
         tokenizer.chat_template = template
+
+
+@pytest.mark.parametrize("metric", ["exact_number", "perplexity"])
+def test_a_task_can_ask_the_bare_text(loaded, metric: str) -> None:
+    model, tokenizer = loaded
+    rows = [{"question": prompt, "answer": "3"} for prompt in PROMPTS]
+    document = {"examples": {"test": rows}, "metric": metric, "max_new_tokens": 4}
+    templated, bare = (load_task(document | {"chat_template": wanted}) for wanted in (True, False))
+    assert templated.key == load_task(document).key != bare.key
+    asked = evaluate(model, tokenizer, bare.test, bare)
+    through = evaluate(model, tokenizer, templated.test, templated)
+    lengths = longest(tokenizer, templated).tokens, longest(tokenizer, bare).tokens
+    assert tokenizer.chat_template and lengths[0] > lengths[1]
+    template, tokenizer.chat_template = tokenizer.chat_template, None
+    try:
+        assert evaluate(model, tokenizer, templated.test, templated).values == asked.values
+        assert evaluate(model, tokenizer, templated.test, templated).outputs == asked.outputs
+    finally:
+        tokenizer.chat_template = template
+    assert (asked.values, asked.outputs) != (through.values, through.outputs)
 
 
 def test_prompts_that_do_not_fit_are_refused_before_the_work(loaded) -> None:

@@ -325,6 +325,8 @@ def test_what_evolve_cannot_run_is_refused_by_plan(changes: dict[str, Any], told
     [
         ({"draw": None, "python": None, "classifier": "classifier"}, "say how they are drawn"),
         ({"draw": {"step": 3}}, "did you mean 'steps'"),
+        ({"chat_template": False}, "who draws has no chat template"),
+        ({"chat_template": "no"}, "must be true or false"),
         ({"draw": {"steps": 0}}, "draw.steps must be a whole number of at least 1"),
         ({"draw": {"seeds": []}}, "needs one seed or more"),
         ({"draw": {"seeds": [1, 1]}}, "each once"),

@@ -11,7 +11,7 @@ from .examples import Example
 from .generation import prompt_texts
 from .likelihood import encode_pairs
 from .task import SPLITS, Task
-from .texts import encode_prompts
+from .texts import as_asked, encode_prompts
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def longest(tokenizer: Any, task: Task, splits: tuple[str, ...] = SPLITS) -> Lon
     processor, and all of them are opened. Raises `TaskError` for what cannot be asked at all.
     """
     found: Longest | None = None
+    tokenizer = as_asked(tokenizer, task.chat_template)
     for split in splits if task.asked.asks != "lm_eval" else ():
         for example, tokens in _lengths(tokenizer, task, split):
             if found is None or tokens > found.tokens:

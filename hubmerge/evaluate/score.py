@@ -17,6 +17,7 @@ from .likelihood import Likelihood, loglikelihoods
 from .metrics import METRICS
 from .seeing import Seen
 from .task import Example, Task
+from .texts import as_asked
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def evaluate(
     assert examples
     started = time.perf_counter()
     parts: list[Scores] = []
-    asking = _Asking(model, tokenizer, task, batch_size, memory, progress, seen)
+    asking = _Asking(model, as_asked(tokenizer, task.chat_template), task, batch_size, memory, progress, seen)
     for replies in _ask(asking, examples, block_ends or (len(examples),)):
         asked = examples[sum(part.n for part in parts) :][: len(replies.texts)]
         values = replies.values if replies.values is not None else _grade(replies.texts, asked, task)

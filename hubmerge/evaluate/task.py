@@ -13,6 +13,7 @@ answer: "{answer}"
 metric: exact_number
 language: ja                  # optional: the answer must also be in this language
 max_new_tokens: 32
+chat_template: false          # optional: the bare text is asked, also of a model that has a chat template
 
 The kinds of tasks, by what stands in place of `metric: exact_number`:
 
@@ -72,7 +73,8 @@ class Task(Shown):
 
     `metric` is one of `METRICS`, `settings` are for those that need them. `language` is an ISO 639 code or None;
     `source` names where the examples come from, with the commit ("org/dataset@4f2a..."), or is None for rows written
-    in the task itself and for lm-eval's. `draw`: how pictures are made of the prompts, where these are what is judged.
+    in the task itself and for lm-eval's. `chat_template`: whether questions go through that of the model, where it has
+    one. `draw`: how pictures are made of the prompts, where these are what is judged.
     `benchmark`: what the dataset, which is a benchmark of the Hub, calls the task.
     """
 
@@ -88,6 +90,7 @@ class Task(Shown):
     settings: Settings | None = None
     draw: Draw | None = None
     benchmark: str | None = None
+    chat_template: bool = True
 
     def told(self) -> Table:
         """How many examples there are, what is asked and how it is judged."""
@@ -98,11 +101,21 @@ class Task(Shown):
         return f"Task: {self.name}", rows + [(key, value) for key, value in beside.items() if value]
 
     def __post_init__(self) -> None:
-        _require_sense(self.name, self.metric, self.settings is not None, self.language, self.system, self.draw)
+        _require_sense(
+            self.name,
+            self.metric,
+            self.settings is not None,
+            self.language,
+            self.system,
+            self.draw,
+            self.chat_template,
+        )
         if self.sees and self.asked.asks != "text":
             raise TaskError(
                 f"Task {self.name}: {self.metric} asks without pictures; leave out `image`, or name another metric."
             )
+        if self.sees and not self.chat_template:
+            raise TaskError(f"Task {self.name}: pictures are shown through the chat template; leave out that key.")
         if self.max_new_tokens < 1:
             raise TaskError(f"Task {self.name}: max_new_tokens must be at least 1, got {self.max_new_tokens}.")
         if not any(self.split(name) for name in SPLITS):
@@ -166,7 +179,13 @@ def _asked(metric: str, draw: Draw | None) -> Metric:
 
 
 def _require_sense(
-    task: str, metric: str, has_settings: bool, spoken: str | None, system: str | None, draw: Draw | None
+    task: str,
+    metric: str,
+    has_settings: bool,
+    spoken: str | None,
+    system: str | None,
+    draw: Draw | None,
+    chat_template: bool,
 ) -> None:
     """Raises `TaskError` for settings of a task that do not go together, whatever its examples are."""
     if metric not in METRICS:
@@ -192,18 +211,20 @@ def _require_sense(
         )
     if draw is not None and system is not None:
         raise TaskError(f"Task {task}: who draws is told no `system` message; leave it out.")
+    if draw is not None and not chat_template:
+        raise TaskError(f"Task {task}: who draws has no chat template; leave out `chat_template`.")
 
 
 def _of_content(items: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """What counts of a value: not where it comes from, and no picture where there is none."""
-    return {key: value for key, value in items if key != "where" and (key not in _NEWER or value is not None)}
+    return {key: value for key, value in items if key != "where" and (key not in _NEWER or value != _NEWER[key])}
 
 
 _BOTH = ("judge", "python")
 """Metrics of texts that look at pictures too, where a task has them drawn."""
 
-_NEWER = ("image", "draw")
-"""What tasks once had none of."""
+_NEWER = {"image": None, "draw": None, "chat_template": True}
+"""What tasks once had none of, and what says the same."""
 
 
 _WITH_SETTINGS = tuple(name for name, metric in METRICS.items() if metric.settings)
@@ -219,6 +240,7 @@ _KEYS = (
     "language",
     "max_new_tokens",
     "system",
+    "chat_template",
     "draw",
     "benchmark",
 )
@@ -312,7 +334,10 @@ def load_task(
         TASK.text(document, key) for key in ("language", "system", "image", "benchmark")
     )
     most = TASK.whole(document.get("max_new_tokens", MAX_NEW_TOKENS), f"max_new_tokens of task {name}", least=1)
-    _require_sense(name, metric, document.get(metric) is not None, spoken, system, draw)
+    templated = document.get("chat_template", True)
+    if not isinstance(templated, bool):
+        raise TaskError(f"chat_template of task {name} must be true or false.")
+    _require_sense(name, metric, document.get(metric) is not None, spoken, system, draw, templated)
     asks = METRICS[metric].asks
     if metric == "clip":
         document.setdefault("answer", document.get("prompt", Template.prompt))
@@ -341,6 +366,7 @@ def load_task(
         settings=settings,
         draw=draw,
         benchmark=benchmark,
+        chat_template=templated,
     )
 
 

@@ -1,5 +1,6 @@
 """Prompts as a model reads them: through its chat template, and as tokens."""
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,15 @@ _LONGEST_TEMPLATE = 1_000_000
 def has_template(tokenizer: Any) -> bool:
     """Whether prompts go through a chat template, which writes its own special tokens."""
     return bool(getattr(tokenizer, "chat_template", None))
+
+
+def as_asked(tokenizer: Any, chat_template: bool) -> Any:
+    """The tokenizer; without `chat_template` as if the model had none."""
+    if chat_template:
+        return tokenizer
+    plain = copy.copy(tokenizer)
+    plain.chat_template = None
+    return plain
 
 
 def chat_texts(tokenizer: Any, conversations: Sequence[Conversation]) -> list[str]:
