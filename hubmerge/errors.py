@@ -9,6 +9,7 @@
     ├── SearchError          a search that cannot start or go on
     ├── HubError             exit code 3: the Hub or the network
     │   ├── NotFoundError    no such repository, revision or file (or it is private)
+    │   │   └── ImpossibleNameError  exit code 2: no repository can have this name
     │   ├── AccessError      gated, private or read-only with this token
     │   ├── RefusedError     exit code 2: hubmerge leaves a repository as it is, for what it holds or who may see it
     │   └── NetworkError     unreachable, timed out, or answered with a server error
@@ -73,6 +74,12 @@ class HubError(HubmergeError):
 
 class NotFoundError(HubError):
     """No such repository, revision or file, or no right to see it."""
+
+
+class ImpossibleNameError(NotFoundError):
+    """A name that no repository can have, which no Hub was asked for."""
+
+    exit_code = 2
 
 
 class AccessError(HubError):

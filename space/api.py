@@ -7,18 +7,24 @@ job is reached by its id alone: 64 random bits that only the call that started i
 
 import json
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
 
-from hubmerge.errors import HubmergeError
+from hubmerge.errors import HubmergeError, TaskError
+from hubmerge.evaluate.pictures import MOST_BYTES
 from hubmerge.recipe import Recipe
 
 from .forms import tools as asked
+from .settings import Settings
 from .state import PRODUCT, Owner, Page, made_here, owner_of
-from .tabs.answer import WAITING, reply
+from .tabs.answer import STRANGERS_PIXELS, WAITING, reply
 from .tabs.drawing import Wish, drawings
 from .tabs.drawing import asked as asked_for
 from .tabs.evolve import submit_search
@@ -176,6 +182,7 @@ class Endpoints:
         system: str = "",
         temperature: float = 0.0,
         max_new_tokens: int = 256,
+        picture: str = "",
     ) -> Iterator[str]:
         """The answer of a model to one message.
 
@@ -185,13 +192,14 @@ class Endpoints:
             system: A system prompt.
             temperature: 0 takes the likeliest token each time.
             max_new_tokens: Tokens of the longest answer.
+            picture: What the message is about, for models that see, as a data address: data:image/png;base64,...
         """
         owner = self._owner(request)
         mine = any(known.id == model for known in self._page.jobs.of(owner))
         turns = [{"role": "system", "content": system}] if system else []
         said = ""
         person = owner.person or owner
-        with self._page.turns.asking(person):
+        with self._page.turns.asking(person), _sent_picture(picture, self._page.settings) as file:
             for piece in reply(
                 self._page,
                 owner,
@@ -200,6 +208,7 @@ class Endpoints:
                 self._token(request, oauth),
                 temperature=temperature,
                 max_new_tokens=max_new_tokens,
+                picture=file,
                 turn=Together(lambda: self._page.turns.of(person)),
             ):
                 said += piece
@@ -281,6 +290,28 @@ def _sent_token(request: gr.Request) -> Token:
     """The Hub token that a program sends with its call."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+@contextmanager
+def _sent_picture(address: str, settings: Settings) -> Iterator[Path | None]:
+    """The file that a data address holds, while it is needed. Raises `TaskError` for what is no picture's address."""
+    if not address:
+        yield None
+        return
+    kind, _, content = address.partition(";base64,")
+    most = STRANGERS_PIXELS if settings.on_space else MOST_BYTES
+    if (size := len(content) // 4 * 3) > most:
+        raise TaskError(f"The picture has {size:,} bytes; at most {most:,} are taken.")
+    try:
+        held = b64decode(content, validate=True) if kind.startswith("data:image/") else b""
+    except ValueError:
+        held = b""
+    if not held:
+        raise TaskError(f"A picture is sent as its data address, data:image/png;base64,..., not {address[:40]!r}.")
+    with TemporaryDirectory(prefix="hubmerge-") as folder:
+        file = Path(folder) / "sent"
+        file.write_bytes(held)
+        yield file
 
 
 def _readable(value: Any, request: gr.Request) -> Any:

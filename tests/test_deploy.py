@@ -103,7 +103,7 @@ def test_a_space_of_something_else_is_left_alone(deploying, file) -> None:
     ("arguments", "code", "says"),
     [
         (["bob/deployed"], 3, "You don't have the rights"),
-        (["not a name"], 3, "not a name that a repository can have"),
+        (["not a name"], 2, "not a name that a repository can have"),
         (["alice/deploy-abacus", "--hardware", "abacus"], 3, "Unknown hardware 'abacus'"),
         (["alice/deploy-x", "--variable", "LIMIT"], 2, "--variable must be NAME=VALUE"),
         (["alice/deploy-x", "--variable", "HF_TOKEN=hf_alicesecret"], 2, "looks like a token"),

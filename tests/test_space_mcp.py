@@ -42,6 +42,7 @@ TOOLS = {
         "system": "string",
         "temperature": "number",
         "max_new_tokens": "integer",
+        "picture": "string",
     },
     "draw": {
         "model": "string",

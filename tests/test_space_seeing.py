@@ -1,6 +1,7 @@
 """A question about a picture in the Chat tab, and what is refused."""
 
 import json
+from base64 import b64encode
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +20,12 @@ from hubmerge.evaluate.studio import Studios
 from hubmerge.hub import open_source
 from hubmerge.reference import ModelRef
 from hubmerge.stream.carried import Carried
+from space.api import Endpoints
 from space.limits import Limits
 from space.state import LOOKING
 from space.tabs.answer import reply
 from space.work.timed_cache import TimedCache
+from space.work.turns import Turns
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # a processor's
 ASK = [
@@ -62,6 +65,34 @@ def test_what_is_said_of_a_picture_is_what_a_task_would_hear(page: Any, tmp_path
         assert asked(page, model, file) == expected.text
         said.add(expected.text)
     assert len(said) > 1, "the picture is looked at"
+
+
+def test_a_program_sends_a_picture_as_its_address(page: Any, tmp_path: Path) -> None:
+    """What is said of it is what the page's own chat says; what is no picture's address is refused."""
+    model, file = make_whole("llava", tmp_path / "sees", 1), tmp_path / "red.png"
+    add_processor("llava", model)
+    Image.new("RGB", (20, 30), "red").save(file)
+    page.jobs = SimpleNamespace(of=lambda owner: [])
+    page.turns = Turns(2, 8)
+    request: Any = SimpleNamespace(headers={}, session_hash="s")
+
+    def said(picture: str) -> str:
+        *_, whole = Endpoints(page).chat(str(model), "w1 w2", request, None, "w3", max_new_tokens=6, picture=picture)
+        return whole.strip()
+
+    address = f"data:image/png;base64,{b64encode(file.read_bytes()).decode()}"
+    assert said(address) == asked(page, model, file) != said("")
+    for wrong, says in (
+        (str(file), "is sent as its data address"),
+        ("data:image/png;base64,x", "is sent as its data address"),
+        (f"data:text/plain;base64,{b64encode(b'x').decode()}", "is sent as its data address"),
+        (f"data:image/png;base64,{b64encode(b'<svg/>').decode()}", "The picture sent is none of PNG"),
+    ):
+        with pytest.raises(HubmergeError, match=says):
+            said(wrong)
+    page.settings.on_space = True
+    with pytest.raises(HubmergeError, match="bytes; at most 16,000,000 are taken"):
+        said(f"data:image/png;base64,{'A' * 22_000_000}")
 
 
 def test_a_stranger_s_model_makes_no_more_of_a_picture_than_there_is_room_for(page: Any, tmp_path: Path) -> None:

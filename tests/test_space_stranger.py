@@ -2,13 +2,14 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from hubmerge.errors import AccessError, HubmergeError, TaskError
+from hubmerge.errors import AccessError, HubmergeError, SearchError, TaskError
 from hubmerge.evaluate.task import BUILTIN, load_task, task_document
 from hubmerge.evolve.search import Search
 from space.forms.search import task_of, task_of_file
@@ -175,6 +176,23 @@ def test_every_other_key_of_a_search_has_a_type_and_bounds(server: Settings, key
     with pytest.raises(HubmergeError) as refused:
         read_search(server, search_text("mgsm-ja", **{key: value}))
     assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"examples": FILES},
+        {"examples": {"search": [{**row, "pic": "secret.csv"} for row in ROWS]}, "image": "pic"},
+    ],
+)
+def test_a_search_that_is_sent_lies_in_no_folder(server: Settings, task: dict[str, Any]) -> None:
+    """On one's own machine a folder may be named; the one that the page was started in is not meant."""
+    own = replace(server, on_space=False)
+    with pytest.raises(SearchError, match="and no folder that they lie in") as refused:
+        read_search(own, search_text(task))
+    assert str(server.folder.parent) not in str(refused.value)
+    named = search_text({**task, "examples": {**task["examples"], "folder": str(server.folder.parent)}})
+    assert read_search(own, named).task["examples"]["folder"] == str(server.folder.parent)
 
 
 def test_what_a_stranger_may_say_is_taken(server: Settings, tmp_path: Path) -> None:

@@ -152,3 +152,18 @@ def test_training_goes_on_with_the_first_model_that_is_not_finished(
     with pytest.raises(PlanError, match="seed 0 and 77 threads make other models"):
         train_zoo(tmp_path, 0, stages=stages, measured=2)
     assert {name: (tmp_path / name / "model.safetensors").read_bytes() for name in names} == weights
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("full", "is no zoo and not empty, it holds notes.txt; choose another --out"),
+        ("full/notes.txt", "made a folder"),
+    ],
+)
+def test_a_zoo_goes_into_a_folder_of_its_own(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(PlanError, match=says):
+        train_zoo(tmp_path / name)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from hubmerge.cli.commands import app
 from hubmerge.errors import HubError, PlanError
+from hubmerge.evaluate.builtin import BUILTIN
 from hubmerge.evaluate.task import load_task
 from hubmerge.progress import Event
 from hubmerge.zoo.pictures import things, words
@@ -247,9 +248,9 @@ def test_where_it_cannot_be_published_nothing_is_drawn(hub, repo_id: str, told: 
         api.create_repo(name, repo_type="dataset", exist_ok=True)
     api.upload_file(path_or_fileobj=b"mine", path_in_repo="a.txt", repo_id="alice/own-pictures", repo_type="dataset")
     events: list[Event] = []
-    with pytest.raises(HubError, match=told):
+    with pytest.raises(HubError, match=told) as refused:
         publish_bench(repo_id, "hf_alice", hub.endpoint, FEW, events.append)
-    assert not events
+    assert not events and refused.value.exit_code == 2
 
 
 def test_the_sheet_in_the_docs_is_of_these_pictures() -> None:
@@ -266,6 +267,13 @@ def test_the_docs_have_the_figures(asked) -> None:
     for split in SPLITS:
         count = len(KINDS) * SCENES[split]
         assert f"| {split} | {count:,} | {ASKED * count:,} |" in text
+
+
+def test_the_docs_tell_how_a_copy_elsewhere_is_asked() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "ja-vlm-bench.md").read_text(encoding="utf-8")
+    known = BUILTIN["ja-vlm-bench"]
+    elsewhere = {**known["examples"], "repo_id": "you/ja-vlm-bench"}
+    assert yaml.safe_load(text.partition("```yaml")[2].partition("```")[0]) == {**known, "examples": elsewhere}
 
 
 @pytest.mark.parametrize("options", [[], ["--out", "a", "--push", "b/c"]])

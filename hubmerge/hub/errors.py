@@ -27,7 +27,15 @@ from huggingface_hub.errors import (
     XetDownloadError,
 )
 
-from ..errors import AccessError, HubError, HubmergeError, NetworkError, NotFoundError, ResourceError
+from ..errors import (
+    AccessError,
+    HubError,
+    HubmergeError,
+    ImpossibleNameError,
+    NetworkError,
+    NotFoundError,
+    ResourceError,
+)
 from .patience import Unbearable
 
 _FOREIGN = (
@@ -109,7 +117,7 @@ def _reason(exc: BaseException) -> tuple[type[HubError], str]:
     if isinstance(exc, HfHubHTTPError):
         return _http_reason(exc)
     if isinstance(exc, HFValidationError):
-        return NotFoundError, "this is not a name that a repository can have; expected org/name."
+        return ImpossibleNameError, "this is not a name that a repository can have; expected org/name."
     if isinstance(exc, LocalTokenNotFoundError):
         return AccessError, "no token was found; log in with `hf auth login` or set HF_TOKEN."
     if isinstance(exc, EntryNotFoundError):

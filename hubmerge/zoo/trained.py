@@ -18,6 +18,7 @@ import torch
 
 from ..documents import parse_object
 from ..errors import HubmergeError, PlanError
+from ..files import make_folder
 from ..hub.unplaced import without_places
 from ..progress import Progress, silent
 from ..stream.owned import read_plain
@@ -58,8 +59,10 @@ def train_models(zoo: Zoo, out: Path, seed: int, progress: Progress = silent) ->
     """Train all models into `out`; returns what `training.json` holds.
 
     Models that an earlier call with the same settings has finished are left as they are. Raises `PlanError` for a
-    folder with another zoo, or one of another seed or thread count, which make other models.
+    folder with another zoo, or one of another seed or thread count, which make other models; and for one that holds
+    something else.
     """
+    make_folder(out, PlanError)
     written, known = Written(out, trusted=_is_record(out)), _known(out)
     if others := [name for name in known if name not in zoo.settings]:
         raise PlanError(f"{out} holds another zoo, with {others[0]}; choose another --out.")
@@ -67,6 +70,7 @@ def train_models(zoo: Zoo, out: Path, seed: int, progress: Progress = silent) ->
     missing = [name for name in zoo.settings if name not in record["models"]]
     written.require([RECORD])
     _require_own(out, missing, known)
+    _require_empty(out)
     for name in missing:
         started = time.perf_counter()
         model, processor, curve = zoo.train(name, out, seed, progress)
@@ -152,6 +156,13 @@ def _require_own(out: Path, names: Iterable[str], known: Known) -> None:
                 f"{folder} is there already and is not a model as a training wrote it; move it away, or choose another "
                 "--out."
             )
+
+
+def _require_empty(out: Path) -> None:
+    """Raises `PlanError` where a folder without a record, in which no training was, holds something to be seen."""
+    found = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+    if found and RECORD not in found:
+        raise PlanError(f"{out} is no zoo and not empty, it holds {found[0]}; choose another --out, a new folder.")
 
 
 def _known(out: Path) -> dict[str, list[dict[str, str]]]:

@@ -9,7 +9,7 @@ import huggingface_hub
 
 from hubmerge.documents import load_mapping
 from hubmerge.errors import AccessError, SearchError
-from hubmerge.evaluate.task import BUILTIN, task_document
+from hubmerge.evaluate.task import BUILTIN, SPLITS, task_document
 from hubmerge.evolve.search import Search
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
@@ -72,13 +72,30 @@ def require_hub_ids(settings: Settings, recipe: Recipe) -> Recipe:
 
 
 def read_search(settings: Settings, text: str) -> Search:
-    """A search from YAML text, or an `AccessError` where it says what a stranger may not say."""
+    """A search from YAML text, or an `AccessError` where it says what a stranger may not say.
+
+    Raises `SearchError` where it cannot be read as one.
+    """
     document = load_mapping(text, "search", SearchError)
     if settings.on_space:
         require_search(document)  # before anything of it is looked for
+    else:
+        _require_folder(document.get("task"))
     search = Search.from_dict(document)
     require_hub_models(settings, search)
     return search
+
+
+def _require_folder(task: Any) -> None:
+    """Raises `SearchError` where a task names files and not where: the text of a search lies in no folder."""
+    where = task.get("examples") if isinstance(task, Mapping) else None
+    if not isinstance(where, Mapping) or where.get("repo_id") or where.get("folder"):
+        return
+    if task.get("image") is not None or any(isinstance(where.get(split), str) for split in SPLITS):
+        raise SearchError(
+            "The task's examples name files, and no folder that they lie in; add `folder: /path/to/it` to `examples`, "
+            "or give them by a repo_id."
+        )
 
 
 def require_fit_for_strangers(settings: Settings, search: Search, given: Mapping[str, Any] | str | None) -> None:
