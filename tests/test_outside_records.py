@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_outside_readers import NOT_JSON, refused
+from readertools import NOT_JSON, refused
 
 from hubmerge.documents import parse_json
 from hubmerge.errors import HubmergeError, SearchError, SourceError

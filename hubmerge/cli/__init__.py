@@ -5,6 +5,7 @@ Only what ends a program well is imported here: all else is imported by `main`, 
     commands.py    the whole command line, as one app
     deriving.py    commands that make something else of models: extract-lora, moe, transplant, gguf
     elsewhere.py   `--on`: commands that run on a machine of the Hub
+    making.py      what the commands do that make a model
     merging.py     commands that merge: plan, merge, push
     options.py     what the commands share: the app they belong to, and the options that several take
     registering.py commands that make hubmerge a command of hf: register, unregister

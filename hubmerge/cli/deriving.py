@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import HubmergeError
-from .merging import merge_or_push, require_one_place, write_as_gguf, write_or_push
+from .making import merge_or_push, require_one_place, write_as_gguf, write_or_push
 from .options import (
     SHARD_SIZE,
     Device,

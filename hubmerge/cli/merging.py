@@ -2,15 +2,15 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import HubmergeError, PlanError, SourceError
+from ..errors import HubmergeError
 from ..typed import typed
 from .elsewhere import HOURS, Hours, Where, merge_on, options
+from .making import merge_or_push, shown_plan
 from .options import (
     SHARD_SIZE,
     Device,
@@ -36,10 +36,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..gguf.conversion import Conversion
-    from ..hub.card import Card
     from ..recipe import Recipe as Value
-    from ..stream.plan import Plan
 
 
 _REPOSITORY = re.compile(r"[\w-][^/\s]*/[^/\s]+(?<!\.yaml)(?<!\.yml)(?<!\.json)")
@@ -109,7 +106,7 @@ def plan(
     if origin is not None and "task" not in document:
         raise RecipeError(f"{recipe} is no search, so nothing begins with {origin}; leave --from out.")
     if published is not None:
-        _shown_plan(published, token, **how)
+        shown_plan(published, token, **how)
         return
     if "experts" in document:
         raise RecipeError(f"{recipe} is of a mixture of experts; show it with: {typed(f'moe {recipe} --dry-run')}")
@@ -128,7 +125,7 @@ def plan(
         show_json(of_search(plan)) if as_json else show_search_plan(plan)
         plan.require()
         return
-    _shown_plan(_recipe_in(file, strict), token, **how)
+    shown_plan(_recipe_in(file, strict), token, **how)
 
 
 @app.command()
@@ -191,182 +188,6 @@ def merge(
         keep=[] if published else [Path(recipe)],
         gguf=gguf,
     )
-
-
-def merge_or_push(
-    recipe: "Value",
-    out: Path | None,
-    push: str | None,
-    *,
-    public: bool,
-    name_private: bool = False,
-    token: str | None,
-    overwrite: bool = False,
-    keep: Iterable[Path] = (),
-    gguf: str | None = None,
-    told: "Callable[[Card], Card] | None" = None,
-    **how: Any,
-) -> None:
-    """Plans, shows the plan and merges, into a folder or onto the Hub; `gguf`: the format of a GGUF file beside the
-    weights; `told`: what more its card says. `how` are further settings of `make_plan`."""
-    require_one_place(out, push)
-    if gguf is None:
-        plan = _shown_plan(recipe, token, pushing=push is not None, **how)
-        card = None if told is None else _told(plan, push, told)
-        write_or_push(
-            plan,
-            out,
-            push,
-            public=public,
-            name_private=name_private,
-            token=token,
-            overwrite=overwrite,
-            keep=keep,
-            card=card,
-        )
-        return
-    if out is None:
-        raise HubmergeError(
-            f"--gguf writes a file beside the weights; give --out, and push the folder: {typed('push')}."
-        )
-
-    from ..gguf.conversion import plan_gguf, require_gguf
-    from ..gguf.formats import find_format
-
-    require_gguf(gguf)
-    plan = _shown_plan(recipe, token, **how)
-    require_gguf(gguf, plan)
-
-    from ..hub.source import open_source
-    from ..publish import card_of, with_gguf
-
-    file = out / f"{out.resolve().name}-{find_format(gguf).name}.gguf"
-    card = with_gguf(card_of(plan), file.name)
-    write_or_push(
-        plan,
-        out,
-        None,
-        public=public,
-        name_private=name_private,
-        token=token,
-        overwrite=overwrite,
-        keep=keep,
-        card=card,
-    )
-    write_as_gguf(plan_gguf(open_source(str(out)), gguf), file, overwrite)
-
-
-def _told(plan: "Plan", push: str | None, told: "Callable[[Card], Card]") -> str:
-    """The text of a card that says more than that of a merge."""
-    from ..hub.card import render
-    from ..publish import card_of
-
-    return render(told(card_of(plan, push)))
-
-
-def write_as_gguf(conversion: "Conversion", file: Path, overwrite: bool) -> None:
-    """Writes a model as GGUF, reads it back, and says what to do with it; a file that is there stays, if it is that."""
-    from .. import amounts
-    from ..gguf.conversion import check, write_gguf
-    from ..stream.journal import note_made
-    from ..stream.manifest import MANIFEST
-    from ..terminal import marked, progress_bars
-    from ..terminal import out as console
-
-    for remark in conversion.remarks:
-        show_warning(remark)
-    with progress_bars() as progress:
-        if there := file.exists() and not overwrite:
-            try:
-                check(conversion, file, progress)
-            except (PlanError, SourceError) as exc:
-                raise PlanError(
-                    f"{file} is there already, and is not this model in {conversion.format.name}; choose another "
-                    "--out, or replace it with --overwrite."
-                ) from exc
-        else:
-            write_gguf(conversion, file, progress)
-    root = conversion.source.listing.root
-    if root is not None and (root / MANIFEST).is_file() and root.samefile(file.parent):
-        note_made(file)
-    said = "\n{} [bold]{}[/] ({}), read back and compared. Run it: llama-cli -m {}"
-    size = amounts.size(file.stat().st_size)
-    console.print(marked(said, "Already there:" if there else "Written", file, size, file), soft_wrap=True)
-
-
-def require_one_place(out: Path | None, push: str | None) -> None:
-    """Raises `HubmergeError` unless just one of both says where the result goes."""
-    if (out is None) == (push is None):
-        raise HubmergeError(
-            f"Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `{typed('push')}`)."
-        )
-
-
-def write_or_push(
-    plan: "Plan",
-    out: Path | None,
-    push: str | None,
-    *,
-    public: bool,
-    name_private: bool = False,
-    token: str | None,
-    overwrite: bool = False,
-    keep: Iterable[Path] = (),
-    card: str | None = None,
-    made: str = "Merged",
-    then: str | None = None,
-) -> None:
-    """Makes what was planned, into a folder or onto the Hub, with a `card` of its own; `made`: what is said of that,
-    `then`: what to do with it, before its name, other than to talk to it."""
-    from ..hub.auto_class import ANSWERING, auto_class
-    from ..publish import merge, merge_to_hub, out_of_reach
-    from ..terminal import marked, progress_bars
-    from ..terminal import out as console
-
-    answers = all(auto_class(component.config) in ANSWERING for component in plan.components)
-    next_step = (None if answers else "") if then is None else then
-    if push:
-        show_warning(out_of_reach(plan.recipe.references))
-    with progress_bars() as progress:
-        if push:
-            done = merge_to_hub(
-                plan,
-                push,
-                token=token,
-                private=not public,
-                overwrite=overwrite,
-                card=card,
-                names_private=name_private,
-                progress=progress,
-            )
-        else:
-            assert out is not None
-            done = merge(plan, out, token=token, overwrite=overwrite, keep=keep, card=card, progress=progress)
-    if done.pushed:
-        show_push(done.pushed, next_step)
-        return
-    if done.kept == len(plan.shards):
-        said = marked("\nAlready {}: all that this makes is in [bold]{}[/], as it was written.", made.lower(), out)
-    else:
-        said = marked("\n{} into [bold]{}[/] in {} s.", made, out, f"{done.seconds:.1f}")
-    console.print(said.append(f" {next_step}{out}" if next_step else ""), soft_wrap=True)
-
-
-def _shown_plan(recipe: "Value", token: str | None, *, as_json: bool = False, **how: Any) -> "Plan":
-    """The plan of a recipe, shown, without errors."""
-    from ..methods import find_method
-
-    find_method(recipe.merge_method)
-    sources = opened(recipe.references, token)
-
-    from ..publish import planned
-    from ..terminal import show_json, show_plan
-    from .told import of_plan
-
-    plan = planned(recipe, sources=sources, token=token, **how)
-    show_json(of_plan(plan)) if as_json else show_plan(plan)
-    plan.require()
-    return plan
 
 
 @app.command()

@@ -210,7 +210,7 @@ def export(
 ) -> None:
     """Make a model of any candidate of a search, such as another point of its Pareto front."""
     from ..evolve.export import candidate_card, candidate_recipe
-    from .merging import merge_or_push
+    from .making import merge_or_push
 
     recipe = candidate_recipe(run, candidate, token=token)
     told = partial(candidate_card, run, candidate)

@@ -67,6 +67,18 @@ def weight_files(files: Collection[str], endings: str | tuple[str, ...]) -> list
     return sorted(name for name in files if name.endswith(endings) and "/" not in name and not _OTHERS.fullmatch(name))
 
 
+def lacking(files: Collection[str]) -> tuple[str, ...]:
+    """Files of which one must lie beside `files`, for these to be a whole model; none where nothing need.
+
+    What is there of several files with weights does not tell that there is one more.
+    """
+    for endings, whole, index in ((SAFE, WEIGHTS, INDEX), (TORCH, PICKLED, PICKLED_INDEX)):
+        if stored := weight_files(files, endings):
+            several = whole not in stored and any("-of-" in name for name in stored)
+            return (index, DIFFUSION + index[index.index(".") :]) if several else ()
+    return ORDER
+
+
 def is_torch(name: str) -> bool:
     """Whether a file, or those that an index names, are what torch.save wrote."""
     return name.endswith(TORCH) or ".bin." in name

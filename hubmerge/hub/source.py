@@ -18,26 +18,19 @@ from .answers import FileInfo
 from .auto_class import auto_class
 from .checkpoint import (
     CONFIG,
-    DIFFUSION,
     GGUF,
-    INDEX,
     OLDER,
-    ORDER,
-    PICKLED,
-    PICKLED_INDEX,
     SAFE,
     TOKENIZERS,
-    TORCH,
-    WEIGHTS,
     collect,
     find_weights,
     is_torch,
+    lacking,
     parse_config,
     parse_index,
     parse_older,
     read_tensors,
     require_unpacked,
-    weight_files,
 )
 from .component import ALIASES, Component, Folder, components, lacks_part
 from .content import HashedFile
@@ -293,7 +286,8 @@ def _open(ref: ModelRef, listing: Listing, where: str = "") -> Source:
     if not any(name.endswith(GGUF) for name in files):
         if named not in files:
             listing.require(CONFIG)
-        _require_weights(listing)
+        if needed := lacking(files):
+            listing.require(*needed)
     weights = find_weights(files, where)
     if weights.endswith(GGUF):
         return _open_gguf(ref, listing, weights)
@@ -386,16 +380,3 @@ def _open_gguf(ref: ModelRef, listing: Listing, name: str) -> Source:
     return Source(
         ref, listing.having(made).licensed(model.licence), model.tensors, model.config, quantised=model.quantised
     )
-
-
-def _require_weights(listing: Listing) -> None:
-    """Raises `NetworkError` where the weights may be on the Hub, and the cache, which is all that is known, lacks them.
-
-    What is there of several files does not tell that there is one more.
-    """
-    for endings, whole, index in ((SAFE, WEIGHTS, INDEX), (TORCH, PICKLED, PICKLED_INDEX)):
-        if stored := weight_files(listing.files, endings):
-            if whole not in stored and any("-of-" in name for name in stored):
-                listing.require(index, DIFFUSION + index[index.index(".") :])
-            return
-    listing.require(*ORDER)
