@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import HubmergeError
-from .making import merge_or_push, require_one_place, write_as_gguf, write_or_push
+from .making import Goal, merge_or_push, write_as_gguf, write_or_push
 from .options import (
     SHARD_SIZE,
     Device,
@@ -56,7 +56,7 @@ def extract_lora(
     """
     from ..reference import ModelRef
 
-    require_one_place(out, push)
+    goal = Goal(out, push, public=public, name_private=name_private, overwrite=overwrite, token=token)
     tuned, origin = ModelRef.parse(model), ModelRef.parse(base)
     sources = opened([origin, tuned], token)
 
@@ -85,12 +85,7 @@ def extract_lora(
     extraction.plan.require()
     write_or_push(
         extraction.plan,
-        out,
-        push,
-        public=public,
-        name_private=name_private,
-        token=token,
-        overwrite=overwrite,
+        goal,
         card=render(extraction, push),
         made="Extracted",
         # What it saves whole, recipes do not read.
@@ -121,7 +116,7 @@ def moe(
     from ..experts.document import Moe
 
     if not dry_run:
-        require_one_place(out, push)
+        goal = Goal(out, push, public=public, name_private=name_private, overwrite=overwrite, token=token)
     wanted = Moe.from_yaml(mixture)
     sources = opened(wanted.references, token)
 
@@ -146,9 +141,7 @@ def moe(
         if not dry_run:
             make_gates(plan)
     if not dry_run:
-        write_or_push(
-            plan, out, push, public=public, name_private=name_private, token=token, overwrite=overwrite, keep=[mixture]
-        )
+        write_or_push(plan, goal, keep=[mixture])
 
 
 @app.command()
@@ -188,12 +181,7 @@ def transplant(
             (ModelEntry(ModelRef.parse(model)),),
             output=Output(tokenizer=TokenizerBlock(str(donor), transplant=shared)),
         ),
-        out,
-        push,
-        public=public,
-        name_private=name_private,
-        token=token,
-        overwrite=overwrite,
+        Goal(out, push, public=public, name_private=name_private, overwrite=overwrite, token=token),
         shard_size=shard_size,
         ranged=stream,
         threads=threads,

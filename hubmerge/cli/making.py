@@ -1,6 +1,7 @@
 """What the commands do that make a model: its plan is shown, and it goes into a folder, onto the Hub or into GGUF."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,26 +16,39 @@ if TYPE_CHECKING:
     from ..stream.plan import Plan
 
 
+@dataclass(frozen=True)
+class Goal:
+    """Where a result goes, a folder or a repository, and how. Raises `HubmergeError` unless it is just one of both."""
+
+    out: Path | None
+    push: str | None
+    _: KW_ONLY
+    public: bool
+    name_private: bool
+    overwrite: bool
+    token: str | None
+
+    def __post_init__(self) -> None:
+        if (self.out is None) == (self.push is None):
+            raise HubmergeError(
+                f"Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `{typed('push')}`)."
+            )
+
+
 def merge_or_push(
     recipe: "Recipe",
-    out: Path | None,
-    push: str | None,
+    goal: Goal,
     *,
-    public: bool,
-    name_private: bool = False,
-    token: str | None,
-    overwrite: bool = False,
     keep: Iterable[Path] = (),
     gguf: str | None = None,
     told: "Callable[[Card], Card] | None" = None,
     **how: Any,
 ) -> None:
-    """Plans, shows the plan and merges, into a folder or onto the Hub; `gguf`: the format of a GGUF file beside the
-    weights; `told`: what more its card says. `how` are further settings of `make_plan`."""
-    require_one_place(out, push)
+    """Plans, shows the plan and merges; `gguf`: the format of a GGUF file beside the weights; `told`: what more its
+    card says. `how` are further settings of `make_plan`."""
     if gguf is not None:
-        file = _gguf_in(out, gguf)
-    plan = shown_plan(recipe, token, pushing=push is not None, **how)
+        file = _gguf_in(goal.out, gguf)
+    plan = shown_plan(recipe, goal.token, pushing=goal.push is not None, **how)
     card = None
     if gguf is not None:
         from ..gguf.conversion import plan_gguf, require_gguf
@@ -47,20 +61,10 @@ def merge_or_push(
         from ..hub.card import render
         from ..publish import card_of
 
-        card = render(told(card_of(plan, push)))
-    write_or_push(
-        plan,
-        out,
-        push,
-        public=public,
-        name_private=name_private,
-        token=token,
-        overwrite=overwrite,
-        keep=keep,
-        card=card,
-    )
+        card = render(told(card_of(plan, goal.push)))
+    write_or_push(plan, goal, keep=keep, card=card)
     if gguf is not None:
-        write_as_gguf(plan_gguf(open_source(str(file.parent)), gguf), file, overwrite)
+        write_as_gguf(plan_gguf(open_source(str(file.parent)), gguf), file, goal.overwrite)
 
 
 def _gguf_in(out: Path | None, gguf: str) -> Path:
@@ -107,30 +111,17 @@ def write_as_gguf(conversion: "Conversion", file: Path, overwrite: bool) -> None
     console.print(marked(said, "Already there:" if there else "Written", file, size, file), soft_wrap=True)
 
 
-def require_one_place(out: Path | None, push: str | None) -> None:
-    """Raises `HubmergeError` unless just one of both says where the result goes."""
-    if (out is None) == (push is None):
-        raise HubmergeError(
-            f"Give either --out FOLDER or --push ORG/NAME (a folder can be pushed with `{typed('push')}`)."
-        )
-
-
 def write_or_push(
     plan: "Plan",
-    out: Path | None,
-    push: str | None,
+    goal: Goal,
     *,
-    public: bool,
-    name_private: bool = False,
-    token: str | None,
-    overwrite: bool = False,
     keep: Iterable[Path] = (),
     card: str | None = None,
     made: str = "Merged",
     then: str | None = None,
 ) -> None:
-    """Makes what was planned, into a folder or onto the Hub, with a `card` of its own; `made`: what is said of that,
-    `then`: what to do with it, before its name, other than to talk to it."""
+    """Makes what was planned, with a `card` of its own; `made`: what is said of that, `then`: what to do with it,
+    before its name, other than to talk to it. Files in `keep` are not written over."""
     from ..hub.auto_class import ANSWERING, auto_class
     from ..publish import merge, merge_to_hub, out_of_reach
     from ..terminal import marked, progress_bars
@@ -138,31 +129,39 @@ def write_or_push(
 
     answers = all(auto_class(component.config) in ANSWERING for component in plan.components)
     next_step = (None if answers else "") if then is None else then
-    if push:
+    if goal.push:
         show_warning(out_of_reach(plan.recipe.references))
     with progress_bars() as progress:
-        if push:
+        if goal.push:
             done = merge_to_hub(
                 plan,
-                push,
-                token=token,
-                private=not public,
-                overwrite=overwrite,
+                goal.push,
+                token=goal.token,
+                private=not goal.public,
+                overwrite=goal.overwrite,
                 card=card,
-                names_private=name_private,
+                names_private=goal.name_private,
                 progress=progress,
             )
         else:
-            assert out is not None
-            done = merge(plan, out, token=token, overwrite=overwrite, keep=keep, card=card, progress=progress)
+            assert goal.out is not None
+            done = merge(
+                plan,
+                goal.out,
+                token=goal.token,
+                overwrite=goal.overwrite,
+                keep=keep,
+                card=card,
+                progress=progress,
+            )
     if done.pushed:
         show_push(done.pushed, next_step)
         return
     if done.kept == len(plan.shards):
-        said = marked("\nAlready {}: all that this makes is in [bold]{}[/], as it was written.", made.lower(), out)
+        said = marked("\nAlready {}: all that this makes is in [bold]{}[/], as it was written.", made.lower(), goal.out)
     else:
-        said = marked("\n{} into [bold]{}[/] in {} s.", made, out, f"{done.seconds:.1f}")
-    console.print(said.append(f" {next_step}{out}" if next_step else ""), soft_wrap=True)
+        said = marked("\n{} into [bold]{}[/] in {} s.", made, goal.out, f"{done.seconds:.1f}")
+    console.print(said.append(f" {next_step}{goal.out}" if next_step else ""), soft_wrap=True)
 
 
 def shown_plan(recipe: "Recipe", token: str | None, *, as_json: bool = False, **how: Any) -> "Plan":

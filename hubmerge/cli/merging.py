@@ -10,7 +10,7 @@ import typer
 from ..errors import HubmergeError
 from ..typed import typed
 from .elsewhere import HOURS, Hours, Where, merge_on, options
-from .making import merge_or_push, shown_plan
+from .making import Goal, merge_or_push, shown_plan
 from .options import (
     SHARD_SIZE,
     Device,
@@ -174,12 +174,7 @@ def merge(
         return
     merge_or_push(
         read,
-        out,
-        push,
-        public=public,
-        name_private=name_private,
-        token=token,
-        overwrite=overwrite,
+        Goal(out, push, public=public, name_private=name_private, overwrite=overwrite, token=token),
         shard_size=shard_size,
         ranged=stream,
         threads=threads,

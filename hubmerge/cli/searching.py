@@ -210,21 +210,12 @@ def export(
 ) -> None:
     """Make a model of any candidate of a search, such as another point of its Pareto front."""
     from ..evolve.export import candidate_card, candidate_recipe
-    from .making import merge_or_push
+    from .making import Goal, merge_or_push
 
     recipe = candidate_recipe(run, candidate, token=token)
     told = partial(candidate_card, run, candidate)
-    merge_or_push(
-        recipe,
-        out,
-        push,
-        public=public,
-        name_private=name_private,
-        overwrite=overwrite,
-        memory=memory,
-        token=token,
-        told=told,
-    )
+    goal = Goal(out, push, public=public, name_private=name_private, overwrite=overwrite, token=token)
+    merge_or_push(recipe, goal, memory=memory, told=told)
 
 
 @app.command("eval")
