@@ -151,8 +151,12 @@ class Endpoints:
     def _made(self, model: str, request: gr.Request) -> asked.Named:
         """The model, where it is the id of one of the caller's jobs; else as it is."""
         owner = self._owner(request)
+        return made_here(self._page.jobs, owner, self._named(model, owner))
+
+    def _named(self, model: str, owner: Owner) -> str:
+        """A model as the page names it, which is given by its name or as the id of one of the owner's jobs."""
         mine = any(known.id == model for known in self._page.jobs.of(owner))
-        return made_here(self._page.jobs, owner, PRODUCT + model if mine else model)
+        return PRODUCT + model if mine else model
 
     def _make(self, wanted: asked.Asked, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
         return submit_tool(self._page, self._owner(request), wanted, self._token(request, oauth)).id
@@ -195,7 +199,6 @@ class Endpoints:
             picture: What the message is about, for models that see, as a data address: data:image/png;base64,...
         """
         owner = self._owner(request)
-        mine = any(known.id == model for known in self._page.jobs.of(owner))
         turns = [{"role": "system", "content": system}] if system else []
         said = ""
         person = owner.person or owner
@@ -203,7 +206,7 @@ class Endpoints:
             for piece in reply(
                 self._page,
                 owner,
-                PRODUCT + model if mine else model,
+                self._named(model, owner),
                 [*turns, {"role": "user", "content": message}],
                 self._token(request, oauth),
                 temperature=temperature,
@@ -237,8 +240,7 @@ class Endpoints:
             side: Pixels of a picture's side; 0 for the pipeline's own.
         """
         owner = self._owner(request)
-        mine = any(known.id == model for known in self._page.jobs.of(owner))
-        named = PRODUCT + model if mine else model
+        named = self._named(model, owner)
         wish = Wish(named, None, " ".join(prompt.split()), negative, seeds, steps, side or None, None, False)
         wanted, token = asked_for(wish, self._page.settings.on_space), self._token(request, oauth)
         *_, (made, told) = drawings(self._page, owner, [named], wanted, token, threading.Event())
