@@ -176,6 +176,8 @@ def test_a_form_is_one_value_and_a_search():
         "compared": False,
         "economy": True,
     }
+    drawing = ("looks", "looker", "prompts", "seeds", "guidance", "height", "width", "negative")
+    rest |= {**dict.fromkeys(drawing, ""), "steps": None}
     values = {**given, **budget, **asked, **rest}
     form = filled(SearchForm, [values[name] for name in names(SearchForm)])
     search = form.to_search(None)
@@ -189,7 +191,7 @@ def test_a_form_is_one_value_and_a_search():
     for wrong, said in (({"seed": "x"}, "`seed` must be a number"), ({"genes": "weight"}, "`genes` must be a list")):
         with pytest.raises(HubmergeError, match=said):
             filled(SearchForm, [{**values, **wrong}[name] for name in names(SearchForm)])
-    with pytest.raises(HubmergeError, match="22 fields, and 1 values"):
+    with pytest.raises(HubmergeError, match="31 fields, and 1 values"):
         filled(SearchForm, [None])
 
 
