@@ -203,7 +203,10 @@ def _follow_picks(recipe: _Recipe, pick: Pick) -> None:
     recipe.base.change(rebased, inputs, outputs, trigger_mode="always_last", **_QUIET)
     # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
     recipe.models.change(changed, [*inputs, recipe.told], outputs, trigger_mode="always_last", **_QUIET)
-    pick.drawn.change(known, [*inputs, recipe.written], outputs, **_QUIET)
+    # What was picked while this was under way has been answered before it, and is taken up after it.
+    pick.drawn.change(known, [*inputs, recipe.written], outputs, **_QUIET).then(
+        changed, [*inputs, recipe.told], outputs, **_QUIET
+    )
     pick.tab.select(shown_parts, [recipe.text, pick.drawn], [pick.parts], **_QUIET)
 
 
