@@ -57,7 +57,8 @@ def card_again(ref: ModelRef, repo_id: str | None = None, *, token: str | None =
     plan.require()
     card = card_of(plan, repo_id)
     file = next((name for name in published.listing.files if name.endswith(".gguf")), None)
-    return _with_scores(render(card) if file is None else with_gguf(card, file), there)
+    text = render(card) if file is None else with_gguf(card, file)
+    return _with_scores(text, there if repo_id is None else named(there, repo_id))
 
 
 def write_card(ref: ModelRef, card: str, *, token: str | None = None, overwrite: bool = False) -> str:

@@ -14,21 +14,24 @@ from huggingface_hub import constants
 
 from . import __version__
 from .amounts import count, size
-from .documents import parse_object
+from .documents import load_mapping, parse_object
 from .errors import HubmergeError, SourceError
+from .evaluate.located import only_here
+from .evaluate.task import task_document
 from .extract import EXTRACT
-from .hub.card import Card, listed, named, render, source_link
+from .hub.card import Card, listed, named, render
 from .hub.holdings import DATASETS, Told
 from .hub.markdown import fence
 from .hub.notices import notices
 from .hub.push import PushResult, Upload, push_folder
 from .hub.user import is_private
-from .places import folder_name
+from .places import SEARCH_FILE, folder_name
 from .progress import Progress, silent
 from .published import MERGEKIT, MERGEKIT_MOE, read_again
 from .recipe import Recipe
 from .reference import ModelRef
 from .stream.manifest import MANIFEST, Manifest
+from .stream.speaking import spoken_to
 
 if TYPE_CHECKING:  # what follows brings torch, which takes seconds and a push does without
     from typing_extensions import Unpack
@@ -58,6 +61,18 @@ def out_of_reach(models: Iterable[ModelRef]) -> str | None:
     )
 
 
+def asked_out_of_reach(task: Mapping[str, Any]) -> str | None:
+    """A warning before a push of what a search made, whose `task` needs files of this machine; None where it needs
+    none."""
+    names = only_here(task)
+    if not names:
+        return None
+    return (
+        f"The search asks by {listed(names)}, which stays on this machine: nobody else can search again from what is "
+        "pushed. For others to do that, put the examples into a dataset of the Hub and name that (`repo_id`)."
+    )
+
+
 def of_private(models: Iterable[ModelRef], token: str | None = None) -> str | None:
     """A warning before a push that all can see: it names those of `models` whose repositories are private; None
     without any. A repository of which the Hub does not say so is taken for public."""
@@ -84,6 +99,10 @@ def warnings_before_push(folder: Path, *, public: bool = False, token: str | Non
         for warning in (out_of_reach(made.references), of_private(made.references, token) if public else None):
             if warning is not None:
                 yield warning
+    with suppress(OSError, HubmergeError, KeyError):
+        task = load_mapping(folder / SEARCH_FILE, "search", SourceError)["task"]
+        if (warning := asked_out_of_reach(task_document(task))) is not None:
+            yield warning
     telling = []
     places = {os.path.expanduser("~"), os.path.abspath(folder), os.path.realpath(folder)} - {"/", "~"}
     for path in sorted(folder.glob("*")):
@@ -132,14 +151,11 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         base_model=next((s.name for s in plan.sources if s.pinned == base), None),
         commands=_commands(plan, repo_id),
         made=_made(plan),
-        chat=plan.tokenizer.chat_template is not None,
-        tokenizer=plan.tokenizer.has_tokenizer,
         calibration=[
             (one.source.title, one.texts.source, one.texts.dataset, one.texts.examples, one.texts.tokens)
             for one in plan.statistics
         ],
-        reads=_reads(plan),
-        processor=not {"processor_config.json", "preprocessor_config.json"}.isdisjoint(plan.tokenizer.files()),
+        **spoken_to(plan.tokenizer),
     )
     if isinstance(plan.recipe, Recipe):
         written = plan.recipe.merges.values()
@@ -332,18 +348,6 @@ def merge_to_hub(
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite, told=told)
     files = {"README.md": (card or render(card_of(plan, repo_id))).encode(), **beside(plan)}
     return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
-
-
-def _reads(plan: "Plan") -> str:
-    """Whose tokenizer and chat template a merge has; nothing where it reads no text."""
-    carried = plan.tokenizer
-    if not carried.has_tokenizer:
-        return ""
-    whose = f"that of {source_link(carried.source)}"
-    told = f"Its tokenizer is {whose if carried.united is None else 'made of those of its parents'}"
-    if carried.chat_template is None:
-        return f"{told}, and it has no chat template."
-    return f"{told}, and its chat template {whose if carried.template is None else 'what the recipe says'}."
 
 
 def hub_ids(models: Iterable[ModelRef]) -> tuple[str, ...]:

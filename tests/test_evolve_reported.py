@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hubmerge import load_task, read_result
 from hubmerge.errors import TaskError
 from hubmerge.evolve.records.journal import read_evaluations
 from hubmerge.evolve.run import evolve
+from hubmerge.hub import render
 from hubmerge.publish import push_result
 
 ROWS = [{"question": f"{n} w{n}", "answer": str(n)} for n in range(12)]
@@ -47,6 +49,22 @@ def test_the_winners_score_is_reported_as_the_hub_reads_it(benchmark, tiny_searc
 def test_a_part_of_the_test_split_is_no_score_of_the_benchmark(benchmark, tiny_search, tmp_path: Path) -> None:
     part = evolve(tiny_search(task=benchmark, baselines=[], splits={"test": 4}), tmp_path / "run")
     assert part.rows[-1].n == 4 and part.reported == {}
+
+
+def test_without_a_chat_template_the_cards_code_runs(siblings, tiny_search, tmp_path, monkeypatch, capsys) -> None:
+    """It asks as the search did: without a template, in plain text."""
+    models = {name: shutil.copytree(folder, tmp_path / name) for name, folder in siblings.items()}
+    for folder in models.values():
+        (folder / "chat_template.jinja").unlink()
+    named = {"base_model": str(models["base"]), "models": [str(models["math"]), str(models["japanese"])]}
+    result = evolve(tiny_search(baselines=[], **named), tmp_path / "run")
+    text = (result.folder / "README.md").read_text()
+    assert "it has no chat template." in text and render(read_result(tmp_path / "run").card) == text
+    code = text.split("```python\n")[1].split("```")[0]
+    assert "apply_chat_template" not in code
+    monkeypatch.chdir(result.folder)
+    exec(code, {})
+    assert capsys.readouterr().out.strip()
 
 
 def test_a_card_speaks_to_who_never_saw_a_search(tiny_search, tmp_path: Path) -> None:

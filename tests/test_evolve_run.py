@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+from hubmerge.cards import card_again
 from hubmerge.errors import Interrupted, SearchError, TaskError
 from hubmerge.evaluate.generation import generate
 from hubmerge.evolve.records.journal import read_evaluations
@@ -16,7 +18,10 @@ from hubmerge.evolve.result import card_for, read_result
 from hubmerge.evolve.run import evolve
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.workers.resident import ResidentModel
+from hubmerge.hub.card import named
+from hubmerge.hub.push import push_folder
 from hubmerge.progress import Event
+from hubmerge.publish import renamed
 from hubmerge.recipe import Output, Recipe
 from hubmerge.reference import ModelRef
 from hubmerge.stream.executor import merge
@@ -109,6 +114,26 @@ def test_a_run_leaves_a_model_a_table_a_picture_and_a_card(finished) -> None:
     document = json.loads((out / "results.json").read_text())
     assert document["search"]["evaluations"] == 24
     assert document["rows"][-1]["values"].count("1") == round(evolved.value * evolved.n)
+
+
+def test_a_card_is_renamed_as_it_would_be_written(finished) -> None:
+    """The text of the card of a folder, renamed, is what a push by the search itself says."""
+    _, _, result = finished
+    there = (result.folder / "README.md").read_text()
+    for repo_id in ("org/pushed", "org/1e3", "org/its_own.name"):
+        assert named(there, repo_id) == card_for(result, repo_id) != there
+        assert "evolved-echo" not in card_for(result, repo_id)
+    assert named(there.replace("# evolved-echo\n", "# Mine\n"), "org/new").count("| **evolved-echo** |") == 1
+
+
+def test_a_pushed_winner_goes_by_the_name_of_its_repository(finished, hub) -> None:
+    _, _, result = finished
+    assert push_folder(result.folder, "alice/winner", files=renamed(result.folder, "alice/winner")).repo_id
+    there = ModelCard.load("alice/winner")
+    assert there.text.lstrip().startswith("# winner\n") and "| **winner** |" in there.text
+    assert (there.data.model_name, "runs/winner" in there.text) == ("winner", True)
+    again = ModelCard(card_again(ModelRef(str(result.folder)), "alice/other"))
+    assert again.data.model_name == "other" and "| **other** |" in again.text
 
 
 def test_best_yaml_merges_to_the_runs_model(finished, tmp_path: Path) -> None:

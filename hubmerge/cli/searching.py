@@ -122,9 +122,10 @@ def evolve(
 
     if push:
         from ..hub.holdings import DATASETS, Told
-        from ..publish import hub_ids, out_of_reach
+        from ..publish import asked_out_of_reach, hub_ids, out_of_reach
 
         show_warning(out_of_reach(spec.references))
+        show_warning(asked_out_of_reach(spec.task))
         if public:  # whoever may not name them is told before the search
             data = spec.task["examples"].get("repo_id")
             names = (*hub_ids(spec.references), *([f"{DATASETS}{data}"] if isinstance(data, str) else []))
@@ -249,8 +250,7 @@ def evaluate(
     path = Path(task)
     is_file = path.suffix in (".yaml", ".yml") or os.path.isfile(path)
     loaded = load_task(path if is_file else task, token=token, counts={split: limit} if limit else None)
-    examples = loaded.split(split)
-    if not examples:
+    if not loaded.split(split):
         raise HubmergeError(f"Task {loaded.name} has no {split} examples; choose another --split.")
     if show and (as_json or on):
         raise HubmergeError("--show prints answers for people; leave it out with --json and --on.")
@@ -264,6 +264,7 @@ def evaluate(
         return
 
     from ..evaluate import placement
+    from ..evaluate.bred import without_bred
     from ..evaluate.drawing import keep_in
     from ..evaluate.measurement import Measurement
     from ..evaluate.models import load_model, load_processor
@@ -272,6 +273,15 @@ def evaluate(
     from ..evaluate.table import Row
     from ..stream.carried import Carried
 
+    left_out = 0
+    if split == "test":
+        loaded, left_out = without_bred(loaded, source)
+    if left_out:
+        whole = left_out + len(loaded.test)
+        show_warning(
+            f"The search that {model} comes from asked {left_out} of these {whole} questions: they are left out."
+        )
+    examples = loaded.split(split)
     reader = load_processor(Carried(source)) if loaded.sees else None  # what is blind has none: said at once
     with progress_bars() as progress:
         if loaded.draw is None:
@@ -292,7 +302,8 @@ def evaluate(
     if scores.ungraded:
         show_warning(f"{scores.ungraded} of {scores.n} answers got no grade, and count as 0.")
     row = Row.of(model, Measurement.of(scores, loaded, split), None)
-    told = {"task": loaded.name, "split": split, "seconds": round(scores.seconds, 3), **asdict(row)}
+    told = {"task": loaded.name, "split": split, "left_out": left_out}
+    told |= {"seconds": round(scores.seconds, 3), **asdict(row)}
     _show_score(told, as_json, loaded.language is not None)
 
 

@@ -3,6 +3,7 @@
 apart.py             chat templates and the like of strangers, rendered in a process that can be ended
 apart_server.py      the process that `apart.py` starts
 benchmark.py         benchmarks of the Hub, to which models report their scores
+bred.py              the questions that a model was bred on, which no test asks
 builtin.py           tasks known by name
 choices.py           multiple choice, in the shapes that datasets have it
 demand.py            what answering takes beside the model

@@ -7,17 +7,19 @@ this machine saw it last, or beside the file that names it.
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ..errors import TaskError
 from ..files import expand
+from ..hub.card import listed
 from ..places import files_digest, find, folder_name, note
 from .examples import files_in, is_pattern
 
 _SHARED = re.compile(r"\./(?P<name>[^/]+?)@(?P<digest>sha256:[0-9a-f]{12})")
+_SPLITS = ("search", "validation", "test")
 _LM_EVAL = (".yaml", ".yml", ".py", ".json", ".jsonl")
 _MOST_FILES = 2_000
 
@@ -36,14 +38,38 @@ def absolute(text: str, relative_to: Path, files: Files) -> str:
     return text
 
 
-def require_here(text: str) -> None:
-    """Raises `TaskError` where `absolute` did not find what `text` means."""
+def require_here(text: str, files: Sequence[str] = ()) -> None:
+    """Raises `TaskError` where `absolute` did not find what `text` means, a file or a folder with these `files`."""
     shared = _SHARED.fullmatch(text)
     if shared is not None:
+        holds = f", a folder with {listed(files)}," if files else ""
         raise TaskError(
-            f"The task needs {shared['name']!r} as it was on the machine that it comes from ({shared['digest']}), and "
+            f"The task needs {shared['name']!r}{holds} as it was on the machine that it comes from ({shared['digest']}), and "
             "it is not here; put it beside the file that names it, or name your own."
         )
+
+
+def only_here(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a task needs that lies on this machine, or on the one that it comes from, by names that tell no path."""
+    examples, found = task["examples"], []
+    if isinstance(folder := examples.get("folder"), str):
+        found.append(f"{listed(split_files(examples) or ['pictures'])} of the folder {_own_name(folder)}")
+    if isinstance(python := task.get("python"), str):
+        found.append(_own_name(python.rpartition(":")[0]))
+    harness = task.get("lm_eval")
+    if isinstance(harness, Mapping) and isinstance(path := harness.get("include_path"), str):
+        found.append(f"the folder {_own_name(path)}")
+    return tuple(found)
+
+
+def split_files(examples: Mapping[str, Any]) -> list[str]:
+    """The files that the splits name, each once."""
+    return list(dict.fromkeys(examples[split] for split in _SPLITS if isinstance(examples.get(split), str)))
+
+
+def _own_name(text: str) -> str:
+    shared = _SHARED.fullmatch(text)
+    return shared["name"] if shared is not None else folder_name(text)
 
 
 def shared_task(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +96,7 @@ def shared_path(text: str) -> str:
 
 def example_files(examples: Mapping[str, Any], image: object = None) -> Files:
     """Those that the splits name, and the pictures that rows written in place name in the field `image`."""
-    found = [examples.get(split) for split in ("search", "validation", "test")]
+    found = [examples.get(split) for split in _SPLITS]
     rows = [row for listed in found if isinstance(listed, list) for row in listed if isinstance(row, Mapping)]
     named = {name for name in [*found, *(row.get(image) for row in rows)] if isinstance(name, str) and name}
 

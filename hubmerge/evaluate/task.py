@@ -54,7 +54,7 @@ from .drawing import Draw
 from .examples import TASK, Example, Rows, open_rows, text_or_none
 from .harness import HarnessTask
 from .llm_judge import LlmJudge
-from .located import absolute, example_files, lm_eval_files, one_file, require_here
+from .located import absolute, example_files, lm_eval_files, one_file, require_here, split_files
 from .looking import LOOKING, Looking
 from .metrics import METRICS, Metric
 from .python_function import PythonFunction
@@ -302,8 +302,10 @@ def _looking(given: Any, relative_to: Path) -> Any:
 def _require_files(document: Mapping[str, Any]) -> None:
     harness = document.get("lm_eval")
     python = document.get("python")
-    named = [document["examples"].get("folder"), python.rpartition(":")[0] if isinstance(python, str) else None]
+    named = [python.rpartition(":")[0] if isinstance(python, str) else None]
     named += [harness.get("include_path")] if isinstance(harness, Mapping) else []
+    if isinstance(folder := document["examples"].get("folder"), str):
+        require_here(folder, split_files(document["examples"]))
     for text in named:
         if isinstance(text, str):
             require_here(text)

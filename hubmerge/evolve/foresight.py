@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HubmergeError, PlanError, SearchError, TaskError
+from ..evaluate.bred import bred_on
 from ..evaluate.demand import Demand
 from ..evaluate.drawing import Draw
 from ..evaluate.lengths import Longest, longest, positions
 from ..evaluate.llm_judge import LlmJudge
 from ..evaluate.models import load_processor, load_tokenizer, tokenizer_files
 from ..evaluate.pipelines import require_drawing
+from ..evaluate.splits import TEST
 from ..evaluate.task import SPLITS, Task
 from ..hub.auto_class import SEEING, auto_class
 from ..hub.source import Source
@@ -211,5 +213,11 @@ def _remarks(search: Search, task: Task, sources: Mapping[ModelRef, Source]) -> 
             "The task has no validation split: the winner is chosen by the examples that it was selected on; name one "
             "under `examples`."
         )
+    for source in {source.listing.name: source for source in sources.values()}.values():
+        if known := bred_on(source).intersection(task.problems(TEST)):
+            yield warning(
+                f"{source.title} was bred on {len(known):,} of the {len(task.test):,} test questions, so the table "
+                "tells too much good of it, and of what is made of it; name others for `test`."
+            )
     if not task.test:
         yield warning("The task has no test split: nothing will say how good the winner is; name one under `examples`.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SearchError
+from ..evaluate.located import only_here
 from ..evaluate.metrics import meaning
 from ..evaluate.table import Row
 from ..hub.card import Card, render
@@ -16,6 +17,8 @@ from ..hub.source import Source, open_source
 from ..recipe import Recipe
 from ..reference import ModelRef
 from ..shown import Shown, Table
+from ..stream.plan import make_plan
+from ..stream.speaking import spoken_to
 from .records.folder import (
     CURVE_FILE,
     HEATMAP_FILE,
@@ -79,12 +82,15 @@ def read_result(folder: Path, search: Search | None = None, *, token: str | None
     pinned = Search.from_yaml(folder / SEARCH_FILE) if search is None else resumed(search, folder, token)
     opened = [open_source(ref, token=token) for ref in pinned.references]
     pinned = pinned.with_pins({source.ref: source.pinned for source in opened})
-    return result_of(pinned, {source.pinned: source for source in opened}, folder, results)
+    return result_of(pinned, {source.pinned: source for source in opened}, folder, results, token)
 
 
-def result_of(search: Search, sources: Mapping[ModelRef, Source], out: Path, results: Results) -> EvolveResult:
+def result_of(
+    search: Search, sources: Mapping[ModelRef, Source], out: Path, results: Results, token: str | None
+) -> EvolveResult:
     """The finished search in the folder `out`, with its card; `search` names its models as `sources` does."""
     recipe = Recipe.from_dict(results.winner["recipe"])
+    plan = make_plan(recipe, token=token, sources={source.pinned: source for source in sources.values()})
     lines = {row.model: (row.model, row.value, row.n) for row in results.rows}
     evolved = lines.pop(EVOLVED, None)
     said = remarks(evolved, lines.values(), results.winner.get("unchanged"))
@@ -94,6 +100,7 @@ def result_of(search: Search, sources: Mapping[ModelRef, Source], out: Path, res
         rows=results.rows,
         card=replace(
             _card(search, sources, os.path.basename(os.path.realpath(out)), recipe, results),
+            **spoken_to(plan.tokenizer),
             remarks=said,
             heatmap_image=HEATMAP_FILE if (out / HEATMAP_FILE).exists() else None,
             pictures=_pictures(results.task) if (out / PICTURES_FILE).exists() else None,
@@ -127,10 +134,15 @@ def _reported(results: Results) -> dict[str, bytes]:
 
 def card_for(result: EvolveResult, repo_id: str) -> str:
     """The README.md of the result under the name it is pushed to."""
-    evaluations = [
-        replace(row, model=repo_id) if row.model == result.card.title else row for row in result.card.evaluations
-    ]
-    return render(replace(result.card, repo_id=repo_id, title=repo_id.split("/")[-1], evaluations=evaluations))
+    title, before = repo_id.split("/")[-1], result.card.title
+    rows = [replace(row, model=title) if row.model == before else row for row in result.card.evaluations]
+    named: dict[str, Any] = {"repo_id": repo_id, "title": title, "commands": _commands(title), "evaluations": rows}
+    return render(replace(result.card, **named))
+
+
+def _commands(title: str) -> tuple[str, ...]:
+    """What makes the model again, and the search, beside its recipe."""
+    return f"hubmerge merge {RECIPE_FILE} --out {title}", f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"
 
 
 def card_rows(
@@ -150,7 +162,6 @@ def _in_card(row: Row, title: str) -> str:
 
 def _card(search: Search, sources: Mapping[ModelRef, Source], title: str, recipe: Recipe, results: Results) -> Card:
     task = results.task
-    merging = f"hubmerge merge {RECIPE_FILE} --out {title}"
     return Card(
         title=title,
         sources=tuple(sources.values()),
@@ -160,10 +171,11 @@ def _card(search: Search, sources: Mapping[ModelRef, Source], title: str, recipe
         base_model=sources[search.base_model].name if search.base_model else None,
         evaluations=card_rows(results.rows, title, task["metric"], task["name"], task.get("dataset"), task["language"]),
         curve_image=CURVE_FILE,
-        commands=(merging, f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"),
+        commands=_commands(title),
         search=told_on_card(results.facts),
         languages=(task["language"],) if task["language"] else (),
         example=task["example"],
+        only_here=only_here(search.task),
     )
 
 

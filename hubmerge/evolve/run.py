@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import SearchError
+from ..evaluate.bred import bred_file
 from ..evaluate.table import Row
 from ..evaluate.task import Task, sizes
 from ..extras import require
@@ -35,6 +36,7 @@ from .genomes import recipe_of, stages_of
 from .opened import Opened, open_search
 from .records.evaluation import Evaluation
 from .records.folder import (
+    BRED_FILE,
     CURVE_FILE,
     DRAWN_FOLDER,
     EXAMPLES_FILE,
@@ -118,7 +120,8 @@ def evolve(
             written.remove(EXAMPLES_FILE)  # of the search that began here, and measured nothing
         if finished:
             results = Results.read(out / RESULTS_FILE, opened.key)
-            return result_of(opened.search, opened.sources, out, results)
+            return result_of(opened.search, opened.sources, out, results, token)
+        written.write(BRED_FILE, bred_file(opened.task))
         written.remove(RESULTS_FILE)  # with other baselines: the run is not finished any more
         return _Run(opened, out, written, token, workers, progress).finish(journal)
 
@@ -165,7 +168,7 @@ class _Run:
             {**told_of(self.opened.task, "test" not in search.splits), **self._show(winner.candidate, rows)},
         )
         self._draw(recipe)
-        result = result_of(search, self.opened.sources, self.out, results)
+        result = result_of(search, self.opened.sources, self.out, results, self.token)
         self._write_model(recipe, render(result.card))
         self.written.write(RESULTS_FILE, results.to_json())
         return result
@@ -311,7 +314,7 @@ class _Run:
     def _write_model(self, recipe: Recipe, card: str) -> None:
         self.written.write(RECIPE_FILE, recipe.to_yaml().encode())
         # The card's commands start from the YAML files, so they go wherever the model goes.
-        beside = [SEARCH_FILE, RECIPE_FILE, CURVE_FILE, *([FROM_FILE] if self.opened.learnt else [])]
+        beside = [SEARCH_FILE, RECIPE_FILE, CURVE_FILE, BRED_FILE, *([FROM_FILE] if self.opened.learnt else [])]
         beside += [name for name in (HEATMAP_FILE, PICTURES_FILE) if (self.out / name).exists()]
         files = {name: (self.out / name).read_bytes() for name in beside}
         plan = make_plan(recipe, token=self.token, memory=self.workers.memory)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
 from huggingface_hub import ModelCardData, constants
 
 from .. import amounts
@@ -43,6 +44,10 @@ HERE = "."
 """What the usage code of a card calls a model that has no repository yet: the folder that it is run in."""
 
 _TASK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_TITLE = re.compile(r"^# (.*)$", re.MULTILINE)
+_NAME = re.compile(r"^(model-index:\n- )name: .*(?:\n {4}.*)*", re.MULTILINE)
+_AGAIN = re.compile(r"^(hubmerge (?:merge|evolve) \S+\.yaml --out (?:runs/)?).+$", re.MULTILINE)
+"""Where a card tells what its model is called."""
 
 CalibrationRow = tuple[str, str, str | None, int, int]
 """A model, the texts that it was measured by, their dataset on the Hub, and how many: texts and tokens."""
@@ -65,7 +70,7 @@ class Card:
     parents. `calibration`: by which texts the parents were measured. `copied`: parts that are here as another model has
     them, by their names; `givers`: names of sources of which there is nothing else. `made`: how large it is, and by
     which versions. `remarks`: what has to be said before all else, in plain sentences. `reads`: whose its tokenizer and
-    chat template are, in Markdown.
+    chat template are, in Markdown. `only_here`: what the search needs and the repository has not, by name.
     """
 
     title: str
@@ -99,6 +104,7 @@ class Card:
     made: str = ""
     remarks: Sequence[str] = ()
     reads: str = ""
+    only_here: Sequence[str] = ()
 
     @property
     def whole(self) -> Source | None:
@@ -351,7 +357,10 @@ def _reproduction(card: Card) -> str:
     recipe = card.commands[0].split()[2]
     is_here = recipe.endswith((".yaml", ".yml"))
     first = f"With `{recipe}` of this repository:" if is_here else "From this repository alone:"
-    return "\n\n".join(("## Make it again", first, fence("\n".join(card.commands), "bash")))
+    told = ["## Make it again", first, fence("\n".join(card.commands), "bash")]
+    if card.only_here:
+        told.append(f"The search needs {escape(listed(card.only_here))}, which only the machine that it ran on has.")
+    return "\n\n".join(told)
 
 
 def _citation(card: Card) -> str:
@@ -375,9 +384,16 @@ def _licence(licence: LicenceResult, noticed: bool) -> str:
 
 
 def named(text: str, repo_id: str) -> str:
-    """The card of a folder as that of the repository `repo_id`: its code opens that, and its licence has an address."""
+    """The card of a folder as that of the repository `repo_id`: title, scores, code and commands go by that name, and
+    its licence has an address. What somebody wrote stays."""
+    name = repo_id.split("/")[-1]
     text = text.replace(f"model_id = {json.dumps(HERE)}", f"model_id = {json.dumps(repo_id)}")
     front, end, rest = text.partition("\n---\n")
+    if (title := _TITLE.search(rest)) is not None:
+        own = f"| **{escape(name)}** |"
+        rest = rest.replace(title[0], f"# {escape(name)}", 1).replace(f"| **{title[1]}** |", own)
+        rest = _AGAIN.sub(lambda found: found[1] + name, rest)
+        front = _NAME.sub(lambda found: found[1] + yaml.safe_dump({"name": name}).rstrip(), front, count=1)
     if "\nlicense: other\n" in front and "\nlicense_link:" not in front:
         link = f"\nlicense_link: {_licence_page(repo_id)}"
         front = re.sub(r"(\nlicense_name: .*)", lambda found: found[1] + link, front, count=1)

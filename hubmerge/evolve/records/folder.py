@@ -2,6 +2,7 @@
 
 search.yaml    the search with every model and dataset at its commit
 from.json      what an earlier run taught, where the search begins with one
+bred-on.json   what is asked before the end, which no later test of the winner asks (see evaluate/bred.py)
 examples.json  the examples that candidates are asked, where the search chooses them
 journal.jsonl  every evaluation
 best.yaml      the winner's recipe, ready for `hubmerge merge`
@@ -17,6 +18,7 @@ random/ grid/  journals of the searches that the winner is compared with, and th
 
 from pathlib import Path
 
+from ...evaluate.bred import BRED_FILE as BRED_FILE
 from ...places import JOURNAL_FILE as JOURNAL_FILE
 from ...places import MODEL_FOLDER as MODEL_FOLDER
 from ...places import RESULTS_FILE as RESULTS_FILE
@@ -32,7 +34,7 @@ DRAWN_FOLDER, PICTURES_FILE = "drawn", "pictures.jpg"
 
 def small_files(out: Path) -> dict[str, Path]:
     """What tells a run's whole story without its weights: name -> file of the run folder, there or not yet."""
-    names = (SEARCH_FILE, FROM_FILE, JOURNAL_FILE, EXAMPLES_FILE, RECIPE_FILE, RESULTS_FILE)
+    names = (SEARCH_FILE, FROM_FILE, JOURNAL_FILE, BRED_FILE, EXAMPLES_FILE, RECIPE_FILE, RESULTS_FILE)
     folders = ("", f"{PS_FOLDER}/", *(f"{name}/" for name in COMPARED))
     return {f"{folder}{name}": out / folder / name for folder in folders for name in names}
 

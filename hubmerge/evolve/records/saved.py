@@ -10,6 +10,7 @@ from ...stream.written import Written
 from ..search import Search
 from ..spec.baselines import COMPARED
 from .folder import (
+    BRED_FILE,
     CURVE_FILE,
     EXAMPLES_FILE,
     FROM_FILE,
@@ -41,7 +42,7 @@ def require_own(out: Path, resume: bool) -> Written:
     has_journal = (out / JOURNAL_FILE).is_file() and (out / JOURNAL_FILE).stat().st_size > 0
     written = Written(out, trusted=resume and has_journal)
     folders = ("", f"{PS_FOLDER}/")
-    files = (CURVE_FILE, RECIPE_FILE, RESULTS_FILE, EXAMPLES_FILE, FROM_FILE)
+    files = (BRED_FILE, CURVE_FILE, RECIPE_FILE, RESULTS_FILE, EXAMPLES_FILE, FROM_FILE)
     if resume or not has_journal or not has_scores(out):  # else the journal says what to do
         beside = [f"{name}/{RECIPE_FILE}" for name in COMPARED]
         written.require([*(f"{folder}{name}" for folder in folders for name in files), *beside])
