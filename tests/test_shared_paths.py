@@ -156,6 +156,10 @@ def test_a_search_tells_no_place_and_goes_on(hub, place: Path, tmp_path: Path, m
     assert {"search.yaml", "journal.jsonl", "best.yaml", "results.json"} <= set(mirrored)
     push_result(result, "alice/paths-evolved")
     assert "search.yaml" in require_untold(fetched("alice/paths-evolved", tmp_path / "evolved"), place)
+    # What nobody else has of the task is named, before a push and by the card.
+    needed = "search.jsonl and test.jsonl of the folder data and grade.py"
+    assert any(f"asks by {needed}, which stays" in text for text in warnings_before_push(out / "model"))
+    assert f"needs {needed}, which only" in (tmp_path / "evolved" / "README.md").read_text().replace("\\", "")
     assert [row.model for row in result.rows[:3]] == [
         "local folder base (base)",
         "local folder math",
@@ -181,7 +185,7 @@ def test_a_search_tells_no_place_and_goes_on(hub, place: Path, tmp_path: Path, m
     # On another machine one sentence says what is meant.
     forget(monkeypatch, tmp_path / "no home")
     elsewhere = Search.from_yaml(out / "search.yaml")
-    with pytest.raises(TaskError, match=r"needs 'data' as it was on the machine.*is not here"):
+    with pytest.raises(TaskError, match=r"needs 'data', a folder with search.jsonl and test.*is not here"):
         load_task(elsewhere.task)
     with pytest.raises(SourceError, match="'base' of the machine that this was made on"):
         make_plan(candidate_recipe(out, 0))

@@ -44,8 +44,8 @@ def require_here(text: str, files: Sequence[str] = ()) -> None:
     if shared is not None:
         holds = f", a folder with {listed(files)}," if files else ""
         raise TaskError(
-            f"The task needs {shared['name']!r}{holds} as it was on the machine that it comes from ({shared['digest']}), and "
-            "it is not here; put it beside the file that names it, or name your own."
+            f"The task needs {shared['name']!r}{holds} as it was on the machine that it comes from "
+            f"({shared['digest']}), and it is not here; put it beside the file that names it, or name your own."
         )
 
 

@@ -17,7 +17,6 @@ from ..hub.source import Source, open_source
 from ..recipe import Recipe
 from ..reference import ModelRef
 from ..shown import Shown, Table
-from ..stream.plan import make_plan
 from ..stream.speaking import spoken_to
 from .records.folder import (
     CURVE_FILE,
@@ -89,6 +88,8 @@ def result_of(
     search: Search, sources: Mapping[ModelRef, Source], out: Path, results: Results, token: str | None
 ) -> EvolveResult:
     """The finished search in the folder `out`, with its card; `search` names its models as `sources` does."""
+    from ..stream.plan import make_plan  # brings torch
+
     recipe = Recipe.from_dict(results.winner["recipe"])
     plan = make_plan(recipe, token=token, sources={source.pinned: source for source in sources.values()})
     lines = {row.model: (row.model, row.value, row.n) for row in results.rows}
