@@ -1,9 +1,11 @@
 """A dataset of the Hub in the Evolve form: which of its files are read for which split."""
 
+from dataclasses import replace
+
 import pytest
 from huggingface_hub import HfApi
 
-from hubmerge.errors import TaskError
+from hubmerge.errors import SearchError, TaskError
 from space.forms.search import SearchForm, files_of_splits
 
 OURS = ["search.jsonl", "validation.jsonl", "test.jsonl"]
@@ -20,6 +22,13 @@ def form(task: str) -> SearchForm:
     budget = {"evaluations": 24.0, "popsize": 6.0, "minutes": None, "seed": 3.0, "objectives": ["score"]}
     rest = {"picture": "photo", "search": 6, "validation": 6, "test": 6, "compared": False, "economy": False}
     return SearchForm(**given, **asked, **budget, **rest)
+
+
+def test_a_search_says_where_its_base_is_chosen() -> None:
+    needing = replace(form(""), task="ja-word-problems", method="task_arithmetic")
+    with pytest.raises(SearchError, match=r'choose in step 1 what these were tuned from.*"Propose models'):
+        needing.to_search(None)
+    assert str(replace(needing, base="org/base").to_search(None).base_model) == "org/base"
 
 
 def test_splits_are_found_by_the_names_that_datasets_of_the_hub_have() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hubtools import publish
+from lineagetools import beginning, files, tuned
 from space_server import ended
 
 pytestmark = pytest.mark.slow
@@ -83,6 +85,24 @@ def test_each_endpoint_refuses_with_one_sentence(public_page) -> None:
             said, where = str(got["error"]), (event["api_name"], name)
             assert not got.get("success") and said and "\n" not in said.strip() and len(said) < 1_000, (where, got)
             assert not UNSAID.search(said), (where, said)
+
+
+def test_the_base_that_is_found_is_filled_in(public_page) -> None:
+    """Of one that names it, and one whose weights alone tell it; not over what a visitor has put there."""
+    root = beginning(171)
+    publish("alice/fills-base", files(root, []))
+    for seed, (name, said) in enumerate((("told", ["alice/fills-base"]), ("silent", [])), 172):
+        publish(f"alice/fills-{name}", files(tuned(root, seed), said))
+    config = httpx.get(f"{public_page.url}config").json()
+    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
+    asked = next(event for event in config["dependencies"] if [ids["hm-siblings"], "click"] in event["targets"])
+    then = [event for event in config["dependencies"] if event["trigger_after"] == asked["id"]]
+    assert asked["inputs"] == [ids["hm-models"], ids["hm-base"]] and [ids["hm-base"] in one["outputs"] for one in then]
+    chosen = ["alice/fills-told", "alice/fills-silent"]
+    calls = [(asked["id"], [chosen, base]) for base in (None, "org/mine")]
+    told = answers(public_page.url, calls, "fills")
+    assert told[0]["data"][-1] == [[chosen, chosen], [None, "alice/fills-base"]], told
+    assert told[1]["data"][-1] == [[chosen, chosen], ["org/mine", "org/mine"]]
 
 
 def test_what_writes_for_a_while_can_be_asked_anew_meanwhile(public_page) -> None:

@@ -90,6 +90,9 @@ def test_models_that_go_with_the_chosen_are_proposed(hub) -> None:
     publish("alice/goes-base", files(root, []))
     for seed, name in enumerate(("math", "ja", "code"), 72):
         publish(f"alice/goes-{name}", files(tuned(root, seed), ["alice/goes-base"]))
+    # What was made of the chosen goes with nothing: it is them again.
+    parents = ["alice/goes-base", "alice/goes-math", "alice/goes-ja"]
+    publish("alice/goes-merged", files(tuned(tuned(root, 72), 73), parents))
     page: Any = SimpleNamespace(open=lambda name, token: open_source(ModelRef.parse(name), token=token))
     tree = siblings_of(page, ["alice/goes-math"], None)
     assert {one.repo_id for one in tree.siblings} == {"alice/goes-ja", "alice/goes-code"}

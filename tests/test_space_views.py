@@ -65,6 +65,13 @@ def test_a_model_is_called_without_its_owner_where_that_tells_it_apart():
     assert '<td title="org/math">math</td>' in results_table([row])
 
 
+def test_what_has_to_be_said_of_a_winner_stands_before_its_scores():
+    row = {"model": "evolved", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "p_value": None}
+    shown = results_table([row], ["The winner is no better than <b>."])
+    assert shown.index("The winner is no better than &lt;b&gt;.") < shown.index("<table")
+    assert "no better" not in results_table([row])
+
+
 def test_a_picture_has_the_colours_of_a_dark_page():
     assert all(f"--{name}:{dark};" in HEAD for name, (_, dark) in COLOURS.items())
 

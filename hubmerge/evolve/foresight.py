@@ -200,7 +200,10 @@ def _require_examples(search: Search, task: Task) -> None:
 def _remarks(search: Search, task: Task, sources: Mapping[ModelRef, Source]) -> Iterator[Finding]:
     for split, asked in search.splits.items():
         if (there := len(task.split(split))) < asked:
-            yield warning(f"splits.{split} is {asked:,}, and the task has {there:,} examples for it; all are taken.")
+            yield warning(
+                f"The task has {there:,} examples for the {split} split, fewer than the {asked:,} that are asked for: "
+                "all are taken."
+            )
     most = search.data_flow.max_layers if search.data_flow is not None else None
     if search.spaces == ("dfs",) and most is not None:
         first = search.models[0]

@@ -254,7 +254,7 @@ class Tracer:
 
     def _siblings(self, tree: Tree, base: str, origin: Sample, shifts: Sequence[Numbers]) -> tuple[Sibling, ...]:
         """The models that fit `tree`'s, which add `shifts` to the base: of those that name it as theirs, the ones whose
-        weights say so too, and that have not learnt the same."""
+        weights say so too, that have not learnt the same, and that are not made of `tree`'s themselves."""
         if not shifts:
             return ()
         names = [one for one in self._kin.tuned_from(base, origin.parameters) if one not in tree.nodes][:LOOKED_AT]
@@ -263,6 +263,8 @@ class Tracer:
             for name, own in zip(names, pool.map(self._sample, names), strict=True):
                 near = None if own is None else likeness(own, origin)
                 if own is None or near is None or near < RELATED:
+                    continue
+                if any(claim.repo_id in tree.asked for claim in self._claims(name)[0]):
                     continue
                 shift, apart = task_vector(own, origin), distance(own, origin)
                 if shift is None or apart is None:

@@ -217,6 +217,11 @@ class SearchForm:
             ranges = {p.name: list(p.typical) for p in method.parameters if p.name in self.genes}
             genome = {"granularity": self.granularity, "genes": ranges}
             document |= {"merge_method": self.method, "genome": genome}
+            if method.base == "required" and not base:
+                raise SearchError(
+                    f"{method.name} builds on a base model: choose in step 1 what these were tuned from. Where their "
+                    'cards do not say it, "Propose models that go with these" finds it by their weights.'
+                )
             if base and method.takes_base:
                 document["base_model"] = base
         if "dfs" in spaces:

@@ -104,14 +104,17 @@ def pick_tab(page: Page, tab: gr.Tab) -> Pick:
 
     @shows_errors
     def propose(
-        chosen: list[str] | None, request: gr.Request, oauth: gr.OAuthToken | None
-    ) -> tuple[gr.Dropdown, Markup]:
+        chosen: list[str] | None, base: str | None, request: gr.Request, oauth: gr.OAuthToken | None
+    ) -> tuple[gr.Dropdown, Markup, list[list[Any]]]:
         tree = siblings_of(page, list(map(plain, chosen or ())), visitor_token(page.settings, oauth))
         found = [one.repo_id for one in tree.siblings]
         listed = lists.grown(request.session_hash or "", found, chosen or ())
-        return gr.Dropdown(choices=[(name, name) for name in listed]), describe_siblings(tree)
+        told = proposed((chosen, chosen), (base, base or tree.base))
+        return gr.Dropdown(choices=[(name, name) for name in listed]), describe_siblings(tree), told
 
-    ask.click(propose, [models], [models, proposals_view], concurrency_limit=2, **quiet | {"show_progress": "full"})
+    shown: list[Any] = [models, proposals_view, proposals.told]
+    asked = ask.click(propose, [models, base], shown, concurrency_limit=2, **quiet | {"show_progress": "full"})
+    proposals.enter(asked)
     for box in (models, base):
         proposals.enter(box.change(*look, trigger_mode="always_last", **quiet))
     proposals.enter(page.ready.then(*look, **quiet))

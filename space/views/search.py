@@ -57,7 +57,7 @@ def drawer(page: Page) -> Callable[[str, Job | None], Sequence[Any]]:
         return (
             _facts(points, seconds_left(job, made)) if points else waiting(job),
             gr.LinePlot(value=frame(points), x_lim=axis(points), visible=True if len(points) > 1 else "hidden"),
-            results_table(job.result.get("rows", ())),
+            results_table(job.result.get("rows", ()), job.result.get("remarks", ())),
             pictures(page, job, folder / RUN_FOLDER, points),
             _candidates(best),
             gr.Dropdown(choices=[(_label(e), e.number) for e in best], visible=bool(best)),
@@ -159,13 +159,15 @@ def axis(points: Sequence[Mapping[str, Any]]) -> list[float]:
     return [1, max(10, len(points))]
 
 
-def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The final evaluation on the test split: score with its 95% interval, n, and the comparison with the winner."""
+def results_table(rows: Sequence[Mapping[str, Any]], remarks: Sequence[str] = ()) -> str:
+    """The final evaluation on the test split: score with its 95% interval, n, and the comparison with the winner;
+    before it what has to be said of that (`EvolveResult.remarks`)."""
     if not rows:
         return ""
     limit = max(row["high"] for row in rows) or 1.0
     names = told_apart([str(row["model"]) for row in rows])
-    return render("results", rows=[_result(row, name, limit) for row, name in zip(rows, names, strict=True)])
+    lines = [_result(row, name, limit) for row, name in zip(rows, names, strict=True)]
+    return render("results", rows=lines, remarks=[note(remark, level="warning") for remark in remarks])
 
 
 def told_apart(names: Sequence[str]) -> Sequence[str]:

@@ -61,6 +61,7 @@ def run_evolve(work: Work, limits: Limits, gpu: ZeroGpu | None = None) -> Mappin
         "folder": str(done.folder),
         "recipe": done.recipe.to_yaml(),
         "rows": rows,
+        "remarks": list(done.remarks),
         "summary": f"{done.facts['evaluations']:,} candidates in {duration(done.seconds)}",
     }
 
