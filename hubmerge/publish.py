@@ -304,17 +304,18 @@ def merge(
     overwrite: bool = False,
     keep: Iterable[Path] = (),
     card: str | None = None,
+    more: Mapping[str, bytes] | None = None,
     progress: Progress = silent,
 ) -> "MergeResult":
     """Merges into the folder `out`, with a model card beside the weights; `keep`: files that stay. `card`: the text of
-    one, in place of that of a merge.
+    one, in place of that of a merge. `more`: other small files, by name.
 
     See `stream.executor.merge` for resuming and errors.
     """
     from .stream import executor
 
     plan = measured(planned(plan, token=token) if isinstance(plan, Recipe) else plan, progress)
-    files = {"README.md": (card or render(card_of(plan))).encode(), **beside(plan)}
+    files = {"README.md": (card or render(card_of(plan))).encode(), **beside(plan), **(more or {})}
     keep = list(keep)
     kept = {os.path.realpath(path) for path in keep}  # a recipe that lies there already is the user's
     files = {name: content for name, content in files.items() if os.path.realpath(out / name) not in kept}
@@ -329,6 +330,7 @@ def merge_to_hub(
     private: bool = True,
     overwrite: bool = False,
     card: str | None = None,
+    more: Mapping[str, bytes] | None = None,
     names_private: bool = False,
     progress: Progress = silent,
 ) -> "MergeResult":
@@ -346,7 +348,7 @@ def merge_to_hub(
     texts = [f"{DATASETS}{one.texts.dataset}" for one in plan.statistics if one.texts.dataset]
     told = Told(plan.recipe.to_dict(), (*hub_ids(plan.recipe.references), *texts), names_private)
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite, told=told)
-    files = {"README.md": (card or render(card_of(plan, repo_id))).encode(), **beside(plan)}
+    files = {"README.md": (card or render(card_of(plan, repo_id))).encode(), **beside(plan), **(more or {})}
     return executor.merge(plan, work, token=token, upload=upload, files=files, progress=progress)
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from .errors import NotFoundError, SourceError
+from .evaluate.bred import BRED_FILE
 from .hub.listing import list_files
 from .planning import plan_again
 from .progress import Progress, silent
@@ -121,8 +122,9 @@ def reproduce(
     if out is None:
         made = merge_again(plan, progress)
     else:
-        card = source.read_text("README.md")
-        done = merge(plan, out, token=token, overwrite=overwrite, card=card, progress=progress)
+        card, bred = source.read_text("README.md"), source.read_text(BRED_FILE)
+        more = None if bred is None else {BRED_FILE: bred.encode()}
+        done = merge(plan, out, token=token, overwrite=overwrite, card=card, more=more, progress=progress)
         made = {one.name: Made(one.dtype, one.shape, done.tensors[one.name]) for one in plan.tensors}
     both = stored.keys() & made.keys()
     return Reproduction(

@@ -41,6 +41,8 @@ def test_a_winner_is_not_asked_what_it_was_bred_on(call, divided, tmp_path: Path
     assert without_bred(asked, winner) == (asked, 0)
     with pytest.raises(TaskError, match="asked all 12 test questions of tiny"):
         without_bred(load_task({**task, "examples": {"test": rows_of(asked)}}), winner)
+    assert call("export", out, "--candidate", 0, "--out", tmp_path / "exported").returncode == 0
+    assert bred_on(open_source(ModelRef(str(tmp_path / "exported")))) == bred
     file = tmp_path / "task.yaml"
     file.write_text(json.dumps(task))
     done = call("eval", out, "--task", file, "--json")

@@ -1,6 +1,6 @@
 """What the commands do that make a model: its plan is shown, and it goes into a folder, onto the Hub or into GGUF."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,10 +42,11 @@ def merge_or_push(
     keep: Iterable[Path] = (),
     gguf: str | None = None,
     told: "Callable[[Card], Card] | None" = None,
+    more: Mapping[str, bytes] | None = None,
     **how: Any,
 ) -> None:
     """Plans, shows the plan and merges; `gguf`: the format of a GGUF file beside the weights; `told`: what more its
-    card says. `how` are further settings of `make_plan`."""
+    card says, `more`: small files beside. `how` are further settings of `make_plan`."""
     if gguf is not None:
         file = _gguf_in(goal.out, gguf)
     plan = shown_plan(recipe, goal.token, pushing=goal.push is not None, **how)
@@ -62,7 +63,7 @@ def merge_or_push(
         from ..publish import card_of
 
         card = render(told(card_of(plan, goal.push)))
-    write_or_push(plan, goal, keep=keep, card=card)
+    write_or_push(plan, goal, keep=keep, card=card, more=more)
     if gguf is not None:
         write_as_gguf(plan_gguf(open_source(str(file.parent)), gguf), file, goal.overwrite)
 
@@ -117,6 +118,7 @@ def write_or_push(
     *,
     keep: Iterable[Path] = (),
     card: str | None = None,
+    more: Mapping[str, bytes] | None = None,
     made: str = "Merged",
     then: str | None = None,
 ) -> None:
@@ -140,6 +142,7 @@ def write_or_push(
                 private=not goal.public,
                 overwrite=goal.overwrite,
                 card=card,
+                more=more,
                 names_private=goal.name_private,
                 progress=progress,
             )
@@ -152,6 +155,7 @@ def write_or_push(
                 overwrite=goal.overwrite,
                 keep=keep,
                 card=card,
+                more=more,
                 progress=progress,
             )
     if done.pushed:

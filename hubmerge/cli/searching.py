@@ -210,13 +210,13 @@ def export(
     token: Token = None,
 ) -> None:
     """Make a model of any candidate of a search, such as another point of its Pareto front."""
-    from ..evolve.export import candidate_card, candidate_recipe
+    from ..evolve.export import candidate_card, candidate_files, candidate_recipe
     from .making import Goal, merge_or_push
 
     recipe = candidate_recipe(run, candidate, token=token)
     told = partial(candidate_card, run, candidate)
     goal = Goal(out, push, public=public, name_private=name_private, overwrite=overwrite, token=token)
-    merge_or_push(recipe, goal, memory=memory, told=told)
+    merge_or_push(recipe, goal, memory=memory, told=told, more=candidate_files(run))
 
 
 @app.command("eval")

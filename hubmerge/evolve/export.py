@@ -16,7 +16,7 @@ from ..hub.source import open_source
 from ..recipe import Recipe, Stage
 from ..typed import typed
 from .records.evaluation import Evaluation
-from .records.folder import JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE, run_of
+from .records.folder import BRED_FILE, JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE, run_of
 from .records.journal import read_evaluations
 from .records.results import Results
 from .result import told_on_card
@@ -63,6 +63,13 @@ def candidate_card(run: Path, number: int, card: Card) -> Card:
         languages=(asked["language"],) if asked.get("language") else (),
         example=asked.get("example") or card.example,
     )
+
+
+def candidate_files(run: Path) -> dict[str, bytes]:
+    """What lies beside the model of any candidate: which questions it was bred on. Nothing of a run that an earlier
+    version made."""
+    path = run_of(run) / BRED_FILE
+    return {BRED_FILE: path.read_bytes()} if path.is_file() else {}
 
 
 def _of(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ DRAWN_FOLDER, PICTURES_FILE = "drawn", "pictures.jpg"
 
 def small_files(out: Path) -> dict[str, Path]:
     """What tells a run's whole story without its weights: name -> file of the run folder, there or not yet."""
-    names = (SEARCH_FILE, FROM_FILE, JOURNAL_FILE, BRED_FILE, EXAMPLES_FILE, RECIPE_FILE, RESULTS_FILE)
+    names = (SEARCH_FILE, BRED_FILE, FROM_FILE, JOURNAL_FILE, BRED_FILE, EXAMPLES_FILE, RECIPE_FILE, RESULTS_FILE)
     folders = ("", f"{PS_FOLDER}/", *(f"{name}/" for name in COMPARED))
     return {f"{folder}{name}": out / folder / name for folder in folders for name in names}
 
