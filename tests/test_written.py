@@ -75,7 +75,16 @@ def test_nothing_is_written_through_what_is_no_file(tmp_path: Path, kind: str) -
 
 @pytest.mark.parametrize(
     "name",
-    ["search.yaml", "best.yaml", "curve.png", "results.json", "examples.json", "model/config.json", "random/best.yaml"],
+    [
+        "search.yaml",
+        "best.yaml",
+        "curve.png",
+        "results.json",
+        "bred-on.json",
+        "examples.json",
+        "model/config.json",
+        "random/best.yaml",
+    ],
 )
 def test_a_search_leaves_files_of_others_alone(quick, tmp_path: Path, name: str) -> None:
     out = tmp_path / "run"
