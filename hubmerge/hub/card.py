@@ -45,7 +45,7 @@ HERE = "."
 
 _TASK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TITLE = re.compile(r"^# (.*)$", re.MULTILINE)
-_NAME = re.compile(r"^(model-index:\n- )name: .*(?:\n {4}.*)*", re.MULTILINE)
+_NAME = re.compile(r"^(?<=model-index:\n)- name: .*(?:\n {4}.*)*", re.MULTILINE)
 _AGAIN = re.compile(r"^(hubmerge (?:merge|evolve) \S+\.yaml --out (?:runs/)?).+$", re.MULTILINE)
 """Where a card tells what its model is called."""
 
@@ -393,7 +393,9 @@ def named(text: str, repo_id: str) -> str:
         own = f"| **{escape(name)}** |"
         rest = rest.replace(title[0], f"# {escape(name)}", 1).replace(f"| **{title[1]}** |", own)
         rest = _AGAIN.sub(lambda found: found[1] + name, rest)
-        front = _NAME.sub(lambda found: found[1] + yaml.safe_dump({"name": name}).rstrip(), front, count=1)
+        stated = _NAME.search(front)
+        if stated is not None and escape(yaml.safe_load(stated[0])[0]["name"]) == title[1]:
+            front = front.replace(stated[0], yaml.safe_dump([{"name": name}]).rstrip(), 1)
     if "\nlicense: other\n" in front and "\nlicense_link:" not in front:
         link = f"\nlicense_link: {_licence_page(repo_id)}"
         front = re.sub(r"(\nlicense_name: .*)", lambda found: found[1] + link, front, count=1)
