@@ -16,8 +16,6 @@ from . import __version__
 from .amounts import count, size
 from .documents import load_mapping, parse_object
 from .errors import HubmergeError, SourceError
-from .evaluate.located import only_here
-from .evaluate.task import task_document
 from .extract import EXTRACT
 from .hub.card import Card, listed, named, render
 from .hub.holdings import DATASETS, Told
@@ -64,6 +62,8 @@ def out_of_reach(models: Iterable[ModelRef]) -> str | None:
 def asked_out_of_reach(task: Mapping[str, Any]) -> str | None:
     """A warning before a push of what a search made, whose `task` needs files of this machine; None where it needs
     none."""
+    from .evaluate.located import only_here  # a merge does without
+
     names = only_here(task)
     if not names:
         return None
@@ -101,6 +101,8 @@ def warnings_before_push(folder: Path, *, public: bool = False, token: str | Non
                 yield warning
     with suppress(OSError, HubmergeError, KeyError):
         task = load_mapping(folder / SEARCH_FILE, "search", SourceError)["task"]
+        from .evaluate.task import task_document
+
         if (warning := asked_out_of_reach(task_document(task))) is not None:
             yield warning
     telling = []
