@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import init_empty_weights
+from PIL import Image
 from safetensors.torch import save_file
 from streamtools import weights
 
@@ -141,7 +143,7 @@ def test_pushed_and_loaded_by_its_name(pairs, tmp_path: Path, hub, monkeypatch) 
         assert all(torch.equal(state[name], tensor) for name, tensor in weights(tmp_path / "out" / part).items())
     card = render(card_of(plan, "alice/sdxl-merged"))
     assert "library_name: diffusers\npipeline_tag: text-to-image\n" in card
-    assert 'model_id = "alice/sdxl-merged"' in card and "StableDiffusionXLPipeline.from_pretrained(model_id)" in card
+    assert 'model_id = "alice/sdxl-merged"' in card and "StableDiffusionXLPipeline.from_pretrained(model_id, " in card
     assert "Only the unet and text encoder of [alice/sdxl-a" in card
     assert "were merged; its vae and tokenizer are of [alice/sdxl-b" in card
     verify(ModelRef("alice/sdxl-merged"), recompute=True).require()
@@ -175,6 +177,22 @@ def test_it_goes_on_where_it_stopped_and_replaces_another(pairs, tmp_path: Path,
     for command in (("plan", tmp_path / "s.yaml"), ("gguf", "alice/sd15-a", "--out", tmp_path / "x.gguf")):
         asked = call(*command)
         assert asked.returncode == 2 and "a StableDiffusionPipeline" in asked.stderr
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("sd15", "float16"), ("z_image", "bfloat16")])
+def test_the_code_of_its_card_runs_where_parts_are_stored_in_few_bits(kind, dtype, pairs, tmp_path, monkeypatch):
+    """diffusers makes float32 of its own models, and transformers leaves text encoders as they are stored."""
+    document = recipe(kind, "unet" if kind == "sd15" else "transformer").to_dict()
+    plan = make_plan(Recipe.from_dict({**document, "dtype": dtype}))
+    card = replace(card_of(plan), example="w1 w2")
+    merge(plan, tmp_path / "out", files={"README.md": render(card).encode()})
+    (code,) = re.findall("```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
+    assert '"w1 w2"' in code
+    monkeypatch.chdir(tmp_path / "out")
+    small = '"w1 w2", num_inference_steps=1, height=16, width=16'
+    exec(code.replace('"w1 w2"', small), {})  # else as printed
+    with Image.open("picture.png") as drawn:
+        assert drawn.size[0] > 0
 
 
 SD15 = {"cross_attention_dim": 768}

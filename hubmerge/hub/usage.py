@@ -22,8 +22,10 @@ def usage_of_diffusers(model_class: str, model_id: str, example: str, draws: boo
     """A fence of Python that opens a pipeline, or a part of one, with diffusers; `draws`: and makes a picture;
     `in_one_file`: `model_id` is the place of a file that has all of it."""
     name = "pipeline" if model_class.endswith("Pipeline") else "model"
-    code = [f"from diffusers import {model_class}", "", f"model_id = {json.dumps(model_id)}"]
-    code.append(f"{name} = {model_class}.{'from_single_file' if in_one_file else 'from_pretrained'}(model_id)")
+    # Said, as else diffusers makes float32 of its own models, and transformers keeps text encoders as they are stored.
+    code = ["import torch", f"from diffusers import {model_class}", "", f"model_id = {json.dumps(model_id)}"]
+    opens = f"{model_class}.{'from_single_file' if in_one_file else 'from_pretrained'}"
+    code.append(f"{name} = {opens}(model_id, dtype=torch.float32)  # torch.bfloat16 takes half of the memory")
     if draws:
         code.append(f"image = pipeline({json.dumps(example, ensure_ascii=False)}).images[0]")
         code.append('image.save("picture.png")')
