@@ -9,7 +9,8 @@ from typing import Any
 class Event:
     """One step of long work.
 
-    `done` of `total`, counted in `unit` ("B", "tensors", "evaluations"); `total` 0 means unknown.
+    `done` of `total`, counted in `unit` ("B", "tensors", "evaluations"); `total` 0 means unknown. `kept` of what is
+    done was there before this run, and took no time of it.
     `data` carries what a chart needs (for a search: generation, best fitness).
     """
 
@@ -19,6 +20,7 @@ class Event:
     unit: str = ""
     note: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    kept: int = 0
 
 
 Progress = Callable[[Event], None]

@@ -55,6 +55,8 @@ def progress_bars() -> Iterator[Callback]:
         def show(event: Event) -> None:
             if event.stage not in tasks:
                 tasks[event.stage] = bars.add_task(event.stage, total=None, amount="", note="")
+            elif event.done < bars.tasks[tasks[event.stage]].completed:  # the stage begins again
+                bars.reset(tasks[event.stage])
             bars.update(
                 tasks[event.stage],
                 completed=event.done,
@@ -67,18 +69,22 @@ def progress_bars() -> Iterator[Callback]:
 
 
 class _Pace:
-    """How fast a stage goes: what was done over its last few events, so that what a resumed search only reads again
-    soon counts no more."""
+    """How fast a stage goes: what this run did over the last few events. What an earlier run had done counts for
+    nothing, nor does what was done before the stage began again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: deque[tuple[float, int]] = deque(maxlen=32)
+        self._last = Event("", 0, 0)
 
     def left(self, event: Event) -> str:
         """What is left of the stage at that pace, in words; nothing where that is not known."""
-        now = self._clock()
-        if not self._seen or event.done > self._seen[-1][1]:
-            self._seen.append((now, event.done))
+        now, own = self._clock(), event.done - event.kept
+        if event.done < self._last.done or event.kept > self._last.kept:
+            self._seen.clear()
+        self._last = event
+        if not self._seen or own > self._seen[-1][1]:
+            self._seen.append((now, own))
         began, before = self._seen[0]
         seconds, done = self._seen[-1][0] - began, self._seen[-1][1] - before
         if seconds <= 0 or not 0 < event.done < event.total:
@@ -92,7 +98,8 @@ QUIET = 30.0
 
 @contextmanager
 def _progress_lines(clock: Callable[[], float] = time.monotonic) -> Iterator[Callback]:
-    """A line where a stage begins, one now and then, and at the end one for each stage about where it came to."""
+    """A line where a stage begins, one now and then, and one about where each stage came to: as soon as another begins
+    where it is done, else at the end."""
     began = last = clock()
     current: dict[str, Event] = {}
     paces: dict[str, _Pace] = {}
@@ -105,9 +112,17 @@ def _progress_lines(clock: Callable[[], float] = time.monotonic) -> Iterator[Cal
         line = "  ".join([*filter(None, words), duration(clock() - began)])
         err.print(line, soft_wrap=True)
 
+    def tell_rest(which: Callable[[Event], bool] = lambda event: True) -> None:
+        for stage, event in current.items():
+            if told[stage] != event and which(event):
+                tell(event)
+
     def show(event: Event) -> None:
         nonlocal last
         is_new = event.stage not in current
+        if is_new:
+            tell_rest(lambda before: 0 < before.total <= before.done)
+        current.pop(event.stage, None)  # what is told last comes last
         current[event.stage] = event
         paces.setdefault(event.stage, _Pace(clock)).left(event)
         if is_new or clock() - last >= QUIET:
@@ -117,9 +132,7 @@ def _progress_lines(clock: Callable[[], float] = time.monotonic) -> Iterator[Cal
     try:
         yield show
     finally:
-        for stage, event in current.items():
-            if told[stage] != event:
-                tell(event)
+        tell_rest()
 
 
 def _amount(event: Event) -> str:

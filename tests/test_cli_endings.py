@@ -250,6 +250,67 @@ def test_progress_where_no_bar_can_be_drawn(monkeypatch) -> None:
     ]
 
 
+def test_what_is_left_of_a_stage_is_told_by_what_this_run_did_of_it() -> None:
+    """What an earlier run had done took no time of this one; a stage that begins again is as new."""
+    from hubmerge.progress import Event
+    from hubmerge.terminal import _Pace
+
+    now = 0.0
+    pace = _Pace(lambda: now)
+    for done in range(31):
+        assert pace.left(Event("search", done, 96, kept=done)) == ""
+        now += 0.01
+    now += 5
+    assert pace.left(Event("search", 31, 96, kept=30)) == "about 5 min 26 s left"
+    for done in range(97):
+        pace.left(Event("search", done, 96, kept=done))
+    assert pace.left(Event("search", 0, 81)) == ""
+    now += 2
+    assert pace.left(Event("search", 1, 81)) == "about 2 min 40 s left"
+    now += 8
+    assert pace.left(Event("search", 2, 81)) == "about 6 min 35 s left"
+
+
+def test_a_stage_that_is_done_is_told_before_the_next(monkeypatch) -> None:
+    from hubmerge import terminal
+    from hubmerge.progress import Event
+
+    monkeypatch.setattr(terminal.err, "_file", StringIO())
+    now = 0.0
+    with terminal._progress_lines(lambda: now) as show:
+        for stage, done, total in (("search", 0, 9), ("read", 0, 2), ("read", 1, 2), ("search", 9, 9), ("test", 0, 3)):
+            show(Event(stage, done, total))
+            now += 1
+        show(Event("read", 2, 2))
+        show(Event("test", 1, 3))
+    lines = [line.split("  ") for line in terminal.err.file.getvalue().splitlines()]
+    assert [(stage, amount) for stage, amount, *_ in lines] == [
+        ("search", "0/9"),
+        ("read", "0/2"),
+        ("search", "9/9"),
+        ("test", "0/3"),
+        ("read", "2/2"),
+        ("test", "1/3"),
+    ]
+
+
+def test_a_bar_begins_again_with_its_stage(monkeypatch) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from hubmerge import terminal
+    from hubmerge.progress import Event
+
+    made: list[Progress] = []
+    monkeypatch.setattr(terminal, "err", Console(file=StringIO(), force_terminal=True, width=100))
+    monkeypatch.setattr(terminal, "Progress", lambda *columns, **how: made.append(Progress(*columns, **how)) or made[0])
+    with terminal.progress_bars() as show:
+        show(Event("draw", 4, 4, "pictures"))
+        assert made[0].tasks[0].finished
+        show(Event("draw", 1, 4, "pictures"))
+        assert not made[0].tasks[0].finished and made[0].tasks[0].completed == 1
+
+
 def test_escape_codes_of_a_model_never_reach_the_terminal(call, tmp_path) -> None:
     model = tmp_path / "model"
     model.mkdir()

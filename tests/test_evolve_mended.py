@@ -67,6 +67,27 @@ def stopped(search: Search, out: Path, after: int) -> None:
         evolve(search, out, progress=stop)
 
 
+def test_what_an_earlier_run_did_and_which_search_it_is_are_told(tiny_search, tmp_path: Path) -> None:
+    """Searches beside the main one have their own names, and no share in its curve."""
+    search, events = replace(of(tiny_search(), examples=SPLITS), baselines=("random", "grid")), []
+
+    def stop(event) -> None:
+        if event.stage == "random search" and event.done == 3:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        evolve(search, tmp_path, progress=stop)
+    there = len(read_evaluations(tmp_path / "random" / "journal.jsonl"))
+    evolve(search, tmp_path, resume=True, progress=events.append)
+    told = {name: [event for event in events if event.stage == name] for name in ("search", "random search", "grid")}
+    assert [(event.done, event.kept) for event in told["search"][1:]] == [(done, done) for done in range(1, 9)]
+    assert {event.kept for event in told["random search"] if event.done > there} == {there} and 3 <= there < 8
+    assert {event.kept for event in told["grid"]} == {0} and len(told["grid"]) > 1
+    assert all(event.data for event in told["search"][1:])
+    assert not any(event.data for name in ("random search", "grid") for event in told[name])
+    assert {"validate", "validate random search", "validate grid"} <= {event.stage for event in events}
+
+
 def fail_all(journal: Path) -> None:
     """The journal as a run leaves it whose candidates could all not be asked."""
     header, *lines = journal.read_text().splitlines()

@@ -288,7 +288,7 @@ def told(folder: Path) -> list[dict[str, Any]]:
 # Not "nsga2": its stages are those of the run for recipes, which test_evolve_run.py kills.
 @pytest.mark.parametrize("finished", ["dfs", "ps-dfs"], indirect=True)
 def test_a_run_stopped_at_every_stage_ends_like_one_that_was_not(finished: Run, tmp_path: Path) -> None:
-    search, out, stages = Search.from_yaml(finished.search), tmp_path / finished.folder.name, []
+    search, out, stages, told_as = Search.from_yaml(finished.search), tmp_path / finished.folder.name, [], set()
 
     def stop(event) -> None:
         """At the first event of every stage, and in the middle of each search."""
@@ -297,6 +297,7 @@ def test_a_run_stopped_at_every_stage_ends_like_one_that_was_not(finished: Run, 
             event.done if event.stage == "search" and event.done == 8 else 0,
             (out / "ps" / "results.json").exists(),
         )
+        told_as.update([event.note.partition(":")[0]] if event.stage == "search" else [])
         if moment not in stages:
             stages.append(moment)
             raise Interrupted("stopped")
@@ -308,6 +309,7 @@ def test_a_run_stopped_at_every_stage_ends_like_one_that_was_not(finished: Run, 
     assert {"search", "validate", "test"} <= {stage for stage, *_ in stages}
     assert told(out) == told(finished.folder)
     if finished.name == "ps-dfs":
+        assert told_as == {"recipes", "paths"}
         assert told(out / "ps") == told(finished.folder / "ps")
     assert json.loads((out / "results.json").read_text())["rows"] == finished.results["rows"]
     for file in ("best.yaml", "model/model.safetensors", "model/config.json"):

@@ -315,8 +315,11 @@ def test_interrupted_work_stops_cleanly_and_goes_on(siblings: Siblings, tmp_path
         merge(plan, tmp_path / "out", progress=stop)
     assert not list((tmp_path / "out").rglob("*.partial"))
     assert not (tmp_path / "out/config.json").exists()
-    result = merge(plan, tmp_path / "out")
+    told: list[Event] = []
+    result = merge(plan, tmp_path / "out", progress=told.append)
     assert result.kept == 2
+    there = sum(shard.nbytes for shard in plan.shards[:2])
+    assert {event.kept for event in told if event.stage == "merge" and event.done > there} == {there}
     assert result.tensors == merge(plan, tmp_path / "whole").tensors
 
 

@@ -58,7 +58,7 @@ class Sweep:
         self.places: dict[str, tuple[str, str]] = {}
         self.totals: dict[str, tuple[float, int]] = {}
         self.steps = (1 if statistics.kind == "gram" else 2) * len(stack.layers) + 1
-        self.done = 0
+        self.done = self.kept = 0
 
     def run(self) -> None:
         """Measures all that is not there yet, and writes the record. Raises `SourceError` for a model that makes NaN or
@@ -84,10 +84,10 @@ class Sweep:
     def _grams(self) -> None:
         last = len(self.stack.layers)
         for number in range(last):
-            if not self._is_done(name := f"layer-{number:05d}"):
+            if not (kept := self._is_done(name := f"layer-{number:05d}")):
                 self._forward(number, watched=name)
                 self._drop("hidden", number)
-            self._tell()
+            self._tell(kept)
         if not self._is_done("rest"):
             outside = self._outside()
             with torch.no_grad(), in_memory(list(outside.values())), Grams(outside) as grams:
@@ -98,22 +98,22 @@ class Sweep:
     def _fisher(self) -> None:
         last = len(self.stack.layers)
         for number in range(last):
-            self._forward(number)
-            self._tell()
+            kept = self._path("hidden", number + 1).exists()
+            if not kept:
+                self._forward(number)
+            self._tell(kept)
         if not self._is_done(f"layer-{last - 1:05d}"):
             self._from_the_end(last)
         for number in reversed(range(last)):
-            if not self._is_done(name := f"layer-{number:05d}"):
+            if not (kept := self._is_done(name := f"layer-{number:05d}")):
                 self._backward(number, name)
                 self._drop("slope", number + 1)
-            self._tell()
+            self._tell(kept)
         if not self._is_done("rest"):
             self._rest(last)
 
     def _forward(self, number: int, watched: str | None = None) -> None:
         """What the next layer is given, and of the layer itself the Gram matrices under the name `watched`."""
-        if watched is None and (self._path("hidden", number + 1).exists()):
-            return
         layer = self.stack.layers[number]
         with ExitStack() as during:
             during.enter_context(torch.no_grad())
@@ -228,7 +228,7 @@ class Sweep:
     def _write(self, kind: str, number: int, states: Iterator[Tensor]) -> None:
         with atomic(self._path(kind, number)) as file:
             for state in states:
-                self.progress(Event("measure", self.done, self.steps, "layers", self.stack.name))
+                self._report()
                 self._require_finite(state)
                 flat = state.detach().to("cpu", self.stack.model.dtype).contiguous()
                 file.write(flat.view(-1).view(torch.uint8).numpy().data)
@@ -327,9 +327,13 @@ class Sweep:
     def _between(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if path.name.startswith(("hidden-", "slope-", _LABELS))]
 
-    def _tell(self) -> None:
+    def _tell(self, kept: bool) -> None:
         self.done += 1
-        self.progress(Event("measure", self.done, self.steps, "layers", self.stack.name))
+        self.kept += kept
+        self._report()
+
+    def _report(self) -> None:
+        self.progress(Event("measure", self.done, self.steps, "layers", self.stack.name, kept=self.kept))
 
 
 class _Squares:

@@ -43,7 +43,7 @@ class Recorder:
         longest: int = 0,
         examples: SearchExamples = SearchExamples(),  # noqa: B008 - a frozen value
     ) -> None:
-        self._journal = journal
+        self._journal, self._kept = journal, len(journal)
         self._pool = pool
         self._fitness = fitness
         self._seed = seed
@@ -192,7 +192,8 @@ class Recorder:
             "score": best.score,
         }
         note = f"generation {last.generation + 1}, best fitness {best.fitness[0]:.3f}"
-        return Event("search", len(self.collected), self._total, "evaluations", note, data)
+        done = len(self.collected)
+        return Event("search", done, self._total, "evaluations", note, data, min(done, self._kept))
 
 
 @dataclass(frozen=True)

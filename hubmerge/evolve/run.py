@@ -150,9 +150,10 @@ class _Run:
             last = search.paths_after(self._recipes_first())
             others[EVOLVED_RECIPE] = last.models[0]
         with self._pool(last) as pool:
-            found = self._explore(last, journal, pool)
+            progress = self.progress if last is search else _noted(self.progress, "paths")
+            found = self._explore(last, journal, pool, progress)
             self.written.write(CURVE_FILE, curve.draw(found.evaluations, _curve_title(last, found)))
-            winner = self._choose(found, last, pool)
+            winner = self._choose(found, last, pool, progress)
             if self.gallery is not None:
                 self.gallery.closed = True
             # What the searches beside it cost is not what it took to find this winner.
@@ -181,7 +182,7 @@ class _Run:
             return self.workers.pool(partial(here, search, self.opened.task, self.opened.sources))
         return self.workers.pool(partial(make_judge, search, self.opened.task, self.token, self.workers.memory))
 
-    def _explore(self, search: Search, journal: Journal, pool: Pool) -> Exploration:
+    def _explore(self, search: Search, journal: Journal, pool: Pool, progress: Progress) -> Exploration:
         """One search, through its stages."""
         learnt = self.opened.learnt if search.origin is not None else None
         stages = stages_of(search, self.opened.sources, self.token, learnt)
@@ -195,27 +196,28 @@ class _Run:
             stages,
             journal,
             pool,
-            progress=self.progress,
+            progress=progress,
             longest=self.opened.task.max_new_tokens,
             examples=self.examples.of_searcher(search.searcher.name),
         )
         self.spent += found.evaluations
         return found
 
-    def _choose(self, found: Exploration, search: Search, pool: Pool) -> Winner:
+    def _choose(self, found: Exploration, search: Search, pool: Pool, progress: Progress) -> Winner:
         """The winner of a search."""
         assert self.examples is not None
         asked = self.examples.of_searcher(search.searcher.name)
-        winner = choose(found, search.select, self.opened.task, pool, self.progress, asked)
+        winner = choose(found, search.select, self.opened.task, pool, progress, asked)
         self.examples = self.examples.after(winner.tokens, winner.seconds)
         return winner
 
     def _recipes_first(self) -> Recipe:
         """The search for a recipe in a folder of its own; its winner, of which no model is written."""
         search = replace(self.opened.search, data_flow=None, path_searcher=None)
+        progress = _noted(self.progress, "recipes")
         with self._journal(PS_FOLDER) as journal, self._pool(search) as pool:
-            found = self._explore(search, journal, pool)
-            winner = self._choose(found, search, pool)
+            found = self._explore(search, journal, pool, progress)
+            winner = self._choose(found, search, pool, progress)
         recipe = winner.candidate
         assert isinstance(recipe, Recipe)
         facts = self._facts(search, found, found.evaluations)
@@ -247,10 +249,11 @@ class _Run:
 
     def _compared(self, other: Search, name: str, pool: Pool) -> Candidate:
         """The winner of another search, chosen in the same way."""
+        progress = _beside(self.progress, COMPARED[name])
         # Its candidates follow the budget: those of another one do not count.
         with self._journal(name, f"/{other.searcher.evaluations}", replace=True) as journal:
-            found = self._explore(other, journal, pool)
-        candidate = self._choose(found, other, pool).candidate
+            found = self._explore(other, journal, pool, progress)
+        candidate = self._choose(found, other, pool, progress).candidate
         recipe = recipe_of(candidate, other, self.opened.sources)
         self.written.write(f"{name}/{RECIPE_FILE}", recipe.to_yaml().encode())
         return candidate
@@ -320,6 +323,21 @@ class _Run:
         plan = make_plan(recipe, token=self.token, memory=self.workers.memory)
         files |= {"README.md": card.encode(), **notices(plan.sources)}
         merge(plan, self.out / MODEL_FOLDER, token=self.token, progress=self.progress, files=files, again=True)
+
+
+def _beside(progress: Progress, name: str) -> Progress:
+    """Tells of a search beside the main one, under its own name; curves are of the main one."""
+
+    def tell(event: Event) -> None:
+        stage = name if event.stage == "search" else f"{event.stage} {name}"
+        progress(replace(event, stage=stage, data={}))
+
+    return tell
+
+
+def _noted(progress: Progress, what: str) -> Progress:
+    """Tells of one of two searches, the second of which builds on the first: what is searched."""
+    return lambda event: progress(replace(event, note=": ".join(filter(None, (what, event.note)))))
 
 
 def _first_line(opened: Opened) -> dict[str, Any]:

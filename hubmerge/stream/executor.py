@@ -140,7 +140,7 @@ class _Run:
         self.fetched = 0
         files = budget.needed_files(plan.stage).values()
         self.to_fetch = sum(not source.is_here(file) for source, file in files)
-        self.done = 0
+        self.done = self.kept = 0  # bytes of the result, and those that an earlier run made
         self.sending: tuple[ShardPlan, Future[str | None]] | None = None
         # A finished model that is pushed afterwards stays where it is.
         self.keeps_files = upload is None or journal.is_finished
@@ -190,6 +190,7 @@ class _Run:
                         self._make(shard, reader, pool)
                     else:
                         self.done += shard.nbytes
+                        self.kept += shard.nbytes
                         self._tell(f"{shard.file} was finished before")
                     self._send(shard)
                 self._wait_for_upload()
@@ -301,10 +302,10 @@ class _Run:
             with self.lock:
                 fetching, self.fetching = self.fetching, ""
             self.progress(Event("fetch", self.fetched - 1, self.to_fetch, "files", fetching))
-        self.progress(Event("merge", self.done, self.plan.output_bytes, "B", note))
+        self.progress(Event("merge", self.done, self.plan.output_bytes, "B", note, kept=self.kept))
 
     def _tell_upload(self, file: str) -> None:
-        self.progress(Event("upload", self.done, self.plan.output_bytes, "B", file))
+        self.progress(Event("upload", self.done, self.plan.output_bytes, "B", file, kept=self.kept))
 
     def _fetch(self, source: Source, file: str) -> None:
         if not source.is_here(file):

@@ -117,6 +117,8 @@ def runs(zoo: Zoo, seeds: Sequence[int], evaluations: int, splits: Mapping[str, 
 def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = silent, memory: int | None = None) -> None:
     """Makes the runs that are not finished, `jobs` at a time, each on one thread in a process of its own, with `memory`
     bytes of its own."""
+    from ..evolve.records.folder import RESULTS_FILE
+
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes when they start
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_the_parent) as pool:
@@ -124,13 +126,14 @@ def run_all(todo: Sequence[Run], out: Path, jobs: int, progress: Progress = sile
             pool.submit(_make, run.search.to_dict(), run.zoo.namespace, run.folder(out), run.mixed, memory): run
             for run in todo
         }
+        kept = sum((run.folder(out) / RESULTS_FILE).is_file() for run in todo)
         progress(Event("searches", 0, len(todo), "runs"))
         try:
             for number, done in enumerate(as_completed(doing), 1):
                 done.result()
                 run = doing[done]
                 note = f"{run.name} {run.zoo.namespace} s{run.seed}"
-                progress(Event("searches", number, len(todo), "runs", note=note))
+                progress(Event("searches", number, len(todo), "runs", note, kept=min(kept, number)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # else those that have not begun would be waited for
             raise

@@ -20,10 +20,8 @@ from ..records.folder import FROM_FILE, JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RE
 from ..records.journal import read_evaluations
 from ..records.learnt import Ancestor, Learnt
 from ..records.results import results_document
+from ..spec.baselines import COMPARED
 from .canvas import is_number
-
-COMPARED = {"random": "random search", "grid": "grid"}
-"""Folders of searches of the same budget that a run made to compare itself with, and what they are called."""
 
 _OBJECTIVES = {
     "score": "score",

@@ -1,6 +1,6 @@
 """What a search is compared with: the names under `baselines:`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...errors import SearchError
 from ...guesses import guess
@@ -9,8 +9,8 @@ UNTUNED = ("average", "task_arithmetic", "ties", "dare_ties")
 """Merges that people make without a search, nothing tuned."""
 SCALED = "best_scale"
 """The merge that people make with a few tries; see compared/scales.py."""
-COMPARED = ("random", "grid")
-"""Searchers, with the same budget."""
+COMPARED: Mapping[str, str] = {"random": "random search", "grid": "grid"}
+"""Searchers, with the same budget, and what people are told that they are."""
 BASELINES = (*UNTUNED, SCALED)
 """The default: all but the searchers."""
 
