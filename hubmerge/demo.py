@@ -69,6 +69,7 @@ def run(out: Path, search: "Search | None" = None, memory: int | None = None) ->
 
         console.print(f"A Hub of your own at {server.endpoint}, with models trained for this demo.\n")
         _run(out, search or demo_search(), memory)
+        _tell_hub(out)
 
 
 def vlm(out: Path, search: "Search | None" = None, zoo: Path | None = None, memory: int | None = None) -> None:
@@ -85,6 +86,7 @@ def vlm(out: Path, search: "Search | None" = None, zoo: Path | None = None, memo
         _ask_otherwise(out, search, result, memory)
         pushed = _push(result, RESULT_VLM)
         _show_picture(pushed, search, out)
+        _tell_hub(out)
 
 
 def image(out: Path, search: "Search | None" = None, zoo: Path | None = None, memory: int | None = None) -> None:
@@ -99,9 +101,9 @@ def image(out: Path, search: "Search | None" = None, zoo: Path | None = None, me
         _quiet()
         search = search or demo_search("image")
         result = _evolved(out, search, memory, "Held-out prompts: what the judge of the search gives")
-        _judge_anew(out, search, result, memory)
-        pushed = _push(result, RESULT_IMAGE)
+        pushed = _push(_judge_anew(out, search, result, memory), RESULT_IMAGE)
         _have_drawn(pushed, search, out)
+        _tell_hub(out)
 
 
 def paper(
@@ -182,25 +184,36 @@ def _ask_otherwise(out: Path, search: "Search", result: "EvolveResult", memory: 
     console.print(f"\n{SHOWN} pictures with the answers of each model: {sheet}", soft_wrap=True)
 
 
+def _tell_hub(out: Path) -> None:
+    """Says how the demo's Hub, which ends with it, is there again."""
+    from .terminal import out as console
+
+    again = typed(f"hub --root {out / 'hub'} --org {NAMESPACE}:{USER}")
+    console.print(f"`{again}` serves this Hub again, to the user {USER}.", soft_wrap=True)
+
+
 def _quiet() -> None:
-    """Without what diffusers says of a small autoencoder wherever it is loaded."""
+    """Without what diffusers says of a small autoencoder wherever it is loaded, and transformers of torchvision."""
     from diffusers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
 
 
-def _judge_anew(out: Path, search: "Search", result: "EvolveResult", memory: int | None) -> None:
-    """The table by a judge whom no search asked, and pictures of each model."""
+def _judge_anew(out: Path, search: "Search", result: "EvolveResult", memory: int | None) -> "EvolveResult":
+    """The table by a judge whom no search asked, and pictures of each model; the result with that table on its card."""
     from .terminal import out as console
     from .terminal import progress_bars, show_results
-    from .zoo.image.beside import SHOWN, beside
+    from .zoo.image.beside import SHOWN, beside, on_card
 
     with progress_bars() as progress:
         found = beside(search, result, out, memory, progress)
     title = "The same prompts, before a judge whom no search asked: pictures right in everything"
     show_results(found.rows, title, False)
     console.print(f"\n{SHOWN} prompts, drawn by each model with the same seeds: {found.sheet}", soft_wrap=True)
+    return on_card(result, found.rows)
 
 
 def _push(result: "EvolveResult", repo_id: str) -> "PushResult":

@@ -353,25 +353,26 @@ def _architecture(stated: object) -> str:
 
 
 def show_results(rows: Sequence[Row], title: str, spoken: bool) -> None:
-    """Prints scores with their parts, their number of examples and 95% intervals, and p against the last row.
+    """Prints scores with their number of examples and 95% intervals, and p against the last row.
 
-    `spoken`: whether the task asks for a language; else it has no share in one.
+    `spoken`: whether the task asks for a language; then a score has two parts, which are shown too: what it would be in
+    any language, and the share in that one.
     """
     compared = any(row.p_value is not None for row in rows)
+    otherwise = "right" if all(isinstance(row.values, str) for row in rows) else "any language"  # 0 and 1, or shares
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     table.add_column("model")
     for heading in (
         "score",
         "95% interval",
         "n",
-        "right",
-        *(["language"] if spoken else []),
+        *([otherwise, "language"] if spoken else []),
         *(["p"] if compared else []),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        values = [f"{row.value:.1%}", f"{row.low:.1%} - {row.high:.1%}", str(row.n), f"{row.metric:.1%}"]
-        values += [f"{row.language:.1%}"] if spoken else []
+        values = [f"{row.value:.1%}", f"{row.low:.1%} - {row.high:.1%}", str(row.n)]
+        values += [f"{row.metric:.1%}", f"{row.language:.1%}"] if spoken else []
         if compared:
             values.append("" if row.p_value is None else "<.001" if row.p_value < 0.001 else f"{row.p_value:.3f}")
         table.add_row(row.model, *values, style="bold green" if compared and row.p_value is None else "")

@@ -311,6 +311,24 @@ def test_a_bar_begins_again_with_its_stage(monkeypatch) -> None:
         assert not made[0].tasks[0].finished and made[0].tasks[0].completed == 1
 
 
+def test_parts_of_a_score_are_shown_where_it_has_parts(monkeypatch) -> None:
+    """A mean of what a classifier gives is no share of right answers, and is not called one."""
+    from hubmerge import terminal
+    from hubmerge.evaluate.measurement import Measurement
+    from hubmerge.evaluate.table import Row
+
+    def shown(values: tuple[float, ...], spoken: bool) -> list[str]:
+        monkeypatch.setattr(terminal.out, "_file", StringIO())
+        measured = Measurement(0.3, 0.5, 0.6, n=2, values=values, problems=("a", "b"))
+        terminal.show_results([Row.of("m", measured, None)], "title", spoken)
+        return terminal.out.file.getvalue().splitlines()[1].split()
+
+    plain = ["model", "score", "95%", "interval", "n"]
+    assert shown((0.2, 0.4), False) == shown((0.0, 1.0), False) == plain
+    assert shown((0.2, 0.4), True) == [*plain, "any", "language", "language"]
+    assert shown((0.0, 1.0), True) == [*plain, "right", "language"]
+
+
 def test_escape_codes_of_a_model_never_reach_the_terminal(call, tmp_path) -> None:
     model = tmp_path / "model"
     model.mkdir()

@@ -313,6 +313,8 @@ def test_weights_of_every_granularity() -> None:
     fine = cases("model.layers.0.self_attn.", "model.layers.0.mlp.", "model.layers.0.", None)
     assert rows(fine) == [("attention", ("0",)), ("mlp", ("0",)), ("", ("0", "rest"))]
     assert rows(cases("q_proj", "experts", None)) == [("", ("q_proj", "experts", "rest"))]
+    sides = cases("IN+attention", "IN", "M", "M+attention", None)  # what comes after a part of it is the rest of it
+    assert rows(sides) == [("", ("IN+attention", "IN+rest", "M", "M+attention", "rest"))]
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,9 @@ def _same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 def test_who_draws_beside_a_winner(small: Path, tmp_path: Path) -> None:
     """By hand means the Japanese attention and the fine rest; a swap means the fine UNet; each with Japanese texts."""
+    from hubmerge.evaluate.measurement import Measurement
+    from hubmerge.evaluate.table import Row
+    from hubmerge.evolve.result import card_for, card_rows
     from hubmerge.evolve.run import evolve
     from hubmerge.evolve.workers.resident import ResidentModel
     from hubmerge.hub.source import open_source
@@ -195,6 +198,12 @@ def test_who_draws_beside_a_winner(small: Path, tmp_path: Path) -> None:
     assert {*found} == {*beside.UNTUNED, "base", "fine", "Japanese", beside.IN_ENGLISH, "evolved"} | {
         "random search, same budget"
     }
+    marks = Measurement(0.5, 0.5, n=2, values=(0.0, 1.0), problems=("a", "b"))
+    rows_of_both = [Row.of("by hand", marks, marks), Row.of("evolved", marks, None)]
+    scored = replace(result, card=replace(result.card, evaluations=card_rows(rows_of_both, "run", "classifier", "t")))
+    card = card_for(beside.on_card(scored, rows_of_both), "alice/winner")
+    assert "| **alice/winner** | t, second judge / right | test | 2 | 50.0% |" in card
+    assert "by `right` is the share of pictures in which a second classifier" in card
     assert Recipe.from_yaml(tmp_path / "run" / "random" / "best.yaml") == found["random search, same budget"]
     fine, japanese = (
         diffusers.DiffusionPipeline.from_pretrained(small / name, dtype=torch.float32) for name in ("fine", "japanese")

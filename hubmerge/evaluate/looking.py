@@ -33,6 +33,11 @@ class Classifier:
     value: str
     labels: tuple[str, ...]
 
+    @property
+    def says(self) -> str:
+        """What the score is, where it is not what the metric says."""
+        return "the share of pictures that show what they should, to a classifier" if self.value == "right" else ""
+
     @classmethod
     def open(cls, given: Mapping[str, Any], token: str | None) -> "Classifier":
         """What a task's `classifier:` names. Raises `TaskError`, `SourceError` or `HubError`."""

@@ -55,8 +55,8 @@ from .examples import TASK, Example, Rows, open_rows, text_or_none
 from .harness import HarnessTask
 from .llm_judge import LlmJudge
 from .located import absolute, example_files, lm_eval_files, one_file, require_here, split_files
-from .looking import LOOKING, Looking
-from .metrics import METRICS, Metric
+from .looking import LOOKING, Classifier, Looking
+from .metrics import METRICS, Metric, meaning
 from .python_function import PythonFunction
 from .splits import SPLITS, Template, cut, identity, problem_id
 
@@ -126,6 +126,12 @@ class Task(Shown):
                     where = example.where or f"an example of the {name} split"
                     raise TaskError(f"Task {self.name}: the answer of {where} {flaw}.")
         self._require_disjoint()
+
+    @property
+    def means(self) -> str:
+        """What a score is, in words."""
+        own = self.settings.says if isinstance(self.settings, Classifier) else ""
+        return own or meaning(self.metric, self.language)
 
     @property
     def asked(self) -> Metric:

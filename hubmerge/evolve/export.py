@@ -7,7 +7,6 @@ from typing import Any
 
 from ..documents import load_mapping
 from ..errors import SearchError
-from ..evaluate.metrics import meaning
 from ..evaluate.statistics import interval
 from ..evaluate.task import name_of
 from ..hub.card import Card
@@ -19,7 +18,7 @@ from .records.evaluation import Evaluation
 from .records.folder import BRED_FILE, JOURNAL_FILE, PS_FOLDER, RECIPE_FILE, RESULTS_FILE, SEARCH_FILE, run_of
 from .records.journal import read_evaluations
 from .records.results import Results
-from .result import told_on_card
+from .result import meant, told_on_card
 from .spaces.candidate import read_candidate
 from .spaces.families import family_of
 from .spec.baselines import COMPARED
@@ -54,8 +53,8 @@ def candidate_card(run: Path, number: int, card: Card) -> Card:
     told = told_on_card(done.facts) if done is not None else {"searcher": searcher, "seed": found.seed}
     low, high = interval(found.values)
     dataset = asked.get("dataset")
-    means = meaning(asked["metric"], asked.get("language"))
-    row = CardRow(card.title, asked["metric"], found.score, low, high, found.n, "search", asked["name"], dataset, means)
+    means, metric = meant(asked), asked["metric"]
+    row = CardRow(card.title, metric, found.score, low, high, found.n, "search", asked["name"], dataset, means)
     return replace(
         card,
         evaluations=(row,),

@@ -147,14 +147,19 @@ def _commands(title: str) -> tuple[str, ...]:
 
 
 def card_rows(
-    rows: Sequence[Row], title: str, metric: str, task: str, dataset: str | None = None, language: str | None = None
+    rows: Sequence[Row], title: str, metric: str, task: str, dataset: str | None = None, means: str = ""
 ) -> tuple[CardRow, ...]:
-    """The table in the card's terms; the evolved model goes by `title`, the examples' dataset by "org/name@commit"."""
-    means = meaning(metric, language)
+    """The table in the card's terms; the evolved model goes by `title`, the examples' dataset by "org/name@commit", and
+    what a score is by `means`."""
     return tuple(
         CardRow(_in_card(row, title), metric, row.value, row.low, row.high, row.n, "test", task, dataset, means)
         for row in rows
     )
+
+
+def meant(task: Mapping[str, Any]) -> str:
+    """What a score is, in words, of a task as results.json tells it; those of former times tell the metric alone."""
+    return str(task.get("means") or meaning(task["metric"], task.get("language")))
 
 
 def _in_card(row: Row, title: str) -> str:
@@ -170,7 +175,7 @@ def _card(search: Search, sources: Mapping[ModelRef, Source], title: str, recipe
         method=recipe.merge_method,
         before=tuple(stage.recipe.merge_method for stage in recipe.stages),
         base_model=sources[search.base_model].name if search.base_model else None,
-        evaluations=card_rows(results.rows, title, task["metric"], task["name"], task.get("dataset"), task["language"]),
+        evaluations=card_rows(results.rows, title, task["metric"], task["name"], task.get("dataset"), meant(task)),
         curve_image=CURVE_FILE,
         commands=_commands(title),
         search=told_on_card(results.facts),
@@ -208,10 +213,10 @@ def _in_words(value: Any, words: Mapping[str, str]) -> str:
 
 def told_on_card(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts as a card's table has them: plain values, by names that need no explanation."""
-    told = {name: value for name, value in facts.items() if name != "cost"}
+    told = {name: value for name, value in facts.items() if name != "cost" and (value or name != "tokens")}
     told |= {key: _in_words(told[key], words) for key, words in _WORDS.items() if key in told}
     if (saved := facts.get("cost")) is not None:
         told["Examples asked of a candidate, at most"] = saved["examples_asked"]
         told["Candidates stopped early"] = saved["evaluations_raced"]
-        told["Tokens that asking all would have taken, about"] = saved["tokens_full"]
+        told |= {"Tokens that asking all would have taken, about": full} if (full := saved["tokens_full"]) else {}
     return told

@@ -41,4 +41,9 @@ def _near(repo_id: str, kind: str, token: str | None) -> str | None:
     with suppress(HubError), hub_errors(f"listing what {owner} has"):
         listed = ask(f"api/{kind}s", {"author": owner, "sort": "downloads", "limit": _LISTED}, token)
     ids = [item.get("id") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-    return nearest(repo_id, [name for name in ids if isinstance(name, str) and name.startswith(f"{owner}/")])
+    first = f"{owner}/"
+    near = nearest(
+        repo_id.removeprefix(first),
+        [name.removeprefix(first) for name in ids if isinstance(name, str) and name.startswith(first)],
+    )
+    return None if near is None else first + near

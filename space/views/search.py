@@ -212,20 +212,20 @@ def _label(evaluation: Evaluation) -> str:
 def _candidates(best: Sequence[Evaluation]) -> str:
     if not best:
         return ""
-    # Where the task asks for no language, none is noted, and what is right is a score.
+    # Where the task asks for no language, none is noted, and a score has no parts.
     spoken = any(e.language for e in best) or not any(e.score for e in best)
     rows = [
         (
             e.number,
             ", ".join(f"{value:.3f}" for value in e.fitness),
             f"{100 * e.score:.1f}%",
-            f"{100 * e.metric:.1f}%",
-            f"{100 * e.language:.1f}%" if spoken else "–",
+            *((f"{100 * e.metric:.1f}%", f"{100 * e.language:.1f}%") if spoken else ()),
             f"{e.seconds:.1f}\N{NO-BREAK SPACE}s",
         )
         for e in best
     ]
-    return render("candidates", rows=rows)
+    parts = ("In any language", "Right language") if spoken else ()
+    return render("candidates", headings=("No.", "Fitness", "Score", *parts, "Took"), rows=rows)
 
 
 def _p(value: float) -> str:

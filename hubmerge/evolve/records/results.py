@@ -87,10 +87,11 @@ def is_finished(out: Path, key: str) -> bool:
 
 
 def told_of(task: Task, whole: bool = True) -> dict[str, Any]:
-    """What a card says of the task: its name, metric, language and dataset, and an example for the usage code; and the
-    benchmark that it is, where the `whole` test split was asked."""
+    """What a card says of the task: its name, metric and what that means, language and dataset, and an example for the
+    usage code; and the benchmark that it is, where the `whole` test split was asked."""
     example = (task.test or task.validation or task.search)[0].prompt
     told: dict[str, Any] = {"name": task.name, "metric": task.metric, "language": task.language, "example": example}
+    told["means"] = task.means
     if whole and task.benchmark is not None:
         told["benchmark"] = task.benchmark
     return told | {"dataset": task.source if _DATASET.fullmatch(task.source or "") else None}

@@ -206,10 +206,10 @@ def _first_front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 def model_name(reference: object) -> str:
     """A model as people call it: without what it is pinned to, a folder by its last part.
 
-    >>> model_name("org/name@" + "0" * 40), model_name("./math@sha256:" + "0" * 12)
-    ('org/name', 'math')
+    >>> model_name(f"org/name@{'0' * 40}#unet"), model_name("./math@sha256:" + "0" * 12)
+    ('org/name#unet', 'math')
     """
-    text = re.sub(r"@([0-9a-f]{40}|sha256:[0-9a-f]{12})(?=$|\+)", "", str(reference))
+    text = re.sub(r"@([0-9a-f]{40}|sha256:[0-9a-f]{12})(?=$|[+#])", "", str(reference))
     return folder_name(text) if text.startswith(("/", "~", ".")) else text
 
 

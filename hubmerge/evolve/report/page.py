@@ -266,7 +266,7 @@ def _costs(run: Run, cost: Cost) -> list[tuple[str, str]]:
     pairs = [
         ("Evaluating", html.seconds(seconds)),
         ("A candidate", html.seconds(sum(e.seconds for e in paid) / len(paid)) if paid else "–"),
-        ("Tokens generated", f"{tokens:,}"),
+        *([("Tokens generated", f"{tokens:,}")] if tokens else []),
         ("Asked again, known", f"{len(run.evaluations) - len(run.first_asked):,}"),
         ("Failed", f"{len(run.failed):,}"),
     ]
@@ -274,6 +274,7 @@ def _costs(run: Run, cost: Cost) -> list[tuple[str, str]]:
         pairs.append((f"Saved {cost.unit}, about", f"{cost.saved:.0%}"))
     cost_facts = mapping(run.facts, "cost").items()
     told = {_COSTS.get(k, k): v for k, v in cost_facts if k != "tokens" and not isinstance(v, Mapping)}
+    told = told if tokens else {name: value for name, value in told.items() if not name.startswith("Tokens")}
     pairs += _flat(told)
     return pairs if run.evaluations else []
 

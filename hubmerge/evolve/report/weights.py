@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ... import layers
+from ...blocks import ATTENTION, REST
 from .canvas import is_number
 from .data import mapping
 
-REST, ALL = "rest", "all"
+ALL = "all"
 DEPTH = "depth "
 _FIRST = ("weight", "density", "t")  # genes that readers look for first; others follow by name
 
@@ -80,7 +81,14 @@ def _places(setting: Any) -> list[tuple[str, str, float]]:
         last = max(1, len(setting) - 1)
         return [("", f"{DEPTH}{n / last:.0%}", float(value)) for n, value in enumerate(setting)]
     cases = [case for case in setting if isinstance(case, Mapping) and is_number(case.get("value"))]
-    return [(*_place(case.get("filter")), float(case["value"])) for case in cases]
+    found, before = [], set[str]()
+    for case in cases:
+        part, row = _place(case.get("filter"))
+        # The first filter that fits counts: after IN+attention, IN is what else is in it.
+        row = f"{row}+{REST}" if f"{row}+{ATTENTION}" in before else row
+        before.add(row)
+        found.append((part, row, float(case["value"])))
+    return found
 
 
 def _place(pattern: object) -> tuple[str, str]:

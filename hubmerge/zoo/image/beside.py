@@ -4,7 +4,7 @@ A judge decides whom no search asked, on the test's prompts, each drawn with sev
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,17 @@ def beside(
     except (KeyError, TypeError) as exc:
         raise SearchError(f"{kept} holds no table ({exc}); delete it and run the same again.") from None
     return Beside(rows, sheet)
+
+
+def on_card(result: "EvolveResult", rows: "Sequence[Row]") -> "EvolveResult":
+    """The result with these rows on its card, beside those of the search's own judge."""
+    from ...evolve.result import card_rows
+
+    card = result.card
+    first = card.evaluations[0]
+    means = "the share of pictures in which a second classifier, which no search asked, sees all that was asked for"
+    told = card_rows(rows, card.title, "right", f"{first.task}, second judge", first.dataset, means)
+    return replace(result, card=replace(card, evaluations=(*card.evaluations, *told)))
 
 
 @dataclass(frozen=True)
