@@ -2,9 +2,10 @@
 
 A UNet of Stable Diffusion has IN00 to IN11, M00 and OUT00 to OUT11 (SDXL: to IN08 and OUT08), as its first authors
 numbered them and merges by block weights know them; a transformer has double blocks D00, D01, ... and single blocks
-S00, S01, .... BASE is all that lies in no block. IN, M, OUT, D and S are all blocks of a side. `attention` is what
-attends - to_q, to_k, to_v, to_out - and `rest` all else, as the image models of https://arxiv.org/abs/2403.13187 were
-divided. Words joined by a plus mean what each of them means: IN+attention is what attends on the way in.
+S00, S01, ...; where all are of one kind, as in Z-Image and Lumina 2, they are D. BASE is all that lies in no block. IN,
+M, OUT, D and S are all blocks of a side. `attention` is what attends - to_q, to_k, to_v, to_out and what stands beside
+them in their module - and `rest` all else, as the image models of https://arxiv.org/abs/2403.13187 were divided. Words
+joined by a plus mean what each of them means: IN+attention is what attends on the way in.
 
 >>> names = ["conv_in.weight", "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.weight", "mid_block.x"]
 >>> places = find_blocks([*names, "down_blocks.1.resnets.1.conv1.weight", "up_blocks.0.resnets.2.x", "conv_out.bias"])
@@ -23,7 +24,7 @@ SIDES = ("IN", "M", "OUT", "D", "S")
 _KINDS = "IMODS"
 _WORD = rf"(?:(?:{'|'.join(SIDES)})(?:\d{{2,3}})?|{BASE}|{ATTENTION}|{REST})"
 _WORDS = re.compile(rf"{_WORD}(?:\+{_WORD})*")
-_ATTENTION = re.compile(r"(?:^|[._])(?:attn\d?|to_[qkv]|to_out)\.")
+_ATTENTION = re.compile(r"(?:^|[._])(?:attn\d?|attention\d?|to_[qkv]|to_out|add_[qkv]_proj|to_add_out)\.")
 
 # What a checkpoint in one file puts before the names of the network that draws.
 _NETWORK = "model.diffusion_model."
@@ -35,8 +36,12 @@ _MIDDLE = re.compile(r"mid(?:dle)?_block\.")
 _FIRST = re.compile(r"(?:conv_in|time_embed|time_embedding|add_embedding|class_embedding|label_emb|encoder_hid_proj)\b")
 _LAST = re.compile(r"(?:conv_norm_out|conv_out|out\.\d)\b")
 _TRANSFORMER = re.compile(
-    r"(?:(?P<single>single_(?:transformer_)?blocks)|(?:transformer|double|joint)_blocks)\.(?P<number>\d{1,3})\."
+    r"(?:(?P<single>single_(?:transformer_|stream_)?blocks)"
+    r"|(?:(?:joint_|visual_)?transformer|double(?:_stream)?|joint)_blocks)\.(?P<number>\d{1,3})\."
 )
+# Models of texts have layers, too, but call what attends otherwise and refine no noise.
+_LAYERS = re.compile(r"(?:layers|blocks)\.(?P<number>\d{1,3})\.")
+_DRAWS = re.compile(r"noise_refiner\.|(?:layers|blocks)\.\d{1,3}\.\w+\.to_[qkv]\.")
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,8 @@ def find_blocks(names: Collection[str]) -> dict[str, Place]:
     inner = {name: name.removeprefix(_NETWORK) for name in names}
     down = [one["layer"] for one in map(_DIFFUSERS.match, inner.values()) if one and one["side"] == "down"]
     a_block = 2 + max((int(layer) for layer in down if layer), default=1)  # its layers, and what halves their size
-    found = {name: _block(plain, a_block) for name, plain in inner.items()}
+    layered = any(map(_DRAWS.match, inner.values()))
+    found = {name: _block(plain, a_block, layered) for name, plain in inner.items()}
     if not any(found.values()):
         return {}
     last = max(filter(None, found.values()), key=_place)
@@ -105,8 +111,9 @@ def _place(block: str) -> tuple[int, int]:
     return _KINDS.index(block[0]), int(block.lstrip("INMOUTDS"))
 
 
-def _block(name: str, a_block: int) -> str:
-    """The block of a tensor, "" outside all; `a_block`: as how many the first authors count one of diffusers'."""
+def _block(name: str, a_block: int, layered: bool) -> str:
+    """The block of a tensor, "" outside all; `a_block`: as how many the first authors count one of diffusers';
+    `layered`: whether its blocks are called layers, or blocks alone."""
     if one := _DIFFUSERS.match(name):
         first = a_block * int(one["block"]) + (1 if one["side"] == "down" else 0)
         inside = a_block - 1 if one["resampler"] else int(one["layer"])
@@ -117,4 +124,6 @@ def _block(name: str, a_block: int) -> str:
         return "M00"
     if one := _TRANSFORMER.match(name):
         return f"{'S' if one['single'] else 'D'}{int(one['number']):02d}"
+    if layered and (one := _LAYERS.match(name)):
+        return f"D{int(one['number']):02d}"
     return ""

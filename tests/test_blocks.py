@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hubmerge.blocks import find_blocks
 from hubmerge.errors import SearchError
 from hubmerge.evolve.search import Search
 from hubmerge.evolve.spaces.recipes import ParameterGenome
@@ -59,6 +60,41 @@ def test_filters_by_block_and_by_what_attends(unets, tmp_path: Path) -> None:
         0.6,  # the fourth of six blocks
         1.0,
     ]
+
+
+def test_layers_of_transformers_that_draw() -> None:
+    """Z-Image, Lumina 2, Wan and HiDream call blocks otherwise; models of texts, which have layers too, have none."""
+    expected = {
+        "layers.0.attention.to_q.weight": "D00 attention",
+        "layers.10.attention_norm1.weight": "D10 rest",
+        "layers.1.feed_forward.w1.weight": "D01 rest",
+        "noise_refiner.0.attention.to_q.weight": "BASE attention",
+        "cap_embedder.1.weight": "BASE rest",
+    }
+    found = find_blocks(expected)
+    assert {name: found[name].words for name in expected} == {n: frozenset(w.split()) for n, w in expected.items()}
+    assert [found[name].depth for name in expected] == [0.0, 1.0, 0.5, 0.0, 0.0]
+    for name, words in (
+        ("layers.3.attn.to_out.0.weight", "D03 attention"),
+        ("blocks.7.attn1.to_k.weight", "D07 attention"),
+        ("double_stream_blocks.2.block.ff_i.w1.weight", "D02 rest"),
+        ("single_stream_blocks.1.block.attn1.to_q.weight", "S01 attention"),
+        ("joint_transformer_blocks.0.attn.add_q_proj.weight", "D00 attention"),
+        ("down_blocks.0.attentions.0.add_k_proj.weight", "IN01 attention"),
+    ):
+        assert find_blocks([name, "layers.3.attn.to_q.weight"])[name].words == frozenset(words.split()), name
+    assert find_blocks(["layers.0.self_attn.q_proj.weight", "blocks.0.attn.qkv.weight"]) == {}
+
+
+def test_a_word_for_blocks_that_a_network_has_none_of_is_told(unets) -> None:
+    for folder in unets:
+        (folder / "config.json").write_text('{"_class_name": "StrangeTransformer2DModel"}')
+        save_file({"inner.0.attention.weight": torch.ones(2, 2)}, folder / "model.safetensors")
+    cases = [{"filter": word, "value": 1} for word in ("D00", "attention", "BASE")]
+    models = [{"model": str(unets[1]), "parameters": {"weight": [*cases, {"value": 0.5}]}}]
+    recipe = {"merge_method": "task_arithmetic", "base_model": str(unets[0]), "models": models}
+    told = [one.message for one in make_plan(Recipe.from_dict(recipe)).warnings if "is not used" in one.message]
+    assert len(told) == 1 and told[0].startswith("No tensor has 'D00' in its name")
 
 
 def test_a_block_that_is_not_there_is_told(unets) -> None:

@@ -187,6 +187,10 @@ HOSTILE = {
     "a path": ({"unet/inner": UNET}, "names a part 'unet/inner'"),
     "of no folder": ({"text_encoder_2": CLIP}, "lacks the folder text_encoder_2"),
     **{f"says {value}": ({"unet": value}, "says of unet, which has a folder") for value in ("x", 5, ["diffusers"])},
+    **{
+        f"of the class {value}": ({"_class_name": value}, "in `_class_name`, by which nothing opens it")
+        for value in (None, 5, "os.system", "../../x", ["pipeline", "Mine"])
+    },
     "a class of no library": ({"unet": ["../../evil", "Os"]}, "are no library and class"),
     "quantised": ({"unet": UNET}, "unet of .* is quantised"),
 }
@@ -234,6 +238,31 @@ def test_code_of_its_own_is_neither_run_nor_copied_and_only_small_files_go_along
         "model.safetensors",
     }
     assert not list((tmp_path / "out").rglob("*.py"))
+    (folder / "unet" / "my_unet.py").unlink()
+    told = [one.message for one in make_plan(half(folder, pipeline(tmp_path / "third", 3))).warnings]
+    assert any("is a MyUNet of my_unet, which is neither diffusers nor" in message for message in told)
+
+
+def test_what_a_plan_passes_a_merge_passes(tmp_path: Path) -> None:
+    """Settings that go along as they are are read by the plan; what is copied is of the kind, and fits or is told."""
+    one, other = (pipeline(tmp_path / name, seed) for seed, name in enumerate("ab"))
+
+    def planned(components: dict[str, str]) -> list[str]:
+        document = {"merge_method": "linear", "base_model": str(one), "components": components}
+        told = [found.message for found in make_plan(Recipe.from_dict(document)).warnings]
+        return [message for message in told if "may not draw" in message]
+
+    with pytest.raises(RecipeError, match=r"of the class CLIPTextModel \(transformers\), and the vae of .* of Auto"):
+        planned({"vae": f"{other}#text_encoder"})
+    assert planned({"vae": str(other)}) == []
+    for folder, channels in ((one, 4), (other, 16)):
+        config = {"_class_name": "AutoencoderKL", "latent_channels": channels, "layers_per_block": channels}
+        (folder / "vae" / "config.json").write_text(json.dumps(config))
+    [told] = planned({"vae": str(other)})
+    assert "has latent_channels 16 where that has 4; other parts are made for it" in told
+    (one / "tokenizer" / "tokenizer_config.json").write_text("[1")
+    with pytest.raises(SourceError, match=r"tokenizer_config\.json of .*/tokenizer is not valid JSON"):
+        planned({"vae": str(other)})
 
 
 def test_one_file_of_a_pipeline_may_be_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from ..documents import parse_object
 from ..errors import SourceError
 from .checkpoint import CONFIG, SAFE, TORCH, weight_files
+from .listing import Listing
 
 MODEL_INDEX = "model_index.json"
 _CLASS = re.compile(r"[A-Za-z_][\w.]{0,99}")
@@ -33,6 +34,11 @@ _ONE_FILE = {
 _SMALL = re.compile(r"[^/]+\.(?:json|txt|model|jinja|tiktoken)")
 _INDEX = re.compile(r"[^/]+\.index(?:\.\w+)?\.json")
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+# What diffusers has for parts of one kind of pipeline alone.
+_OF_DIFFUSERS = re.compile(
+    r"ace_step|audioldm2|deepfloyd_if|flux|ideogram4|kandinsky|kolors|latent_diffusion|ltx2?|paint_by_example|shap_e"
+    r"|stable_\w+|unidiffuser|wuerstchen"
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ def parse_model_index(
 ) -> tuple[Mapping[str, Any], Mapping[str, Entry]]:
     """model_index.json as a mapping, and the parts that it names, each of which is a folder of the pipeline's `files`.
 
-    Raises `SourceError` where it is broken, or names a part as no folder is called.
+    Raises `SourceError` where it is broken, names a part as no folder is called, or no class that opens it.
     """
     config = parse_object(text or "", f"{MODEL_INDEX} of {where}", SourceError, finite=False, hint="fetch it again")
     parts = {}
@@ -141,10 +147,39 @@ def parse_model_index(
                 )
     if not parts:
         raise SourceError(f"{MODEL_INDEX} of {where} names no part with its class; save the pipeline again.")
+    match config.get("_class_name"):
+        case str(kind) if kind.isidentifier():
+            pass
+        case [str(module), str(kind)] if kind.isidentifier() and f"{module}.py" in files:
+            pass  # code of its own, of which `remark` tells
+        case other:
+            raise SourceError(
+                f"{MODEL_INDEX} of {where} says {str(other)[:60]!r} in `_class_name`, by which nothing opens it; "
+                "expected the name of a pipeline's class, as StableDiffusionPipeline: save the pipeline again."
+            )
     return config, parts
 
 
-def own_code(config: Mapping[str, Any], parts: Mapping[str, Entry], files: Collection[str]) -> str | None:
+def require_sound(part: Listing, files: Iterable[str], where: str) -> None:
+    """Raises `SourceError` where the settings of a part without weights, which go with it as they are, are broken."""
+    for name in files:
+        if name.endswith("_config.json"):
+            text = part.read_text(name) or ""
+            parse_object(text, f"{name} of {where}", SourceError, finite=False, hint="fetch it again")
+
+
+def remark(where: str, config: Mapping[str, Any], parts: Mapping[str, Entry], files: Collection[str]) -> str | None:
+    """What has to be said of a pipeline that others may not open; None where nothing has."""
+    if (code := _own_code(config, parts, files)) is not None:
+        return f"{where} comes with code of its own ({code}); hubmerge neither runs nor copies it."
+    for name, one in parts.items():
+        if one.holds_weights and one.library not in _LIBRARIES and not _OF_DIFFUSERS.fullmatch(one.library):
+            said = f"The {name} of {where} is a {one.kind} of {one.library}"
+            return f"{said}, which is neither diffusers nor transformers: what is merged of it may open nowhere."
+    return None
+
+
+def _own_code(config: Mapping[str, Any], parts: Mapping[str, Entry], files: Collection[str]) -> str | None:
     """The file of a pipeline that is code of its own; None where it has none."""
     kind = config.get("_class_name")
     named = [f"{kind[0]}.py"] if isinstance(kind, list) and kind else ["pipeline.py"]

@@ -353,6 +353,7 @@ def _open_pipeline(ref: ModelRef, listing: Listing) -> Source:
         part = opened.get(name)
         small = pipeline.small_files(one.files, part is not None)
         if part is None:
+            pipeline.require_sound(one, small, f"{where}/{name}")
             folders[name] = Folder({}, files=small)
             continue
         if part.quantised is not None or part.folders:
@@ -362,9 +363,8 @@ def _open_pipeline(ref: ModelRef, listing: Listing) -> Source:
         for tensor in part.tensors.values():
             stored = f"{name}/{tensor.name}"
             tensors[stored] = replace(tensor, name=stored, file=f"{name}/{tensor.file}")
-    if (code := pipeline.own_code(config, named, listing.files)) is not None and listing.remark is None:
-        remark = f"{where} comes with code of its own ({code}); hubmerge neither runs nor copies it."
-        listing = replace(listing, remark=remark)
+    if listing.remark is None:
+        listing = replace(listing, remark=pipeline.remark(where, config, named, listing.files))
     return Source(ref, listing, tensors, config, folders=folders, convention=PIPELINE)
 
 

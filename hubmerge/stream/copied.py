@@ -1,6 +1,6 @@
 """A part in a folder of its own that is taken from another model as it is, and not merged."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,25 @@ from ..reference import ModelRef
 from .carried import Carried
 from .component import ComponentPlan
 from .configuration import kept
+from .findings import Finding, warning
 from .tensors import TensorPlan
 from .weights import Part, Weights
+
+_BETWEEN = (
+    "latent_channels",
+    "in_channels",
+    "out_channels",
+    "cross_attention_dim",
+    "joint_attention_dim",
+    "pooled_projection_dim",
+    "caption_channels",
+    "cap_feat_dim",
+    "addition_embed_type",
+    "projection_class_embeddings_input_dim",
+    "hidden_size",
+    "d_model",
+)
+"""Settings by which a part of a pipeline fits to the others: how wide what they give each other is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,4 +89,30 @@ def copies(
                 f"{module.copied} cannot be the {component.name} of {whole.name}, which has {what}; name a model "
                 "whose part that is."
             )
-        yield Copy(component, giver)
+        copy = Copy(component, giver)
+        before, entry = _as_list(whole.config.get(component.folder)), _as_list(copy.entry)
+        if before and entry and before[0] != entry[0] and {before[0], entry[0]} == {"diffusers", "transformers"}:
+            raise RecipeError(
+                f"{module.copied} is of the class {entry[1]} ({entry[0]}), and the {component.name} of {whole.name} of "
+                f"{before[1]} ({before[0]}); name a model whose part that is."
+            )
+        yield copy
+
+
+def check_copies(whole: Weights, taken: Iterable[Copy]) -> Iterator[Finding]:
+    """Warns of what is copied from another model and does not fit to the others parts' numbers."""
+    for one in taken:
+        before, given = Part(whole, one.component).config, one.giver.config
+        for key in _BETWEEN:
+            if key in before and key in given and before[key] != given[key]:
+                yield warning(
+                    f"{one.giver.name}, taken as the {one.component.name} of {whole.name}, has {key} "
+                    f"{str(given[key])[:40]} where that has {str(before[key])[:40]}; other parts are made for it, so "
+                    "the pipeline may not draw."
+                )
+                break
+
+
+def _as_list(entry: Any) -> list[str]:
+    """What model_index.json says of a part: its library and its class; nothing where it is something else."""
+    return entry if isinstance(entry, list) and len(entry) == 2 and all(isinstance(one, str) for one in entry) else []

@@ -19,7 +19,7 @@ from .agreement import check_configs
 from .component import ComponentPlan
 from .configuration import DTYPE_KEYS, TIED, changed, dtype_changes, kept, renumbered
 from .converted import converted, is_one_file
-from .copied import Copy, copies
+from .copied import Copy, check_copies, copies
 from .findings import Finding, error, some, warning
 from .own_rows import with_own_rows
 from .rows import Rows
@@ -86,6 +86,7 @@ def plan_modules(
             # What is wrong with a model is wrong in each of its parts.
             findings.setdefault(one.message, replace(one, message=where + one.message))
     stage, told = _put_together(name, recipe, whole, done, taken)
+    told += check_copies(whole, taken)
     return stage, [*findings.values(), *told, *check_towers(whole), *_whose(recipe, whole, modules, made)]
 
 

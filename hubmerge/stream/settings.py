@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from ..blocks import fits, is_word
+from ..blocks import BASE, fits, is_word
 from ..errors import RecipeError
 from ..guesses import guess
 from ..methods import IGNORED_PARAMETERS, METHODS, Method, Parameter, find_method
@@ -70,10 +70,10 @@ def require_written(recipe: Recipe, lines: Iterable[str]) -> None:
 
 
 def check_filters(
-    recipe: Recipe, names: Collection[str], places: Collection[Collection[str]] = ()
+    recipe: Recipe, names: Collection[str], places: Collection[Collection[str]] = (), draws: bool = False
 ) -> Iterator[Finding]:
     """Whether each filter means some tensor: `names` are those of all models and of the result, `places` their words
-    where they have blocks."""
+    where they have blocks. `draws`: whether it is the part of a pipeline that should have some."""
     wanted = {
         (case.filter, name): None
         for _, parameters, _ in _places(recipe)
@@ -84,7 +84,7 @@ def check_filters(
     }
     parts = {part for name in names for part in name.split(".")}
     for wanted_part, name in wanted:
-        if not is_word(wanted_part):
+        if not is_word(wanted_part) or (draws and not places and wanted_part != BASE):
             found, what, where, known = any(wanted_part in one for one in names), "has", " in its name", parts
         else:  # what has no blocks may stand beside a part that has
             found, what, where = not places or any(fits(wanted_part, "", one) for one in places), "is in", ""
