@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from streamtools import weights
 from hubmerge.blocks import find_blocks
 from hubmerge.errors import Interrupted
 from hubmerge.hub import push_folder, render
+from hubmerge.hub.card import DRAWN as DRAWN_PROMPT
 from hubmerge.layers import parse
 from hubmerge.localhub.generated.sdxl import unet
 from hubmerge.publish import card_of, merge_to_hub
@@ -184,13 +184,12 @@ def test_the_code_of_its_card_runs_where_parts_are_stored_in_few_bits(kind, dtyp
     """diffusers makes float32 of its own models, and transformers leaves text encoders as they are stored."""
     document = recipe(kind, "unet" if kind == "sd15" else "transformer").to_dict()
     plan = make_plan(Recipe.from_dict({**document, "dtype": dtype}))
-    card = replace(card_of(plan), example="w1 w2")
-    merge(plan, tmp_path / "out", files={"README.md": render(card).encode()})
+    merge(plan, tmp_path / "out", files={"README.md": render(card_of(plan)).encode()})
     (code,) = re.findall("```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
-    assert '"w1 w2"' in code
+    assert f'pipeline("{DRAWN_PROMPT}")' in code
     monkeypatch.chdir(tmp_path / "out")
-    small = '"w1 w2", num_inference_steps=1, height=16, width=16'
-    exec(code.replace('"w1 w2"', small), {})  # else as printed
+    small = f'"{DRAWN_PROMPT}", num_inference_steps=1, height=16, width=16'
+    exec(code.replace(f'"{DRAWN_PROMPT}"', small), {})  # else as printed
     with Image.open("picture.png") as drawn:
         assert drawn.size[0] > 0
 

@@ -316,8 +316,7 @@ def _usage(card: Card) -> str:
         file = _one_file(card)
         if file is not None:
             model_id = f"{constants.ENDPOINT}/{card.repo_id}/blob/main/{file}" if card.repo_id else file
-        shown = next(iter(card.pictures.prompts), None) if card.pictures else None
-        example = shown or card.example or DRAWN
+        example = next(iter(card.pictures.prompts), DRAWN) if card.pictures else DRAWN
         code = usage_of_diffusers(kind, model_id, example, task == TO_IMAGE, file is not None)
         return f"## Use it\n\n{code}"
     code = usage(
