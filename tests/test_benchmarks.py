@@ -107,6 +107,14 @@ def test_actors_prints_a_row_a_way() -> None:
 
 
 @pytest.mark.thorough
+def test_utilisation_prints_a_row_a_searcher() -> None:
+    [rows] = tables(run("utilisation.py", "--quick"))
+    assert [row["searcher"] for row in rows] == ["m2n2", "edits", "random", "cmaes", "snes", "ga"]
+    shares = {row["searcher"]: float(row["busy"].rstrip("%")) for row in rows}
+    assert shares["random"] > shares["cmaes"] > 0
+
+
+@pytest.mark.thorough
 def test_journal_prints_a_row_a_step(tmp_path: Path) -> None:
     lines = run("journal.py", "--evaluations", 65, "--keep", tmp_path)
     [rows] = tables(lines)

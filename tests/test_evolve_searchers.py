@@ -123,6 +123,24 @@ def test_a_run_goes_on_where_everything_fails_at_first(name: str) -> None:
     assert run(Searcher(name, 400, seed=1), signs(8), judge, count).scores.max() == 1
 
 
+@pytest.mark.parametrize(("lag", "flying"), [(4, 8), (20, 20)])
+def test_what_follows_no_fitness_waits_for_no_generation(lag: int, flying: int) -> None:
+    ahead: list[int] = []
+
+    class Watched(FakeEvaluator):
+        def collect(self, number: int) -> Evaluation:
+            ahead.append(len(self.vectors) - number)
+            return super().collect(number)
+
+    spec, genome, evaluator = Searcher("random", 45, popsize=8, lag=lag), numbers(3), Watched(bumpy(1))
+    searcher = make(spec, genome, evaluator, 1)
+    steps, total = searchers.planned(spec, genome)
+    for _ in range(steps):
+        searcher.step()
+    assert len(evaluator.vectors) == len(ahead) == total == 40
+    assert ahead == [min(flying, total - number) for number in range(total)]
+
+
 def test_popsize_follows_the_spec_or_the_rule() -> None:
     assert searchers.popsize(Searcher("cmaes"), 12) == 4 + 7
     assert searchers.popsize(Searcher("cmaes", popsize=6), 12) == 6
