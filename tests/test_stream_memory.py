@@ -1,5 +1,6 @@
 """A merge under a limit of memory: fewer threads, less read ahead, the same bytes - or one sentence."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from hubmerge.reference import ModelRef
 from hubmerge.stream import budget, hashing
 from hubmerge.stream.executor import merge
 from hubmerge.stream.plan import make_plan
+from hubmerge.stream.stage import Stage
+from hubmerge.stream.tensors import TensorPlan
 from hubmerge.stream.verify import verify
+from hubmerge.stream.weights import Extent
 
 METHODS = ("dare_ties", "ties")
 
@@ -42,6 +46,22 @@ def test_what_is_read_ahead_is_fitted_to_the_limit(
     assert plan.effort.ahead.span < free.effort.ahead.span
     merged = merge(plan, tmp_path / "out")
     assert dict(merged.tensors) == dict(merge(recipe(siblings, method), tmp_path / "free").tensors)
+
+
+def test_what_tensors_need_is_found_once(siblings: Siblings, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hundred thousand tensors it takes a second each time: bytes, files and what is held follow from it."""
+    for name, folder in siblings.items():
+        push_folder(folder, f"alice/limited-{name}", private=False)
+    asked, needs_all = [], Stage.needs_all
+
+    def watched(stage: Stage, tensor: TensorPlan) -> Iterator[Extent]:
+        asked.append(tensor.name)
+        return needs_all(stage, tensor)
+
+    monkeypatch.setattr(Stage, "needs_all", watched)
+    plan = make_plan(recipe({name: f"alice/limited-{name}" for name in siblings}), ranged=True, memory=10**9)
+    assert plan.fetch_bytes == 3 * plan.output_bytes
+    assert sorted(asked) == sorted(tensor.name for tensor in plan.tensors)
 
 
 def test_a_limit_too_small_for_one_block_says_what_the_least_is(siblings: Siblings) -> None:

@@ -16,7 +16,6 @@ from .findings import Finding, error, warning
 from .prefetch import LEAST_SPAN, Ahead, far_ahead
 from .shards import ShardPlan
 from .stage import Stage
-from .weights import Extent
 
 _LIBRARY_BYTES = 40 * 2**20
 """What threads, connections and the journal take."""
@@ -26,15 +25,9 @@ SMALL_FILES = 50 * 2**20
 """Bytes that are left free for what stands beside the weights: tokenizer, card, journal."""
 
 
-def needed_files(stage: Stage) -> dict[object, tuple[Source, str]]:
-    """The weight files that the merge reads: their sources and names there."""
-    extents = (extent for tensor in stage.tensors for extent in stage.needs_all(tensor))
-    return {extent.file: (extent.source, extent.tensor.file) for extent in extents}
-
-
 def fetch_bytes(stage: Stage) -> int:
     """Bytes to download: the files of the Hub that its cache on this machine lacks."""
-    files = needed_files(stage).values()
+    files = stage.stored.files.values()
     return sum(source.files[file].size for source, file in files if not source.is_here(file))
 
 
@@ -45,9 +38,8 @@ def adapter_bytes(sources: Sequence[Source]) -> int:
 
 def range_bytes(stage: Stage) -> int:
     """Bytes to read from the Hub by range: the tensors themselves, once for each time that one is needed."""
-    here = {key: source.is_here(file) for key, (source, file) in needed_files(stage).items()}
-    extents = (extent for tensor in stage.tensors for extent in stage.needs_all(tensor))
-    return sum(_size(extent) for extent in extents if not here[extent.file])
+    stored = stage.stored
+    return sum(stored.sizes[key] for key, (source, file) in stored.files.items() if not source.is_here(file))
 
 
 @dataclass(frozen=True)
@@ -90,12 +82,9 @@ class _Held:
     """What reading a stage by range has to hold."""
 
     def __init__(self, stage: Stage) -> None:
-        self._sources = len({source.place for source, _ in needed_files(stage).values()})
+        self._sources = len({source.place for source, _ in stage.stored.files.values()})
         self._nothing = range_bytes(stage) == 0
-        self._shares = set()
-        for tensor in () if self._nothing else stage.tensors:
-            sizes = [_size(extent) for extent in stage.needs_all(tensor)]
-            self._shares.add((sum(sizes), len(sizes), stage.reads_again(tensor)))
+        self._shares = stage.stored.shares
 
     def most(self, ahead: Ahead) -> int:
         """Bytes that are held at most; 0 where everything is on this machine."""
@@ -108,11 +97,6 @@ class _Held:
 def device_memory(stage: Stage) -> int:
     """Bytes of a thread that lie where blocks are computed."""
     return stage.block_memory
-
-
-def _size(extent: Extent) -> int:
-    start, stop = extent.bytes
-    return stop - start
 
 
 def disk_bytes(shards: Sequence[ShardPlan], pushing: bool, shard_size: int) -> int:

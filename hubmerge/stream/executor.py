@@ -138,7 +138,7 @@ class _Run:
         self.lock = threading.Lock()
         self.fetching = ""
         self.fetched = 0
-        files = budget.needed_files(plan.stage).values()
+        files = plan.stage.stored.files.values()
         self.to_fetch = sum(not source.is_here(file) for source, file in files)
         self.done = self.kept = 0  # bytes of the result, and those that an earlier run made
         self.sending: tuple[ShardPlan, Future[str | None]] | None = None

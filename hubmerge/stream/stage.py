@@ -3,12 +3,14 @@
 A stage's tensors are those that the same recipe alone would write, to the bit.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..hub.component import Component, Folder, components
+from ..hub.source import Source
 from ..late import Tensor, torch
 from ..methods import Method
 from ..methods.blocks import BLOCK, Workspace
@@ -20,6 +22,16 @@ from .dtypes import DTYPES
 from .spill import Spill
 from .tensors import TensorPlan
 from .weights import Extent, Reads, Weights
+
+
+class Needed(NamedTuple):
+    """What a stage reads of the models' files: their sources and names there, by file, and the bytes of each, once for
+    each time that a tensor is needed. `shares`: the sizes of what output tensors need: bytes, in how many pieces, and
+    whether those are read again."""
+
+    files: Mapping[object, tuple[Source, str]]
+    sizes: Mapping[object, int]
+    shares: frozenset[tuple[int, int, bool]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +108,22 @@ class Stage:
         weights, count = self.weights, tensor.parameters
         extents = (one for index, name in tensor.reads for one in weights[index].needs_all(name, count))
         yield from {(one.stored, one.start, one.stop): one for one in extents}.values()
+
+    @cached_property
+    def stored(self) -> "Needed":
+        """What all its tensors need, found once: a plan asks for it in several ways."""
+        files: dict[object, tuple[Source, str]] = {}
+        sizes: Counter[object] = Counter()
+        shares = set()
+        for tensor in self.tensors:
+            total = count = 0
+            for extent in self.needs_all(tensor):
+                start, stop = extent.bytes
+                files[extent.file] = extent.source, extent.tensor.file
+                sizes[extent.file] += stop - start
+                total, count = total + stop - start, count + 1
+            shares.add((total, count, self.reads_again(tensor)))
+        return Needed(files, sizes, frozenset(shares))
 
     def reads_again(self, tensor: TensorPlan) -> bool:
         """Whether what one of its tensors needs is read more than once, or in another order than `needs` gives."""
