@@ -60,3 +60,12 @@ def _scaled(number: float, units: Sequence[str]) -> tuple[str, str]:
     digits = 0 if step == 0 or abs(number) >= 99.95 else 1 if abs(number) >= 9.995 else 2
     text = f"{number:.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text), units[step]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import constants
 
 from . import __version__
-from .amounts import count, size
+from .amounts import count, listed, size
 from .documents import load_mapping, parse_object
 from .errors import HubmergeError, SourceError
 from .extract import EXTRACT
-from .hub.card import Card, listed, named, render
+from .hub.card import Card, named, render
 from .hub.holdings import DATASETS, Told
 from .hub.markdown import fence
 from .hub.notices import notices

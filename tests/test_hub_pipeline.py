@@ -261,7 +261,7 @@ def test_what_a_plan_passes_a_merge_passes(tmp_path: Path) -> None:
     [told] = planned({"vae": str(other)})
     assert "has latent_channels 16 where that has 4; other parts are made for it" in told
     (one / "tokenizer" / "tokenizer_config.json").write_text("[1")
-    with pytest.raises(SourceError, match=r"tokenizer_config\.json of .*/tokenizer is not valid JSON"):
+    with pytest.raises(SourceError, match=r"tokenizer_config\.json of .*/tokenizer cannot be read: not valid JSON"):
         planned({"vae": str(other)})
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 GOOD = [f"alice/strangers-{name}" for name in ("base", "math", "japanese")]
 SLOW, LOOPS, DOUBLING = (f"alice/strangers-{name}" for name in ("slow", "loops", "doubling"))
 ROWS = [{"question": f"w{n} {n % 7}", "answer": str(n % 7)} for n in range(30)]
-DEFAULTS = {"chat": (None, None, "", 0.0, 4), "publish": (None, None, True, False, False)}
+DEFAULTS = {"chat": (None, None, "", 0.0, 4, ""), "publish": (None, None, True, False, False)}
 TASKS: list[Any] = [
     *(
         {"examples": {"repo_id": given, "search": "secret.jsonl"}, "prompt": "{api_key}"}

@@ -202,7 +202,7 @@ def test_who_draws_beside_a_winner(small: Path, tmp_path: Path) -> None:
     rows_of_both = [Row.of("by hand", marks, marks), Row.of("evolved", marks, None)]
     scored = replace(result, card=replace(result.card, evaluations=card_rows(rows_of_both, "run", "classifier", "t")))
     card = card_for(beside.on_card(scored, rows_of_both), "alice/winner")
-    assert "| **alice/winner** | t, second judge / right | test | 2 | 50.0% |" in card
+    assert "| **winner** | t, second judge / right | test | 2 | 50.0% |" in card
     assert "by `right` is the share of pictures in which a second classifier" in card
     assert Recipe.from_yaml(tmp_path / "run" / "random" / "best.yaml") == found["random search, same budget"]
     fine, japanese = (

@@ -12,9 +12,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from ..amounts import listed
 from ..errors import TaskError
 from ..files import expand
-from ..hub.card import listed
 from ..places import files_digest, find, folder_name, note
 from .examples import files_in, is_pattern
 

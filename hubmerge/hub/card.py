@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import ModelCardData, constants
 
 from .. import amounts
+from ..amounts import listed
 from ..methods import METHODS
 from ..methods.papers import EVOLUTION, PURSUIT, bibtex
 from ..places import folder_name
@@ -207,15 +208,6 @@ def _copied(card: Card) -> str:
     for part, source in card.copied.items():
         by_source.setdefault(source_link(source), []).append(part.replace("_", " "))
     return "".join(f"its {listed(parts)} {'are' if parts[1:] else 'is'} of {one}; " for one, parts in by_source.items())
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as a sentence has them.
-
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def source_link(source: Source) -> str:
