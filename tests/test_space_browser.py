@@ -214,7 +214,9 @@ def start_search(visitor, evaluations: int, plan: bool = False) -> None:
 
 def test_evolve_and_reload_the_page_meanwhile(visitor):
     start_search(visitor, evaluations=16, plan=True)
-    visitor.see("#hm-evolve-job .hm-pill", "running")
+    # A short search may be over before it is looked at.
+    begun = visitor.page.locator("#hm-evolve-job .hm-pill").first
+    sync_api.expect(begun).to_contain_text(re.compile("running|done"), timeout=90_000)
     visitor.page.reload()
     sync_api.expect(visitor.page.locator("#hm-cards .hm-card")).to_have_count(3)  # what was chosen is still there
     visitor.open("Evolve")
