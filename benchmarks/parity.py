@@ -52,7 +52,8 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
 RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 """Methods that draw masks."""
 RANKED = ("ties", "breadcrumbs", "breadcrumbs_ties", "sce", "arcee_fusion")
-"""Methods that keep numbers by their rank: of equal ones, of which 16 bits have many, each program keeps others."""
+"""Methods that keep numbers by their rank: of equal ones, of which 16 bits have many and float32 a few, each program
+keeps others."""
 
 
 def make_models(root: Path) -> dict[str, list[Path]]:
@@ -203,18 +204,35 @@ def compare(folder: Path, document: dict[str, Any]) -> str:
     if document["merge_method"] in RANDOM:
         return statistically_alike(mine, other, document)
     worst, count, where = 0.0, 0, ""
+    level = document["merge_method"] in RANKED
     for name, one in mine.items():
         if one.dtype != other[name].dtype or one.shape != other[name].shape:
             return f"{name} is {one.dtype} {list(one.shape)}, theirs {other[name].dtype} {list(other[name].shape)}"
         apart = (one.double() - other[name].double()).abs()
         apart = torch.where(steps(one, other[name]) <= (one.dtype != torch.float32), 0.0, apart)
         count += int((apart > APART).sum())
+        level &= are_level(document, name, apart > APART)
         if float(apart.max()) > worst:
             worst, where = float(apart.max()), name
     if not count:
         return ""
-    ranked = document["merge_method"] in RANKED and "float32/" not in str(document)
-    return f"{EQUAL_RANKS if ranked else ''}{worst:.1e} apart in {where}, {count} numbers in all"
+    return f"{EQUAL_RANKS if level else ''}{worst:.1e} apart in {where}, {count} numbers in all"
+
+
+def are_level(document: dict[str, Any], name: str, places: torch.Tensor) -> bool:
+    """Whether each of these numbers of a tensor is one that a model changed as much as another: ranks leave open which
+    is kept. Of slices, whose layers lie elsewhere, and of ranks over several models it is taken so in 16 bits."""
+    if not places.any():
+        return True
+    if "slices" in document or document["merge_method"] in ("sce", "arcee_fusion"):
+        return "float32/" not in str(document)
+    base = load_all(Path(document["base_model"]))[name]
+    found = torch.zeros_like(places)
+    for entry in document["models"]:
+        changed = (load_all(Path(entry["model"]))[name].float() - base.float()).abs()
+        _, which, often = changed.unique(return_inverse=True, return_counts=True)
+        found |= often[which] > 1
+    return bool(found[places].all())
 
 
 def steps(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
