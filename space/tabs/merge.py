@@ -191,6 +191,24 @@ def _follow_picks(recipe: _Recipe, pick: Pick) -> None:
             return text, *others[:3], count + 1, *others[4:]
         return *(gr.skip(),) * 4, count + 1, gr.skip(), gr.skip(), describe_parts(read(text), drawn)
 
+    def settled(
+        name: str,
+        models: list[str] | None,
+        base: str | None,
+        text: str,
+        count: int,
+        drawn: Drawn | None,
+        told: list[str],
+        written: str,
+    ) -> tuple[Any, ...]:
+        # Answers come in any order, and one that was asked for before another may write the recipe after it.
+        before = read(text)
+        in_parts = before is not None and bool(before.modules) != bool(drawn and drawn.parts)
+        if in_parts and text.strip() == written.strip():
+            return chosen(name, models, base, text, count, drawn, fresh=True)
+        found = changed(name, models, base, text, count, drawn, told)
+        return (*found[:-1], describe_parts(before, drawn)) if found is nothing else found
+
     def shown_parts(text: str, drawn: Drawn | None) -> str:
         return describe_parts(read(text), drawn)
 
@@ -198,15 +216,17 @@ def _follow_picks(recipe: _Recipe, pick: Pick) -> None:
     outputs = list(shown)
     # `input`, or what differs: only what a person picks rewrites the recipe, never what an edited recipe picks.
     events = [recipe.method.input, recipe.models.input, recipe.base.input]
-    gr.on(events, chosen, inputs, outputs, trigger_mode="always_last", **_QUIET)
-    # A base that the cards told of is no `input`.
-    recipe.base.change(rebased, inputs, outputs, trigger_mode="always_last", **_QUIET)
-    # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
-    recipe.models.change(changed, [*inputs, recipe.told], outputs, trigger_mode="always_last", **_QUIET)
-    # What was picked while this was under way has been answered before it, and is taken up after it.
-    pick.drawn.change(known, [*inputs, recipe.written], outputs, **_QUIET).then(
-        changed, [*inputs, recipe.told], outputs, **_QUIET
+    last: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
+    answers = (
+        gr.on(events, chosen, inputs, outputs, **last),
+        # A base that the cards told of is no `input`.
+        recipe.base.change(rebased, inputs, outputs, **last),
+        # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
+        recipe.models.change(changed, [*inputs, recipe.told], outputs, **last),
+        pick.drawn.change(known, [*inputs, recipe.written], outputs, **_QUIET),
     )
+    for answer in answers:
+        answer.then(settled, [*inputs, recipe.told, recipe.written], outputs, **_QUIET)
     pick.tab.select(shown_parts, [recipe.text, pick.drawn], [pick.parts], **_QUIET)
 
 
