@@ -283,6 +283,8 @@ def show_verification(result: Verification) -> None:
 
 def show_tree(tree: Lineage, out: Console = out) -> None:
     """Draws what models come from, each under what was made of it; what several have in common, and their base."""
+    from .lineage.likeness import YARDSTICK
+
     drawn: set[str] = set()
 
     def grow(branch: Branches, name: str, depth: int = 1) -> int:
@@ -317,13 +319,14 @@ def show_tree(tree: Lineage, out: Console = out) -> None:
         out.print(marked("base that fits: [bold]{}[/]", tree.base), soft_wrap=True)
     elif tree.common and tree.asked[1:]:
         out.print("base that fits: none; each of these was tuned itself, or cannot be read", soft_wrap=True)
+    if tree.distances:
+        out.print(f"how far from it ({YARDSTICK}):", soft_wrap=True)
     for name, apart in (tree.distances or {}).items():
-        out.print(marked("{}: {} of its length from the base", name, f"{apart:.1%}"), soft_wrap=True)
+        out.print(marked("  {}: {}", name, f"{apart:.1%}"), soft_wrap=True)
+    if tree.kinship:
+        out.print("how alike what they add to it is (0: different things; 1: the same):", soft_wrap=True)
     for (one, other), value in (tree.kinship or {}).items():
-        out.print(
-            marked("{} and {}: what they add to it is {} alike", one, other, _hundredths(value)),
-            soft_wrap=True,
-        )
+        out.print(marked("  {} and {}: {}", one, other, _hundredths(value)), soft_wrap=True)
     if tree.siblings:
         out.print("siblings that fit, those that learnt something else first:")
     for found in tree.siblings:

@@ -1,15 +1,23 @@
 """Trees of models: what cards say, what weights show where cards are silent or wrong, and the base of several."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hubtools import publish
 from lineagetools import beginning, drawing, files, pipeline, population, publish_all, tuned
 
+from hubmerge import merge
 from hubmerge.errors import NotFoundError
+from hubmerge.hub.source import open_source
+from hubmerge.lineage.likeness import distance, sample
 from hubmerge.lineage.tree import Node, Parent, Tracer, Tree, trace
+from hubmerge.recipe import Recipe
+from hubmerge.reference import ModelRef
 from hubmerge.terminal import show_tree
+from hubmerge.zoo.kinds import shipped
 
 B = "bob/line-"
 
@@ -228,6 +236,39 @@ def test_what_a_merge_of_ours_says_comes_first(family, siblings, tmp_path: Path,
         ("alice/line-base", "manifest", "merge"),
         ("alice/line-math", "manifest", "merge"),
     ]
+
+
+def test_the_yardstick_is_measured(tmp_path: Path, capsys) -> None:
+    """What docs/lineage.md and the drawn tree say of how far models are, of the models that ship."""
+    zoo = shipped()
+    tuned_ones = {one: zoo / one for one in ("math", "errands", "math-2", "japanese")}
+    recipes = {
+        "zoo-math and zoo-japanese, linear, weight .5": ("linear", {"weight": 0.5}),
+        "the same, task_arithmetic, weight .6": ("task_arithmetic", {"weight": 0.6}),
+        "the same, ties, weight .6, density .5": ("ties", {"weight": 0.6, "density": 0.5}),
+        "the same, dare_ties, weight .6, density .5": ("dare_ties", {"weight": 0.6, "density": 0.5}),
+    }
+    folders = {f"zoo-{name}": folder for name, folder in tuned_ones.items()}
+    for name, (method, parameters) in recipes.items():
+        document: dict[str, Any] = {"merge_method": method, "dtype": "float32"}
+        if method != "linear":
+            document["base_model"] = str(zoo / "base")
+        document["models"] = [{"model": str(zoo / one), "parameters": parameters} for one in ("math", "japanese")]
+        merge(Recipe.from_dict(document), tmp_path / method)
+        folders[name] = tmp_path / method
+    apart_from = "vlm-base: the same shapes in a layer, another beginning"
+    folders[apart_from] = shipped("vlm") / "base"
+    base, *others = (sample(open_source(ModelRef.parse(str(one)))) for one in (zoo / "base", *folders.values()))
+    measured = {name: distance(one, base) or 0.0 for name, one in zip(folders, others, strict=True)}
+    page = (Path(__file__).parents[1] / "docs" / "lineage.md").read_text()
+    told = re.findall(r"^\| (.+) \| ([\d.]+%) \|$", page, re.M)
+    assert told == [(one, f"{far:.1%}") for one, far in measured.items()]
+    near = [measured[f"zoo-{one}"] for one in tuned_ones]
+    near_and_far = f"the demo's fine-tunes: {min(near):.0%} to {max(near):.0%}; "
+    near_and_far += f"a model trained apart: {measured[apart_from]:.0%}"
+    show_tree(Tree(("org/a",), {"org/a": Node("org/a")}, "org/base", {"org/a": 0.835}))
+    drawn = capsys.readouterr().out
+    assert f"how far from it (0%: nothing changed; {near_and_far}):\n  org/a: 83.5%\n" in drawn
 
 
 def test_a_small_hub(hub) -> None:

@@ -8,9 +8,11 @@ import pytest
 from hubtools import publish
 from huggingface_hub import HfApi
 from lineagetools import beginning, files, tuned
+from markupsafe import escape
 
 from hubmerge.errors import NotFoundError, RecipeError
 from hubmerge.hub import open_source
+from hubmerge.lineage.likeness import YARDSTICK
 from hubmerge.reference import ModelRef
 from space.tabs.pick import common_base, describe, plain, siblings_of
 from space.views.models import describe_siblings
@@ -99,6 +101,7 @@ def test_models_that_go_with_the_chosen_are_proposed(hub) -> None:
     shown = describe_siblings(tree)
     assert "<details>" in shown and "What these models come from</title>" in shown
     assert "Tuned from alice/goes-base like these" in shown and f'href="{hub.endpoint}/alice/goes-ja"' in shown
+    assert f"<p>How far: {escape(YARDSTICK)}.</p>" in shown
     assert "none fits" in describe_siblings(
         siblings_of(page, [f"alice/goes-{one}" for one in ("math", "ja", "code")], None)
     )

@@ -9,6 +9,7 @@ from hubmerge.errors import HubmergeError
 from hubmerge.hub import Source
 from hubmerge.hub.auto_class import class_of
 from hubmerge.hub.pipeline import network
+from hubmerge.lineage.likeness import YARDSTICK
 from hubmerge.lineage.tree import Tree
 from hubmerge.markup import Markup
 from hubmerge.recipe import Recipe
@@ -158,7 +159,8 @@ def describe_siblings(tree: Tree) -> Markup:
         told = f"Tuned from {tree.base} like these, the most different first; they are in the list of models now."
     # What is drawn escapes all text by itself.
     picture = Markup(drawn(partial(show_tree, tree), "What these models come from"))
-    return render("siblings", told=told, siblings=found, picture=picture)
+    yardstick = f"How far: {YARDSTICK}."
+    return render("siblings", told=told, siblings=found, yardstick=yardstick, picture=picture)
 
 
 def _compared(source: Source, draws: bool) -> tuple[str, Mapping[str, tuple[int, ...]]]:
