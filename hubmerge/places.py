@@ -30,8 +30,8 @@ def winner_of(root: Path) -> Path:
         return root
     if not (root / RESULTS_FILE).is_file():
         raise SourceError(
-            f"{folder_name(root)} is the folder of a search that has no winner yet; finish it with --resume, or name "
-            "another model."
+            f"{folder_name(root)} is the folder of a search that has no winner yet; finish it with --resume (on the "
+            "page: Resume), or name another model."
         )
     return root / MODEL_FOLDER
 

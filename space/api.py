@@ -8,18 +8,21 @@ job is reached by its id alone: 64 random bits that only the call that started i
 import json
 import threading
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from hubmerge.errors import HubmergeError, TaskError
+from hubmerge.documents import load_mappings
+from hubmerge.errors import HubmergeError, RecipeError, TaskError
 from hubmerge.evaluate.pictures import MOST_BYTES
+from hubmerge.evolve.search import Search
 from hubmerge.recipe import Recipe
+from hubmerge.stream.findings import Finding
 
 from .forms import tools as asked
 from .settings import Settings
@@ -27,7 +30,7 @@ from .state import PRODUCT, Owner, Page, made_here, owner_of
 from .tabs.answer import STRANGERS_PIXELS, WAITING, reply
 from .tabs.drawing import Wish, drawings
 from .tabs.drawing import asked as asked_for
-from .tabs.evolve import submit_search
+from .tabs.evolve import plan_search, submit_search
 from .tabs.merge import submit_merge
 from .tabs.pick import search as search_hub
 from .tabs.publish import known_user, submit_publish
@@ -37,6 +40,9 @@ from .visitors.guard import shows_errors
 from .work.health import health as look
 from .work.job import Job
 from .work.turns import Together
+
+if TYPE_CHECKING:
+    from hubmerge.evolve.plan import SearchPlan
 
 
 class Endpoints:
@@ -63,13 +69,19 @@ class Endpoints:
         return _readable(search_hub(query, self._token(request, oauth)), request)
 
     def plan_merge(self, recipe: str, request: gr.Request, oauth: gr.OAuthToken | None) -> dict[str, Any]:
-        """What a merge takes, from headers: sizes in bytes, memory, sources with commits, measuring, problems.
+        """What a merge or a search takes, from headers: bytes, memory, sources with commits, problems, and of a
+        merge what is measured, of a search its phases.
 
         Args:
-            recipe: A recipe in mergekit's YAML format; models are Hub IDs as org/name or org/name@revision.
+            recipe: A recipe in mergekit's YAML format, or a search in hubmerge's, which has a task; models are Hub IDs
+                as org/name or org/name@revision.
         """
+        token = self._token(request, oauth)
+        if any("task" in one for one in load_mappings(recipe, "recipe", RecipeError)):
+            search = read_search(self._page.settings, recipe)
+            return _readable(_told_search(search, plan_search(self._page, search, token)), request)
         checked = require_hub_ids(self._page.settings, Recipe.from_text(recipe))
-        made = self._page.settings.limits.plan(checked, self._token(request, oauth))
+        made = self._page.settings.limits.plan(checked, token)
         told = {
             "recipe": made.recipe.to_yaml(),
             "sources": {source.name: source.commit for source in made.sources},
@@ -80,7 +92,7 @@ class Endpoints:
             "peak_memory": made.peak_memory,
             "disk_bytes": made.disk_bytes,
             "measured": [one.told for one in made.statistics],
-            "problems": [{"level": finding.level, "message": finding.message} for finding in made.findings],
+            "problems": _problems(made.findings),
         }
         return _readable(told, request)
 
@@ -319,6 +331,23 @@ def _sent_picture(address: str, settings: Settings) -> Iterator[Path | None]:
 def _readable(value: Any, request: gr.Request) -> Any:
     """`value`, as JSON text for an MCP client: gradio would hand that Python's own notation."""
     return json.dumps(value, ensure_ascii=False) if request.headers.get("x-gradio-user") == "mcp" else value
+
+
+def _told_search(search: Search, made: "SearchPlan") -> dict[str, Any]:
+    """A search's plan, under the names of a merge's where it has the same."""
+    return {
+        "search": search.to_yaml(),
+        "sources": {source.name: source.commit for source in made.models},
+        "phases": [asdict(phase) for phase in made.phases],
+        "fetch_bytes": made.fetch,
+        "output_bytes": made.output,
+        "peak_memory": made.held.memory,
+        "problems": _problems(made.findings),
+    }
+
+
+def _problems(found: Iterable[Finding]) -> list[dict[str, str]]:
+    return [{"level": finding.level, "message": finding.message} for finding in found]
 
 
 def _told(job: Job) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hubmerge.evolve.records.remarks import remarks
 from hubmerge.evolve.report import write_report
 from hubmerge.hub.source import open_source
 from hubmerge.recipe import Recipe
+from space.tabs.evolve import of_form
 
 
 def test_what_is_said() -> None:
@@ -81,6 +82,7 @@ def test_more_examples_than_there_are_and_a_grid_of_one_are_told(tiny_search, si
     plenty = type(tiny_search()).from_dict(tiny_search().to_dict() | {"splits": {"search": 999, "test": 8}})
     assert "has 4 examples for the search split, fewer than the 999 that are asked for: all are taken." in told(plenty)
     assert "test split" not in told(plenty)
+    assert not any("fewer" in one.message for one in of_form(plan_search(plenty)).findings)  # so many at most
     paths = {"models": [str(siblings["math"]), str(siblings["base"])], "data_flow": {}, "task": rows}
     alone = {"models": paths["models"][:1], "searcher": {"name": "grid", "evaluations": 8}}
     grid = type(tiny_search()).from_dict(paths | alone)

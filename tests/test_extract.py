@@ -238,7 +238,7 @@ def test_the_command_pushes_it_and_it_is_verified(call, hub, base, models, tmp_p
     [
         ({}, r"--rank 16\), or by energy"),
         ({"energy": 1.5}, "up to 1"),
-        ({"rank": 4, "memory": 1000}, "more than --memory allows"),
+        ({"rank": 4, "memory": 1000}, "more than may be held; raise that .--memory"),
     ],
 )
 def test_what_cannot_be_is_said(base, models, how, said) -> None:

@@ -61,7 +61,7 @@ def test_models_as_mergekit_writes_them_out(written: str, model: str) -> None:
     ("text", "remark"),
     [
         (f"name: mine\nmerge_method: linear\n{TWO}", None),
-        (f"merge_method: linear\nout_path: ./x\n{TWO}", "'out_path' .* `--out` says"),
+        (f"merge_method: linear\nout_path: ./x\n{TWO}", "'out_path' .* `--out`, on the page Publish, says"),
         (f"merge_method: linear\nrandom_seed: 1\n{TWO}", "'random_seed' .* `seed` under"),
         (f"merge_method: linear\ndtpe: float16\n{TWO}", "did you mean 'dtype'"),
         (f"merge_method: linear\nanything: &a {{x: 1}}\n{TWO}", "mergekit leaves it out, too"),

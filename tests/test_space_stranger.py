@@ -211,6 +211,7 @@ def test_what_a_stranger_may_say_is_taken(server: Settings, tmp_path: Path) -> N
         *BUILTIN,
         {"examples": hub, "prompt": "{question}", "answer": "{answer}", "metric": "exact_match", "max_new_tokens": 32},
         {"examples": {"search": ROWS, "test": ROWS}, "name": "mine", "language": "ja", "system": "Be short."},
+        {"examples": {"search": ROWS, "test": ROWS}, "chat_template": False},
         {"examples": {"search": choice}, "metric": "loglikelihood", "choices": "options"},
     ):
         search = read_search(server, search_text(task, splits={"search": 3}, economy={"racing": True}))

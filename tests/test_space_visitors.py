@@ -62,8 +62,26 @@ def test_folders_and_files_of_the_server_are_out_of_reach(visitor, siblings):
     with pytest.raises(AppError, match="folder of this server"):
         visitor.predict(str(siblings["math"]), "hello", api_name="/chat")
     for task in ("/etc/passwd", "{examples: {folder: /etc, test: passwd.csv}}"):
-        with pytest.raises(AppError, match="names files of this server"):
-            visitor.predict(SEARCH.replace("TASK", task), api_name="/evolve")
+        for endpoint in ("/evolve", "/plan"):
+            with pytest.raises(AppError, match="names files of this server"):
+                visitor.predict(SEARCH.replace("TASK", task), api_name=endpoint)
+
+
+def test_a_search_is_planned_where_a_merge_is(visitor):
+    rows = [{"question": f"w{number}", "answer": f"{number}"} for number in range(27)]
+    task = json.dumps(
+        {"examples": {"search": rows[:9], "validation": rows[9:18], "test": rows[18:]}, "max_new_tokens": 8}
+    )
+    told = visitor.predict(SEARCH.replace("TASK", task), api_name="/plan")
+    [phase] = told["phases"]
+    assert (phase["space"], phase["searcher"]) == ("ps", "cmaes") and phase["genes"][0] > 1
+    assert told["search"].startswith("models:") and list(told["sources"]) == [PUBLIC]
+    assert 0 < told["output_bytes"] < told["peak_memory"]
+    assert not [one for one in told["problems"] if one["level"] == "error"]
+    with pytest.raises(AppError, match="on the page: Evolve, for programs /evolve"):
+        visitor.predict(SEARCH.replace("TASK", task), api_name="/merge")
+    with pytest.raises(AppError, match="on the page: Merge, for programs /merge"):
+        visitor.predict(RECIPE.replace("MODEL", PUBLIC), api_name="/evolve")
 
 
 def test_anybody_may_ask_for_the_health_and_learns_counts_alone(visitor):

@@ -372,7 +372,7 @@ def test_threads_fit_what_is_free_and_a_warning_names_the_way_out(siblings, monk
     assert make_plan(recipe).threads == 1
     asked = make_plan(recipe, threads=2)
     assert asked.threads == 2
-    assert any("--threads 1 takes less" in found.message for found in asked.warnings)
+    assert any("fewer threads take less (--threads 1" in found.message for found in asked.warnings)
 
 
 def test_a_filter_that_fits_no_tensor_is_told(siblings: Siblings) -> None:

@@ -154,7 +154,7 @@ def _require_one_tokenizer(recipe: Recipe, models: list[tuple[str, Source]]) -> 
             method = recipe.merges[stage].merge_method
             raise RecipeError(
                 f"{method} merges models of one tokenizer, and those of {other.name} and {source.name} differ; give "
-                "one of them the other's first: hubmerge transplant."
+                "one of them the other's first (`hubmerge transplant`, on the page: Tools)."
             )
 
 

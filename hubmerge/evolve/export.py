@@ -88,6 +88,6 @@ def _evaluation(run: Path, number: int) -> Evaluation:
     if (reason := found[number].error) is not None:
         raise SearchError(
             f"Candidate {number} of {journal} has no score, so nothing says that it works ({reason}); choose one that "
-            f"has, as `{typed('report')}` lists them."
+            f"has: `{typed('report')}` and the page list them."
         )
     return found[number]

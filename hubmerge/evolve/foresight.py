@@ -202,7 +202,8 @@ def _remarks(search: Search, task: Task, sources: Mapping[ModelRef, Source]) -> 
         if (there := len(task.split(split))) < asked:
             yield warning(
                 f"The task has {there:,} examples for the {split} split, fewer than the {asked:,} that are asked for: "
-                "all are taken."
+                "all are taken.",
+                "splits",
             )
     most = search.data_flow.max_layers if search.data_flow is not None else None
     if search.spaces == ("dfs",) and most is not None:

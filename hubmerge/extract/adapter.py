@@ -175,7 +175,8 @@ def _threads(each: int, most: int, memory: int | None) -> int:
         return most
     if each + _LIBRARY_BYTES > memory:
         raise RecipeError(
-            f"Factoring the largest tensor takes {size(each + _LIBRARY_BYTES)}, more than --memory allows; raise it."
+            f"Factoring the largest tensor takes {size(each + _LIBRARY_BYTES)}, more than may be "
+            "held; raise that (--memory, of the page: HUBMERGE_SPACE_MAX_MEMORY_GB)."
         )
     return min(most, (memory - _LIBRARY_BYTES) // each)
 
@@ -195,7 +196,7 @@ def _left_out(
         if is_moved and not (whole and one.why is None):
             why.setdefault(one.why or "of norms", []).append(one.name)
     for what, names in why.items():
-        advice = "; --whole saves them beside it" if what == "of norms" else ""
+        advice = "; extract-lora --whole, not the page, saves them beside it" if what == "of norms" else ""
         yield warning(
             f"{len(names):,} tensor(s) {what} differ between {model.name} and {base.name} and are not in the LoRA "
             f"({some(names)}){advice}."

@@ -86,8 +86,8 @@ def read_wish(recipe: Recipe) -> tuple[Wish, bool]:
     rank, energy = given.get("rank"), given.get("energy")
     if rank is None and energy is None:
         raise RecipeError(
-            "Say how near the LoRA is to come: by its rank (--rank 16), or by energy, the share of the change that it "
-            "holds (--energy .9)."
+            "Say how near the LoRA is to come: by its rank, such as 16, or by energy, the share of the change that it "
+            "holds, such as .9."
         )
     if rank is not None and not (type(rank) is int and 1 <= rank <= HIGHEST):
         raise RecipeError(f"rank must be a whole number from 1 to {HIGHEST:,}, got {repr(rank)[:24]}.")

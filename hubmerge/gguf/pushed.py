@@ -19,7 +19,8 @@ def require_no_model(upload: Upload) -> None:
     ):
         raise RefusedError(
             f"{upload.repo_id} holds a model ({model}), whose card this one of GGUF files would replace; choose "
-            "another name, write the file into the model's folder and push that, or replace the card (--overwrite)."
+            "another name, write the file into the model's folder and push that, or replace the card (--overwrite, "
+            "on the page: tick Overwrite)."
         )
 
 

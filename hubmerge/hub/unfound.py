@@ -27,7 +27,8 @@ def helped(ref: ModelRef, kind: str, token: str | None) -> Iterator[None]:
             hint = f"Did you mean {near}?"
         elif ref.repo_id.startswith(f"{DEMO}/"):
             hint = (
-                f"This is one of the demo's: `{typed('hub --demo')}` serves them, and prints what to set to reach it."
+                f"This is one of the demo's: `{typed('hub --demo')}` serves them, and prints what to set to reach it; "
+                f"`{typed('space --demo')}` opens the page on them."
             )
         else:
             raise

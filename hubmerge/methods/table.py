@@ -329,7 +329,7 @@ IGNORED_PARAMETERS: Mapping[str, str] = {
 """Parameters that recipes of other tools carry and that change nothing here, with the reason."""
 
 UNBUILT: Mapping[str, str] = {
-    "adamerging": "it trains weights on data; `hubmerge evolve` searches for them",
+    "adamerging": "it trains weights on data; a search finds some (`hubmerge evolve`, on the page: Evolve)",
     "emr": "its result is one mask a model, no model",
 }
 """Methods that people know and that are not here, and why: no other one is suggested for them."""

@@ -55,7 +55,7 @@ _OF_SEARCHES = {"genome", "data_flow", "searcher", "splits"}
 """With a task beside, these make a document a search."""
 
 _ELSEWHERE: Mapping[str, str] = {
-    "out_path": "`--out` says where the model is written",
+    "out_path": "`--out`, on the page Publish, says where the model goes",
     "random_seed": "`seed` under `parameters` is that of the random masks",
     "residual_weight": "mergekit does not use it either",
     "revision": "write the model as org/name@revision",
@@ -77,8 +77,8 @@ def read_recipe(document: Mapping[str, Any], strict: bool = False) -> Recipe:
     recipe's `remarks` hold (`Recipe.require_read`)."""
     if "task" in document and _OF_SEARCHES & document.keys():
         raise RecipeError(
-            f"This is a search, not a recipe: run it with {typed('evolve FILE --out run')}; then its winner is in "
-            "run/best.yaml and run/model."
+            f"This is a search, not a recipe: run it with {typed('evolve FILE --out run')} (on the page: Evolve, for "
+            "programs /evolve); then its winner is in run/best.yaml and run/model."
         )
     return _Reader(forgiving=not strict and not _is_ours(document)).recipe(document)
 

@@ -142,5 +142,6 @@ def check_memory(peak: int, limit: int | None, ranged: bool, threads: int = 1) -
         )
     free = free_memory()
     if peak > free:
-        instead = "; --threads 1 takes less" if threads > 1 else ""
+        fewer = "; fewer threads take less (--threads 1, of the page: HUBMERGE_SPACE_MAX_MEMORY_GB)"
+        instead = fewer if threads > 1 else ""
         yield warning(f"The merge takes up to {size(peak)} of memory and {size(free)} are free; it may fail{instead}.")

@@ -10,11 +10,13 @@ from ..text import sentences
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding in one sentence, clean as an error's is. `error` is the class that an "error" raises as."""
+    """One finding in one sentence, clean as an error's is. `error` is the class that an "error" raises as; `about`: the
+    key of the document that it is of, for who asked that otherwise than in a document."""
 
     level: Literal["error", "warning"]
     message: str
     error: type[HubmergeError] = PlanError
+    about: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", sentences(self.message))
@@ -25,9 +27,9 @@ def error(message: str, kind: type[HubmergeError] = PlanError) -> Finding:
     return Finding("error", message, kind)
 
 
-def warning(message: str) -> Finding:
+def warning(message: str, about: str = "") -> Finding:
     """Something to know that does not forbid the merge."""
-    return Finding("warning", message)
+    return Finding("warning", message, about=about)
 
 
 def raise_errors(findings: Iterable[Finding]) -> None:

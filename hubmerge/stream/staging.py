@@ -161,8 +161,8 @@ def _check_measured(recipe: Recipe, method: Method, measured: Sequence[Statistic
             yield error(f"{method.name} measures no model; leave `calibration` out.", RecipeError)
     elif not all(measured):
         yield error(
-            f"{method.name} needs models measured on texts, as `hubmerge merge` and `hubmerge.merge` do for a recipe "
-            "with `calibration`.",
+            f"{method.name} needs models measured on texts, as `hubmerge merge`, `hubmerge.merge` and the page do for "
+            "a recipe with `calibration`.",
             RecipeError,
         )
 

@@ -1,8 +1,8 @@
 """Evolve: what may vary and how a candidate is judged; then the search live, and any of its candidates as a model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -25,6 +25,9 @@ from .evolve_form import search_controls
 from .merge import submit_recipe
 from .panel import Panel, begins, panel
 from .pick import Pick
+
+if TYPE_CHECKING:
+    from hubmerge.evolve.plan import SearchPlan
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -54,7 +57,7 @@ def evolve_tab(page: Page, pick: Pick, tab: gr.Tab) -> Evolve:
     inputs = [page.owner, pick.drawn, *(fields[name] for name in names(SearchForm))]
 
     def show_plan(search: Search, owner: str, token: Token) -> str:
-        return plan_search(page, search, token)
+        return describe_search_plan(of_form(plan_search(page, search, token)))
 
     def start(search: Search, owner: str, token: Token) -> gr.Timer:
         submit_search(page, owner, search, token)
@@ -140,15 +143,20 @@ def _live(page: Page) -> tuple[Panel, Any]:
     return job, make.click(make_one, [one, page.owner], [page.timer], **_QUIET)
 
 
-def plan_search(page: Page, search: Search, token: Token) -> str:
-    """What a search would do, as HTML, from headers and examples alone."""
+def plan_search(page: Page, search: Search, token: Token) -> "SearchPlan":
+    """What a search would do, from headers and examples alone, with a finding for each limit that it goes over."""
     require_fit_for_strangers(page.settings, search, page.examples.task)
     require("evotorch", "matplotlib")
     # Brings EvoTorch and Ray, which a page without a search does without.
     from hubmerge.evolve.plan import plan_search
 
     limits = page.settings.limits
-    return describe_search_plan(limits.on_search(plan_search(search, token=token, memory=limits.memory)))
+    return limits.on_search(plan_search(search, token=token, memory=limits.memory))
+
+
+def of_form(plan: "SearchPlan") -> "SearchPlan":
+    """The plan, as somebody reads it who filled in the form: of each split that asks for so many examples at most."""
+    return replace(plan, findings=tuple(one for one in plan.findings if one.about != "splits"))
 
 
 def submit_search(page: Page, owner: str, search: Search, token: str | None) -> Job:

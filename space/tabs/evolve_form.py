@@ -172,7 +172,7 @@ def _budget() -> Controls:
 
 
 def _rest() -> Controls:
-    with gr.Accordion("Examples of each split, comparisons, economy", open=False):
+    with gr.Accordion("Examples of each split at most, comparisons, economy", open=False):
         with gr.Row():
             splits = {
                 split: gr.Number(number, label=split, precision=0, minimum=1, min_width=90, elem_id=f"hm-{split}")

@@ -11,6 +11,7 @@ from hubmerge.documents import load_mapping
 from hubmerge.errors import AccessError, SearchError
 from hubmerge.evaluate.task import BUILTIN, SPLITS, task_document
 from hubmerge.evolve.search import Search
+from hubmerge.evolve.spec.document import require_no_recipe
 from hubmerge.recipe import Recipe
 from hubmerge.reference import ModelRef
 
@@ -77,6 +78,7 @@ def read_search(settings: Settings, text: str) -> Search:
     Raises `SearchError` where it cannot be read as one.
     """
     document = load_mapping(text, "search", SearchError)
+    require_no_recipe(document)
     if settings.on_space:
         require_search(document)  # before anything of it is looked for
     else:

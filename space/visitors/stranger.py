@@ -113,6 +113,7 @@ _TASK = table(
         "language": text(20),
         "max_new_tokens": whole(1, LONGEST_ANSWER),
         "system": text(LONGEST_PROMPT),
+        "chat_template": flag,
     },
     _THERE,
 )

@@ -217,7 +217,8 @@ def learn(origin: ModelRef, token: str | None = None) -> Learnt:
     results = find(RESULTS_FILE)
     if results is None:
         raise SearchError(
-            f"{name} has no winner yet: finish it with `{typed('evolve')} ... --resume`, and begin with it then."
+            f"{name} has no winner yet: finish it with `{typed('evolve')} ... --resume` (on the page: Resume), and "
+            "begin with it then."
         )
     spaces: dict[str, Any] = {}
     for prefix, evaluations in found.items():

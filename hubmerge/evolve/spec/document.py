@@ -44,6 +44,15 @@ _OF_RECIPES, _OF_SEARCHES = {"merge_method", "slices", "modules", "stages"}, {"t
 """One of these, and none of those, makes a document a recipe."""
 
 
+def require_no_recipe(document: Mapping[str, Any]) -> None:
+    """Raises `SearchError` for a recipe in a search's place."""
+    if _OF_RECIPES & document.keys() and not _OF_SEARCHES & document.keys():
+        raise SearchError(
+            f"This is a recipe, not a search: merge it with {typed('merge FILE --out merged')} (on the page: Merge, "
+            "for programs /merge); a search has a `task`, and `genome` or `data_flow`."
+        )
+
+
 def read_search(document: Mapping[str, Any], relative_to: Path) -> dict[str, Any]:
     """The fields of the `Search` that a document describes, its task's files looked for in `relative_to`.
 
@@ -51,11 +60,7 @@ def read_search(document: Mapping[str, Any], relative_to: Path) -> dict[str, Any
     `Search` to say.
     """
     SEARCH.require_plain(document)
-    if _OF_RECIPES & document.keys() and not _OF_SEARCHES & document.keys():
-        raise SearchError(
-            f"This is a recipe, not a search: merge it with {typed('merge FILE --out merged')}; a search has a `task`, "
-            "and `genome` or `data_flow`."
-        )
+    require_no_recipe(document)
     SEARCH.require_known(document, KEYS, "the search")
     for key in ("models", "task"):
         if not document.get(key):
