@@ -236,7 +236,7 @@ def test_the_command_pushes_it_and_it_is_verified(call, hub, base, models, tmp_p
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({}, r"--rank 16\), or by energy"),
+        ({}, "by its rank, such as 16, or by energy"),
         ({"energy": 1.5}, "up to 1"),
         ({"rank": 4, "memory": 1000}, "more than may be held; raise that .--memory"),
     ],
