@@ -6,14 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants
 
-from . import __version__
-from .amounts import count, listed, size
+from .amounts import listed
 from .documents import load_mapping, parse_object
 from .errors import HubmergeError, SourceError
 from .extract import EXTRACT
@@ -29,7 +27,7 @@ from .published import MERGEKIT, MERGEKIT_MOE, read_again
 from .recipe import Recipe
 from .reference import ModelRef
 from .stream.manifest import MANIFEST, Manifest
-from .stream.speaking import spoken_to
+from .stream.speaking import made, spoken_to
 
 if TYPE_CHECKING:  # what follows brings torch, which takes seconds and a push does without
     from typing_extensions import Unpack
@@ -152,7 +150,7 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
         repo_id=repo_id,
         base_model=next((s.name for s in plan.sources if s.pinned == base), None),
         commands=_commands(plan, repo_id),
-        made=_made(plan),
+        made=made(plan),
         calibration=[
             (one.source.title, one.texts.source, one.texts.dataset, one.texts.examples, one.texts.tokens)
             for one in plan.statistics
@@ -193,15 +191,6 @@ def _commands(plan: "Plan", repo_id: str | None) -> tuple[str, ...]:
         return (f"hubmerge merge {repo_id} --out merged", out) if isinstance(plan.recipe, Recipe) else (out,)
     command, out = ("merge", "merged") if isinstance(plan.recipe, Recipe) else (plan.recipe.merge_method, "mixture")
     return tuple(f"hubmerge {command} {name} --out {out}" for name in recipe_file(plan))
-
-
-def _made(plan: "Plan") -> str:
-    files = f"{len(plan.shards)} files" if len(plan.shards) > 1 else "one file"
-    return (
-        f"That gives {len(plan.tensors):,} tensors, {count(plan.parameters)} parameters, {size(plan.output_bytes)} in "
-        f"{files}, made by hubmerge {__version__} with torch {version('torch')} on {plan.device}; `{MANIFEST}` has the "
-        "sha256 of each."
-    )
 
 
 def recipe_file(plan: "Plan") -> dict[str, bytes]:

@@ -173,10 +173,13 @@ def test_the_cards_commands_make_the_same_weights(finished: Run, tmp_path: Path,
     for file in (finished.folder / "model").glob("*.yaml"):
         shutil.copy(file, tmp_path)
     card = (finished.folder / "model" / "README.md").read_text()
-    lines = re.search(
-        r"## Make it again\n\nWith `best.yaml` of this repository:\n\n```bash\n(.*?)```", card, re.DOTALL
-    )[1].splitlines()
+    told = r"## Make it again\n\nThe model, by `best.yaml` .* by `search.yaml`:\n\n```bash\n(.*?)```"
+    lines = re.search(told, card, re.DOTALL)[1].splitlines()
     assert lines[-1].startswith("hubmerge evolve search.yaml")
+    walked = {"dfs": "Which layers follow one another was", "ps-dfs": "and which layers follow one another, was"}
+    assert walked.get(finished.name, "How much of each parent goes in was") in card
+    assert ("its layers are those of its parents, as they are" in card) == (finished.name == "dfs")
+    assert re.search(r"That gives \d+ tensors, .* with torch \S+ on cpu; `hubmerge.json` has", card)
     assert len(lines) == 2
     monkeypatch.chdir(tmp_path)
     for line in lines[:-1]:

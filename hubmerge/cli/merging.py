@@ -74,7 +74,7 @@ def plan(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A recipe in mergekit's YAML format, or a search; or a merge of the Hub, of its own recipe.",
+            help="A recipe in mergekit's YAML format, or a search; or a published merge, planned by its own recipe.",
             show_default=False,
         ),
     ],

@@ -224,7 +224,9 @@ def evaluate(
     model: Model,
     task: Annotated[
         str,
-        typer.Option(help="A built-in task or a task in YAML.", show_default=False, autocompletion=_tasks),
+        typer.Option(
+            help="A built-in task (gsm8k, mgsm-ja, ...) or a task in YAML.", show_default=False, autocompletion=_tasks
+        ),
     ],
     split: Annotated[str, typer.Option(help="search, validation or test.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Use this many examples, always the same.")] = None,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Json, Memory, Model, ReplaceModel, Token, app, into
+from .options import Json, Memory, Model, Token, app, into
 
 
 @app.command()
@@ -52,7 +52,7 @@ def reproduce(
         Path | None,
         into("Keep what is merged in this folder; else it is only hashed."),
     ] = None,
-    overwrite: ReplaceModel = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model in --out.")] = False,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or mps; by default the kind that it was merged on.")
     ] = None,

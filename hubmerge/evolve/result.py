@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..hub.source import Source, open_source
 from ..recipe import Recipe
 from ..reference import ModelRef
 from ..shown import Shown, Table
-from ..stream.speaking import spoken_to
+from ..stream.speaking import made, spoken_to
 from .records.folder import (
     CURVE_FILE,
     HEATMAP_FILE,
@@ -102,6 +103,7 @@ def result_of(
         card=replace(
             _card(search, sources, os.path.basename(os.path.realpath(out)), recipe, results),
             **spoken_to(plan.tokenizer),
+            made=made(plan),
             remarks=said,
             heatmap_image=HEATMAP_FILE if (out / HEATMAP_FILE).exists() else None,
             pictures=_pictures(results.task) if (out / PICTURES_FILE).exists() else None,
@@ -143,7 +145,8 @@ def card_for(result: EvolveResult, repo_id: str) -> str:
 
 def _commands(title: str) -> tuple[str, ...]:
     """What makes the model again, and the search, beside its recipe."""
-    return f"hubmerge merge {RECIPE_FILE} --out {title}", f"hubmerge evolve {SEARCH_FILE} --out runs/{title}"
+    out = shlex.quote(title)
+    return f"hubmerge merge {RECIPE_FILE} --out {out}", f"hubmerge evolve {SEARCH_FILE} --out runs/{out}"
 
 
 def card_rows(

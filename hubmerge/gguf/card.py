@@ -6,10 +6,10 @@ from typing import Any
 import yaml
 from huggingface_hub import constants
 
-from ..hub.card import source_link
 from ..hub.licences import combine
 from ..hub.markdown import escape, fence, link, table
 from ..hub.source import parts_of
+from ..hub.summary import source_link
 from ..reference import ModelRef
 from .conversion import Conversion
 

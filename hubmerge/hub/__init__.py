@@ -41,6 +41,7 @@
     source.py        a model to merge from, opened: `open_source`
     spdx.py          licences as SPDX writes them, in the Hub's words
     store.py         where a model's files are - a repository at one commit, or a folder
+    summary.py       the first sentences of a card: what a model was made of, and how
     unfound.py       a repository that is not there: what its name may have been meant for, or where the demo's are
     unpickler.py     a pickle read as data: its instructions are followed as far as weights need them
     unplaced.py      the small files of a model without the places that programs wrote into them on some machine

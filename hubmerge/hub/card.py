@@ -16,14 +16,13 @@ from .. import amounts
 from ..amounts import listed
 from ..methods import METHODS
 from ..methods.papers import EVOLUTION, PURSUIT, bibtex
-from ..places import folder_name
 from .auto_class import SEEING, TO_IMAGE, auto_class, class_of, task_of
 from .licences import LicenceResult, combine
-from .listing import Listing
 from .markdown import escape, fence, link, table
 from .notices import BEGINNING, notice_files
 from .scores import CardRow, Pictures, eval_results, render_results
 from .source import Source, parts_of, pins_of
+from .summary import part_link, summary
 from .usage import usage, usage_of_diffusers
 
 DRAWN = "A red fox in the snow"
@@ -120,7 +119,7 @@ def render(card: Card) -> str:
     parts = [
         f"---\n{_metadata(card, licence).to_yaml(original_order=_METADATA_ORDER)}\n---",
         f"# {escape(card.title)}",
-        _summary(card),
+        summary(card),
         *(f"**{escape(remark)}**" for remark in card.remarks),
         _parents(card, licence),
         _merging(card),
@@ -165,63 +164,6 @@ def _metadata(card: Card, licence: LicenceResult) -> ModelCardData:
     )
 
 
-def _method_link(name: str) -> str:
-    """A merge method with where it comes from; what a path through layers is called as it is."""
-    return f"[`{name}`]({METHODS[name].paper})" if name in METHODS else f"`{name}`"
-
-
-def _summary(card: Card) -> str:
-    beside = (card.base_model, *card.speakers, *card.givers)
-    merged = [source for source in card.sources if source.name not in beside]
-    base = next((source for source in card.sources if source.name == card.base_model), None)
-    names = [source_link(source) for source in merged or card.sources]
-    text = f"This model is {f'a {card.kind} of ' if names[1:] or base else ''}{listed(names)}"
-    if base is not None and merged:
-        text += f", built on {source_link(base)}"
-    if card.speakers:
-        text += f", with the tokenizer of {listed([source_link(s) for s in card.sources if s.name in card.speakers])}"
-    methods = ", then ".join(map(_method_link, (*card.before, card.method)))
-    text += f". No training took place: each weight is computed from the parents' weights with {methods}."
-    if card.calibration:
-        text += " How much each counts where follows from what it does with a few texts, which are named below."
-    if card.transplanted:
-        text += (
-            " Tokens that both have keep their rows. The row of a new one is the sum of rows of shared tokens that"
-            f" comes nearest to it in the other model ([orthogonal matching pursuit]({PURSUIT})), of this model's rows."
-        )
-    if card.whole is not None:
-        own = card.whole.component
-        parts = [part.replace("_", " ") for part in card.parts or ([own.name] if own else [])]
-        were = "were" if parts[1:] else "was"
-        text += f" Only the {listed(parts)} of {source_link(card.whole)} {were} merged; {_copied(card)}"
-        text += "all else of it is here as it was."
-    if card.search:
-        tried = card.search.get("evaluations")
-        count = f"{tried:,} candidates" if isinstance(tried, int) else "many candidates"
-        text += f" How much of each parent goes in was found by an evolutionary search that scored {count}."
-    return text
-
-
-def _copied(card: Card) -> str:
-    """What is here as another model has it, by that model."""
-    by_source: dict[str, list[str]] = {}
-    for part, source in card.copied.items():
-        by_source.setdefault(source_link(source), []).append(part.replace("_", " "))
-    return "".join(f"its {listed(parts)} {'are' if parts[1:] else 'is'} of {one}; " for one, parts in by_source.items())
-
-
-def source_link(source: Source) -> str:
-    """What went in, with its LoRA: links to the Hub, and names of folders."""
-    return " + ".join(map(_part_link, source.parts))
-
-
-def _part_link(part: Listing) -> str:
-    if part.commit is None:
-        name = folder_name(part.name).replace("`", "'").replace("|", "_")
-        return f"local folder `{name}`"
-    return link(part.name, f"{constants.ENDPOINT}/{part.name}")
-
-
 def _parents(card: Card, licence: LicenceResult) -> str:
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for source in card.sources:
@@ -242,7 +184,7 @@ def _parents(card: Card, licence: LicenceResult) -> str:
         commit = escape(pin.revision or "")
         if part.commit:
             commit = link(part.commit[:8], f"{constants.ENDPOINT}/{part.name}/tree/{part.commit}")
-        rows.append((_part_link(part), role, commit, size, *([link(row.licence, row.link)] if differ else [])))
+        rows.append((part_link(part), role, commit, size, *([link(row.licence, row.link)] if differ else [])))
     headings = ("Model", "Role", "Commit", "Parameters>", *(["Licence"] if differ else []))
     told = "## Parents\n\n" + table(headings, rows)
     if any(part.commit is None for part in parts_of(card.sources)):
@@ -253,7 +195,7 @@ def _parents(card: Card, licence: LicenceResult) -> str:
     for part in parts_of(card.sources):
         if part.commit is None and part.repositories:
             made = listed([link(name, f"{constants.ENDPOINT}/{name}") for name in part.repositories])
-            told += f" {_part_link(part).capitalize()} was made from {made}."
+            told += f" {part_link(part).capitalize()} was made from {made}."
     return told
 
 
@@ -349,6 +291,8 @@ def _reproduction(card: Card) -> str:
     recipe = card.commands[0].split()[2]
     is_here = recipe.endswith((".yaml", ".yml"))
     first = f"With `{recipe}` of this repository:" if is_here else "From this repository alone:"
+    if card.search and card.commands[1:]:
+        first = f"The model, by `{recipe}` of this repository; and the search that found it, by `search.yaml`:"
     told = ["## Make it again", first, fence("\n".join(card.commands), "bash")]
     if card.only_here:
         told.append(f"The search needs {escape(listed(card.only_here))}, which only the machine that it ran on has.")

@@ -48,7 +48,7 @@ draws the way of a merge.
     settings.py        the parameters of each tensor: the nearest that is given
     shards.py          how the output tensors are spread over files, and the header of such a file
     shortest.py        vocabularies of different lengths, merged by number
-    speaking.py        how the result is spoken to, as its card tells it
+    speaking.py        how large the result is, and how it is spoken to, as its card tells it
     spill.py           what a stage made of one tensor, kept on disk where it is read twice
     stage.py           one merge of a plan, and its result as weights for the next one
     staging.py         how one merge of a recipe becomes a stage: its tensors, of what, in which dtype

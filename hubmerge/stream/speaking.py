@@ -1,9 +1,16 @@
-"""How the result of a merge is spoken to, as its card tells it."""
+"""How large the result of a merge is, and how it is spoken to, as its card tells it."""
 
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from ..hub.card import source_link
+from .. import __version__
+from ..amounts import count, size
+from ..hub.summary import source_link
 from .carried import Carried
+from .manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 _PROCESSORS = {"processor_config.json", "preprocessor_config.json"}
 
@@ -27,3 +34,13 @@ def _reads(carried: Carried) -> str:
     if carried.chat_template is None:
         return f"{told}, and it has no chat template."
     return f"{told}, and its chat template {whose if carried.template is None else 'what the recipe says'}."
+
+
+def made(plan: "Plan") -> str:
+    """How large the result of a plan is, and what makes it."""
+    files = f"{len(plan.shards)} files" if len(plan.shards) > 1 else "one file"
+    return (
+        f"That gives {len(plan.tensors):,} tensors, {count(plan.parameters)} parameters, {size(plan.output_bytes)} in "
+        f"{files}, made by hubmerge {__version__} with torch {version('torch')} on {plan.device}; `{MANIFEST}` has the "
+        "sha256 of each."
+    )
