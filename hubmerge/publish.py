@@ -187,8 +187,10 @@ def card_of(plan: "Plan", repo_id: str | None = None) -> Card:
 def _commands(plan: "Plan", repo_id: str | None) -> tuple[str, ...]:
     """What makes it again, from its repository or from the recipe beside it."""
     if repo_id is not None:
-        out = f"hubmerge reproduce {repo_id} --out merged"
-        return (f"hubmerge merge {repo_id} --out merged", out) if isinstance(plan.recipe, Recipe) else (out,)
+        again = f"hubmerge reproduce {repo_id}"
+        if isinstance(plan.recipe, Recipe):
+            return f"hubmerge merge {repo_id} --out merged", again
+        return (f"{again} --out merged",)
     command, out = ("merge", "merged") if isinstance(plan.recipe, Recipe) else (plan.recipe.merge_method, "mixture")
     return tuple(f"hubmerge {command} {name} --out {out}" for name in recipe_file(plan))
 

@@ -249,9 +249,11 @@ def test_a_card_tells_limits_and_whose_tokenizer_it_has(siblings, tiny_tokenizer
         return section(render(card_of(planned(Recipe.from_dict({**document, **more})))), "What it is for")
 
     text = told()
-    assert "Nobody has measured what it does" in text and "Its tokenizer is that of local folder `base`, and " in text
-    assert "that of local folder `math`" in told(tokenizer_source=str(folders["math"]))
-    assert "its chat template what the recipe says." in told(chat_template="chatml")
+    assert "Nobody has measured what it does" in text
+    assert "Its tokenizer and chat template are those of local folder `base`." in text
+    assert "those of local folder `math`" in told(tokenizer_source=str(folders["math"]))
+    said = told(chat_template="chatml")
+    assert "Its tokenizer is that of local folder `base`, and its chat template what the recipe says." in said
     assert told(tokenizer_source="union") == text, "of the same tokens: the same tokenizer"
 
 

@@ -50,6 +50,21 @@ def test_every_command_is_one_of_the_program(line: str) -> None:
     require_command(line)
 
 
+@pytest.mark.parametrize(
+    ("option", "page", "told"),
+    [
+        ("--memory", "memory.md", r"^`--memory SIZE` .*? is what hubmerge may take"),
+        ("--json", "commands.md", r"^`plan`.*? take `--json`"),
+        ("--on", "commands.md", r"^`evolve`.*? take `--on "),
+    ],
+)
+def test_the_commands_that_take_an_option_are_all_named(option: str, page: str, told: str) -> None:
+    group: Any = typer.main.get_command(app)
+    taking = {name for name, one in group.commands.items() if any(option in each.opts for each in one.params)}
+    said = re.search(told, (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert said is not None and taking == set(re.findall(r"`([\w-]+)`", said[0])) & set(group.commands)
+
+
 def test_the_yaml_of_the_readme_is_taken_as_it_stands(hub) -> None:
     publish(hub.endpoint, "hf_alice")
     text = (ROOT / "README.md").read_text(encoding="utf-8")

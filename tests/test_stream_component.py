@@ -151,7 +151,7 @@ def test_a_part_is_pinned_shown_and_named_in_the_card(vlm, plain, hub, tmp_path:
     card = render(card_of(plan))
     assert "- alice/seeing\n" in card and f"alice/seeing@{commit}#language_model" in card
     assert "pipeline_tag: image-text-to-text\n" in card and "AutoModelForImageTextToText" in card
-    assert "Only the language model of [alice/seeing" in card
+    assert "Only the language model was merged; all else is that of [alice/seeing" in card
     assert merge(plan, tmp_path / "ranged").tensors == merge(make_plan(recipe), tmp_path / "whole").tensors
 
 

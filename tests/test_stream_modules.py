@@ -98,7 +98,7 @@ def test_it_is_planned_streamed_resumed_verified_and_has_a_card(vlm, other, plai
     assert result.kept > 0 and result.tensors == ranged
     verify(ModelRef(str(tmp_path / "whole")), recompute=True).require()
     card = render(card_of(plan))
-    assert "Only the language model and vision tower of [alice/modules-vlm" in card
+    assert "Only the language model and vision tower were merged; all else is that of [alice/modules-vlm" in card
     assert re.search(r"`task_arithmetic`\S*, then \S*`linear`", card) and "pipeline_tag: image-text-to-text\n" in card
     assert json.loads((tmp_path / "whole" / "config.json").read_text()) == json.loads((vlm / "config.json").read_text())
 

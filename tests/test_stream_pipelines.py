@@ -144,8 +144,8 @@ def test_pushed_and_loaded_by_its_name(pairs, tmp_path: Path, hub, monkeypatch) 
     card = render(card_of(plan, "alice/sdxl-merged"))
     assert "library_name: diffusers\npipeline_tag: text-to-image\n" in card
     assert 'model_id = "alice/sdxl-merged"' in card and "StableDiffusionXLPipeline.from_pretrained(model_id, " in card
-    assert "Only the unet and text encoder of [alice/sdxl-a" in card
-    assert "were merged; its vae and tokenizer are of [alice/sdxl-b" in card
+    assert "Only the unet and text encoder were merged; the vae and tokenizer are those of [alice/sdxl-b" in card
+    assert "; all else is that of [alice/sdxl-a" in card
     verify(ModelRef("alice/sdxl-merged"), recompute=True).require()
 
 

@@ -290,7 +290,11 @@ def _reproduction(card: Card) -> str:
         return ""
     recipe = card.commands[0].split()[2]
     is_here = recipe.endswith((".yaml", ".yml"))
-    first = f"With `{recipe}` of this repository:" if is_here else "From this repository alone:"
+    first = (
+        f"With `{recipe}` of this repository:"
+        if is_here
+        else "From this repository alone; `reproduce` compares every tensor:"
+    )
     if card.search and card.commands[1:]:
         first = f"The model, by `{recipe}` of this repository; and the search that found it, by `search.yaml`:"
     told = ["## Make it again", first, fence("\n".join(card.commands), "bash")]

@@ -1,5 +1,6 @@
 """The first sentences of a card: what a model was made of, and how."""
 
+import re
 from typing import TYPE_CHECKING
 
 from huggingface_hub import constants
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 PATH = "passthrough"
 """The method of recipes that put layers one after another."""
+_SCALED = re.compile(r"^ +(?:scale|shift):", re.MULTILINE)
 
 
 def _method_link(name: str) -> str:
@@ -39,7 +41,8 @@ def summary(card: "Card") -> str:
         text += f", with the tokenizer of {listed([source_link(s) for s in card.sources if s.name in card.speakers])}"
     how = "each weight is computed from the parents' weights"
     if set(methods) == {PATH}:
-        how = "its layers are those of its parents, as they are or scaled, put one after another"
+        scaled = ", some of them scaled" if _SCALED.search(card.recipe_yaml) else ""
+        how = f"its layers are those of its parents{scaled}, put one after another"
     text += f". No training took place: {how} with {', then '.join(map(_method_link, methods))}."
     if card.calibration:
         text += " How much each counts where follows from what it does with a few texts, which are named below."
@@ -52,8 +55,8 @@ def summary(card: "Card") -> str:
         own = card.whole.component
         parts = [part.replace("_", " ") for part in card.parts or ([own.name] if own else [])]
         were = "were" if parts[1:] else "was"
-        text += f" Only the {listed(parts)} of {source_link(card.whole)} {were} merged; {_copied(card)}"
-        text += "all else of it is here as it was."
+        text += f" Only the {listed(parts)} {were} merged; {_copied(card)}"
+        text += f"all else is that of {source_link(card.whole)}, as it was."
     if card.search:
         tried = card.search.get("evaluations")
         count = f"{tried:,} candidates" if isinstance(tried, int) else "many candidates"
@@ -69,7 +72,9 @@ def _copied(card: "Card") -> str:
     by_source: dict[str, list[str]] = {}
     for part, source in card.copied.items():
         by_source.setdefault(source_link(source), []).append(part.replace("_", " "))
-    return "".join(f"its {listed(parts)} {'are' if parts[1:] else 'is'} of {one}; " for one, parts in by_source.items())
+    return "".join(
+        f"the {listed(parts)} {'are those' if parts[1:] else 'is that'} of {one}; " for one, parts in by_source.items()
+    )
 
 
 def source_link(source: Source) -> str:

@@ -29,11 +29,14 @@ def _reads(carried: Carried) -> str:
     """Whose tokenizer and chat template the result has; nothing where it reads no text."""
     if not carried.has_tokenizer:
         return ""
-    whose = f"that of {source_link(carried.source)}"
-    told = f"Its tokenizer is {whose if carried.united is None else 'made of those of its parents'}"
+    whose = source_link(carried.source)
+    told = f"Its tokenizer is {f'that of {whose}' if carried.united is None else 'made of those of its parents'}"
     if carried.chat_template is None:
         return f"{told}, and it has no chat template."
-    return f"{told}, and its chat template {whose if carried.template is None else 'what the recipe says'}."
+    if carried.template is None and carried.united is None:
+        return f"Its tokenizer and chat template are those of {whose}."
+    template = "what the recipe says" if carried.template is not None else f"that of {whose}"
+    return f"{told}, and its chat template {template}."
 
 
 def made(plan: "Plan") -> str:
