@@ -51,6 +51,7 @@ def test_what_pipelines_are_made_of_is_seen_and_set(visitor):
     turn(visitor, visitor.page.locator("#hm-method input"), "linear")
     visitor.see_recipe("merge_method: linear")
     fine = visitor.page.locator(".hm-model").last
+    expect(fine.get_by_label("number input for density")).to_have_count(0)  # the form of another method is gone
     turn(visitor, fine.get_by_label("weight varies"), "down, mid, up, each attention and rest")
     visitor.see_recipe("filter: OUT+rest")
     visitor.fill(fine.get_by_label("number input for weight of OUT (up) rest"), "0.5", "value: 0.5")

@@ -1,5 +1,6 @@
 """Merge: the recipe as a form, a drawing and YAML; its plan before anything is read; the merge with live progress."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..client import Proposals, proposed
 from ..forms.parts import Drawn
 from ..forms.recipe import DEFAULT_METHOD, compose, fields, placed, texts_of
 from ..forms.share import QUERY, pack, read_file, unpack
+from ..standing import ONE_BY_ONE, Kept, after, standing
 from ..state import Page, owner_of, title_of
 from ..theme import html, into_view
 from ..views.draw import ribbons
@@ -25,7 +27,7 @@ from ..visitors.guard import shows_errors
 from ..work.job import Job
 from .panel import Panel, begins, panel
 from .pick import Pick
-from .sliders import draw_controls, read
+from .sliders import Written, draw_controls, read
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _PLAIN_ADDRESS = "() => history.replaceState(null, '', location.pathname)"
@@ -46,7 +48,8 @@ class Merge:
 @dataclass(frozen=True)
 class _Recipe:
     """A recipe on the page, by the components that show it. `redraw` counts drawings of the sliders; `told` holds the
-    models that the text and the Pick tab were last made to agree on, `written` the text that the picks last made."""
+    models that the text and the Pick tab were last made to agree on, `written` the text that the picks last made,
+    `kept` those that handlers wrote (see standing.py)."""
 
     models: gr.Dropdown
     base: gr.Dropdown
@@ -58,13 +61,15 @@ class _Recipe:
     redraw: gr.State
     told: gr.State
     written: gr.State
+    kept: gr.State
 
 
 def merge_tab(page: Page, pick: Pick) -> Merge:
     """Builds the tab."""
     first = compose(METHODS[DEFAULT_METHOD], page.examples.models, page.examples.base_model)
     html(lead("Set how much of each model goes in. The recipe is what runs; edit either side."))
-    redraw, told, written = gr.State(0), gr.State([]), gr.State(first.to_yaml() if first else "")
+    begun = first.to_yaml() if first else ""
+    redraw, told, written, kept = gr.State(0), gr.State([]), gr.State(begun), gr.State(after(begun, []))
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
             method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label="Method", elem_id="hm-method")
@@ -73,7 +78,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
         with gr.Column(scale=6, min_width=300):
             picture = html(ribbons(first), elem_id="hm-picture")
             text = gr.Code(
-                first.to_yaml() if first else "",
+                begun,
                 language="yaml",
                 label="Recipe (YAML)",
                 lines=10,
@@ -85,7 +90,7 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
             with gr.Row():
                 plan = gr.Button("Plan", elem_id="hm-plan-button", min_width=120)
                 go = gr.Button("Merge", variant="primary", elem_id="hm-merge-button", min_width=120)
-            recipe = _Recipe(pick.models, pick.base, method, about, text, picture, said, redraw, told, written)
+            recipe = _Recipe(pick.models, pick.base, method, about, text, picture, said, redraw, told, written, kept)
             files = _files()
     planned = html(elem_id="hm-plan")
     job = panel(page, "merge")
@@ -93,14 +98,14 @@ def merge_tab(page: Page, pick: Pick) -> Merge:
     with form:
         # One at a time: two drawings of one visitor's page at once change the table of events under each other's hands.
         @gr.render(
-            inputs=[text, pick.drawn],
+            inputs=[text, kept, pick.drawn],
             triggers=[page.blocks.load, redraw.change],
             show_progress="hidden",
             concurrency_limit=1,
         )
         @shows_errors
-        def draw_form(now: str, drawn: Drawn | None) -> None:
-            draw_controls(now, drawn, text, picture, redraw)
+        def draw_form(now: str, before: Kept, drawn: Drawn | None) -> None:
+            draw_controls(standing(now, before), drawn, Written(text, picture, redraw, kept))
 
     _follow_picks(recipe, pick)
     _follow_text(page, recipe, files)
@@ -203,8 +208,9 @@ def _follow_picks(recipe: _Recipe, pick: Pick) -> None:
     ) -> tuple[Any, ...]:
         # Answers come in any order, and one that was asked for before another may write the recipe after it.
         before = read(text)
-        in_parts = before is not None and bool(before.modules) != bool(drawn and drawn.parts)
-        if in_parts and text.strip() == written.strip():
+        in_parts = bool(drawn and drawn.parts)
+        unlike = before is not None and (bool(before.modules), before.merge_method) != (in_parts, name)
+        if unlike and text.strip() == written.strip():
             return chosen(name, models, base, text, count, drawn, fresh=True)
         found = changed(name, models, base, text, count, drawn, told)
         return (*found[:-1], describe_parts(before, drawn)) if found is nothing else found
@@ -212,21 +218,30 @@ def _follow_picks(recipe: _Recipe, pick: Pick) -> None:
     def shown_parts(text: str, drawn: Drawn | None) -> str:
         return describe_parts(read(text), drawn)
 
-    inputs = [recipe.method, recipe.models, recipe.base, recipe.text, recipe.redraw, pick.drawn]
-    outputs = list(shown)
+    def on(handler: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+        def asked(kept: Kept, name: str, models: Any, base: Any, text: str, *more: Any) -> tuple[Any, ...]:
+            found = handler(name, models, base, standing(text, kept), *more)
+            return after(found[0], kept) if isinstance(found[0], str) else gr.skip(), *found
+
+        return asked
+
+    inputs = [recipe.kept, recipe.method, recipe.models, recipe.base, recipe.text, recipe.redraw, pick.drawn]
+    outputs = [recipe.kept, *shown]
     # `input`, or what differs: only what a person picks rewrites the recipe, never what an edited recipe picks.
     events = [recipe.method.input, recipe.models.input, recipe.base.input]
-    last: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
+    # Not "always_last": gradio repeats the whole event for that, so two that wait on one box, as the Pick
+    # tab's own do, would go round in a ring. They are answered in the order in which they were asked.
+    each: dict[str, Any] = {"trigger_mode": "multiple", **ONE_BY_ONE, **_QUIET}
     answers = (
-        gr.on(events, chosen, inputs, outputs, **last),
+        gr.on(events, on(chosen), inputs, outputs, **each),
         # A base that the cards told of is no `input`.
-        recipe.base.change(rebased, inputs, outputs, **last),
+        recipe.base.change(on(rebased), inputs, outputs, **each),
         # To gradio, no `input` is an ID that is typed and entered, the last one taken back, or all of them.
-        recipe.models.change(changed, [*inputs, recipe.told], outputs, **last),
-        pick.drawn.change(known, [*inputs, recipe.written], outputs, **_QUIET),
+        recipe.models.change(on(changed), [*inputs, recipe.told], outputs, **each),
+        pick.drawn.change(on(known), [*inputs, recipe.written], outputs, **each),
     )
     for answer in answers:
-        answer.then(settled, [*inputs, recipe.told, recipe.written], outputs, **_QUIET)
+        answer.then(on(settled), [*inputs, recipe.told, recipe.written], outputs, **ONE_BY_ONE, **_QUIET)
     pick.tab.select(shown_parts, [recipe.text, pick.drawn], [pick.parts], **_QUIET)
 
 
@@ -234,16 +249,19 @@ def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
     """A recipe that is edited, opened, linked to or left here before is shown by all other components."""
 
     picks = Proposals(recipe.models, recipe.base, recipe.method)
-    follows = [picks.told, recipe.about, recipe.picture, recipe.said, recipe.redraw, recipe.told]
+    follows = [recipe.kept, picks.told, recipe.about, recipe.picture, recipe.said, recipe.redraw, recipe.told]
 
-    def edited(text: str, drawn: int, models: Any, base: str | None, method: str | None) -> tuple[Any, ...]:
+    def edited(text: str, kept: Kept, drawn: int, models: Any, base: str | None, method: str | None) -> tuple[Any, ...]:
+        text = standing(text, kept)
+        kept = after(text, kept)
         try:
             made = Recipe.from_text(text)
         except RecipeError as error:
-            return (None, *(gr.skip(),) * 2, _said(str(error)), gr.skip(), gr.skip())
+            return (kept, None, *(gr.skip(),) * 2, _said(str(error)), gr.skip(), gr.skip())
         name = made.merge_method if made.merge_method in METHODS else None
         named = str(made.base_model) if made.base_model else base
         return (
+            kept,
             proposed((models, picked(made)), (base, named), (method, name or method)),
             _about(name) if name else "",
             ribbons(made),
@@ -258,21 +276,24 @@ def _follow_text(page: Page, recipe: _Recipe, files: _Files) -> None:
             kept = unpack(packed)
         if not isinstance(kept, str) or read(kept) is None:
             return (gr.skip(),) * (1 + len(follows))
-        return (kept, *edited(kept, *shown))
+        return (kept, *opened_as(kept, *shown))
 
     @shows_errors
     def open_file(file: str, *shown: Any) -> tuple[Any, ...]:
         text = read_file(Path(file))
-        return (text, *edited(text, *shown))
+        return (text, *opened_as(text, *shown))
+
+    def opened_as(text: str, kept: Kept, *shown: Any) -> tuple[Any, ...]:
+        return edited(text, after(text, kept), *shown)
 
     # What was chosen outlives a reload, in the visitor's own browser.
     recipe.text.change(lambda text, kept: text or kept, [recipe.text, page.kept], [page.kept], **_QUIET)
     # The address is plain again afterwards: a reload brings what the visitor made of the recipe.
-    shown, whole = [recipe.redraw, *picks.boxes], [recipe.text, *follows]
-    restored = page.ready.then(restore, [page.kept, *shown], whole, **_QUIET)
+    shown, whole = [recipe.kept, recipe.redraw, *picks.boxes], [recipe.text, *follows]
+    restored = page.ready.then(restore, [page.kept, *shown], whole, **ONE_BY_ONE, **_QUIET)
     restored.then(None, js=_PLAIN_ADDRESS, **_QUIET)
-    edits = recipe.text.blur(edited, [recipe.text, *shown], follows, **_QUIET)
-    opened = files.opened.upload(open_file, [files.opened, *shown], whole, **_QUIET)
+    edits = recipe.text.blur(edited, [recipe.text, *shown], follows, **ONE_BY_ONE, **_QUIET)
+    opened = files.opened.upload(open_file, [files.opened, *shown], whole, **ONE_BY_ONE, **_QUIET)
     for event in (restored, edits, opened):
         picks.enter(event)
 

@@ -1,6 +1,7 @@
 """The controls of a recipe's parameters, drawn anew where the recipe has others."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -25,13 +26,35 @@ from ..forms.parts import (
     turned,
 )
 from ..forms.recipe import Field, Texts, apply, fields, measured_by, placed, spread, texts_of
+from ..standing import ONE_BY_ONE, Kept, after, standing
 from ..theme import colour, html
 from ..views.draw import curve, ribbons
 from ..views.parts import note, render
 from ..visitors.guard import shows_errors
 from ..wording import short
 
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", **ONE_BY_ONE}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A recipe that controls change: its text, its picture, how often the controls were drawn, and the texts that
+    handlers wrote (see standing.py)."""
+
+    text: gr.Code
+    picture: gr.HTML
+    redraw: gr.State
+    kept: gr.State
+
+    @property
+    def asked(self) -> list[Any]:
+        """What a handler is told first."""
+        return [self.text, self.kept]
+
+    @property
+    def answered(self) -> list[Any]:
+        """What it says first."""
+        return [self.text, self.kept, self.picture]
 
 
 def read(text: str) -> Recipe | None:
@@ -42,7 +65,7 @@ def read(text: str) -> Recipe | None:
         return None
 
 
-def draw_controls(text: str, drawn: Drawn | None, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
+def draw_controls(text: str, drawn: Drawn | None, recipe: Written) -> None:
     """Draws the controls of all parameters that the form can show, grouped by part and model; inside `gr.render`.
 
     `drawn`: what draws among the models that were chosen, by whose parts and blocks the recipe may be divided.
@@ -75,11 +98,9 @@ def draw_controls(text: str, drawn: Drawn | None, recipe: gr.Code, picture: gr.H
                     controls += [_control(shown[place]) for place in places]
                     if not shown[places[0]].parameter.is_switch:
                         if drawn is not None and (blocks := drawn.blocks_of(part)):
-                            _finely(
-                                entry.parameters.get(name, 0.0), blocks, drawn, index, name, recipe, picture, redraw
-                            )
+                            _finely(entry.parameters.get(name, 0.0), blocks, drawn, index, name, recipe)
                         else:
-                            _switch(by_layer, index, name, recipe, picture, redraw)
+                            _switch(by_layer, index, name, recipe)
                 if measures:
                     _texts(index, texts_of(entry.calibration or made.calibration), recipe)
     rest = [field for field in shown if field.model is None]
@@ -87,21 +108,22 @@ def draw_controls(text: str, drawn: Drawn | None, recipe: gr.Code, picture: gr.H
         with gr.Accordion("Settings of the whole merge", open=not controls):
             controls += [_control(field) for field in rest]
     if drawn is not None and drawn.parts and models:
-        _parts(made, drawn, recipe, picture, redraw)
+        _parts(made, drawn, recipe)
     if not controls or not models:
         html(note("This recipe is set up in YAML alone.", "quiet"))
         return
 
     @shows_errors
-    def set_values(text: str, *values: Any) -> tuple[Any, ...]:
-        now, nothing = read(text), (gr.skip(),) * (2 + len(curves))
+    def set_values(text: str, kept: Kept, *values: Any) -> tuple[Any, ...]:
+        now, nothing = read(standing(text, kept)), (gr.skip(),) * (3 + len(curves))
         if now is None or [_place(field) for field in fields(now)] != [_place(field) for field in shown]:
             return nothing  # the recipe was edited meanwhile: a new form is on its way
         changed = apply(now, shown, values)
         if changed == now:
             return nothing  # a slider tells of a move twice: the second answer would undo what is typed meanwhile
         drawn = [_curve(shown, places, [values[place] for place in places]) for places, _ in curves]
-        return (changed.to_yaml(), ribbons(changed), *drawn)
+        text = changed.to_yaml()
+        return (text, after(text, kept), ribbons(changed), *drawn)
 
     for control in controls:
         # All controls at once: two quick moves must not undo each other.
@@ -109,8 +131,8 @@ def draw_controls(text: str, drawn: Drawn | None, recipe: gr.Code, picture: gr.H
         gr.on(
             [event, control.input] if isinstance(control, gr.Slider) else [event],
             set_values,
-            [recipe, *controls],
-            [recipe, picture, *(drawn for _, drawn in curves)],
+            [*recipe.asked, *controls],
+            [*recipe.answered, *(drawn for _, drawn in curves)],
             trigger_mode="always_last",
             **_QUIET,
         )
@@ -120,28 +142,29 @@ def _place(field: Field) -> tuple[str, int | None, float | None, str | None]:
     return field.parameter.name, field.model, field.depth, field.filter
 
 
-def _switch(by_layer: bool, model: int, name: str, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
+def _switch(by_layer: bool, model: int, name: str, recipe: Written) -> None:
     """A button that makes one value a gradient over the layers, or the other way round."""
 
     @shows_errors
-    def turn(text: str, drawn: int) -> tuple[Any, ...]:
-        return _changed(text, drawn, lambda now: spread(now, model, name, ONE if by_layer else LAYERS))
+    def turn(text: str, kept: Kept, drawn: int) -> tuple[Any, ...]:
+        return _changed(text, kept, drawn, lambda now: spread(now, model, name, ONE if by_layer else LAYERS))
 
     label = f"{name}: one value for all layers" if by_layer else f"{name}: layer by layer"
     button = gr.Button(label, size="sm", variant="secondary", elem_classes="hm-by-layer")
-    button.click(turn, [recipe, redraw], [recipe, picture, redraw], **_QUIET)
+    button.click(turn, [*recipe.asked, recipe.redraw], [*recipe.answered, recipe.redraw], **_QUIET)
 
 
-def _changed(text: str, drawn: int, change: Callable[[Recipe], Recipe]) -> tuple[Any, ...]:
+def _changed(text: str, kept: Kept, drawn: int, change: Callable[[Recipe], Recipe]) -> tuple[Any, ...]:
     """The recipe as text and picture, changed, and one more drawing; nothing where it was edited meanwhile."""
     try:
-        now = read(text)
+        now = read(standing(text, kept))
         changed = None if now is None else change(now)
     except IndexError:
         changed = None
     if changed is None or changed == now:
-        return gr.skip(), gr.skip(), gr.skip()
-    return changed.to_yaml(), ribbons(changed), drawn + 1
+        return (gr.skip(),) * 4
+    text = changed.to_yaml()
+    return text, after(text, kept), ribbons(changed), drawn + 1
 
 
 def _finely(
@@ -150,9 +173,7 @@ def _finely(
     what: Drawn,
     model: int,
     name: str,
-    recipe: gr.Code,
-    picture: gr.HTML,
-    redraw: gr.State,
+    recipe: Written,
 ) -> None:
     """How finely a value varies over the blocks of a network that draws."""
     several = len([block for block in blocks if block[-1].isdigit()]) > 1
@@ -166,14 +187,14 @@ def _finely(
     )
 
     @shows_errors
-    def turn(text: str, drawn: int, shape: str | None) -> tuple[Any, ...]:
+    def turn(text: str, kept: Kept, drawn: int, shape: str | None) -> tuple[Any, ...]:
         known = shape in SHAPES
-        return _changed(text, drawn, lambda now: spread(now, model, name, shape or ONE, what) if known else now)
+        return _changed(text, kept, drawn, lambda now: spread(now, model, name, shape or ONE, what) if known else now)
 
-    chosen.input(turn, [recipe, redraw, chosen], [recipe, picture, redraw], **_QUIET)
+    chosen.input(turn, [*recipe.asked, recipe.redraw, chosen], [*recipe.answered, recipe.redraw], **_QUIET)
 
 
-def _parts(made: Recipe, drawn: Drawn, recipe: gr.Code, picture: gr.HTML, redraw: gr.State) -> None:
+def _parts(made: Recipe, drawn: Drawn, recipe: Written) -> None:
     """What becomes of each part of a pipeline."""
     whole = str(made.giver)
     named = [str(ref) for ref in made.mixed if ref.component is None]
@@ -196,11 +217,12 @@ def _parts(made: Recipe, drawn: Drawn, recipe: gr.Code, picture: gr.HTML, redraw
         )
 
         @shows_errors
-        def turn(text: str, count: int, chosen: str | None) -> tuple[Any, ...]:
+        def turn(text: str, kept: Kept, count: int, chosen: str | None) -> tuple[Any, ...]:
             name = (chosen or "").strip()
-            return _changed(text, count, lambda now: turned(now, drawn, part, name))
+            return _changed(text, kept, count, lambda now: turned(now, drawn, part, name))
 
-        box.change(turn, [recipe, redraw, box], [recipe, picture, redraw], trigger_mode="always_last", **_QUIET)
+        asked, answered = [*recipe.asked, recipe.redraw, box], [*recipe.answered, recipe.redraw]
+        box.change(turn, asked, answered, trigger_mode="always_last", **_QUIET)
 
     with gr.Accordion("Parts of the pipeline", open=True, elem_id="hm-parts"):
         html(note("Each is merged, left as it is, or copied from another model, whose ID you may enter.", "quiet"))
@@ -209,7 +231,7 @@ def _parts(made: Recipe, drawn: Drawn, recipe: gr.Code, picture: gr.HTML, redraw
                 control(part)
 
 
-def _texts(model: int, shown: Texts | None, recipe: gr.Code) -> None:
+def _texts(model: int, shown: Texts | None, recipe: Written) -> None:
     """The texts that a model is measured by."""
     if shown is None:
         html(note("Measured by texts that are set up in YAML alone.", "quiet", "hm-help"))
@@ -233,16 +255,19 @@ def _texts(model: int, shown: Texts | None, recipe: gr.Code) -> None:
     )
 
     @shows_errors
-    def set_texts(text: str, where: str | None, template: str) -> tuple[Any, Any]:
-        now, chosen = read(text), Texts((where or "").strip(), template.strip() or Texts.template)
+    def set_texts(text: str, kept: Kept, where: str | None, template: str) -> tuple[Any, ...]:
+        now, chosen = read(standing(text, kept)), Texts((where or "").strip(), template.strip() or Texts.template)
         if now is None or model >= len(placed(now)):
-            return gr.skip(), gr.skip()
-        same = texts_of(placed(now)[model][1].calibration or now.calibration) == chosen
-        text = gr.skip() if same else measured_by(now, model, chosen).to_yaml()
-        return text, gr.Textbox(visible=chosen.are_rows)
+            return (gr.skip(),) * 3
+        box = gr.Textbox(visible=chosen.are_rows)
+        if texts_of(placed(now)[model][1].calibration or now.calibration) == chosen:
+            return gr.skip(), gr.skip(), box
+        text = measured_by(now, model, chosen).to_yaml()
+        return text, after(text, kept), box
 
     for event in (where.change, template.blur, template.submit):
-        event(set_texts, [recipe, where, template], [recipe, template], trigger_mode="always_last", **_QUIET)
+        asked, answered = [*recipe.asked, where, template], [recipe.text, recipe.kept, template]
+        event(set_texts, asked, answered, trigger_mode="always_last", **_QUIET)
 
 
 def _curve(shown: Sequence[Field], places: Sequence[int], values: Sequence[Any]) -> str:
