@@ -1,10 +1,13 @@
 """RegMean and Fisher against their closed forms, written out in numpy."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from hubmerge.methods import METHODS
+from hubmerge.methods.blocks import Whole, each
 
 ROWS, COLUMNS, MODELS = 7, 12, 3
 WEIGHTS = (1.0, 0.5, 2.0)
@@ -38,6 +41,36 @@ def test_regmean_is_the_closed_form(alpha: float) -> None:
     above = sum(w * m.double().numpy() @ g for w, m, g in zip(WEIGHTS, matrices, scaled, strict=True))
     wanted = above @ np.linalg.inv(sum(w * g for w, g in zip(WEIGHTS, scaled, strict=True)))
     np.testing.assert_allclose(merged("regmean", matrices, grams(inputs), alpha=alpha), wanted, rtol=2e-4, atol=2e-5)
+
+
+class OneAtATime(Whole):
+    """Blocks of a matrix of which no two statistics are held at once."""
+
+    given: weakref.ref | None = None
+
+    def statistic(self, model: int) -> torch.Tensor | None:
+        assert self.given is None or self.given() is None
+        found = super().statistic(model)
+        self.given = None if found is None else weakref.ref(found)
+        return found
+
+
+def test_a_matrix_of_many_rows_is_merged_in_bands_and_one_gram_matrix_is_held() -> None:
+    rows, columns = 1100, 600
+    generator = torch.Generator().manual_seed(8)
+    matrices = [torch.randn(rows, columns, generator=generator) for _ in range(MODELS)]
+    given = grams([torch.randn(columns + 20, columns, generator=generator) for _ in range(MODELS)])
+    blocks = OneAtATime(matrices, None, "row", given)
+    assert len(list(each(blocks))) == 3
+    merge = METHODS["regmean"].prepared(
+        blocks, per_model=[{"weight": weight} for weight in WEIGHTS], shared={"alpha": 1.0}, tensor_name="w"
+    )
+    found = np.concatenate([merge(block).clone().numpy() for block in each(blocks)]).reshape(rows, columns)
+    above = sum(w * m.double().numpy() @ g.double().numpy() for w, m, g in zip(WEIGHTS, matrices, given, strict=True))
+    wanted = above @ np.linalg.inv(sum(w * g.double().numpy() for w, g in zip(WEIGHTS, given, strict=True)))
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    two, twelve = (METHODS["regmean"].memory((3072, 8192), models) for models in (2, 12))
+    assert twelve < two * 1.02
 
 
 def error(matrix: np.ndarray, matrices, inputs) -> float:

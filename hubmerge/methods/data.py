@@ -22,35 +22,67 @@ def regmean(block: Block, *, weight: Sequence[float], alpha: float, measured: "R
 
     Computed as what to add to the average: that loses no digits where models are near to each other.
     """
-    average = _average(block, weight)
-    if measured is None:
-        return average
-    moved = torch.zeros(average.numel() // block.columns, block.columns, dtype=torch.float64, device=average.device)
-    for tensor, gram in zip(block.tensors, measured.grams, strict=True):
-        moved.add_(tensor.sub_(average).view_as(moved) @ gram)
-    return average.add_(torch.cholesky_solve(moved.T, measured.factor).T.reshape(-1))
+    return _average(block, weight) if measured is None else measured.rows(block)
 
 
 class Regression:
-    """What all rows of a matrix share: the models' weighed Gram matrices, and the Cholesky factor of their sum."""
+    """What a matrix is merged by: the Cholesky factor of the sum of the models' weighed Gram matrices, (columns,
+    columns), and a band of the rows of sum w (W - average) G, about as many as there are columns, float64.
 
-    def __init__(self, grams: Sequence[Tensor], weight: Sequence[float], alpha: float) -> None:
-        self.grams = grams
-        both = torch.zeros(grams[0].shape, dtype=torch.float64, device=grams[0].device)
-        for gram, share in zip(grams, weight, strict=True):
-            diagonal = gram.diagonal() * share
-            gram.mul_(alpha * share).diagonal().copy_(diagonal)  # section 4.2: what is off the diagonal counts less
-            both += gram
-        mean = float(both.diagonal().mean())
-        both.diagonal().add_(RIDGE * mean if mean > 0 else 1.0)
-        self.factor = torch.linalg.cholesky(both)
+    However many models there are, one Gram matrix is held at a time: each band goes through all of them once.
+    """
+
+    def __init__(self, blocks: Blocks, factor: Tensor, weight: Sequence[float], alpha: float) -> None:
+        self._blocks, self._factor, self._weight, self._alpha = blocks, factor, weight, alpha
+        self._length = max(1, len(factor) ** 2 // blocks.step) * blocks.step
+        self._band: tuple[int, Tensor] | None = None
+
+    def rows(self, block: Block) -> Tensor:
+        """The merged rows of a block. Reads others."""
+        start, stop = block.start, block.start + block.tensors[0].numel()
+        first = start // self._length * self._length
+        if self._band is None or self._band[0] != first:
+            self._band = None
+            self._band = first, self._moved(first, min(first + self._length, self._blocks.elements))
+        moved = self._band[1][start - first : stop - first].view(-1, len(self._factor))
+        average = _average(self._blocks.read(start, stop), self._weight)
+        return average.add_(torch.cholesky_solve(moved.T, self._factor).T.reshape(-1))
+
+    def _moved(self, first: int, last: int) -> Tensor:
+        moved = torch.zeros(last - first, dtype=torch.float64, device=self._factor.device)
+        for model in range(len(self._weight)):
+            gram = _weighed(self._blocks, model, self._weight, self._alpha)
+            assert gram is not None
+            for start in range(first, last, self._blocks.step):
+                block = self._blocks.read(start, min(start + self._blocks.step, last))
+                away = block.tensors[model].sub_(_average(block, self._weight)).view(-1, len(gram))
+                moved[start - first :][: away.numel()].view_as(away).add_(away @ gram)
+            del gram  # before the next one is read
+        return moved
 
 
 def regression(blocks: Blocks, *, weight: Sequence[float], alpha: float) -> Regression | None:
-    """The regression that a matrix is merged by; None where one of the models was not measured there."""
-    grams = [blocks.statistic(model) for model in range(len(weight))]
-    found = [gram for gram in grams if gram is not None]
-    return Regression(found, weight, alpha) if len(found) == len(grams) else None
+    """The regression that a matrix is merged by; None where the models were not measured there."""
+    both: Tensor | None = None
+    for model in range(len(weight)):
+        gram = _weighed(blocks, model, weight, alpha)
+        if gram is None:
+            return None
+        both = gram.double() if both is None else both.add_(gram)
+        del gram  # before the next one is read
+    assert both is not None
+    mean = float(both.diagonal().mean())
+    both.diagonal().add_(RIDGE * mean if mean > 0 else 1.0)
+    return Regression(blocks, torch.linalg.cholesky(both), weight, alpha)
+
+
+def _weighed(blocks: Blocks, model: int, weight: Sequence[float], alpha: float) -> Tensor | None:
+    """The Gram matrix of a model's inputs, by its weight; what is off the diagonal counts less (section 4.2)."""
+    gram = blocks.statistic(model)
+    if gram is not None:
+        diagonal = gram.diagonal() * weight[model]
+        gram.mul_(alpha * weight[model]).diagonal().copy_(diagonal)
+    return gram
 
 
 def fisher(block: Block, *, weight: Sequence[float], floor: float) -> Tensor:

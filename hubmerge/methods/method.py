@@ -187,8 +187,9 @@ class Method:
         if self.statistic == "fisher":
             blocks += tensors * BLOCK
         if self.statistic == "gram":
-            # One of each model and, in float64, their sum and its factor; blocks of rows are in float64 too.
-            blocks += (tensors + 4) * (shape[-1] if shape else 1) ** 2 + 6 * max(BLOCK, step_of("row", shape))
+            # In float64 the models' sum and its factor, then that and a band of rows; one of a model; blocks of rows.
+            rows = step_of("row", shape)
+            blocks += 5 * max((shape[-1] if shape else 1) ** 2, rows) + 6 * max(BLOCK, rows)
         if any(self.squares) and len(shape) == 2:
             blocks += self._product_numbers(shape, tensors)
         alone, each = self.held

@@ -135,11 +135,14 @@ class _Inputs:
         return Block(start, tensors, base, self._workspace, plan.shape, self.step, statistics)
 
     def statistic(self, model: int) -> Tensor | None:
-        columns = self._plan.shape[-1] if self._plan.shape else 1
         if not self._plan.statistics:
             return None
-        whole = self._read(*self._plan.statistics[model], 0, columns**2).view(columns, columns)
-        return whole.to(self._workspace.device, torch.float32, copy=True)
+        columns = self._plan.shape[-1] if self._plan.shape else 1
+        whole = torch.empty(columns**2, device=self._workspace.device)
+        for start in range(0, columns**2, BLOCK):
+            part = whole[start : start + BLOCK]
+            part.copy_(self._read(*self._plan.statistics[model], start, start + part.numel()))
+        return whole.view(columns, columns)
 
 
 def is_finite(tensor: Tensor) -> bool:
