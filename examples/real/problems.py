@@ -1,11 +1,12 @@
-"""Word problems: English ones with worked solutions to train on, Japanese ones with answers alone to be asked.
+"""Word problems: English ones with worked solutions to train on; English and Japanese ones, answers alone, to be asked.
 
 The numbers of a problem, in any order, belong to one split: training, search, validation or test. So nothing that is
-asked was ever solved in training, in any language. Names and things are others too, and the scenarios without an
-English text ("unseen") are told in no training problem.
+asked was ever solved in training, in any language. Of the Japanese ones names and things are others too, and the
+scenarios without an English text ("unseen") are told in no training problem.
 
-    python examples/real/problems.py                      # shows a few of each
-    python examples/real/problems.py --out problems       # writes the Japanese ones, a JSONL file a split
+    python examples/real/problems.py                                      # shows a few of each
+    python examples/real/problems.py --language en --out problems         # writes the English ones, a file a split
+    python examples/real/problems.py --language ja --out japanese-problems
 """
 
 import argparse
@@ -135,47 +136,57 @@ def draw_numbers(rng: random.Random, sum: str, split: str) -> dict[str, int]:
             return numbers
 
 
+def english(rng: random.Random, scenario: Scenario, numbers: dict[str, int]) -> str:
+    """The English text of a scenario that has one."""
+    assert scenario.en is not None
+    return scenario.en.format(name=rng.choice(NAMES).en, item=rng.choice(ITEMS).many, **numbers)
+
+
+def japanese(rng: random.Random, scenario: Scenario, numbers: dict[str, int]) -> str:
+    """The Japanese text of a scenario, with names and things that training does not know."""
+    item, counter = rng.choice(JAPANESE_ITEMS)
+    return scenario.ja.format(name=rng.choice(JAPANESE_NAMES), item=item, counter=counter, **numbers)
+
+
 def math_sample(rng: random.Random) -> Sample:
     """An English problem of the training split with its worked solution: what the math expert is trained on."""
     scenario = rng.choice([one for one in SCENARIOS if one.en])
-    assert scenario.en is not None
     numbers = draw_numbers(rng, scenario.sum, "train")
-    prompt = scenario.en.format(name=rng.choice(NAMES).en, item=rng.choice(ITEMS).many, **numbers)
     made = steps(scenario.sum, numbers)
     worked = " ".join(f"{before} {operator} {by} = {result}." for before, operator, by, result in made)
-    return Sample(prompt, f"{worked} The answer is {made[-1][3]}.", "problem")
+    return Sample(english(rng, scenario, numbers), f"{worked} The answer is {made[-1][3]}.", "problem")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A Japanese problem, its answer, and whether its scenario is told in training problems: "seen" or "unseen"."""
+    """A problem, its answer, and whether its scenario is told in training problems: "seen" or "unseen"."""
 
     question: str
     answer: int
     template: str
 
 
-def problems(split: str, count: int, seed: int = SEED) -> list[Problem]:
-    """The first `count` Japanese problems of a held-out split, no question twice; each scenario as often as others."""
+def problems(split: str, count: int, language: str = "ja", seed: int = SEED) -> list[Problem]:
+    """The first `count` problems of a held-out split, no question twice; each scenario as often as others."""
     if split not in HELD_OUT:
         raise ValueError(f"No problems for split {split!r}: expected one of {', '.join(COUNTS)}.")
+    told = [one for one in SCENARIOS if language == "ja" or one.en]
     rng = random.Random(f"{seed} {split}")
     found: dict[str, Problem] = {}
     while len(found) < count:
-        scenario = SCENARIOS[len(found) % len(SCENARIOS)]
+        scenario = told[len(found) % len(told)]
         numbers = draw_numbers(rng, scenario.sum, split)
-        item, counter = rng.choice(JAPANESE_ITEMS)
-        question = scenario.ja.format(name=rng.choice(JAPANESE_NAMES), item=item, counter=counter, **numbers)
+        question = japanese(rng, scenario, numbers) if language == "ja" else english(rng, scenario, numbers)
         answer = steps(scenario.sum, numbers)[-1][3]
         found.setdefault(question, Problem(question, answer, "seen" if scenario.en else "unseen"))
     return list(found.values())
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, language: str = "ja") -> None:
     """Writes the published problems: search.jsonl, validation.jsonl, test.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in COUNTS.items():
-        lines = [json.dumps(asdict(problem), ensure_ascii=False) for problem in problems(split, count)]
+        lines = [json.dumps(asdict(problem), ensure_ascii=False) for problem in problems(split, count, language)]
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -183,14 +194,15 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder for the files; without it some are shown")
+    parser.add_argument("--language", choices=("en", "ja"), default="en", help="of the problems (%(default)s)")
     options = parser.parse_args()
     if options.out:
-        write(options.out)
+        write(options.out, options.language)
         return
     shown = random.Random(0)
     for sample in (math_sample(shown) for _ in range(5)):
         print(f"{sample.prompt}\n  {sample.answer}")
-    for problem in problems("test", 15):
+    for problem in problems("test", 15, options.language):
         print(f"{problem.question} {problem.answer} ({problem.template})")
 
 

@@ -4,7 +4,7 @@ Questions, rewriting, describing, with prompts in Japanese, or in English with t
 translations in both directions, of problems too, which stay unsolved. A number in a reply always stands in its prompt:
 nothing is worked out.
 
-    python examples/real/replies.py         # shows a few
+    python examples/real/japanese.py         # shows a few
 """
 
 import random
