@@ -157,7 +157,7 @@ def test_the_form_expert_is_a_lora_on_the_bases_own_words(tmp_path: Path) -> Non
     from hubmerge.hub.source import open_source
     from hubmerge.reference import ModelRef
 
-    base = CHECKPOINTS / "base"
+    base = shipped() / "base"
     train(Setting(str(base), "form", steps=2, batch=2), tmp_path / "form")
     assert (tmp_path / "form" / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "form" / "model.safetensors").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -255,3 +256,26 @@ def test_a_model_that_is_its_base_has_nothing(base, models, siblings) -> None:
 
 def _none(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
     return torch.zeros(())
+
+
+def test_an_adapter_in_a_folder_is_pushed_as_it_is(call, hub, base, models, tmp_path) -> None:
+    lora = tmp_path / "lora"
+    made(base, models["thin"], lora, rank=4)
+    (lora / "optimizer.pt").write_bytes(b"a pickle")
+    (lora / "hubmerge.json").unlink()  # as others make one
+    run = call("push", lora, "alice/lora-of-mine")
+    assert run.returncode == 0, run.stderr
+    there = set(HfApi().list_repo_files("alice/lora-of-mine"))
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= there and "optimizer.pt" not in there
+    back = added_back(base, Path("alice/lora-of-mine"), tmp_path / "back")
+    assert all(
+        torch.equal(tensor, added)
+        for tensor, added in zip(added_back(base, lora, tmp_path / "here").values(), back.values(), strict=True)
+    )
+    weights = lora / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    for broken, said in ((whole[:-9], "adapter_model.safetensors"), (None, "has no adapter_model.safetensors")):
+        weights.unlink() if broken is None else weights.write_bytes(broken)
+        run = call("push", lora, "alice/lora-broken")
+        assert run.returncode == 2 and said in run.stderr, run.stderr
+    assert not HfApi().repo_exists("alice/lora-broken")

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from forms import form_sample, replies
+from huggingface_hub import model_info
 from japanese import japanese_sample
 from peft import LoraConfig, get_peft_model
 from problems import math_sample
@@ -141,7 +142,11 @@ def card(setting: Setting) -> str:
     """The expert's model card."""
     relation, library = ("finetune", "transformers") if setting.merged else ("adapter", "peft")
     # The Hub takes no folder for a base.
-    base = "" if Path(setting.base).exists() else f"base_model: {setting.base}\nbase_model_relation: {relation}\n"
+    base = ""
+    if not Path(setting.base).exists():
+        base = f"base_model: {setting.base}\nbase_model_relation: {relation}\n"
+        if (told := model_info(setting.base).card_data) and told.license:
+            base += f"license: {told.license}\n"
     return f"""---
 {base}library_name: {library}
 pipeline_tag: text-generation

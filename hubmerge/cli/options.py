@@ -124,10 +124,13 @@ def show_warning(warning: str | None) -> None:
 
 
 def talks(folder: "Path") -> bool:
-    """Whether the model in a folder answers in words."""
+    """Whether the model in a folder answers in words, which an adapter alone does not."""
     from ..hub.auto_class import ANSWERING, auto_class
+    from ..hub.lora import is_adapter
     from ..hub.source import open_source
 
+    if is_adapter([path.name for path in folder.iterdir()]):
+        return False
     return auto_class(open_source(folder).config) in ANSWERING
 
 

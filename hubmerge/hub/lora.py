@@ -164,6 +164,17 @@ def trained_on(listing: Listing) -> str | None:
     return name if isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) else None
 
 
+def weights_alone(listing: Listing) -> str:
+    """The file with the weights of an adapter of any kind, by itself. Raises `SourceError` where it or the settings
+    cannot be read, or it is a kind of file that can hold code."""
+    _config(listing)
+    file = listing.files.get(WEIGHTS[0])
+    if file is None:
+        raise SourceError(f"{listing.name} has no {WEIGHTS[0]}; save the adapter again with safe_serialization.")
+    read_tensors(lambda start, stop: listing.store.read(file, start, stop), file.path, file.size, listing.name)
+    return file.path
+
+
 def open_adapter(
     listing: Listing, tensors: Mapping[str, TensorHeader], where: str, network: str | None = None
 ) -> Adapter:

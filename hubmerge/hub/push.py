@@ -26,7 +26,8 @@ from .answers import FileInfo, ask_about
 from .checkpoint import PICKLES, check_name
 from .errors import explain, hub_errors
 from .holdings import MANIFEST, Told, marked, require_own, require_private
-from .listing import LARGEST_TEXT, list_files
+from .listing import LARGEST_TEXT, Listing, list_files
+from .lora import is_adapter, weights_alone
 from .session import bounded_session, find_token, patiently
 from .source import open_source
 from .unplaced import without_places
@@ -280,26 +281,20 @@ def push_folder(
     """Pushes the model in `folder` as one commit; see `Upload` for the repository, its visibility and old weights.
     `names`: models that it names beside those of its manifest, `names_private` also those that others cannot see.
 
-    The folder must hold a whole model (it is opened first). Hidden files, pickles and weights that are not part of
-    the model stay behind, but for a GGUF file of it; what `files` has goes up in place of the folder's own.
+    The folder must hold a whole model, or an adapter (it is opened first). Hidden files, pickles and weights that are
+    not part of the model stay behind, but for a GGUF file of it; what `files` has goes up in place of the folder's own.
     Reports bytes; raises `SourceError` for a broken model, `HubError` for what the Hub refuses.
     """
-    source = open_source(ModelRef(os.path.realpath(expand(folder, SourceError))))
+    listing, weights = _whole(ModelRef(os.path.realpath(expand(folder, SourceError))))
     replaced = files or {}
-    weights = {tensor.file for tensor in source.tensors.values()}
-    if pickled := sorted(name for name in weights if name.endswith(PICKLES)):
-        raise SourceError(
-            f"{source.name} has its weights in {pickled[0]}, a kind of file that can hold code, so it is not pushed; "
-            "merge it alone first (merge_method: passthrough), which writes safetensors."
-        )
     stored = [
         file
-        for name, file in source.files.items()
+        for name, file in listing.files.items()
         if name not in replaced
-        and name not in source.listing.made
+        and name not in listing.made
         and (name in weights or not name.endswith((".safetensors", *PICKLES)))
     ]
-    told = Told.read(source.read_text(MANIFEST), names, names_private)
+    told = Told.read(listing.read_text(MANIFEST), names, names_private)
     upload = Upload(repo_id, token=token, private=private, overwrite=overwrite, told=told)
     upload.start()
     done, total = 0, sum(file.size for file in stored)
@@ -307,11 +302,26 @@ def push_folder(
         upload.add(name, content)
     for file in stored:
         progress(Event("push", done, total, "B", file.path))
-        path = source.local_path(file.path)
+        path = listing.path(file.path)
         upload.add(file.path, _for_others(file.path, path) if file.size <= LARGEST_TEXT else path)
         done += file.size
     progress(Event("push", done, total, "B", "commit"))
-    return upload.commit(message or f"Push {folder_name(source.name)} with hubmerge")
+    return upload.commit(message or f"Push {folder_name(listing.name)} with hubmerge")
+
+
+def _whole(folder: ModelRef) -> tuple[Listing, set[str]]:
+    """The files of a folder, and those of them that hold the weights of its model or its adapter."""
+    listing = list_files(folder)
+    if is_adapter(listing.files):
+        return listing, {weights_alone(listing)}
+    source = open_source(folder)
+    weights = {tensor.file for tensor in source.tensors.values()}
+    if pickled := sorted(name for name in weights if name.endswith(PICKLES)):
+        raise SourceError(
+            f"{source.name} has its weights in {pickled[0]}, a kind of file that can hold code, so it is not pushed; "
+            "merge it alone first (merge_method: passthrough), which writes safetensors."
+        )
+    return source.listing, weights
 
 
 def _for_others(name: str, path: Path) -> Path | bytes:
