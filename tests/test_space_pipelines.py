@@ -222,6 +222,8 @@ def test_pictures_are_asked_for_without_yaml(tmp_path):
         ({"seeds": "1 1"}, "each once"),
         ({"steps": 0}, "draw.steps must be a whole number of at least 1"),
         ({"steps": 1.5}, "draw.steps"),
+        ({"steps": 10**9}, "draw.steps must be at most 1,000, got 1000000000"),
+        ({"height": "1000000000"}, "draw.height must be at most 8,192, got 1000000000"),
         ({"guidance": "-1"}, "draw.guidance must be a number of at least 0"),
         ({"height": "20"}, "draw.height must be a multiple of 8 pixels, got 20"),
         ({"width": "0"}, "draw.width must be a whole number of at least 8"),

@@ -89,10 +89,12 @@ class DocumentKind:
             raise self.error(f"`{key}` of the {self.what} must be text{quoted}, got {brief(value)}.")
         return value
 
-    def whole(self, value: Any, where: str, least: int) -> int:
-        """`value` as a whole number of at least `least`."""
+    def whole(self, value: Any, where: str, least: int, most: int | None = None) -> int:
+        """`value` as a whole number of at least `least` and, where that is given, at most `most`."""
         if type(value) is not int or value < least:
             raise self.error(f"{where} must be a whole number of at least {least}, got {brief(value)}.")
+        if most is not None and value > most:
+            raise self.error(f"{where} must be at most {most:,}, got {brief(value)}.")
         return value
 
     def build(self, kind: type[T], value: Any, where: str) -> T:

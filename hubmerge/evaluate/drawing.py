@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MOST_TEXTS = 2**30
 """Bytes that are kept of what text encoders made of prompts."""
 
-_SIDE = 8
+_SIDE, _LARGEST = 8, 8192
+_STEPS = 1000  # as many as schedulers are trained with
 _CALLED = {
     "steps": "num_inference_steps",
     "guidance": "guidance_scale",
@@ -38,8 +39,8 @@ _CALLED = {
 class Draw:
     """How a task has pictures made: `draw:` in its YAML. Raises `TaskError` at construction.
 
-    steps: of the scheduler. seeds: each prompt is drawn once with each. guidance, height, width (pixels), negative: as
-    the pipeline has them where they are None.
+    steps: of the scheduler, at most 1,000. seeds: each prompt is drawn once with each. guidance, height, width (pixels,
+    at most 8,192), negative: as the pipeline has them where they are None.
     """
 
     steps: int = 20
@@ -50,7 +51,7 @@ class Draw:
     negative: str | None = None
 
     def __post_init__(self) -> None:
-        TASK.whole(self.steps, "draw.steps", least=1)
+        TASK.whole(self.steps, "draw.steps", 1, _STEPS)
         for seed in self.seeds:
             TASK.whole(seed, "A seed of draw.seeds", least=0)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -58,7 +59,8 @@ class Draw:
         if self.guidance is not None and (not is_number(self.guidance) or self.guidance < 0):
             raise TaskError(f"draw.guidance must be a number of at least 0, got {self.guidance!r}.")
         for name in ("height", "width"):
-            if (side := getattr(self, name)) is not None and TASK.whole(side, f"draw.{name}", least=_SIDE) % _SIDE:
+            side = getattr(self, name)
+            if side is not None and TASK.whole(side, f"draw.{name}", _SIDE, _LARGEST) % _SIDE:
                 raise TaskError(f"draw.{name} must be a multiple of {_SIDE} pixels, got {side}.")
 
     @classmethod
