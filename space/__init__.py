@@ -9,6 +9,7 @@
     upkeep.py    what a running page lets go of
     theme.py     colours, fonts, where the style sheet is
     client.py    what runs in the visitor's browser
+    standing.py  the recipe that stands, where several handlers write it
     wording.py   numbers and names for people, and how text of others enters HTML
     visitors/    whose token it is, what a stranger may say, how an error reaches a person
     work/        jobs that outlive the page that started them, their line, their limits of time

@@ -118,7 +118,7 @@ def test_a_search_over_pictures_is_set_up_and_shows_its_best(visitor):
 def test_the_evolved_pipeline_is_published_with_pictures(visitor):
     visitor.open("Publish")
     turn(visitor, visitor.page.locator("#hm-publish-model input"), MERGED)
-    visitor.see("#hm-preview", "its text encoder is of alice/draw-fine")
+    visitor.see("#hm-preview", "the text encoder is that of alice/draw-fine")
     turn(
         visitor, visitor.page.locator("#hm-publish-model input"), "Evolved: linear of draw-plain#unet + draw-fine#unet"
     )
